@@ -1,0 +1,194 @@
+"""Batches with the targets of each task, and how their losses are read off a module.
+
+A task holds the encoded rows and offers two things to the fit loop: ``collate(rows, rng)`` makes a batch on the host, and
+``losses(module, batch)`` gives one weighted value for each item of each loss term. The loop divides the sum of a term by the
+sum of its weights over a whole optimiser step, so that accumulated batches give the gradient of one large batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skxlmr.nn import TokenLayout, losses
+from skxlmr.text import EncodedBatch, Tokenizer
+
+
+@dataclass
+class Batch:
+    """A packed batch and its targets.
+
+    Attributes
+    ----------
+    ids : Tensor of int64, (T,)
+    layout : TokenLayout
+    targets : tensors that the losses need
+    totals : for each loss term the sum of its weights
+    rows : for each loss term the row of X that each of its items comes from
+    """
+
+    ids: Tensor
+    layout: TokenLayout
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to a device."""
+        if device.type == "cpu":
+            return self
+        targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
+        layout = TokenLayout(self.layout.lengths, device)
+        return Batch(self.ids.to(device, non_blocking=True), layout, targets, self.totals, self.rows)
+
+
+def pack(encoded: EncodedBatch, device: torch.device | str = "cpu") -> tuple[Tensor, TokenLayout]:
+    """Tensor of ids (T,) and layout of encoded rows."""
+    ids = torch.from_numpy(encoded.ids.astype(np.int64))
+    return ids.to(device, non_blocking=True), TokenLayout(encoded.lengths.tolist(), device)
+
+
+def by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The rows of one batch, longest first: their order does not matter to the loss, but it does to attention."""
+    return rows[np.argsort(-lengths[rows], kind="stable")]
+
+
+def concatenate(*parts: EncodedBatch) -> EncodedBatch:
+    """The rows of all parts."""
+    return EncodedBatch(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "lengths", "n_dropped")))
+
+
+class SequenceTask:
+    """One target (or one vector of targets) for each row.
+
+    Parameters
+    ----------
+    encoded : EncodedBatch
+        The rows.
+    targets : ndarray of shape (n_rows,) int64 or (n_rows, n_outputs) float32
+    weights : ndarray of shape (n_rows,) float32
+    loss : callable
+        Values (N,) from logits (N, K) and targets.
+    """
+
+    def __init__(
+        self, encoded: EncodedBatch, targets: np.ndarray, weights: np.ndarray, loss: Callable[[Tensor, Tensor], Tensor]
+    ):
+        self.encoded, self.targets, self.weights, self.loss = encoded, targets, weights, loss
+        self.n_rows = len(encoded)
+
+    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Make a batch of these rows."""
+        rows = by_length(rows, self.encoded.lengths)
+        ids, layout = pack(self.encoded.take(rows))
+        weights = torch.from_numpy(self.weights[rows])
+        return Batch(
+            ids,
+            layout,
+            {"y": torch.from_numpy(self.targets[rows]), "weights": weights},
+            {"loss": float(weights.sum(dtype=torch.float64))},
+            {"loss": rows},
+        )
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Weighted loss of each row."""
+        logits = module(batch.ids, batch.layout).float()
+        return {"loss": self.loss(logits, batch.targets["y"]) * batch.targets["weights"]}
+
+
+class MaskedLMTask:
+    """Masked language modelling over texts, over translation pairs, and the alignment of translations.
+
+    Parameters
+    ----------
+    first, second : EncodedBatch
+        The texts with their special tokens; ``second`` holds translations (rows of length 0 where there is none) and is
+        None for plain texts. When given, each side is encoded on its own.
+    tokenizer : Tokenizer
+        Tells the special tokens, which are never masked, and the mask.
+    weights : ndarray of shape (n_rows,) float32
+    mask_probability : float
+        Share of the tokens that are predicted. 80 % of them are replaced by the mask, 10 % by a random token and 10 % are
+        left as they are (Devlin et al. 2019).
+    alignment_weight : float
+        Weight of the contrastive loss between the mean vectors of both sides of a pair.
+    """
+
+    def __init__(
+        self,
+        first: EncodedBatch,
+        second: EncodedBatch | None,
+        tokenizer: Tokenizer,
+        weights: np.ndarray,
+        mask_probability: float = 0.15,
+        alignment_weight: float = 0.0,
+    ):
+        self.first, self.second, self.weights = first, second, weights
+        self.mask_probability, self.alignment_weight = mask_probability, alignment_weight
+        self.mask_token_id = tokenizer.mask_token_id
+        self.is_special = np.zeros(tokenizer.vocab_size, bool)
+        self.is_special[tokenizer.all_special_ids] = True
+        self.ordinary_ids = np.flatnonzero(~self.is_special)
+        self.n_rows = len(first)
+
+    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Make a batch of these rows with a fresh mask."""
+        encoded = self.first.take(rows)
+        owner = np.arange(len(rows))  # place in `rows` that each sequence comes from
+        if self.second is not None:
+            translated = np.flatnonzero(self.second.lengths[rows] > 0)
+            encoded = concatenate(encoded, self.second.take(rows[translated]))
+            owner = np.concatenate([owner, translated])
+        order = np.argsort(-encoded.lengths, kind="stable")
+        encoded, owner = encoded.take(order), owner[order]
+
+        masked_ids, positions = self._mask(encoded.ids, rng)
+        owner_of_token = np.repeat(owner, encoded.lengths)[positions]
+        weights = self.weights[rows][owner_of_token]
+        batch = Batch(
+            torch.from_numpy(masked_ids),
+            TokenLayout(encoded.lengths.tolist()),
+            {
+                "positions": torch.from_numpy(positions),
+                "labels": torch.from_numpy(encoded.ids[positions].astype(np.int64)),
+                "weights": torch.from_numpy(weights),
+            },
+            {"masked_lm": float(weights.sum(dtype=np.float64))},
+            {"masked_lm": rows[owner_of_token]},
+        )
+        if self.second is not None and self.alignment_weight and len(translated) > 1:
+            place = np.empty(len(order), np.int64)
+            place[order] = np.arange(len(order))
+            weights = self.weights[rows[translated]]
+            batch.targets["side_a"] = torch.from_numpy(place[translated])
+            batch.targets["side_b"] = torch.from_numpy(place[len(rows) :])
+            batch.targets["pair_weights"] = torch.from_numpy(weights * np.float32(self.alignment_weight))
+            batch.totals["alignment"] = float(weights.sum(dtype=np.float64))
+            batch.rows["alignment"] = rows[translated]
+        return batch
+
+    def _mask(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Masked copy of the ids (int64) and the places of the tokens to predict; at least one if there is any."""
+        candidates = np.flatnonzero(~self.is_special[ids])
+        positions = candidates[rng.random(len(candidates)) < self.mask_probability]
+        if not len(positions) and len(candidates):
+            positions = rng.choice(candidates, 1)
+        masked = ids.astype(np.int64)
+        draw = rng.random(len(positions))
+        masked[positions[draw < 0.8]] = self.mask_token_id
+        randomised = positions[draw >= 0.9]
+        masked[randomised] = rng.choice(self.ordinary_ids, len(randomised))
+        return masked, positions
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each aligned pair."""
+        x_TD = module.roberta(batch.ids, batch.layout).last_hidden_state
+        logits = module.project(x_TD[batch.targets["positions"]]).float()
+        terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
+        if "alignment" in batch.totals:
+            vectors_ND = batch.layout.mean(x_TD)
+            sides = vectors_ND[batch.targets["side_a"]], vectors_ND[batch.targets["side_b"]]
+            terms["alignment"] = losses.contrastive(*sides) * batch.targets["pair_weights"]
+        return terms

@@ -1,0 +1,141 @@
+"""Put the tensors of a checkpoint into a module that was built without memory."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.utils._errors import CheckpointError
+
+N_NAMED = 3  # how many tensors of each kind an error spells out
+
+
+class _SkipNormal(TorchFunctionMode):
+    """Leave tensors alone that should be drawn from the normal distribution.
+
+    On the meta device there is nothing to draw, yet torch imports its whole compiler for it: 0.8 s, once a process.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (nn.init.normal_, torch.Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Build modules without memory: in this context parameters have shapes and no values, for :func:`emplace` to fill.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skxlmr.checkpoints import on_meta
+    >>> with on_meta():
+    ...     layer = nn.Linear(3, 2)
+    >>> layer.weight.is_meta
+    True
+    """
+    with torch.device("meta"), _SkipNormal():
+        yield
+
+
+def emplace(
+    module: nn.Module,
+    tensors: Tensors,
+    *,
+    source: str | os.PathLike[str],
+    new_parts: Iterable[str] = (),
+    ignore_parts: Iterable[str] = ("lm_head", "classifier", "qa_outputs", "roberta.pooler"),
+    dtype: torch.dtype | None = None,
+) -> list[str]:
+    """Assign tensors as the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Built under :func:`on_meta`. Names in its optional attribute ``tied_names`` are not looked for in the
+        file; its optional method ``tie_weights()`` is called at the end.
+    tensors : dict of str to Tensor
+        Under the module's names (see :func:`normalize_names`).
+    source : str or path
+        The file or folder they come from, for errors.
+    new_parts : iterable of str
+        Submodules that may start anew, such as ``"classifier"``. A part that the file lacks, or holds in another shape,
+        is left on the meta device as a whole.
+    ignore_parts : iterable of str
+        Parts that the file may hold and the module may lack.
+    dtype : torch.dtype, optional
+        Dtype of the floating tensors; by default float32, in which half-precision files are computed.
+
+    Returns
+    -------
+    list of str
+        The parameters that were left on the meta device, for the caller to initialise.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is missing, unexpected, or has another shape or kind of dtype.
+    """
+    tied = set(getattr(module, "tied_names", ()))
+    wanted = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items() if name not in tied}
+    given = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name not in tied and not any(_in(name, part) and not _any_in(wanted, part) for part in ignore_parts)
+    }
+
+    new: list[str] = []
+    for part in new_parts:
+        expected = {name: tensor.shape for name, tensor in wanted.items() if _in(name, part)}
+        if expected != {name: tensor.shape for name, tensor in given.items() if _in(name, part)}:
+            new += expected
+            wanted = {name: tensor for name, tensor in wanted.items() if name not in expected}
+            given = {name: tensor for name, tensor in given.items() if not _in(name, part)}
+
+    _check(wanted, given, source)
+    target = torch.float32 if dtype is None else dtype
+    fitted = {
+        name: (tensor.to(target) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in given.items()
+    }
+    module.to(target)  # parts that start anew compute in the same dtype
+    module.load_state_dict(fitted, strict=False, assign=True)
+    if callable(tie_weights := getattr(module, "tie_weights", None)):
+        tie_weights()
+    return new
+
+
+def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str]) -> None:
+    missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in given]
+    unexpected = [f"{name} {tuple(tensor.shape)}" for name, tensor in given.items() if name not in wanted]
+    misshaped, mistyped = [], []
+    for name in wanted.keys() & given.keys():
+        expected, found = wanted[name], given[name]
+        if expected.shape != found.shape:
+            misshaped.append(f"{name} expected {tuple(expected.shape)}, found {tuple(found.shape)}")
+        elif expected.is_floating_point() != found.is_floating_point():
+            mistyped.append(f"{name} expected {expected.dtype}, found {found.dtype}")
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped, "of another dtype": mistyped}
+    faults = "; ".join(_summary(kind, names) for kind, names in kinds.items() if names)
+    if faults:
+        raise CheckpointError(source, f"does not fit the model: {faults}")
+
+
+def _summary(kind: str, names: list[str]) -> str:
+    named = ", ".join(sorted(names)[:N_NAMED]) + (", ..." if len(names) > N_NAMED else "")
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {kind} ({named})"
+
+
+def _in(name: str, part: str) -> bool:
+    return name == part or name.startswith(part + ".")
+
+
+def _any_in(names: Iterable[str], part: str) -> bool:
+    return any(_in(name, part) for name in names)

@@ -1,0 +1,130 @@
+"""From what the user calls a checkpoint, a folder or a name on the Hugging Face hub, to a local folder."""
+
+import os
+from pathlib import Path
+
+from skxlmr.checkpoints._builtin import BUILTIN, builtin_folder
+from skxlmr.utils._errors import CheckpointError
+
+COMMON_FILES = [
+    "config.json",
+    "sentencepiece.bpe.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+]
+SAFETENSORS_FILES = ["model*.safetensors", "model*.safetensors.index.json"]
+TORCH_FILES = ["pytorch_model*.bin", "pytorch_model*.bin.index.json"]
+
+# (repository, revision) -> folder: a grid search asks the hub once a process, and its fits start from the same weights.
+_downloaded: dict[tuple[str, str | None], Path] = {}
+
+
+def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Find the local folder of a checkpoint, downloading it on first use.
+
+    Parameters
+    ----------
+    name : str or path
+        ``"skxlmr-mini"`` (inside the package), a local folder, or a name on the Hugging Face hub: ``"org/name"`` or
+        ``"org/name@revision"``. The hub's own cache and its ``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE`` are honoured.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+
+    Returns
+    -------
+    Path
+        An existing folder. Only the configuration, the tokenizer and one format of the weights are downloaded.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such folder, or the hub cannot deliver it.
+    """
+    path = os.path.expanduser(os.fspath(name))
+    if not path:
+        raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")
+    if name != BUILTIN and not os.path.isdir(path):
+        if os.path.exists(path):
+            raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")
+        if isinstance(name, str) and not _looks_like_path(name):
+            return _download(name, revision)
+        raise CheckpointError(path, "no such folder")
+    if revision is not None:
+        raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, and this is a local folder")
+    return builtin_folder() if name == BUILTIN else Path(path)
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1 or "\\" in name
+
+
+def _download(name: str, revision: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    repo, _, pinned = name.partition("@")
+    if pinned and revision not in (None, pinned):
+        raise CheckpointError(name, f"the name asks for revision {pinned!r} and revision={revision!r} for another")
+    revision = pinned or revision
+    known = _downloaded.get((repo, revision))
+    if known is not None and known.is_dir():
+        return known
+    offline = _is_offline(constants.HF_HUB_OFFLINE)
+
+    def fetch(weight_files: list[str]) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, revision=revision, allow_patterns=COMMON_FILES + weight_files, local_files_only=offline
+            )
+        )
+
+    try:
+        folder = fetch(SAFETENSORS_FILES)
+        if not any(folder.glob("model*.safetensors")):
+            folder = fetch(TORCH_FILES)
+    except errors.HFValidationError:
+        reason = "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
+        raise CheckpointError(name, reason) from None
+    except errors.GatedRepoError as error:
+        reason = (
+            f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and log in (hf auth login, "
+            "or HF_TOKEN), or pass the folder of a copy"
+        )
+        raise CheckpointError(name, reason) from error
+    except errors.RepositoryNotFoundError as error:
+        reason = (
+            "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling, or log in "
+            f"(hf auth login, or HF_TOKEN) if it is private, or use the built-in {BUILTIN!r}"
+        )
+        raise CheckpointError(name, reason) from error
+    except errors.RevisionNotFoundError as error:
+        reason = f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
+        raise CheckpointError(name, reason) from error
+    except (OSError, errors.HTTPError, errors.EntryNotFoundError) as error:
+        wanted = f"{repo} (revision {revision or 'main'})"
+        if offline:
+            cache = constants.HF_HUB_CACHE
+            tried = f"no such folder, {wanted} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it"
+        else:
+            cause = error.__cause__ or error
+            detail = (str(cause).strip() or "no details").splitlines()[0]
+            tried = (
+                f"no such folder, and {wanted} could be fetched neither from the Hugging Face hub nor from its cache "
+                f"({type(cause).__name__}: {detail}): check the network"
+            )
+        remedy = (
+            f"or run `hf download {repo} --local-dir FOLDER` where there is a network and pass that folder, or use the "
+            f"built-in {BUILTIN!r}"
+        )
+        raise CheckpointError(name, f"{tried}, {remedy}") from error
+    _downloaded[repo, revision] = folder
+    return folder
+
+
+def _is_offline(at_import: bool) -> bool:
+    # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
+    return at_import or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

@@ -1,0 +1,98 @@
+"""The spellings that files use for the same tensor."""
+
+import torch
+
+from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.utils._errors import CheckpointError
+
+LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
+BUFFERS = ("position_ids", "token_type_ids")  # saved by transformers before 4.31; they hold no weights
+BARE_PARTS = ("embeddings.", "encoder.", "pooler.")
+
+
+def normalize_names(
+    tensors: Tensors, base_prefix: str = "roberta", *, tied: bool = True, source: str = "checkpoint"
+) -> Tensors:
+    """Bring the names of a file to the one spelling that the modules use. Tensors are not copied.
+
+    Layer norms become ``weight`` and ``bias``, position and token type buffers go, bare encoder names get their prefix,
+    and the language model head keeps one bias (``lm_head.bias``).
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        As read from the file.
+    base_prefix : str, default="roberta"
+        What the encoder is called inside a model with a head.
+    tied : bool, default=True
+        ``tie_word_embeddings`` of the config: whether the language model head projects with the word embeddings. If so,
+        the copy of them that some files hold is dropped; one with other values is kept, for :func:`emplace` to refuse.
+    source : str, default="checkpoint"
+        File or folder to name in errors.
+
+    Returns
+    -------
+    dict of str to Tensor
+        A new dict in the order of the file.
+
+    Raises
+    ------
+    CheckpointError
+        If two names of the file mean the same tensor.
+    """
+    renamed: Tensors = {}
+    for name, tensor in tensors.items():
+        new = _normalize(name, base_prefix)
+        if new is None:
+            continue
+        if new in renamed:
+            raise CheckpointError(source, f"holds tensor {new} twice, once of them under the name {name}")
+        renamed[new] = tensor
+
+    # Where both exist, the reference computes with the decoder's bias: lm_head.bias is an alias of it or dead.
+    if "lm_head.decoder.bias" in renamed:
+        renamed["lm_head.bias"] = renamed.pop("lm_head.decoder.bias")
+    if tied and "lm_head.decoder.weight" in renamed:
+        words = f"{base_prefix}.embeddings.word_embeddings.weight"
+        decoder = renamed["lm_head.decoder.weight"]
+        # Some converted files hold the shared matrix under the decoder's name only.
+        if _same_values(renamed.setdefault(words, decoder), decoder):
+            del renamed["lm_head.decoder.weight"]
+    return renamed
+
+
+def published_names(tensors: Tensors) -> Tensors:
+    """Add what ``transformers`` reads beyond the tensors of our modules.
+
+    An untied head of ``transformers`` computes with ``lm_head.decoder.bias``, and would start it at random.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        Under the names of our modules.
+
+    Returns
+    -------
+    dict of str to Tensor
+        A new dict.
+    """
+    published = dict(tensors)
+    if "lm_head.decoder.weight" in published and "lm_head.bias" in published:
+        published.setdefault("lm_head.decoder.bias", published["lm_head.bias"].clone())
+    return published
+
+
+def _normalize(name: str, base_prefix: str) -> str | None:
+    if name.rpartition(".")[2] in BUFFERS:
+        return None
+    for old, new in LEGACY_ENDINGS.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return f"{base_prefix}.{name}" if name.startswith(BARE_PARTS) else name
+
+
+def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    # The .bin format stores a tied matrix once, which saves the comparison of a gigabyte.
+    return a.data_ptr() == b.data_ptr() or torch.equal(a, b)

@@ -1,0 +1,319 @@
+"""What every estimator does: check texts, open the checkpoint, encode, run batches, and for most of them the fit loop."""
+
+import copy
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors, resolve_checkpoint
+from skxlmr.inference import predict_batches
+from skxlmr.nn import ModelConfig, TokenLayout
+from skxlmr.nn.xlm_roberta import init_weights
+from skxlmr.text import EncodedBatch, Tokenizer, load_tokenizer
+from skxlmr.training import SCHEDULES, History, LoopSettings, compact_vocabulary, fit_loop, freeze, make_optimizer
+from skxlmr.utils._device import resolve_autocast, resolve_device
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names, check_sample_weight
+from skxlmr.utils._validation import Texts, check_texts
+from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
+
+# A text takes some 30 to 60 tokens: batches of this many tokens a row keep the cores busy without filling the caches.
+TOKENS_PER_ROW = 128
+
+
+class BaseXLMRoberta(BaseEstimator):
+    """Texts in, arrays out, through a checkpoint."""
+
+    _parameter_constraints: dict = {
+        "checkpoint": [str, os.PathLike],
+        "revision": [str, None],
+        "max_length": [Interval(Integral, 4, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, torch.device],
+        "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
+    }
+
+    def _check_X(self, X: Any, reset: bool) -> Texts:
+        """Texts of X; sets or compares the number and names of its columns."""
+        texts = check_texts(X)
+        if reset:
+            self.n_features_in_ = texts.n_columns
+        elif texts.n_columns != self.n_features_in_:
+            kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
+            raise ValueError(
+                f"X has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on {kinds[self.n_features_in_]}"
+            )
+        check_feature_names(self, X, reset=reset)
+        return texts
+
+    def _open_checkpoint(self) -> tuple[str, ModelConfig, Tokenizer]:
+        """Folder, config and tokenizer of the checkpoint."""
+        folder = resolve_checkpoint(self.checkpoint, self.revision)
+        try:
+            config = ModelConfig.from_dict(read_config(folder))
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(folder / "config.json", str(error)) from error
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                folder, f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings"
+            )
+        if self.max_length is not None and self.max_length > config.max_length:
+            raise ValueError(f"max_length={self.max_length} is more than the {config.max_length} tokens the checkpoint allows")
+        return str(folder), config, tokenizer
+
+    def _load_module(
+        self, folder: str, config: ModelConfig, build: Callable[[], nn.Module], new_part: str | None = None
+    ) -> nn.Module:
+        """Module with the checkpoint's weights; ``new_part``, the head, starts anew."""
+        tensors = normalize_names(read_tensors(folder), tied=config.tie_word_embeddings, source=folder)
+        if new_part:
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
+        with on_meta():
+            module = build()
+        emplace(module, tensors, source=folder, new_parts=[new_part] if new_part else [])
+        if new_part:
+            head = module.get_submodule(new_part).to_empty(device="cpu")
+            init_weights(head, config.initializer_range)
+        return module.eval()
+
+    def _encode(self, texts: Texts, parse_special: bool = False) -> EncodedBatch:
+        """Ids of the texts; warns of what is cut."""
+        limit = self.config_.max_length if self.max_length is None else self.max_length
+        encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=limit, parse_special=parse_special)
+        n_cut = int(np.count_nonzero(encoded.n_dropped))
+        if n_cut:
+            warnings.warn(
+                f"{n_cut} of {len(encoded)} texts are longer than {limit} tokens and were cut; the longest lost "
+                f"{encoded.n_dropped.max()} tokens",
+                TruncationWarning,
+                stacklevel=outside_stacklevel(),
+            )
+        return encoded
+
+    def _module_on_device(self) -> nn.Module:
+        """The fitted module, moved to the estimator's device if it came from elsewhere."""
+        check_is_fitted(self, "module_")
+        device = resolve_device(self.device)
+        if next(self.module_.parameters()).device.type != device.type:
+            self.module_.to(device)
+        return self.module_
+
+    def _infer(self, run: Callable[[Tensor, TokenLayout], Tensor], encoded: EncodedBatch) -> np.ndarray:
+        """Apply ``run`` to batches of encoded rows, each distinct row once."""
+        device = next(self.module_.parameters()).device
+        rows = [encoded.row(i).tobytes() for i in range(len(encoded))]
+        place: dict[bytes, int] = {}
+        inverse = np.fromiter((place.setdefault(row, len(place)) for row in rows), np.int64, len(rows))
+        distinct = encoded if len(place) == len(rows) else encoded.take(np.unique(inverse, return_index=True)[1])
+        values = predict_batches(
+            run,
+            distinct,
+            device=device,
+            token_budget=self.batch_size * TOKENS_PER_ROW * (8 if device.type == "cuda" else 1),
+            autocast=resolve_autocast(self.dtype, device, training=False),
+        )
+        return values if distinct is encoded else values[inverse]
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        module = state.get("module_")
+        if module is not None and next(module.parameters()).device.type != "cpu":
+            state = {**state, "module_": copy.deepcopy(module).cpu()}  # so that a machine without this device can load it
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.no_validation = False
+        return tags
+
+
+class FineTunedXLMRoberta(BaseXLMRoberta):
+    """Estimators that train: one fit for all of them, with four places for what differs."""
+
+    _parameter_constraints: dict = {
+        **BaseXLMRoberta._parameter_constraints,
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "accumulate": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "head_learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "warmup_ratio": [Interval(Real, 0, 1, closed="both")],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "n_frozen_layers": [Interval(Integral, 0, None, closed="left")],
+        "gradient_checkpointing": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    _head: str | None = None  # name of the part that starts anew in a first fit
+    _compacts_vocabulary = True  # false where every row of the word embeddings has a gradient
+
+    # What differs -----------------------------------------------------------------------------------------------------
+
+    def _check_targets(self, y: Any, n_rows: int, reset: bool) -> np.ndarray | None:
+        """Targets as numbers; ``reset`` learns what they mean (classes, scale)."""
+        raise NotImplementedError
+
+    def _build(self, config: ModelConfig) -> nn.Module:
+        """Module with the head."""
+        raise NotImplementedError
+
+    def _encode_training(self, texts: Texts) -> dict[str, EncodedBatch | None]:
+        """Encoded rows by the name under which ``_make_task`` takes them."""
+        return {"encoded": self._encode(texts)}
+
+    def _make_task(self, encoded: dict[str, EncodedBatch | None], targets: np.ndarray | None, weights: np.ndarray):
+        """Task for the fit loop."""
+        raise NotImplementedError
+
+    def _validation_score(self, encoded: dict[str, EncodedBatch | None], targets: Any, weights: np.ndarray) -> float:
+        """Score of ``module_`` on validation data, higher is better."""
+        raise NotImplementedError
+
+    # What is the same -------------------------------------------------------------------------------------------------
+
+    def _fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None):
+        if (X_val is None) != (y_val is None) and y is not None:
+            raise ValueError("X_val and y_val belong together: pass both or neither")
+        texts = self._check_X(X, reset=True)
+        going_on = self.warm_start and hasattr(self, "module_")
+        targets = self._check_targets(y, len(texts), reset=not going_on)
+        weights = _check_weights(sample_weight, texts)
+        weights = weights if targets is None else self._weigh_targets(weights, targets)
+        random_state = check_random_state(self.random_state)
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+
+        with _seeded(seed):
+            if not going_on:
+                folder, self.config_, self.tokenizer_ = self._open_checkpoint()
+                module = self._load_module(folder, self.config_, lambda: self._build(self.config_), self._head)
+            else:
+                module = self.module_
+            if self.n_frozen_layers > self.config_.num_hidden_layers:
+                raise ValueError(
+                    f"n_frozen_layers={self.n_frozen_layers} is more than the {self.config_.num_hidden_layers} layers of the "
+                    "checkpoint"
+                )
+            encoded = self._encode_training(texts)
+            self.n_truncated_ = sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None)
+            training = (encoded, targets, weights)
+            if X_val is not None:
+                val_texts = self._check_X(X_val, reset=False)
+                val_targets = self._check_targets(y_val, len(val_texts), reset=False)
+                validation = (self._encode_training(val_texts), val_targets, np.ones(len(val_texts), np.float32))
+            elif self.early_stopping:
+                training, validation = self._split(training, seed)
+            else:
+                validation = None
+            history = self._train(module, training, validation, np.random.default_rng(seed))
+        self.loss_curve_ = history.loss_curve
+        self.validation_scores_ = history.validation_scores if validation is not None else None
+        self.n_iter_ = len(history.loss_curve)
+        if history.interrupted:
+            raise history.interrupted
+        return self
+
+    def _train(self, module: nn.Module, training, validation, rng: np.random.Generator) -> History:
+        device = resolve_device(self.device)
+        freeze(module, self.n_frozen_layers)
+        embeddings = module.roberta.embeddings
+        compacts = self._compacts_vocabulary and not self.n_frozen_layers
+        ids = [part.ids for rows in (training, validation) if rows for part in rows[0].values() if part is not None]
+        with compact_vocabulary(embeddings, *ids) if compacts else nullcontext() as lookup:
+            if lookup is not None:
+                training = (_relabel(training[0], lookup), *training[1:])
+                validation = validation and (_relabel(validation[0], lookup), *validation[1:])
+            self.module_ = module.to(device)
+            module.roberta.gradient_checkpointing = self.gradient_checkpointing
+            optimizer = make_optimizer(
+                module,
+                learning_rate=self.learning_rate,
+                head_learning_rate=self.head_learning_rate,
+                layer_decay=self.layer_decay,
+                weight_decay=self.weight_decay,
+            )
+            settings = LoopSettings(
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                accumulate=self.accumulate,
+                schedule=self.schedule,
+                warmup_ratio=self.warmup_ratio,
+                max_grad_norm=self.max_grad_norm,
+                early_stopping=self.early_stopping,
+                n_iter_no_change=self.n_iter_no_change,
+                tol=self.tol,
+                verbose=int(self.verbose),
+                autocast=resolve_autocast(self.dtype, device, training=True),
+            )
+            validate = (lambda: self._validation_score(*validation)) if validation else None
+            history = fit_loop(module, self._make_task(*training), optimizer, settings, rng, validate)
+        return history
+
+    def _weigh_targets(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Sample weights times class weights, where there are any."""
+        return weights
+
+    def _split(self, training, seed: int):
+        """Set ``validation_fraction`` of the rows aside."""
+        encoded, targets, weights = training
+        train_rows, val_rows = train_test_split(
+            np.arange(len(weights)), test_size=self.validation_fraction, random_state=seed, stratify=self._strata(targets)
+        )
+
+        def take(rows):
+            parts = {name: None if part is None else part.take(rows) for name, part in encoded.items()}
+            return parts, None if targets is None else targets[rows], weights[rows]
+
+        return take(train_rows), take(val_rows)
+
+    def _strata(self, targets: np.ndarray | None) -> np.ndarray | None:
+        """What the validation split keeps the proportions of."""
+        return None
+
+
+def _check_weights(sample_weight: Any, texts: Texts) -> np.ndarray:
+    if sample_weight is None:
+        return np.ones(len(texts), np.float32)
+    weights = check_sample_weight(sample_weight, texts.first, dtype=np.float32, ensure_non_negative=True)
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: at least one row must count")
+    return weights
+
+
+def _relabel(encoded: dict[str, EncodedBatch | None], lookup: np.ndarray) -> dict[str, EncodedBatch | None]:
+    """The same rows with the ids of the compact vocabulary."""
+    return {
+        name: None if part is None else EncodedBatch(lookup[part.ids], part.lengths, part.n_dropped)
+        for name, part in encoded.items()
+    }
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block and leave them as they were found."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

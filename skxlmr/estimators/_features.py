@@ -1,0 +1,32 @@
+"""Names of the features that the estimators with ``transform`` put out."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+
+class FeatureNames:
+    """``get_feature_names_out`` for estimators that know ``_n_features_out``."""
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the output columns: the text column's name and a number, or the class name in lower case and a number.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the input columns; by default those seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        if input_features is not None:
+            given = np.asarray(input_features, dtype=object)
+            if names is not None and not np.array_equal(given, names):
+                raise ValueError("input_features is not equal to feature_names_in_")
+            if len(given) != self.n_features_in_:
+                raise ValueError(f"input_features should have length {self.n_features_in_}, got {len(given)}")
+            names = given
+        prefix = type(self).__name__.lower() if names is None else "_".join(map(str, names))
+        return np.asarray([f"{prefix}_{i}" for i in range(self._n_features_out)], dtype=object)

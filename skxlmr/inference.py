@@ -1,0 +1,55 @@
+"""Run a module over encoded rows: sort by length, pack, run, put the results back in order."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxlmr.batching import batches_by_length, pack
+from skxlmr.nn import TokenLayout
+from skxlmr.text import EncodedBatch
+
+
+def predict_batches(
+    run: Callable[[Tensor, TokenLayout], Tensor],
+    encoded: EncodedBatch,
+    *,
+    device: torch.device,
+    token_budget: int,
+    autocast: torch.dtype | None = None,
+) -> np.ndarray:
+    """Apply ``run`` to packed batches of rows.
+
+    Parameters
+    ----------
+    run : callable
+        (ids (T,), layout of N sequences) -> Tensor (N, ...); gradients are off.
+    encoded : EncodedBatch
+        The rows.
+    device : torch.device
+        Where the module is.
+    token_budget : int
+        Most tokens of a batch; a single longer row still makes a batch.
+    autocast : torch.dtype, optional
+        Compute in mixed precision.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, ...), float32 (float64 if ``run`` returns that)
+        In the order of ``encoded``.
+    """
+    results: np.ndarray | None = None
+    pending: tuple[np.ndarray, Tensor] | None = None  # copied back one batch later, while the GPU is busy with the next
+    with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=autocast is not None):
+        for rows in [*batches_by_length(encoded.lengths, token_budget), None]:
+            output = None if rows is None else run(*pack(encoded.take(rows), device))
+            if pending is not None:
+                done_rows, tensor = pending
+                values = tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).cpu().numpy()
+                if results is None:
+                    results = np.empty((len(encoded), *values.shape[1:]), values.dtype)
+                results[done_rows] = values
+            pending = None if rows is None or output is None else (rows, output)
+    assert results is not None, "no rows"
+    return results

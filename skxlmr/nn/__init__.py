@@ -1,0 +1,24 @@
+"""Tensors in, tensors out: the encoder, its heads and the losses. No files and no strings here."""
+
+from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
+from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.xlm_roberta import (
+    EncoderOutput,
+    XLMRobertaEncoder,
+    XLMRobertaForMaskedLM,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+)
+
+__all__ = [
+    "EncoderOutput",
+    "LanguageModelingHead",
+    "ModelConfig",
+    "SequenceClassificationHead",
+    "TokenLayout",
+    "XLMRobertaEncoder",
+    "XLMRobertaForMaskedLM",
+    "XLMRobertaForSequenceClassification",
+    "XLMRobertaModel",
+]

@@ -1,0 +1,152 @@
+"""Where the sequences of a batch lie: one after another (packed, the native form) or in a padded rectangle.
+
+Shape legend: T tokens of the whole batch, N sequences, S longest sequence, D hidden size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+# A rectangle of fewer tokens than this takes sequences of other lengths in, down to this share of its width.
+GROUP_TOKENS = 512
+GROUP_FILL = 0.75
+
+
+@dataclass(frozen=True)
+class Group:
+    """A rectangle of neighbouring sequences.
+
+    Attributes
+    ----------
+    tokens : slice of the packed batch
+    count, width : int
+        Number of sequences, and tokens of the longest.
+    mask_NS : Tensor of shape (count, width), or None where all sequences have the same length
+        Which places of the rectangle are real.
+    token_of_place : Tensor of shape (count * width,), or None likewise
+        Token, counted from the slice's start, at each place; any one where the place is not real.
+    place_of_token : Tensor of shape (tokens,), or None likewise
+        The way back.
+    """
+
+    tokens: slice
+    count: int
+    width: int
+    mask_NS: Tensor | None = None
+    token_of_place: Tensor | None = None
+    place_of_token: Tensor | None = None
+
+
+class TokenLayout:
+    """Layout of a batch of token sequences.
+
+    A packed batch is one long row of T tokens and the N lengths of its sequences; a padded batch is an (N, S) rectangle
+    with an attention mask. Everything but attention and pooling works token by token and needs no layout.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each sequence, in the order in which the sequences lie.
+    device : torch.device or str
+        Where the batch lies.
+    mask_NS : Tensor of shape (N, S), optional
+        Makes the layout a padded one: true (or 1) where a token may be attended to.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu", mask_NS: Tensor | None = None):
+        self.lengths = list(map(int, lengths))
+        self.device = torch.device(device)
+        self.mask_NS = mask_NS
+
+    @classmethod
+    def padded(cls, shape: Sequence[int], mask_NS: Tensor | None = None, device: torch.device | str = "cpu") -> "TokenLayout":
+        """Layout of an (N, S) rectangle; without a mask every token counts."""
+        n_sequences, width = shape
+        if mask_NS is None:
+            mask_NS = torch.ones(n_sequences, width, dtype=torch.bool, device=device)
+        elif tuple(mask_NS.shape) != (n_sequences, width):
+            raise ValueError(f"attention_mask must have shape {(n_sequences, width)}, got {tuple(mask_NS.shape)}")
+        return cls([width] * n_sequences, mask_NS.device, mask_NS.bool())
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the batch is a padded rectangle."""
+        return self.mask_NS is not None
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of token places."""
+        return sum(self.lengths)
+
+    @cached_property
+    def groups(self) -> "list[Group]":
+        """Neighbouring sequences of like length, for kernels that want rectangles (packed batches).
+
+        A rectangle holds sequences of one length, or of lengths within a quarter of the longest where few tokens have the
+        same length. Batches that are sorted by length make the fewest and fullest rectangles.
+        """
+        groups, first = [], 0
+        while first < len(self.lengths):
+            last, low, high = first + 1, self.lengths[first], self.lengths[first]
+            n_tokens = low
+            while last < len(self.lengths):
+                length = self.lengths[last]
+                new_low, new_high = min(low, length), max(high, length)
+                if new_low != new_high and (n_tokens >= GROUP_TOKENS or new_low < GROUP_FILL * new_high):
+                    break
+                last, low, high, n_tokens = last + 1, new_low, new_high, n_tokens + length
+            groups.append(self._group(first, last, n_tokens, low == high))
+            first = last
+        return groups
+
+    def _group(self, first: int, last: int, n_tokens: int, uniform: bool) -> "Group":
+        lengths = torch.tensor(self.lengths[first:last])
+        width = int(lengths.max())
+        start = sum(self.lengths[:first])
+        tokens = slice(start, start + n_tokens)
+        if uniform:
+            return Group(tokens, last - first, width)
+        places_S = torch.arange(width)
+        mask_NS = places_S < lengths[:, None]
+        index_NS = ((lengths.cumsum(0) - lengths)[:, None] + places_S).clamp(max=n_tokens - 1)
+        parts = mask_NS, index_NS.flatten(), mask_NS.flatten().nonzero()[:, 0]
+        return Group(tokens, last - first, width, *(part.to(self.device, non_blocking=True) for part in parts))
+
+    @cached_property
+    def lengths_N(self) -> Tensor:
+        """Lengths, int64 on the device."""
+        return torch.tensor(self.lengths, dtype=torch.int64).to(self.device, non_blocking=True)
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """Cumulative lengths with a leading zero, shape (N + 1,), int32: what variable-length kernels read."""
+        host = torch.zeros(len(self.lengths) + 1, dtype=torch.int32)
+        torch.cumsum(torch.tensor(self.lengths, dtype=torch.int32), 0, dtype=torch.int32, out=host[1:])
+        return host.to(self.device, non_blocking=True)
+
+    @cached_property
+    def positions_T(self) -> Tensor:
+        """Place of each token in its sequence, from 0 (packed batches)."""
+        starts_T = torch.repeat_interleave(self.bounds[:-1].long(), self.lengths_N, output_size=self.n_tokens)
+        return torch.arange(self.n_tokens, device=self.device) - starts_T
+
+    def first(self, x: Tensor) -> Tensor:
+        """Vector of the first token of each sequence, (N, D)."""
+        return x[:, 0] if self.is_padded else x[self.bounds[:-1].long()]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean over the tokens of each sequence, (N, D), added up in float32 or wider."""
+        x = x if x.dtype == torch.float64 else x.float()
+        if self.mask_NS is None:
+            return torch.segment_reduce(x, "mean", lengths=self.lengths_N, axis=0)
+        mask_NS1 = self.mask_NS[..., None].to(x.dtype)
+        return (x * mask_NS1).sum(1) / mask_NS1.sum(1)
+
+    def max(self, x: Tensor) -> Tensor:
+        """Largest value over the tokens of each sequence, (N, D)."""
+        if self.mask_NS is None:
+            return torch.segment_reduce(x if x.dtype == torch.float64 else x.float(), "max", lengths=self.lengths_N, axis=0)
+        return x.masked_fill(~self.mask_NS[..., None], -torch.inf).amax(1)

@@ -1,0 +1,41 @@
+"""How the token vectors of a sequence become one vector."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.xlm_roberta import XLMRobertaEncoder
+
+POOLINGS = ("mean", "cls", "max", "pooler")
+
+
+def pool(
+    encoder: XLMRobertaEncoder, input_ids: Tensor, layout: TokenLayout, pooling: str, layers: Sequence[int], normalize: bool
+) -> Tensor:
+    """Features (N, D * len(layers)) of a packed batch.
+
+    Only as many layers are run as are needed.
+
+    Parameters
+    ----------
+    encoder : XLMRobertaEncoder
+    input_ids, layout
+        The packed batch.
+    pooling : {"mean", "cls", "max", "pooler"}
+    layers : sequence of int
+        Layers counted from 0, the embeddings' output; their features stand side by side.
+    normalize : bool
+        Scale each row to unit length.
+    """
+    output = encoder(input_ids, layout, output_hidden_states=len(layers) > 1, n_layers=max(layers))
+    states = [output.last_hidden_state] if output.hidden_states is None else [output.hidden_states[i] for i in layers]
+    if pooling == "pooler":
+        assert encoder.pooler is not None
+        pooled = [encoder.pooler(layout.first(x)) for x in states]
+    else:
+        pooled = [{"mean": layout.mean, "cls": layout.first, "max": layout.max}[pooling](x) for x in states]
+    features_NF = torch.cat(pooled, dim=1)
+    features_NF = features_NF if features_NF.dtype == torch.float64 else features_NF.float()
+    return torch.nn.functional.normalize(features_NF, dim=1) if normalize else features_NF

@@ -1,0 +1,45 @@
+"""Which device, and which precision it is fast at."""
+
+from functools import lru_cache
+
+import torch
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Device for ``'auto'`` (CUDA, then MPS, then CPU) or a name.
+
+    Raises
+    ------
+    ValueError
+        If the name is no device or this machine does not have it.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return resolved
+
+
+def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.dtype | None:
+    """Type of mixed precision, or None for plain float32."""
+    if dtype == "float32":
+        return None
+    if dtype == "bfloat16":
+        return torch.bfloat16
+    fast = has_fast_bfloat16(device.type)
+    return torch.bfloat16 if fast and (training or device.type == "cuda") else None
+
+
+@lru_cache
+def has_fast_bfloat16(device_type: str) -> bool:
+    """Whether bfloat16 matrix products are faster than float32 ones."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if device_type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

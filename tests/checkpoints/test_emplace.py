@@ -1,0 +1,183 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from skxlmr.checkpoints import emplace, on_meta
+from skxlmr.utils._errors import CheckpointError
+
+
+class Model(nn.Module):
+    """An encoder of one layer with an optional head; with ``tie`` the head projects with the words."""
+
+    def __init__(self, head=False, tie=False):
+        super().__init__()
+        self.roberta = nn.ModuleDict({"words": nn.Embedding(5, 4), "dense": nn.Linear(4, 4)})
+        self.roberta.register_buffer("steps", torch.zeros(2, dtype=torch.int64))
+        if head:
+            self.classifier = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        if tie:
+            self.lm_head = nn.Linear(4, 5)
+            self.tied_names = ("lm_head.weight",)
+            self.tie_weights()
+
+    def tie_weights(self):
+        if hasattr(self, "lm_head"):
+            self.lm_head.weight = self.roberta["words"].weight
+
+
+def build(**options):
+    with on_meta():
+        return Model(**options)
+
+
+def state(**options):
+    torch.manual_seed(0)
+    return {name: tensor.clone() for name, tensor in Model(**options).state_dict().items()}
+
+
+def test_values_arrive_without_a_copy():
+    module, tensors = build(head=True), state(head=True)
+    module.roberta["dense"].requires_grad_(False)
+    assert emplace(module, tensors, source="here") == []
+    found = module.state_dict()
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor)
+        assert found[name].data_ptr() == tensor.data_ptr()
+    trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert trainable == tensors.keys() - {"roberta.dense.weight", "roberta.dense.bias", "roberta.steps"}
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [None, torch.float64, torch.bfloat16])
+def test_dtype(stored, dtype):
+    module = build(head=True)
+    tensors = {n: t.to(stored) if t.is_floating_point() else t for n, t in state().items()}
+    emplace(module, tensors, source="here", dtype=dtype, new_parts=["classifier"])
+    assert {parameter.dtype for parameter in module.parameters()} == {dtype or torch.float32}
+    assert module.roberta.steps.dtype == torch.int64
+
+
+def test_turned_tensors_become_contiguous():
+    module, tensors = build(), state()
+    expected = tensors["roberta.dense.weight"].clone()
+    tensors["roberta.dense.weight"] = expected.T.contiguous().T
+    emplace(module, tensors, source="here")
+    assert module.roberta["dense"].weight.is_contiguous()
+    assert torch.equal(module.roberta["dense"].weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("roberta.dense.weight"), r"1 tensor missing \(roberta\.dense\.weight \(4, 4\)\)"),
+        (lambda t: t.update(more=torch.ones(2, 3)), r"1 tensor unexpected \(more \(2, 3\)\)"),
+        (
+            lambda t: t.update({"roberta.dense.bias": torch.ones(5)}),
+            r"1 tensor of another shape \(roberta\.dense\.bias expected \(4,\), found \(5,\)\)",
+        ),
+        (
+            lambda t: t.update({"roberta.dense.bias": torch.ones(4, dtype=torch.int8)}),
+            r"1 tensor of another dtype \(roberta\.dense\.bias expected torch\.float32, found torch\.int8\)",
+        ),
+        (lambda t: t.clear(), r"4 tensors missing \(roberta\.dense\.bias .*, \.\.\.\)$"),
+        (
+            lambda t: t.update({"roberta.dense.x": t.pop("roberta.dense.bias"), "y": torch.ones(1)}),
+            r"1 tensor missing \(.*\); 2 tensors unexpected \(roberta\.dense\.x \(4,\), y \(1,\)\)",
+        ),
+    ],
+)
+def test_strict(change, message):
+    module, tensors = build(), state()
+    change(tensors)
+    with pytest.raises(CheckpointError, match=r"folder/x: does not fit the model: " + message):
+        emplace(module, tensors, source="folder/x")
+    assert all(parameter.is_meta for parameter in module.parameters())
+
+
+def test_parts_that_the_module_lacks_are_skipped():
+    tensors = state(head=True)
+    tensors["lm_head.bias"] = torch.ones(5)
+    tensors["roberta.pooler.dense.weight"] = torch.ones(4, 4)
+    assert emplace(build(), tensors, source="here") == []
+    with pytest.raises(CheckpointError, match=r"unexpected \(classifier\.0\.bias"):
+        emplace(build(), tensors, source="here", ignore_parts=["lm_head", "roberta.pooler"])
+    tensors["classifiers.bias"] = torch.ones(1)
+    with pytest.raises(CheckpointError, match=r"1 tensor unexpected \(classifiers\.bias"):
+        emplace(build(), tensors, source="here")
+
+
+def test_a_part_of_the_module_is_never_ignored():
+    tensors = state(head=True)
+    tensors["classifier.extra"] = torch.ones(1)
+    with pytest.raises(CheckpointError, match=r"unexpected \(classifier\.extra"):
+        emplace(build(head=True), tensors, source="here")
+
+
+HEAD = ["classifier.0.weight", "classifier.0.bias", "classifier.1.weight", "classifier.1.bias"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: [t.pop(name) for name in HEAD],
+        lambda t: t.pop("classifier.1.bias"),
+        lambda t: t.update({"classifier.1.weight": torch.ones(3, 4), "classifier.1.bias": torch.ones(3)}),
+        lambda t: t.update({"classifier.weight": torch.ones(3)}),
+    ],
+    ids=["absent", "partly", "another shape", "more"],
+)
+def test_a_part_starts_anew(change):
+    tensors = state(head=True)
+    change(tensors)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        emplace(build(head=True), dict(tensors), source="here")
+    module = build(head=True)
+    assert emplace(module, tensors, source="here", new_parts=["classifier"]) == HEAD
+    assert {name for name, parameter in module.named_parameters() if parameter.is_meta} == set(HEAD)
+    assert torch.equal(module.roberta["dense"].weight, tensors["roberta.dense.weight"])
+
+
+def test_a_part_that_fits_is_loaded():
+    module, tensors = build(head=True), state(head=True)
+    assert emplace(module, tensors, source="here", new_parts=["classifier"]) == []
+    assert torch.equal(module.classifier[1].weight, tensors["classifier.1.weight"])
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_tied_names(in_file):
+    tensors = state(tie=True)
+    if not in_file:
+        del tensors["lm_head.weight"]
+    module = build(tie=True)
+    assert emplace(module, tensors, source="here") == []
+    assert module.lm_head.weight is module.roberta["words"].weight
+    assert torch.equal(module.lm_head.weight, tensors["roberta.words.weight"])
+
+
+def test_a_tied_head_starts_anew():
+    module = build(tie=True)
+    assert emplace(module, state(), source="here", new_parts=["lm_head"]) == ["lm_head.bias"]
+    assert not module.lm_head.weight.is_meta
+
+
+def test_building_does_not_load_the_compiler():
+    code = """
+import sys
+from torch import nn
+from skxlmr.checkpoints import on_meta
+with on_meta():
+    layer = nn.Embedding(5, 4, padding_idx=1)
+print(layer.weight.is_meta, "torch._dynamo" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout == "True False\n", run.stderr
+
+
+def test_on_meta_leaves_nothing_behind():
+    build()
+    assert nn.Linear(2, 2).weight.device.type == "cpu"
+    assert torch.zeros(3).normal_(5.0, 0.1).min() > 3

@@ -1,0 +1,141 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from skxlmr.checkpoints import normalize_names, read_config, read_tensors
+from skxlmr.utils._errors import CheckpointError
+from tests.checkpoints.conftest import assert_same
+
+
+def write_shards(folder, tensors, kind="safetensors"):
+    """Spread tensors over two shards, the first of them alone in the second shard."""
+    stem, write = {"safetensors": ("model", save_file), "bin": ("pytorch_model", torch.save)}[kind]
+    shards = [f"{stem}-0000{i}-of-00002.{kind}" for i in (1, 2)]
+    first = next(iter(tensors))
+    places = {name: shards[name == first] for name in tensors}
+    for shard in shards:
+        write({name: tensors[name] for name in tensors if places[name] == shard}, folder / shard)
+    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return shards
+
+
+@pytest.fixture
+def sharded(tmp_path, tensors):
+    return tmp_path, write_shards(tmp_path, tensors)
+
+
+def change_index(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_config(folder):
+    assert read_config(folder) == {"model_type": "xlm-roberta"}
+    assert read_config(str(folder)) == {"model_type": "xlm-roberta"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not valid JSON"),
+        (b'{"hidden_size": 48', "is not valid JSON"),
+        (b"\xff\xfe{}", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b"[1]", "expected a JSON object, found list"),
+    ],
+)
+def test_broken_config(folder, content, message):
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"config\.json: {message}"):
+        read_config(folder)
+
+
+def test_missing_config(tmp_path):
+    with pytest.raises(CheckpointError, match=r"config\.json: no such file"):
+        read_config(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.json: no such folder"):
+        read_config(tmp_path / "absent")
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        read_config(tmp_path)
+
+
+def test_safetensors_come_before_bin(folder, tensors):
+    torch.save({"other": torch.ones(1)}, folder / "pytorch_model.bin")
+    assert_same(read_tensors(folder), tensors)
+    (folder / "model.safetensors").unlink()
+    assert_same(read_tensors(str(folder)), {"other": torch.ones(1)})
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards(kind, tmp_path, tensors):
+    write_shards(tmp_path, tensors, kind)
+    assert_same(read_tensors(tmp_path), tensors)
+
+
+def test_missing_shard(sharded):
+    folder, shards = sharded
+    (folder / shards[0]).unlink()
+    with pytest.raises(CheckpointError, match=rf"index\.json: 1 of 2 shards missing from the folder: {shards[0]}"):
+        read_tensors(folder)
+
+
+def test_broken_shard(sharded):
+    folder, shards = sharded
+    (folder / shards[0]).write_bytes(b"hello world")
+    with pytest.raises(CheckpointError, match=rf"{shards[0]}: is not a whole safetensors file"):
+        read_tensors(folder)
+
+
+def test_tensor_that_is_not_in_its_shard(sharded, tensors):
+    folder, shards = sharded
+    change_index(folder, {**dict.fromkeys(tensors, shards[0])})
+    with pytest.raises(CheckpointError, match=rf"{shards[0]}: tensor {next(iter(tensors))} is not in this shard"):
+        read_tensors(folder)
+
+
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/b", "a\\b", "..", ".", "", 3, None])
+def test_shards_never_leave_the_folder(sharded, shard):
+    folder, _ = sharded
+    change_index(folder, {"weight": shard})
+    with pytest.raises(CheckpointError, match="shard of tensor weight must be a file of the same folder"):
+        read_tensors(folder)
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, [], "x"])
+def test_index_without_a_map(sharded, weight_map):
+    folder, _ = sharded
+    change_index(folder, weight_map)
+    with pytest.raises(CheckpointError, match=r"index\.json: expected an object \"weight_map\""):
+        read_tensors(folder)
+
+
+def test_no_weights(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no weights: expected model\.safetensors or .*, found nothing"):
+        read_tensors(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(CheckpointError, match=r"found notes\.txt"):
+        read_tensors(tmp_path)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        read_tensors(tmp_path / "absent")
+
+
+def test_git_lfs_pointer(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is a Git LFS pointer.*git lfs pull"):
+        read_tensors(folder)
+
+
+@pytest.mark.parametrize(("part", "framework"), [("tf", "TensorFlow"), ("flax", "Flax")])
+def test_weights_of_another_framework(shared_data, part, framework):
+    with pytest.raises(CheckpointError, match=f"holds {framework} weights only .*must be converted"):
+        read_tensors(shared_data / "checkpoints" / "base" / part)
+
+
+@pytest.mark.parametrize("name", ["base", "mlm", "seqcls", "tokcls", "qa", "mc", "clm"])
+def test_published_formats_agree(shared_data, name):
+    folder = shared_data / "checkpoints" / name
+    mapped = normalize_names(read_tensors(folder))
+    assert len(mapped) >= 53
+    assert_same(normalize_names(read_tensors(folder / "bin")), mapped)

@@ -1,0 +1,222 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from skxlmr.checkpoints import BUILTIN, _builtin, _hub, resolve_checkpoint
+from skxlmr.utils._errors import CheckpointError
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A stand-in for the hub: ``files`` of the repository, ``calls`` that were made, the ``error`` that it raises."""
+
+    class Hub:
+        files = ("config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "sentencepiece.bpe.model")
+        error: Exception | None = None
+
+        def __init__(self):
+            self.calls = []
+
+        def snapshot_download(self, repo_id, **options):
+            self.calls.append((repo_id, options))
+            if self.error is not None:
+                raise self.error
+            folder = tmp_path / "snapshot"
+            folder.mkdir(exist_ok=True)
+            for name in huggingface_hub.utils.filter_repo_objects(self.files, allow_patterns=options["allow_patterns"]):
+                (folder / name).touch()
+            return str(folder)
+
+    fake = Hub()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    monkeypatch.setattr(_hub, "_downloaded", {})
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return fake
+
+
+def refuse(kind, message, status):
+    return kind(message, response=SimpleNamespace(headers={}, request=None, status_code=status))
+
+
+class ProxyError(errors.HTTPError):
+    """One of the transport errors of the hub's HTTP library, which are no OSError."""
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_local_folder(folder, kind, hub):
+    assert resolve_checkpoint(kind(folder)) == folder
+    assert not hub.calls
+
+
+def test_relative_folder_comes_before_the_hub(folder, monkeypatch, hub):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "org" / "name").mkdir(parents=True)
+    assert resolve_checkpoint("org/name") == Path("org/name")
+    assert resolve_checkpoint("checkpoint") == Path("checkpoint")
+    assert not hub.calls
+
+
+def test_home_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    assert resolve_checkpoint("~/checkpoint") == folder
+
+
+@pytest.mark.parametrize("name", ["./absent", "../absent", "/absent", "~/absent", "a/b/c", "a\\b", Path("org/name")])
+def test_absent_folder(name, monkeypatch, tmp_path, hub):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        resolve_checkpoint(name)
+    assert not hub.calls
+
+
+def test_file_instead_of_folder(folder, monkeypatch):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is a file, expected a checkpoint folder"):
+        resolve_checkpoint(folder / "model.safetensors")
+    monkeypatch.chdir(folder)
+    with pytest.raises(CheckpointError, match="is a file"):
+        resolve_checkpoint("config.json")
+
+
+def test_empty_name():
+    with pytest.raises(CheckpointError, match="empty string"):
+        resolve_checkpoint("")
+
+
+def test_revision_of_a_folder(folder):
+    with pytest.raises(CheckpointError, match="revision='main' applies to names on the hub"):
+        resolve_checkpoint(folder, "main")
+
+
+def test_builtin(monkeypatch, tmp_path, hub):
+    monkeypatch.setattr(_builtin.resources, "files", lambda package: tmp_path)
+    with pytest.raises(CheckpointError, match="not part of this installation"):
+        resolve_checkpoint(BUILTIN)
+    (tmp_path / BUILTIN).mkdir()
+    assert resolve_checkpoint("skxlmr-mini") == tmp_path / BUILTIN
+    assert not hub.calls
+
+
+def test_download_takes_one_format(hub):
+    folder = resolve_checkpoint("org/name")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "sentencepiece.bpe.model"}
+    assert [(repo, options["revision"]) for repo, options in hub.calls] == [("org/name", None)]
+
+
+def test_download_takes_bin_where_there_is_nothing_else(hub):
+    hub.files = ("config.json", "pytorch_model-1-of-2.bin", "pytorch_model-2-of-2.bin", "pytorch_model.bin.index.json")
+    assert {path.name for path in resolve_checkpoint("org/name").iterdir()} == set(hub.files)
+
+
+@pytest.mark.parametrize(("name", "revision"), [("org/name@v1", None), ("org/name", "v1"), ("org/name@v1", "v1")])
+def test_revision(name, revision, hub):
+    resolve_checkpoint(name, revision)
+    assert [(repo, options["revision"]) for repo, options in hub.calls] == [("org/name", "v1")]
+
+
+def test_two_revisions(hub):
+    with pytest.raises(CheckpointError, match="asks for revision 'v1' and revision='v2'"):
+        resolve_checkpoint("org/name@v1", "v2")
+
+
+def test_the_hub_is_asked_once_a_revision(hub):
+    resolve_checkpoint("org/name")
+    folder = resolve_checkpoint("org/name")
+    assert len(hub.calls) == 1
+    resolve_checkpoint("org/name", "v1")
+    assert len(hub.calls) == 2
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    assert resolve_checkpoint("org/name").is_dir()
+    assert len(hub.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (refuse(errors.GatedRepoError, "no", 403), ["gated", "https://huggingface.co/org/name", "hf auth login"]),
+        (refuse(errors.RepositoryNotFoundError, "no", 404), ["neither an existing folder nor a repo", "skxlmr-mini"]),
+        (refuse(errors.RevisionNotFoundError, "no", 404), ["no revision 'v9'"]),
+        (refuse(errors.HfHubHTTPError, "Server down", 503), ["Server down", "hf download org/name", "skxlmr-mini"]),
+        (errors.LocalEntryNotFoundError("not cached"), ["not cached", "check the network", "skxlmr-mini"]),
+        (ProxyError("proxy refused"), ["ProxyError: proxy refused", "hf download org/name"]),
+        (OSError(28, "No space left on device"), ["No space left on device"]),
+    ],
+)
+def test_what_the_hub_answers(error, parts, hub):
+    hub.error = error
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint("org/name", "v9")
+    message = str(caught.value)
+    assert message.startswith("org/name: ")
+    for part in parts:
+        assert part in message
+    assert "\n" not in message
+
+
+def test_a_failure_is_not_remembered(hub):
+    hub.error = OSError("down")
+    with pytest.raises(CheckpointError):
+        resolve_checkpoint("org/name")
+    hub.error = None
+    assert resolve_checkpoint("org/name").is_dir()
+
+
+@pytest.mark.parametrize("name", ["bad name", "org/na me", "org/name--", "@v1"])
+def test_invalid_name(name, monkeypatch):
+    with pytest.raises(CheckpointError, match="neither an existing folder nor a name on the Hugging Face hub"):
+        resolve_checkpoint(name)
+
+
+def test_offline_may_be_set_after_the_import(hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    resolve_checkpoint("org/name")
+    assert hub.calls[0][1]["local_files_only"] is True
+
+
+def run_offline(cache, code):
+    """Run code in a fresh process with the real huggingface_hub, offline."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    code = "from skxlmr.checkpoints import resolve_checkpoint\n" + code
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
+    return run.stdout, run.stderr
+
+
+def test_offline_with_an_empty_and_a_filled_cache(tmp_path):
+    code = """
+try:
+    resolve_checkpoint("org/absent")
+except ValueError as error:
+    print(error)
+print(resolve_checkpoint("org/name"))
+print(resolve_checkpoint("org/name@v1"))
+"""
+    repository = tmp_path / "hub" / "models--org--name"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").touch()
+    (repository / "refs").mkdir()
+    for revision in ("main", "v1"):
+        (repository / "refs" / revision).write_text("a" * 40)
+    output, faults = run_offline(tmp_path, code)
+    assert output.splitlines()[1:] == [str(snapshot)] * 2, faults
+    message = output.splitlines()[0]
+    assert message.startswith("org/absent: no such folder, org/absent (revision main) is not in the cache")
+    for part in (str(tmp_path), "HF_HUB_OFFLINE is set: unset it", "hf download org/absent", "'skxlmr-mini'"):
+        assert part in message
+
+
+def test_hub_is_imported_for_hub_names_only(folder):
+    code = f"import sys; resolve_checkpoint({str(folder)!r}); print('huggingface_hub' in sys.modules)"
+    output, faults = run_offline(folder, code)
+    assert output == "False\n", faults

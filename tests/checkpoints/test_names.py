@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from skxlmr.checkpoints import normalize_names
+from skxlmr.checkpoints._names import published_names
+from skxlmr.utils._errors import CheckpointError
+
+WORDS = "roberta.embeddings.word_embeddings.weight"
+DECODER = "lm_head.decoder.weight"
+
+
+def numbered(*names):
+    return {name: torch.full((2,), float(i)) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("roberta.embeddings.LayerNorm.gamma", "roberta.embeddings.LayerNorm.weight"),
+        ("roberta.encoder.layer.0.output.LayerNorm.beta", "roberta.encoder.layer.0.output.LayerNorm.bias"),
+        ("embeddings.LayerNorm.gamma", "roberta.embeddings.LayerNorm.weight"),
+        ("embeddings.word_embeddings.weight", WORDS),
+        ("encoder.layer.0.output.dense.bias", "roberta.encoder.layer.0.output.dense.bias"),
+        ("pooler.dense.weight", "roberta.pooler.dense.weight"),
+        ("roberta.pooler.dense.weight", "roberta.pooler.dense.weight"),
+        ("classifier.out_proj.weight", "classifier.out_proj.weight"),
+        ("classifier.gamma", "classifier.gamma"),
+    ],
+)
+def test_spelling(old, new):
+    tensor = torch.ones(2)
+    renamed = normalize_names({old: tensor})
+    assert list(renamed) == [new]
+    assert renamed[new] is tensor
+
+
+def test_other_prefix():
+    assert list(normalize_names(numbered("encoder.x"), "model")) == ["model.encoder.x"]
+
+
+def test_buffers_are_dropped():
+    names = ["roberta.embeddings.position_ids", "embeddings.token_type_ids", "embeddings.token_type_embeddings.weight"]
+    assert list(normalize_names(numbered(*names))) == ["roberta.embeddings.token_type_embeddings.weight"]
+
+
+def test_input_is_left_alone():
+    tensors = numbered("embeddings.position_ids", "encoder.x", "lm_head.decoder.bias")
+    normalize_names(tensors)
+    assert list(tensors) == ["embeddings.position_ids", "encoder.x", "lm_head.decoder.bias"]
+
+
+def test_two_names_for_one_tensor():
+    with pytest.raises(CheckpointError, match=r"here: holds tensor roberta\.encoder\.x twice.*encoder\.x"):
+        normalize_names(numbered("roberta.encoder.x", "encoder.x"), source="here")
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (["lm_head.bias"], 0.0),
+        (["lm_head.decoder.bias"], 0.0),
+        (["lm_head.bias", "lm_head.decoder.bias"], 1.0),
+        (["lm_head.decoder.bias", "lm_head.bias"], 0.0),
+    ],
+)
+def test_one_bias(names, kept):
+    renamed = normalize_names(numbered(*names))
+    assert list(renamed) == ["lm_head.bias"]
+    assert renamed["lm_head.bias"][0] == kept
+
+
+@pytest.mark.parametrize("other", ["same object", "same values"])
+def test_tied_weight_is_dropped(other):
+    words = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    decoder = words if other == "same object" else words.clone()
+    assert list(normalize_names({WORDS: words, DECODER: decoder})) == [WORDS]
+    assert list(normalize_names({WORDS: words, DECODER: decoder}, tied=False)) == [WORDS, DECODER]
+
+
+def test_tied_weight_under_the_decoder_name_only():
+    words = torch.ones(3, 2)
+    renamed = normalize_names({DECODER: words})
+    assert list(renamed) == [WORDS]
+    assert renamed[WORDS] is words
+
+
+@pytest.mark.parametrize("decoder", [torch.zeros(3, 2), torch.ones(4, 2), torch.ones(3, 2, dtype=torch.float16)])
+def test_a_weight_that_is_not_tied_is_kept(decoder):
+    assert list(normalize_names({WORDS: torch.ones(3, 2), DECODER: decoder})) == [WORDS, DECODER]
+
+
+def test_published_names():
+    tied = numbered("lm_head.bias", WORDS)
+    assert list(published_names(tied)) == list(tied)
+    untied = numbered("lm_head.bias", DECODER)
+    published = published_names(untied)
+    assert torch.equal(published["lm_head.decoder.bias"], untied["lm_head.bias"])
+    assert "lm_head.decoder.bias" not in untied
