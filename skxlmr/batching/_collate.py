@@ -57,7 +57,9 @@ def by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def concatenate(*parts: EncodedBatch) -> EncodedBatch:
     """The rows of all parts."""
-    return EncodedBatch(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "lengths", "n_dropped")))
+    return EncodedBatch(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "lengths", "n_dropped"))
+    )
 
 
 class SequenceTask:

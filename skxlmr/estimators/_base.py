@@ -49,6 +49,8 @@ class BaseXLMRoberta(BaseEstimator):
         texts = check_texts(X)
         if reset:
             self.n_features_in_ = texts.n_columns
+            name = getattr(X, "name", None)
+            self._series_name = name if isinstance(name, str) else None
         elif texts.n_columns != self.n_features_in_:
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
             raise ValueError(
@@ -69,10 +71,13 @@ class BaseXLMRoberta(BaseEstimator):
         tokenizer = load_tokenizer(folder)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
-                folder, f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings"
+                folder,
+                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings",
             )
         if self.max_length is not None and self.max_length > config.max_length:
-            raise ValueError(f"max_length={self.max_length} is more than the {config.max_length} tokens the checkpoint allows")
+            raise ValueError(
+                f"max_length={self.max_length} is more than the {config.max_length} tokens the checkpoint allows"
+            )
         return str(folder), config, tokenizer
 
     def _load_module(
@@ -90,9 +95,13 @@ class BaseXLMRoberta(BaseEstimator):
             init_weights(head, config.initializer_range)
         return module.eval()
 
+    def _limit(self) -> int:
+        """Most tokens of a row."""
+        return self.config_.max_length if self.max_length is None else self.max_length
+
     def _encode(self, texts: Texts, parse_special: bool = False) -> EncodedBatch:
         """Ids of the texts; warns of what is cut."""
-        limit = self.config_.max_length if self.max_length is None else self.max_length
+        limit = self._limit()
         encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=limit, parse_special=parse_special)
         n_cut = int(np.count_nonzero(encoded.n_dropped))
         if n_cut:
@@ -113,26 +122,44 @@ class BaseXLMRoberta(BaseEstimator):
         return self.module_
 
     def _infer(self, run: Callable[[Tensor, TokenLayout], Tensor], encoded: EncodedBatch) -> np.ndarray:
-        """Apply ``run`` to batches of encoded rows, each distinct row once."""
+        """Apply ``run`` to batches of encoded rows."""
+        return predict_batches(run, encoded, **self._batching())
+
+    def _infer_texts(self, run: Callable[[Tensor, TokenLayout], Tensor], texts: Texts) -> np.ndarray:
+        """Apply ``run`` to batches of texts, each distinct row once."""
+        rows = texts.first if texts.second is None else list(zip(texts.first, texts.second, strict=True))
+        place: dict = {}
+        inverse = [place.setdefault(row, len(place)) for row in rows]
+        if len(place) == len(rows):
+            return self._infer(run, self._encode(texts))
+        distinct = Texts(list(place)) if texts.second is None else Texts(*map(list, zip(*place, strict=True)))
+        return self._infer(run, self._encode(distinct))[inverse]
+
+    def _batching(self) -> dict[str, Any]:
+        """Device, size and precision of inference batches."""
         device = next(self.module_.parameters()).device
-        rows = [encoded.row(i).tobytes() for i in range(len(encoded))]
-        place: dict[bytes, int] = {}
-        inverse = np.fromiter((place.setdefault(row, len(place)) for row in rows), np.int64, len(rows))
-        distinct = encoded if len(place) == len(rows) else encoded.take(np.unique(inverse, return_index=True)[1])
-        values = predict_batches(
-            run,
-            distinct,
-            device=device,
-            token_budget=self.batch_size * TOKENS_PER_ROW * (8 if device.type == "cuda" else 1),
-            autocast=resolve_autocast(self.dtype, device, training=False),
-        )
-        return values if distinct is encoded else values[inverse]
+        return {
+            "device": device,
+            "token_budget": self.batch_size * TOKENS_PER_ROW * (8 if device.type == "cuda" else 1),
+            "autocast": resolve_autocast(self.dtype, device, training=False),
+        }
+
+    def _hub_config(self) -> dict[str, Any]:
+        """What ``config.json`` says beside the geometry, for ``transformers``."""
+        raise NotImplementedError
+
+    def _weight_dtype(self) -> torch.dtype:
+        """Type in which the fitted module keeps its weights."""
+        return torch.float32
 
     def __getstate__(self):
         state = super().__getstate__()
         module = state.get("module_")
         if module is not None and next(module.parameters()).device.type != "cpu":
-            state = {**state, "module_": copy.deepcopy(module).cpu()}  # so that a machine without this device can load it
+            state = {
+                **state,
+                "module_": copy.deepcopy(module).cpu(),
+            }  # so that a machine without this device can load it
         return state
 
     def __sklearn_tags__(self):
@@ -218,7 +245,9 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
                     "checkpoint"
                 )
             encoded = self._encode_training(texts)
-            self.n_truncated_ = sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None)
+            self.n_truncated_ = sum(
+                int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None
+            )
             training = (encoded, targets, weights)
             if X_val is not None:
                 val_texts = self._check_X(X_val, reset=False)
@@ -280,7 +309,10 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         """Set ``validation_fraction`` of the rows aside."""
         encoded, targets, weights = training
         train_rows, val_rows = train_test_split(
-            np.arange(len(weights)), test_size=self.validation_fraction, random_state=seed, stratify=self._strata(targets)
+            np.arange(len(weights)),
+            test_size=self.validation_fraction,
+            random_state=seed,
+            stratify=self._strata(targets),
         )
 
         def take(rows):

@@ -8,7 +8,8 @@ class FeatureNames:
     """``get_feature_names_out`` for estimators that know ``_n_features_out``."""
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the output columns: the text column's name and a number, or the class name in lower case and a number.
+        """Names of the output columns: the text column's name and a number, or the class name in lower case and a number
+        where the texts had no name.
 
         Parameters
         ----------
@@ -28,5 +29,5 @@ class FeatureNames:
             if len(given) != self.n_features_in_:
                 raise ValueError(f"input_features should have length {self.n_features_in_}, got {len(given)}")
             names = given
-        prefix = type(self).__name__.lower() if names is None else "_".join(map(str, names))
+        prefix = self._series_name or type(self).__name__.lower() if names is None else "_".join(map(str, names))
         return np.asarray([f"{prefix}_{i}" for i in range(self._n_features_out)], dtype=object)

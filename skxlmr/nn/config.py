@@ -68,7 +68,9 @@ class ModelConfig:
         if self.max_length < 4:
             raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
         if self.extra.get("position_embedding_type", "absolute") != "absolute":
-            raise ValueError(f"position_embedding_type must be 'absolute', got {self.extra['position_embedding_type']!r}")
+            raise ValueError(
+                f"position_embedding_type must be 'absolute', got {self.extra['position_embedding_type']!r}"
+            )
 
     @property
     def head_size(self) -> int:

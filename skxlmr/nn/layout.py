@@ -62,7 +62,9 @@ class TokenLayout:
         self.mask_NS = mask_NS
 
     @classmethod
-    def padded(cls, shape: Sequence[int], mask_NS: Tensor | None = None, device: torch.device | str = "cpu") -> "TokenLayout":
+    def padded(
+        cls, shape: Sequence[int], mask_NS: Tensor | None = None, device: torch.device | str = "cpu"
+    ) -> "TokenLayout":
         """Layout of an (N, S) rectangle; without a mask every token counts."""
         n_sequences, width = shape
         if mask_NS is None:
@@ -148,5 +150,7 @@ class TokenLayout:
     def max(self, x: Tensor) -> Tensor:
         """Largest value over the tokens of each sequence, (N, D)."""
         if self.mask_NS is None:
-            return torch.segment_reduce(x if x.dtype == torch.float64 else x.float(), "max", lengths=self.lengths_N, axis=0)
+            return torch.segment_reduce(
+                x if x.dtype == torch.float64 else x.float(), "max", lengths=self.lengths_N, axis=0
+            )
         return x.masked_fill(~self.mask_NS[..., None], -torch.inf).amax(1)

@@ -12,7 +12,12 @@ POOLINGS = ("mean", "cls", "max", "pooler")
 
 
 def pool(
-    encoder: XLMRobertaEncoder, input_ids: Tensor, layout: TokenLayout, pooling: str, layers: Sequence[int], normalize: bool
+    encoder: XLMRobertaEncoder,
+    input_ids: Tensor,
+    layout: TokenLayout,
+    pooling: str,
+    layers: Sequence[int],
+    normalize: bool,
 ) -> Tensor:
     """Features (N, D * len(layers)) of a packed batch.
 

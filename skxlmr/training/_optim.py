@@ -72,6 +72,9 @@ def make_optimizer(
         raise ValueError("every parameter is frozen: lower n_frozen_layers")
     device = next(module.parameters()).device
     return torch.optim.AdamW(
-        [{"params": params, "lr": rate, "initial_lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()],
+        [
+            {"params": params, "lr": rate, "initial_lr": rate, "weight_decay": decay}
+            for (rate, decay), params in groups.items()
+        ],
         fused=device.type in ("cpu", "cuda"),
     )

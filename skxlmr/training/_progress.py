@@ -28,7 +28,9 @@ class Progress:
         done = ((epoch - 1) * self.n_steps + step) / (self.n_epochs * self.n_steps)
         left = (now - self.start) * (1 - done) / done
         bar = "=" * int(20 * step / self.n_steps)
-        self._write(f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{self.n_steps} loss {loss:.4f} {left:.0f} s left ")
+        self._write(
+            f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{self.n_steps} loss {loss:.4f} {left:.0f} s left "
+        )
 
     def epoch(self, epoch: int, loss: float, validation_score: float | None) -> None:
         """Leave the line of a finished epoch."""

@@ -21,10 +21,16 @@ SHARED = {
         "Rows of a training batch. Predictions are made in batches of up to ``128 * batch_size`` tokens (eight times that\n"
         "on a GPU), whatever their number of rows.",
     ),
-    "accumulate": ("int", "Batches whose gradients are added up before each step; the step equals that of one large batch."),
+    "accumulate": (
+        "int",
+        "Batches whose gradients are added up before each step; the step equals that of one large batch.",
+    ),
     "learning_rate": ("float", "Highest learning rate of the encoder's top layer."),
     "head_learning_rate": ("float or None", "Learning rate of the head. None is ``learning_rate``."),
-    "layer_decay": ("float", "Factor of the learning rate from each layer to the one below it; 1 is the same rate for all."),
+    "layer_decay": (
+        "float",
+        "Factor of the learning rate from each layer to the one below it; 1 is the same rate for all.",
+    ),
     "weight_decay": ("float", "Decoupled weight decay of AdamW; biases and layer norms are spared."),
     "warmup_ratio": ("float", "Share of all steps in which the learning rate rises from zero."),
     "schedule": ("{'linear', 'cosine', 'constant'}", "How the learning rate goes on after the warm-up."),
@@ -39,17 +45,26 @@ SHARED = {
         "Stop when the validation score has not risen by ``tol`` for ``n_iter_no_change`` epochs, and keep the weights of the\n"
         "best epoch.",
     ),
-    "validation_fraction": ("float", "Share of the training data set aside for early stopping when ``X_val`` is not given."),
+    "validation_fraction": (
+        "float",
+        "Share of the training data set aside for early stopping when ``X_val`` is not given.",
+    ),
     "n_iter_no_change": ("int", "Epochs without improvement before early stopping."),
     "tol": ("float", "Smallest rise of the validation score that counts as an improvement."),
     "warm_start": ("bool", "Let ``fit`` go on from the weights of the last fit instead of the checkpoint's."),
-    "device": ("str or torch.device", "``'auto'`` takes CUDA, then MPS, then the CPU; or a PyTorch device such as ``'cuda:1'``."),
+    "device": (
+        "str or torch.device",
+        "``'auto'`` takes CUDA, then MPS, then the CPU; or a PyTorch device such as ``'cuda:1'``.",
+    ),
     "dtype": (
         "{'auto', 'float32', 'bfloat16'}",
         "Precision of the computation; weights stay float32 while they are trained. ``'auto'`` is bfloat16 for training where\n"
         "the hardware is fast at it, and for predictions on such a GPU; predictions on a CPU are float32.",
     ),
-    "random_state": ("int, RandomState instance or None", "Seed of everything random in ``fit``; an int makes it repeatable."),
+    "random_state": (
+        "int, RandomState instance or None",
+        "Seed of everything random in ``fit``; an int makes it repeatable.",
+    ),
     "verbose": ("int", "0 is silent, 1 shows a progress bar."),
     "pooling": (
         "{'mean', 'cls', 'max', 'pooler'}",

@@ -1,0 +1,493 @@
+"""One prediction a text: classes or numbers."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_array, check_consistent_length
+from torch import nn
+
+from skxlmr.batching import SequenceTask
+from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.nn import ModelConfig, XLMRobertaForSequenceClassification
+from skxlmr.nn.losses import cross_entropy, squared_error
+from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
+
+
+class SequenceEstimator(FineTunedXLMRoberta):
+    """What the classifier and the regressor share: the head on the first token's vector."""
+
+    _head = "classifier"
+    _problem_type: str
+
+    def _n_outputs(self) -> int:
+        raise NotImplementedError
+
+    def _build(self, config: ModelConfig) -> nn.Module:
+        return XLMRobertaForSequenceClassification(config, self._n_outputs())
+
+    def _hub_config(self):
+        labels = self._output_names()
+        return {
+            "architectures": ["XLMRobertaForSequenceClassification"],
+            "problem_type": self._problem_type,
+            "id2label": {str(i): label for i, label in enumerate(labels)},
+            "label2id": {label: i for i, label in enumerate(labels)},
+        }
+
+    def _output_names(self) -> list[str]:
+        raise NotImplementedError
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Outputs of the head, (n_rows, n_outputs) float32."""
+        module = self._module_on_device()
+        texts = self._check_X(X, reset=False)
+        return self._infer_texts(module, texts)
+
+
+@document_parameters(
+    label_smoothing=("float", "Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."),
+    class_weight=(
+        "dict, 'balanced' or None",
+        "Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency.",
+    ),
+)
+class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
+    """Classify multilingual texts, or pairs of texts, by fine-tuning XLM-RoBERTa.
+
+    The encoder is trained together with a new head (dense layer, tanh, projection) on the vector of the first token, with
+    AdamW and a learning rate that rises and falls.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Accuracy on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Texts of the training data that were cut.
+    n_features_in_ : int
+        1 for texts, 2 for pairs.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Devlin et al. (2019), "BERT: Pre-training of Deep Bidirectional Transformers", section 3.2, arXiv:1810.04805.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaClassifier
+    >>> texts = ["Guter Film", "Great film", "Schlechter Film", "Bad film"]
+    >>> labels = ["good", "good", "bad", "bad"]
+    >>> classifier = XLMRobertaClassifier("skxlmr-mini", learning_rate=1e-3, max_epochs=20, random_state=0)
+    >>> classifier.fit(texts, labels).predict(["Guter Film"])
+    array(['good'], dtype='<U4')
+    """
+
+    _problem_type = "single_label_classification"
+    _parameter_constraints: dict = {
+        **FineTunedXLMRoberta._parameter_constraints,
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        checkpoint="FacebookAI/xlm-roberta-base",
+        *,
+        revision=None,
+        max_length=None,
+        max_epochs=5,
+        batch_size=16,
+        accumulate=1,
+        learning_rate=3e-5,
+        head_learning_rate=None,
+        layer_decay=1.0,
+        weight_decay=0.01,
+        warmup_ratio=0.1,
+        schedule="linear",
+        max_grad_norm=1.0,
+        n_frozen_layers=0,
+        gradient_checkpointing=False,
+        label_smoothing=0.0,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=2,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        dtype="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.max_length = max_length
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.schedule = schedule
+        self.max_grad_norm = max_grad_norm
+        self.n_frozen_layers = n_frozen_layers
+        self.gradient_checkpointing = gradient_checkpointing
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of texts.
+        y : array-like of shape (n_rows,)
+            Class labels.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows.
+        X_val, y_val : like X and y, optional
+            Validation data for ``validation_scores_`` and early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is no text (names the row), y does not fit X, or there is only one class.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val)
+
+    def decision_function(self, X):
+        """Logits.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes: the second logit minus the first
+        """
+        logits = self._outputs(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_log_proba(self, X):
+        """Logarithms of the class probabilities, (n_rows, n_classes)."""
+        return log_softmax(self._outputs(X), axis=1)
+
+    def predict_proba(self, X):
+        """Class probabilities.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), float32
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X):
+        """Most probable class of each row, (n_rows,)."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def _output_names(self):
+        return [str(label) for label in self.classes_.tolist()]
+
+    def _check_targets(self, y, n_rows, reset):
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        if type_of_target(y, input_name="y", raise_unknown=True) not in ("binary", "multiclass"):
+            raise ValueError(
+                f"Unknown label type: {type_of_target(y)}. {type(self).__name__} needs one class label a row; use "
+                "XLMRobertaRegressor for numbers"
+            )
+        labels = column_or_1d(y, warn=True)
+        check_consistent_length(np.empty(n_rows), labels)
+        if reset:
+            self.classes_, codes = np.unique(labels, return_inverse=True)
+            if len(self.classes_) < 2:
+                raise ValueError(f"y has only one class, {self.classes_[0]!r}: at least two are needed")
+            return codes.astype(np.int64)
+        codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        unknown = np.flatnonzero(self.classes_[codes] != labels)
+        if len(unknown):
+            raise ValueError(
+                f"row {unknown[0]}: label {labels[unknown[0]]!r} is not among the classes of the fit, "
+                f"{', '.join(map(repr, self.classes_[:10].tolist()))}{', ...' if len(self.classes_) > 10 else ''}"
+            )
+        return codes.astype(np.int64)
+
+    def _weigh_targets(self, weights, targets):
+        if self.class_weight is None:
+            return weights
+        present = np.unique(targets)
+        of_class = np.ones(len(self.classes_), np.float32)
+        of_class[present] = compute_class_weight(
+            self.class_weight, classes=self.classes_[present], y=self.classes_[targets], sample_weight=weights
+        )
+        return weights * of_class[targets]
+
+    def _strata(self, targets):
+        return targets if np.bincount(targets)[np.unique(targets)].min() > 1 else None
+
+    def _make_task(self, encoded, targets, weights):
+        return SequenceTask(
+            encoded["encoded"], targets, weights, lambda logits, y: cross_entropy(logits, y, self.label_smoothing)
+        )
+
+    def _validation_score(self, encoded, targets, weights):
+        predicted = self._infer(self.module_, encoded["encoded"]).argmax(1)
+        return float(accuracy_score(targets, predicted, sample_weight=weights))
+
+
+@document_parameters()
+class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
+    """Predict numbers from multilingual texts, or pairs of texts, by fine-tuning XLM-RoBERTa.
+
+    The loss is the mean squared error of the standardised targets; the scale is folded into the head after training, so
+    that the outputs of the module are in the units of ``y``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    n_outputs_ : int
+        Number of targets.
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in variances of the targets.
+    validation_scores_ : list of float or None
+        R2 on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Texts of the training data that were cut.
+    n_features_in_ : int
+        1 for texts, 2 for pairs.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaRegressor
+    >>> pairs = [("a cat", "un chat"), ("a dog", "un chien"), ("a cat", "la mer"), ("a dog", "le pain")]
+    >>> regressor = XLMRobertaRegressor("skxlmr-mini", max_epochs=2, random_state=0)
+    >>> regressor.fit(pairs, [5.0, 4.5, 0.5, 0.0]).predict(pairs).shape
+    (4,)
+    """
+
+    _problem_type = "regression"
+    _parameter_constraints: dict = {**FineTunedXLMRoberta._parameter_constraints}
+
+    def __init__(
+        self,
+        checkpoint="FacebookAI/xlm-roberta-base",
+        *,
+        revision=None,
+        max_length=None,
+        max_epochs=5,
+        batch_size=16,
+        accumulate=1,
+        learning_rate=3e-5,
+        head_learning_rate=None,
+        layer_decay=1.0,
+        weight_decay=0.01,
+        warmup_ratio=0.1,
+        schedule="linear",
+        max_grad_norm=1.0,
+        n_frozen_layers=0,
+        gradient_checkpointing=False,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=2,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        dtype="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.max_length = max_length
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.schedule = schedule
+        self.max_grad_norm = max_grad_norm
+        self.n_frozen_layers = n_frozen_layers
+        self.gradient_checkpointing = gradient_checkpointing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of texts.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Numbers.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows.
+        X_val, y_val : like X and y, optional
+            Validation data for ``validation_scores_`` and early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is no text (names the row) or y does not fit X.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val)
+
+    def predict(self, X):
+        """Predicted numbers.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_outputs), float32
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self._y_is_1d else outputs
+
+    def _n_outputs(self) -> int:
+        return self.n_outputs_
+
+    def _output_names(self):
+        return [f"LABEL_{i}" for i in range(self.n_outputs_)]
+
+    def _check_targets(self, y, n_rows, reset):
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if values.ndim > 2:
+            raise ValueError(f"y must have one or two dimensions, got shape {values.shape}")
+        check_consistent_length(np.empty(n_rows), values)
+        is_1d, values = values.ndim == 1, values.reshape(n_rows, -1)
+        if reset:
+            self._y_is_1d, self.n_outputs_ = is_1d, values.shape[1]
+            scale = values.std(0)
+            self._y_mean, self._y_scale = values.mean(0), np.where(scale > 0, scale, 1.0)
+        elif values.shape[1] != self.n_outputs_:
+            raise ValueError(f"y has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
+        return ((values - self._y_mean) / self._y_scale).astype(np.float32)
+
+    def _train(self, module, training, validation, rng):
+        if getattr(self, "module_", None) is module:  # a warm start goes on in standardised units
+            _rescale(module.classifier.out_proj, 1 / self._y_scale, -self._y_mean / self._y_scale)
+        try:
+            return super()._train(module, training, validation, rng)
+        finally:
+            _rescale(module.classifier.out_proj, self._y_scale, self._y_mean)
+
+    def _make_task(self, encoded, targets, weights):
+        return SequenceTask(encoded["encoded"], targets, weights, squared_error)
+
+    def _validation_score(self, encoded, targets, weights):
+        predicted = self._infer(self.module_, encoded["encoded"])
+        return float(r2_score(targets, predicted, sample_weight=weights))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+
+@torch.no_grad()
+def _rescale(layer: nn.Linear, scale: np.ndarray, shift: np.ndarray) -> None:
+    """Make the layer's outputs ``scale`` times what they were, plus ``shift``."""
+    scale_K, shift_K = (torch.from_numpy(x).to(layer.weight) for x in (scale, shift))
+    layer.weight.mul_(scale_K[:, None])
+    layer.bias.mul_(scale_K).add_(shift_K)
