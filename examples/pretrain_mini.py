@@ -12,7 +12,7 @@ source}). Only the sources in ``SOURCES`` are read: public domain, CC0 and licen
 import argparse
 import gzip
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def training_rows(corpus, n_validation=2000):
     raw = {lang: [(text, "") for text in texts] for lang, texts in read_raw(corpus).items()}
     rows = draw(rng, raw, 0.7) + draw(rng, read_pairs(corpus), 0.7)
     # One row in twenty is six texts of a language in one, so that late positions are trained too.
-    for lang, texts in raw.items():
+    for texts in raw.values():
         for _ in range(len(texts) // 120):
             chosen = rng.choice(len(texts), 6)
             rows.append((" ".join(texts[i][0] for i in chosen), ""))

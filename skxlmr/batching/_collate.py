@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from skxlmr.nn import TokenLayout, losses
+from skxlmr.nn import TaskModule, TokenLayout, XLMRobertaForMaskedLM, losses
 from skxlmr.text import EncodedBatch, Tokenizer
 
 
@@ -94,7 +94,7 @@ class SequenceTask:
             {"loss": rows},
         )
 
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each row."""
         logits = module(batch.ids, batch.layout).float()
         return {"loss": self.loss(logits, batch.targets["y"]) * batch.targets["weights"]}
@@ -184,7 +184,7 @@ class MaskedLMTask:
         masked[randomised] = rng.choice(self.ordinary_ids, len(randomised))
         return masked, positions
 
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, module: XLMRobertaForMaskedLM, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each masked token and of each aligned pair."""
         x_TD = module.roberta(batch.ids, batch.layout).last_hidden_state
         logits = module.project(x_TD[batch.targets["positions"]]).float()

@@ -14,11 +14,11 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors, resolve_checkpoint
 from skxlmr.inference import predict_batches
-from skxlmr.nn import ModelConfig, TokenLayout
+from skxlmr.nn import ModelConfig, TaskModule, TokenLayout
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, Tokenizer, load_tokenizer
 from skxlmr.training import SCHEDULES, History, LoopSettings, compact_vocabulary, fit_loop, freeze, make_optimizer
@@ -34,6 +34,10 @@ TOKENS_PER_ROW = 128
 
 class BaseXLMRoberta(BaseEstimator):
     """Texts in, arrays out, through a checkpoint."""
+
+    module_: Any  # the TaskModule of the estimator
+    tokenizer_: Tokenizer
+    config_: ModelConfig
 
     _parameter_constraints: dict = {
         "checkpoint": [str, os.PathLike],
@@ -81,8 +85,8 @@ class BaseXLMRoberta(BaseEstimator):
         return str(folder), config, tokenizer
 
     def _load_module(
-        self, folder: str, config: ModelConfig, build: Callable[[], nn.Module], new_part: str | None = None
-    ) -> nn.Module:
+        self, folder: str, config: ModelConfig, build: Callable[[], TaskModule], new_part: str | None = None
+    ) -> TaskModule:
         """Module with the checkpoint's weights; ``new_part``, the head, starts anew."""
         tensors = normalize_names(read_tensors(folder), tied=config.tie_word_embeddings, source=folder)
         if new_part:
@@ -113,7 +117,7 @@ class BaseXLMRoberta(BaseEstimator):
             )
         return encoded
 
-    def _module_on_device(self) -> nn.Module:
+    def _module_on_device(self) -> TaskModule:
         """The fitted module, moved to the estimator's device if it came from elsewhere."""
         check_is_fitted(self, "module_")
         device = resolve_device(self.device)
@@ -204,7 +208,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         """Targets as numbers; ``reset`` learns what they mean (classes, scale)."""
         raise NotImplementedError
 
-    def _build(self, config: ModelConfig) -> nn.Module:
+    def _build(self, config: ModelConfig) -> TaskModule:
         """Module with the head."""
         raise NotImplementedError
 
@@ -265,7 +269,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             raise history.interrupted
         return self
 
-    def _train(self, module: nn.Module, training, validation, rng: np.random.Generator) -> History:
+    def _train(self, module: TaskModule, training, validation, rng: np.random.Generator) -> History:
         device = resolve_device(self.device)
         freeze(module, self.n_frozen_layers)
         embeddings = module.roberta.embeddings

@@ -7,9 +7,17 @@ from sklearn.utils.validation import check_is_fitted
 class FeatureNames:
     """``get_feature_names_out`` for estimators that know ``_n_features_out``."""
 
+    n_features_in_: int
+    _series_name: str | None
+
+    @property
+    def _n_features_out(self) -> int:
+        raise NotImplementedError
+
     def get_feature_names_out(self, input_features=None):
-        """Names of the output columns: the text column's name and a number, or the class name in lower case and a number
-        where the texts had no name.
+        """Names of the output columns: the text column's name and a number.
+
+        Where the texts had no name, the class name in lower case stands for it.
 
         Parameters
         ----------

@@ -432,7 +432,8 @@ class XLMRobertaMaskedLM(FeatureNames, TransformerMixin, FineTunedXLMRoberta):
         places whose numbers are ``items`` and returns a tensor (M, ...). Only these logits are computed.
         """
         batching = self._batching()
-        module, results = self.module_, None
+        module = self.module_
+        results: np.ndarray | None = None
         first_item = np.searchsorted(places, encoded.starts)
         with torch.inference_mode(), autocast(batching["device"], batching["autocast"]):
             for rows in batches_by_length(encoded.lengths, batching["token_budget"]):

@@ -16,7 +16,7 @@ from torch import nn
 
 from skxlmr.batching import SequenceTask
 from skxlmr.estimators._base import FineTunedXLMRoberta
-from skxlmr.nn import ModelConfig, XLMRobertaForSequenceClassification
+from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
 from skxlmr.nn.losses import cross_entropy, squared_error
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
@@ -31,7 +31,7 @@ class SequenceEstimator(FineTunedXLMRoberta):
     def _n_outputs(self) -> int:
         raise NotImplementedError
 
-    def _build(self, config: ModelConfig) -> nn.Module:
+    def _build(self, config: ModelConfig) -> TaskModule:
         return XLMRobertaForSequenceClassification(config, self._n_outputs())
 
     def _hub_config(self):
@@ -463,8 +463,8 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
             raise ValueError(f"y has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
-    def _train(self, module, training, validation, rng):
-        if getattr(self, "module_", None) is module:  # a warm start goes on in standardised units
+    def _train(self, module: Any, training, validation, rng):
+        if "module_" in vars(self) and self.module_ is module:  # a warm start goes on in standardised units
             _rescale(module.classifier.out_proj, 1 / self._y_scale, -self._y_mean / self._y_scale)
         try:
             return super()._train(module, training, validation, rng)

@@ -150,7 +150,7 @@ class XLMRobertaVectorizer(FeatureNames, TransformerMixin, BaseXLMRoberta):
         """The wanted layers, counted from 0."""
         n_layers = self.config_.num_hidden_layers
         layers = [self.layers] if isinstance(self.layers, Integral) else list(self.layers)
-        if not layers or not all(isinstance(i, Integral) and -n_layers - 1 <= i <= n_layers for i in layers):
+        if not layers or not all(isinstance(i, int | np.integer) and -n_layers - 1 <= i <= n_layers for i in layers):
             raise ValueError(
                 f"layers must name layers from 0 (embeddings) to {n_layers}, or from -1 back to {-n_layers - 1}, got "
                 f"{self.layers!r}"

@@ -5,6 +5,7 @@ from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm_roberta import (
     EncoderOutput,
+    TaskModule,
     XLMRobertaEncoder,
     XLMRobertaForMaskedLM,
     XLMRobertaForSequenceClassification,
@@ -16,6 +17,7 @@ __all__ = [
     "LanguageModelingHead",
     "ModelConfig",
     "SequenceClassificationHead",
+    "TaskModule",
     "TokenLayout",
     "XLMRobertaEncoder",
     "XLMRobertaForMaskedLM",

@@ -105,9 +105,9 @@ def _attend_groups(q, k, v, layout, head_size, dropout):
     """Rectangles of like length, one call each: hardly any padding, and none outside the kernel."""
     outputs = []
     for group in layout.groups:
-        rectangles = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
+        q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
         mask = None if group.mask_NS is None else group.mask_NS[:, None, None, :]
-        out = _merge(_attend_rectangle(*rectangles, mask, dropout)).flatten(0, 1)
+        out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout)).flatten(0, 1)
         outputs.append(out if group.place_of_token is None else out.index_select(0, group.place_of_token))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -124,4 +124,6 @@ def _attend_varlen(q, k, v, layout, head_size):
 
     q_THd, k_THd, v_THd = (x.unflatten(-1, (-1, head_size)) for x in (q, k, v))
     longest = max(layout.lengths)
-    return varlen_attn(q_THd, k_THd, v_THd, layout.bounds, layout.bounds, longest, longest).flatten(1)
+    out = varlen_attn(q_THd, k_THd, v_THd, layout.bounds, layout.bounds, longest, longest)
+    assert isinstance(out, torch.Tensor)
+    return out.flatten(1)

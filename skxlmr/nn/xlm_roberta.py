@@ -6,6 +6,7 @@ Modules and parameters carry Hugging Face's names, so that a checkpoint needs no
 Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +20,7 @@ from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -77,10 +78,9 @@ class Embeddings(nn.Module):
     def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout) -> Tensor:
         """Positions count the non-padding tokens and start after the padding index; padding itself keeps that index."""
         longest = max(layout.lengths, default=0)
-        if longest > self.max_positions - self.padding_idx - 1:
-            raise ValueError(
-                f"a sequence of {longest} tokens is longer than the {self.max_positions - self.padding_idx - 1} positions of the model"
-            )
+        n_positions = self.max_positions - self.padding_idx - 1
+        if longest > n_positions:
+            raise ValueError(f"a sequence of {longest} tokens is longer than the {n_positions} positions of the model")
         if not layout.is_padded:
             return layout.positions_T + (self.padding_idx + 1)
         if input_ids is None:
@@ -167,6 +167,8 @@ class Layer(nn.Module):
 
 class LayerStack(nn.Module):
     """The layers, under Hugging Face's name for their list."""
+
+    layer: nn.ModuleList
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -274,7 +276,13 @@ class XLMRobertaEncoder(nn.Module):
         )
 
 
-class XLMRobertaModel(nn.Module):
+class TaskModule(nn.Module):
+    """What all task models have: the encoder, under the name that Hugging Face gives it."""
+
+    roberta: XLMRobertaEncoder
+
+
+class XLMRobertaModel(TaskModule):
     """The encoder alone, under the name that task checkpoints give it."""
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
@@ -286,7 +294,7 @@ class XLMRobertaModel(nn.Module):
         return self.roberta(input_ids, layout, **inputs)
 
 
-class XLMRobertaForSequenceClassification(nn.Module):
+class XLMRobertaForSequenceClassification(TaskModule):
     """Encoder with the sequence classification head; also for regression and multi-label targets."""
 
     def __init__(self, config: ModelConfig, n_outputs: int):
@@ -300,7 +308,7 @@ class XLMRobertaForSequenceClassification(nn.Module):
         return self.classifier(output.layout.first(output.last_hidden_state))
 
 
-class XLMRobertaForMaskedLM(nn.Module):
+class XLMRobertaForMaskedLM(TaskModule):
     """Encoder with the language modelling head."""
 
     def __init__(self, config: ModelConfig):

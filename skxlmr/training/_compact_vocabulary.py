@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from skxlmr.nn.xlm_roberta import Embeddings
+
 
 @contextmanager
-def compact_vocabulary(embeddings: nn.Module, *ids: np.ndarray) -> Iterator[np.ndarray]:
+def compact_vocabulary(embeddings: Embeddings, *ids: np.ndarray) -> Iterator[np.ndarray]:
     """Swap ``embeddings.word_embeddings`` for its used rows inside the block and write them back at its end.
 
     Parameters
@@ -28,7 +30,7 @@ def compact_vocabulary(embeddings: nn.Module, *ids: np.ndarray) -> Iterator[np.n
     lookup : ndarray of int32, (vocabulary,)
         New id of each old one; -1 for the rows that were left out.
     """
-    full: nn.Embedding = embeddings.word_embeddings
+    full = embeddings.word_embeddings
     used = np.unique(np.concatenate(ids))
     lookup = np.full(full.num_embeddings, -1, np.int32)
     lookup[used] = np.arange(len(used), dtype=np.int32)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skxlmr.batching import Batch, shuffled_batches
+from skxlmr.nn import TaskModule
 from skxlmr.training._optim import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
 
@@ -21,7 +22,7 @@ class Task(Protocol):
 
     def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch: ...
 
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]: ...
+    def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 
 def fit_loop(
-    module: nn.Module,
+    module: TaskModule,
     task: Task,
     optimizer: torch.optim.Optimizer,
     settings: LoopSettings,
@@ -119,7 +120,7 @@ def fit_loop(
         module.eval()
     if settings.early_stopping and best is not None:
         restore(parameters, best)
-    elif history.interrupted:
+    elif history.interrupted and finished is not None:
         restore(parameters, finished)
     return history
 

@@ -6,6 +6,8 @@ import re
 import torch
 from torch import nn
 
+from skxlmr.nn import TaskModule
+
 SCHEDULES = ("linear", "cosine", "constant")
 _LAYER = re.compile(r"\.encoder\.layer\.(\d+)\.")
 _NO_DECAY = re.compile(r"(bias|LayerNorm\.weight|layer_norm\.weight)$")
@@ -27,7 +29,7 @@ def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: f
     return 1.0
 
 
-def freeze(module: nn.Module, n_frozen_layers: int) -> None:
+def freeze(module: TaskModule, n_frozen_layers: int) -> None:
     """Freeze the embeddings and the lowest layers; 0 freezes nothing."""
     module.requires_grad_(True)
     if n_frozen_layers:
@@ -35,7 +37,7 @@ def freeze(module: nn.Module, n_frozen_layers: int) -> None:
         module.roberta.encoder.layer[:n_frozen_layers].requires_grad_(False)
 
 
-def train_mode(module: nn.Module) -> None:
+def train_mode(module: TaskModule) -> None:
     """Switch dropout on, but not in frozen parts: what does not learn gives the same vectors in every epoch."""
     module.train()
     for part in (module.roberta.embeddings, *module.roberta.encoder.layer):
@@ -43,7 +45,7 @@ def train_mode(module: nn.Module) -> None:
 
 
 def make_optimizer(
-    module: nn.Module,
+    module: TaskModule,
     *,
     learning_rate: float,
     head_learning_rate: float | None,

@@ -54,7 +54,7 @@ def check_texts(X: Any, name: str = "X", pairs_allowed: bool = True) -> Texts:
     """
     if isinstance(X, str | bytes):
         raise TypeError(f"{name} must hold one text per row, got a single {type(X).__name__}: wrap it in a list")
-    if isinstance(X, Mapping) or isinstance(X, set | frozenset):
+    if isinstance(X, Mapping | set | frozenset):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of texts, got a {type(X).__name__}")
     if isinstance(X, Iterator):
         raise TypeError(f"{name} is an iterator, which can be read only once: pass list({name})")

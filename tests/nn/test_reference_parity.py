@@ -1,0 +1,311 @@
+"""Our modules against transformers on random weights with every parameter perturbed, and proof that the comparison can fail."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors
+from skxlmr.nn import ModelConfig
+
+from .reference import (
+    BASE,
+    KINDS,
+    TINY,
+    assert_encoders_agree,
+    assert_gradients_agree,
+    assert_near,
+    make_labels,
+    make_ours,
+    make_pair,
+    make_reference,
+    make_rows,
+    our_loss,
+    outputs_of_encoders,
+)
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+LENGTHS = {"tiny": [11, 4, 8, 11, 2], "base": [12, 5, 9]}
+CONFIGS = {"tiny": TINY, "base": BASE}
+
+dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
+geometries = pytest.mark.parametrize("geometry", CONFIGS)
+sides = pytest.mark.parametrize("side", ["right", "left"])
+
+
+@pytest.fixture(scope="module")
+def references():
+    """The float32 reference of each kind and geometry, built once."""
+    built = {}
+
+    def get(kind, geometry, dtype=torch.float32):
+        if (kind, geometry) not in built:
+            built[kind, geometry] = make_reference(kind, CONFIGS[geometry])
+        return copy.deepcopy(built[kind, geometry]).to(dtype)
+
+    return get
+
+
+@geometries
+@dtypes
+@sides
+def test_hidden_states_attentions_and_pooler(references, geometry, dtype, side):
+    config = CONFIGS[geometry]
+    theirs = references("base", geometry, dtype)
+    ids, mask = make_rows(config, LENGTHS[geometry], side)
+    assert_encoders_agree(make_ours("base", config, theirs, share=True), theirs, ids, mask, TOLERANCE[dtype])
+
+
+@geometries
+@dtypes
+@pytest.mark.parametrize("kind", ["seqcls", "mlm"])
+def test_logits_losses_and_gradients(references, geometry, dtype, kind):
+    config = CONFIGS[geometry]
+    theirs = references(kind, geometry, dtype)
+    ours = make_ours(kind, config, theirs, share=True)
+    ids, mask = make_rows(config, LENGTHS[geometry])
+    labels = make_labels(kind, config, mask)
+    expected = theirs(ids, attention_mask=mask, labels=labels)
+    logits = ours(ids, attention_mask=mask)
+    loss = our_loss(kind, logits, labels)
+    assert_near(logits, expected.logits, TOLERANCE[dtype], "logits")
+    assert_near(loss, expected.loss, TOLERANCE[dtype], "loss")
+    expected.loss.backward()
+    loss.backward()
+    assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
+
+
+@dtypes
+def test_gradient_through_the_pooler(dtype):
+    ours, theirs = make_pair("base", dtype=dtype)
+    ids, mask = make_rows(TINY, LENGTHS["tiny"])
+    for module in ours, theirs:
+        output = module(ids, attention_mask=mask)
+        (output.pooler_output.square().sum() + output.last_hidden_state.sin().sum()).backward()
+    assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
+
+
+@dtypes
+@sides
+def test_rows_long_enough_for_the_fused_kernel(dtype, side):
+    config = replace(TINY, max_position_embeddings=102)
+    ours, theirs = make_pair("base", config, dtype)
+    ids, mask = make_rows(config, [100, 65, 3], side)
+    with torch.no_grad():
+        found, expected = ours(ids, attention_mask=mask), theirs(ids, attention_mask=mask)
+    assert_near(found.last_hidden_state, expected.last_hidden_state, TOLERANCE[dtype], "last hidden state")
+
+
+def test_without_a_mask_every_place_is_attended_to():
+    ours, theirs = make_pair("base", dtype=torch.float64)
+    ids, _ = make_rows(TINY, [9, 5])  # padding in the ids, none in the mask: positions stop, attention does not
+    assert_encoders_agree(ours, theirs, ids, None, 1e-12)
+
+
+def test_own_position_ids():
+    ours, theirs = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [9, 5])
+    position_ids = torch.randint(0, TINY.max_position_embeddings, ids.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = ours(ids, attention_mask=mask, position_ids=position_ids).last_hidden_state
+        expected = theirs(ids, attention_mask=mask, position_ids=position_ids).last_hidden_state
+        assert (found - ours(ids, attention_mask=mask).last_hidden_state).abs().max() > 0.01
+    assert_near(found, expected, 1e-12, "last hidden state")
+
+
+@sides
+def test_inputs_embeds(side):
+    ours, theirs = make_pair("base", dtype=torch.float64)
+    _, mask = make_rows(TINY, [9, 5], side)
+    embeds = torch.randn(2, 9, TINY.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = ours(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        expected = theirs(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+    assert_near(found, expected, 1e-12, "last hidden state")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_act": "gelu_new"},
+        {"hidden_act": "gelu_pytorch_tanh"},
+        {"hidden_act": "relu"},
+        {"layer_norm_eps": 1e-2},
+        {"type_vocab_size": 2},
+        {"num_attention_heads": 1},
+        {"pad_token_id": 3, "bos_token_id": 5},
+    ],
+    ids=str,
+)
+def test_every_field_of_the_config_means_the_same(changes):
+    config = replace(TINY, **changes)
+    ours, theirs = make_pair("base", config, torch.float64)
+    ids, mask = make_rows(config, [9, 5])
+    assert_encoders_agree(ours, theirs, ids, mask, 1e-12)
+
+
+def test_untied_language_modelling_head():
+    config = replace(TINY, tie_word_embeddings=False)
+    theirs = make_reference("mlm", config).double()
+    with on_meta():
+        ours = KINDS["mlm"][0](config)
+    weights = {name: parameter.detach().clone() for name, parameter in theirs.named_parameters()}
+    weights["lm_head.bias"] = weights.pop("lm_head.decoder.bias", weights.get("lm_head.bias"))
+    ours.load_state_dict(weights, strict=True, assign=True)
+    assert not torch.equal(weights["lm_head.decoder.weight"], weights["roberta.embeddings.word_embeddings.weight"])
+    ids, mask = make_rows(config, [9, 5])
+    with torch.no_grad():
+        found, expected = ours.eval()(ids, attention_mask=mask), theirs(ids, attention_mask=mask).logits
+    assert_near(found, expected, 1e-12, "logits")
+
+
+def test_head_mask_is_a_factor_on_the_attention_weights():
+    """The reference dropped head masks in version 5; in 4.46 they multiply the weights, which is the same as scaling the
+    values of the head."""
+    ours, theirs = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [9, 5, 7])
+    factors = torch.tensor([[1, 0, 0.5, 2], [0, 1, 1, 1], [0.25, 1, 3, 0]], dtype=torch.float64)
+    scaled = copy.deepcopy(theirs)
+    with torch.no_grad():
+        for layer, factor in zip(scaled.encoder.layer, factors, strict=True):
+            value = layer.attention.self.value
+            per_channel = factor.repeat_interleave(TINY.head_size)
+            value.weight.mul_(per_channel[:, None])
+            value.bias.mul_(per_channel)
+        found = ours(ids, attention_mask=mask, head_mask=factors, output_hidden_states=True, output_attentions=True)
+        expected = scaled(ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
+        one_for_all = ours(ids, attention_mask=mask, head_mask=factors[2]).last_hidden_state
+        repeated = ours(ids, attention_mask=mask, head_mask=factors[2].expand(3, -1)).last_hidden_state
+    for layer, pair in enumerate(zip(found.hidden_states, expected.hidden_states, strict=True)):
+        assert_near(*pair, 1e-12, f"hidden state {layer}")
+    for layer, (weights, unscaled) in enumerate(zip(found.attentions, expected.attentions, strict=True)):
+        assert_near(weights, unscaled * factors[layer][:, None, None], 1e-12, f"attentions {layer}")
+    assert torch.equal(one_for_all, repeated)
+    assert (one_for_all - found.last_hidden_state).abs().max() > 0.01
+
+
+# Train mode -----------------------------------------------------------------------------------------------------------
+
+DROPOUT = replace(TINY, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.3, classifier_dropout=0.5)
+
+
+@dtypes
+@sides
+@pytest.mark.parametrize("kind", ["seqcls", "mlm"])
+def test_train_mode_draws_the_same_dropout(kind, dtype, side):
+    """From the same seed both draw the same masks at the same places, so that losses and gradients agree with dropout on."""
+    ours, theirs = make_pair(kind, DROPOUT, dtype)
+    ids, mask = make_rows(DROPOUT, LENGTHS["tiny"], side)
+    labels = make_labels(kind, DROPOUT, mask)
+    torch.manual_seed(7)
+    expected = theirs.train()(ids, attention_mask=mask, labels=labels)
+    torch.manual_seed(7)
+    logits = ours.train()(ids, attention_mask=mask)
+    assert_near(logits, expected.logits, TOLERANCE[dtype], "logits")
+    assert (logits - ours.eval()(ids, attention_mask=mask)).abs().max() > 0.01
+    expected.loss.backward()
+    our_loss(kind, logits, labels).backward()
+    assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
+
+
+# Recorded outputs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_recorded_from_transformers_4_46(shared_data, kind):
+    folder = shared_data / "checkpoints" / kind
+    config = ModelConfig.from_dict(read_config(folder))
+    with on_meta():
+        module = KINDS[kind][0](config)
+    tensors = read_tensors(folder)
+    if kind == "base":
+        tensors = {name.removeprefix("roberta."): tensor for name, tensor in tensors.items()}
+    else:
+        tensors = normalize_names(tensors, tied=config.tie_word_embeddings, source=folder)
+    assert emplace(module, tensors, source=folder) == []
+    golden = np.load(folder / "golden.npz")
+    ids, mask = torch.from_numpy(golden["input_ids"]), torch.from_numpy(golden["attention_mask"])
+    with torch.no_grad():
+        output = module.eval()(ids, attention_mask=mask)
+    outputs = {"logits": output} if kind != "base" else vars(output)
+    names = set(golden.files) - {"input_ids", "attention_mask"}
+    assert names
+    for name in names:
+        assert_near(outputs[name], torch.from_numpy(golden[name]), 1e-5, name)
+
+
+# Planted faults -------------------------------------------------------------------------------------------------------
+
+
+def transpose_a_weight(ours):
+    weight = ours.encoder.layer[1].attention.self.key.weight
+    weight.copy_(weight.T.clone())
+
+
+def shift_the_positions(ours):
+    ours.embeddings.padding_idx += 1
+
+
+def zero_a_bias(ours):
+    ours.encoder.layer[2].intermediate.dense.bias.zero_()
+
+
+def forget_the_token_type(ours):
+    ours.embeddings.token_type_embeddings.weight.zero_()
+
+
+def use_another_epsilon(ours):
+    ours.encoder.layer[0].output.LayerNorm.eps = 1e-3
+
+
+
+
+FAULTS = [transpose_a_weight, shift_the_positions, zero_a_bias, forget_the_token_type, use_another_epsilon]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@dtypes
+def test_the_comparison_finds_planted_faults(fault, dtype):
+    ours, theirs = make_pair("base", dtype=dtype)
+    ids, mask = make_rows(TINY, LENGTHS["tiny"])
+    assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype])
+    with torch.no_grad():
+        fault(ours)
+    with pytest.raises(AssertionError, match="differs by"):
+        assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype])
+
+
+@dtypes
+def test_the_comparison_finds_a_dropped_mask(dtype):
+    ours, theirs = make_pair("base", dtype=dtype)
+    ids, mask = make_rows(TINY, LENGTHS["tiny"])
+
+    def maskless(ids, attention_mask, **outputs):
+        return ours(ids, **outputs)
+
+    with pytest.raises(AssertionError, match="differs by"):
+        assert_encoders_agree(maskless, theirs, ids, mask, TOLERANCE[dtype])
+
+
+def test_the_comparison_of_gradients_finds_a_planted_fault():
+    """A dead branch leaves the loss alone, but not the gradient."""
+    ours, theirs = make_pair("seqcls", dtype=torch.float64)
+    ids, mask = make_rows(TINY, LENGTHS["tiny"])
+    ours.roberta.encoder.layer[0].attention.self.query.register_forward_hook(lambda module, inputs, output: output.detach())
+    labels = make_labels("seqcls", TINY, mask)
+    expected, found = theirs(ids, attention_mask=mask, labels=labels).loss, our_loss("seqcls", ours(ids, attention_mask=mask), labels)
+    assert_near(found, expected, 1e-12, "loss")
+    expected.backward()
+    found.backward()
+    for parameter in ours.roberta.encoder.layer[0].attention.self.query.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with pytest.raises(AssertionError, match="gradient of roberta.encoder.layer.0.attention.self.query"):
+        assert_gradients_agree(ours, theirs, 1e-12)
+
+
+def test_perturbed_weights_leave_nothing_at_zero():
+    _, theirs = make_pair("base")
+    assert all(parameter.ne(0).all() for parameter in theirs.parameters())
+    assert set(outputs_of_encoders(*make_pair("base"), *make_rows(TINY, [5, 3]))) >= {"hidden_states 3", "attentions 2"}
