@@ -261,7 +261,12 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
                 training, validation = self._split(training, seed)
             else:
                 validation = None
-            history = self._train(module, training, validation, np.random.default_rng(seed))
+            try:
+                history = self._train(module, training, validation, np.random.default_rng(seed))
+            except BaseException:
+                if not going_on:  # a first fit that did not finish an epoch leaves no model behind
+                    vars(self).pop("module_", None)
+                raise
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores if validation is not None else None
         self.n_iter_ = len(history.loss_curve)

@@ -88,7 +88,8 @@ class TokenLayout:
         """Neighbouring sequences of like length, for kernels that want rectangles (packed batches).
 
         A rectangle holds sequences of one length, or of lengths within a quarter of the longest where few tokens have the
-        same length. Batches that are sorted by length make the fewest and fullest rectangles.
+        same length. Batches that are sorted by length make the fewest and fullest rectangles. On a GPU, where launching a
+        kernel costs more than padding, all sequences share one.
         """
         groups, first = [], 0
         while first < len(self.lengths):
@@ -97,7 +98,8 @@ class TokenLayout:
             while last < len(self.lengths):
                 length = self.lengths[last]
                 new_low, new_high = min(low, length), max(high, length)
-                if new_low != new_high and (n_tokens >= GROUP_TOKENS or new_low < GROUP_FILL * new_high):
+                too_uneven = n_tokens >= GROUP_TOKENS or new_low < GROUP_FILL * new_high
+                if new_low != new_high and too_uneven and self.device.type != "cuda":
                     break
                 last, low, high, n_tokens = last + 1, new_low, new_high, n_tokens + length
             groups.append(self._group(first, last, n_tokens, low == high))
