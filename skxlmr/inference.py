@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skxlmr.batching import batches_by_length, pack
 from skxlmr.nn import TokenLayout
+from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
 
 
@@ -41,7 +42,7 @@ def predict_batches(
     """
     results: np.ndarray | None = None
     pending: tuple[np.ndarray, Tensor] | None = None  # copied back one batch later, while the GPU is busy with the next
-    with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=autocast is not None):
+    with fast_inference(), torch.autocast(device.type, autocast, enabled=autocast is not None):
         for rows in [*batches_by_length(encoded.lengths, token_budget), None]:
             output = None if rows is None else run(*pack(encoded.take(rows), device))
             if pending is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from skxlmr.nn import TaskModule, TokenLayout, XLMRobertaForMaskedLM, losses
+from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
 
 
@@ -96,7 +97,7 @@ class SequenceTask:
 
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each row."""
-        logits = module(batch.ids, batch.layout).float()
+        logits = widen(module(batch.ids, batch.layout))
         return {"loss": self.loss(logits, batch.targets["y"]) * batch.targets["weights"]}
 
 
@@ -187,7 +188,7 @@ class MaskedLMTask:
     def losses(self, module: XLMRobertaForMaskedLM, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each masked token and of each aligned pair."""
         x_TD = module.roberta(batch.ids, batch.layout).last_hidden_state
-        logits = module.project(x_TD[batch.targets["positions"]]).float()
+        logits = widen(module.project(x_TD[batch.targets["positions"]]))
         terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
         if "alignment" in batch.totals:
             vectors_ND = batch.layout.mean(x_TD)

@@ -204,8 +204,8 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
 
     # What differs -----------------------------------------------------------------------------------------------------
 
-    def _check_targets(self, y: Any, n_rows: int, reset: bool) -> np.ndarray | None:
-        """Targets as numbers; ``reset`` learns what they mean (classes, scale)."""
+    def _check_targets(self, y: Any, n_rows: int, reset: bool, name: str = "y") -> np.ndarray | None:
+        """Targets as numbers; ``reset`` learns what they mean (classes, scale), ``name`` is what errors call them."""
         raise NotImplementedError
 
     def _build(self, config: ModelConfig) -> TaskModule:
@@ -255,7 +255,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             training = (encoded, targets, weights)
             if X_val is not None:
                 val_texts = self._check_X(X_val, reset=False)
-                val_targets = self._check_targets(y_val, len(val_texts), reset=False)
+                val_targets = self._check_targets(y_val, len(val_texts), False, "y_val")
                 validation = (self._encode_training(val_texts), val_targets, np.ones(len(val_texts), np.float32))
             elif self.early_stopping:
                 training, validation = self._split(training, seed)
@@ -265,7 +265,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
                 history = self._train(module, training, validation, np.random.default_rng(seed))
             except BaseException:
                 if not going_on:  # a first fit that did not finish an epoch leaves no model behind
-                    vars(self).pop("module_", None)
+                    self.__dict__.pop("module_", None)
                 raise
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores if validation is not None else None
@@ -307,8 +307,10 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
                 autocast=resolve_autocast(self.dtype, device, training=True),
             )
             validate = (lambda: self._validation_score(*validation)) if validation else None
-            history = fit_loop(module, self._make_task(*training), optimizer, settings, rng, validate)
-        return history
+            try:
+                return fit_loop(module, self._make_task(*training), optimizer, settings, rng, validate)
+            finally:
+                module.eval()  # after an error or an interrupt too: what is left predicts without dropout
 
     def _weigh_targets(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Sample weights times class weights, where there are any."""

@@ -10,6 +10,7 @@ from skxlmr.batching import MaskedLMTask, batches_by_length, concatenate, pack
 from skxlmr.estimators._base import FineTunedXLMRoberta
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
+from skxlmr.nn.linear import fast_inference
 from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch
 from skxlmr.training import autocast
@@ -207,7 +208,7 @@ class XLMRobertaMaskedLM(FeatureNames, TransformerMixin, FineTunedXLMRoberta):
         lm.n_features_in_, lm._series_name = 1, None
         return lm
 
-    def _check_targets(self, y, n_rows, reset):
+    def _check_targets(self, y, n_rows, reset, name="y"):
         return None
 
     def _build(self, config: ModelConfig):
@@ -263,9 +264,9 @@ class XLMRobertaMaskedLM(FeatureNames, TransformerMixin, FineTunedXLMRoberta):
         ndarray of shape (n_rows, hidden_size), float32
         """
         module = self._module_on_device()
-        encoded = self._encode(check_texts(X))
+        texts = self._check_X(X, reset=False)
         layers = [self.config_.num_hidden_layers]
-        return self._infer(lambda ids, layout: pool(module.roberta, ids, layout, self.pooling, layers, False), encoded)
+        return self._infer_texts(lambda ids, layout: pool(module.roberta, ids, layout, self.pooling, layers, False), texts)
 
     def fill_mask(self, texts, top_k=5, targets=None):
         """Most probable fillings of each ``<mask>``.
@@ -313,9 +314,17 @@ class XLMRobertaMaskedLM(FeatureNames, TransformerMixin, FineTunedXLMRoberta):
             before = MASK.join(parts[: len(answers[row]) + 1])
             after = MASK.join(parts[len(answers[row]) + 1 :])
             for filling in fillings[: int(top_k)]:
-                filling["sequence"] = before + filling["token_str"] + after
+                filling["sequence"] = self._joined(before, filling) + after
             answers[row].append(fillings[: int(top_k)])
         return answers
+
+    def _joined(self, before: str, filling: dict) -> str:
+        """Text up to the end of the filling; like the tokenizer, the mask takes the white space before it away."""
+        (piece,) = self.tokenizer_.convert_ids_to_pieces(np.ravel(filling["token"])[:1])
+        starts_word = piece.startswith("\u2581") and before.strip()
+        if starts_word and before[-1].isspace():
+            return before + filling["token_str"]
+        return before.rstrip() + (" " if starts_word else "") + filling["token_str"]
 
     def _best_tokens(self, encoded: EncodedBatch, places: np.ndarray, top_k: int) -> list[list[dict]]:
         def read(logits_MV, items):
@@ -435,7 +444,7 @@ class XLMRobertaMaskedLM(FeatureNames, TransformerMixin, FineTunedXLMRoberta):
         module = self.module_
         results: np.ndarray | None = None
         first_item = np.searchsorted(places, encoded.starts)
-        with torch.inference_mode(), autocast(batching["device"], batching["autocast"]):
+        with fast_inference(), autocast(batching["device"], batching["autocast"]):
             for rows in batches_by_length(encoded.lengths, batching["token_budget"]):
                 batch = encoded.take(rows)
                 items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])

@@ -245,10 +245,10 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     def _output_names(self):
         return [str(label) for label in self.classes_.tolist()]
 
-    def _check_targets(self, y, n_rows, reset):
+    def _check_targets(self, y, n_rows, reset, name="y"):
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        if type_of_target(y, input_name="y", raise_unknown=True) not in ("binary", "multiclass"):
+            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+        if type_of_target(y, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
             raise ValueError(
                 f"Unknown label type: {type_of_target(y)}. {type(self).__name__} needs one class label a row; use "
                 "XLMRobertaRegressor for numbers"
@@ -260,14 +260,15 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
             if len(self.classes_) < 2:
                 raise ValueError(f"y has only one class, {self.classes_[0]!r}: at least two are needed")
             return codes.astype(np.int64)
-        codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
-        unknown = np.flatnonzero(self.classes_[codes] != labels)
-        if len(unknown):
+        code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
+        found = [code_of.get(label) for label in labels.tolist()]
+        if None in found:
+            row = found.index(None)
             raise ValueError(
-                f"row {unknown[0]}: label {labels[unknown[0]]!r} is not among the classes of the fit, "
-                f"{', '.join(map(repr, self.classes_[:10].tolist()))}{', ...' if len(self.classes_) > 10 else ''}"
+                f"{name} row {row}: label {labels.tolist()[row]!r} is not among the classes of the fit, "
+                f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
             )
-        return codes.astype(np.int64)
+        return np.array(found, np.int64)
 
     def _weigh_targets(self, weights, targets):
         if self.class_weight is None:
@@ -447,12 +448,12 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
     def _output_names(self):
         return [f"LABEL_{i}" for i in range(self.n_outputs_)]
 
-    def _check_targets(self, y, n_rows, reset):
+    def _check_targets(self, y, n_rows, reset, name="y"):
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name=name)
         if values.ndim > 2:
-            raise ValueError(f"y must have one or two dimensions, got shape {values.shape}")
+            raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
         check_consistent_length(np.empty(n_rows), values)
         is_1d, values = values.ndim == 1, values.reshape(n_rows, -1)
         if reset:
@@ -460,7 +461,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
             scale = values.std(0)
             self._y_mean, self._y_scale = values.mean(0), np.where(scale > 0, scale, 1.0)
         elif values.shape[1] != self.n_outputs_:
-            raise ValueError(f"y has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
+            raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
     def _train(self, module: Any, training, validation, rng):

@@ -13,7 +13,6 @@ from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import StrOptions, fit_context
-from skxlmr.utils._validation import Texts
 
 
 @document_parameters(
@@ -121,7 +120,8 @@ class XLMRobertaVectorizer(FeatureNames, TransformerMixin, BaseXLMRoberta):
         self._layers()
         module = self._load_module(folder, self.config_, lambda: self._build(self.config_))
         self.module_ = module.to(resolve_device(self.device), self._weight_dtype())
-        self.n_truncated_ = self._count_truncated(texts)
+        encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
+        self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
     def transform(self, X):
@@ -156,17 +156,6 @@ class XLMRobertaVectorizer(FeatureNames, TransformerMixin, BaseXLMRoberta):
                 f"{self.layers!r}"
             )
         return [int(i) % (n_layers + 1) for i in layers]
-
-    def _count_truncated(self, texts: Texts) -> int:
-        """How many texts will be cut; those with fewer characters than tokens allowed are not looked at."""
-        limit = self._limit()
-        rows = zip(texts.first, texts.second or [""] * len(texts), strict=True)
-        long = [row for row in rows if len(row[0]) + len(row[1]) > limit - self.tokenizer_.n_special(pair=True)]
-        if not long:
-            return 0
-        first, second = map(list, zip(*long, strict=True))
-        encoded = self.tokenizer_.encode_batch(first, second if texts.second else None, max_length=limit)
-        return int(np.count_nonzero(encoded.n_dropped))
 
     def _weight_dtype(self):
         return resolve_autocast(self.dtype, resolve_device(self.device), training=False) or torch.float32

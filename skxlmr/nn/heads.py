@@ -1,9 +1,9 @@
 """Heads: what turns token vectors into logits. Parameter names are Hugging Face's."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.linear import Linear, linear
 
 
 class SequenceClassificationHead(nn.Module):
@@ -20,9 +20,9 @@ class SequenceClassificationHead(nn.Module):
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__()
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(config.hidden_size, n_outputs)
+        self.out_proj = Linear(config.hidden_size, n_outputs)
 
     def forward(self, first_ND: Tensor) -> Tensor:
         """Logits (N, n_outputs) of the first tokens' vectors (N, D)."""
@@ -42,14 +42,14 @@ class LanguageModelingHead(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(nn.init.zeros_(self.dense.weight.new_empty(config.vocab_size)))
         if not config.tie_word_embeddings:
-            self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.decoder = Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
         """Logits over the vocabulary (..., V) of token vectors (..., D)."""
-        x = self.layer_norm(F.gelu(self.dense(x)))
+        x = self.layer_norm(self.dense(x, gelu=True))
         weight_VD = self.decoder.weight if hasattr(self, "decoder") else word_embeddings_VD
-        return F.linear(x, weight_VD, self.bias)
+        return linear(x, weight_VD, self.bias)

@@ -40,6 +40,11 @@ class Group:
     place_of_token: Tensor | None = None
 
 
+def widen(x: Tensor) -> Tensor:
+    """The tensor in float32 or wider, which sums and losses are computed in."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class TokenLayout:
     """Layout of a batch of token sequences.
 
@@ -143,7 +148,7 @@ class TokenLayout:
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over the tokens of each sequence, (N, D), added up in float32 or wider."""
-        x = x if x.dtype == torch.float64 else x.float()
+        x = widen(x)
         if self.mask_NS is None:
             return torch.segment_reduce(x, "mean", lengths=self.lengths_N, axis=0)
         mask_NS1 = self.mask_NS[..., None].to(x.dtype)
@@ -152,7 +157,5 @@ class TokenLayout:
     def max(self, x: Tensor) -> Tensor:
         """Largest value over the tokens of each sequence, (N, D)."""
         if self.mask_NS is None:
-            return torch.segment_reduce(
-                x if x.dtype == torch.float64 else x.float(), "max", lengths=self.lengths_N, axis=0
-            )
+            return torch.segment_reduce(widen(x), "max", lengths=self.lengths_N, axis=0)
         return x.masked_fill(~self.mask_NS[..., None], -torch.inf).amax(1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.layout import TokenLayout, widen
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder
 
 POOLINGS = ("mean", "cls", "max", "pooler")
@@ -41,6 +41,5 @@ def pool(
         pooled = [encoder.pooler(layout.first(x)) for x in states]
     else:
         pooled = [{"mean": layout.mean, "cls": layout.first, "max": layout.max}[pooling](x) for x in states]
-    features_NF = torch.cat(pooled, dim=1)
-    features_NF = features_NF if features_NF.dtype == torch.float64 else features_NF.float()
+    features_NF = widen(torch.cat(pooled, dim=1))
     return torch.nn.functional.normalize(features_NF, dim=1) if normalize else features_NF

@@ -19,9 +19,9 @@ from skxlmr.nn.attention import attend
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.linear import Linear
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
@@ -97,9 +97,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.head_size = config.head_size
         self.dropout = config.attention_probs_dropout_prob
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = Linear(config.hidden_size, config.hidden_size)
+        self.key = Linear(config.hidden_size, config.hidden_size)
+        self.value = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, layout: TokenLayout, head_mask: Tensor | None, need_weights: bool):
         return attend(
@@ -119,7 +119,7 @@ class ResidualOutput(nn.Module):
 
     def __init__(self, config: ModelConfig, n_inputs: int):
         super().__init__()
-        self.dense = nn.Linear(n_inputs, config.hidden_size)
+        self.dense = Linear(n_inputs, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -141,11 +141,11 @@ class Intermediate(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.activation = _ACTIVATIONS[config.hidden_act]
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = _ACTIVATIONS.get(config.hidden_act)  # None is exact GELU, which the linear layer brings
+        self.dense = Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.dense(x))
+        return self.dense(x, gelu=True) if self.activation is None else self.activation(self.dense(x))
 
 
 class Layer(nn.Module):
@@ -180,7 +180,7 @@ class Pooler(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, first_ND: Tensor) -> Tensor:
         return self.dense(first_ND).tanh()

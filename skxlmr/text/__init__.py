@@ -3,11 +3,13 @@
 from os import PathLike
 from pathlib import Path
 
+from skxlmr.text._encoded import EncodedBatch
+from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._sentencepiece import MODEL_FILE, SentencePieceTokenizer
-from skxlmr.text._tokenizer import EncodedBatch, Tokenizer
+from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.utils._errors import CheckpointError
 
-__all__ = ["EncodedBatch", "SentencePieceTokenizer", "Tokenizer", "load_tokenizer"]
+__all__ = ["EncodedBatch", "SentencePieceTokenizer", "SubwordSampling", "Tokenizer", "load_tokenizer"]
 
 
 def load_tokenizer(folder: str | PathLike) -> Tokenizer:

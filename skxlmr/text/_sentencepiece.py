@@ -3,25 +3,47 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
+from skxlmr.text._offsets import piece_offsets
+from skxlmr.text._prefix import LONG_TEXT, PrefixCutter
+from skxlmr.text._sampling import SubwordSampling, draw, sampling_of
+from skxlmr.text._spans import Tokens
+from skxlmr.text._special import (
+    CONFIG_FILE,
+    ROLES,
+    AddedToken,
+    TextSplitter,
+    TokenizerSettings,
+    positive_int,
+    read_settings,
+)
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.utils._errors import CheckpointError
 
 MODEL_FILE = "sentencepiece.bpe.model"
-CONFIG_FILE = "tokenizer_config.json"
 DEFAULT_MAX_LENGTH = 512
 THREADED_BYTES = 1 << 16  # below about a millisecond of work, starting threads costs more than they save
 
-_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> is the last id
-_SPECIAL_IN_TEXT = re.compile("(" + "|".join((*_SPECIAL, "<mask>")) + ")")
+_FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> is the last id of the vocabulary
+_DEFAULT_ROLES = {
+    "bos_token": AddedToken("<s>"),
+    "eos_token": AddedToken("</s>"),
+    "sep_token": AddedToken("</s>"),
+    "cls_token": AddedToken("<s>"),
+    "unk_token": AddedToken("<unk>"),
+    "pad_token": AddedToken("<pad>"),
+    "mask_token": AddedToken("<mask>", lstrip=True),
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,7 +51,8 @@ class SentencePieceTokenizer(Tokenizer):
     """Tokenizer of XLM-R and its relatives.
 
     The ids are fairseq's: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, then SentencePiece's pieces from its id 3
-    on, each + 1, and ``<mask>`` last. A surrogate code point in a str is no character: each is read as U+FFFD.
+    on, each + 1, then ``<mask>``, then added tokens. A surrogate code point in a str is no character: each is read as
+    U+FFFD.
 
     Instances never change: they may be shared by threads, and a deep copy is the instance itself. A pickle holds the
     model and needs no file.
@@ -40,64 +63,107 @@ class SentencePieceTokenizer(Tokenizer):
         Content of a ``sentencepiece.bpe.model`` file.
     model_max_length : int
         Most tokens a row may have for the model this tokenizer belongs to. `save` writes it, nothing else uses it here.
+    settings : TokenizerSettings, optional
+        Special tokens other than fairseq's, additional ones and added tokens, as ``tokenizer_config.json`` names them. A
+        token that the vocabulary does not hold follows after its end.
+    sp_model_kwargs : mapping, optional
+        ``enable_sampling``, ``nbest_size`` and ``alpha`` that the checkpoint was trained with: `subword_sampling` tells
+        them, `save` writes them. Encoding draws only if `encode_batch` is told to.
 
     Raises
     ------
     ValueError
-        If `model_proto` is no SentencePiece model, or one without fairseq's places for ``<unk>``, ``<s>`` and ``</s>``.
+        If `model_proto` is no SentencePiece model, or one without fairseq's places for ``<unk>``, ``<s>`` and ``</s>``,
+        or an added token's id does not fit the vocabulary.
 
     References
     ----------
     Conneau et al., Unsupervised Cross-lingual Representation Learning at Scale, https://arxiv.org/abs/1911.02116
     """
 
-    bos_token_id = cls_token_id = 0
-    pad_token_id = 1
-    eos_token_id = sep_token_id = 2
-    unk_token_id = 3
-
-    def __init__(self, model_proto: bytes, *, model_max_length: int = DEFAULT_MAX_LENGTH):
+    def __init__(
+        self,
+        model_proto: bytes,
+        *,
+        model_max_length: int = DEFAULT_MAX_LENGTH,
+        settings: TokenizerSettings | None = None,
+        sp_model_kwargs: Mapping[str, Any] | None = None,
+    ):
+        settings = settings or TokenizerSettings()
         self.model_max_length = model_max_length
+        self.sp_model_kwargs = dict(sp_model_kwargs or {})
+        self.subword_sampling(seed=0)  # raises if they make no sense
         self._model_proto = model_proto
         self._processor = _load_processor(model_proto)
-        self.mask_token_id = self._processor.get_piece_size() + 1
-        self.vocab_size = self.mask_token_id + 1
+        self._roles = _DEFAULT_ROLES | {role: settings.roles[role] for role in ROLES if role in settings.roles}
+        self._additional = tuple(settings.additional)
+        self._added = dict(settings.added)
+        self._tokens, self._ids = self._place_tokens()
+        self.vocab_size = max(self._processor.get_piece_size() + 1, *self._tokens) + 1
+        self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
+            self._ids[self._roles[role].content] for role in ROLES[:4]
+        )
+        self.unk_token_id, self.pad_token_id, self.mask_token_id = (
+            self._ids[self._roles[role].content] for role in ROLES[4:]
+        )
+        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
+        self._spelt = TextSplitter(self._tokens.values())
+        self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
 
     @classmethod
     def from_file(cls, file: str | PathLike) -> "SentencePieceTokenizer":
-        """Load a ``.model`` file and, where one lies beside it, the `model_max_length` of ``tokenizer_config.json``.
+        """Load a ``.model`` file and, where they lie beside it, ``tokenizer_config.json`` and its companions.
 
         Raises
         ------
         CheckpointError
-            If either file cannot be read or is broken.
+            If a file cannot be read or is broken.
         """
         file = Path(file)
-        options = _read_config(file.with_name(CONFIG_FILE))
+        settings = read_settings(file.parent)
+        config_file = file.with_name(CONFIG_FILE)
+        max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
+        sp_model_kwargs = settings.options.get("sp_model_kwargs") or {}
+        if not isinstance(sp_model_kwargs, dict):
+            raise CheckpointError(config_file, f"expected an object as sp_model_kwargs, found {sp_model_kwargs!r:.80}")
         try:
-            return cls(file.read_bytes(), **options)
+            sampling_of(sp_model_kwargs, seed=0)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(config_file, f"sp_model_kwargs cannot be used ({error})") from error
+        try:
+            return cls(
+                file.read_bytes(), model_max_length=max_length, settings=settings, sp_model_kwargs=sp_model_kwargs
+            )
         except OSError as error:
             raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
         except ValueError as error:
             raise CheckpointError(file, str(error)) from error
 
+    def subword_sampling(self, seed: int) -> SubwordSampling | None:
+        """Return the sampling that `sp_model_kwargs` describe, None if they do not switch it on."""
+        return sampling_of(self.sp_model_kwargs, seed)
+
+    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write ``sentencepiece.bpe.model`` into an existing folder and return its path."""
+        file = Path(folder) / ((f"{filename_prefix}-" if filename_prefix else "") + MODEL_FILE)
+        file.write_bytes(self._model_proto)
+        return (str(file),)
+
     def save(self, folder: str | PathLike) -> None:
         """Write ``sentencepiece.bpe.model`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "tokenizer_class": "XLMRobertaTokenizer",
-            "model_max_length": self.model_max_length,
-            "bos_token": "<s>",
-            "cls_token": "<s>",
-            "eos_token": "</s>",
-            "sep_token": "</s>",
-            "pad_token": "<pad>",
-            "unk_token": "<unk>",
-            "mask_token": {"__type": "AddedToken", "content": "<mask>", "lstrip": True, "rstrip": False}
-            | {"normalized": False, "single_word": False, "special": True},
-        }
-        (folder / MODEL_FILE).write_bytes(self._model_proto)
+        config: dict[str, Any] = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": self.model_max_length}
+        for role, token in self._roles.items():
+            plain = token == AddedToken(token.content)
+            config[role] = token.content if plain else {"__type": "AddedToken", **token.to_dict()}
+        if self._additional:
+            config["additional_special_tokens"] = [token.content for token in self._additional]
+        if any(i > self._mask_place for i in self._tokens):
+            config["added_tokens_decoder"] = {str(i): token.to_dict() for i, token in sorted(self._tokens.items())}
+        if self.sp_model_kwargs:
+            config["sp_model_kwargs"] = self.sp_model_kwargs
+        self.save_vocabulary(folder)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
@@ -108,8 +174,8 @@ class SentencePieceTokenizer(Tokenizer):
         ids : sequence of int
             Token ids of one row.
         skip_special_tokens : bool
-            Leave out ``<s>``, ``<pad>``, ``</s>`` and ``<mask>``; an unknown token shows as " ⁇ ", SentencePiece's
-            own sign for it. Otherwise all of them are spelled out.
+            Leave out the special tokens; an unknown token shows as " ⁇ ", SentencePiece's own sign for it. Otherwise all
+            of them are spelled out.
 
         Raises
         ------
@@ -118,54 +184,140 @@ class SentencePieceTokenizer(Tokenizer):
         """
         ids_T = self._checked(ids)
         if skip_special_tokens:
-            skipped = [self.bos_token_id, self.pad_token_id, self.eos_token_id, self.mask_token_id]
-            kept_T = ids_T[~np.isin(ids_T, skipped)]
-            return self._processor.decode(np.where(kept_T == self.unk_token_id, 0, kept_T - 1).tolist())
+            skipped = [i for i in self.all_special_ids if i != self.unk_token_id]
+            ids_T = ids_T[~np.isin(ids_T, skipped)]
+            if not np.isin(ids_T, list(self._tokens)).any() or (ids_T == self.unk_token_id).any():
+                return self._processor.decode(self._to_sentencepiece(ids_T).tolist())
         return "".join(self.convert_ids_to_pieces(ids_T)).replace("▁", " ").removeprefix(" ")
 
     def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """Return the vocabulary entry of each id, such as "▁Hello"; ValueError if an id is outside the vocabulary."""
-        special = dict(enumerate(_SPECIAL)) | {self.mask_token_id: "<mask>"}
+        special = dict(enumerate(_FAIRSEQ)) | {self._mask_place: "<mask>"}
+        special |= {i: token.content for i, token in self._tokens.items()}
         return [special.get(i) or self._processor.id_to_piece(i - 1) for i in self._checked(ids).tolist()]
 
-    def _checked(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
-        ids_T = np.asarray(ids, dtype=np.int64)
-        outside = np.flatnonzero((ids_T < 0) | (ids_T >= self.vocab_size))
-        if len(outside):
-            i = outside[0]
-            raise ValueError(f"ids must be within 0 ... {self.vocab_size - 1}, found {ids_T[i]} at position {i}")
-        return ids_T
+    @property
+    def _mask_place(self) -> int:
+        return self._processor.get_piece_size() + 1
 
-    def _encode_texts(self, texts: list[str], parse_special: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        if not (parse_special and any("<" in text for text in texts)):
-            return self._encode_plain(texts)
-        rows = [_split_at_special(text) for text in texts]
-        parts = list(chain.from_iterable(rows))
+    def _place_tokens(self) -> tuple[dict[int, AddedToken], dict[str, int]]:
+        """Give every special and added token its id: the vocabulary's, or one after its end."""
+        vocabulary = {piece: i for i, piece in enumerate(_FAIRSEQ)} | {"<mask>": self._mask_place}
+        placed: dict[int, AddedToken] = {}
+        ids: dict[str, int] = {}
+
+        def place(token: AddedToken, i: int | None = None) -> None:
+            own = vocabulary.get(token.content)
+            if own is None and (piece := self._processor.piece_to_id(token.content)) > 2:
+                own = piece + 1
+            if own is None:
+                own = max(self._mask_place, *placed) + 1 if placed else self._mask_place + 1
+            if i not in (None, own):
+                raise ValueError(f"expected the added token {token.content!r} at id {own}, found it at {i}")
+            if token.content not in ids:
+                ids[token.content] = own
+                placed[own] = token
+
+        for i, token in sorted(self._added.items()):
+            place(token, i)
+        for token in (*self._roles.values(), *self._additional):
+            place(token)
+        return placed, ids
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        return [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+
+    @cached_property
+    def _piece_lengths(self) -> NDArray[np.int64]:
+        """Normalised characters of each piece; of a byte piece, 1 for the byte that starts a character and 0 else."""
+        lengths = np.fromiter(map(len, self._pieces), np.int64, len(self._pieces))
+        for i in np.flatnonzero(lengths == len("<0x00>")).tolist():
+            if self._processor.is_byte(i):
+                lengths[i] = not 0x80 <= int(self._pieces[i][3:5], 16) < 0xC0
+        return lengths
+
+    @cached_property
+    def _cutter(self) -> PrefixCutter:
+        return PrefixCutter(self._processor, self._pieces)
+
+    def _encode_texts(
+        self,
+        texts: list[str],
+        limit: int | None,
+        parse_special: bool,
+        with_offsets: bool,
+        sampling: SubwordSampling | None,
+    ) -> Tokens:
+        splitter = self._spelt if parse_special else self._always_spelt
+        sampling = sampling if sampling is not None and sampling.draws else None
+        if limit is not None and sampling is None:
+            texts = [
+                text
+                if len(text) < LONG_TEXT or splitter.finds(text)
+                else self._cutter.cut(_mended(text), max(limit, 0))
+                for text in texts
+            ]
+        if not any(map(splitter.finds, texts)):
+            return self._encode_plain(texts, with_offsets, sampling)
+        rows = [splitter.split(text) for text in texts]
         n_parts_N = np.fromiter(map(len, rows), np.int64, len(rows))
-        # split parts spell a special token wholly or not at all
-        special = dict(zip(_SPECIAL, range(4), strict=True)) | {"<mask>": self.mask_token_id}
-        special_P = np.array([special.get(part, -1) for part in parts])
-        is_special_P = special_P >= 0
-        ids_T, lengths_P = self._encode_plain(["" if part in special else part for part in parts])
-        starts_P = np.cumsum(lengths_P) - lengths_P
-        ids_T = np.insert(ids_T, starts_P[is_special_P], special_P[is_special_P])
-        lengths_P[is_special_P] = 1
-        return ids_T, np.add.reduceat(lengths_P, np.cumsum(n_parts_N) - n_parts_N)
+        parts = [part for row in rows for part in row]
+        token_P = np.array([self._ids[text] if is_token else -1 for text, _, is_token in parts])
+        plain = self._encode_plain(["" if is_token else text for text, _, is_token in parts], with_offsets, sampling)
+        places = (np.cumsum(plain.lengths) - plain.lengths)[token_P >= 0]
+        lengths_P = np.where(token_P >= 0, 1, plain.lengths)
+        ids_T = np.insert(plain.ids, places, token_P[token_P >= 0])
+        offsets_T2 = None
+        if plain.offsets is not None:
+            spelt = [(0, len(text)) for text, _, is_token in parts if is_token]
+            offsets_T2 = np.insert(plain.offsets, places, spelt, axis=0)
+            offsets_T2 += np.repeat([start for _, start, _ in parts], lengths_P)[:, None].astype(np.int32)
+        ends = np.concatenate(([0], np.cumsum(lengths_P)))[np.concatenate(([0], np.cumsum(n_parts_N)))]
+        return Tokens(ids_T, np.diff(ends), offsets_T2)
 
-    def _encode_plain(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _encode_plain(self, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None) -> Tokens:
+        texts = [_mended(text) for text in texts] if with_offsets else texts
         utf8 = [_to_utf8(text) for text in texts]
-        n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
-        rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
+        if sampling is None:
+            n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
+            rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
+        else:
+            rows = draw(self._processor, utf8, sampling, int)
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
         ids_T = np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum())
+        offsets_T2 = None
+        if with_offsets:
+            n_characters_T = self._piece_lengths[ids_T]
+            if (ids_T == 0).any():  # an unknown piece is as long as what it stands for
+                pieces = (
+                    self._processor.encode(utf8, out_type=str)
+                    if sampling is None
+                    else draw(self._processor, utf8, sampling, str)
+                )
+                n_characters_T = np.fromiter(map(len, chain.from_iterable(pieces)), np.int64, len(ids_T))
+                n_characters_T = np.where(ids_T == 0, n_characters_T, self._piece_lengths[ids_T])
+            offsets_T2 = piece_offsets(self._processor, texts, lengths_N, n_characters_T)
         ids_T += 1
         ids_T[ids_T == 1] = self.unk_token_id  # SentencePiece's <unk> is 0, and 1 is <pad> here
-        return ids_T, lengths_N
+        return Tokens(ids_T, lengths_N, offsets_T2)
+
+    def _to_sentencepiece(self, ids_T: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place), 0, ids_T - 1)
+
+    def _state(self) -> dict[str, Any]:
+        settings = TokenizerSettings({}, self._roles, self._additional, self._added)
+        return {
+            "model_proto": self._model_proto,
+            "model_max_length": self.model_max_length,
+            "settings": settings,
+            "sp_model_kwargs": self.sp_model_kwargs,
+        }
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SentencePieceTokenizer):
             return NotImplemented
-        return self._model_proto == other._model_proto and self.model_max_length == other.model_max_length
+        return self._state() == other._state()
 
     def __hash__(self) -> int:
         return hash((self._model_proto, self.model_max_length))
@@ -179,8 +331,8 @@ class SentencePieceTokenizer(Tokenizer):
     def __deepcopy__(self, memo: dict) -> "SentencePieceTokenizer":
         return self
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"model_proto": self._model_proto, "model_max_length": self.model_max_length}
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state()
 
     def __setstate__(self, state: dict) -> None:
         SentencePieceTokenizer.__init__(self, **state)
@@ -204,32 +356,8 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
     return processor
 
 
-def _read_config(file: Path) -> dict[str, int]:
-    if not file.exists():
-        return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise CheckpointError(file, f"expected JSON, found something else ({error})") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(file, f"expected a JSON object, found {type(config).__name__}")
-    max_length = config.get("model_max_length")
-    if max_length is None:
-        return {}
-    if not isinstance(max_length, int) or max_length < 1:
-        raise CheckpointError(file, f"expected a positive integer as model_max_length, found {max_length!r}")
-    return {"model_max_length": max_length}
-
-
-def _split_at_special(text: str) -> list[str]:
-    """Cut a text before and after each special token it spells; <mask> takes the white space before it away."""
-    parts = _SPECIAL_IN_TEXT.split(text)  # text, special, text, special, ..., text
-    for i in range(1, len(parts), 2):
-        if parts[i] == "<mask>":
-            parts[i - 1] = parts[i - 1].rstrip()
-    return parts
+def _mended(text: str) -> str:
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _to_utf8(text: str) -> bytes:

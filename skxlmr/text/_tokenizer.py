@@ -1,57 +1,20 @@
-"""What every tokenizer offers: batches of ids packed without padding, pairs, truncation, decoding.
+"""What every tokenizer offers: batches of ids packed without padding, pairs, truncation, windows, offsets, decoding.
 
-A concrete tokenizer says how texts become ids (`_encode_texts`); the layout around them and the truncation are here.
-Shape suffixes: N rows, T tokens of all rows together.
+A concrete tokenizer says how texts become ids (`_encode_texts`); the layout around them is here.
+Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
 
-TRUNCATIONS = ("longest_first", "only_first", "only_second")
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedBatch:
-    """Token ids of many rows, one row after another with no padding.
-
-    Attributes
-    ----------
-    ids : ndarray of shape (n_tokens,), int32
-        Token ids, special tokens included.
-    lengths : ndarray of shape (n_rows,), int64
-        Tokens of each row.
-    n_dropped : ndarray of shape (n_rows,), int64
-        Tokens that truncation cut from each row.
-    """
-
-    ids: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    n_dropped: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Where each row starts in `ids`, and where the last one ends: shape (n_rows + 1,), int64."""
-        return np.concatenate(([0], np.cumsum(self.lengths)))
-
-    def row(self, i: int) -> NDArray[np.int32]:
-        """Ids of row `i`, a view."""
-        i = range(len(self))[i]
-        return self.ids[self.starts[i] : self.starts[i + 1]]
-
-    def take(self, indices: Sequence[int] | NDArray[np.integer | np.bool_] | slice) -> "EncodedBatch":
-        """Return the rows that `indices` (integers, a mask or a slice) choose, in that order."""
-        rows = np.arange(len(self))[indices]
-        lengths = self.lengths[rows]
-        return EncodedBatch(self.ids[_spans(self.starts[rows], lengths)], lengths, self.n_dropped[rows])
+from skxlmr.text._encoded import EncodedBatch
+from skxlmr.text._sampling import SubwordSampling
+from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows
 
 
 class Tokenizer(ABC):
@@ -64,7 +27,7 @@ class Tokenizer(ABC):
     bos_token_id, eos_token_id, cls_token_id, sep_token_id, pad_token_id, unk_token_id, mask_token_id : int
         Ids of the special tokens.
     all_special_ids : list of int
-        All of them, ascending, each once.
+        All of them and the additional ones, ascending, each once.
     model_max_length : int
         Most tokens a row may have for the model the tokenizer came with; `encode_batch` itself does not apply it.
     """
@@ -77,6 +40,7 @@ class Tokenizer(ABC):
     pad_token_id: int
     unk_token_id: int
     mask_token_id: int
+    additional_special_ids: Sequence[int] = ()
     model_max_length: int
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
@@ -85,7 +49,12 @@ class Tokenizer(ABC):
     @property
     def all_special_ids(self) -> list[int]:
         special = {self.bos_token_id, self.eos_token_id, self.cls_token_id, self.sep_token_id}
-        return sorted(special | {self.pad_token_id, self.unk_token_id, self.mask_token_id})
+        special |= {self.pad_token_id, self.unk_token_id, self.mask_token_id}
+        return sorted(special | set(self.additional_special_ids))
+
+    @property
+    def _start_token_id(self) -> int:
+        return self.cls_token_id
 
     def n_special(self, pair: bool) -> int:
         """Return how many special tokens surround one text or, if `pair`, two."""
@@ -98,7 +67,10 @@ class Tokenizer(ABC):
         *,
         max_length: int | None = None,
         truncation: str = "longest_first",
+        stride: int | None = None,
         parse_special: bool = False,
+        return_offsets: bool = False,
+        sampling: SubwordSampling | None = None,
     ) -> EncodedBatch:
         """Encode texts, or pairs of texts, with special tokens around them.
 
@@ -114,8 +86,16 @@ class Tokenizer(ABC):
             What is cut, always at its end, where a row is longer than `max_length`: the longer text until both are
             equally long, then both (an odd token goes to the text that was longer, the second if they were equal); or
             one of the two only, which then keeps a token at least.
+        stride : int, optional
+            Show all of a text too long for `max_length` in several windows, each a row of the result, whose neighbours
+            share this many tokens (0 for none), instead of cutting its end. Of a pair, `truncation` names the text that
+            becomes windows, each beside the whole other text.
         parse_special : bool
             Whether a text that spells a special token (``<mask>``, ``</s>``) means that token. By default it is text.
+        return_offsets : bool
+            Whether the result tells each token's place in its text (`offsets`, `sequence_ids`).
+        sampling : SubwordSampling, optional
+            Draw a segmentation of each text instead of taking the best one.
 
         Returns
         -------
@@ -126,7 +106,8 @@ class Tokenizer(ABC):
         TypeError
             If a text is no str.
         ValueError
-            If `pairs` has another length than `texts`, `truncation` is unknown, or a row cannot fit into `max_length`.
+            If `pairs` has another length than `texts`, `truncation` is unknown, a row cannot fit into `max_length`,
+            `stride` leaves no room for a window to advance, or the tokenizer cannot draw segmentations.
         """
         if truncation not in TRUNCATIONS:
             raise ValueError(f"truncation must be one of {', '.join(TRUNCATIONS)}; found {truncation!r}")
@@ -136,36 +117,191 @@ class Tokenizer(ABC):
         second_texts = None if pairs is None else _list_of_str(pairs, "pairs")
         if second_texts is not None and len(second_texts) != len(first_texts):
             raise ValueError(f"pairs must have as many rows as texts ({len(first_texts)}), found {len(second_texts)}")
+        _check_stride(stride, max_length, windowed_pair=pairs is not None and truncation == "longest_first")
 
-        n_special = self.n_special(pairs is not None)
-        first_T, n_first_N = self._encode_texts(first_texts, parse_special)
-        if second_texts is None:
-            second_T, n_second_N = first_T[:0], np.zeros_like(n_first_N)
-        else:
-            second_T, n_second_N = self._encode_texts(second_texts, parse_special)
-        kept_first_N, kept_second_N = n_first_N, n_second_N
-        if max_length is not None and first_texts:
+        # how much of a text the result can show: nothing beyond it need be encoded
+        limit = None if max_length is None or stride is not None else max_length - self.n_special(pairs is not None)
+        if pairs is not None and truncation == "longest_first" and limit is not None and limit % 2:
+            limit = None  # the odd token goes to the longer text, which only whole texts tell
+        options = (limit, parse_special, return_offsets, sampling)
+        first = self._encode_texts(first_texts, *options)
+        second = None if second_texts is None else self._encode_texts(second_texts, *options)
+        return self._lay_out(first, second, max_length, truncation, stride)
+
+    def encode_words(
+        self,
+        rows: Iterable[Sequence[str]],
+        *,
+        max_length: int | None = None,
+        stride: int | None = None,
+        parse_special: bool = False,
+        return_offsets: bool = False,
+        sampling: SubwordSampling | None = None,
+    ) -> EncodedBatch:
+        """Encode rows of pre-split words, each word on its own, and tell which word each token belongs to.
+
+        A word that the tokenizer sees nothing in (empty, white space, control characters) becomes one unknown token, so
+        that every word has a token.
+
+        Parameters
+        ----------
+        rows : iterable of sequence of str
+            Words of each row.
+        max_length : int, optional
+            Most tokens of a row, special tokens included. None keeps everything; otherwise the last words may be cut.
+        stride : int, optional
+            Show too long a row in several windows that share this many tokens, as in `encode_batch`.
+        parse_special : bool
+            Whether a word that spells a special token means that token.
+        return_offsets : bool
+            Whether the result tells each token's place in its word.
+        sampling : SubwordSampling, optional
+            Draw a segmentation of each word instead of taking the best one.
+
+        Returns
+        -------
+        EncodedBatch
+            With `word_ids`.
+
+        Raises
+        ------
+        TypeError
+            If a row is no sequence of words, or a word no str.
+        ValueError
+            As `encode_batch`.
+        """
+        rows = list(rows)
+        for i, row in enumerate(rows):
+            if isinstance(row, str | bytes):
+                raise TypeError(f"rows must be lists of words, found one {type(row).__name__} in row {i}")
+            for j, word in enumerate(row):
+                if not isinstance(word, str):
+                    raise TypeError(f"words must be str, found {type(word).__name__} as word {j} of row {i}")
+        _check_stride(stride, max_length, windowed_pair=False)
+        n_words_N = np.fromiter(map(len, rows), np.int64, len(rows))
+        words = self._encode_split_words(list(chain.from_iterable(rows)), parse_special, return_offsets, sampling)
+        words = _without_gaps(words, self.unk_token_id)
+        word_ids_T = np.repeat(spans(np.zeros_like(n_words_N), n_words_N), words.lengths).astype(np.int32)
+        ends = np.concatenate(([0], np.cumsum(words.lengths)))[np.concatenate(([0], np.cumsum(n_words_N)))]
+        first = Tokens(words.ids, np.diff(ends), words.offsets, word_ids_T)
+        return self._lay_out(first, None, max_length, "only_first", stride)
+
+    def build_inputs_with_special_tokens(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> list[int]:
+        """Put the special tokens around the ids of one text, or of a pair of texts."""
+        inputs = [self._start_token_id, *ids, self.sep_token_id]
+        if pair_ids is not None:
+            inputs += [self.sep_token_id] * (self._n_pair_separators - 1) + [*pair_ids, self.sep_token_id]
+        return inputs
+
+    def get_special_tokens_mask(
+        self, ids: Sequence[int], pair_ids: Sequence[int] | None = None, already_has_special_tokens: bool = False
+    ) -> list[int]:
+        """Tell special tokens (1) from others (0).
+
+        Parameters
+        ----------
+        ids, pair_ids : sequence of int
+            Ids of a text and of its pair, without special tokens around them; or, if `already_has_special_tokens`,
+            one whole row as `ids` alone.
+        already_has_special_tokens : bool
+            Whether `ids` has its special tokens. Then a token is special if its id is.
+
+        Returns
+        -------
+        list of int
+            As long as the row with its special tokens.
+
+        Raises
+        ------
+        ValueError
+            If `pair_ids` is given together with `already_has_special_tokens`.
+        """
+        if already_has_special_tokens:
+            if pair_ids is not None:
+                raise ValueError("ids that already have special tokens must be one row, found pair_ids too")
+            return np.isin(np.asarray(ids, np.int64), self.all_special_ids).astype(int).tolist()
+        mask = [1, *[0] * len(ids), 1]
+        if pair_ids is not None:
+            mask += [1] * (self._n_pair_separators - 1) + [*[0] * len(pair_ids), 1]
+        return mask
+
+    def create_token_type_ids_from_sequences(
+        self, ids: Sequence[int], pair_ids: Sequence[int] | None = None
+    ) -> list[int]:
+        """Return a zero for each token of the row: these models have one token type."""
+        return [0] * len(self.get_special_tokens_mask(ids, pair_ids))
+
+    def _lay_out(
+        self, first: Tokens, second: Tokens | None, max_length: int | None, truncation: str, stride: int | None
+    ) -> EncodedBatch:
+        """Choose what of each text is shown, and put the special tokens around it."""
+        n_special = self.n_special(second is not None)
+        n_first_N = first.lengths
+        n_second_N = np.zeros_like(n_first_N) if second is None else second.lengths
+        n_dropped_N = np.zeros_like(n_first_N)
+        row_W = np.arange(len(n_first_N))
+        first_part, second_part = (Part(np.zeros_like(n_N), n_N) for n_N in (n_first_N, n_second_N))
+        if max_length is not None and len(row_W):
             if max_length < n_special:
                 raise ValueError(f"max_length={max_length} cannot hold the {n_special} special tokens of row 0")
-            kept_first_N, kept_second_N = _truncate(n_first_N, n_second_N, max_length - n_special, truncation)
+            budget = max_length - n_special
+            if stride is None:
+                kept_first_N, kept_second_N = truncate(n_first_N, n_second_N, budget, truncation)
+                n_dropped_N = n_first_N + n_second_N - kept_first_N - kept_second_N
+                first_part, second_part = Part(row_W * 0, kept_first_N), Part(row_W * 0, kept_second_N)
+            elif truncation == "only_second":
+                row_W, second_part = windows(n_second_N, n_first_N, budget, stride)
+                first_part = Part(row_W * 0, n_first_N[row_W])
+            else:
+                row_W, first_part = windows(n_first_N, n_second_N, budget, stride)
+                second_part = Part(row_W * 0, n_second_N[row_W])
 
-        lengths_N = kept_first_N + kept_second_N + n_special
-        ends_N = np.cumsum(lengths_N)
-        starts_N = ends_N - lengths_N
-        ids_T = np.empty(lengths_N.sum(), np.int32)
-        ids_T[starts_N] = self.cls_token_id
-        ids_T[ends_N - 1] = self.sep_token_id
-        _copy_rows(first_T, n_first_N, ids_T, starts_N + 1, kept_first_N)
-        if second_texts is not None:
-            between_N = starts_N + 1 + kept_first_N
-            for k in range(self._n_pair_separators):
-                ids_T[between_N + k] = self.sep_token_id
-            _copy_rows(second_T, n_second_N, ids_T, between_N + self._n_pair_separators, kept_second_N)
-        return EncodedBatch(ids_T, lengths_N, n_first_N + n_second_N - kept_first_N - kept_second_N)
+        lengths_W = first_part.kept_W + second_part.kept_W + n_special
+        starts_W = np.cumsum(lengths_W) - lengths_W
+        # (tokens, where they come from, where they go), both as indices of tokens
+        moves = [(first, _sources(first, first_part, row_W), spans(starts_W + 1, first_part.kept_W))]
+        if second is not None:
+            second_starts_W = starts_W + 1 + first_part.kept_W + self._n_pair_separators
+            moves.append((second, _sources(second, second_part, row_W), spans(second_starts_W, second_part.kept_W)))
+
+        ids_T = np.full(lengths_W.sum(), self.sep_token_id, np.int32)
+        ids_T[starts_W] = self._start_token_id
+        offsets_T2 = None if first.offsets is None else np.zeros((len(ids_T), 2), np.int32)
+        sequence_ids_T = None if first.offsets is None else np.full(len(ids_T), -1, np.int8)
+        word_ids_T = None if first.word_ids is None else np.full(len(ids_T), -1, np.int32)
+        for k, (tokens, source_T, target_T) in enumerate(moves):
+            ids_T[target_T] = tokens.ids[source_T]
+            if offsets_T2 is not None and sequence_ids_T is not None and tokens.offsets is not None:
+                offsets_T2[target_T] = tokens.offsets[source_T]
+                sequence_ids_T[target_T] = k
+            if word_ids_T is not None and tokens.word_ids is not None:
+                word_ids_T[target_T] = tokens.word_ids[source_T]
+        row_of_window = window_starts = None
+        if stride is not None:
+            row_of_window, window_starts = row_W, first_part.start_W + second_part.start_W
+        return EncodedBatch(
+            ids_T, lengths_W, n_dropped_N[row_W], offsets_T2, sequence_ids_T, word_ids_T, row_of_window, window_starts
+        )
 
     @abstractmethod
-    def _encode_texts(self, texts: list[str], parse_special: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of all texts, packed, without special tokens around them, and each text's number of ids."""
+    def _encode_texts(
+        self,
+        texts: list[str],
+        limit: int | None,
+        parse_special: bool,
+        with_offsets: bool,
+        sampling: SubwordSampling | None,
+    ) -> Tokens:
+        """Encode texts without special tokens around them.
+
+        Of a text with more than `limit` tokens, the first `limit` must be right and at least one more be there; the
+        rest may be missing.
+        """
+
+    def _encode_split_words(
+        self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
+    ) -> Tokens:
+        return self._encode_texts(words, None, parse_special, with_offsets, sampling)
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
@@ -176,8 +312,20 @@ class Tokenizer(ABC):
         """Return the vocabulary entry of each id."""
 
     @abstractmethod
+    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write the vocabulary's files alone into an existing folder, and return their paths."""
+
+    @abstractmethod
     def save(self, folder: str | PathLike) -> None:
         """Write the tokenizer's files into `folder`, from which `load_tokenizer` and ``transformers`` read them."""
+
+    def _checked(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+        ids_T = np.asarray(ids, dtype=np.int64)
+        outside = np.flatnonzero((ids_T < 0) | (ids_T >= self.vocab_size))
+        if len(outside):
+            i = outside[0]
+            raise ValueError(f"ids must be within 0 ... {self.vocab_size - 1}, found {ids_T[i]} at position {i}")
+        return ids_T
 
 
 def _list_of_str(texts: Iterable[str], name: str) -> list[str]:
@@ -191,35 +339,30 @@ def _list_of_str(texts: Iterable[str], name: str) -> list[str]:
     return texts
 
 
-def _truncate(
-    n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, truncation: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many tokens of each text are kept so that both together are at most `budget`."""
-    over_N = n_first_N + n_second_N > budget
-    if truncation == "longest_first":
-        # the shorter text loses tokens only where it is longer than half the budget
-        kept_short_N = np.minimum(np.minimum(n_first_N, n_second_N), budget // 2)
-        kept_first_N = np.where(n_first_N > n_second_N, budget - kept_short_N, kept_short_N)
-    else:
-        other, n_other_N = ("first", n_first_N) if truncation == "only_second" else ("second", n_second_N)
-        unfit = np.flatnonzero(over_N & (n_other_N > 0) & (n_other_N >= budget))
-        if len(unfit):
-            i = unfit[0]
-            raise ValueError(
-                f"truncation={truncation!r} leaves {truncation[5:]} text of row {i} no token: "
-                f"max_length leaves {budget} beside the special tokens, the {other} text has {n_other_N[i]}"
-            )
-        kept_first_N = n_first_N if truncation == "only_second" else budget - n_second_N
-    return np.where(over_N, kept_first_N, n_first_N), np.where(over_N, budget - kept_first_N, n_second_N)
+def _check_stride(stride: int | None, max_length: int | None, windowed_pair: bool) -> None:
+    if stride is None:
+        return
+    if stride < 0:
+        raise ValueError(f"stride must be 0 or more tokens, found {stride}")
+    if max_length is None:
+        raise ValueError("stride needs max_length, the length of the windows; found None")
+    if windowed_pair:
+        raise ValueError(
+            "stride with pairs needs truncation='only_first' or 'only_second', the text that becomes windows; "
+            "found 'longest_first'"
+        )
 
 
-def _spans(starts_N: NDArray[np.int64], lengths_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of the elements of N spans, one span after another."""
-    ends_N = np.cumsum(lengths_N)
-    return np.repeat(starts_N - ends_N + lengths_N, lengths_N) + np.arange(lengths_N.sum())
+def _sources(tokens: Tokens, part: Part, row_W: NDArray[np.int64]) -> NDArray[np.int64]:
+    starts_N = np.cumsum(tokens.lengths) - tokens.lengths
+    return spans(starts_N[row_W] + part.start_W, part.kept_W)
 
 
-def _copy_rows(source_T, n_source_N, target_T, target_starts_N, kept_N) -> None:
-    """Copy the first `kept_N` tokens of each packed source row to where the row goes in the target."""
-    source_starts_N = np.cumsum(n_source_N) - n_source_N
-    target_T[_spans(target_starts_N, kept_N)] = source_T[_spans(source_starts_N, kept_N)]
+def _without_gaps(words: Tokens, unk_token_id: int) -> Tokens:
+    """Give every word without tokens an unknown one, at (0, 0)."""
+    empty = np.flatnonzero(words.lengths == 0)
+    if not len(empty):
+        return words
+    places = (np.cumsum(words.lengths))[empty]
+    offsets_T2 = None if words.offsets is None else np.insert(words.offsets, places, 0, axis=0)
+    return Tokens(np.insert(words.ids, places, unk_token_id), np.maximum(words.lengths, 1), offsets_T2)

@@ -117,6 +117,8 @@ def fit_loop(
         if finished is None:
             raise
         history.interrupted = interrupt
+    finally:
+        optimizer.zero_grad(set_to_none=True)
         module.eval()
     if settings.early_stopping and best is not None:
         restore(parameters, best)
@@ -148,7 +150,6 @@ def train_step(module, task, optimizer, parameters, group, factor, settings, rng
     limit = float("inf") if settings.max_grad_norm is None else settings.max_grad_norm
     norm = nn.utils.clip_grad_norm_(parameters, limit)
     if not torch.isfinite(norm):
-        optimizer.zero_grad(set_to_none=True)
         raise FloatingPointError(_diverged("gradient", {}, *batches))
     for parameter_group in optimizer.param_groups:
         parameter_group["lr"] = parameter_group["initial_lr"] * factor

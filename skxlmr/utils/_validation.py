@@ -73,12 +73,12 @@ def check_texts(X: Any, name: str = "X", pairs_allowed: bool = True) -> Texts:
 
 def _columns(X: Any, name: str) -> list[Any]:
     """Split what was passed into its columns."""
+    if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):  # before any look at columns: a lazy frame has them too
+        raise TypeError(f"{name} must be a list, array, Series or DataFrame of texts, got a {type(X).__name__}")
     if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables
         if hasattr(X, "iloc"):
             return [X.iloc[:, i] for i in range(X.shape[1])]
         return [X[:, i] if hasattr(X, "to_series") else X.column(i) for i in range(X.shape[1])]
-    if hasattr(X, "__dataframe__") or not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
-        raise TypeError(f"{name} must be a list, array, Series or DataFrame of texts, got a {type(X).__name__}")
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
         if len(shape) == 2 and isinstance(X, np.ndarray):

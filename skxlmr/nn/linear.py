@@ -1,0 +1,69 @@
+"""The linear layer, and which kernel runs it.
+
+By default it is ``F.linear``, whose results equal those of the reference implementation. Inside ``fast_inference()``, on a
+CPU, oneDNN's kernel is called directly: in float32 it is about twice as fast as the BLAS that ``F.linear`` calls where that
+BLAS does not know the processor (measured: 420 against 190 GFLOP/s on two AMD cores), and GELU rides along for free. It adds
+up in another order, so that the outputs of a base-size encoder differ by up to 1e-5, twice the rounding error of float32.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_fast: ContextVar[bool] = ContextVar("fast", default=False)
+
+
+@contextmanager
+def fast_inference() -> Iterator[None]:
+    """Without gradients, and with the fastest kernels for it, inside the block; in this thread alone."""
+    token = _fast.set(True)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        _fast.reset(token)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    """``x @ weight.T + bias``, then exact GELU if asked for.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., n_inputs)
+    weight : Tensor of shape (n_outputs, n_inputs)
+    bias : Tensor of shape (n_outputs,), optional
+    gelu : bool
+
+    Returns
+    -------
+    Tensor of shape (..., n_outputs)
+    """
+    if _fast.get() and _onednn_applies(x, weight):
+        kind, algorithm = ("gelu", "none") if gelu else ("none", "")
+        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, kind, [], algorithm)
+    x = F.linear(x, weight, bias)
+    return F.gelu(x) if gelu else x
+
+
+def _onednn_applies(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.numel() > 0
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
+        and not torch.is_autocast_enabled("cpu")  # which has weights of another type to choose
+    )
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear`` through :func:`linear`."""
+
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """Outputs (..., n_outputs) of inputs (..., n_inputs), through GELU if asked for."""
+        return linear(x, self.weight, self.bias, gelu)

@@ -1,0 +1,83 @@
+"""Arithmetic on packed rows: which tokens truncation keeps, which windows cover a long text.
+
+Shape suffixes: N rows, W windows, T tokens of all rows together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRUNCATIONS = ("longest_first", "only_first", "only_second")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of many texts, packed, without special tokens around them: what a tokenizer makes of plain texts.
+
+    `offsets` (T, 2) int32 are there if asked for, `word_ids` (T,) int32 where the texts were pre-split words.
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    offsets: NDArray[np.int32] | None = None
+    word_ids: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What each row of the result shows of one text: `kept` tokens from `start` on."""
+
+    start_W: NDArray[np.int64]
+    kept_W: NDArray[np.int64]
+
+
+def spans(starts_N: NDArray[np.int64], lengths_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of the elements of N spans, one span after another."""
+    ends_N = np.cumsum(lengths_N)
+    return np.repeat(starts_N - ends_N + lengths_N, lengths_N) + np.arange(lengths_N.sum())
+
+
+def truncate(
+    n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, truncation: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many tokens of each text are kept so that both together are at most `budget`."""
+    over_N = n_first_N + n_second_N > budget
+    if truncation == "longest_first":
+        # the shorter text loses tokens only where it is longer than half the budget
+        kept_short_N = np.minimum(np.minimum(n_first_N, n_second_N), budget // 2)
+        kept_first_N = np.where(n_first_N > n_second_N, budget - kept_short_N, kept_short_N)
+    else:
+        other, n_other_N = ("first", n_first_N) if truncation == "only_second" else ("second", n_second_N)
+        unfit = np.flatnonzero(over_N & (n_other_N > 0) & (n_other_N >= budget))
+        if len(unfit):
+            i = unfit[0]
+            raise ValueError(
+                f"truncation={truncation!r} leaves {truncation[5:]} text of row {i} no token: "
+                f"max_length leaves {budget} beside the special tokens, the {other} text has {n_other_N[i]}"
+            )
+        kept_first_N = n_first_N if truncation == "only_second" else budget - n_second_N
+    return np.where(over_N, kept_first_N, n_first_N), np.where(over_N, budget - kept_first_N, n_second_N)
+
+
+def windows(
+    n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
+) -> tuple[NDArray[np.int64], Part]:
+    """Cut each long text into windows that fit beside the other text and share `stride` tokens with their neighbours.
+
+    Every window but the last is full. Returns the row of each window, and what it shows.
+    """
+    room_N = budget - n_other_N
+    unfit = np.flatnonzero((n_long_N > room_N) & (room_N <= stride))
+    if len(unfit):
+        i = unfit[0]
+        beside = f", of which the other text takes {n_other_N[i]}" if n_other_N[i] else ""
+        raise ValueError(
+            f"stride={stride} must be less than what a window of row {i} can show: max_length leaves {budget} tokens "
+            f"beside the special tokens{beside}"
+        )
+    step_N = np.maximum(room_N - stride, 1)
+    n_windows_N = 1 + np.maximum(0, -(-(n_long_N - room_N) // step_N))
+    row_W = np.repeat(np.arange(len(n_long_N)), n_windows_N)
+    start_W = spans(np.zeros_like(n_windows_N), n_windows_N) * step_N[row_W]
+    return row_W, Part(start_W, np.minimum(room_N[row_W], n_long_N[row_W] - start_W))

@@ -1,0 +1,189 @@
+"""Special and added tokens: what a checkpoint's files say of them, and where a text spells them."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skxlmr.utils._errors import CheckpointError
+
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+ADDED_TOKENS_FILE = "added_tokens.json"
+ROLES = ("bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is found in a text before the tokenizer's model sees the rest.
+
+    Parameters
+    ----------
+    content : str
+        What spells it.
+    lstrip, rstrip : bool
+        Whether it takes the white space before it, or after it, away.
+    single_word : bool
+        Whether it counts only where no letter or digit touches it.
+    special : bool
+        Whether it is special: text by default, found only with ``parse_special=True``, and not decoded.
+    """
+
+    content: str
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    special: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the JSON files hold it."""
+        flags = {"lstrip": self.lstrip, "rstrip": self.rstrip, "single_word": self.single_word}
+        return {"content": self.content, **flags, "normalized": False, "special": self.special}
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """What ``tokenizer_config.json`` and its companions say.
+
+    `options` is the first file as it is, `roles` the tokens of `ROLES` that are named, `additional` the additional
+    special tokens, `added` the added tokens that come with ids.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    roles: Mapping[str, AddedToken] = field(default_factory=dict)
+    additional: Sequence[AddedToken] = ()
+    added: Mapping[int, AddedToken] = field(default_factory=dict)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object; CheckpointError if the file is anything else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(file, f"expected JSON, found something else ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(file, f"expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_settings(folder: Path) -> TokenizerSettings:
+    """Read what lies in a folder beside a vocabulary.
+
+    ``tokenizer_config.json`` counts most. A file of before 2023 does not list ``added_tokens_decoder``: then
+    ``special_tokens_map.json`` overrides the tokens it names and ``added_tokens.json`` tells the ids of added ones.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is broken, or says of a token what cannot be read.
+    """
+    file = folder / CONFIG_FILE
+    options = read_json(file) if file.exists() else {}
+    named = [(file, key, value) for key, value in options.items()]
+    added: dict[int, AddedToken] = {}
+    decoder = options.get("added_tokens_decoder")
+    if decoder is not None:
+        if not isinstance(decoder, dict) or not all(i.isdecimal() and len(i) < 10 for i in decoder):
+            raise CheckpointError(file, f"expected ids and their tokens as added_tokens_decoder, found {decoder!r:.80}")
+        added = {int(i): _token(file, "added_tokens_decoder", token, False) for i, token in decoder.items()}
+    else:
+        special_file, added_file = folder / SPECIAL_TOKENS_FILE, folder / ADDED_TOKENS_FILE
+        if special_file.exists():
+            named += [(special_file, key, value) for key, value in read_json(special_file).items()]
+        if added_file.exists():
+            for content, i in read_json(added_file).items():
+                if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 10**9:
+                    raise CheckpointError(added_file, f"expected an id for the token {content!r}, found {i!r:.80}")
+                added[i] = AddedToken(content, special=False)
+    roles: dict[str, AddedToken] = {}
+    additional: dict[str, AddedToken] = {}
+    for source, key, value in named:
+        if key in ROLES and value is not None:
+            roles[key] = _token(source, key, value, True)
+        elif key in ("additional_special_tokens", "extra_special_tokens") and value is not None:
+            if not isinstance(value, list | dict):
+                raise CheckpointError(source, f"expected a list of tokens as {key}, found {value!r:.80}")
+            for item in value.values() if isinstance(value, dict) else value:
+                token = _token(source, key, item, True)
+                additional[token.content] = token
+    special = {token.content for token in [*roles.values(), *additional.values()]}
+    added = {i: _as_special(token) if token.content in special else token for i, token in added.items()}
+    flags = {token.content: token for token in added.values()}  # the config names a role by its content alone
+    roles = {role: flags.get(token.content, token) for role, token in roles.items()}
+    return TokenizerSettings(options, roles, tuple(additional.values()), added)
+
+
+def positive_int(file: Path, options: Mapping[str, Any], key: str, default: int) -> int:
+    """Return an option that must be a positive integer; CheckpointError if it is something else."""
+    value = options.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(file, f"expected a positive integer as {key}, found {value!r:.80}")
+    return value
+
+
+def boolean(file: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:
+    """Return an option that must be true or false; CheckpointError if it is something else."""
+    value = options.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise CheckpointError(file, f"expected true or false as {key}, found {value!r:.80}")
+    return value
+
+
+class TextSplitter:
+    """Cuts texts before and after the added tokens they spell, the longest at each place.
+
+    Parameters
+    ----------
+    tokens : iterable of AddedToken
+        What to look for.
+    """
+
+    def __init__(self, tokens: Iterable[AddedToken]):
+        self._tokens = {token.content: token for token in tokens if token.content}
+        by_length = sorted(self._tokens.values(), key=lambda token: -len(token.content))
+        patterns = (
+            rf"(?<!\w){re.escape(t.content)}(?!\w)" if t.single_word else re.escape(t.content) for t in by_length
+        )
+        self._pattern = re.compile("|".join(patterns)) if by_length else None
+
+    def finds(self, text: str) -> bool:
+        """Whether `text` spells any of the tokens."""
+        return self._pattern is not None and self._pattern.search(text) is not None
+
+    def split(self, text: str) -> list[tuple[str, int, bool]]:
+        """Return the parts of `text`: each with its place in it, and whether it is one of the tokens."""
+        parts: list[tuple[str, int, bool]] = []
+        end = 0
+        for match in self._pattern.finditer(text) if self._pattern is not None else ():
+            token = self._tokens[match[0]]
+            before = text[end : match.start()]
+            parts.append((before.rstrip() if token.lstrip else before, end, False))
+            parts.append((match[0], match.start(), True))
+            end = match.end()
+            if token.rstrip:
+                end = len(text) - len(text[end:].lstrip()) if text[end : end + 1].isspace() else end
+        parts.append((text[end:], end, False))
+        return [part for part in parts if part[0]]
+
+
+def _token(file: Path, key: str, value: Any, special: bool) -> AddedToken:
+    if isinstance(value, str) and value:
+        return AddedToken(value, lstrip=key == "mask_token", special=special)
+    if isinstance(value, dict) and isinstance(value.get("content"), str) and value["content"]:
+        flags = {name: value.get(name, False) for name in ("lstrip", "rstrip", "single_word")}
+        flags["special"] = value.get("special", special) or special
+        if all(isinstance(flag, bool) for flag in flags.values()):
+            return AddedToken(value["content"], **flags)
+    raise CheckpointError(file, f"expected a token as {key}, found {value!r:.80}")
+
+
+def _as_special(token: AddedToken) -> AddedToken:
+    return AddedToken(token.content, token.lstrip, token.rstrip, token.single_word, True)
