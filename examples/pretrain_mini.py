@@ -1,9 +1,10 @@
 """Pretrain ``skxlmr-mini``, the checkpoint that ships inside the package, with the library's own ``XLMRobertaMaskedLM``.
 
-Two steps, each a command, each seeded and repeatable::
+Three steps, each a command, each seeded::
 
     python examples/pretrain_mini.py vocabulary --corpus PRETRAIN_FOLDER --out build/mini
-    python examples/pretrain_mini.py pretrain   --corpus PRETRAIN_FOLDER --out build/mini
+    python examples/pretrain_mini.py pretrain   --corpus PRETRAIN_FOLDER --out build/mini  # Ctrl-C after the second epoch
+    python examples/pretrain_mini.py anneal     --corpus PRETRAIN_FOLDER --out build/mini
 
 ``PRETRAIN_FOLDER`` holds ``raw.jsonl.gz`` ({lang, source, text}) and ``pairs.jsonl.gz`` ({lang_a, lang_b, text_a, text_b,
 source}). Only the sources in ``SOURCES`` are read: public domain, CC0 and licences that ask for attribution alone.
@@ -167,47 +168,68 @@ def new_checkpoint(out):
     return folder
 
 
-def pretrain(corpus, out, epochs):
-    """Train with masked language modelling on all texts and the alignment of translations."""
-    import torch
-
+def new_estimator(checkpoint, epochs, learning_rate, warmup_ratio):
     from skxlmr import XLMRobertaMaskedLM
-    from skxlmr.checkpoints import write_folder
 
-    rows, held_out = training_rows(corpus)
-    print(f"{len(rows):,} training rows, {sum(map(bool, (b for _, b in rows))):,} of them pairs", flush=True)
-    lm = XLMRobertaMaskedLM(
-        new_checkpoint(out),
+    return XLMRobertaMaskedLM(
+        checkpoint,
         pair_objective="alignment",
         max_epochs=epochs,
         batch_size=256,
-        learning_rate=2e-3,
-        warmup_ratio=0.05,
+        learning_rate=learning_rate,
+        warmup_ratio=warmup_ratio,
         random_state=SEED,
         verbose=1,
     )
+
+
+def write(lm, folder, dropout):
+    """Checkpoint folder in half precision, with that dropout for whoever trains it next."""
+    import torch
+
+    from skxlmr.checkpoints import write_folder
+
+    config = lm.config_.to_dict() | {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    write_folder(folder, config=config, tensors=lm.module_.state_dict(), tokenizer=lm.tokenizer_, dtype=torch.float16)
+    curve = {"loss": lm.loss_curve_, "validation_loss": [-score for score in lm.validation_scores_]}
+    Path(f"{folder}.curve.json").write_text(json.dumps(curve, indent=1))
+
+
+def pretrain(corpus, out, epochs):
+    """Masked language modelling on all texts and the alignment of translations; Ctrl-C keeps the last finished epoch."""
+    rows, held_out = training_rows(corpus)
+    print(f"{len(rows):,} training rows, {sum(bool(b) for _, b in rows):,} of them pairs", flush=True)
+    lm = new_estimator(new_checkpoint(out), epochs, learning_rate=2e-3, warmup_ratio=0.05)
     try:
         lm.fit(rows, X_val=held_out)
     except KeyboardInterrupt:
         print("interrupted: keeping the last finished epoch")
-    config = lm.config_.to_dict() | {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    tensors = lm.module_.state_dict()
-    write_folder(out / "skxlmr-mini", config=config, tensors=tensors, tokenizer=lm.tokenizer_, dtype=torch.float16)
-    curve = {"loss": lm.loss_curve_, "validation_loss": [-score for score in lm.validation_scores_]}
-    (out / "curve.json").write_text(json.dumps(curve, indent=1))
+    write(lm, out / "pretrained", dropout=0.0)
+
+
+def anneal(corpus, out, fraction):
+    """A last pass over a share of the rows, in which the learning rate falls to zero."""
+    rows, held_out = training_rows(corpus)
+    rows = rows[: int(fraction * len(rows))]
+    lm = new_estimator(out / "pretrained", 1, learning_rate=1.3e-3, warmup_ratio=0.01)
+    lm.fit(rows, X_val=held_out)
+    write(lm, out / "skxlmr-mini", dropout=0.1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=["vocabulary", "pretrain"])
+    parser.add_argument("step", choices=["vocabulary", "pretrain", "anneal"])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--fraction", type=float, default=1.0)
     args = parser.parse_args()
     if args.step == "vocabulary":
         train_vocabulary(args.corpus, args.out)
-    else:
+    elif args.step == "pretrain":
         pretrain(args.corpus, args.out, args.epochs)
+    else:
+        anneal(args.corpus, args.out, args.fraction)
 
 
 if __name__ == "__main__":

@@ -48,17 +48,18 @@ class BaseXLMRoberta(BaseEstimator):
         "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
     }
 
-    def _check_X(self, X: Any, reset: bool) -> Texts:
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         """Texts of X; sets or compares the number and names of its columns."""
-        texts = check_texts(X)
+        texts = check_texts(X, name)
         if reset:
             self.n_features_in_ = texts.n_columns
-            name = getattr(X, "name", None)
-            self._series_name = name if isinstance(name, str) else None
+            series_name = getattr(X, "name", None)
+            self._series_name = series_name if isinstance(series_name, str) else None
         elif texts.n_columns != self.n_features_in_:
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
             raise ValueError(
-                f"X has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on {kinds[self.n_features_in_]}"
+                f"{name} has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on "
+                f"{kinds[self.n_features_in_]}"
             )
         check_feature_names(self, X, reset=reset)
         return texts
@@ -254,7 +255,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             )
             training = (encoded, targets, weights)
             if X_val is not None:
-                val_texts = self._check_X(X_val, reset=False)
+                val_texts = self._check_X(X_val, False, "X_val")
                 val_targets = self._check_targets(y_val, len(val_texts), False, "y_val")
                 validation = (self._encode_training(val_texts), val_targets, np.ones(len(val_texts), np.float32))
             elif self.early_stopping:

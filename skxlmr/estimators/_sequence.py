@@ -1,5 +1,6 @@
 """One prediction a text: classes or numbers."""
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -273,7 +274,8 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     def _weigh_targets(self, weights, targets):
         if self.class_weight is None:
             return weights
-        present = np.unique(targets)
+        # "balanced" knows only the classes that are there, a dict may name others too (in a warm start).
+        present = np.unique(targets) if self.class_weight == "balanced" else np.arange(len(self.classes_))
         of_class = np.ones(len(self.classes_), np.float32)
         of_class[present] = compute_class_weight(
             self.class_weight, classes=self.classes_[present], y=self.classes_[targets], sample_weight=weights
@@ -281,7 +283,10 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         return weights * of_class[targets]
 
     def _strata(self, targets):
-        return targets if np.bincount(targets)[np.unique(targets)].min() > 1 else None
+        counts = np.unique(targets, return_counts=True)[1]
+        n_val = math.ceil(self.validation_fraction * len(targets))
+        enough = counts.min() > 1 and len(counts) <= min(n_val, len(targets) - n_val)
+        return targets if enough else None
 
     def _make_task(self, encoded, targets, weights):
         return SequenceTask(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -24,10 +23,12 @@ from skxlmr.text._special import (
     AddedToken,
     TextSplitter,
     TokenizerSettings,
+    config_of,
+    place_tokens,
     positive_int,
     read_settings,
 )
-from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokenizer import SURROGATE, Tokenizer, mended
 from skxlmr.utils._errors import CheckpointError
 
 MODEL_FILE = "sentencepiece.bpe.model"
@@ -44,7 +45,6 @@ _DEFAULT_ROLES = {
     "pad_token": AddedToken("<pad>"),
     "mask_token": AddedToken("<mask>", lstrip=True),
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -95,11 +95,11 @@ class SentencePieceTokenizer(Tokenizer):
         self.subword_sampling(seed=0)  # raises if they make no sense
         self._model_proto = model_proto
         self._processor = _load_processor(model_proto)
-        self._roles = _DEFAULT_ROLES | {role: settings.roles[role] for role in ROLES if role in settings.roles}
+        self._roles, self._tokens = place_tokens(settings, _DEFAULT_ROLES, self._lookup, self._mask_place + 1)
         self._additional = tuple(settings.additional)
         self._added = dict(settings.added)
-        self._tokens, self._ids = self._place_tokens()
-        self.vocab_size = max(self._processor.get_piece_size() + 1, *self._tokens) + 1
+        self._ids = {token.content: i for i, token in self._tokens.items()}
+        self.vocab_size = max(self._mask_place, *self._tokens) + 1
         self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
             self._ids[self._roles[role].content] for role in ROLES[:4]
         )
@@ -154,11 +154,7 @@ class SentencePieceTokenizer(Tokenizer):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": self.model_max_length}
-        for role, token in self._roles.items():
-            plain = token == AddedToken(token.content)
-            config[role] = token.content if plain else {"__type": "AddedToken", **token.to_dict()}
-        if self._additional:
-            config["additional_special_tokens"] = [token.content for token in self._additional]
+        config |= config_of(self._roles, self._additional)
         if any(i > self._mask_place for i in self._tokens):
             config["added_tokens_decoder"] = {str(i): token.to_dict() for i, token in sorted(self._tokens.items())}
         if self.sp_model_kwargs:
@@ -200,29 +196,10 @@ class SentencePieceTokenizer(Tokenizer):
     def _mask_place(self) -> int:
         return self._processor.get_piece_size() + 1
 
-    def _place_tokens(self) -> tuple[dict[int, AddedToken], dict[str, int]]:
-        """Give every special and added token its id: the vocabulary's, or one after its end."""
-        vocabulary = {piece: i for i, piece in enumerate(_FAIRSEQ)} | {"<mask>": self._mask_place}
-        placed: dict[int, AddedToken] = {}
-        ids: dict[str, int] = {}
-
-        def place(token: AddedToken, i: int | None = None) -> None:
-            own = vocabulary.get(token.content)
-            if own is None and (piece := self._processor.piece_to_id(token.content)) > 2:
-                own = piece + 1
-            if own is None:
-                own = max(self._mask_place, *placed) + 1 if placed else self._mask_place + 1
-            if i not in (None, own):
-                raise ValueError(f"expected the added token {token.content!r} at id {own}, found it at {i}")
-            if token.content not in ids:
-                ids[token.content] = own
-                placed[own] = token
-
-        for i, token in sorted(self._added.items()):
-            place(token, i)
-        for token in (*self._roles.values(), *self._additional):
-            place(token)
-        return placed, ids
+    def _lookup(self, content: str) -> int | None:
+        fairseq = {piece: i for i, piece in enumerate(_FAIRSEQ)} | {"<mask>": self._mask_place}
+        piece = self._processor.piece_to_id(content)
+        return fairseq.get(content, piece + 1 if piece > 2 else None)
 
     @cached_property
     def _pieces(self) -> list[str]:
@@ -253,9 +230,7 @@ class SentencePieceTokenizer(Tokenizer):
         sampling = sampling if sampling is not None and sampling.draws else None
         if limit is not None and sampling is None:
             texts = [
-                text
-                if len(text) < LONG_TEXT or splitter.finds(text)
-                else self._cutter.cut(_mended(text), max(limit, 0))
+                text if len(text) < LONG_TEXT or splitter.finds(text) else self._cutter.cut(mended(text), max(limit, 0))
                 for text in texts
             ]
         if not any(map(splitter.finds, texts)):
@@ -277,7 +252,7 @@ class SentencePieceTokenizer(Tokenizer):
         return Tokens(ids_T, np.diff(ends), offsets_T2)
 
     def _encode_plain(self, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None) -> Tokens:
-        texts = [_mended(text) for text in texts] if with_offsets else texts
+        texts = [mended(text) for text in texts] if with_offsets else texts
         utf8 = [_to_utf8(text) for text in texts]
         if sampling is None:
             n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
@@ -306,13 +281,11 @@ class SentencePieceTokenizer(Tokenizer):
         return np.where(np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place), 0, ids_T - 1)
 
     def _state(self) -> dict[str, Any]:
-        settings = TokenizerSettings({}, self._roles, self._additional, self._added)
-        return {
-            "model_proto": self._model_proto,
-            "model_max_length": self.model_max_length,
-            "settings": settings,
-            "sp_model_kwargs": self.sp_model_kwargs,
-        }
+        state: dict[str, Any] = {"model_proto": self._model_proto, "model_max_length": self.model_max_length}
+        roles = {role: token for role, token in self._roles.items() if token != _DEFAULT_ROLES[role]}
+        if roles or self._additional or any(i > self._mask_place for i in self._added):
+            state["settings"] = TokenizerSettings({}, roles, self._additional, self._added)
+        return state | ({"sp_model_kwargs": self.sp_model_kwargs} if self.sp_model_kwargs else {})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SentencePieceTokenizer):
@@ -356,15 +329,11 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
     return processor
 
 
-def _mended(text: str) -> str:
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
 def _to_utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:  # rare, so the common case pays no search
-        return _SURROGATE.sub("\ufffd", text).encode()
+        return SURROGATE.sub("\ufffd", text).encode()
 
 
 def _n_cpus() -> int:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,12 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_settings(folder: Path) -> TokenizerSettings:
+def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
     """Read what lies in a folder beside a vocabulary.
 
     ``tokenizer_config.json`` counts most. A file of before 2023 does not list ``added_tokens_decoder``: then
-    ``special_tokens_map.json`` overrides the tokens it names and ``added_tokens.json`` tells the ids of added ones.
+    ``special_tokens_map.json`` overrides the tokens it names and ``added_tokens.json`` tells the ids of added ones. A mask
+    token that is named by its content alone takes the white space before it away if `mask_lstrip`.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
     additional: dict[str, AddedToken] = {}
     for source, key, value in named:
         if key in ROLES and value is not None:
-            roles[key] = _token(source, key, value, True)
+            roles[key] = _token(source, key, value, True, lstrip=key == "mask_token" and mask_lstrip)
         elif key in ("additional_special_tokens", "extra_special_tokens") and value is not None:
             if not isinstance(value, list | dict):
                 raise CheckpointError(source, f"expected a list of tokens as {key}, found {value!r:.80}")
@@ -111,7 +112,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
                 token = _token(source, key, item, True)
                 additional[token.content] = token
     special = {token.content for token in [*roles.values(), *additional.values()]}
-    added = {i: _as_special(token) if token.content in special else token for i, token in added.items()}
+    added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
     flags = {token.content: token for token in added.values()}  # the config names a role by its content alone
     roles = {role: flags.get(token.content, token) for role, token in roles.items()}
     return TokenizerSettings(options, roles, tuple(additional.values()), added)
@@ -135,6 +136,62 @@ def boolean(file: Path, options: Mapping[str, Any], key: str, default: bool) -> 
     if not isinstance(value, bool):
         raise CheckpointError(file, f"expected true or false as {key}, found {value!r:.80}")
     return value
+
+
+def place_tokens(
+    settings: TokenizerSettings, default_roles: Mapping[str, AddedToken], lookup: Callable[[str], int | None], size: int
+) -> tuple[dict[str, AddedToken], dict[int, AddedToken]]:
+    """Give every special and added token its id: the vocabulary's, or one after its end.
+
+    Parameters
+    ----------
+    settings : TokenizerSettings
+        What the checkpoint says.
+    default_roles : mapping of str to AddedToken
+        Tokens of the roles that it does not name.
+    lookup : callable
+        Id of a token in the vocabulary, None if it is not there.
+    size : int
+        Ids of the vocabulary are 0 ... `size` - 1.
+
+    Returns
+    -------
+    roles : dict of str to AddedToken
+        Token of every role.
+    placed : dict of int to AddedToken
+        All tokens by their ids.
+
+    Raises
+    ------
+    ValueError
+        If a token has an id that does not fit the vocabulary.
+    """
+    roles = {role: settings.roles.get(role, token) for role, token in default_roles.items()}
+    placed: dict[int, AddedToken] = {}
+    seen: set[str] = set()
+    named = [(None, token) for token in (*roles.values(), *settings.additional)]
+    for i, token in [*sorted(settings.added.items()), *named]:
+        if token.content in seen:
+            continue
+        own = lookup(token.content)
+        if own is None:
+            own = max(size, *(i + 1 for i in placed)) if placed else size
+        if i not in (None, own):
+            raise ValueError(f"expected the added token {token.content!r} at id {own}, found it at {i}")
+        seen.add(token.content)
+        placed[own] = replace(token, special=True) if token in roles.values() else token
+    return roles, placed
+
+
+def config_of(roles: Mapping[str, AddedToken], additional: Sequence[AddedToken]) -> dict[str, Any]:
+    """Return the entries of ``tokenizer_config.json`` that name the special tokens."""
+    config: dict[str, Any] = {}
+    for role, token in roles.items():
+        plain = token == AddedToken(token.content)
+        config[role] = token.content if plain else {"__type": "AddedToken", **token.to_dict()}
+    if additional:
+        config["additional_special_tokens"] = [token.content for token in additional]
+    return config
 
 
 class TextSplitter:
@@ -174,16 +231,12 @@ class TextSplitter:
         return [part for part in parts if part[0]]
 
 
-def _token(file: Path, key: str, value: Any, special: bool) -> AddedToken:
+def _token(file: Path, key: str, value: Any, special: bool, lstrip: bool = False) -> AddedToken:
     if isinstance(value, str) and value:
-        return AddedToken(value, lstrip=key == "mask_token", special=special)
+        return AddedToken(value, lstrip=lstrip, special=special)
     if isinstance(value, dict) and isinstance(value.get("content"), str) and value["content"]:
         flags = {name: value.get(name, False) for name in ("lstrip", "rstrip", "single_word")}
         flags["special"] = value.get("special", special) or special
         if all(isinstance(flag, bool) for flag in flags.values()):
             return AddedToken(value["content"], **flags)
     raise CheckpointError(file, f"expected a token as {key}, found {value!r:.80}")
-
-
-def _as_special(token: AddedToken) -> AddedToken:
-    return AddedToken(token.content, token.lstrip, token.rstrip, token.single_word, True)

@@ -4,6 +4,7 @@ A concrete tokenizer says how texts become ids (`_encode_texts`); the layout aro
 Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(ABC):
@@ -326,6 +329,11 @@ class Tokenizer(ABC):
             i = outside[0]
             raise ValueError(f"ids must be within 0 ... {self.vocab_size - 1}, found {ids_T[i]} at position {i}")
         return ids_T
+
+
+def mended(text: str) -> str:
+    """Read surrogates, which are no characters, as U+FFFD."""
+    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
 
 
 def _list_of_str(texts: Iterable[str], name: str) -> list[str]:

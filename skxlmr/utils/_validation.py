@@ -73,7 +73,8 @@ def check_texts(X: Any, name: str = "X", pairs_allowed: bool = True) -> Texts:
 
 def _columns(X: Any, name: str) -> list[Any]:
     """Split what was passed into its columns."""
-    if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):  # before any look at columns: a lazy frame has them too
+    # Before any look at columns: a lazy frame has them too.
+    if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of texts, got a {type(X).__name__}")
     if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables
         if hasattr(X, "iloc"):

@@ -99,14 +99,16 @@ def largest_difference(found, expected):
     return (found - expected).abs().max().item()
 
 
-def assert_near(found, expected, tolerance, what):
+def assert_near(found, expected, tolerance, what, relative=False):
+    """The largest difference is within ``tolerance``; with ``relative`` within so much of the largest value above 1."""
     difference = largest_difference(found, expected)
+    tolerance *= max(1.0, expected.abs().max().item()) if relative else 1.0
     assert difference <= tolerance, f"{what}: differs by {difference:.1e}, more than {tolerance:.1e}"
 
 
-def outputs_of_encoders(ours, theirs, ids, mask):
-    """Every output of both encoders under one name each: {name: (found, expected)}."""
-    with torch.no_grad():
+def outputs_of_encoders(ours, theirs, ids, mask, grad=False):
+    """Every output of both encoders: {name: (found, expected)}."""
+    with torch.set_grad_enabled(grad):
         found = ours(ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
         expected = theirs(ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
     pairs = {
@@ -119,10 +121,10 @@ def outputs_of_encoders(ours, theirs, ids, mask):
     return pairs
 
 
-def assert_encoders_agree(ours, theirs, ids, mask, tolerance):
+def assert_encoders_agree(ours, theirs, ids, mask, tolerance, relative=False, grad=False):
     """All hidden states, attentions and the pooler output agree at every row and every place, padding included."""
-    for what, (found, expected) in outputs_of_encoders(ours, theirs, ids, mask).items():
-        assert_near(found, expected, tolerance, what)
+    for what, (found, expected) in outputs_of_encoders(ours, theirs, ids, mask, grad).items():
+        assert_near(found, expected, tolerance, what, relative)
 
 
 def assert_gradients_agree(ours, theirs, tolerance):

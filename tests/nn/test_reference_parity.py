@@ -52,10 +52,17 @@ def references():
 @dtypes
 @sides
 def test_hidden_states_attentions_and_pooler(references, geometry, dtype, side):
+    """With gradients on, as in training, our linear layers are the reference's and 1e-5 holds for every number. The kernel
+    of inference adds up in another order: over twelve layers of float32 its rounding, like the reference's own, comes to
+    about 1e-5 for values up to 5, so there the tolerance is 1e-5 of the largest value; float64 shows that it is rounding.
+    """
     config = CONFIGS[geometry]
     theirs = references("base", geometry, dtype)
+    ours = make_ours("base", config, theirs, share=True)
     ids, mask = make_rows(config, LENGTHS[geometry], side)
-    assert_encoders_agree(make_ours("base", config, theirs, share=True), theirs, ids, mask, TOLERANCE[dtype])
+    assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype], grad=True)
+    rounds = geometry == "base" and dtype == torch.float32
+    assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype], relative=rounds)
 
 
 @geometries
@@ -245,7 +252,8 @@ def transpose_a_weight(ours):
 
 
 def shift_the_positions(ours):
-    ours.embeddings.padding_idx += 1
+    weight = ours.embeddings.position_embeddings.weight
+    weight.copy_(weight.roll(1, 0))
 
 
 def zero_a_bias(ours):
@@ -258,8 +266,6 @@ def forget_the_token_type(ours):
 
 def use_another_epsilon(ours):
     ours.encoder.layer[0].output.LayerNorm.eps = 1e-3
-
-
 
 
 FAULTS = [transpose_a_weight, shift_the_positions, zero_a_bias, forget_the_token_type, use_another_epsilon]
@@ -290,18 +296,19 @@ def test_the_comparison_finds_a_dropped_mask(dtype):
 
 
 def test_the_comparison_of_gradients_finds_a_planted_fault():
-    """A dead branch leaves the loss alone, but not the gradient."""
+    """A branch without a gradient leaves the loss as it is."""
     ours, theirs = make_pair("seqcls", dtype=torch.float64)
     ids, mask = make_rows(TINY, LENGTHS["tiny"])
-    ours.roberta.encoder.layer[0].attention.self.query.register_forward_hook(lambda module, inputs, output: output.detach())
     labels = make_labels("seqcls", TINY, mask)
-    expected, found = theirs(ids, attention_mask=mask, labels=labels).loss, our_loss("seqcls", ours(ids, attention_mask=mask), labels)
+    ours.roberta.encoder.layer[0].intermediate.register_forward_hook(
+        lambda module, inputs, output: output.detach() + 0 * output
+    )
+    expected = theirs(ids, attention_mask=mask, labels=labels).loss
+    found = our_loss("seqcls", ours(ids, attention_mask=mask), labels)
     assert_near(found, expected, 1e-12, "loss")
     expected.backward()
     found.backward()
-    for parameter in ours.roberta.encoder.layer[0].attention.self.query.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    with pytest.raises(AssertionError, match="gradient of roberta.encoder.layer.0.attention.self.query"):
+    with pytest.raises(AssertionError, match=r"gradient of .* differs by"):
         assert_gradients_agree(ours, theirs, 1e-12)
 
 

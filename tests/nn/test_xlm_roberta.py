@@ -8,7 +8,17 @@ import torch
 from skxlmr.nn import TokenLayout, XLMRobertaEncoder, XLMRobertaForMaskedLM, XLMRobertaModel
 from skxlmr.nn.xlm_roberta import init_weights
 
-from .reference import BASE, N_OUTPUTS, TINY, assert_gradients_agree, assert_near, make_labels, make_pair, make_rows, our_loss
+from .reference import (
+    BASE,
+    N_OUTPUTS,
+    TINY,
+    assert_gradients_agree,
+    assert_near,
+    make_labels,
+    make_pair,
+    make_rows,
+    our_loss,
+)
 
 LENGTHS = [11, 4, 8, 11, 2]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -37,9 +47,10 @@ def test_packed_equals_padded_and_the_reference(config, dtype, side):
         expected = theirs(ids, attention_mask=mask, output_hidden_states=True)
         output = ours(*packed(ids, mask), output_hidden_states=True)
         padded = ours(ids, attention_mask=mask).last_hidden_state
+    rounds = config is BASE and dtype == torch.float32  # see test_reference_parity
     for layer, (found, reference) in enumerate(zip(output.hidden_states, expected.hidden_states, strict=True)):
-        assert_near(found, reference[mask.bool()], TOLERANCE[dtype], f"hidden state {layer}")
-    assert_near(output.last_hidden_state, padded[mask.bool()], TOLERANCE[dtype], "last hidden state")
+        assert_near(found, reference[mask.bool()], TOLERANCE[dtype], f"hidden state {layer}", rounds)
+    assert_near(output.last_hidden_state, padded[mask.bool()], TOLERANCE[dtype], "last hidden state", rounds)
     if side == "right":  # the reference pools the first place of a row, which on the left is padding
         assert_near(output.pooler_output, expected.pooler_output, TOLERANCE[dtype], "pooler output")
     assert output.attentions is None
@@ -71,7 +82,9 @@ def test_packed_position_ids_and_embeddings(encoder):
     position_ids = torch.randint(0, 40, ids.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = encoder(ids, attention_mask=mask, position_ids=position_ids).last_hidden_state[mask.bool()]
-        assert_near(encoder(tokens, layout, position_ids=position_ids[mask.bool()]).last_hidden_state, expected, 1e-12, "own")
+        assert_near(
+            encoder(tokens, layout, position_ids=position_ids[mask.bool()]).last_hidden_state, expected, 1e-12, "own"
+        )
         by_ids = encoder(tokens, layout).last_hidden_state
         embeds = encoder.embeddings.word_embeddings(tokens)
         assert torch.equal(encoder(inputs_embeds=embeds, layout=layout).last_hidden_state, by_ids)
@@ -255,7 +268,9 @@ def test_a_packed_batch_has_no_attention_mask(encoder):
         encoder(torch.full((4,), 5), TokenLayout([4]), attention_mask=torch.ones(1, 4))
 
 
-@pytest.mark.parametrize("wanted", [{"output_attentions": True}, {"head_mask": torch.ones(4)}], ids=["attentions", "head_mask"])
+@pytest.mark.parametrize(
+    "wanted", [{"output_attentions": True}, {"head_mask": torch.ones(4)}], ids=["attentions", "head_mask"]
+)
 def test_attentions_need_a_padded_batch(encoder, wanted):
     with pytest.raises(ValueError, match="need a padded batch"):
         encoder(torch.full((4,), 5), TokenLayout([4]), **wanted)

@@ -13,29 +13,12 @@ from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text import SentencePieceTokenizer, load_tokenizer
 from skxlmr.utils._errors import CheckpointError
-from tests.text.conftest import sentences, train
-
-SPELT_SPECIAL = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
-HOSTILE = [
-    "", " ", "\n\t ", "\0", "a\0b", "\u200b\u200d", "e\u0301\u0323\u0301", "\ufeffBOM", "\u202eright to left", "ﷺ",
-    "①ﬁ㍿", "▁", "▁▁ ▁", "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\uffff\U0010ffff", "\x01\x1b[0m",
-    "\u3000全角　空白", "İıſß", "a" * 5000, "क्ष्म्य", "ก็ที่", "\u1100\u1161\u11a8", "𝕏", *SPELT_SPECIAL,
-    "<mask", "< mask>", "<MASK>", "<s></s><mask>!",
-]  # fmt: skip
+from tests.text.texts import HOSTILE, SPELT_SPECIAL
+from tests.tiny import sentences, train
 
 
 def rows(batch):
     return [batch.row(i).tolist() for i in range(len(batch))]
-
-
-@pytest.fixture(scope="session")
-def xlmr(shared_data):
-    return SentencePieceTokenizer.from_file(shared_data / "tokenizer" / "xlmr.spm.model")
-
-
-@pytest.fixture(scope="session")
-def toy(shared_data):
-    return SentencePieceTokenizer.from_file(shared_data / "tokenizer" / "toy1000.spm.model")
 
 
 def goldens(shared_data, name):

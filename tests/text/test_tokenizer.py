@@ -9,7 +9,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text import EncodedBatch
-from tests.text.conftest import sentences
+from tests.tiny import sentences
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,223 @@
+"""Quality of a checkpoint on real text: sentiment, topics across languages, and masked language modelling with --mlm.
+
+- Sentiment: three classes of tweets, trained on all languages together, tested on each.
+- Topics: seven classes of SIB-200, trained on ``en de es ru hi``, tested on all languages, most of them unseen. The test
+  sentences are others than the training ones in every language.
+
+Four methods each: the most frequent class; character n-grams (TF-IDF) with logistic regression; frozen features of the
+checkpoint with logistic regression; the fine-tuned checkpoint, mean over seeds. C of each logistic regression is chosen by
+cross-validation inside the training rows, translations of a sentence in one fold. Nothing is chosen on test rows.
+"""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from _common import data_file, describe_machine, make_parser, markdown_table, read_rows, set_threads
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
+from skxlmr.utils._device import resolve_device
+
+# Suited to a checkpoint of 5 M parameters; for XLM-R-base: --learning-rate 2e-5 --batch-size 16
+LEARNING_RATE = 5e-4
+BATCH_SIZE = 32
+NGRAM_C = [1, 10, 100]
+FEATURE_C = [0.001, 0.01, 0.1, 1]
+MLM_ROWS = 200  # held-out texts
+
+
+@dataclass
+class Task:
+    """A file of {lang, split, label, text [, id]}, the languages to train on (None: all) and for how many epochs."""
+
+    name: str
+    file: str
+    train_languages: list[str] | None
+    epochs: int
+
+
+TASKS = [
+    Task("Tweet sentiment", "seqclass/xlmt_sentiment.jsonl", None, 6),
+    Task("SIB-200 topics", "seqclass/sib200_topics.jsonl", ["en", "de", "es", "ru", "hi"], 10),
+]
+
+
+def split_rows(rows, train_languages, quick):
+    """Training rows, test rows by language, training languages. Rows with the id of a training row test nothing."""
+    languages = sorted({row["lang"] for row in rows})
+    train_languages = train_languages or languages
+    train = [row for row in rows if row["split"] == "train" and row["lang"] in train_languages]
+    seen = {row["id"] for row in train if "id" in row}
+    test = [row for row in rows if row["split"] != "train" and row.get("id") not in seen]
+    if quick:
+        train, test = train[::10], test[::10]
+    by_language = defaultdict(list)
+    for row in test:
+        by_language[row["lang"]].append(row)
+    return train, dict(sorted(by_language.items())), train_languages
+
+
+def texts_of(rows):
+    return [row["text"] for row in rows]
+
+
+def choose_c(estimator, grid, X, train):
+    """Logistic regression with C chosen by cross-validation."""
+    groups = [row.get("id", i) for i, row in enumerate(train)]
+    folds = StratifiedGroupKFold(3, shuffle=True, random_state=0)
+    search = GridSearchCV(estimator, {"logisticregression__C": grid}, cv=folds, n_jobs=-1)
+    return search.fit(X, [row["label"] for row in train], groups=groups)
+
+
+def majority(train, args, epochs):
+    model = DummyClassifier().fit(texts_of(train), [row["label"] for row in train])
+    return [model.predict], "most frequent class"
+
+
+def ngrams(train, args, epochs):
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), min_df=2, sublinear_tf=True)
+    search = choose_c(make_pipeline(vectorizer, LogisticRegression(max_iter=1000)), NGRAM_C, texts_of(train), train)
+    return [search.predict], f"C {search.best_params_['logisticregression__C']}"
+
+
+def features(train, args, epochs):
+    vectorizer = XLMRobertaVectorizer(args.checkpoint, device=args.device)
+    X = vectorizer.fit_transform(texts_of(train))
+    search = choose_c(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), FEATURE_C, X, train)
+    return [
+        lambda texts: search.predict(vectorizer.transform(texts))
+    ], f"C {search.best_params_['logisticregression__C']}"
+
+
+def fine_tuned(train, args, epochs):
+    models = [
+        XLMRobertaClassifier(
+            args.checkpoint,
+            max_epochs=epochs,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            device=args.device,
+            random_state=seed,
+        ).fit(texts_of(train), [row["label"] for row in train])
+        for seed in range(args.seeds)
+    ]
+    about = f"{epochs} epochs, learning rate {args.learning_rate:g}, batches of {args.batch_size}, seeds 0 to {args.seeds - 1}"
+    return [model.predict for model in models], about
+
+
+METHODS = {"majority": majority, "n-grams": ngrams, "frozen features": features, "fine-tuned": fine_tuned}
+
+
+def scores(truth, predicted):
+    """Accuracy and macro-F1 in percent."""
+    return 100 * np.array([accuracy_score(truth, predicted), f1_score(truth, predicted, average="macro")])
+
+
+def run_method(method, train, test, args, epochs):
+    """Scores of shape (languages, seeds, 2), and a line of what was chosen and how long it took."""
+    start = time.perf_counter()
+    predictors, about = method(train, args, epochs)
+    fitted = time.perf_counter()
+    table = [
+        [scores([row["label"] for row in rows], predict(texts_of(rows))) for predict in predictors]
+        for rows in test.values()
+    ]
+    return np.array(table), f"{about}; fit {fitted - start:.1f} s, predict {time.perf_counter() - fitted:.1f} s"
+
+
+def cell(values, spread=False):
+    """Accuracy / macro-F1, mean over seeds; ``spread`` adds the accuracy's standard deviation between seeds."""
+    accuracy, f1 = values.mean(0)
+    deviation = f" ± {values[:, 0].std(ddof=1):.1f}" if spread and len(values) > 1 else ""
+    return f"{accuracy:.1f}{deviation} / {f1:.1f}"
+
+
+def evaluate(name, rows, train_languages, epochs, args):
+    """Print the table of a task."""
+    train, test, train_languages = split_rows(rows, train_languages, args.quick)
+    results, notes = {}, {}
+    for method, run in METHODS.items():
+        results[method], notes[method] = run_method(run, train, test, args, epochs)
+    languages = list(test)
+    lines = [(lang, *(cell(result[i]) for result in results.values())) for i, lang in enumerate(languages)]
+    seen = [i for i, lang in enumerate(languages) if lang in train_languages]
+    unseen = [i for i in range(len(languages)) if i not in seen]
+    means = {"mean": seen} if not unseen else {"mean, trained on": seen, "mean, zero-shot": unseen}
+    for label, places in means.items():
+        if places:
+            lines.append((label, *(cell(result[places].mean(0), spread=True) for result in results.values())))
+    counts = sorted({len(rows) for rows in test.values()})
+    counts = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    print(
+        f"\n**{name}**: accuracy / macro-F1 in percent. Trained on {len(train)} rows ({' '.join(train_languages)}), ",
+        end="",
+    )
+    print(f"tested on {counts} rows a language.\n")
+    print(markdown_table(("language", *METHODS), lines))
+    print()
+    for method, note in notes.items():
+        print(f"- {method}: {note}")
+
+
+def evaluate_masked_lm(rows, epochs, args):
+    """Pseudo-perplexity of held-out texts before and after adapting to the training texts."""
+    train, test, _ = split_rows(rows, None, args.quick)
+    held_out = texts_of(row for rows in test.values() for row in rows)
+    held_out = held_out[:: -(-len(held_out) // MLM_ROWS)]
+    before = XLMRobertaMaskedLM.from_checkpoint(args.checkpoint, device=args.device)
+    adapted = XLMRobertaMaskedLM(
+        args.checkpoint,
+        max_epochs=epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        device=args.device,
+        random_state=0,
+    )
+    start = time.perf_counter()
+    adapted.fit(texts_of(train))
+    seconds = time.perf_counter() - start
+    lines = [(name, f"{np.exp(-lm.score(held_out)):.1f}") for name, lm in {"before": before, "after": adapted}.items()]
+    print(
+        f"\n**Masked language modelling**: pseudo-perplexity of {len(held_out)} held-out texts, before and after ",
+        end="",
+    )
+    print(f"{epochs} epochs on {len(train)} texts ({seconds:.0f} s).\n")
+    print(markdown_table(("", "pseudo-perplexity"), lines))
+
+
+def main():
+    columns = "columns lang, split (train or another), label, text, and id where rows are translations"
+    parser = make_parser(__doc__, data=columns, checkpoint=False)
+    parser.add_argument("--checkpoint", default="skxlmr-mini", help="name or folder")
+    parser.add_argument("--train-languages", nargs="+", help="for --data (default: all)")
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
+    parser.add_argument("--epochs", type=int, help="of fine-tuning (default: 6 for sentiment, 10 for topics)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of fine-tuning runs")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--mlm", action="store_true", help="also adapt the masked language model to the texts")
+    args = parser.parse_args()
+    if args.quick:
+        args.seeds, args.epochs = 2, 1
+    set_threads(args.threads)
+    tasks = [Task(args.data.stem, args.data, args.train_languages, 6)] if args.data else TASKS
+    tables = [(task, read_rows(args.data or data_file(task.file), "lang", "split", "label", "text")) for task in tasks]
+    print(f"`{args.checkpoint}`, {describe_machine(str(resolve_device(args.device)), 'scikit-learn')}")
+    start = time.perf_counter()
+    for task, rows in tables:
+        evaluate(task.name, rows, task.train_languages, args.epochs or task.epochs, args)
+    if args.mlm:
+        evaluate_masked_lm(tables[0][1], args.epochs or tables[0][0].epochs, args)
+    print(f"\n{time.perf_counter() - start:.0f} s in all.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Tokenizers that the `tokenizers` package runs: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from skxlmr.text import _fast_files as files
+from skxlmr.text._offsets import trimmed
+from skxlmr.text._sampling import SubwordSampling
+from skxlmr.text._spans import Tokens
+from skxlmr.text._special import (
+    CONFIG_FILE,
+    ROLES,
+    AddedToken,
+    TokenizerSettings,
+    boolean,
+    config_of,
+    place_tokens,
+    positive_int,
+    read_json,
+    read_settings,
+)
+from skxlmr.text._tokenizer import Tokenizer, mended
+from skxlmr.utils._errors import CheckpointError
+
+TOKENIZER_FILE = "tokenizer.json"
+VOCAB_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+DEFAULT_MAX_LENGTH = 512
+
+_DEFAULT_ROLES = {
+    "bos_token": AddedToken("<s>"),
+    "eos_token": AddedToken("</s>"),
+    "sep_token": AddedToken("</s>"),
+    "cls_token": AddedToken("<s>"),
+    "unk_token": AddedToken("<unk>"),
+    "pad_token": AddedToken("<pad>"),
+    "mask_token": AddedToken("<mask>", lstrip=True),
+}
+
+
+class FastTokenizer(Tokenizer):
+    """A ``tokenizer.json`` with XLM-R's or RoBERTa's layout: a Unigram or a byte-level BPE model.
+
+    The `tokenizers` package turns text into ids; the special tokens around them, truncation and windows are this
+    library's, the same for all tokenizers. Padding and truncation that the file asks for are left aside. A surrogate code
+    point in a str is no character: each is read as U+FFFD.
+
+    Instances never change: they may be shared by threads, and a deep copy is the instance itself. A pickle holds the
+    vocabulary and needs no file.
+
+    Parameters
+    ----------
+    content : dict
+        Content of a ``tokenizer.json``.
+    settings : TokenizerSettings, optional
+        Special and added tokens, as ``tokenizer_config.json`` names them.
+    model_max_length : int
+        Most tokens a row may have for the model this tokenizer belongs to. `save` writes it, nothing else uses it here.
+    file : path, optional
+        What to name in errors.
+
+    Raises
+    ------
+    CheckpointError
+        If the content is no tokenizer of the family.
+    """
+
+    def __init__(
+        self,
+        content: dict[str, Any],
+        *,
+        settings: TokenizerSettings | None = None,
+        model_max_length: int = DEFAULT_MAX_LENGTH,
+        file: str | PathLike = TOKENIZER_FILE,
+    ):
+        self._file = Path(file)
+        self._content = content
+        self.model_max_length = model_max_length
+        vocabulary = files.vocabulary_of(self._file, content)
+        self._settings = files.merged_settings(
+            settings or TokenizerSettings(), files.added_tokens_of(self._file, content)
+        )
+        size = max(vocabulary.values()) + 1
+        try:
+            self._roles, self._tokens = place_tokens(self._settings, _DEFAULT_ROLES, vocabulary.get, size)
+        except ValueError as error:
+            raise CheckpointError(self._file, str(error)) from error
+        self.vocab_size = max(size - 1, *self._tokens) + 1
+        ids = {token.content: i for i, token in self._tokens.items()}
+        self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
+            ids[self._roles[role].content] for role in ROLES[:4]
+        )
+        self.unk_token_id, self.pad_token_id, self.mask_token_id = (
+            ids[self._roles[role].content] for role in ROLES[4:]
+        )
+        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
+        self._pieces = {i: piece for piece, i in vocabulary.items()}
+        self._pieces |= {i: token.content for i, token in self._tokens.items()}
+        files.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
+        self._literal = files.load(self._file, files.with_tokens(content, self._tokens, True), literal=True)
+
+    @classmethod
+    def from_file(cls, file: str | PathLike) -> "FastTokenizer":
+        """Load a ``tokenizer.json`` and, where they lie beside it, ``tokenizer_config.json`` and its companions.
+
+        Raises
+        ------
+        CheckpointError
+            If a file cannot be read or is broken.
+        """
+        file = Path(file)
+        return cls._with_companions(file, read_json(file), read_settings(file.parent))
+
+    @classmethod
+    def from_vocab(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "FastTokenizer":
+        """Load RoBERTa's ``vocab.json`` and ``merges.txt``, and what lies beside the first.
+
+        Raises
+        ------
+        CheckpointError
+            If a file cannot be read or is broken.
+        """
+        file = Path(vocab_file)
+        settings = read_settings(file.parent)
+        prefix = boolean(file.with_name(CONFIG_FILE), settings.options, "add_prefix_space", False)
+        content = files.byte_level_json(files.read_vocab(file), files.read_merges(Path(merges_file)), prefix)
+        return cls._with_companions(file, content, settings)
+
+    @classmethod
+    def _with_companions(cls, file: Path, content: dict[str, Any], settings: TokenizerSettings) -> "FastTokenizer":
+        config_file = file.with_name(CONFIG_FILE)
+        max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
+        return cls(content, settings=settings, model_max_length=max_length, file=file)
+
+    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write the model's vocabulary (``vocab.json`` and ``merges.txt``, or ``unigram.json``) and return the paths."""
+        return tuple(self._parsing.model.save(str(folder), filename_prefix))
+
+    def save(self, folder: str | PathLike) -> None:
+        """Write ``tokenizer.json`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = files.with_tokens(self._content, self._tokens, False)
+        content["post_processor"] = self._content.get("post_processor")
+        byte_level = isinstance(content["model"]["vocab"], dict)
+        config = dict(self._settings.options)
+        config.setdefault("tokenizer_class", "RobertaTokenizer" if byte_level else "XLMRobertaTokenizer")
+        config.pop("added_tokens_decoder", None)  # tokenizer.json holds them
+        config |= {"model_max_length": self.model_max_length} | config_of(self._roles, self._settings.additional)
+        (folder / TOKENIZER_FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
+        """Return the text that `ids` (one row) spell.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            Token ids of one row.
+        skip_special_tokens : bool
+            Leave out the special tokens, an unknown one too. Otherwise all of them are spelled out.
+
+        Raises
+        ------
+        ValueError
+            If an id is outside the vocabulary.
+        """
+        ids_T = self._checked(ids)
+        if skip_special_tokens:
+            ids_T = ids_T[~np.isin(ids_T, self.all_special_ids)]
+        pieces = self.convert_ids_to_pieces(ids_T)
+        decoder = self._literal.decoder
+        return " ".join(pieces) if decoder is None else decoder.decode(pieces)
+
+    def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """Return the vocabulary entry of each id, such as "▁Hello"; ValueError if an id is outside the vocabulary."""
+        unknown = self._pieces[self.unk_token_id]
+        return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
+
+    @cached_property
+    def _parsing(self) -> tokenizers.Tokenizer:
+        return files.load(self._file, files.with_tokens(self._content, self._tokens, False), literal=False)
+
+    @cached_property
+    def _for_words(self) -> dict[bool, tokenizers.Tokenizer]:
+        """By `parse_special`: what reads a first word as any other word."""
+        chosen = {False: self._literal, True: self._parsing}
+        prefixed = files.with_prefix_space(self._content)
+        if prefixed is None:
+            return chosen
+        return {
+            parse: files.load(self._file, files.with_tokens(prefixed, self._tokens, not parse), literal=not parse)
+            for parse in chosen
+        }
+
+    def _encode_texts(
+        self,
+        texts: list[str],
+        limit: int | None,
+        parse_special: bool,
+        with_offsets: bool,
+        sampling: SubwordSampling | None,
+    ) -> Tokens:
+        return self._run(self._parsing if parse_special else self._literal, texts, with_offsets, sampling)
+
+    def _encode_split_words(
+        self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
+    ) -> Tokens:
+        return self._run(self._for_words[parse_special], words, with_offsets, sampling)
+
+    def _run(
+        self, tokenizer: tokenizers.Tokenizer, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None
+    ) -> Tokens:
+        if sampling is not None and sampling.draws:
+            raise ValueError("sampling needs a SentencePiece model, and this is a tokenizer of the tokenizers package")
+        texts = [mended(text) for text in texts]
+        encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
+        encodings = encode(texts, add_special_tokens=False)
+        rows = [encoding.ids for encoding in encodings]
+        lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids_T = np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum())
+        if not with_offsets:
+            return Tokens(ids_T, lengths_N)
+        places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
+        offsets_T2 = np.fromiter(places, np.int32, 2 * len(ids_T)).reshape(-1, 2)
+        return Tokens(ids_T, lengths_N, trimmed(texts, lengths_N, offsets_T2))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "content": self._content,
+            "settings": self._settings,
+            "model_max_length": self.model_max_length,
+            "file": str(self._file),
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FastTokenizer):
+            return NotImplemented
+        return self._state() | {"file": ""} == other._state() | {"file": ""}
+
+    def __hash__(self) -> int:
+        return hash((self.vocab_size, self.model_max_length))
+
+    def __repr__(self) -> str:
+        return f"FastTokenizer(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"
+
+    def __copy__(self) -> "FastTokenizer":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "FastTokenizer":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state()
+
+    def __setstate__(self, state: dict) -> None:
+        FastTokenizer.__init__(self, **state)

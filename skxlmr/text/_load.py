@@ -1,0 +1,102 @@
+"""Which tokenizer a checkpoint folder holds."""
+
+from os import PathLike
+from pathlib import Path
+
+from skxlmr.text._fast import TOKENIZER_FILE, FastTokenizer
+from skxlmr.text._sentencepiece import MODEL_FILE, SentencePieceTokenizer
+from skxlmr.text._special import CONFIG_FILE, read_json
+from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._xlm_bpe import MERGES_FILE, MODEL_CONFIG_FILE, VOCAB_FILE, XLMTokenizer
+from skxlmr.utils._errors import CheckpointError
+
+VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
+SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "camembert")
+BYTE_LEVEL_TYPES = ("roberta", "roberta-prelayernorm")
+XLM_TYPES = ("xlm",)
+# what a tokenizer_config.json of before 2020, without config.json beside it, says instead of the model's type
+CLASS_TYPES = {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
+
+
+def load_tokenizer(folder: str | PathLike) -> Tokenizer:
+    """Load the tokenizer of a checkpoint folder.
+
+    =========================  ====================================  ==========================================
+    Vocabulary files           ``model_type`` of ``config.json``     Tokenizer
+    =========================  ====================================  ==========================================
+    sentencepiece.bpe.model    any but RoBERTa's and ``xlm``         `SentencePieceTokenizer` (a
+    (with or without                                                 ``tokenizer.json`` beside it is its Fast
+    tokenizer.json)                                                  conversion, and not read)
+    tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
+    tokenizer.json, vocab.json any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
+    and/or merges.txt
+    vocab.json, merges.txt     ``roberta``, ``roberta-prelayernorm`` `FastTokenizer` from both
+    vocab.json, merges.txt     ``xlm``                               `XLMTokenizer` (with or without
+                                                                     ``tokenizer.json``)
+    =========================  ====================================  ==========================================
+
+    Without ``config.json``, the ``tokenizer_class`` of ``tokenizer_config.json`` stands in for the ``model_type``.
+    Everything else is an error.
+
+    Parameters
+    ----------
+    folder : str or path
+        A checkpoint folder.
+
+    Returns
+    -------
+    Tokenizer
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is missing, holds no tokenizer file this library reads, or files that do not tell one tokenizer (the
+        message lists what it holds), or its tokenizer files are broken.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            folder, "expected a checkpoint folder, found " + ("a file" if folder.exists() else "nothing")
+        )
+    model_type = _model_type(folder)
+    has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
+    both = {VOCAB_FILE, MERGES_FILE} <= has
+    if MODEL_FILE in has and model_type not in BYTE_LEVEL_TYPES + XLM_TYPES:
+        if has & {VOCAB_FILE, MERGES_FILE}:
+            raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
+        return SentencePieceTokenizer.from_file(folder / MODEL_FILE)
+    if both and model_type in XLM_TYPES and MODEL_FILE not in has:
+        return XLMTokenizer.from_file(folder / VOCAB_FILE, folder / MERGES_FILE)
+    if TOKENIZER_FILE in has and model_type not in XLM_TYPES and MODEL_FILE not in has:
+        return FastTokenizer.from_file(folder / TOKENIZER_FILE)
+    if both and model_type in BYTE_LEVEL_TYPES and MODEL_FILE not in has:
+        return FastTokenizer.from_vocab(folder / VOCAB_FILE, folder / MERGES_FILE)
+    if both and model_type is None:
+        types = ", ".join(BYTE_LEVEL_TYPES + XLM_TYPES)
+        expected = f"a config.json whose model_type ({types}) tells what {VOCAB_FILE} and {MERGES_FILE} are"
+        raise _ambiguous(folder, model_type, expected)
+    expected = f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
+    if has:
+        expected += " that goes with the model"
+    raise _ambiguous(folder, model_type, expected)
+
+
+def _model_type(folder: Path) -> str | None:
+    if (folder / MODEL_CONFIG_FILE).exists():
+        model_type = read_json(folder / MODEL_CONFIG_FILE).get("model_type")
+        if model_type is not None and not isinstance(model_type, str):
+            raise CheckpointError(
+                folder / MODEL_CONFIG_FILE, f"expected a name as model_type, found {model_type!r:.80}"
+            )
+        if model_type is not None:
+            return model_type
+    if (folder / CONFIG_FILE).exists():
+        name = read_json(folder / CONFIG_FILE).get("tokenizer_class")
+        return CLASS_TYPES.get(name.removesuffix("Fast")) if isinstance(name, str) else None
+    return None
+
+
+def _ambiguous(folder: Path, model_type: str | None, expected: str) -> CheckpointError:
+    found = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
+    kind = f" (model_type {model_type!r})" if model_type else ""
+    return CheckpointError(folder, f"expected {expected}, found {found}{kind}")

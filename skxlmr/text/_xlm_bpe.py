@@ -1,0 +1,353 @@
+"""The older XLM's tokenizer: Moses, then byte-pair encoding with ``</w>`` at the end of words."""
+
+import heapq
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skxlmr.text._align import align
+from skxlmr.text._fast_files import read_merges, read_vocab
+from skxlmr.text._moses import lower_without_accents, words_of
+from skxlmr.text._sampling import SubwordSampling
+from skxlmr.text._spans import Tokens
+from skxlmr.text._special import (
+    CONFIG_FILE,
+    ROLES,
+    AddedToken,
+    TextSplitter,
+    TokenizerSettings,
+    boolean,
+    config_of,
+    place_tokens,
+    positive_int,
+    read_json,
+    read_settings,
+)
+from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.utils._errors import CheckpointError
+
+VOCAB_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+MODEL_CONFIG_FILE = "config.json"
+DEFAULT_MAX_LENGTH = 512
+WITHOUT_SPACES = ("ja", "th", "zh")  # languages whose words Moses cannot find
+
+_DEFAULT_ROLES = {
+    "bos_token": AddedToken("<s>"),
+    "eos_token": AddedToken("</s>"),
+    "sep_token": AddedToken("</s>"),
+    "cls_token": AddedToken("</s>"),
+    "unk_token": AddedToken("<unk>"),
+    "pad_token": AddedToken("<pad>"),
+    "mask_token": AddedToken("<special1>"),
+}
+_DEFAULT_ADDITIONAL = tuple(AddedToken(f"<special{i}>") for i in range(10))
+
+
+class XLMTokenizer(Tokenizer):
+    """Tokenizer of ``xlm-mlm-en-2048`` and its relatives: ``<s> A </s>``, ``<s> A </s> B </s>``.
+
+    Instances never change: they may be shared by threads, and a deep copy is the instance itself.
+
+    Parameters
+    ----------
+    vocab : mapping of str to int
+        Ids of the subwords; one that ends a word ends with ``</w>``.
+    merges : sequence of (str, str)
+        Pairs that are merged, the first before the others.
+    settings : TokenizerSettings, optional
+        Special and added tokens, as ``tokenizer_config.json`` names them.
+    lower : bool
+        Whether words are in lower case, without accents, as the checkpoint's vocabulary is.
+    language : str
+        ISO 639-1 code of the texts' language: Moses has rules for each. See `for_language`.
+    lang2id : mapping of str to int, optional
+        Ids of the languages that a multilingual checkpoint knows, for its language embeddings.
+    model_max_length : int
+        Most tokens a row may have for the model this tokenizer belongs to. `save` writes it, nothing else uses it here.
+
+    Raises
+    ------
+    ValueError
+        If an added token's id does not fit the vocabulary, or the checkpoint does not know `language`.
+
+    References
+    ----------
+    Lample and Conneau, Cross-lingual Language Model Pretraining, https://arxiv.org/abs/1901.07291
+    """
+
+    _n_pair_separators = 1
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        *,
+        settings: TokenizerSettings | None = None,
+        lower: bool = True,
+        language: str = "en",
+        lang2id: Mapping[str, int] | None = None,
+        model_max_length: int = DEFAULT_MAX_LENGTH,
+    ):
+        settings = settings or TokenizerSettings()
+        self._vocab, self._merges, self._settings = dict(vocab), list(merges), settings
+        self.lower = lower
+        self.language = language
+        self.lang2id = dict(lang2id or {})
+        self.model_max_length = model_max_length
+        additional = settings.additional or _DEFAULT_ADDITIONAL
+        complete = TokenizerSettings(settings.options, settings.roles, additional, settings.added)
+        size = max(self._vocab.values()) + 1
+        self._roles, self._tokens = place_tokens(complete, _DEFAULT_ROLES, self._vocab.get, size)
+        self.vocab_size = max(size - 1, *self._tokens) + 1
+        self._ids = {token.content: i for i, token in self._tokens.items()}
+        self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
+            self._ids[self._roles[role].content] for role in ROLES[:4]
+        )
+        self.unk_token_id, self.pad_token_id, self.mask_token_id = (
+            self._ids[self._roles[role].content] for role in ROLES[4:]
+        )
+        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
+        self._pieces = {i: piece for piece, i in self._vocab.items()}
+        self._pieces |= {i: token.content for i, token in self._tokens.items()}
+        self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}  # the last counts where one stands twice
+        self._spelt = TextSplitter(self._tokens.values())
+        self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
+        self._subwords = lru_cache(100_000)(self._merge)
+
+    @classmethod
+    def from_file(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "XLMTokenizer":
+        """Load ``vocab.json`` and ``merges.txt``, and what lies beside the first.
+
+        ``do_lowercase_and_remove_accent`` and ``lang2id`` are read from ``tokenizer_config.json``, or else the latter from
+        ``config.json``.
+
+        Raises
+        ------
+        CheckpointError
+            If a file cannot be read or is broken.
+        """
+        file = Path(vocab_file)
+        vocab, merges = read_vocab(file), read_merges(Path(merges_file))
+        settings = read_settings(file.parent, mask_lstrip=False)
+        config_file, model_config_file = file.with_name(CONFIG_FILE), file.with_name(MODEL_CONFIG_FILE)
+        max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
+        lower = boolean(config_file, settings.options, "do_lowercase_and_remove_accent", True)
+        source, lang2id = config_file, settings.options.get("lang2id")
+        if lang2id is None and model_config_file.exists():
+            source, lang2id = model_config_file, read_json(model_config_file).get("lang2id")
+        if lang2id is not None and not (isinstance(lang2id, dict) and all(type(i) is int for i in lang2id.values())):
+            raise CheckpointError(source, f"expected languages and their ids as lang2id, found {lang2id!r:.80}")
+        try:
+            return cls(vocab, merges, settings=settings, lower=lower, lang2id=lang2id, model_max_length=max_length)
+        except ValueError as error:
+            raise CheckpointError(file, str(error)) from error
+
+    def for_language(self, language: str) -> "XLMTokenizer":
+        """Return this tokenizer with Moses' rules for another language.
+
+        Parameters
+        ----------
+        language : str
+            ISO 639-1 code.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint tells its languages and this is none of them.
+        """
+        self.language_id(language)
+        return XLMTokenizer(**(self._state() | {"language": language}))
+
+    def language_id(self, language: str) -> int | None:
+        """Return the id of a language's embedding, None if the checkpoint has none; ValueError if it is unknown."""
+        if not self.lang2id:
+            return None
+        if language not in self.lang2id:
+            raise ValueError(f"language must be one of {', '.join(sorted(self.lang2id))}; found {language!r}")
+        return self.lang2id[language]
+
+    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write ``vocab.json`` and ``merges.txt`` into an existing folder and return their paths."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        vocab_file, merges_file = Path(folder) / (prefix + VOCAB_FILE), Path(folder) / (prefix + MERGES_FILE)
+        vocab_file.write_text(json.dumps(self._vocab, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        merges_file.write_text("".join(f"{left} {right}\n" for left, right in self._merges), encoding="utf-8")
+        return (str(vocab_file), str(merges_file))
+
+    def save(self, folder: str | PathLike) -> None:
+        """Write the vocabulary and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"tokenizer_class": "XLMTokenizer", "model_max_length": self.model_max_length}
+        config |= {"do_lowercase_and_remove_accent": self.lower} | config_of(self._roles, self._settings.additional)
+        if self.lang2id:
+            config |= {"lang2id": self.lang2id, "id2lang": {str(i): name for name, i in self.lang2id.items()}}
+        if any(i not in self._vocab.values() for i in self._tokens):
+            config["added_tokens_decoder"] = {str(i): token.to_dict() for i, token in sorted(self._tokens.items())}
+        self.save_vocabulary(folder)
+        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
+        """Return the text that `ids` (one row) spell: words with a space between them.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            Token ids of one row.
+        skip_special_tokens : bool
+            Leave out the special tokens, an unknown one too. Otherwise all of them are spelled out.
+
+        Raises
+        ------
+        ValueError
+            If an id is outside the vocabulary.
+        """
+        ids_T = self._checked(ids)
+        if skip_special_tokens:
+            ids_T = ids_T[~np.isin(ids_T, self.all_special_ids)]
+        pieces = self.convert_ids_to_pieces(ids_T)
+        spaced = (f"{piece}</w>" if piece in self._ids else piece for piece in pieces)
+        return "".join(spaced).replace("</w>", " ").strip()
+
+    def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """Return the vocabulary entry of each id, such as "hello</w>"; ValueError if an id is outside the vocabulary."""
+        unknown = self._pieces[self.unk_token_id]
+        return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
+
+    @property
+    def _start_token_id(self) -> int:
+        return self.bos_token_id
+
+    def _encode_texts(
+        self,
+        texts: list[str],
+        limit: int | None,
+        parse_special: bool,
+        with_offsets: bool,
+        sampling: SubwordSampling | None,
+    ) -> Tokens:
+        if self.language in WITHOUT_SPACES:
+            raise ValueError(
+                f"texts in {self.language!r} must be split into words first, with a segmenter of that language: pass the words "
+                "to encode_words"
+            )
+        return self._encode_all(texts, parse_special, with_offsets, sampling, split=True)
+
+    def _encode_split_words(
+        self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
+    ) -> Tokens:
+        split = self.language not in WITHOUT_SPACES
+        return self._encode_all(words, parse_special, with_offsets, sampling, split)
+
+    def _encode_all(
+        self, texts: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None, split: bool
+    ) -> Tokens:
+        if sampling is not None and sampling.draws:
+            raise ValueError("sampling needs a SentencePiece model, and this is XLM's byte-pair encoding")
+        splitter = self._spelt if parse_special else self._always_spelt
+        ids: list[int] = []
+        lengths: list[int] = []
+        offsets: list[NDArray[np.int32]] = [np.zeros((0, 2), np.int32)]
+        for text in texts:
+            before = len(ids)
+            for part, start, is_token in splitter.split(text):
+                if is_token:
+                    ids.append(self._ids[part])
+                    offsets.append(np.array([[start, start + len(part)]], np.int32))
+                    continue
+                words = words_of(part, self.language, split)
+                words = [word for word in (lower_without_accents(words) if self.lower else words) if word]
+                subwords = [subword for word in words for subword in self._subwords(word)]
+                ids.extend(self._vocab.get(subword, self.unk_token_id) for subword in subwords)
+                if with_offsets:
+                    offsets.append(start + _places(part, words, subwords))
+            lengths.append(len(ids) - before)
+        packed = np.concatenate(offsets).astype(np.int32) if with_offsets else None
+        return Tokens(np.array(ids, np.int32), np.array(lengths, np.int64), packed)
+
+    def _merge(self, word: str) -> tuple[str, ...]:
+        """Merge the characters of a word, the pair of the lowest rank first, all places where it stands at once."""
+        symbols: list[str] = [*word[:-1], word[-1] + "</w>"]
+        following = [*range(1, len(symbols)), -1]
+        preceding = list(range(-1, len(symbols) - 1))
+        candidates = [(self._ranks[pair], i) for i, pair in enumerate(pairwise(symbols)) if pair in self._ranks]
+        heapq.heapify(candidates)
+        while candidates:
+            rank = candidates[0][0]
+            left, right = self._merges[rank]
+            changed = []
+            while candidates and candidates[0][0] == rank:
+                i = heapq.heappop(candidates)[1]
+                j = following[i]
+                if j < 0 or symbols[i] != left or symbols[j] != right:
+                    continue  # merged with another neighbour meanwhile
+                symbols[i], symbols[j] = left + right, ""
+                following[i] = following[j]
+                if following[i] >= 0:
+                    preceding[following[i]] = i
+                changed.append(i)
+            for i in changed:
+                for k in (preceding[i], i):
+                    pair = (symbols[k], symbols[following[k]]) if k >= 0 and following[k] >= 0 else None
+                    if pair in self._ranks:
+                        heapq.heappush(candidates, (self._ranks[pair], k))
+        return tuple(symbol for symbol in symbols if symbol)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "vocab": self._vocab,
+            "merges": self._merges,
+            "settings": self._settings,
+            "lower": self.lower,
+            "language": self.language,
+            "lang2id": self.lang2id,
+            "model_max_length": self.model_max_length,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, XLMTokenizer):
+            return NotImplemented
+        return self._state() == other._state()
+
+    def __hash__(self) -> int:
+        return hash((self.vocab_size, self.language, self.lower, self.model_max_length))
+
+    def __repr__(self) -> str:
+        return (
+            f"XLMTokenizer(vocab_size={self.vocab_size}, language={self.language!r}, lower={self.lower}, "
+            f"model_max_length={self.model_max_length})"
+        )
+
+    def __copy__(self) -> "XLMTokenizer":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "XLMTokenizer":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state()
+
+    def __setstate__(self, state: dict) -> None:
+        XLMTokenizer.__init__(self, **state)
+
+
+def _places(text: str, words: list[str], subwords: list[str]) -> NDArray[np.int32]:
+    """Place of each subword in the text that became `words`."""
+    character_places = align(text, "".join(words))
+    ends = np.cumsum([len(subword.removesuffix("</w>")) for subword in subwords])
+    starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
+    places = np.zeros((len(subwords), 2), np.int32)
+    for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        own = character_places[start:end]
+        own = own[own[:, 1] > own[:, 0]]
+        if len(own):
+            places[k] = own[:, 0].min(), own[:, 1].max()
+    return places

@@ -1,0 +1,33 @@
+"""Packages that only some installations have."""
+
+import importlib
+from types import ModuleType
+
+
+def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import a package of an extra, or say what brings it.
+
+    Parameters
+    ----------
+    module : str
+        Name of the package.
+    extra : str
+        The extra of this library that it belongs to.
+    purpose : str
+        What needs it, as the subject of a sentence.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # the package is there, and something that it needs is not
+            raise
+        raise ImportError(f'{purpose} needs {module}, which is not installed: pip install "skxlmr[{extra}]"') from None

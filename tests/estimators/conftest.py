@@ -1,0 +1,83 @@
+"""A toy task, estimators on the tiny checkpoint, and transformers on the same folder."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import WORDS, sentences
+
+FAST = {
+    "max_epochs": 1,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+    "warmup_ratio": 0.0,
+    "dtype": "float32",
+    "random_state": 0,
+}
+
+
+LANGUAGES = np.array(sorted(WORDS))
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """48 sentences in four languages, taking turns."""
+    return sentences(48)
+
+
+@pytest.fixture(scope="session")
+def languages(texts):
+    """The toy task: a class that the words give away."""
+    return LANGUAGES[np.arange(len(texts)) % 4]
+
+
+@pytest.fixture(scope="session")
+def many():
+    """128 sentences and their languages: enough to learn the toy task from, in five epochs with LEARNS."""
+    return sentences(128), LANGUAGES[np.arange(128) % 4]
+
+
+LEARNS = {"max_epochs": 5, "batch_size": 8, "learning_rate": 3e-3}
+
+
+@pytest.fixture(scope="session")
+def make(tiny_checkpoint):
+    """Make an estimator on the tiny checkpoint: one fast epoch, float32, a fixed seed, unless said otherwise."""
+
+    def make(estimator, checkpoint=tiny_checkpoint, **params):
+        known = inspect.signature(estimator).parameters
+        return estimator(checkpoint, **{name: FAST[name] for name in FAST if name in known} | params)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Load a folder with transformers: reference(class name, folder) -> module in eval mode."""
+    transformers = pytest.importorskip("transformers")
+
+    def load(name, folder):
+        return getattr(transformers, name).from_pretrained(folder).eval()
+
+    return load
+
+
+def padded(tokenizer, texts, pairs=None, **options):
+    """Padded ids and attention mask of texts, as transformers takes them."""
+    encoded = tokenizer.encode_batch(texts, pairs, **options)
+    rows = [torch.from_numpy(encoded.row(i).astype(np.int64)) for i in range(len(encoded))]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    return {"input_ids": ids, "attention_mask": (ids != tokenizer.pad_token_id).long()}
+
+
+def weights_of(estimator):
+    """Copy of the fitted weights."""
+    return {name: tensor.detach().clone() for name, tensor in estimator.module_.state_dict().items()}
+
+
+def differing(found, expected):
+    """Names of the weights that are not equal bit by bit."""
+    assert found.keys() == expected.keys()
+    return {name for name in found if not torch.equal(found[name], expected[name])}

@@ -1,0 +1,398 @@
+"""What all estimators that train share: weights, validation, schedules, frozen parts, seeds, interrupts."""
+
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+
+import skxlmr.training._loop as loop
+from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
+from skxlmr.checkpoints import read_tensors
+from tests.estimators.conftest import LEARNS, differing, weights_of
+
+WORDS = "roberta.embeddings.word_embeddings.weight"
+
+
+def close(found, expected, tolerance=1e-5):
+    return all(torch.allclose(found[name], expected[name], atol=tolerance, rtol=0) for name in expected)
+
+
+@pytest.fixture
+def fit(make, still_checkpoint, texts, languages):
+    """Fit a classifier without dropout and return its weights."""
+
+    def fit(X=texts, y=languages, sample_weight=None, **params):
+        return weights_of(make(XLMRobertaClassifier, still_checkpoint, **params).fit(X, y, sample_weight))
+
+    return fit
+
+
+# Weights of rows ------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_weigh_nothing_do_not_matter(fit, texts, languages):
+    rows = np.arange(32)
+    clean = fit(texts[:32], languages[:32], np.ones(32), batch_size=48)
+    wrong = np.concatenate([languages[:32], languages[rows[::-1][:16]]])
+    weight = np.repeat([1.0, 0.0], [32, 16])
+    polluted = fit(texts, wrong, weight, batch_size=48)
+    untouched = torch.from_numpy(np.ones(len(clean[WORDS]), bool))
+    for name in clean:
+        torch.testing.assert_close(polluted[name][untouched] if name == WORDS else polluted[name], clean[name], atol=1e-5, rtol=0)
+
+
+def test_a_weight_counts_like_a_repetition(fit, texts, languages):
+    times = np.arange(48) % 3
+    repeated = np.repeat(np.arange(48), times)
+    weighted = fit(texts, languages, times, batch_size=48)
+    by_hand = fit([texts[i] for i in repeated], languages[repeated], batch_size=48)
+    assert close(weighted, by_hand, 2e-5)
+    assert not close(weighted, fit(batch_size=48), 2e-5)
+
+
+def test_sample_weight_is_checked(make, texts, languages):
+    classifier = make(XLMRobertaClassifier)
+    with pytest.raises(ValueError, match="sample_weight"):
+        classifier.fit(texts, languages, np.ones(3))
+    with pytest.raises(ValueError, match=r"Negative values .*sample_weight"):
+        classifier.fit(texts, languages, np.r_[-1.0, np.ones(47)])
+    with pytest.raises(ValueError, match="sample_weight is zero for every row"):
+        classifier.fit(texts, languages, np.zeros(48))
+    with pytest.raises(ValueError, match="sample_weight contains NaN"):
+        classifier.fit(texts, languages, np.r_[np.nan, np.ones(47)])
+
+
+# Validation and early stopping ----------------------------------------------------------------------------------------
+
+
+def test_validation_scores_follow_the_epochs(make, texts, languages):
+    classifier = make(XLMRobertaClassifier, max_epochs=3)
+    classifier.fit(texts[:32], languages[:32], X_val=texts[32:], y_val=languages[32:])
+    assert len(classifier.validation_scores_) == classifier.n_iter_ == 3
+    assert classifier.validation_scores_[-1] == classifier.score(texts[32:], languages[32:])
+
+
+def test_validation_data_is_only_looked_at(make, texts, languages):
+    plain = make(XLMRobertaClassifier, max_epochs=2).fit(texts[:32], languages[:32])
+    watched = make(XLMRobertaClassifier, max_epochs=2)
+    watched.fit(texts[:32], languages[:32], X_val=texts[32:], y_val=languages[32:])
+    assert not differing(weights_of(plain), weights_of(watched))
+
+
+def test_early_stopping_restores_the_best_epoch(make, monkeypatch, texts, languages):
+    scores, states = iter([0.3, 0.7, 0.6, 0.7, 0.9]), []
+
+    def score(self, *data):
+        states.append(weights_of(self))
+        return next(scores)
+
+    monkeypatch.setattr(XLMRobertaClassifier, "_validation_score", score)
+    classifier = make(XLMRobertaClassifier, max_epochs=5, early_stopping=True, n_iter_no_change=2)
+    classifier.fit(texts, languages, X_val=texts, y_val=languages)
+    assert classifier.validation_scores_ == [0.3, 0.7, 0.6, 0.7] and classifier.n_iter_ == 4
+    fitted = weights_of(classifier)
+    words = fitted.pop(WORDS), states[1].pop(WORDS)  # of two vocabularies, the compact one while training
+    assert words[1].shape[0] < words[0].shape[0]
+    assert not differing(fitted, states[1]) and differing(fitted, {k: states[3][k] for k in fitted})
+
+
+@pytest.mark.parametrize(
+    ("params", "n_epochs"), [({"n_iter_no_change": 1}, 2), ({"n_iter_no_change": 3}, 4), ({"tol": 0.0}, 6)], ids=str
+)
+def test_patience_and_tolerance(make, monkeypatch, texts, languages, params, n_epochs):
+    scores = iter(0.5 + 0.01 * np.arange(6))
+    monkeypatch.setattr(XLMRobertaClassifier, "_validation_score", lambda self, *data: next(scores))
+    settings = {"max_epochs": 6, "early_stopping": True, "tol": 0.1, "n_iter_no_change": 2, **params}
+    classifier = make(XLMRobertaClassifier, n_frozen_layers=2, **settings).fit(texts[:16], languages[:16])
+    assert classifier.n_iter_ == n_epochs
+
+
+def test_validation_fraction_sets_rows_aside(make, monkeypatch, texts, languages):
+    sizes = []
+    task = XLMRobertaClassifier._make_task
+    monkeypatch.setattr(
+        XLMRobertaClassifier, "_make_task", lambda *args: sizes.append(np.bincount(args[2])) or task(*args)
+    )
+    make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.25).fit(texts, languages)
+    make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.5).fit(texts, languages)
+    make(XLMRobertaClassifier, validation_fraction=0.5).fit(texts, languages)
+    assert [size.tolist() for size in sizes] == [[9] * 4, [6] * 4, [12] * 4]
+
+
+def test_early_stopping_on_few_rows(make, texts, languages):
+    """Fewer validation rows than classes: no stratification, no error."""
+    classifier = make(XLMRobertaClassifier, early_stopping=True).fit(texts[:10], languages[:10])
+    assert len(classifier.validation_scores_) == 1
+
+
+def test_regressor_and_language_model_stop_early(make, texts):
+    regressor = make(XLMRobertaRegressor, early_stopping=True).fit(texts, np.arange(48.0))
+    lm = make(XLMRobertaMaskedLM, early_stopping=True).fit(texts)
+    assert len(regressor.validation_scores_) == len(lm.validation_scores_) == 1
+
+
+# Warm start -----------------------------------------------------------------------------------------------------------
+
+
+def test_warm_start_continues(make, texts, languages):
+    cold = make(XLMRobertaClassifier, max_epochs=2).fit(texts, languages)
+    first = weights_of(cold)
+    assert not differing(weights_of(cold.fit(texts, languages)), first)
+    warm = cold.set_params(warm_start=True, learning_rate=1e-9).fit(texts, languages)
+    assert close(weights_of(warm), first, 1e-6)
+    assert warm.loss_curve_[0] < cold.set_params(warm_start=False, learning_rate=3e-3).fit(texts, languages).loss_curve_[0]
+
+
+def test_warm_start_refuses_unknown_classes(make, texts, languages):
+    classifier = make(XLMRobertaClassifier, warm_start=True).fit(texts, languages)
+    before = classifier.predict_proba(texts)
+    with pytest.raises(ValueError, match="y row 2: label 'xx' is not among the classes of the fit, 'de', 'el', 'en', 'ru'"):
+        classifier.fit(texts[:4], ["de", "el", "xx", "yy"])
+    with pytest.raises(ValueError, match="y row 0: label 1 is not among the classes"):
+        classifier.fit(texts[:4], [1, 2, 1, 2])
+    np.testing.assert_array_equal(classifier.predict_proba(texts), before)
+    classifier.fit(texts[:2], languages[:2])  # fewer classes than the first time are fine
+    assert classifier.classes_.tolist() == ["de", "el", "en", "ru"]
+
+
+# What learns, and how fast --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_frozen", [1, 2])
+def test_frozen_layers_keep_their_weights(make, tiny_checkpoint, texts, languages, n_frozen):
+    classifier = make(XLMRobertaClassifier, n_frozen_layers=n_frozen).fit(texts, languages)
+    stored = read_tensors(tiny_checkpoint)
+    fitted = {name: tensor for name, tensor in weights_of(classifier).items() if name in stored}
+    changed = differing(fitted, {name: stored[name] for name in fitted})
+    learning = {name for name in fitted if any(f"layer.{i}." in name for i in range(n_frozen, 2))}
+    # the key's bias has no influence on the softmax, and so no gradient but rounding
+    assert changed | {name for name in learning if name.endswith("key.bias")} == learning
+
+
+def test_everything_learns_by_default(fit, still_checkpoint):
+    stored = read_tensors(still_checkpoint)
+    fitted = {name: tensor for name, tensor in fit().items() if name in stored}
+    assert differing(fitted, {name: stored[name] for name in fitted}) == set(fitted)
+
+
+@pytest.mark.parametrize("estimator", [XLMRobertaClassifier, XLMRobertaRegressor])
+def test_words_that_no_text_holds_stay_as_they_are(make, tiny_checkpoint, texts, estimator):
+    short = texts[:6]
+    fitted = make(estimator, max_epochs=2, weight_decay=0.1).fit(short, [0, 1] * 3)
+    words, stored = weights_of(fitted)[WORDS], read_tensors(tiny_checkpoint)[WORDS]
+    assert words.shape == stored.shape
+    used = np.unique(fitted.tokenizer_.encode_batch(short).ids)
+    unused = np.setdiff1d(np.arange(len(stored)), used)
+    assert len(used) > 20 and len(unused) > 100
+    assert torch.equal(words[unused], stored[unused])
+    assert (words[used] != stored[used]).any(1).all()
+
+
+def test_file_of_the_checkpoint_is_not_written_to(make, tiny_checkpoint, texts, languages):
+    digest = hashlib.sha256((tiny_checkpoint / "model.safetensors").read_bytes()).digest()
+    make(XLMRobertaClassifier, learning_rate=0.1, max_epochs=2).fit(texts, languages)
+    make(XLMRobertaRegressor, learning_rate=0.1, n_frozen_layers=1).fit(texts, np.arange(48))
+    make(XLMRobertaMaskedLM, learning_rate=0.1).fit(texts)
+    assert hashlib.sha256((tiny_checkpoint / "model.safetensors").read_bytes()).digest() == digest
+
+
+def moved(fitted, start):
+    """How far each weight went."""
+    return {name: (fitted[name] - start[name]).abs().max().item() for name in start if name in fitted}
+
+
+def test_rates_of_layers_and_head(fit, still_checkpoint):
+    """AdamW's first step moves each weight by its learning rate."""
+    start = read_tensors(still_checkpoint)
+    one = {"batch_size": 48, "learning_rate": 1e-3, "weight_decay": 0.0, "max_grad_norm": None}
+    query = "roberta.encoder.layer.{}.attention.self.query.weight".format
+    plain = moved(fit(**one), start)
+    assert [plain[name] for name in (query(1), query(0), WORDS)] == pytest.approx([1e-3] * 3, rel=0.01)
+    decayed = moved(fit(**one, layer_decay=0.5), start)
+    assert [decayed[name] for name in (query(1), query(0), WORDS)] == pytest.approx([1e-3, 5e-4, 2.5e-4], rel=0.01)
+    # the head starts anew: what it started from is what it is after no step at all
+    head = "classifier.out_proj.weight"
+    untrained = fit(**{**one, "learning_rate": 1e-12})
+    fast = fit(**one, head_learning_rate=1e-2)
+    assert moved(fast, untrained)[head] == pytest.approx(1e-2, rel=0.01)
+    assert moved(fit(**one), untrained)[head] == pytest.approx(1e-3, rel=0.01)
+    assert moved(fast, start)[query(1)] == pytest.approx(1e-3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"schedule": "cosine"},
+        {"schedule": "constant"},
+        {"warmup_ratio": 0.5},
+        {"weight_decay": 0.5},
+        {"max_grad_norm": 1e-3},
+        {"learning_rate": 1e-3},
+        {"head_learning_rate": 1e-3},
+        {"layer_decay": 0.5},
+        {"batch_size": 24},
+        {"max_epochs": 3},
+        {"max_length": 8},
+        {"label_smoothing": 0.2},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::skxlmr.TruncationWarning")
+def test_parameter_matters(fit, params):
+    base = {"max_epochs": 2, "weight_decay": 0.0}
+    assert len(differing(fit(**base), fit(**base | params))) > 10
+
+
+def test_accumulated_batches_are_one_large_batch(fit):
+    whole = fit(batch_size=24, max_epochs=2)
+    parts = fit(batch_size=6, accumulate=4, max_epochs=2)
+    assert close(parts, whole, 2e-5)
+    assert not close(fit(batch_size=6, max_epochs=2), whole, 2e-5)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(make, texts, languages):
+    plain, frugal = (
+        make(XLMRobertaClassifier, gradient_checkpointing=flag).fit(texts, languages) for flag in (False, True)
+    )
+    assert close(weights_of(frugal), weights_of(plain), 1e-6)
+    assert frugal.module_.roberta.gradient_checkpointing
+
+
+def test_loss_falls_and_verbose_tells(make, capsys, many):
+    make(XLMRobertaClassifier, **LEARNS).fit(*many)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    classifier = make(XLMRobertaClassifier, **LEARNS, verbose=1).fit(*many)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "epoch 5/5" in captured.err
+    assert f"{classifier.loss_curve_[-1]:.4f}" in captured.err
+    assert np.argmin(classifier.loss_curve_) == 4
+
+
+def test_truncation_is_counted_and_warned_of_once(make):
+    X = ["bird", "river " * 40, "house", "city " * 50]
+    classifier = make(XLMRobertaClassifier, max_length=16)
+    with pytest.warns(TruncationWarning, match="2 of 4 texts are longer than 16 tokens") as caught:
+        classifier.fit(X, [0, 1, 0, 1])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert classifier.n_truncated_ == 2
+    with pytest.warns(TruncationWarning, match="1 of 1"):
+        classifier.predict(X[1:2])
+
+
+# Seeds and what lies around -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaMaskedLM])
+def test_same_seed_same_bits(make, texts, estimator):
+    def fit(seed):
+        return weights_of(make(estimator, max_epochs=2, random_state=seed).fit(texts, np.arange(48) % 2))
+
+    assert not differing(fit(3), fit(3))
+    assert not differing(fit(np.random.RandomState(3)), fit(np.random.RandomState(3)))
+    assert len(differing(fit(3), fit(4))) > 30
+
+
+def test_random_state_instance_goes_on(make, texts, languages):
+    classifier = make(XLMRobertaClassifier, random_state=np.random.RandomState(0))
+    assert differing(weights_of(classifier.fit(texts, languages)), weights_of(classifier.fit(texts, languages)))
+
+
+def test_nothing_around_is_touched(make, texts, languages):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), pickle.dumps(np.random.get_state())
+    threads = torch.get_num_threads(), torch.get_num_interop_threads()
+    make(XLMRobertaClassifier).fit(texts, languages).predict(texts)
+    make(XLMRobertaMaskedLM).fit(texts).fill_mask(["<mask>"])
+    assert torch.equal(torch.get_rng_state(), before[0]) and pickle.dumps(np.random.get_state()) == before[1]
+    assert (torch.get_num_threads(), torch.get_num_interop_threads()) == threads
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+
+
+# When it goes wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Press Ctrl-C in the n-th step from now."""
+
+    def interrupt(n):
+        steps, step = iter(range(1, n)), loop.train_step
+
+        def train_step(*args):
+            if next(steps, None) is None:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+            return step(*args)
+
+        monkeypatch.setattr(loop, "train_step", train_step)
+
+    return interrupt
+
+
+def test_interrupt_leaves_the_last_finished_epoch(make, interrupt, texts, languages):
+    params = {"max_epochs": 3, "schedule": "constant"}
+    one = make(XLMRobertaClassifier, **params | {"max_epochs": 1}).fit(texts, languages)
+    classifier = make(XLMRobertaClassifier, **params)
+    interrupt(5)  # three steps an epoch: this is in the middle of the second
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(texts, languages)
+    assert classifier.n_iter_ == 1 and classifier.loss_curve_ == one.loss_curve_
+    assert not differing(weights_of(classifier), weights_of(one))
+    np.testing.assert_array_equal(classifier.predict_proba(texts), one.predict_proba(texts))
+
+
+def test_interrupted_regressor_keeps_its_units(make, interrupt, texts):
+    regressor = make(XLMRobertaRegressor, max_epochs=3)
+    interrupt(5)
+    with pytest.raises(KeyboardInterrupt):
+        regressor.fit(texts, 1000 + np.arange(48.0))
+    assert 950 < regressor.predict(texts).mean() < 1100
+
+
+def test_interrupt_in_the_first_epoch_leaves_nothing(make, interrupt, texts, languages):
+    classifier = make(XLMRobertaClassifier)
+    interrupt(2)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(texts, languages)
+    with pytest.raises(NotFittedError):
+        classifier.predict(texts)
+
+
+def test_interrupted_warm_start_predicts_without_dropout(make, interrupt, texts, languages):
+    classifier = make(XLMRobertaClassifier, warm_start=True).fit(texts, languages)
+    interrupt(2)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(texts, languages)
+    np.testing.assert_array_equal(classifier.predict_proba(texts), classifier.predict_proba(texts))
+    assert weights_of(classifier)[WORDS].shape[0] == classifier.config_.vocab_size
+
+
+def test_loss_that_is_not_finite_names_the_rows(make, monkeypatch, texts, languages):
+    from skxlmr.batching import SequenceTask
+
+    losses, steps = SequenceTask.losses, []
+
+    def poisoned(task, module, batch):
+        steps.append(batch)
+        terms = losses(task, module, batch)
+        bad = torch.from_numpy(np.isin(batch.rows["loss"], [7, 30])).to(terms["loss"].device)
+        return {"loss": torch.where(bad, torch.nan, terms["loss"])}
+
+    monkeypatch.setattr(SequenceTask, "losses", poisoned)
+    classifier = make(XLMRobertaClassifier, batch_size=48, max_epochs=3)
+    with pytest.raises(FloatingPointError, match="the loss is not finite at rows 7, 30 of the training data"):
+        classifier.fit(texts, languages)
+    assert len(steps) == 1
+    with pytest.raises(NotFittedError):
+        classifier.predict(texts)
+
+
+def test_runaway_learning_rate_is_stopped(make, texts):
+    regressor = make(XLMRobertaRegressor, learning_rate=1e18, max_epochs=3, max_grad_norm=None, schedule="constant")
+    with pytest.raises(FloatingPointError, match="is not finite at rows .* lower learning_rate"):
+        regressor.fit(texts, np.arange(48.0))

@@ -1,0 +1,107 @@
+"""What is the regressor's own: targets in their units, one or several, and warm starts that go on where they were."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import r2_score
+from sklearn.model_selection import cross_val_score
+
+from skxlmr import XLMRobertaRegressor, save
+from tests.estimators.conftest import LEARNS, padded
+
+
+def n_words(texts):
+    """The toy task: how many words there are, far from zero and of another scale than one."""
+    return 1000.0 + 20 * np.array([len(text.split()) for text in texts])
+
+
+@pytest.fixture(scope="module")
+def lengths(texts):
+    return n_words(texts)
+
+
+def test_learns_a_toy_task_in_its_units(make, still_checkpoint, many):
+    X, y = many[0], n_words(many[0])
+    regressor = make(XLMRobertaRegressor, still_checkpoint, **LEARNS).fit(X[:96], y[:96])
+    predicted = regressor.predict(X[96:])
+    assert predicted.shape == (32,) and predicted.dtype == np.float32
+    assert r2_score(y[96:], predicted) > 0.4
+    assert regressor.score(X[96:], y[96:]) == pytest.approx(r2_score(y[96:], predicted))
+    assert regressor.loss_curve_[0] < 3  # in variances of y
+    assert regressor.loss_curve_[-1] < 0.5 * regressor.loss_curve_[0]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_scale_and_place_of_y_do_not_matter(make, texts, lengths, scale):
+    plain = make(XLMRobertaRegressor, max_epochs=2).fit(texts, lengths)
+    scaled = make(XLMRobertaRegressor, max_epochs=2).fit(texts, lengths * scale - 3 * scale)
+    np.testing.assert_allclose(scaled.loss_curve_, plain.loss_curve_, rtol=1e-4)
+    back = scaled.predict(texts).astype(float) / scale + 3
+    np.testing.assert_allclose(back, plain.predict(texts), rtol=1e-4)
+
+
+def test_first_predictions_lie_around_the_mean(make, texts, lengths):
+    regressor = make(XLMRobertaRegressor, learning_rate=1e-9).fit(texts, lengths)
+    assert np.abs(regressor.predict(texts) - lengths.mean()).max() < 3 * lengths.std()
+
+
+def test_shape_of_y_is_the_shape_of_predictions(make, texts, lengths):
+    column = make(XLMRobertaRegressor).fit(texts, lengths[:, None])
+    assert column.n_outputs_ == 1 and column.predict(texts).shape == (48, 1)
+    flat = make(XLMRobertaRegressor).fit(texts, lengths.tolist())
+    np.testing.assert_array_equal(flat.predict(texts), column.predict(texts)[:, 0])
+    several = np.stack([lengths, -lengths / 7, np.arange(48) % 4], axis=1)
+    regressor = make(XLMRobertaRegressor).fit(texts, pd.DataFrame(several, columns=list("abc")))
+    assert regressor.n_outputs_ == 3 and regressor.predict(texts).shape == (48, 3)
+    assert np.abs(regressor.predict(texts).mean(0) - several.mean(0)).max() < 20
+
+
+def test_constant_target(make, texts):
+    y = np.stack([np.full(48, 5.0), np.arange(48.0)], axis=1)
+    regressor = make(XLMRobertaRegressor, max_epochs=3).fit(texts, y)
+    assert np.abs(regressor.predict(texts)[:, 0] - 5).max() < 1.5
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_transformers_loads_the_saved_folder(make, reference, tmp_path, texts, lengths, n_outputs):
+    y = lengths if n_outputs == 1 else np.stack([lengths, -lengths], axis=1)
+    regressor = make(XLMRobertaRegressor, max_epochs=2).fit(texts, y)
+    save(regressor, tmp_path / "saved")
+    model = reference("AutoModelForSequenceClassification", tmp_path / "saved")
+    assert model.config.problem_type == "regression" and model.config.num_labels == n_outputs
+    with torch.no_grad():
+        expected = model(**padded(regressor.tokenizer_, texts)).logits.numpy()
+    np.testing.assert_allclose(regressor.predict(texts).reshape(48, -1), expected, rtol=1e-5, atol=1e-3)
+
+
+def test_warm_start_goes_on_where_it_was(make, texts, lengths):
+    regressor = make(XLMRobertaRegressor, **LEARNS, warm_start=True)
+    regressor.fit(texts, lengths)
+    before, loss = regressor.predict(texts), regressor.loss_curve_[-1]
+    still = regressor.set_params(learning_rate=1e-9, max_epochs=1).fit(texts, lengths)
+    np.testing.assert_allclose(still.predict(texts), before, rtol=1e-5)
+    assert still.loss_curve_[0] < 1.5 * loss
+    # other targets are told in the units of the first fit
+    moved = still.set_params(**LEARNS).fit(texts, lengths + 100)
+    assert moved.predict(texts).mean() > before.mean() + 30
+
+
+def test_warm_start_keeps_the_number_of_targets(make, texts, lengths):
+    regressor = make(XLMRobertaRegressor, warm_start=True).fit(texts, lengths)
+    with pytest.raises(ValueError, match="y has 2 targets, but the regressor was fitted on 1"):
+        regressor.fit(texts, np.stack([lengths, lengths], axis=1))
+
+
+def test_validation_scores_are_r2(make, texts, lengths):
+    regressor = make(XLMRobertaRegressor, max_epochs=2).fit(
+        texts[:36], lengths[:36], X_val=texts[36:], y_val=lengths[36:]
+    )
+    assert len(regressor.validation_scores_) == 2
+    assert regressor.validation_scores_[-1] == pytest.approx(regressor.score(texts[36:], lengths[36:]), abs=1e-4)
+
+
+def test_pairs_and_cross_validation(make, texts, lengths):
+    pairs = pd.DataFrame({"a": texts, "b": texts[::-1]})
+    scores = cross_val_score(make(XLMRobertaRegressor), pairs, lengths, cv=2, error_score="raise")
+    assert scores.shape == (2,) and np.isfinite(scores).all()

@@ -1,0 +1,136 @@
+"""Attention over packed batches: how their sequences are put into rectangles, and that this changes nothing."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from skxlmr.nn.attention import SHORT_ROW, attend
+from skxlmr.nn.layout import GROUP_FILL, GROUP_TOKENS, TokenLayout
+
+HEAD_SIZE, N_HEADS = 4, 2
+lengths_lists = st.lists(st.integers(1, 90), min_size=1, max_size=14)
+
+
+def projections(n_tokens, seed=0, requires_grad=False):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n_tokens, HEAD_SIZE * N_HEADS)
+    return [
+        torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_(requires_grad) for _ in range(3)
+    ]
+
+
+def attend_one_by_one(q, k, v, lengths):
+    """Each sequence alone through torch's own attention."""
+    rows = []
+    for parts in zip(*(x.split(lengths) for x in (q, k, v)), strict=True):
+        q_HSd, k_HSd, v_HSd = (x.unflatten(1, (N_HEADS, HEAD_SIZE)).transpose(0, 1) for x in parts)
+        rows.append(F.scaled_dot_product_attention(q_HSd, k_HSd, v_HSd).transpose(0, 1).flatten(1))
+    return torch.cat(rows)
+
+
+def check_groups(lengths):
+    """The rectangles hold every token once and in order, none mixes lengths beyond the limit, and the maps are inverse."""
+    groups, end, row = TokenLayout(lengths).groups, 0, 0
+    for group in groups:
+        own = lengths[row : row + group.count]
+        assert group.tokens == slice(end, end + sum(own)) and group.width == max(own)
+        if len(set(own)) == 1:
+            assert group.mask_NS is group.token_of_place is group.place_of_token is None
+        else:
+            assert min(own) >= GROUP_FILL * max(own)
+            assert group.mask_NS.sum(1).tolist() == own
+            tokens = group.token_of_place[group.place_of_token]
+            assert torch.equal(tokens, torch.arange(sum(own)))
+            assert torch.equal(group.token_of_place[group.mask_NS.flatten()], tokens)
+        end, row = end + sum(own), row + group.count
+    assert (end, row) == (sum(lengths), len(lengths))
+    return groups
+
+
+@given(lengths=lengths_lists, in_order=st.booleans())
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_packed_attention_equals_attention_row_by_row(lengths, in_order):
+    lengths = sorted(lengths, reverse=True) if in_order else lengths
+    check_groups(lengths)
+    q, k, v = projections(sum(lengths))
+    found, weights = attend(q, k, v, TokenLayout(lengths), head_size=HEAD_SIZE)
+    assert weights is None
+    torch.testing.assert_close(found, attend_one_by_one(q, k, v, lengths), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "counts"),
+    [
+        ([7, 7, 7], [3]),
+        ([8, 7, 6], [3]),
+        ([8, 5], [1, 1]),
+        ([8, 7, 6, 5], [3, 1]),
+        ([6, 7, 8], [3]),
+        ([3, 40, 3, 40], [1, 1, 1, 1]),
+        ([90, 90, 3, 3, 3], [2, 3]),
+        ([1], [1]),
+        ([64] * 9, [9]),  # equal lengths stay together however many tokens they are
+        ([64] * (GROUP_TOKENS // 64) + [63], [GROUP_TOKENS // 64, 1]),
+        ([64] * (GROUP_TOKENS // 64 - 1) + [63], [GROUP_TOKENS // 64]),
+    ],
+    ids=str,
+)
+def test_groups(lengths, counts):
+    assert [group.count for group in check_groups(lengths)] == counts
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[8, 7, 6, 30, 30, 1], [5, 5, 5], [SHORT_ROW + 20, SHORT_ROW + 10, SHORT_ROW]],
+    ids=["mixed", "uniform", "long"],
+)
+def test_gradients_of_packed_attention(lengths):
+    expected_inputs, found_inputs = (
+        projections(sum(lengths), requires_grad=True),
+        projections(sum(lengths), requires_grad=True),
+    )
+    attend_one_by_one(*expected_inputs, lengths).sin().sum().backward()
+    attend(*found_inputs, TokenLayout(lengths), head_size=HEAD_SIZE)[0].sin().sum().backward()
+    for found, expected in zip(found_inputs, expected_inputs, strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [SHORT_ROW - 1, SHORT_ROW, SHORT_ROW + 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_kernels_agree_around_the_switch(length, dtype):
+    q, k, v = (x.to(dtype) for x in projections(2 * length))
+    found, _ = attend(q, k, v, TokenLayout([length, length]), head_size=HEAD_SIZE)
+    expected = attend_one_by_one(q.double(), k.double(), v.double(), [length, length])
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 2e-2)
+
+
+def test_padded_attention_ignores_masked_places():
+    lengths = [5, 2, 4]
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    rectangles = [
+        torch.randn(3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in range(3)
+    ]
+    layout = TokenLayout.padded((3, 5), mask)
+    found, weights = attend(*rectangles, layout, head_size=HEAD_SIZE, need_weights=True)
+    expected = attend_one_by_one(*(x[mask] for x in rectangles), lengths)
+    torch.testing.assert_close(found[mask], expected, rtol=0, atol=1e-12)
+    assert weights.shape == (3, N_HEADS, 5, 5)
+    assert not weights.masked_select(~mask[:, None, None]).any()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, N_HEADS, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_dropout_drops_that_share_of_the_weights(padded):
+    """With values of one, a token's context is the sum of its surviving weights."""
+    size, rate = 60, 0.3
+    q = torch.zeros(size, 8, dtype=torch.float64)
+    layout = TokenLayout.padded((1, size)) if padded else TokenLayout([size])
+    inputs = [x[None] if padded else x for x in (q, q, torch.ones_like(q))]
+    torch.manual_seed(0)
+    context, _ = attend(*inputs, layout, head_size=HEAD_SIZE, dropout=rate)
+    survivors = context[..., ::HEAD_SIZE] * (1 - rate)
+    assert survivors.mean().item() == pytest.approx(1 - rate, abs=0.02)
+    assert survivors.std() > 0.01

@@ -1,0 +1,107 @@
+"""Positions, pooling and bounds of packed and padded layouts against numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from skxlmr.nn import TokenLayout
+from skxlmr.nn.pooling import POOLINGS, pool
+
+from .reference import TINY, make_pair, make_rows
+
+LENGTHS = [3, 1, 6]
+
+
+@pytest.fixture
+def vectors():
+    return torch.randn(sum(LENGTHS), 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def padded(vectors, side):
+    width = max(LENGTHS)
+    x = torch.full((len(LENGTHS), width, 5), 1e3, dtype=torch.float64)  # would show in any mean or maximum
+    places = torch.arange(width)
+    mask = places < torch.tensor(LENGTHS)[:, None]
+    mask = mask if side == "right" else mask.flip(1)
+    x[mask] = vectors
+    return x, TokenLayout.padded(mask.shape, mask.long())
+
+
+def test_packed_layout():
+    layout = TokenLayout(LENGTHS)
+    assert not layout.is_padded and layout.n_tokens == 10
+    assert layout.bounds.tolist() == [0, 3, 4, 10] and layout.bounds.dtype == torch.int32
+    assert layout.positions_T.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 4, 5]
+    assert layout.lengths_N.tolist() == LENGTHS
+
+
+def test_padded_layout():
+    layout = TokenLayout.padded((2, 4))
+    assert layout.is_padded and layout.lengths == [4, 4] and layout.mask_NS.dtype == torch.bool and layout.mask_NS.all()
+    with pytest.raises(ValueError, match=r"must have shape \(2, 4\), got \(4, 2\)"):
+        TokenLayout.padded((2, 4), torch.ones(4, 2))
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "first"])
+def test_packed_pooling(vectors, how):
+    rows = np.split(vectors.numpy(), np.cumsum(LENGTHS)[:-1])
+    expected = {"mean": lambda x: x.mean(0), "max": lambda x: x.max(0), "first": lambda x: x[0]}[how]
+    np.testing.assert_allclose(
+        getattr(TokenLayout(LENGTHS), how)(vectors), np.stack(list(map(expected, rows))), atol=1e-14
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "side"), [("mean", "right"), ("mean", "left"), ("max", "right"), ("max", "left"), ("first", "right")]
+)
+def test_padded_pooling_equals_packed(vectors, how, side):
+    x, layout = padded(vectors, side)
+    torch.testing.assert_close(getattr(layout, how)(x), getattr(TokenLayout(LENGTHS), how)(vectors), rtol=0, atol=1e-14)
+
+
+def test_means_of_half_precision_are_added_up_in_float32():
+    x = torch.full((4096, 1), 1.0, dtype=torch.bfloat16)  # bfloat16 cannot count beyond 256
+    mean = TokenLayout([4096]).mean(x)
+    assert mean.dtype == torch.float32 and mean.item() == 1.0
+
+
+def pool_in_numpy(encoder, ids, mask, pooling, layers, normalize):
+    with torch.no_grad():
+        states = encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    features = []
+    for layer in layers:
+        rows = [state[real.astype(bool)] for state, real in zip(states[layer].numpy(), mask.numpy(), strict=True)]
+        if pooling == "mean":
+            features.append([row.mean(0) for row in rows])
+        elif pooling == "max":
+            features.append([row.max(0) for row in rows])
+        elif pooling == "cls":
+            features.append([row[0] for row in rows])
+        else:
+            dense = encoder.pooler.dense
+            weight, bias = dense.weight.detach().numpy(), dense.bias.detach().numpy()
+            features.append([np.tanh(weight @ row[0] + bias) for row in rows])
+    matrix = np.concatenate(features, axis=1)
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True) if normalize else matrix
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("layers", [[3], [0], [1, 3], [3, 0, 2]], ids=str)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_pool(pooling, layers, normalize):
+    encoder, _ = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [9, 4, 6])
+    layout = TokenLayout(mask.sum(1).tolist())
+    with torch.no_grad():
+        features = pool(encoder, ids[mask.bool()], layout, pooling, layers, normalize)
+    expected = pool_in_numpy(encoder, ids, mask, pooling, layers, normalize)
+    assert features.shape == (3, TINY.hidden_size * len(layers)) and features.dtype == torch.float64
+    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-12)
+
+
+def test_pool_runs_only_the_layers_it_needs():
+    encoder, _ = make_pair("base")
+    encoder.encoder.layer[2].register_forward_hook(lambda *_: pytest.fail("layer 3 was run"))
+    ids, _ = make_rows(TINY, [5])
+    with torch.no_grad():
+        assert pool(encoder, ids[0], TokenLayout([5]), "mean", [0, 2], False).dtype == torch.float32

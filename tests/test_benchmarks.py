@@ -1,0 +1,119 @@
+"""What the benchmarks' figures rest on: who is timed how, what is trained and tested on, how tables look."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def common(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import _common
+
+    yield _common
+    for name in ("_common", "evaluate", "inference"):
+        sys.modules.pop(name, None)
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_contenders_take_turns_and_the_best_round_counts(common, monkeypatch):
+    now, turns, lasts = [0.0], [], {"a": [3.0, 1.0, 2.0], "b": [5.0, 5.0, 4.0]}
+    monkeypatch.setattr(common.time, "perf_counter", lambda: now[0])
+
+    def contender(name):
+        def run():
+            turns.append(name)
+            now[0] += lasts[name].pop(0)
+            return name.upper()
+
+        return run
+
+    seconds, results = common.best_of({"a": contender("a"), "b": contender("b")}, rounds=3)
+    assert turns == ["a", "b"] * 3
+    assert seconds == {"a": 1.0, "b": 4.0}
+    assert results == {"a": "A", "b": "B"}
+
+
+def test_tables_are_aligned_markdown(common):
+    table = common.markdown_table(("name", "x"), [("a", 1.5), ("longer", "22 MiB")])
+    assert table.splitlines() == [
+        "| name   |      x |",
+        "| ------ | -----: |",
+        "| a      |    1.5 |",
+        "| longer | 22 MiB |",
+    ]
+
+
+def test_sampled_texts_are_distinct_and_repeatable(common, tmp_path):
+    path = write_rows(tmp_path / "texts.jsonl", [{"text": f"text {i % 50}"} for i in range(100)] + [{"text": " "}])
+    texts = common.sample_texts(40, path)
+    assert len(set(texts)) == 40
+    assert " " not in texts
+    assert texts == common.sample_texts(40, path)
+    assert texts != common.sample_texts(40, path, seed=1)
+    assert len(common.sample_texts(1000, path)) == 50
+
+
+def test_real_texts_come_from_every_file(common, shared_data):
+    texts = set(common.sample_texts(53))
+    assert len(texts) == 53
+    for name in common.TEXTS:
+        assert len(texts & {row["text"] for row in common.read_rows(shared_data / name)}) >= 10
+
+
+def test_missing_data_is_said_in_one_sentence(common, monkeypatch, tmp_path):
+    monkeypatch.setattr(common, "DATA", tmp_path)
+    with pytest.raises(SystemExit, match=r"not beside the repository \(\.\./shared/data/rawtext/udhr\.jsonl\)"):
+        common.data_file("rawtext/udhr.jsonl")
+    with pytest.raises(SystemExit, match="no such file"):
+        common.read_rows(tmp_path / "none.jsonl")
+    path = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "label": 0}, {"text": "b"}])
+    with pytest.raises(SystemExit, match="line 2 has no 'label', only 'text'"):
+        common.read_rows(path, "text", "label")
+    with pytest.raises(SystemExit, match=r"no_such_module, no_such_package\.part not installed"):
+        common.require("json", "no_such_module", "no_such_package.part")
+
+
+def test_no_translation_of_a_training_sentence_is_tested_on(common):
+    import evaluate
+
+    rows = [
+        {"lang": lang, "split": "train" if i < 6 else "valid", "id": i % 8, "label": i % 2, "text": f"{lang} {i}"}
+        for lang in ("en", "de", "sw")
+        for i in range(10)
+    ]  # ids 0 and 1 are in both splits
+    train, test, languages = evaluate.split_rows(rows, ["en", "de"], quick=False)
+    assert languages == ["en", "de"]
+    assert {row["lang"] for row in train} == {"en", "de"}
+    assert {row["split"] for row in train} == {"train"}
+    assert list(test) == ["de", "en", "sw"]
+    assert {row["id"] for part in test.values() for row in part} == {6, 7}
+
+
+def test_cells_average_over_seeds(common):
+    import evaluate
+
+    assert evaluate.cell(np.array([[50.0, 40.0], [60.0, 44.0]])) == "55.0 / 42.0"
+    assert evaluate.cell(np.array([[50.0, 40.0], [60.0, 44.0]]), spread=True) == "55.0 ± 7.1 / 42.0"
+    assert evaluate.cell(np.array([[50.0, 40.0]]), spread=True) == "50.0 / 40.0"
+
+
+def test_differences_see_one_wrong_row(common):
+    import inference
+
+    reference = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    features = reference.copy()
+    assert inference.differences(features, reference) == (0, pytest.approx(1))
+    features[3] = -features[3]
+    difference, cosine = inference.differences(features, reference)
+    assert difference == pytest.approx(2 * np.abs(reference[3]).max())
+    assert cosine == pytest.approx(-1)

@@ -1,0 +1,78 @@
+"""What the documentation shows runs, prints what it says it prints, and leaves no public name out."""
+
+import contextlib
+import doctest
+import io
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import skxlmr
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# A Python block, unless it is marked as not to be run, and the block of expected output that may follow.
+BLOCK = re.compile(r"(<!-- no-test -->\n)?```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+CLASSES = [public for name in skxlmr.__all__ if hasattr(public := getattr(skxlmr, name), "get_params")]
+
+
+def blocks(page):
+    """(line, source, expected output or None) of the blocks to run."""
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        if match[1] is None:
+            yield text.count("\n", 0, match.start(2)), match[2], match[3]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])
+def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
+    monkeypatch.chdir(tmp_path)
+    namespace, n_run = {}, 0
+    for line, source, expected in blocks(ROOT / page):
+        # Blank lines before the source let a traceback point to the line of the page.
+        code = compile("\n" * line + source, str(ROOT / page), "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, namespace)
+        if expected is not None:
+            assert printed.getvalue() == expected, f"{page}, line {line}"
+        n_run += 1
+    assert n_run >= 2
+
+
+@pytest.mark.parametrize("public", CLASSES, ids=lambda cls: cls.__name__)
+def test_docstring_example(public):
+    (example,) = doctest.DocTestFinder(recurse=False).find(public, globs={})
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", skxlmr.__all__)
+def test_public_name_is_in_the_reference(name):
+    assert f"`{name}" in (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("public", CLASSES, ids=lambda cls: cls.__name__)
+def test_methods_and_parameters_are_in_the_reference(public):
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    methods = {name for cls in public.__mro__ if cls.__module__.startswith("skxlmr") for name in vars(cls)}
+    wanted = {name for name in methods if not name.startswith("_") and not name.endswith("_request")}  # theirs: routing
+    missing = {name for name in wanted | set(public().get_params()) if f"`{name}" not in text}
+    assert not missing - {"fit_transform"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page.name} links to {target}#{anchor}"

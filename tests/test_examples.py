@@ -1,0 +1,106 @@
+"""The quickstart runs as a script on a table of one's own, and says clearly what is wrong with a table it cannot use."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "quickstart.py"
+SUBJECTS = {"food": ["soup", "Suppe", "pane"], "travel": ["train", "Zug", "treno"]}
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"comment": f"{noun} {adjective}", "topic": topic, "lang": language, "stars": stars, "shop": "web"}
+        for topic, nouns in SUBJECTS.items()
+        for noun, language in zip(nouns, ["en", "de", "it"], strict=True)
+        for adjective, stars in zip(["A", "B", "C", "D", "E"], rng.integers(1, 6, 5), strict=True)
+    ]
+    frame = pd.DataFrame(rows).astype({"stars": float})
+    frame.loc[3, "stars"] = np.nan
+    frame.loc[[7, 20], "comment"] = None
+    rare = {"comment": "a stone", "topic": "other", "lang": "en", "stars": 1.0, "shop": "web"}
+    return pd.concat([frame, pd.DataFrame([rare])], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def quickstart():
+    spec = importlib.util.spec_from_file_location("quickstart", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(folder, *options):
+    """Output of the script, started in a folder that is not the repository."""
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, str(SCRIPT), *options]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_own_table(table, tmp_path):
+    table.to_csv(tmp_path / "own.csv", index=False)
+    output = run(tmp_path, "--data", "own.csv", "--text", "comment", "--label", "topic", "--group", "lang")
+    assert "Dropped 2 of 31 rows without 'comment'." in output
+    assert "Dropped classes of fewer than 10 rows, 1 in all: other" in output
+    assert "28 rows, 2 classes of 'topic'" in output
+    assert re.search(r"numeric: +stars\ncategorical: +lang, shop\nnot used: +none\n", output)
+    parts = re.split(r"\n(?=\d\. )", output)
+    assert [part[:2] for part in parts[1:]] == ["1.", "2.", "3.", "4."]
+    features, search, languages, saved = parts[1:]
+    for line in ("majority class", "char TF-IDF + other columns", "XLM-R features + other columns"):
+        assert re.search(rf"^{re.escape(line)} +[01]\.\d{{3}} ", features, re.MULTILINE)
+    assert len(re.findall(r"^ +\de-0\d +[02] +[01]\.\d{3} ", search, re.MULTILINE)) == 4
+    assert re.search(r"^fine-tuned XLM-R +[01]\.\d{3}$", search, re.MULTILINE)
+    # The largest language comes first, ties by name; what it was not trained on is tested.
+    trained = re.search(r"Trained on (\w+): (\d+) rows", languages)
+    assert trained is not None
+    tested = re.findall(r"^(\w+) +(\d+) +[01]\.\d{3}", languages, re.MULTILINE)
+    assert {name for name, _ in tested} | {trained[1]} == {"de", "en", "it", "all"}
+    assert int(trained[2]) + int(dict(tested)["all"]) == 28
+    assert "Largest difference between the probabilities before and after: 0.0e+00" in saved
+    assert saved.count("food") + saved.count("travel") >= 8
+
+
+def test_group_column_may_be_absent(quickstart, table, capsys):
+    options = quickstart.parse(["--label", "topic", "--text", "comment", "--group", "country"])
+    quickstart.cross_languages(table, None, options)
+    assert "Skipped: the data has no column 'country'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--text", "body"], r"--text: .*own.csv has no column 'body'; it has comment, topic, lang, stars, shop"),
+        (["--text", "comment", "--label", "kind"], r"--label: .*own.csv has no column 'kind'"),
+        (["--text", "comment", "--label", "comment"], "name the same column, 'comment'"),
+        (["--text", "comment", "--label", "stars"], "two or more classes of at least 10 rows each, found 0 among 5"),
+        (["--text", "comment", "--label", "topic", "--checkpoint", "./nowhere"], "./nowhere: no such folder"),
+    ],
+)
+def test_unusable_input_is_named(quickstart, table, tmp_path, options, message):
+    table.to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(SystemExit, match=message):
+        quickstart.main(["--data", str(tmp_path / "own.csv"), *options])
+
+
+def test_missing_file_is_named(quickstart, tmp_path):
+    with pytest.raises(SystemExit, match=r"cannot read .*none.csv"):
+        quickstart.main(["--data", str(tmp_path / "none.csv")])
+
+
+@pytest.mark.slow
+def test_built_in_table(tmp_path):
+    output = run(tmp_path)
+    assert "360 rows, 6 classes of 'category'" in output
+    assert "Trained on de, en, es, fr, it: 180 rows." in output

@@ -1,0 +1,60 @@
+"""Batched inference: the same whatever the batch, and in the order of the rows."""
+
+import numpy as np
+import pytest
+import torch
+
+from skxlmr.inference import predict_batches
+from tests.batching.rows import random_rows
+from tests.nn.reference import make_pair
+
+CPU = torch.device("cpu")
+LENGTHS = [4, 30, 2, 4, 17, 30, 9, 4, 25]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
+@pytest.mark.parametrize("token_budget", [1, 30, 64, 10_000])
+def test_batches_equal_single_rows_in_the_order_of_the_rows(dtype, token_budget):
+    module, _ = make_pair("seqcls", dtype=dtype)
+    encoded = random_rows(LENGTHS)
+    found = predict_batches(module, encoded, device=CPU, token_budget=token_budget)
+    alone = [predict_batches(module, encoded.take([i]), device=CPU, token_budget=100) for i in range(len(encoded))]
+    assert found.dtype == (np.float32 if dtype == torch.float32 else np.float64)
+    np.testing.assert_allclose(found, np.concatenate(alone), rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
+    assert np.ptp(found, axis=0).min() > 1e-3  # rows differ, so that a wrong order would show
+
+
+def test_results_of_any_shape_come_back_in_order():
+    encoded = random_rows(LENGTHS)
+
+    def run(ids, layout):
+        firsts = [part[1] for part in ids.split(layout.lengths)]
+        return torch.stack(firsts)[:, None, None].expand(-1, 2, 3).double()
+
+    found = predict_batches(run, encoded, device=CPU, token_budget=40)
+    assert found.shape == (len(LENGTHS), 2, 3)
+    assert found[:, 0, 0].tolist() == [encoded.row(i)[1] for i in range(len(encoded))]
+
+
+def test_batches_keep_to_the_budget_and_start_with_the_longest():
+    seen = []
+
+    def run(ids, layout):
+        assert not torch.is_grad_enabled()
+        assert len(ids) == layout.n_tokens
+        seen.append(layout.lengths)
+        return torch.zeros(len(layout.lengths))
+
+    predict_batches(run, random_rows(LENGTHS), device=CPU, token_budget=28)
+    assert [length for lengths in seen for length in lengths] == sorted(LENGTHS, reverse=True)
+    assert all(len(lengths) == 1 or sum(lengths) <= 28 for lengths in seen)
+    assert any(len(lengths) > 1 for lengths in seen)
+
+
+def test_mixed_precision_gives_float32():
+    module, _ = make_pair("seqcls")
+    encoded = random_rows(LENGTHS)
+    exact = predict_batches(module, encoded, device=CPU, token_budget=50)
+    rounded = predict_batches(module, encoded, device=CPU, token_budget=50, autocast=torch.bfloat16)
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.05
