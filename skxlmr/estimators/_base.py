@@ -341,10 +341,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
 def _check_weights(sample_weight: Any, texts: Texts) -> np.ndarray:
     if sample_weight is None:
         return np.ones(len(texts), np.float32)
-    weights = check_sample_weight(sample_weight, texts.first, dtype=np.float32, ensure_non_negative=True)
-    if not weights.any():
-        raise ValueError("sample_weight is zero for every row: at least one row must count")
-    return weights
+    return check_sample_weight(sample_weight, texts.first, dtype=np.float32, ensure_non_negative=True)
 
 
 def _relabel(encoded: dict[str, EncodedBatch | None], lookup: np.ndarray) -> dict[str, EncodedBatch | None]:

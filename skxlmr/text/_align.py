@@ -68,7 +68,6 @@ def _resynchronised(a: str, b: str) -> tuple[int, int]:
             step_a = skipped - step_b
             if step_a > len(a) or step_b > len(b):
                 continue
-            rest_a, rest_b = a[step_a : step_a + SURE], b[step_b : step_b + SURE]
-            if rest_a == rest_b or (rest_a and rest_b and rest_a[0] == rest_b[0] and len(rest_b) < SURE):
+            if a[step_a : step_a + SURE] == b[step_b : step_b + SURE]:
                 return step_a, step_b
     return min(len(a), FARTHEST), max(1, min(len(b), FARTHEST))

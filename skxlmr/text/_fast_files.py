@@ -44,7 +44,7 @@ def read_merges(file: Path) -> list[tuple[str, str]]:
         raise CheckpointError(file, f"expected text in UTF-8, found something else ({error})") from error
     merges = []
     for i, line in enumerate(lines):
-        parts = line.split()
+        parts = [part for part in line.rstrip("\r").split(" ") if part]
         if not parts or line.startswith("#version"):
             continue
         if len(parts) not in (2, 3):
@@ -222,7 +222,8 @@ def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) 
     """Add a ``tokenizer.json``'s own added tokens to those that ``tokenizer_config.json`` lists, which count more."""
     listed = {token.content for token in settings.added.values()}
     special = {token.content for token in (*settings.roles.values(), *settings.additional)}
-    added = {i: token for i, token in own.items() if token.content not in listed} | settings.added
+    added = {i: token for i, token in own.items() if token.content not in listed}
+    added |= settings.added
     added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
     flags = {token.content: token for token in added.values()}  # a role is often named by its content alone
     roles = {role: flags.get(token.content, token) for role, token in settings.roles.items()}

@@ -22,35 +22,44 @@ def close(found, expected, tolerance=1e-5):
 
 @pytest.fixture
 def fit(make, still_checkpoint, texts, languages):
-    """Fit a classifier without dropout and return its weights."""
+    """Fit a classifier without dropout."""
 
     def fit(X=texts, y=languages, sample_weight=None, **params):
-        return weights_of(make(XLMRobertaClassifier, still_checkpoint, **params).fit(X, y, sample_weight))
+        return make(XLMRobertaClassifier, still_checkpoint, **params).fit(X, y, sample_weight)
 
     return fit
+
+
+@pytest.fixture
+def apart(texts):
+    """Largest difference between the probabilities of two classifiers.
+
+    Weights themselves are no measure: AdamW divides by the gradient's size, so that where the gradient is zero but for
+    rounding (the keys' biases) a step is noise as large as the learning rate.
+    """
+
+    def apart(found, expected):
+        return np.abs(found.predict_proba(texts) - expected.predict_proba(texts)).max()
+
+    return apart
 
 
 # Weights of rows ------------------------------------------------------------------------------------------------------
 
 
-def test_rows_that_weigh_nothing_do_not_matter(fit, texts, languages):
-    rows = np.arange(32)
-    clean = fit(texts[:32], languages[:32], np.ones(32), batch_size=48)
-    wrong = np.concatenate([languages[:32], languages[rows[::-1][:16]]])
-    weight = np.repeat([1.0, 0.0], [32, 16])
-    polluted = fit(texts, wrong, weight, batch_size=48)
-    untouched = torch.from_numpy(np.ones(len(clean[WORDS]), bool))
-    for name in clean:
-        torch.testing.assert_close(polluted[name][untouched] if name == WORDS else polluted[name], clean[name], atol=1e-5, rtol=0)
+def test_rows_that_weigh_nothing_do_not_matter(fit, apart, texts, languages):
+    clean = fit(texts[:32], languages[:32], batch_size=48)
+    wrong = np.r_[languages[:32], np.roll(languages[32:], 1)]
+    assert apart(fit(texts, wrong, np.repeat([1.0, 0.0], [32, 16]), batch_size=48), clean) < 1e-4
+    assert apart(fit(texts, wrong, batch_size=48), clean) > 1e-2
 
 
-def test_a_weight_counts_like_a_repetition(fit, texts, languages):
+def test_a_weight_counts_like_a_repetition(fit, apart, texts, languages):
     times = np.arange(48) % 3
     repeated = np.repeat(np.arange(48), times)
     weighted = fit(texts, languages, times, batch_size=48)
-    by_hand = fit([texts[i] for i in repeated], languages[repeated], batch_size=48)
-    assert close(weighted, by_hand, 2e-5)
-    assert not close(weighted, fit(batch_size=48), 2e-5)
+    assert apart(weighted, fit([texts[i] for i in repeated], languages[repeated], batch_size=48)) < 1e-4
+    assert apart(weighted, fit(batch_size=48)) > 1e-2
 
 
 def test_sample_weight_is_checked(make, texts, languages):
@@ -59,7 +68,7 @@ def test_sample_weight_is_checked(make, texts, languages):
         classifier.fit(texts, languages, np.ones(3))
     with pytest.raises(ValueError, match=r"Negative values .*sample_weight"):
         classifier.fit(texts, languages, np.r_[-1.0, np.ones(47)])
-    with pytest.raises(ValueError, match="sample_weight is zero for every row"):
+    with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
         classifier.fit(texts, languages, np.zeros(48))
     with pytest.raises(ValueError, match="sample_weight contains NaN"):
         classifier.fit(texts, languages, np.r_[np.nan, np.ones(47)])
@@ -76,8 +85,9 @@ def test_validation_scores_follow_the_epochs(make, texts, languages):
 
 
 def test_validation_data_is_only_looked_at(make, texts, languages):
-    plain = make(XLMRobertaClassifier, max_epochs=2).fit(texts[:32], languages[:32])
-    watched = make(XLMRobertaClassifier, max_epochs=2)
+    # without weight decay, which words that only validation texts hold get a share of
+    plain, watched = (make(XLMRobertaClassifier, max_epochs=2, weight_decay=0.0) for _ in range(2))
+    plain.fit(texts[:32], languages[:32])
     watched.fit(texts[:32], languages[:32], X_val=texts[32:], y_val=languages[32:])
     assert not differing(weights_of(plain), weights_of(watched))
 
@@ -174,7 +184,7 @@ def test_frozen_layers_keep_their_weights(make, tiny_checkpoint, texts, language
 
 def test_everything_learns_by_default(fit, still_checkpoint):
     stored = read_tensors(still_checkpoint)
-    fitted = {name: tensor for name, tensor in fit().items() if name in stored}
+    fitted = {name: tensor for name, tensor in weights_of(fit()).items() if name in stored}
     assert differing(fitted, {name: stored[name] for name in fitted}) == set(fitted)
 
 
@@ -201,6 +211,7 @@ def test_file_of_the_checkpoint_is_not_written_to(make, tiny_checkpoint, texts, 
 
 def moved(fitted, start):
     """How far each weight went."""
+    fitted = weights_of(fitted)
     return {name: (fitted[name] - start[name]).abs().max().item() for name in start if name in fitted}
 
 
@@ -215,7 +226,7 @@ def test_rates_of_layers_and_head(fit, still_checkpoint):
     assert [decayed[name] for name in (query(1), query(0), WORDS)] == pytest.approx([1e-3, 5e-4, 2.5e-4], rel=0.01)
     # the head starts anew: what it started from is what it is after no step at all
     head = "classifier.out_proj.weight"
-    untrained = fit(**{**one, "learning_rate": 1e-12})
+    untrained = weights_of(fit(**{**one, "learning_rate": 1e-12}))
     fast = fit(**one, head_learning_rate=1e-2)
     assert moved(fast, untrained)[head] == pytest.approx(1e-2, rel=0.01)
     assert moved(fit(**one), untrained)[head] == pytest.approx(1e-3, rel=0.01)
@@ -243,14 +254,13 @@ def test_rates_of_layers_and_head(fit, still_checkpoint):
 @pytest.mark.filterwarnings("ignore::skxlmr.TruncationWarning")
 def test_parameter_matters(fit, params):
     base = {"max_epochs": 2, "weight_decay": 0.0}
-    assert len(differing(fit(**base), fit(**base | params))) > 10
+    assert len(differing(*(weights_of(fit(**settings)) for settings in (base, base | params)))) > 10
 
 
-def test_accumulated_batches_are_one_large_batch(fit):
+def test_accumulated_batches_are_one_large_batch(fit, apart):
     whole = fit(batch_size=24, max_epochs=2)
-    parts = fit(batch_size=6, accumulate=4, max_epochs=2)
-    assert close(parts, whole, 2e-5)
-    assert not close(fit(batch_size=6, max_epochs=2), whole, 2e-5)
+    assert apart(fit(batch_size=6, accumulate=4, max_epochs=2), whole) < 1e-4
+    assert apart(fit(batch_size=6, max_epochs=2), whole) > 1e-2
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(make, texts, languages):

@@ -1,5 +1,7 @@
 """Schedules, parameter groups and frozen layers."""
 
+import math
+
 import pytest
 import torch
 import transformers
@@ -15,7 +17,7 @@ from .fits import STILL, fit, make_module, make_task, moved, optimizer_for, weig
 @pytest.mark.parametrize("warmup_ratio", [0.0, 0.1, 0.33, 1.0])
 @pytest.mark.parametrize("n_steps", [1, 7, 50])
 def test_schedules_are_the_references(schedule, warmup_ratio, n_steps):
-    n_warmup = -(-int(n_steps * warmup_ratio * 100) // 100)
+    n_warmup = math.ceil(n_steps * warmup_ratio)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = {
         "linear": lambda: transformers.get_linear_schedule_with_warmup(optimizer, n_warmup, n_steps),

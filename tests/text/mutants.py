@@ -1,0 +1,91 @@
+"""Damage a checkpoint's tokenizer file again and again; each time it must be an error that says so, or still work.
+
+Run as a process of its own by test_hostile_files: ``python -m tests.text.mutants FOLDER FILE N SEED``.
+"""
+
+import faulthandler
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from skxlmr.text import load_tokenizer
+from skxlmr.utils._errors import CheckpointError
+
+SECONDS = 20  # one mutant may take, on a busy machine
+TEXTS = ["The house, ﬁ ①", "", "дом\u3000κάτω e\u0301 漢字 \0", "<s>a <mask>", "b" * 300]
+ODD_VALUES = [None, True, -1, 0, 2**31, 2**63, 1e308, "", "\ud800", "<s>", "a" * 1000, [], {}, [[]], {"type": "X"}]
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    made = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 2, 8])):
+        i = rng.randrange(len(made) + 1)
+        kind = rng.randrange(6)
+        if kind == 0:
+            made[i : i + 1] = bytes([rng.randrange(256)])
+        elif kind == 1:
+            made = made[:i]
+        elif kind == 2:
+            del made[i : i + rng.randrange(1, 200)]
+        elif kind == 3:
+            made[i:i] = made[i : i + rng.randrange(1, 200)]
+        elif kind == 4:
+            made[i:i] = rng.randbytes(rng.randrange(1, 20))
+        else:
+            made[i : i + 4] = rng.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"NaN ", b"1e99"])
+    return bytes(made)
+
+
+def damaged_json(content: bytes, rng: random.Random) -> bytes:
+    """Another value somewhere in the tree."""
+    tree = json.loads(content)
+    node = tree
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            break
+        key = rng.choice(keys)
+        if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.8:
+            node = node[key]
+            continue
+        if rng.random() < 0.3:
+            del node[key]
+        else:
+            node[key] = rng.choice(ODD_VALUES)
+        break
+    return json.dumps(tree).encode()
+
+
+def use(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    for options in ({}, {"parse_special": True, "return_offsets": True}):
+        batch = tokenizer.encode_batch(TEXTS, TEXTS[::-1], **options)
+        assert ((batch.ids >= 0) & (batch.ids < tokenizer.vocab_size)).all()
+        assert batch.offsets is None or (np.diff(batch.offsets, axis=1) >= 0).all()
+    tokenizer.encode_words([["The", "", "house"]])
+    tokenizer.decode(batch.ids)
+
+
+def main(folder: Path, name: str, n: int, seed: int) -> None:
+    rng = random.Random(seed)
+    content = (folder / name).read_bytes()
+    counts = {"refused": 0, "working": 0}
+    for k in range(n):
+        as_tree = name.endswith(".json") and k % 2
+        (folder / name).write_bytes((damaged_json if as_tree else damaged)(content, rng))
+        print(f"mutant {k}", file=sys.stderr, flush=True)
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        try:
+            use(folder)
+            counts["working"] += 1
+        except CheckpointError:
+            counts["refused"] += 1
+        faulthandler.cancel_dump_traceback_later()
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,83 @@
+"""Damaged tokenizer files, in a process of their own: a crash or a hang there is a failure here."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors, trainers
+
+from tests.tiny import sentences
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(request, tiny_proto, tmp_path):
+    """A folder with the file to damage, and what makes a tokenizer of it."""
+    name, model_type = request.param
+    if name == "sentencepiece.bpe.model":
+        (tmp_path / name).write_bytes(tiny_proto)
+        return tmp_path, name
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if model_type == "xlm-roberta":
+        tokenizer = tokenizers.Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    else:
+        tokenizer = tokenizers.Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(sentences(), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    if name == "tokenizer.json":
+        tokenizer.save(str(tmp_path / name))
+    else:
+        tokenizer.model.save(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    return tmp_path, name
+
+
+def run(folder, name, n):
+    command = [sys.executable, "-m", "tests.text.mutants", str(folder), name, str(n), "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 + 20 * n)
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = json.loads(done.stdout)
+    assert sum(counts.values()) == n
+    return counts
+
+
+CASES = [
+    ("sentencepiece.bpe.model", None),
+    ("tokenizer.json", "xlm-roberta"),
+    ("tokenizer.json", "roberta"),
+    ("vocab.json", "roberta"),
+    ("merges.txt", "roberta"),
+    ("vocab.json", "xlm"),
+    ("merges.txt", "xlm"),
+]
+
+
+def needs_sacremoses(folder):
+    config = folder / "config.json"
+    if config.exists() and '"xlm"' in config.read_text() and importlib.util.find_spec("sacremoses") is None:
+        pytest.skip("the older XLM needs the extra xlm")
+
+
+@pytest.mark.parametrize("folder", CASES, indirect=True)
+def test_damaged_files(folder):
+    needs_sacremoses(folder[0])
+    counts = run(*folder, 15)
+    assert counts["refused"] + counts["working"] == 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", CASES, indirect=True)
+def test_many_damaged_files(folder):
+    needs_sacremoses(folder[0])
+    print(folder[1], run(*folder, 2002 // len(CASES)))

@@ -1,0 +1,88 @@
+"""Which tokenizer a folder holds, by its files and its model_type."""
+
+import itertools
+import json
+
+import pytest
+
+from skxlmr.text import FastTokenizer, SentencePieceTokenizer, XLMTokenizer, load_tokenizer
+from skxlmr.utils._errors import CheckpointError
+
+SPM, FAST, VOCAB, MERGES = "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "merges.txt"
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz", *(f"{letter}</w>" for letter in "abc")]
+VOCABULARY = {token: i for i, token in enumerate(["<s>", "</s>", "<pad>", "<unk>", "<mask>", *LETTERS, "ab"])}
+
+
+@pytest.fixture
+def contents(tiny_proto):
+    processor = {"type": "RobertaProcessing", "sep": ["</s>", 1], "cls": ["<s>", 0]}
+    processor |= {"trim_offsets": True, "add_prefix_space": False}
+    model = {"type": "BPE", "vocab": VOCABULARY, "merges": ["a b"]}
+    fast = {"version": "1.0", "added_tokens": [], "post_processor": processor, "model": model}
+    return {
+        SPM: tiny_proto,
+        FAST: json.dumps(fast | dict.fromkeys(["normalizer", "pre_tokenizer", "decoder"])).encode(),
+        VOCAB: json.dumps(VOCABULARY).encode(),
+        MERGES: b"a b\n",
+    }
+
+
+def expected(files, model_type):
+    """The documented table, once more."""
+    if model_type in ("roberta", "roberta-prelayernorm"):
+        if SPM in files:
+            return None
+        return FastTokenizer if FAST in files or {VOCAB, MERGES} <= files else None
+    if model_type == "xlm":
+        return XLMTokenizer if {VOCAB, MERGES} <= files and SPM not in files else None
+    if SPM in files:
+        return None if files & {VOCAB, MERGES} else SentencePieceTokenizer
+    return FastTokenizer if FAST in files else None
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "roberta", "roberta-prelayernorm", "xlm", None])
+def test_every_combination(tmp_path, contents, model_type):
+    kinds = set()
+    for n in range(5):
+        for files in itertools.combinations(contents, n):
+            folder = tmp_path / "-".join([*files, "x"])
+            folder.mkdir()
+            for name in files:
+                (folder / name).write_bytes(contents[name])
+            if model_type is not None:
+                (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+            kind = expected(set(files), model_type)
+            kinds.add(kind)
+            if kind is not None:
+                assert type(load_tokenizer(folder)) is kind
+                continue
+            with pytest.raises(CheckpointError, match=r"expected .*, found ") as caught:
+                load_tokenizer(folder)
+            found = caught.value.reason.partition(", found ")[2] or caught.value.reason
+            assert all(name in found for name in files)
+            assert caught.value.file == str(folder)
+    assert None in kinds and len(kinds) >= 2
+
+
+def test_the_class_of_the_tokenizer_stands_in_for_the_models_type(tmp_path, contents):
+    for name in (VOCAB, MERGES):
+        (tmp_path / name).write_bytes(contents[name])
+    for name, kind in (("XLMTokenizer", XLMTokenizer), ("RobertaTokenizerFast", FastTokenizer)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+        assert type(load_tokenizer(tmp_path)) is kind
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "xlm"}))
+    assert type(load_tokenizer(tmp_path)) is XLMTokenizer
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_broken_configs_are_named(tmp_path, contents, name):
+    (tmp_path / SPM).write_bytes(contents[SPM])
+    (tmp_path / name).write_text("{")
+    with pytest.raises(CheckpointError, match="expected JSON") as caught:
+        load_tokenizer(tmp_path)
+    assert caught.value.file == str(tmp_path / name)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="expected a checkpoint folder, found nothing"):
+        load_tokenizer(tmp_path / "missing")
