@@ -102,5 +102,5 @@ def test_missing_file_is_named(quickstart, tmp_path):
 @pytest.mark.slow
 def test_built_in_table(tmp_path):
     output = run(tmp_path)
-    assert "360 rows, 6 classes of 'category'" in output
+    assert "360 rows, 3 classes of 'sentiment'" in output
     assert "Trained on de, en, es, fr, it: 180 rows." in output

@@ -55,6 +55,8 @@ class BaseXLMRoberta(BaseEstimator):
             self.n_features_in_ = texts.n_columns
             series_name = getattr(X, "name", None)
             self._series_name = series_name if isinstance(series_name, str) else None
+        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+            return texts
         elif texts.n_columns != self.n_features_in_:
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
             raise ValueError(
@@ -91,7 +93,14 @@ class BaseXLMRoberta(BaseEstimator):
         """Module with the checkpoint's weights; ``new_part``, the head, starts anew."""
         tensors = normalize_names(read_tensors(folder), tied=config.tie_word_embeddings, source=folder)
         if new_part:
-            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
+            kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
+            if len(kept) < len(tensors):
+                warnings.warn(
+                    f"{folder} has a head of its own ({new_part}), trained for other targets: fit starts a new one",
+                    UserWarning,
+                    stacklevel=outside_stacklevel(),
+                )
+            tensors = kept
         with on_meta():
             module = build()
         emplace(module, tensors, source=folder, new_parts=[new_part] if new_part else [])
@@ -205,8 +214,8 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
 
     # What differs -----------------------------------------------------------------------------------------------------
 
-    def _check_targets(self, y: Any, n_rows: int, reset: bool, name: str = "y") -> np.ndarray | None:
-        """Targets as numbers; ``reset`` learns what they mean (classes, scale), ``name`` is what errors call them."""
+    def _check_targets(self, y: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray | None:
+        """Targets of the rows with these weights as numbers; ``reset`` learns what they mean (classes, scale)."""
         raise NotImplementedError
 
     def _build(self, config: ModelConfig) -> TaskModule:
@@ -232,8 +241,8 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             raise ValueError("X_val and y_val belong together: pass both or neither")
         texts = self._check_X(X, reset=True)
         going_on = self.warm_start and hasattr(self, "module_")
-        targets = self._check_targets(y, len(texts), reset=not going_on)
         weights = _check_weights(sample_weight, texts)
+        targets = self._check_targets(y, weights, reset=not going_on)
         weights = weights if targets is None else self._weigh_targets(weights, targets)
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
@@ -256,8 +265,9 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             training = (encoded, targets, weights)
             if X_val is not None:
                 val_texts = self._check_X(X_val, False, "X_val")
-                val_targets = self._check_targets(y_val, len(val_texts), False, "y_val")
-                validation = (self._encode_training(val_texts), val_targets, np.ones(len(val_texts), np.float32))
+                val_weights = _check_weights(None, val_texts)
+                val_targets = self._check_targets(y_val, val_weights, False, "y_val")
+                validation = (self._encode_training(val_texts), val_targets, val_weights)
             elif self.early_stopping:
                 training, validation = self._split(training, seed)
             else:

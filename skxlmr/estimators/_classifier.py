@@ -2,6 +2,7 @@
 
 import math
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -186,7 +187,16 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_log_proba(self, X):
-        """Logarithms of the class probabilities, (n_rows, n_classes)."""
+        """Logarithms of the class probabilities.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), float32
+        """
         return log_softmax(self._outputs(X), axis=1)
 
     def predict_proba(self, X):
@@ -203,8 +213,18 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         return np.exp(self.predict_log_proba(X))
 
     def predict(self, X):
-        """Most probable class of each row, (n_rows,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        """Most probable class of each row.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), with the dtype of ``classes_``
+        """
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]
 
     def _n_outputs(self) -> int:
         return len(self.classes_)
@@ -212,20 +232,21 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     def _output_names(self):
         return [str(label) for label in self.classes_.tolist()]
 
-    def _check_targets(self, y, n_rows, reset, name="y"):
+    def _check_targets(self, y, weights, reset, name="y"):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+        _check_labels(y, name)
         if type_of_target(y, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
             raise ValueError(
                 f"Unknown label type: {type_of_target(y)}. {type(self).__name__} needs one class label a row; use "
                 "XLMRobertaRegressor for numbers"
             )
         labels = column_or_1d(y, warn=True)
-        check_consistent_length(np.empty(n_rows), labels)
+        check_consistent_length(weights, labels)
         if reset:
             self.classes_, codes = np.unique(labels, return_inverse=True)
             if len(self.classes_) < 2:
-                raise ValueError(f"y has only one class, {self.classes_[0]!r}: at least two are needed")
+                raise ValueError(f"y has only one class, {self.classes_.tolist()[0]!r}: at least two are needed")
             return codes.astype(np.int64)
         code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
         found = [code_of.get(label) for label in labels.tolist()]
@@ -262,3 +283,17 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     def _validation_score(self, encoded, targets, weights):
         predicted = self._infer(self.module_, encoded["encoded"]).argmax(1)
         return float(accuracy_score(targets, predicted, sample_weight=weights))
+
+
+def _check_labels(y: Any, name: str) -> None:
+    """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
+    labels = np.asarray(y, dtype=object)
+    if labels.ndim != 1 and labels.shape[1:] != (1,):
+        return  # several labels a row: said by the caller
+    kinds = set()
+    for row, label in enumerate(labels.ravel().tolist()):
+        if label is None or type(label).__name__ == "NAType" or label != label or label in (math.inf, -math.inf):
+            raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
+        kinds.add(type(label).__name__)
+    if "str" in kinds and len(kinds) > 1:
+        raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")

@@ -1,10 +1,11 @@
 """Names of the features that the estimators with ``transform`` put out."""
 
 import numpy as np
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 
-class FeatureNames:
+class FeatureNames(TransformerMixin):
     """``get_feature_names_out`` for estimators that know ``_n_features_out``."""
 
     n_features_in_: int
@@ -34,8 +35,14 @@ class FeatureNames:
             given = np.asarray(input_features, dtype=object)
             if names is not None and not np.array_equal(given, names):
                 raise ValueError("input_features is not equal to feature_names_in_")
-            if len(given) != self.n_features_in_:
-                raise ValueError(f"input_features should have length {self.n_features_in_}, got {len(given)}")
+            n_expected = getattr(self, "n_features_in_", len(given))
+            if len(given) != n_expected:
+                raise ValueError(f"input_features should have length {n_expected}, got {len(given)}")
             names = given
         prefix = self._series_name or type(self).__name__.lower() if names is None else "_".join(map(str, names))
         return np.asarray([f"{prefix}_{i}" for i in range(self._n_features_out)], dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -22,6 +22,7 @@ class MaskedPredictions:
     module_: Any
     tokenizer_: Any
     config_: Any
+    _check_X: Any
     _module_on_device: Any
     _encode: Any
     _batching: Any
@@ -145,7 +146,7 @@ class MaskedPredictions:
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
-            Texts, or pairs of texts.
+            Texts or pairs of texts, as passed to ``fit``; either after ``from_checkpoint``.
 
         Returns
         -------
@@ -160,6 +161,7 @@ class MaskedPredictions:
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
+            As in ``score_samples``.
         y : None
             Ignored.
 
@@ -173,7 +175,7 @@ class MaskedPredictions:
     def _pseudo_log_likelihood(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Sum of the tokens' log-probabilities and number of tokens, for each row."""
         self._module_on_device()
-        encoded = self._encode(check_texts(X))
+        encoded = self._encode(self._check_X(X, reset=False))
         ordinary = ~np.isin(encoded.ids, self.tokenizer_.all_special_ids)
         places = np.flatnonzero(ordinary)
         rows = np.searchsorted(encoded.starts, places, "right") - 1

@@ -4,7 +4,6 @@ from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin
 
 from skxlmr.batching import MaskedLMTask, concatenate
 from skxlmr.estimators._base import FineTunedXLMRoberta
@@ -33,7 +32,7 @@ from skxlmr.utils._validation import Texts
     alignment_weight=("float", "Weight of that contrastive loss beside the masked language modelling loss."),
     pooling=("{'mean', 'cls', 'max'}", "How token vectors become one in ``transform``."),
 )
-class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, TransformerMixin, FineTunedXLMRoberta):
+class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
     """XLM-RoBERTa as a masked language model.
 
     ``fit`` adapts the checkpoint to the texts of a domain (Gururangan et al. 2020, arXiv:2004.10964), on plain texts or on
@@ -201,10 +200,10 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, TransformerMixin, Fine
         folder, lm.config_, lm.tokenizer_ = lm._open_checkpoint()
         module = lm._load_module(folder, lm.config_, lambda: lm._build(lm.config_))
         lm.module_ = module.to(resolve_device(lm.device))
-        lm.n_features_in_, lm._series_name = 1, None
+        lm._series_name = None
         return lm
 
-    def _check_targets(self, y, n_rows, reset, name="y"):
+    def _check_targets(self, y, weights, reset, name="y"):
         return None
 
     def _build(self, config: ModelConfig):
@@ -253,7 +252,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, TransformerMixin, Fine
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
-            Texts, or pairs if the model was fitted on pairs.
+            Texts or pairs of texts, as passed to ``fit``; either after ``from_checkpoint``.
 
         Returns
         -------

@@ -172,18 +172,20 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
     def _output_names(self):
         return [f"LABEL_{i}" for i in range(self.n_outputs_)]
 
-    def _check_targets(self, y, n_rows, reset, name="y"):
+    def _check_targets(self, y, weights, reset, name="y"):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
         values = check_array(y, ensure_2d=False, dtype=np.float64, input_name=name)
         if values.ndim > 2:
             raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
-        check_consistent_length(np.empty(n_rows), values)
-        is_1d, values = values.ndim == 1, values.reshape(n_rows, -1)
+        check_consistent_length(weights, values)
+        is_1d, values = values.ndim == 1, values.reshape(len(weights), -1)
         if reset:
             self._y_is_1d, self.n_outputs_ = is_1d, values.shape[1]
-            scale = values.std(0)
-            self._y_mean, self._y_scale = values.mean(0), np.where(scale > 0, scale, 1.0)
+            self._y_mean = np.average(values, axis=0, weights=weights)
+            scale = np.sqrt(np.average((values - self._y_mean) ** 2, axis=0, weights=weights))
+            # a column of equal numbers has no scale but rounding
+            self._y_scale = np.where(scale > 1e-12 * np.abs(self._y_mean), scale, 1.0)
         elif values.shape[1] != self.n_outputs_:
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)

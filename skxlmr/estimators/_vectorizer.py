@@ -4,7 +4,6 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin
 
 from skxlmr.estimators._base import BaseXLMRoberta
 from skxlmr.estimators._features import FeatureNames
@@ -26,7 +25,7 @@ from skxlmr.utils._sklearn import StrOptions, fit_context
         "``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
     ),
 )
-class XLMRobertaVectorizer(FeatureNames, TransformerMixin, BaseXLMRoberta):
+class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
     """Turn multilingual texts into dense features with XLM-RoBERTa.
 
     The encoder stays as it is; ``fit`` only opens the checkpoint. Texts are sorted by length and run without padding, each

@@ -25,7 +25,8 @@ class EncodedBatch:
         more than 0 whenever something was cut.
     offsets : ndarray of shape (n_tokens, 2), int32, optional
         Where each token begins and ends in its text, in characters of the original str; in its word, for pre-split
-        words. White space around a token is not part of it, unless it is all there is. (0, 0) for the special tokens around the texts.
+        words. White space around a token is not part of it, unless it is all there is. (0, 0) for the special tokens
+        around the texts.
     sequence_ids : ndarray of shape (n_tokens,), int8, optional
         Which text of the pair a token belongs to, 0 or 1; -1 for the special tokens around them. With `offsets`.
     word_ids : ndarray of shape (n_tokens,), int32, optional

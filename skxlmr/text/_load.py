@@ -11,7 +11,7 @@ from skxlmr.text._xlm_bpe import MERGES_FILE, MODEL_CONFIG_FILE, VOCAB_FILE, XLM
 from skxlmr.utils._errors import CheckpointError
 
 VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
-SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "camembert")
+SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others number the same pieces otherwise
 BYTE_LEVEL_TYPES = ("roberta", "roberta-prelayernorm")
 XLM_TYPES = ("xlm",)
 # what a tokenizer_config.json of before 2020, without config.json beside it, says instead of the model's type
@@ -24,8 +24,8 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
     =========================  ====================================  ==========================================
     Vocabulary files           ``model_type`` of ``config.json``     Tokenizer
     =========================  ====================================  ==========================================
-    sentencepiece.bpe.model    any but RoBERTa's and ``xlm``         `SentencePieceTokenizer` (a
-    (with or without                                                 ``tokenizer.json`` beside it is its Fast
+    sentencepiece.bpe.model    ``xlm-roberta``, ``xlm-roberta-xl``,  `SentencePieceTokenizer` (a
+    (with or without           ``xmod``, or none                     ``tokenizer.json`` beside it is its Fast
     tokenizer.json)                                                  conversion, and not read)
     tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
     tokenizer.json, vocab.json any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
@@ -61,7 +61,7 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
     model_type = _model_type(folder)
     has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
     both = {VOCAB_FILE, MERGES_FILE} <= has
-    if MODEL_FILE in has and model_type not in BYTE_LEVEL_TYPES + XLM_TYPES:
+    if MODEL_FILE in has and model_type in SENTENCEPIECE_TYPES:
         if has & {VOCAB_FILE, MERGES_FILE}:
             raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
         return SentencePieceTokenizer.from_file(folder / MODEL_FILE)

@@ -15,7 +15,7 @@ from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text._offsets import piece_offsets
 from skxlmr.text._prefix import LONG_TEXT, PrefixCutter
-from skxlmr.text._sampling import SubwordSampling, draw, sampling_of
+from skxlmr.text._sampling import SegmentationSampler, SubwordSampling, sampling_of
 from skxlmr.text._spans import Tokens
 from skxlmr.text._special import (
     CONFIG_FILE,
@@ -215,6 +215,10 @@ class SentencePieceTokenizer(Tokenizer):
         return lengths
 
     @cached_property
+    def _sampler(self) -> SegmentationSampler:
+        return SegmentationSampler(self._processor, self._pieces)
+
+    @cached_property
     def _cutter(self) -> PrefixCutter:
         return PrefixCutter(self._processor, self._pieces)
 
@@ -230,7 +234,7 @@ class SentencePieceTokenizer(Tokenizer):
         sampling = sampling if sampling is not None and sampling.draws else None
         if limit is not None and sampling is None:
             texts = [
-                text if len(text) < LONG_TEXT or splitter.finds(text) else self._cutter.cut(mended(text), max(limit, 0))
+                text if len(text) < LONG_TEXT or splitter.finds(text) else self._cutter.cut(text, max(limit, 0))
                 for text in texts
             ]
         if not any(map(splitter.finds, texts)):
@@ -252,30 +256,37 @@ class SentencePieceTokenizer(Tokenizer):
         return Tokens(ids_T, np.diff(ends), offsets_T2)
 
     def _encode_plain(self, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None) -> Tokens:
-        texts = [mended(text) for text in texts] if with_offsets else texts
-        utf8 = [_to_utf8(text) for text in texts]
+        texts = [mended(text) for text in texts] if with_offsets or sampling is not None else texts
         if sampling is None:
-            n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
-            rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
+            ids_T, lengths_N = self._best(texts)
+            n_characters_T = self._characters(texts, ids_T) if with_offsets else None
         else:
-            rows = draw(self._processor, utf8, sampling, int)
-        lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids_T = np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum())
+            drawn = self._sampler.draw(texts, sampling)
+            lengths_N = np.fromiter(map(len, drawn), np.int64, len(drawn))
+            pieces_T2 = np.array(list(chain.from_iterable(drawn)), np.int64).reshape(-1, 2)
+            ids_T, n_characters_T = pieces_T2[:, 0].astype(np.int32), pieces_T2[:, 1]
         offsets_T2 = None
-        if with_offsets:
-            n_characters_T = self._piece_lengths[ids_T]
-            if (ids_T == 0).any():  # an unknown piece is as long as what it stands for
-                pieces = (
-                    self._processor.encode(utf8, out_type=str)
-                    if sampling is None
-                    else draw(self._processor, utf8, sampling, str)
-                )
-                n_characters_T = np.fromiter(map(len, chain.from_iterable(pieces)), np.int64, len(ids_T))
-                n_characters_T = np.where(ids_T == 0, n_characters_T, self._piece_lengths[ids_T])
+        if with_offsets and n_characters_T is not None:
             offsets_T2 = piece_offsets(self._processor, texts, lengths_N, n_characters_T)
         ids_T += 1
         ids_T[ids_T == 1] = self.unk_token_id  # SentencePiece's <unk> is 0, and 1 is <pad> here
         return Tokens(ids_T, lengths_N, offsets_T2)
+
+    def _best(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """SentencePiece's ids of the best segmentations, packed, and how many each text has."""
+        utf8 = [_to_utf8(text) for text in texts]
+        n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
+        rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
+        lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
+        return np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum()), lengths_N
+
+    def _characters(self, texts: list[str], ids_T: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Normalised characters of each token of the best segmentations."""
+        n_characters_T = self._piece_lengths[ids_T]
+        if (ids_T == 0).any():  # an unknown piece is as long as what it stands for
+            pieces = chain.from_iterable(self._processor.encode(texts, out_type=str))
+            n_characters_T = np.where(ids_T == 0, np.fromiter(map(len, pieces), np.int64, len(ids_T)), n_characters_T)
+        return n_characters_T
 
     def _to_sentencepiece(self, ids_T: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.where(np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place), 0, ids_T - 1)
@@ -326,6 +337,11 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
     if not (special and processor.unk_id() == 0):
         found = [processor.id_to_piece(i) for i in range(min(3, processor.get_piece_size()))]
         raise ValueError(f"expected a SentencePiece model that starts with <unk>, <s>, </s>, found {found}")
+    try:
+        for i in range(processor.get_piece_size()):
+            processor.id_to_piece(i)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected a SentencePiece model, found a damaged one (piece {i}: {error})") from error
     return processor
 
 

@@ -195,7 +195,8 @@ def test_cross_val_score(make, texts, languages, container):
 def test_two_processes_give_what_one_gives(make, texts, languages):
     classifier = make(XLMRobertaClassifier, max_epochs=2, device="cpu")
     alone, parallel = (
-        cross_val_predict(classifier, texts, languages, cv=2, method="predict_proba", n_jobs=n_jobs) for n_jobs in (1, 2)
+        cross_val_predict(classifier, texts, languages, cv=2, method="predict_proba", n_jobs=n_jobs)
+        for n_jobs in (1, 2)
     )
     assert alone.shape == (48, 4)
     np.testing.assert_allclose(alone.sum(1), 1, atol=1e-5)
@@ -232,9 +233,7 @@ def test_copies_predict_the_same_and_are_their_own(fitted, texts, languages, cop
 def test_clone_is_not_fitted_and_fits_the_same(fitted, texts, languages):
     twin = clone(fitted)
     assert not hasattr(twin, "module_") and twin.get_params() == fitted.get_params()
-    np.testing.assert_array_equal(
-        twin.fit(texts, languages).decision_function(texts), fitted.decision_function(texts)
-    )
+    np.testing.assert_array_equal(twin.fit(texts, languages).decision_function(texts), fitted.decision_function(texts))
 
 
 def test_bfloat16(make, many):

@@ -153,13 +153,17 @@ def test_warm_start_continues(make, texts, languages):
     assert not differing(weights_of(cold.fit(texts, languages)), first)
     warm = cold.set_params(warm_start=True, learning_rate=1e-9).fit(texts, languages)
     assert close(weights_of(warm), first, 1e-6)
-    assert warm.loss_curve_[0] < cold.set_params(warm_start=False, learning_rate=3e-3).fit(texts, languages).loss_curve_[0]
+    assert (
+        warm.loss_curve_[0] < cold.set_params(warm_start=False, learning_rate=3e-3).fit(texts, languages).loss_curve_[0]
+    )
 
 
 def test_warm_start_refuses_unknown_classes(make, texts, languages):
     classifier = make(XLMRobertaClassifier, warm_start=True).fit(texts, languages)
     before = classifier.predict_proba(texts)
-    with pytest.raises(ValueError, match="y row 2: label 'xx' is not among the classes of the fit, 'de', 'el', 'en', 'ru'"):
+    with pytest.raises(
+        ValueError, match="y row 2: label 'xx' is not among the classes of the fit, 'de', 'el', 'en', 'ru'"
+    ):
         classifier.fit(texts[:4], ["de", "el", "xx", "yy"])
     with pytest.raises(ValueError, match="y row 0: label 1 is not among the classes"):
         classifier.fit(texts[:4], [1, 2, 1, 2])
@@ -404,5 +408,5 @@ def test_loss_that_is_not_finite_names_the_rows(make, monkeypatch, texts, langua
 
 def test_runaway_learning_rate_is_stopped(make, texts):
     regressor = make(XLMRobertaRegressor, learning_rate=1e18, max_epochs=3, max_grad_norm=None, schedule="constant")
-    with pytest.raises(FloatingPointError, match="is not finite at rows .* lower learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"is not finite at rows .* lower learning_rate"):
         regressor.fit(texts, np.arange(48.0))

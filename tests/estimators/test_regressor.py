@@ -46,6 +46,14 @@ def test_first_predictions_lie_around_the_mean(make, texts, lengths):
     assert np.abs(regressor.predict(texts) - lengths.mean()).max() < 3 * lengths.std()
 
 
+def test_rows_that_weigh_nothing_do_not_move_the_scale(make, still_checkpoint, texts, lengths):
+    weight, wrong = np.repeat([1.0, 0.0], [32, 16]), np.r_[lengths[:32], np.full(16, 1e6)]
+    clean = make(XLMRobertaRegressor, still_checkpoint, batch_size=48).fit(texts[:32], lengths[:32])
+    polluted = make(XLMRobertaRegressor, still_checkpoint, batch_size=48).fit(texts, wrong, weight)
+    assert polluted.loss_curve_ == pytest.approx(clean.loss_curve_, rel=1e-4)
+    np.testing.assert_allclose(polluted.predict(texts), clean.predict(texts), rtol=1e-4)
+
+
 def test_shape_of_y_is_the_shape_of_predictions(make, texts, lengths):
     column = make(XLMRobertaRegressor).fit(texts, lengths[:, None])
     assert column.n_outputs_ == 1 and column.predict(texts).shape == (48, 1)
@@ -58,9 +66,9 @@ def test_shape_of_y_is_the_shape_of_predictions(make, texts, lengths):
 
 
 def test_constant_target(make, texts):
-    y = np.stack([np.full(48, 5.0), np.arange(48.0)], axis=1)
+    y = np.stack([np.full(48, 5.1), np.arange(48.0)], axis=1)
     regressor = make(XLMRobertaRegressor, max_epochs=3).fit(texts, y)
-    assert np.abs(regressor.predict(texts)[:, 0] - 5).max() < 1.5
+    assert np.abs(regressor.predict(texts)[:, 0] - 5.1).max() < 1.5
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])

@@ -1,5 +1,6 @@
 """Features of texts: the reference's numbers, in the order of the rows, with scikit-learn's names and containers."""
 
+import json
 import warnings
 
 import numpy as np
@@ -62,13 +63,13 @@ def test_pairs_and_normalize_equal_transformers(make, reference, tiny_checkpoint
 
 @pytest.mark.parametrize("layers", [3, -4, [], [0, 3], ["a"], [0.5]], ids=str)
 def test_layers_that_are_not_there(make, texts, layers):
-    with pytest.raises(ValueError, match=r"layers must name layers from 0 \(embeddings\) to 2, or from -1 back to -3, got"):
+    with pytest.raises(
+        ValueError, match=r"layers must name layers from 0 \(embeddings\) to 2, or from -1 back to -3, got"
+    ):
         make(XLMRobertaVectorizer, layers=layers).fit(texts)
 
 
 def test_checkpoint_without_pooler(make, tmp_path, tiny_checkpoint, tiny_tokenizer, texts):
-    import json
-
     tensors = {name: tensor for name, tensor in read_tensors(tiny_checkpoint).items() if "pooler" not in name}
     config = json.loads((tiny_checkpoint / "config.json").read_text())
     write_folder(tmp_path / "bare", config=config, tensors=tensors, tokenizer=tiny_tokenizer)
@@ -150,9 +151,6 @@ def test_truncation_is_counted_and_warned_of_once(make):
     with pytest.warns(TruncationWarning, match="2 of 3 texts are longer than 16 tokens and were cut") as caught:
         features = vectorizer.transform(texts)
     assert len(caught) == 1 and caught[0].filename == __file__
-    shortened = make(XLMRobertaVectorizer, max_length=17)
-    with pytest.warns(TruncationWarning):
-        assert np.abs(shortened.fit_transform(texts) - features).max(1).tolist()[0] < 1e-6 < 1e-3
     uncut = make(XLMRobertaVectorizer).fit_transform(texts)
     assert (np.abs(uncut - features).max(1) > 1e-3).tolist() == [False, True, True]
 
@@ -166,11 +164,10 @@ def test_texts_that_grow_when_normalised_are_counted(make):
 
 
 def test_pairs_are_counted_to_the_token(make, tiny_tokenizer):
-    pair = ("ъ" * 9, "ъ")
     pairs = [("я" * n, "б") for n in range(1, 40)]
-    longest = [tiny_tokenizer.encode_batch([a], [b]).lengths[0] for a, b in pairs]
-    vectorizer = make(XLMRobertaVectorizer, max_length=16).fit([*pairs, pair])
-    assert vectorizer.n_truncated_ == sum(length > 16 for length in longest) > 0
+    lengths = tiny_tokenizer.encode_batch(*zip(*pairs, strict=True)).lengths
+    vectorizer = make(XLMRobertaVectorizer, max_length=16).fit(pairs)
+    assert vectorizer.n_truncated_ == np.count_nonzero(lengths > 16) > 0
 
 
 def test_max_length_beyond_the_checkpoint(make, texts):
@@ -276,14 +273,16 @@ def test_pipeline_with_logistic_regression(make, table, languages):
 
 def test_n_features_must_agree(make):
     vectorizer = make(XLMRobertaVectorizer).fit(["a"])
-    with pytest.raises(ValueError, match=r"X has pairs of texts \(2 columns\), but XLMRobertaVectorizer was fitted on texts"):
+    with pytest.raises(
+        ValueError, match=r"X has pairs of texts \(2 columns\), but XLMRobertaVectorizer was fitted on texts"
+    ):
         vectorizer.transform([("a", "b")])
     vectorizer.fit(pd.DataFrame({"a": ["x"], "b": ["y"]}))
     with pytest.raises(ValueError, match="feature names should match"):
         vectorizer.transform(pd.DataFrame({"b": ["x"], "a": ["y"]}))
 
 
-def test_a_text_that_spells_a_special_token_is_text(make, tiny_tokenizer, vectorizer):
+def test_a_text_that_spells_a_special_token_is_text(tiny_tokenizer, vectorizer):
     plain, special = vectorizer.transform(["<mask> bird </s>", "bird"])
     assert np.abs(plain - special).max() > 1e-3
     ids = tiny_tokenizer.encode_batch(["<mask> bird </s>"]).ids

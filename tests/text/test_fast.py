@@ -219,13 +219,12 @@ def test_sampling_needs_a_sentencepiece_model(pair):
 
 
 @pytest.fixture(scope="module")
-def xlmr_fast(shared_data, tmp_path_factory):
+def xlmr_fast(xlmr, tmp_path_factory):
     """The Fast conversion of the real model, by transformers."""
     pytest.importorskip("google.protobuf", reason="transformers reads .model files with protobuf")
-    folder = tmp_path_factory.mktemp("xlmr")
-    (folder / "sentencepiece.bpe.model").write_bytes((shared_data / "tokenizer" / "xlmr.spm.model").read_bytes())
-    fast = tmp_path_factory.mktemp("xlmr_fast")
-    transformers.XLMRobertaTokenizer(str(folder / "sentencepiece.bpe.model")).save_pretrained(fast)
+    folder, fast = tmp_path_factory.mktemp("xlmr"), tmp_path_factory.mktemp("xlmr_fast")
+    xlmr.save(folder)
+    transformers.XLMRobertaTokenizer.from_pretrained(folder).save_pretrained(fast)
     return fast
 
 

@@ -36,11 +36,11 @@ def expected(files, model_type):
     if model_type == "xlm":
         return XLMTokenizer if {VOCAB, MERGES} <= files and SPM not in files else None
     if SPM in files:
-        return None if files & {VOCAB, MERGES} else SentencePieceTokenizer
+        return None if files & {VOCAB, MERGES} or model_type == "camembert" else SentencePieceTokenizer
     return FastTokenizer if FAST in files else None
 
 
-@pytest.mark.parametrize("model_type", ["xlm-roberta", "roberta", "roberta-prelayernorm", "xlm", None])
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "roberta", "roberta-prelayernorm", "xlm", "camembert", None])
 def test_every_combination(tmp_path, contents, model_type):
     kinds = set()
     for n in range(5):

@@ -13,7 +13,7 @@ from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text import SentencePieceTokenizer, load_tokenizer
 from skxlmr.utils._errors import CheckpointError
-from tests.text.texts import HOSTILE, SPELT_SPECIAL
+from tests.text.texts import HOSTILE, SPELT_SPECIAL, real_texts
 from tests.tiny import sentences, train
 
 
@@ -97,6 +97,17 @@ def test_real_and_hostile_strings_equal_sentencepiece(xlmr, shared_data):
     processor = _processor((shared_data / "tokenizer" / "xlmr.spm.model").read_bytes())
     expected = [[0, *(i + 1 if i else 3 for i in processor.encode(text, out_type=int)), 2] for text in texts]
     assert rows(xlmr.encode_batch(texts)) == expected
+
+
+@pytest.mark.slow
+def test_all_real_strings_equal_sentencepiece(xlmr, shared_data):
+    texts = real_texts(shared_data)
+    processor = _processor((shared_data / "tokenizer" / "xlmr.spm.model").read_bytes())
+    expected = [[0, *(i + 1 if i else 3 for i in processor.encode(text, out_type=int)), 2] for _, text in texts]
+    assert rows(xlmr.encode_batch([text for _, text in texts])) == expected
+    n_languages = len({language for language, _ in texts})
+    assert len(texts) >= 50_000 and n_languages >= 50
+    print(f"{len(texts)} texts in {n_languages} languages, {sum(map(len, expected))} tokens")
 
 
 def test_threads_do_not_change_the_ids(tiny, monkeypatch):

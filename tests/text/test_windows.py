@@ -56,7 +56,7 @@ def test_each_row_has_its_windows(tiny):
 
 @pytest.mark.parametrize("windowed", ["only_first", "only_second"])
 def test_of_a_pair_one_text_is_windowed(tiny, windowed):
-    short, long = sentences(5), [" ".join(sentences(5, seed=i)) for i in range(5)]
+    short, long = sentences(5), [" ".join(sentences(9, seed=i)) for i in range(5)]
     texts, pairs = (short, long) if windowed == "only_second" else (long, short)
     batch = tiny.encode_batch(texts, pairs, truncation=windowed, max_length=60, stride=5, return_offsets=True)
     k = int(windowed == "only_second")

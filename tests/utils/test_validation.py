@@ -114,7 +114,7 @@ def test_no_text_is_named_by_its_row(value, said):
     ids=lambda X: f"{type(X).__module__.partition('.')[0]} {type(X).__name__}",
 )
 def test_missing_value_in_a_column_is_named_by_its_place(X):
-    with pytest.raises(ValueError, match="X row 1: expected a text, got (None|NaN|nan|<NA>)"):
+    with pytest.raises(ValueError, match=r"X row 1: expected a text, got (None|NaN|nan|<NA>)"):
         check_texts(X)
 
 
