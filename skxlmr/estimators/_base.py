@@ -20,7 +20,7 @@ from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, r
 from skxlmr.inference import predict_batches
 from skxlmr.nn import ModelConfig, TaskModule, TokenLayout
 from skxlmr.nn.xlm_roberta import init_weights
-from skxlmr.text import EncodedBatch, Tokenizer, load_tokenizer
+from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.training import SCHEDULES, History, LoopSettings, compact_vocabulary, fit_loop, freeze, make_optimizer
 from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
@@ -30,6 +30,8 @@ from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 
 # A text takes some 30 to 60 tokens: batches of this many tokens a row keep the cores busy without filling the caches.
 TOKENS_PER_ROW = 128
+
+Rows = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
 
 
 class BaseXLMRoberta(BaseEstimator):
@@ -113,12 +115,16 @@ class BaseXLMRoberta(BaseEstimator):
         """Most tokens of a row."""
         return self.config_.max_length if self.max_length is None else self.max_length
 
-    def _encode(self, texts: Texts, parse_special: bool = False) -> EncodedBatch:
-        """Ids of the texts; warns of what is cut."""
+    def _encode(
+        self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
+    ) -> EncodedBatch:
+        """Ids of the texts; warns of what is cut, but not again when segmentations are drawn anew."""
         limit = self._limit()
-        encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=limit, parse_special=parse_special)
+        encoded = self.tokenizer_.encode_batch(
+            texts.first, texts.second, max_length=limit, parse_special=parse_special, sampling=sampling
+        )
         n_cut = int(np.count_nonzero(encoded.n_dropped))
-        if n_cut:
+        if n_cut and sampling is None:
             warnings.warn(
                 f"{n_cut} of {len(encoded)} texts are longer than {limit} tokens and were cut; the longest lost "
                 f"{encoded.n_dropped.max()} tokens",
@@ -205,6 +211,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
+        "subword_sampling": [Interval(Real, 0, None, closed="left"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -222,15 +229,15 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         """Module with the head."""
         raise NotImplementedError
 
-    def _encode_training(self, texts: Texts) -> dict[str, EncodedBatch | None]:
+    def _encode_training(self, texts: Texts, sampling: SubwordSampling | None = None) -> Rows:
         """Encoded rows by the name under which ``_make_task`` takes them."""
-        return {"encoded": self._encode(texts)}
+        return {"encoded": self._encode(texts, sampling=sampling)}
 
-    def _make_task(self, encoded: dict[str, EncodedBatch | None], targets: np.ndarray | None, weights: np.ndarray):
+    def _make_task(self, encoded: Rows, targets: np.ndarray | None, weights: np.ndarray):
         """Task for the fit loop."""
         raise NotImplementedError
 
-    def _validation_score(self, encoded: dict[str, EncodedBatch | None], targets: Any, weights: np.ndarray) -> float:
+    def _validation_score(self, encoded: Rows, targets: Any, weights: np.ndarray) -> float:
         """Score of ``module_`` on validation data, higher is better."""
         raise NotImplementedError
 
@@ -262,18 +269,24 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             self.n_truncated_ = sum(
                 int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None
             )
-            training = (encoded, targets, weights)
+            training, rows = (encoded, targets, weights), None
             if X_val is not None:
                 val_texts = self._check_X(X_val, False, "X_val")
                 val_weights = _check_weights(None, val_texts)
                 val_targets = self._check_targets(y_val, val_weights, False, "y_val")
                 validation = (self._encode_training(val_texts), val_targets, val_weights)
             elif self.early_stopping:
-                training, validation = self._split(training, seed)
+                training, validation, rows = self._split(training, seed)
             else:
                 validation = None
+
+            def draw(rng: np.random.Generator) -> Rows:
+                sampling = SubwordSampling(-1, self.subword_sampling, int(rng.integers(2**32)))
+                return _take(self._encode_training(texts, sampling), rows)
+
+            draw_rows = None if self.subword_sampling is None else draw
             try:
-                history = self._train(module, training, validation, np.random.default_rng(seed))
+                history = self._train(module, training, validation, np.random.default_rng(seed), draw_rows)
             except BaseException:
                 if not going_on:  # a first fit that did not finish an epoch leaves no model behind
                     self.__dict__.pop("module_", None)
@@ -285,11 +298,12 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             raise history.interrupted
         return self
 
-    def _train(self, module: TaskModule, training, validation, rng: np.random.Generator) -> History:
+    def _train(self, module: TaskModule, training, validation, rng: np.random.Generator, draw_rows=None) -> History:
+        """Run the fit loop; ``draw_rows(rng)`` gives the training rows with segmentations drawn anew."""
         device = resolve_device(self.device)
         freeze(module, self.n_frozen_layers)
         embeddings = module.roberta.embeddings
-        compacts = self._compacts_vocabulary and not self.n_frozen_layers
+        compacts = self._compacts_vocabulary and not self.n_frozen_layers and draw_rows is None
         ids = [part.ids for rows in (training, validation) if rows for part in rows[0].values() if part is not None]
         with compact_vocabulary(embeddings, *ids) if compacts else nullcontext() as lookup:
             if lookup is not None:
@@ -318,8 +332,9 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
                 autocast=resolve_autocast(self.dtype, device, training=True),
             )
             validate = (lambda: self._validation_score(*validation)) if validation else None
+            renew = draw_rows and (lambda rng: self._make_task(draw_rows(rng), *training[1:]))
             try:
-                return fit_loop(module, self._make_task(*training), optimizer, settings, rng, validate)
+                return fit_loop(module, self._make_task(*training), optimizer, settings, rng, validate, renew)
             finally:
                 module.eval()  # after an error or an interrupt too: what is left predicts without dropout
 
@@ -328,7 +343,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         return weights
 
     def _split(self, training, seed: int):
-        """Set ``validation_fraction`` of the rows aside."""
+        """Set ``validation_fraction`` of the rows aside; returns both parts and the rows of the first."""
         encoded, targets, weights = training
         train_rows, val_rows = train_test_split(
             np.arange(len(weights)),
@@ -338,10 +353,9 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         )
 
         def take(rows):
-            parts = {name: None if part is None else part.take(rows) for name, part in encoded.items()}
-            return parts, None if targets is None else targets[rows], weights[rows]
+            return _take(encoded, rows), None if targets is None else targets[rows], weights[rows]
 
-        return take(train_rows), take(val_rows)
+        return take(train_rows), take(val_rows), train_rows
 
     def _strata(self, targets: np.ndarray | None) -> np.ndarray | None:
         """What the validation split keeps the proportions of."""
@@ -354,7 +368,14 @@ def _check_weights(sample_weight: Any, texts: Texts) -> np.ndarray:
     return check_sample_weight(sample_weight, texts.first, dtype=np.float32, ensure_non_negative=True)
 
 
-def _relabel(encoded: dict[str, EncodedBatch | None], lookup: np.ndarray) -> dict[str, EncodedBatch | None]:
+def _take(encoded: Rows, rows: np.ndarray | None) -> Rows:
+    """These rows of each part, or all."""
+    if rows is None:
+        return encoded
+    return {name: None if part is None else part.take(rows) for name, part in encoded.items()}
+
+
+def _relabel(encoded: Rows, lookup: np.ndarray) -> Rows:
     """The same rows with the ids of the compact vocabulary."""
     return {
         name: None if part is None else EncodedBatch(lookup[part.ids], part.lengths, part.n_dropped)

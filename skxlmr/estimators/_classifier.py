@@ -110,6 +110,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         warm_start=False,
         device="auto",
         dtype="auto",
+        subword_sampling=None,
         random_state=None,
         verbose=0,
     ):
@@ -137,6 +138,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         self.warm_start = warm_start
         self.device = device
         self.dtype = dtype
+        self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from skxlmr.batching import MaskedLMTask, concatenate
-from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._base import FineTunedXLMRoberta, Rows
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._fill_mask import MaskedPredictions
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.pooling import pool
-from skxlmr.text import EncodedBatch
+from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
@@ -115,6 +115,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         warm_start=False,
         device="auto",
         dtype="auto",
+        subword_sampling=None,
         random_state=None,
         verbose=0,
     ):
@@ -144,6 +145,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         self.warm_start = warm_start
         self.device = device
         self.dtype = dtype
+        self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
 
@@ -209,18 +211,18 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
     def _build(self, config: ModelConfig):
         return XLMRobertaForMaskedLM(config)
 
-    def _encode_training(self, texts: Texts) -> dict[str, EncodedBatch | None]:
+    def _encode_training(self, texts: Texts, sampling: SubwordSampling | None = None) -> Rows:
         if texts.second is None:
-            return {"first": self._encode(texts), "second": None}
+            return {"first": self._encode(texts, sampling=sampling), "second": None}
         if self.pair_objective == "alignment":
-            first, second = self._encode(Texts(texts.first)), self._encode(Texts(texts.second))
+            first, second = (self._encode(Texts(side), sampling=sampling) for side in (texts.first, texts.second))
         else:
-            first, second = self._encode(texts), None
+            first, second = self._encode(texts, sampling=sampling), None
         alone = np.array([not text for text in texts.second])
         if alone.any():
             if second is None:
                 place = np.arange(len(alone))
-                first = concatenate(self._encode(Texts(texts.first)), first).take(
+                first = concatenate(self._encode(Texts(texts.first), sampling=sampling), first).take(
                     np.where(alone, place, place + len(alone))
                 )
             else:

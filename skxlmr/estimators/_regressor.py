@@ -92,6 +92,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         warm_start=False,
         device="auto",
         dtype="auto",
+        subword_sampling=None,
         random_state=None,
         verbose=0,
     ):
@@ -117,6 +118,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         self.warm_start = warm_start
         self.device = device
         self.dtype = dtype
+        self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
 
@@ -190,11 +192,11 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
-    def _train(self, module: Any, training, validation, rng):
+    def _train(self, module: Any, training, validation, rng, draw_rows=None):
         if "module_" in vars(self) and self.module_ is module:  # a warm start goes on in standardised units
             _rescale(module.classifier.out_proj, 1 / self._y_scale, -self._y_mean / self._y_scale)
         try:
-            return super()._train(module, training, validation, rng)
+            return super()._train(module, training, validation, rng, draw_rows)
         finally:
             _rescale(module.classifier.out_proj, self._y_scale, self._y_mean)
 

@@ -70,12 +70,14 @@ def fit_loop(
     settings: LoopSettings,
     rng: np.random.Generator,
     validate: Callable[[], float] | None = None,
+    renew: Callable[[np.random.Generator], Task] | None = None,
 ) -> History:
     """Train the module in place.
 
-    ``validate`` gives a score (higher is better) after each epoch; with ``early_stopping`` the fit ends when it has not
-    risen by ``tol`` for ``n_iter_no_change`` epochs, and the weights of the best epoch are put back. An interrupt after
-    the first epoch puts back the weights of the last finished epoch and is handed to the caller in the history.
+    ``renew`` gives the task of each epoch, for rows that change from one to the next. ``validate`` gives a score
+    (higher is better) after each epoch; with ``early_stopping`` the fit ends when it has not risen by ``tol`` for
+    ``n_iter_no_change`` epochs, and the weights of the best epoch are put back. An interrupt after the first epoch puts
+    back the weights of the last finished epoch and is handed to the caller in the history.
 
     Raises
     ------
@@ -91,6 +93,8 @@ def fit_loop(
     try:
         for epoch in range(settings.max_epochs):
             train_mode(module)
+            if renew is not None:
+                task = renew(rng)
             batches = shuffled_batches(task.n_rows, settings.batch_size, rng)
             epoch_loss, epoch_weight = 0.0, 0.0
             for step in range(n_steps):

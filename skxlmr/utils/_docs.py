@@ -61,6 +61,12 @@ SHARED = {
         "Precision of the computation; weights stay float32 while they are trained. ``'auto'`` is bfloat16 for training where\n"
         "the hardware is fast at it, and for predictions on such a GPU; predictions on a CPU are float32.",
     ),
+    "subword_sampling": (
+        "float or None",
+        "Draw another segmentation of every training text in each epoch (subword regularisation, Kudo 2018): the power of a\n"
+        "segmentation's probability with which it is drawn, 0 for all alike, 1 for the model's own; 0.1 to 0.5 are usual.\n"
+        "None takes the best one, as predictions always do. Needs a SentencePiece unigram tokenizer.",
+    ),
     "random_state": (
         "int, RandomState instance or None",
         "Seed of everything random in ``fit``; an int makes it repeatable.",
