@@ -410,3 +410,45 @@ def test_runaway_learning_rate_is_stopped(make, texts):
     regressor = make(XLMRobertaRegressor, learning_rate=1e18, max_epochs=3, max_grad_norm=None, schedule="constant")
     with pytest.raises(FloatingPointError, match=r"is not finite at rows .* lower learning_rate"):
         regressor.fit(texts, np.arange(48.0))
+
+
+# Subword sampling -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stopping", [{}, {"early_stopping": True, "validation_fraction": 0.25}])
+def test_subword_sampling_draws_new_segmentations_in_each_epoch(monkeypatch, fit, texts, stopping):
+    drawn = []
+    encode = XLMRobertaClassifier._encode
+
+    def watched(self, texts, parse_special=False, sampling=None):
+        encoded = encode(self, texts, parse_special, sampling)
+        drawn.append((sampling, encoded.ids.tolist()))
+        return encoded
+
+    monkeypatch.setattr(XLMRobertaClassifier, "_encode", watched)
+    first = fit(max_epochs=3, subword_sampling=0.1, random_state=0, **stopping)
+    best, *epochs = drawn
+    assert best[0] is None  # truncation is counted, and predictions are made, on the best segmentation
+    assert len(epochs) == first.n_iter_ == 3
+    assert all(sampling.alpha == 0.1 and ids != best[1] for sampling, ids in epochs)
+    assert len({str(ids) for _, ids in epochs}) == 3
+
+    again = fit(max_epochs=3, subword_sampling=0.1, random_state=0, **stopping)
+    assert np.array_equal(first.predict_proba(texts), again.predict_proba(texts))
+    assert first.loss_curve_ != fit(max_epochs=3, random_state=0, **stopping).loss_curve_
+
+
+def test_predictions_take_the_best_segmentation(fit, texts):
+    classifier = fit(subword_sampling=0.1, random_state=0)
+    assert np.array_equal(classifier.predict_proba(texts), classifier.predict_proba(texts))
+
+
+@pytest.mark.parametrize("objective", ["translation", "alignment"])
+def test_subword_sampling_of_pairs(make, still_checkpoint, texts, objective):
+    pairs = list(zip(texts, [*texts[1:], ""], strict=True))
+    plain, sampled = (
+        make(XLMRobertaMaskedLM, still_checkpoint, pair_objective=objective, subword_sampling=alpha).fit(pairs)
+        for alpha in (None, 0.1)
+    )
+    assert np.isfinite(sampled.loss_curve_).all()
+    assert sampled.loss_curve_ != plain.loss_curve_
