@@ -99,10 +99,9 @@ def largest_difference(found, expected):
     return (found - expected).abs().max().item()
 
 
-def assert_near(found, expected, tolerance, what, relative=False):
-    """The largest difference is within ``tolerance``; with ``relative`` within so much of the largest value above 1."""
+def assert_near(found, expected, tolerance, what):
+    """The largest difference is within ``tolerance``."""
     difference = largest_difference(found, expected)
-    tolerance *= max(1.0, expected.abs().max().item()) if relative else 1.0
     assert difference <= tolerance, f"{what}: differs by {difference:.1e}, more than {tolerance:.1e}"
 
 
@@ -121,10 +120,10 @@ def outputs_of_encoders(ours, theirs, ids, mask, grad=False):
     return pairs
 
 
-def assert_encoders_agree(ours, theirs, ids, mask, tolerance, relative=False, grad=False):
+def assert_encoders_agree(ours, theirs, ids, mask, tolerance, grad=False):
     """All hidden states, attentions and the pooler output agree at every row and every place, padding included."""
     for what, (found, expected) in outputs_of_encoders(ours, theirs, ids, mask, grad).items():
-        assert_near(found, expected, tolerance, what, relative)
+        assert_near(found, expected, tolerance, what)
 
 
 def assert_gradients_agree(ours, theirs, tolerance):

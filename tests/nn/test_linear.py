@@ -1,10 +1,13 @@
 """Both kernels of the linear layer compute the same."""
 
+from contextlib import nullcontext
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.linear import Linear, fast_inference, linear
 
 
 def draw(*shape, seed=0):
@@ -15,12 +18,12 @@ def draw(*shape, seed=0):
 @pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (1, 24), (0, 24)], ids=str)
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("grad", [False, True])
-def test_linear(dtype, tolerance, shape, gelu, has_bias, grad):
+@pytest.mark.parametrize("kernel", [nullcontext, torch.no_grad, fast_inference])
+def test_linear(dtype, tolerance, shape, gelu, has_bias, kernel):
     x, weight, bias = draw(*shape), draw(10, 24, seed=1), draw(10, seed=2) if has_bias else None
     expected = x @ weight.T + (bias if has_bias else 0)
     expected = expected * (1 + torch.erf(expected / 2**0.5)) / 2 if gelu else expected
-    with torch.set_grad_enabled(grad):
+    with kernel():
         found = linear(x.to(dtype), weight.to(dtype), bias.to(dtype) if has_bias else None, gelu)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
@@ -28,7 +31,7 @@ def test_linear(dtype, tolerance, shape, gelu, has_bias, grad):
 
 def test_strided_inputs():
     x, weight = draw(24, 7).float().T, draw(10, 24, seed=1).float()
-    with torch.no_grad():
+    with fast_inference():
         torch.testing.assert_close(linear(x, weight, None), x @ weight.T)
         first_of_each = draw(3, 5, 24).float()[:, 0]
         torch.testing.assert_close(linear(first_of_each, weight, None), first_of_each @ weight.T)
@@ -42,3 +45,15 @@ def test_the_layer_has_a_gradient_and_the_state_of_torch_s():
     F.gelu(theirs(x)).sum().backward()
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=0, atol=1e-13)
     torch.testing.assert_close(ours.bias.grad, theirs.bias.grad, rtol=0, atol=1e-13)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+def test_the_fast_kernel_is_for_inference_alone():
+    x, weight = draw(7, 24).float(), draw(10, 24, seed=1).float()
+    with patch("torch.nn.functional.linear", side_effect=AssertionError("F.linear was called")):
+        with fast_inference():
+            linear(x, weight, None)
+            with pytest.raises(AssertionError, match="called"), torch.autocast("cpu", torch.bfloat16):
+                linear(x, weight, None)  # autocast casts inside F.linear
+        with pytest.raises(AssertionError, match="called"), torch.no_grad():
+            linear(x, weight, None)
