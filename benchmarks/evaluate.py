@@ -6,7 +6,8 @@
 
 Four methods each: the most frequent class; character n-grams (TF-IDF) with logistic regression; frozen features of the
 checkpoint with logistic regression; the fine-tuned checkpoint, mean over seeds. C of each logistic regression is chosen by
-cross-validation inside the training rows, translations of a sentence in one fold. Nothing is chosen on test rows.
+cross-validation inside the training rows, translations of a sentence in one fold. No
+script chooses on test rows; how the defaults below came about stands in docs/skxlmr-mini.md.
 """
 
 import time
