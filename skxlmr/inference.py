@@ -19,13 +19,14 @@ def predict_batches(
     device: torch.device,
     token_budget: int,
     autocast: torch.dtype | None = None,
+    per_token: bool = False,
 ) -> np.ndarray:
     """Apply ``run`` to packed batches of rows.
 
     Parameters
     ----------
     run : callable
-        (ids (T,), layout of N sequences) -> Tensor (N, ...); gradients are off.
+        (ids (T,), layout of N sequences) -> Tensor (N, ...), or (T, ...) with ``per_token``; gradients are off.
     encoded : EncodedBatch
         The rows.
     device : torch.device
@@ -34,10 +35,12 @@ def predict_batches(
         Most tokens of a batch; a single longer row still makes a batch.
     autocast : torch.dtype, optional
         Compute in mixed precision.
+    per_token : bool
+        Whether ``run`` gives something for every token instead of every row.
 
     Returns
     -------
-    ndarray of shape (n_rows, ...), float32 (float64 if ``run`` returns that)
+    ndarray of shape (n_rows, ...) or (n_tokens, ...), float32 (float64 if ``run`` returns that)
         In the order of ``encoded``.
     """
     results: np.ndarray | None = None
@@ -49,8 +52,9 @@ def predict_batches(
                 done_rows, tensor = pending
                 values = tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).cpu().numpy()
                 if results is None:
-                    results = np.empty((len(encoded), *values.shape[1:]), values.dtype)
-                results[done_rows] = values
+                    n_results = len(encoded.ids) if per_token else len(encoded)
+                    results = np.empty((n_results, *values.shape[1:]), values.dtype)
+                results[encoded.token_places(done_rows) if per_token else done_rows] = values
             pending = None if rows is None or output is None else (rows, output)
     assert results is not None, "no rows"
     return results

@@ -3,9 +3,11 @@
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,8 +52,8 @@ class BaseXLMRoberta(BaseEstimator):
         "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
     }
 
-    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
-        """Texts of X; sets or compares the number and names of its columns."""
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
+        """The rows of X, texts unless a subclass reads others; sets or compares the number and names of its columns."""
         texts = check_texts(X, name)
         if reset:
             self.n_features_in_ = texts.n_columns
@@ -90,9 +92,14 @@ class BaseXLMRoberta(BaseEstimator):
         return str(folder), config, tokenizer
 
     def _load_module(
-        self, folder: str, config: ModelConfig, build: Callable[[], TaskModule], new_part: str | None = None
+        self,
+        folder: str,
+        config: ModelConfig,
+        build: Callable[[], TaskModule],
+        new_part: str | None = None,
+        optional_parts: Sequence[str] = (),
     ) -> TaskModule:
-        """Module with the checkpoint's weights; ``new_part``, the head, starts anew."""
+        """Module with the checkpoint's weights; ``new_part``, the head, starts anew, ``optional_parts`` where they lack."""
         tensors = normalize_names(read_tensors(folder), tied=config.tie_word_embeddings, source=folder)
         if new_part:
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
@@ -105,10 +112,11 @@ class BaseXLMRoberta(BaseEstimator):
             tensors = kept
         with on_meta():
             module = build()
-        emplace(module, tensors, source=folder, new_parts=[new_part] if new_part else [])
-        if new_part:
-            head = module.get_submodule(new_part).to_empty(device="cpu")
-            init_weights(head, config.initializer_range)
+        new_parts = [*optional_parts, *([new_part] if new_part else [])]
+        started_anew = emplace(module, tensors, source=folder, new_parts=new_parts)
+        for part in new_parts:
+            if any(name.startswith(part + ".") for name in started_anew):
+                init_weights(module.get_submodule(part).to_empty(device="cpu"), config.initializer_range)
         return module.eval()
 
     def _limit(self) -> int:
@@ -141,9 +149,11 @@ class BaseXLMRoberta(BaseEstimator):
             self.module_.to(device)
         return self.module_
 
-    def _infer(self, run: Callable[[Tensor, TokenLayout], Tensor], encoded: EncodedBatch) -> np.ndarray:
+    def _infer(
+        self, run: Callable[[Tensor, TokenLayout], Tensor], encoded: EncodedBatch, per_token: bool = False
+    ) -> np.ndarray:
         """Apply ``run`` to batches of encoded rows."""
-        return predict_batches(run, encoded, **self._batching())
+        return predict_batches(run, encoded, per_token=per_token, **self._batching())
 
     def _infer_texts(self, run: Callable[[Tensor, TokenLayout], Tensor], texts: Texts) -> np.ndarray:
         """Apply ``run`` to batches of texts, each distinct row once."""
@@ -217,6 +227,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
     }
 
     _head: str | None = None  # name of the part that starts anew in a first fit
+    _optional_parts: Sequence[str] = ()  # parts that start anew in a first fit where the checkpoint has none
     _compacts_vocabulary = True  # false where every row of the word embeddings has a gradient
 
     # What differs -----------------------------------------------------------------------------------------------------
@@ -229,7 +240,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         """Module with the head."""
         raise NotImplementedError
 
-    def _encode_training(self, texts: Texts, sampling: SubwordSampling | None = None) -> Rows:
+    def _encode_training(self, texts: Any, sampling: SubwordSampling | None = None) -> Rows:
         """Encoded rows by the name under which ``_make_task`` takes them."""
         return {"encoded": self._encode(texts, sampling=sampling)}
 
@@ -241,14 +252,45 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         """Score of ``module_`` on validation data, higher is better."""
         raise NotImplementedError
 
+    def _adopt(self, config: dict[str, Any], file: Path) -> None:
+        """Learn what the outputs of a checkpoint's own head mean from its ``config.json``."""
+
     # What is the same -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint, **params):
+        """Fitted estimator with the checkpoint's own head, ready without ``fit``.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor.
+        **params
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or has no head for this task.
+        """
+        estimator = cls(checkpoint, **params)
+        estimator._validate_params()
+        folder, estimator.config_, estimator.tokenizer_ = estimator._open_checkpoint()
+        estimator._adopt(read_config(folder), Path(folder, "config.json"))
+        module = estimator._load_module(folder, estimator.config_, lambda: estimator._build(estimator.config_))
+        estimator.module_ = module.to(resolve_device(estimator.device))
+        return estimator
 
     def _fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None):
         if (X_val is None) != (y_val is None) and y is not None:
             raise ValueError("X_val and y_val belong together: pass both or neither")
         texts = self._check_X(X, reset=True)
         going_on = self.warm_start and hasattr(self, "module_")
-        weights = _check_weights(sample_weight, texts)
+        weights = _check_weights(sample_weight, len(texts))
         targets = self._check_targets(y, weights, reset=not going_on)
         weights = weights if targets is None else self._weigh_targets(weights, targets)
         random_state = check_random_state(self.random_state)
@@ -257,7 +299,9 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         with _seeded(seed):
             if not going_on:
                 folder, self.config_, self.tokenizer_ = self._open_checkpoint()
-                module = self._load_module(folder, self.config_, lambda: self._build(self.config_), self._head)
+                module = self._load_module(
+                    folder, self.config_, lambda: self._build(self.config_), self._head, self._optional_parts
+                )
             else:
                 module = self.module_
             if self.n_frozen_layers > self.config_.num_hidden_layers:
@@ -272,7 +316,7 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
             training, rows = (encoded, targets, weights), None
             if X_val is not None:
                 val_texts = self._check_X(X_val, False, "X_val")
-                val_weights = _check_weights(None, val_texts)
+                val_weights = _check_weights(None, len(val_texts))
                 val_targets = self._check_targets(y_val, val_weights, False, "y_val")
                 validation = (self._encode_training(val_texts), val_targets, val_weights)
             elif self.early_stopping:
@@ -362,25 +406,22 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         return None
 
 
-def _check_weights(sample_weight: Any, texts: Texts) -> np.ndarray:
+def _check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if sample_weight is None:
-        return np.ones(len(texts), np.float32)
-    return check_sample_weight(sample_weight, texts.first, dtype=np.float32, ensure_non_negative=True)
+        return np.ones(n_rows, np.float32)
+    return check_sample_weight(sample_weight, np.empty(n_rows), dtype=np.float32, ensure_non_negative=True)
 
 
 def _take(encoded: Rows, rows: np.ndarray | None) -> Rows:
-    """These rows of each part, or all."""
+    """These rows of the input from each part, or all."""
     if rows is None:
         return encoded
-    return {name: None if part is None else part.take(rows) for name, part in encoded.items()}
+    return {name: None if part is None else part.take_input_rows(rows) for name, part in encoded.items()}
 
 
 def _relabel(encoded: Rows, lookup: np.ndarray) -> Rows:
     """The same rows with the ids of the compact vocabulary."""
-    return {
-        name: None if part is None else EncodedBatch(lookup[part.ids], part.lengths, part.n_dropped)
-        for name, part in encoded.items()
-    }
+    return {name: None if part is None else replace(part, ids=lookup[part.ids]) for name, part in encoded.items()}
 
 
 @contextmanager

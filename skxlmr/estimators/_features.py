@@ -9,7 +9,7 @@ class FeatureNames(TransformerMixin):
     """``get_feature_names_out`` for estimators that know ``_n_features_out``."""
 
     n_features_in_: int
-    _series_name: str | None
+    _series_name: str | None = None  # unless fit saw a named Series
 
     @property
     def _n_features_out(self) -> int:

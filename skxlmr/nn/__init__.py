@@ -8,7 +8,10 @@ from skxlmr.nn.xlm_roberta import (
     TaskModule,
     XLMRobertaEncoder,
     XLMRobertaForMaskedLM,
+    XLMRobertaForMultipleChoice,
+    XLMRobertaForQuestionAnswering,
     XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
     XLMRobertaModel,
 )
 
@@ -21,6 +24,9 @@ __all__ = [
     "TokenLayout",
     "XLMRobertaEncoder",
     "XLMRobertaForMaskedLM",
+    "XLMRobertaForMultipleChoice",
+    "XLMRobertaForQuestionAnswering",
     "XLMRobertaForSequenceClassification",
+    "XLMRobertaForTokenClassification",
     "XLMRobertaModel",
 ]

@@ -78,6 +78,11 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def head_dropout(self) -> float:
+        """Dropout in classification heads."""
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+    @property
     def max_length(self) -> int:
         """Longest sequence in tokens: the first position comes after the padding index."""
         return self.max_position_embeddings - self.pad_token_id - 1

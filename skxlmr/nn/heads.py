@@ -19,9 +19,8 @@ class SequenceClassificationHead(nn.Module):
 
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__()
-        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.head_dropout)
         self.out_proj = Linear(config.hidden_size, n_outputs)
 
     def forward(self, first_ND: Tensor) -> Tensor:

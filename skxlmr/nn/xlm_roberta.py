@@ -308,6 +308,50 @@ class XLMRobertaForSequenceClassification(TaskModule):
         return self.classifier(output.layout.first(output.last_hidden_state))
 
 
+class XLMRobertaForTokenClassification(TaskModule):
+    """Encoder with a projection of every token's vector."""
+
+    def __init__(self, config: ModelConfig, n_outputs: int):
+        super().__init__()
+        self.roberta = XLMRobertaEncoder(config)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = Linear(config.hidden_size, n_outputs)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
+        x = self.dropout(self.roberta(input_ids, layout, **inputs).last_hidden_state)
+        return self.classifier(x.to(self.classifier.weight.dtype))
+
+
+class XLMRobertaForQuestionAnswering(TaskModule):
+    """Encoder with two logits for every token: that the answer starts there, and that it ends there."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.roberta = XLMRobertaEncoder(config)
+        self.qa_outputs = Linear(config.hidden_size, 2)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Start and end logits (T, 2) or (N, S, 2); the arguments are those of :class:`XLMRobertaEncoder`."""
+        x = self.roberta(input_ids, layout, **inputs).last_hidden_state
+        return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))
+
+
+class XLMRobertaForMultipleChoice(TaskModule):
+    """Encoder with pooler and one score for each sequence, a prompt with one of its choices."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.roberta = XLMRobertaEncoder(config, add_pooler=True)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = Linear(config.hidden_size, 1)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Scores (N,); the arguments are those of :class:`XLMRobertaEncoder`."""
+        x_ND = self.dropout(self.roberta(input_ids, layout, **inputs).pooler_output)
+        return self.classifier(x_ND.to(self.classifier.weight.dtype)).squeeze(1)
+
+
 class XLMRobertaForMaskedLM(TaskModule):
     """Encoder with the language modelling head."""
 

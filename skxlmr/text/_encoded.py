@@ -1,7 +1,7 @@
 """Ids of many rows, packed, with what else is known about each token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -54,6 +54,11 @@ class EncodedBatch:
         """Where each row starts in `ids`, and where the last one ends: shape (n_rows + 1,), int64."""
         return np.concatenate(([0], np.cumsum(self.lengths)))
 
+    @cached_property
+    def input_rows(self) -> NDArray[np.int64]:
+        """Row of the input that each row shows: `row_of_window`, or each its own. Shape (n_rows,), int64, ascending."""
+        return np.arange(len(self)) if self.row_of_window is None else self.row_of_window
+
     @property
     def n_windows(self) -> NDArray[np.int64]:
         """Windows of each row of the input, 1 where its text did not overflow: shape (n_input_rows,), int64."""
@@ -70,11 +75,24 @@ class EncodedBatch:
         i = range(len(self))[i]
         return slice(int(self.starts[i]), int(self.starts[i + 1]))
 
+    def token_places(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Where the tokens of these rows lie in `ids`, one row after another."""
+        return spans(self.starts[rows], self.lengths[rows])
+
+    def take_input_rows(self, rows: NDArray[np.integer]) -> "EncodedBatch":
+        """Return all windows of these rows of the input, each named once, and number the rows anew in that order."""
+        if self.row_of_window is None:
+            return self.take(rows)
+        n_windows = self.n_windows
+        first_window = np.cumsum(n_windows) - n_windows
+        taken = self.take(spans(first_window[rows], n_windows[rows]))
+        return replace(taken, row_of_window=np.repeat(np.arange(len(rows)), n_windows[rows]))
+
     def take(self, indices: Sequence[int] | NDArray[np.integer | np.bool_] | slice) -> "EncodedBatch":
         """Return the rows that `indices` (integers, a mask or a slice) choose, in that order."""
         rows = np.arange(len(self))[indices]
         lengths = self.lengths[rows]
-        tokens = spans(self.starts[rows], lengths)
+        tokens = self.token_places(rows)
         return EncodedBatch(
             self.ids[tokens],
             lengths,
