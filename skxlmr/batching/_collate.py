@@ -64,7 +64,7 @@ def concatenate(*parts: EncodedBatch) -> EncodedBatch:
 
 
 class SequenceTask:
-    """One target (or one vector of targets) for each row.
+    """One target (or one vector of targets) for each row of the input; its windows, if it has several, share its weight.
 
     Parameters
     ----------
@@ -79,13 +79,15 @@ class SequenceTask:
     def __init__(
         self, encoded: EncodedBatch, targets: np.ndarray, weights: np.ndarray, loss: Callable[[Tensor, Tensor], Tensor]
     ):
-        self.encoded, self.targets, self.weights, self.loss = encoded, targets, weights, loss
+        self.encoded, self.targets, self.loss = encoded, targets, loss
+        self.weights = (weights / encoded.n_windows).astype(np.float32)
         self.n_rows = len(encoded)
 
     def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Make a batch of these rows."""
+        """Make a batch of these rows of ``encoded``."""
         rows = by_length(rows, self.encoded.lengths)
         ids, layout = pack(self.encoded.take(rows))
+        rows = self.encoded.input_rows[rows]
         weights = torch.from_numpy(self.weights[rows])
         return Batch(
             ids,
@@ -116,7 +118,8 @@ class MaskedLMTask:
         Share of the tokens that are predicted. 80 % of them are replaced by the mask, 10 % by a random token and 10 % are
         left as they are (Devlin et al. 2019).
     alignment_weight : float
-        Weight of the contrastive loss between the mean vectors of both sides of a pair.
+        Weight of the contrastive loss between both sides of a pair: half of it between their mean vectors, half between
+        their first tokens' vectors.
     """
 
     def __init__(
@@ -191,7 +194,11 @@ class MaskedLMTask:
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
         terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
         if "alignment" in batch.totals:
-            vectors_ND = batch.layout.mean(x_TD)
-            sides = vectors_ND[batch.targets["side_a"]], vectors_ND[batch.targets["side_b"]]
-            terms["alignment"] = losses.contrastive(*sides) * batch.targets["pair_weights"]
+            side_a, side_b = batch.targets["side_a"], batch.targets["side_b"]
+            # both vectors that a text is read by: features are means, a classification head reads the first token
+            both = [
+                losses.contrastive(vectors_ND[side_a], vectors_ND[side_b])
+                for vectors_ND in (batch.layout.mean(x_TD), batch.layout.first(x_TD))
+            ]
+            terms["alignment"] = (both[0] + both[1]) / 2 * batch.targets["pair_weights"]
         return terms

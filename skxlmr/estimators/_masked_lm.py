@@ -12,7 +12,6 @@ from skxlmr.estimators._fill_mask import MaskedPredictions
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch, SubwordSampling
-from skxlmr.utils._device import resolve_device
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
 from skxlmr.utils._validation import Texts
@@ -27,7 +26,8 @@ from skxlmr.utils._validation import Texts
         "{'translation', 'alignment'}",
         "What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each helps to\n"
         "fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and draws the mean\n"
-        "vectors of translations together and those of other rows apart (Feng et al. 2022), which makes for better features.",
+        "vectors and the first tokens' vectors of translations together and those of other rows apart (Feng et al. 2022),\n"
+        "which makes for better features.",
     ),
     alignment_weight=("float", "Weight of that contrastive loss beside the masked language modelling loss."),
     pooling=("{'mean', 'cls', 'max'}", "How token vectors become one in ``transform``."),
@@ -176,34 +176,6 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
             If the loss or the gradient stops being finite; names the rows.
         """
         return self._fit(X, None, sample_weight, X_val)
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint, **params):
-        """Masked language model with the checkpoint's own weights, ready without ``fit``.
-
-        Parameters
-        ----------
-        checkpoint : str or path
-            As in the constructor.
-        **params
-            Other parameters of the constructor.
-
-        Returns
-        -------
-        fitted XLMRobertaMaskedLM
-
-        Raises
-        ------
-        CheckpointError
-            If the checkpoint cannot be read or has no language modelling head.
-        """
-        lm = cls(checkpoint, **params)
-        lm._validate_params()
-        folder, lm.config_, lm.tokenizer_ = lm._open_checkpoint()
-        module = lm._load_module(folder, lm.config_, lambda: lm._build(lm.config_))
-        lm.module_ = module.to(resolve_device(lm.device))
-        lm._series_name = None
-        return lm
 
     def _check_targets(self, y, weights, reset, name="y"):
         return None

@@ -215,17 +215,18 @@ def test_translations_are_aligned_with_their_own_rows(rows):
     assert batch.totals["alignment"] == weights[translated].sum()
 
 
-def test_alignment_is_the_contrast_of_the_sides_means():
+def test_alignment_is_the_contrast_of_the_sides_means_and_first_tokens():
     first, second = random_rows([9, 5, 14]), random_rows([7, 6, 12], seed=1)
     task = masked_task(first, second, alignment_weight=2.0)
     module, _ = make_pair("mlm", dtype=torch.float64)
     batch = task.collate(np.arange(3), rng())
     with torch.no_grad():
         states = module.roberta(batch.ids, batch.layout).last_hidden_state.split(batch.layout.lengths)
-        sides = (torch.stack([states[place].mean(0) for place in batch.targets[side]]) for side in ("side_a", "side_b"))
-        torch.testing.assert_close(
-            task.losses(module, batch)["alignment"], 2 * losses.contrastive(*sides), rtol=0, atol=1e-12
-        )
+        expected = 0
+        for vector in (lambda state: state.mean(0), lambda state: state[0]):
+            sides = (torch.stack([vector(states[i]) for i in batch.targets[side]]) for side in ("side_a", "side_b"))
+            expected = expected + losses.contrastive(*sides)
+        torch.testing.assert_close(task.losses(module, batch)["alignment"], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("second", [None, random_rows([7, 6, 12], seed=1)], ids=["texts", "pairs"])

@@ -51,7 +51,7 @@ def test_alignment_draws_translations_together(make, still_checkpoint, tmp_path,
 
     def share_found(weight):
         """Share of the texts whose translation is the nearest of all."""
-        training = {"max_epochs": 8, "batch_size": 32, "pair_objective": "alignment", "alignment_weight": weight}
+        training = {"max_epochs": 16, "batch_size": 32, "pair_objective": "alignment", "alignment_weight": weight}
         lm = make(XLMRobertaMaskedLM, still_checkpoint, **training).fit(list(zip(first, second, strict=True)))
         save(lm, tmp_path / f"aligned {weight}")
         vectorizer = make(XLMRobertaVectorizer, tmp_path / f"aligned {weight}", normalize=True).fit(first)
