@@ -58,3 +58,29 @@ def predict_batches(
             pending = None if rows is None or output is None else (rows, output)
     assert results is not None, "no rows"
     return results
+
+
+def mean_of_windows(outputs: np.ndarray, encoded: EncodedBatch, weights: np.ndarray) -> np.ndarray:
+    """Mean of the outputs of each input row's windows; a row of one window keeps its output bit by bit.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n_windows, ...)
+    encoded : EncodedBatch
+        The windows.
+    weights : ndarray of shape (n_windows,)
+        How much each window counts in its row.
+
+    Returns
+    -------
+    ndarray of shape (n_input_rows, ...), of the same dtype
+    """
+    if encoded.row_of_window is None:
+        return outputs
+    n_windows = encoded.n_windows
+    starts = np.cumsum(n_windows) - n_windows
+    means = outputs[starts]
+    for row in np.flatnonzero(n_windows > 1):
+        windows = slice(starts[row], starts[row] + n_windows[row])
+        means[row] = np.average(outputs[windows], axis=0, weights=weights[windows])
+    return means

@@ -36,6 +36,46 @@ def test_results_of_any_shape_come_back_in_order():
     assert found[:, 0, 0].tolist() == [encoded.row(i)[1] for i in range(len(encoded))]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
+@pytest.mark.parametrize("kind", ["tokcls", "qa"])
+@pytest.mark.parametrize("token_budget", [1, 30, 64, 10_000])
+def test_token_outputs_equal_those_of_single_rows(kind, dtype, token_budget):
+    module, _ = make_pair(kind, dtype=dtype)
+    encoded = random_rows(LENGTHS)
+    found = predict_batches(module, encoded, device=CPU, token_budget=token_budget, per_token=True)
+    alone = [
+        predict_batches(module, encoded.take([i]), device=CPU, token_budget=100, per_token=True)
+        for i in range(len(encoded))
+    ]
+    assert found.dtype == (np.float32 if dtype == torch.float32 else np.float64)
+    assert [len(values) for values in alone] == LENGTHS
+    np.testing.assert_allclose(found, np.concatenate(alone), rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
+    assert np.ptp(found, axis=0).min() > 1e-3  # tokens differ, so that a wrong order would show
+
+
+@pytest.mark.parametrize("token_budget", [1, 40, 10_000])
+def test_token_outputs_of_any_shape_lie_in_the_order_of_the_tokens(token_budget):
+    encoded = random_rows(LENGTHS)
+
+    def run(ids, layout):
+        return torch.stack([ids, layout.positions_T], 1)[:, None].double()
+
+    found = predict_batches(run, encoded, device=CPU, token_budget=token_budget, per_token=True)
+    assert found.shape == (sum(LENGTHS), 1, 2) and found.dtype == np.float64
+    assert np.array_equal(found[:, 0, 0], encoded.ids)
+    assert found[:, 0, 1].tolist() == [place for length in LENGTHS for place in range(length)]
+
+
+def test_token_outputs_follow_their_rows():
+    """Rows in another order give the same values in that order."""
+    module, _ = make_pair("tokcls", dtype=torch.float64)
+    encoded = random_rows(LENGTHS)
+    order = np.random.default_rng(0).permutation(len(encoded))
+    values = predict_batches(module, encoded, device=CPU, token_budget=40, per_token=True)
+    turned = predict_batches(module, encoded.take(order), device=CPU, token_budget=40, per_token=True)
+    np.testing.assert_allclose(turned, values[encoded.token_places(order)], rtol=0, atol=1e-12)
+
+
 def test_batches_keep_to_the_budget_and_start_with_the_longest():
     seen = []
 

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from skxlmr.checkpoints._safetensors import Tensors
 from skxlmr.utils._errors import CheckpointError
 
+HEADS = ("lm_head", "classifier", "qa_outputs", "roberta.pooler", "pred_layer", "sequence_summary", "logits_proj")
 N_NAMED = 3  # how many tensors of each kind an error spells out
 
 
@@ -51,7 +52,7 @@ def emplace(
     *,
     source: str | os.PathLike[str],
     new_parts: Iterable[str] = (),
-    ignore_parts: Iterable[str] = ("lm_head", "classifier", "qa_outputs", "roberta.pooler"),
+    ignore_parts: Iterable[str] = HEADS,
     dtype: torch.dtype | None = None,
 ) -> list[str]:
     """Assign tensors as the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.

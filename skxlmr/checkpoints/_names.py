@@ -7,7 +7,25 @@ from skxlmr.utils._errors import CheckpointError
 
 LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
 BUFFERS = ("position_ids", "token_type_ids")  # saved by transformers before 4.31; they hold no weights
-BARE_PARTS = ("embeddings.", "encoder.", "pooler.")
+# What encoders consist of, by what task models call them: files of a bare encoder leave that name out.
+BARE_PARTS = {
+    "roberta": ("embeddings.", "encoder.", "pooler."),
+    "transformer": (
+        "embeddings.",
+        "position_embeddings.",
+        "lang_embeddings.",
+        "layer_norm_emb.",
+        "attentions.",
+        "layer_norm1.",
+        "ffns.",
+        "layer_norm2.",
+    ),
+}
+# Projections on the vocabulary, and the word embeddings whose weight they share when tied.
+TIED = {
+    "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
+    "pred_layer.proj.weight": "embeddings.weight",
+}
 
 
 def normalize_names(
@@ -22,8 +40,8 @@ def normalize_names(
     ----------
     tensors : dict of str to Tensor
         As read from the file.
-    base_prefix : str, default="roberta"
-        What the encoder is called inside a model with a head.
+    base_prefix : {"roberta", "transformer"}
+        What the encoder is called inside a model with a head: XLM-R's, or the older XLM's.
     tied : bool, default=True
         ``tie_word_embeddings`` of the config: whether the language model head projects with the word embeddings. If so,
         the copy of them that some files hold is dropped; one with other values is kept, for :func:`emplace` to refuse.
@@ -52,12 +70,12 @@ def normalize_names(
     # Where both exist, the reference computes with the decoder's bias: lm_head.bias is an alias of it or dead.
     if "lm_head.decoder.bias" in renamed:
         renamed["lm_head.bias"] = renamed.pop("lm_head.decoder.bias")
-    if tied and "lm_head.decoder.weight" in renamed:
-        words = f"{base_prefix}.embeddings.word_embeddings.weight"
-        decoder = renamed["lm_head.decoder.weight"]
-        # Some converted files hold the shared matrix under the decoder's name only.
-        if _same_values(renamed.setdefault(words, decoder), decoder):
-            del renamed["lm_head.decoder.weight"]
+    for decoder, words in TIED.items():
+        if tied and decoder in renamed:
+            weight = renamed[decoder]
+            # Some converted files hold the shared matrix under the decoder's name only.
+            if _same_values(renamed.setdefault(f"{base_prefix}.{words}", weight), weight):
+                del renamed[decoder]
     return renamed
 
 
@@ -88,7 +106,7 @@ def _normalize(name: str, base_prefix: str) -> str | None:
     for old, new in LEGACY_ENDINGS.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    return f"{base_prefix}.{name}" if name.startswith(BARE_PARTS) else name
+    return f"{base_prefix}.{name}" if name.startswith(BARE_PARTS[base_prefix]) else name
 
 
 def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:

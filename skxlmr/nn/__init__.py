@@ -1,12 +1,23 @@
 """Tensors in, tensors out: the encoder, its heads and the losses. No files and no strings here."""
 
+from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
+from skxlmr.nn.cache import KeyValueCache
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.families import config_of
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.xlm import (
+    XLMEncoder,
+    XLMForMaskedLM,
+    XLMForQuestionAnswering,
+    XLMForSequenceClassification,
+    XLMForTokenClassification,
+    XLMModel,
+)
+from skxlmr.nn.xlm_config import XLMConfig
 from skxlmr.nn.xlm_roberta import (
-    EncoderOutput,
-    TaskModule,
     XLMRobertaEncoder,
+    XLMRobertaForCausalLM,
     XLMRobertaForMaskedLM,
     XLMRobertaForMultipleChoice,
     XLMRobertaForQuestionAnswering,
@@ -16,17 +27,28 @@ from skxlmr.nn.xlm_roberta import (
 )
 
 __all__ = [
+    "Backbone",
     "EncoderOutput",
+    "KeyValueCache",
     "LanguageModelingHead",
     "ModelConfig",
     "SequenceClassificationHead",
     "TaskModule",
     "TokenLayout",
+    "XLMConfig",
+    "XLMEncoder",
+    "XLMForMaskedLM",
+    "XLMForQuestionAnswering",
+    "XLMForSequenceClassification",
+    "XLMForTokenClassification",
+    "XLMModel",
     "XLMRobertaEncoder",
+    "XLMRobertaForCausalLM",
     "XLMRobertaForMaskedLM",
     "XLMRobertaForMultipleChoice",
     "XLMRobertaForQuestionAnswering",
     "XLMRobertaForSequenceClassification",
     "XLMRobertaForTokenClassification",
     "XLMRobertaModel",
+    "config_of",
 ]

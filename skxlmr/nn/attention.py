@@ -1,6 +1,6 @@
 """The only attention, and the only place that chooses a kernel.
 
-Shape legend: T packed tokens, N sequences, S tokens of a padded row, H heads, d head size, C = H * d.
+Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of the keys' row), H heads, d head size, C = H * d.
 """
 
 import torch
@@ -23,8 +23,10 @@ def attend(
     dropout: float = 0.0,
     head_mask: Tensor | None = None,
     need_weights: bool = False,
+    causal: bool = False,
+    keys: TokenLayout | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product self-attention inside each sequence of a batch.
+    """Scaled dot-product attention inside each sequence of a batch.
 
     Parameters
     ----------
@@ -39,7 +41,12 @@ def attend(
     head_mask : Tensor of shape (H,), optional
         Factor for each head's weights.
     need_weights : bool
-        Return the attention weights too, (N, H, S, S); padded layouts only.
+        Return the attention weights too, (N, H, S, K); padded layouts only.
+    causal : bool
+        Let each token attend to itself and those before it alone. The last query stands where the last key does.
+    keys : TokenLayout, optional
+        Where the keys and values lie, (N, K, C), if not where the queries do: another text, or the same with what came
+        before; padded layouts only.
 
     Returns
     -------
@@ -47,18 +54,23 @@ def attend(
     weights : Tensor or None
     """
     if layout.is_padded:
-        assert layout.mask_NS is not None
+        mask_NK = (layout if keys is None else keys).mask_NS
+        if mask_NK is None:
+            raise ValueError("a padded batch attends to padded keys: pass them with shape (rows, tokens, width)")
         q, k, v = (_heads(x, head_size) for x in (q, k, v))
-        mask = None if _all_true(layout.mask_NS) else layout.mask_NS[:, None, None, :]
+        mask = None if _all_true(mask_NK) else mask_NK[:, None, None, :]
         if need_weights or head_mask is not None:
-            context, weights = _attend_explicitly(q, k, v, mask, dropout, head_mask)
+            context, weights = _attend_explicitly(q, k, v, mask, dropout, head_mask, causal)
             return _merge(context), weights
-        return _merge(_attend_rectangle(q, k, v, mask, dropout)), None
-    if need_weights or head_mask is not None:
-        raise ValueError("attention weights and head_mask need a padded batch: pass ids of shape (rows, tokens)")
+        return _merge(_attend_rectangle(q, k, v, mask, dropout, causal)), None
+    if need_weights or head_mask is not None or keys is not None:
+        raise ValueError(
+            "attention weights, head_mask and attention to other keys (cross-attention, cache) need a padded batch: pass ids "
+            "of shape (rows, tokens)"
+        )
     if q.is_cuda and dropout == 0 and q.dtype in (torch.bfloat16, torch.float16) and head_size % 8 == 0:
-        return _attend_varlen(q, k, v, layout, head_size), None
-    return _attend_groups(q, k, v, layout, head_size, dropout), None
+        return _attend_varlen(q, k, v, layout, head_size, causal), None
+    return _attend_groups(q, k, v, layout, head_size, dropout, causal), None
 
 
 def _heads(x: Tensor, head_size: int) -> Tensor:
@@ -76,7 +88,7 @@ def _all_true(mask: Tensor) -> bool:
     return not mask.is_cuda and bool(mask.all())
 
 
-def _attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout):
+def _attend_rectangle(q_NHSd, k_NHKd, v_NHKd, mask, dropout, causal):
     """Context (N, H, S, d) by the fastest kernel for a rectangle.
 
     On a CPU two matrix products win over the fused kernel for short rows, for bfloat16 (which the fused kernel does not
@@ -84,30 +96,44 @@ def _attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout):
     """
     width = q_NHSd.shape[2]
     if not q_NHSd.is_cuda and (width <= SHORT_ROW or dropout or q_NHSd.dtype == torch.bfloat16):
-        return _attend_explicitly(q_NHSd, k_NHSd, v_NHSd, mask, dropout, None)[0]
-    return F.scaled_dot_product_attention(q_NHSd, k_NHSd, v_NHSd, attn_mask=mask, dropout_p=dropout)
+        return _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, None, causal)[0]
+    if causal and mask is None and width == k_NHKd.shape[2]:
+        return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, dropout_p=dropout, is_causal=True)
+    mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
+    return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, attn_mask=mask, dropout_p=dropout)
 
 
-def _attend_explicitly(q_NHSd, k_NHSd, v_NHSd, mask, dropout, head_mask):
-    """Context (N, H, S, d) and attention weights (N, H, S, S)."""
-    scores_NHSS = (q_NHSd * q_NHSd.shape[-1] ** -0.5) @ k_NHSd.transpose(-1, -2)
+def _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, head_mask, causal):
+    """Context (N, H, S, d) and attention weights (N, H, S, K)."""
+    scores_NHSK = (q_NHSd * q_NHSd.shape[-1] ** -0.5) @ k_NHKd.transpose(-1, -2)
+    mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
     if mask is not None:
-        scores_NHSS = scores_NHSS.masked_fill(~mask, torch.finfo(scores_NHSS.dtype).min)
-    weights_NHSS = scores_NHSS.softmax(-1)
+        scores_NHSK = scores_NHSK.masked_fill(~mask, torch.finfo(scores_NHSK.dtype).min)
+    weights_NHSK = scores_NHSK.softmax(-1)
     if dropout:
-        weights_NHSS = F.dropout(weights_NHSS, dropout)
+        weights_NHSK = F.dropout(weights_NHSK, dropout)
     if head_mask is not None:
-        weights_NHSS = weights_NHSS * head_mask.view(1, -1, 1, 1)
-    return weights_NHSS @ v_NHSd, weights_NHSS
+        weights_NHSK = weights_NHSK * head_mask.view(1, -1, 1, 1)
+    return weights_NHSK @ v_NHKd, weights_NHSK
 
 
-def _attend_groups(q, k, v, layout, head_size, dropout):
+def _with_causal(mask, q_NHSd, k_NHKd):
+    """The mask of the keys, narrowed to those up to each query; None where every query may look at every key."""
+    n_queries, n_keys = q_NHSd.shape[2], k_NHKd.shape[2]
+    if n_queries == 1:  # the next token looks at all there is
+        return mask
+    past_SK = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q_NHSd.device).tril(n_keys - n_queries)
+    return past_SK if mask is None else mask & past_SK
+
+
+def _attend_groups(q, k, v, layout, head_size, dropout, causal):
     """Rectangles of like length, one call each: hardly any padding, and none outside the kernel."""
     outputs = []
     for group in layout.groups:
         q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
-        mask = None if group.mask_NS is None else group.mask_NS[:, None, None, :]
-        out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout)).flatten(0, 1)
+        # The rows of a rectangle are padded at their ends, where no real token of a causal model looks.
+        mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
+        out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)
         outputs.append(out if group.place_of_token is None else out.index_select(0, group.place_of_token))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -118,12 +144,13 @@ def _to_rectangle(x_TC, group, head_size):
     return _heads(x.view(group.count, group.width, -1), head_size)
 
 
-def _attend_varlen(q, k, v, layout, head_size):
+def _attend_varlen(q, k, v, layout, head_size, causal):
     """Flash attention over packed sequences (CUDA, half precision)."""
     from torch.nn.attention.varlen import varlen_attn
 
     q_THd, k_THd, v_THd = (x.unflatten(-1, (-1, head_size)) for x in (q, k, v))
     longest = max(layout.lengths)
-    out = varlen_attn(q_THd, k_THd, v_THd, layout.bounds, layout.bounds, longest, longest)
+    window = (-1, 0 if causal else -1)  # how far a token looks back and ahead, -1 without limit
+    out = varlen_attn(q_THd, k_THd, v_THd, layout.bounds, layout.bounds, longest, longest, window_size=window)
     assert isinstance(out, torch.Tensor)
     return out.flatten(1)

@@ -1,7 +1,7 @@
 """What a ``config.json`` says, as typed and bounded fields."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 # RoBERTa and CamemBERT are the same architecture with another vocabulary.
@@ -33,8 +33,12 @@ class ModelConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
+    is_decoder: bool = False
+    add_cross_attention: bool = False
     model_type: str = "xlm-roberta"
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    base_prefix: ClassVar[str] = "roberta"  # what task models call the encoder
 
     def __post_init__(self):
         for name in _SIZES:
@@ -55,8 +59,11 @@ class ModelConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
                 raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
-        if not isinstance(self.tie_word_embeddings, bool):
-            raise ValueError(f"tie_word_embeddings must be true or false, got {self.tie_word_embeddings!r}")
+        for name in ("tie_word_embeddings", "is_decoder", "add_cross_attention"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.add_cross_attention and not self.is_decoder:
+            raise ValueError("add_cross_attention is for decoders: it needs is_decoder=true")
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act must be one of {ACTIVATIONS}, got {self.hidden_act!r}")
         if self.model_type not in MODEL_TYPES:

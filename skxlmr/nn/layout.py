@@ -59,12 +59,21 @@ class TokenLayout:
         Where the batch lies.
     mask_NS : Tensor of shape (N, S), optional
         Makes the layout a padded one: true (or 1) where a token may be attended to.
+    second_starts : sequence of int, optional
+        For packed pairs whose texts count their positions each on its own: where in each sequence the second text begins.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu", mask_NS: Tensor | None = None):
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device | str = "cpu",
+        mask_NS: Tensor | None = None,
+        second_starts: Sequence[int] | None = None,
+    ):
         self.lengths = list(map(int, lengths))
         self.device = torch.device(device)
         self.mask_NS = mask_NS
+        self.second_starts = None if second_starts is None else list(map(int, second_starts))
 
     @classmethod
     def padded(
@@ -82,6 +91,17 @@ class TokenLayout:
     def is_padded(self) -> bool:
         """Whether the batch is a padded rectangle."""
         return self.mask_NS is not None
+
+    def to(self, device: torch.device) -> "TokenLayout":
+        """The same layout of a batch on a device (packed batches)."""
+        return TokenLayout(self.lengths, device, second_starts=self.second_starts)
+
+    @property
+    def longest_text(self) -> int:
+        """Positions that the batch needs."""
+        if self.second_starts is None:
+            return max(self.lengths, default=0)
+        return max((max(n, length - n) for n, length in zip(self.second_starts, self.lengths, strict=True)), default=0)
 
     @property
     def n_tokens(self) -> int:
@@ -138,13 +158,38 @@ class TokenLayout:
 
     @cached_property
     def positions_T(self) -> Tensor:
-        """Place of each token in its sequence, from 0 (packed batches)."""
-        starts_T = torch.repeat_interleave(self.bounds[:-1].long(), self.lengths_N, output_size=self.n_tokens)
-        return torch.arange(self.n_tokens, device=self.device) - starts_T
+        """Place of each token in its sequence, or in its text where second texts are known, from 0 (packed batches)."""
+        places_T = torch.arange(self.n_tokens, device=self.device) - self._spread(self.bounds[:-1].long())
+        if self.second_T is None:
+            return places_T
+        return places_T - self._spread(self._second_starts_N) * self.second_T
+
+    @cached_property
+    def second_T(self) -> Tensor | None:
+        """Whether each token belongs to a second text; None where none are known."""
+        if self.second_starts is None:
+            return None
+        starts_N = self.bounds[:-1].long() + self._second_starts_N
+        return torch.arange(self.n_tokens, device=self.device) >= self._spread(starts_N)
+
+    @property
+    def _second_starts_N(self) -> Tensor:
+        return torch.tensor(self.second_starts, dtype=torch.int64).to(self.device, non_blocking=True)
+
+    def _spread(self, x_N: Tensor) -> Tensor:
+        """What is known of each sequence, for each of its tokens (T,)."""
+        return torch.repeat_interleave(x_N, self.lengths_N, output_size=self.n_tokens)
 
     def first(self, x: Tensor) -> Tensor:
         """Vector of the first token of each sequence, (N, D)."""
         return x[:, 0] if self.is_padded else x[self.bounds[:-1].long()]
+
+    def last(self, x: Tensor) -> Tensor:
+        """Vector of the last token of each sequence, (N, D)."""
+        if self.mask_NS is None:
+            return x[self.bounds[1:].long() - 1]
+        places_S = torch.arange(x.shape[1], device=x.device)
+        return x[torch.arange(len(x), device=x.device), (self.mask_NS * places_S).argmax(1)]
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over the tokens of each sequence, (N, D), added up in float32 or wider."""

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from skxlmr.nn.backbone import Backbone
 from skxlmr.nn.layout import TokenLayout, widen
-from skxlmr.nn.xlm_roberta import XLMRobertaEncoder
 
 POOLINGS = ("mean", "cls", "max", "pooler")
 
 
 def pool(
-    encoder: XLMRobertaEncoder,
+    encoder: Backbone,
     input_ids: Tensor,
     layout: TokenLayout,
     pooling: str,
@@ -25,7 +25,7 @@ def pool(
 
     Parameters
     ----------
-    encoder : XLMRobertaEncoder
+    encoder : Backbone
     input_ids, layout
         The packed batch.
     pooling : {"mean", "cls", "max", "pooler"}

@@ -3,196 +3,31 @@
 Modules and parameters carry Hugging Face's names, so that a checkpoint needs no map. Every tensor of token vectors is
 (T, D) when packed and (N, S, D) when padded; only attention and pooling look at the layout.
 
-Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, V vocabulary.
+Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of another one), D hidden size, V vocabulary.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from skxlmr.nn.attention import attend
+from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
+from skxlmr.nn.cache import KeyValueCache
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
+from skxlmr.nn.layers import DecoderContext, Embeddings, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-}
 
-
-@dataclass
-class EncoderOutput:
-    """What the encoder returns.
-
-    Attributes
-    ----------
-    last_hidden_state : Tensor of shape (T, D) or (N, S, D)
-    pooler_output : Tensor of shape (N, D), or None without a pooler
-    hidden_states : tuple of Tensor, the embeddings' output and each layer's, or None unless asked for
-    attentions : tuple of Tensor of shape (N, H, S, S), each layer's weights, or None unless asked for
-    layout : TokenLayout of the batch
-    """
-
-    last_hidden_state: Tensor
-    pooler_output: Tensor | None
-    hidden_states: tuple[Tensor, ...] | None
-    attentions: tuple[Tensor, ...] | None
-    layout: TokenLayout
-
-
-class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, layer norm, dropout."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.padding_idx = config.pad_token_id
-        self.max_positions = config.max_position_embeddings
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=self.padding_idx)
-        self.position_embeddings = nn.Embedding(self.max_positions, config.hidden_size, padding_idx=self.padding_idx)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        layout: TokenLayout,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-    ) -> Tensor:
-        x = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
-        if position_ids is None:
-            position_ids = self._position_ids(input_ids, x, layout)
-        # One row of token types in all published checkpoints; type 0 is the reference's default for the others.
-        x = x + self.token_type_embeddings.weight[0] + self.position_embeddings(position_ids)
-        return self.dropout(self.LayerNorm(x))
-
-    def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout) -> Tensor:
-        """Positions count the non-padding tokens and start after the padding index; padding itself keeps that index."""
-        longest = max(layout.lengths, default=0)
-        n_positions = self.max_positions - self.padding_idx - 1
-        if longest > n_positions:
-            raise ValueError(f"a sequence of {longest} tokens is longer than the {n_positions} positions of the model")
-        if not layout.is_padded:
-            return layout.positions_T + (self.padding_idx + 1)
-        if input_ids is None:
-            positions_S = torch.arange(x.shape[1], device=x.device) + (self.padding_idx + 1)
-            return positions_S.expand(x.shape[:2])
-        mask_NS = (input_ids != self.padding_idx).long()
-        return mask_NS.cumsum(1) * mask_NS + self.padding_idx
-
-
-class SelfAttention(nn.Module):
-    """Projections and attention of one layer."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.head_size = config.head_size
-        self.dropout = config.attention_probs_dropout_prob
-        self.query = Linear(config.hidden_size, config.hidden_size)
-        self.key = Linear(config.hidden_size, config.hidden_size)
-        self.value = Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, x: Tensor, layout: TokenLayout, head_mask: Tensor | None, need_weights: bool):
-        return attend(
-            self.query(x),
-            self.key(x),
-            self.value(x),
-            layout,
-            head_size=self.head_size,
-            dropout=self.dropout if self.training else 0.0,
-            head_mask=head_mask,
-            need_weights=need_weights,
-        )
-
-
-class ResidualOutput(nn.Module):
-    """Dense layer, dropout, residual, layer norm: the end of both halves of a layer."""
-
-    def __init__(self, config: ModelConfig, n_inputs: int):
-        super().__init__()
-        self.dense = Linear(n_inputs, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
-
-
-class Attention(nn.Module):
-    """First half of a layer."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.self = SelfAttention(config)
-        self.output = ResidualOutput(config, config.hidden_size)
-
-
-class Intermediate(nn.Module):
-    """First dense layer of the feed-forward half."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.activation = _ACTIVATIONS.get(config.hidden_act)  # None is exact GELU, which the linear layer brings
-        self.dense = Linear(config.hidden_size, config.intermediate_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dense(x, gelu=True) if self.activation is None else self.activation(self.dense(x))
-
-
-class Layer(nn.Module):
-    """One post-layer-norm transformer layer."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.attention = Attention(config)
-        self.intermediate = Intermediate(config)
-        self.output = ResidualOutput(config, config.intermediate_size)
-
-    def forward(
-        self, x: Tensor, layout: TokenLayout, head_mask: Tensor | None = None, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        context, weights = self.attention.self(x, layout, head_mask, need_weights)
-        x = self.attention.output(context, x)
-        return self.output(self.intermediate(x), x), weights
-
-
-class LayerStack(nn.Module):
-    """The layers, under Hugging Face's name for their list."""
-
-    layer: nn.ModuleList
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-
-
-class Pooler(nn.Module):
-    """Dense layer and tanh on the vector of ``<s>``."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, first_ND: Tensor) -> Tensor:
-        return self.dense(first_ND).tanh()
-
-
-class XLMRobertaEncoder(nn.Module):
+class XLMRobertaEncoder(Backbone):
     """The encoder: embeddings, layers and, where asked for, the pooler.
 
     Parameters
     ----------
     config : ModelConfig
-        Geometry.
+        Geometry. With ``is_decoder`` a token attends to itself and those before it alone.
     add_pooler : bool
         Whether to have the pooler.
     """
@@ -200,10 +35,22 @@ class XLMRobertaEncoder(nn.Module):
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
         self.config = config
-        self.gradient_checkpointing = False
         self.embeddings = Embeddings(config)
         self.encoder = LayerStack(config)
         self.pooler = Pooler(config) if add_pooler else None
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The embeddings, then each layer."""
+        return [self.embeddings, *self.encoder.layer]
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embeddings."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
+        """Put other word embeddings in their place."""
+        self.embeddings.word_embeddings = embeddings
 
     def forward(
         self,
@@ -217,6 +64,9 @@ class XLMRobertaEncoder(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         n_layers: int | None = None,
+        cache: KeyValueCache | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -226,7 +76,8 @@ class XLMRobertaEncoder(nn.Module):
         layout : TokenLayout, optional
             Where the sequences of a packed batch lie.
         attention_mask : Tensor of shape (N, S), optional
-            For padded batches: 1 for tokens, 0 for padding. All ones by default, as in the reference.
+            For padded batches: 1 for tokens, 0 for padding. All ones by default, as in the reference. With a cache it tells
+            of the cached tokens too: (N, cached + S).
         position_ids : Tensor of input_ids' shape, optional
         inputs_embeds : Tensor of shape (T, D) or (N, S, D), optional
             Instead of ``input_ids``.
@@ -236,6 +87,13 @@ class XLMRobertaEncoder(nn.Module):
             Return every layer's vectors, every layer's attention weights (padded batches only).
         n_layers : int, optional
             Stop after so many layers; the pooler then sees that layer.
+        cache : KeyValueCache, optional
+            For decoders: what the tokens before this batch left; this one adds to it. Padded batches only.
+        encoder_hidden_states : Tensor of shape (N, K, D), optional
+            For decoders with cross-attention: vectors of another text. A cache that has seen them keeps what it needs of
+            them, yet they are still to be passed. Padded batches only.
+        encoder_attention_mask : Tensor of shape (N, K), optional
+            1 for the tokens of that text, 0 for padding.
 
         Returns
         -------
@@ -244,25 +102,35 @@ class XLMRobertaEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If both or none of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, or a sequence is too long.
+            If both or none of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, a sequence is too long, or the
+            model has no use for a cache or another text.
         """
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
             raise ValueError("pass either input_ids or inputs_embeds")
-        if layout is None:
+        n_cached = 0 if cache is None else cache.length
+        keys = None
+        if layout is None and n_cached:
+            keys = TokenLayout.padded((len(given), n_cached + given.shape[1]), attention_mask, given.device)
+            layout = TokenLayout.padded(given.shape[:2], device=given.device)
+        elif layout is None:
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
         elif attention_mask is not None:
             raise ValueError("attention_mask belongs to padded batches: a packed batch has a layout instead")
         layers = list(self.encoder.layer)[:n_layers]
         head_masks = [None] * len(layers) if head_mask is None else head_mask.expand(len(layers), -1)
+        contexts: list[DecoderContext | None] = [None] * len(layers)
+        if cache is not None or encoder_hidden_states is not None:
+            contexts = self._contexts(layout, keys, cache, encoder_hidden_states, encoder_attention_mask)[:n_layers]
 
-        x = self.embeddings(input_ids, layout, position_ids, inputs_embeds)
+        x = self.embeddings(input_ids, layout, position_ids, inputs_embeds, n_cached)
         hidden_states, attentions = [x], []
-        for layer, layer_head_mask in zip(layers, head_masks, strict=True):
+        for layer, layer_head_mask, context in zip(layers, head_masks, contexts, strict=True):
+            inputs = (x, layout, layer_head_mask, output_attentions, context)
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, weights = checkpoint(layer, x, layout, layer_head_mask, output_attentions, use_reentrant=False)
+                x, weights = checkpoint(layer, *inputs, use_reentrant=False)
             else:
-                x, weights = layer(x, layout, layer_head_mask, output_attentions)
+                x, weights = layer(*inputs)
             if output_hidden_states:
                 hidden_states.append(x)
             if output_attentions:
@@ -275,14 +143,38 @@ class XLMRobertaEncoder(nn.Module):
             layout=layout,
         )
 
+    def _contexts(
+        self,
+        layout: TokenLayout,
+        keys: TokenLayout | None,
+        cache: KeyValueCache | None,
+        source_NKD: Tensor | None,
+        source_mask_NK: Tensor | None,
+    ) -> list[DecoderContext | None]:
+        """What each layer sees beside its input."""
+        if not layout.is_padded:
+            raise ValueError("a cache or encoder_hidden_states need a padded batch: pass ids of shape (rows, tokens)")
+        if cache is not None and not self.config.is_decoder:
+            raise ValueError("a cache is of use to decoders alone: this model's config has is_decoder=False")
+        source = None
+        if source_NKD is not None:
+            if not self.config.add_cross_attention:
+                raise ValueError(
+                    "encoder_hidden_states need cross-attention: this model's config has add_cross_attention=False"
+                )
+            source = TokenLayout.padded(source_NKD.shape[:2], source_mask_NK, source_NKD.device)
+        pasts = [None] * self.config.num_hidden_layers if cache is None else cache.layers
+        return [DecoderContext(past, keys, source_NKD, source) for past in pasts]
 
-class TaskModule(nn.Module):
-    """What all task models have: the encoder, under the name that Hugging Face gives it."""
+
+class XLMRobertaTask(TaskModule):
+    """What all task models of this family have."""
 
     roberta: XLMRobertaEncoder
+    backbone_name = "roberta"
 
 
-class XLMRobertaModel(TaskModule):
+class XLMRobertaModel(XLMRobertaTask):
     """The encoder alone, under the name that task checkpoints give it."""
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
@@ -294,7 +186,7 @@ class XLMRobertaModel(TaskModule):
         return self.roberta(input_ids, layout, **inputs)
 
 
-class XLMRobertaForSequenceClassification(TaskModule):
+class XLMRobertaForSequenceClassification(XLMRobertaTask):
     """Encoder with the sequence classification head; also for regression and multi-label targets."""
 
     def __init__(self, config: ModelConfig, n_outputs: int):
@@ -308,7 +200,7 @@ class XLMRobertaForSequenceClassification(TaskModule):
         return self.classifier(output.layout.first(output.last_hidden_state))
 
 
-class XLMRobertaForTokenClassification(TaskModule):
+class XLMRobertaForTokenClassification(XLMRobertaTask):
     """Encoder with a projection of every token's vector."""
 
     def __init__(self, config: ModelConfig, n_outputs: int):
@@ -323,7 +215,7 @@ class XLMRobertaForTokenClassification(TaskModule):
         return self.classifier(x.to(self.classifier.weight.dtype))
 
 
-class XLMRobertaForQuestionAnswering(TaskModule):
+class XLMRobertaForQuestionAnswering(XLMRobertaTask):
     """Encoder with two logits for every token: that the answer starts there, and that it ends there."""
 
     def __init__(self, config: ModelConfig):
@@ -337,7 +229,7 @@ class XLMRobertaForQuestionAnswering(TaskModule):
         return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))
 
 
-class XLMRobertaForMultipleChoice(TaskModule):
+class XLMRobertaForMultipleChoice(XLMRobertaTask):
     """Encoder with pooler and one score for each sequence, a prompt with one of its choices."""
 
     def __init__(self, config: ModelConfig):
@@ -352,7 +244,7 @@ class XLMRobertaForMultipleChoice(TaskModule):
         return self.classifier(x_ND.to(self.classifier.weight.dtype)).squeeze(1)
 
 
-class XLMRobertaForMaskedLM(TaskModule):
+class XLMRobertaForMaskedLM(XLMRobertaTask):
     """Encoder with the language modelling head."""
 
     def __init__(self, config: ModelConfig):
@@ -387,6 +279,18 @@ class XLMRobertaForMaskedLM(TaskModule):
     def project(self, x: Tensor) -> Tensor:
         """Logits (..., V) of token vectors (..., D)."""
         return self.lm_head(x, self.roberta.embeddings.word_embeddings.weight)
+
+
+class XLMRobertaForCausalLM(XLMRobertaForMaskedLM):
+    """Decoder with the language modelling head: the logits of a token are those of the one after it.
+
+    Its forward is that of :class:`XLMRobertaForMaskedLM`, with the cache and the other text of :class:`XLMRobertaEncoder`.
+    """
+
+    def __init__(self, config: ModelConfig):
+        if not config.is_decoder:
+            raise ValueError("a causal language model needs a config with is_decoder=True")
+        super().__init__(config)
 
 
 @torch.no_grad()

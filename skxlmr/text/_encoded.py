@@ -35,6 +35,8 @@ class EncodedBatch:
         Where long texts became windows: the row of the input that each window shows.
     window_starts : ndarray of shape (n_rows,), int64, optional
         Tokens of the windowed text that precede each window.
+    second_starts : ndarray of shape (n_rows,), int64, optional
+        For pairs whose texts count their positions each on its own: where the second text begins in its row.
     """
 
     ids: NDArray[np.int32]
@@ -45,6 +47,7 @@ class EncodedBatch:
     word_ids: NDArray[np.int32] | None = None
     row_of_window: NDArray[np.int64] | None = None
     window_starts: NDArray[np.int64] | None = None
+    second_starts: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -102,4 +105,5 @@ class EncodedBatch:
             None if self.word_ids is None else self.word_ids[tokens],
             None if self.row_of_window is None else self.row_of_window[rows],
             None if self.window_starts is None else self.window_starts[rows],
+            None if self.second_starts is None else self.second_starts[rows],
         )

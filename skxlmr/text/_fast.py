@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from os import PathLike
@@ -23,6 +24,7 @@ from skxlmr.text._special import (
     TokenizerSettings,
     boolean,
     config_of,
+    further_tokens,
     place_tokens,
     positive_int,
     read_json,
@@ -95,7 +97,7 @@ class FastTokenizer(Tokenizer):
         except ValueError as error:
             raise CheckpointError(self._file, str(error)) from error
         self.vocab_size = max(size - 1, *self._tokens) + 1
-        ids = {token.content: i for i, token in self._tokens.items()}
+        self._ids = ids = {token.content: i for i, token in self._tokens.items()}
         self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
             ids[self._roles[role].content] for role in ROLES[:4]
         )
@@ -140,6 +142,13 @@ class FastTokenizer(Tokenizer):
         config_file = file.with_name(CONFIG_FILE)
         max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
         return cls(content, settings=settings, model_max_length=max_length, file=file)
+
+    def with_tokens(self, contents: Sequence[str]) -> "FastTokenizer":
+        further = further_tokens(contents, self._tokens.values())
+        if not further:
+            return self
+        settings = replace(self._settings, additional=(*self._settings.additional, *further))
+        return FastTokenizer(self._content, settings=settings, model_max_length=self.model_max_length, file=self._file)
 
     def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the model's vocabulary (``vocab.json`` and ``merges.txt``, or ``unigram.json``) and return the paths."""

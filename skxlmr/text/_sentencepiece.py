@@ -24,6 +24,7 @@ from skxlmr.text._special import (
     TextSplitter,
     TokenizerSettings,
     config_of,
+    further_tokens,
     place_tokens,
     positive_int,
     read_settings,
@@ -97,7 +98,6 @@ class SentencePieceTokenizer(Tokenizer):
         self._processor = _load_processor(model_proto)
         self._roles, self._tokens = place_tokens(settings, _DEFAULT_ROLES, self._lookup, self._mask_place + 1)
         self._additional = tuple(settings.additional)
-        self._added = dict(settings.added)
         self._ids = {token.content: i for i, token in self._tokens.items()}
         self.vocab_size = max(self._mask_place, *self._tokens) + 1
         self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
@@ -142,6 +142,18 @@ class SentencePieceTokenizer(Tokenizer):
     def subword_sampling(self, seed: int) -> SubwordSampling | None:
         """Return the sampling that `sp_model_kwargs` describe, None if they do not switch it on."""
         return sampling_of(self.sp_model_kwargs, seed)
+
+    def with_tokens(self, contents: Sequence[str]) -> "SentencePieceTokenizer":
+        further = further_tokens(contents, self._tokens.values())
+        if not further:
+            return self
+        settings = TokenizerSettings({}, self._roles, (*self._additional, *further), self._tokens)
+        return SentencePieceTokenizer(
+            self._model_proto,
+            model_max_length=self.model_max_length,
+            settings=settings,
+            sp_model_kwargs=self.sp_model_kwargs,
+        )
 
     def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write ``sentencepiece.bpe.model`` into an existing folder and return its path."""
@@ -294,8 +306,8 @@ class SentencePieceTokenizer(Tokenizer):
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model_proto": self._model_proto, "model_max_length": self.model_max_length}
         roles = {role: token for role, token in self._roles.items() if token != _DEFAULT_ROLES[role]}
-        if roles or self._additional or any(i > self._mask_place for i in self._added):
-            state["settings"] = TokenizerSettings({}, roles, self._additional, self._added)
+        if roles or self._additional or any(i > self._mask_place for i in self._tokens):
+            state["settings"] = TokenizerSettings({}, roles, self._additional, self._tokens)
         return state | ({"sp_model_kwargs": self.sp_model_kwargs} if self.sp_model_kwargs else {})
 
     def __eq__(self, other: object) -> bool:

@@ -183,6 +183,14 @@ def place_tokens(
     return roles, placed
 
 
+def further_tokens(contents: Sequence[str], known: Iterable[AddedToken]) -> tuple[AddedToken, ...]:
+    """Return the special tokens among `contents` that are not known yet; ValueError if one is empty."""
+    if not all(contents):
+        raise ValueError(f"expected the spelling of each token, found {list(contents)}")
+    spelt = {token.content for token in known}
+    return tuple(AddedToken(content) for content in dict.fromkeys(contents) if content not in spelt)
+
+
 def config_of(roles: Mapping[str, AddedToken], additional: Sequence[AddedToken]) -> dict[str, Any]:
     """Return the entries of ``tokenizer_config.json`` that name the special tokens."""
     config: dict[str, Any] = {}

@@ -6,7 +6,7 @@ Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from os import PathLike
 
@@ -45,6 +45,7 @@ class Tokenizer(ABC):
     mask_token_id: int
     additional_special_ids: Sequence[int] = ()
     model_max_length: int
+    _ids: Mapping[str, int]  # of the special and added tokens
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
@@ -305,6 +306,30 @@ class Tokenizer(ABC):
         self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
     ) -> Tokens:
         return self._encode_texts(words, None, parse_special, with_offsets, sampling)
+
+    def with_tokens(self, contents: Sequence[str]) -> "Tokenizer":
+        """Return a tokenizer with further special tokens, whose ids follow after the vocabulary's end.
+
+        Parameters
+        ----------
+        contents : sequence of str
+            What spells each token. One that the vocabulary holds keeps its id.
+
+        Returns
+        -------
+        Tokenizer
+            This one where it has all of them.
+
+        Raises
+        ------
+        ValueError
+            If a token is empty, or the tokenizer takes no further tokens.
+        """
+        raise ValueError(f"a {type(self).__name__} takes no further tokens")
+
+    def token_to_id(self, content: str) -> int | None:
+        """Return the id of a special or added token, None if there is no such token."""
+        return self._ids.get(content)
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:

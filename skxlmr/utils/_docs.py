@@ -15,6 +15,13 @@ SHARED = {
         "Most tokens of a row, special tokens included; longer rows are cut, counted and warned about. None is as many as\n"
         "the checkpoint allows.",
     ),
+    "long_text": (
+        "{'truncate', 'window'}",
+        "What happens to rows longer than ``max_length`` tokens. ``'truncate'`` cuts them at the end, counts and warns.\n"
+        "``'window'`` reads all of them in windows of ``max_length`` tokens whose outputs are averaged; of a pair the longer\n"
+        "text becomes windows, each beside the whole other one.",
+    ),
+    "stride": ("int", "Tokens that neighbouring windows share, with ``long_text='window'``."),
     "max_epochs": ("int", "Number of passes over the training data, fewer with early stopping."),
     "batch_size": (
         "int",
@@ -89,13 +96,15 @@ SHARED = {
 def document_parameters(**own: tuple[str, str]) -> Callable[[type], type]:
     """Fill ``{parameters}`` in a class docstring with the entries of its ``__init__``, in order.
 
-    ``own`` gives (type, text) of the parameters that are the class's own.
+    ``own`` gives (type, text) of the parameters that are the class's own; its parent's are inherited.
     """
 
     def decorate(cls: type) -> type:
+        texts = SHARED | getattr(cls, "_parameter_texts", {}) | own
+        cls._parameter_texts = texts  # type: ignore[attr-defined]  # only subclasses read it
         entries = []
         for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:  # type: ignore[misc]
-            kind, text = own.get(name) or SHARED[name]
+            kind, text = texts[name]
             body = text.replace("\n", "\n        ")
             entries.append(f"{name} : {kind}, default={parameter.default!r}\n        {body}")
         assert cls.__doc__ is not None

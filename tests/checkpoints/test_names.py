@@ -34,8 +34,27 @@ def test_spelling(old, new):
     assert renamed[new] is tensor
 
 
-def test_other_prefix():
-    assert list(normalize_names(numbered("encoder.x"), "model")) == ["model.encoder.x"]
+def test_older_xlm():
+    bare = [
+        "attentions.0.q_lin.weight",
+        "layer_norm1.0.bias",
+        "ffns.0.lin1.weight",
+        "embeddings.weight",
+        "lang_embeddings.weight",
+    ]
+    named = numbered(*bare, "position_ids", "transformer.layer_norm_emb.bias", "pred_layer.proj.bias", "encoder.x")
+    kept = [f"transformer.{name}" for name in bare]
+    kept += ["transformer.layer_norm_emb.bias", "pred_layer.proj.bias", "encoder.x"]
+    assert list(normalize_names(named, "transformer")) == kept
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_older_xlm_ties_its_projection(tied):
+    weight = torch.ones(2)
+    names = {"transformer.embeddings.weight": weight, "pred_layer.proj.weight": weight.clone()}
+    assert len(normalize_names(names, "transformer", tied=tied)) == (1 if tied else 2)
+    names["pred_layer.proj.weight"] += 1  # another matrix: left for emplace to refuse
+    assert len(normalize_names(names, "transformer", tied=tied)) == 2
 
 
 def test_buffers_are_dropped():

@@ -4,9 +4,20 @@ import torch
 import transformers
 
 from skxlmr.checkpoints import on_meta
-from skxlmr.nn import ModelConfig, XLMRobertaEncoder, XLMRobertaForMaskedLM, XLMRobertaForSequenceClassification, losses
+from skxlmr.nn import (
+    ModelConfig,
+    XLMRobertaEncoder,
+    XLMRobertaForMaskedLM,
+    XLMRobertaForMultipleChoice,
+    XLMRobertaForQuestionAnswering,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
+    losses,
+)
 
 N_OUTPUTS = 3
+N_TAGS = 5
+N_CHOICES = 3
 TINY = ModelConfig(
     vocab_size=100,
     hidden_size=32,
@@ -18,18 +29,31 @@ TINY = ModelConfig(
 # XLM-R-base but for its vocabulary, which would only cost memory.
 BASE = ModelConfig(vocab_size=1000)
 
+
+def sequence_classifier(n_outputs):
+    return lambda config: XLMRobertaForSequenceClassification(config, n_outputs)
+
+
 KINDS = {
     "base": (lambda config: XLMRobertaEncoder(config, add_pooler=True), transformers.XLMRobertaModel),
-    "seqcls": (
-        lambda config: XLMRobertaForSequenceClassification(config, N_OUTPUTS),
-        transformers.XLMRobertaForSequenceClassification,
-    ),
+    "seqcls": (sequence_classifier(N_OUTPUTS), transformers.XLMRobertaForSequenceClassification),
+    "multilabel": (sequence_classifier(N_OUTPUTS), transformers.XLMRobertaForSequenceClassification),
+    "regression": (sequence_classifier(1), transformers.XLMRobertaForSequenceClassification),
     "mlm": (XLMRobertaForMaskedLM, transformers.XLMRobertaForMaskedLM),
+    "tokcls": (
+        lambda config: XLMRobertaForTokenClassification(config, N_TAGS),
+        transformers.XLMRobertaForTokenClassification,
+    ),
+    "qa": (XLMRobertaForQuestionAnswering, transformers.XLMRobertaForQuestionAnswering),
+    "mc": (XLMRobertaForMultipleChoice, transformers.XLMRobertaForMultipleChoice),
 }
+TASKS = [kind for kind in KINDS if kind != "base"]
+N_LABELS = {"seqcls": N_OUTPUTS, "multilabel": N_OUTPUTS, "regression": 1, "tokcls": N_TAGS, "qa": 2}
 
 
-def reference_config(config):
-    return transformers.XLMRobertaConfig(**config.to_dict(), num_labels=N_OUTPUTS, attn_implementation="eager")
+def reference_config(kind, config):
+    n_labels = N_LABELS.get(kind, 2)  # the reference's default, for heads whose size does not hang on it
+    return transformers.XLMRobertaConfig(**config.to_dict(), num_labels=n_labels, attn_implementation="eager")
 
 
 def named_parameters(theirs):
@@ -42,12 +66,17 @@ def named_parameters(theirs):
 
 
 def make_reference(kind, config, seed=0):
-    """A transformers module in eval mode, float32, with noise on every parameter: zeros would hide transposed weights."""
+    """A transformers module in eval mode, float32, with noise on every parameter: zeros would hide transposed weights.
+
+    The noise falls with the width: as much as a narrow model stands makes all tokens of a wide one alike after twelve layers,
+    which would hide tokens in the wrong place.
+    """
     torch.manual_seed(seed)
-    theirs = KINDS[kind][1](reference_config(config)).eval()
+    theirs = KINDS[kind][1](reference_config(kind, config)).eval()
+    noise = 0.05 * (TINY.hidden_size / config.hidden_size) ** 0.5
     with torch.no_grad():
         for parameter in theirs.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+            parameter.add_(torch.randn_like(parameter), alpha=noise)
     return theirs
 
 
@@ -77,21 +106,77 @@ def make_rows(config, lengths, side="right", seed=0):
     return ids, (ids != config.pad_token_id).long()
 
 
+def task_lengths(kind, lengths):
+    """Lengths that the reference's loss of this kind can take: whole sets of choices; for spans rows of one length, since
+    its softmax would run over padding."""
+    if kind == "mc":
+        return lengths + lengths[: -len(lengths) % N_CHOICES]
+    return [max(lengths)] * len(lengths) if kind == "qa" else lengths
+
+
 def make_labels(kind, config, mask, seed=0):
-    """Targets of the loss: a class a row, or an id for about a third of the real tokens and -100 elsewhere."""
+    """Targets of the loss.
+
+    A class, value or indicator row for each row; the right one of each N_CHOICES rows; the places of the first and the
+    last token of a span in each row, (N, 2), some of them beyond the row's end, which the loss ignores; a tag for about two
+    thirds of the real tokens, or an id for a third, and -100 elsewhere.
+    """
     generator = torch.Generator().manual_seed(seed)
+    n_rows, width = mask.shape
     if kind == "seqcls":
-        return torch.randint(N_OUTPUTS, mask.shape[:1], generator=generator)
-    labels = torch.randint(4, config.vocab_size, mask.shape, generator=generator)
-    chosen = (torch.rand(mask.shape, generator=generator) < 0.35) & mask.bool()
+        return torch.randint(N_OUTPUTS, (n_rows,), generator=generator)
+    if kind == "multilabel":
+        return torch.randint(2, (n_rows, N_OUTPUTS), generator=generator).float()
+    if kind == "regression":
+        return torch.randn(n_rows, generator=generator)
+    if kind == "mc":
+        return torch.randint(N_CHOICES, (n_rows // N_CHOICES,), generator=generator)
+    if kind == "qa":
+        places_N2 = torch.randint(width, (n_rows, 2), generator=generator).sort(1).values
+        places_N2[0, 1], places_N2[1, 0] = width, width + 7
+        return places_N2
+    ids, share = (range(N_TAGS), 0.65) if kind == "tokcls" else (range(4, config.vocab_size), 0.35)
+    labels = torch.randint(ids.start, ids.stop, mask.shape, generator=generator)
+    chosen = (torch.rand(mask.shape, generator=generator) < share) & mask.bool()
     chosen[0, mask[0].argmax()] = True
     return labels.masked_fill(~chosen, -100)
 
 
+def pack_labels(kind, labels, mask):
+    """Labels as they belong to a packed batch."""
+    return labels[mask.bool()] if kind in ("mlm", "tokcls") else labels
+
+
 def our_loss(kind, logits, labels):
-    if kind == "mlm":
+    """Our loss, averaged as the reference does, of padded or packed logits; span logits of rows of one length."""
+    if kind == "regression":
+        return losses.squared_error(logits, labels[:, None].to(logits.dtype)).mean()
+    if kind == "multilabel":
+        return losses.binary_cross_entropy(logits, labels).mean()
+    if kind == "mc":
+        logits = logits.view(-1, N_CHOICES)
+    if kind in ("mlm", "tokcls"):
         logits, labels = logits[labels != -100], labels[labels != -100]
+    if kind == "qa":
+        logits_T2 = logits.reshape(-1, 2)
+        width = len(logits_T2) // len(labels)
+        loss_N2 = losses.span_cross_entropy(logits_T2, torch.tensor([width] * len(labels)), labels)
+        return (loss_N2.sum(0) / (labels < width).sum(0)).mean()
     return losses.cross_entropy(logits, labels).mean()
+
+
+def reference_outputs(kind, theirs, ids, mask, labels=None):
+    """The reference's logits, in the shape that ours have, and its loss."""
+    if kind == "mc":
+        ids, mask = (tensor.view(-1, N_CHOICES, tensor.shape[1]) for tensor in (ids, mask))
+    if kind == "qa":
+        starts, ends = (None, None) if labels is None else labels.unbind(1)
+        output = theirs(ids, attention_mask=mask, start_positions=starts, end_positions=ends)
+        return torch.stack([output.start_logits, output.end_logits], 2), output.loss
+    if labels is not None and labels.is_floating_point():
+        labels = labels.to(theirs.dtype)  # the reference's loss has the dtype of its targets
+    output = theirs(ids, attention_mask=mask, labels=labels)
+    return output.logits.flatten() if kind == "mc" else output.logits, output.loss
 
 
 def largest_difference(found, expected):
@@ -134,3 +219,58 @@ def assert_gradients_agree(ours, theirs, tolerance):
     largest = max(gradient.abs().max().item() for gradient in expected.values())
     for name, gradient in expected.items():
         assert_near(found[name], gradient, tolerance * largest, f"gradient of {name}")
+
+
+def assert_tasks_agree(kind, ours, theirs, config, lengths, tolerance):
+    """Logits, loss and the gradients of all parameters agree."""
+    ids, mask = make_rows(config, task_lengths(kind, lengths))
+    labels = make_labels(kind, config, mask)
+    expected_logits, expected = reference_outputs(kind, theirs, ids, mask, labels)
+    logits = ours(ids, attention_mask=mask)
+    loss = our_loss(kind, logits, labels)
+    assert_near(logits, expected_logits, tolerance, "logits")
+    assert_near(loss, expected, tolerance, "loss")
+    expected.backward()
+    loss.backward()
+    assert_gradients_agree(ours, theirs, tolerance)
+
+
+# Planted faults: what comparisons of task modules must find ------------------------------------------------------------
+
+
+def transpose_a_weight(ours):
+    weight = ours.roberta.encoder.layer[1].attention.self.key.weight
+    weight.copy_(weight.T.clone())
+
+
+def transpose_the_pooler(ours):
+    weight = ours.roberta.pooler.dense.weight
+    weight.copy_(weight.T.clone())
+
+
+def shift_the_positions(ours):
+    weight = ours.roberta.embeddings.position_embeddings.weight
+    weight.copy_(weight.roll(1, 0))
+
+
+def swap_start_and_end(ours):
+    for parameter in ours.qa_outputs.parameters():
+        parameter.copy_(parameter.flip(0))
+
+
+def renumber_the_tags(ours):
+    for parameter in ours.classifier.parameters():
+        parameter.copy_(parameter.roll(1, 0))
+
+
+def forget_the_bias(ours):
+    ours.classifier.bias.zero_()
+
+
+TASK_FAULTS = [
+    *((kind, fault) for kind in ("tokcls", "qa", "mc") for fault in (transpose_a_weight, shift_the_positions)),
+    ("tokcls", renumber_the_tags),
+    ("qa", swap_start_and_end),
+    ("mc", transpose_the_pooler),
+    ("mc", forget_the_bias),
+]

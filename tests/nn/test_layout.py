@@ -105,3 +105,20 @@ def test_pool_runs_only_the_layers_it_needs():
     ids, _ = make_rows(TINY, [5])
     with torch.no_grad():
         assert pool(encoder, ids[0], TokenLayout([5]), "mean", [0, 2], False).dtype == torch.float32
+
+
+def test_second_texts_count_their_own_positions():
+    layout = TokenLayout([3, 1, 2], second_starts=[2, 1, 0])
+    for same in (layout, layout.to(torch.device("cpu"))):
+        assert same.positions_T.tolist() == [0, 1, 0, 0, 0, 1]
+        assert same.second_T.tolist() == [False, False, True, False, True, True]
+        assert same.longest_text == 2
+    assert TokenLayout([3, 1]).second_T is None and TokenLayout([3, 1]).longest_text == 3
+
+
+def test_last_token(vectors):
+    expected = vectors[np.cumsum(LENGTHS) - 1]
+    assert torch.equal(TokenLayout(LENGTHS).last(vectors), expected)
+    for side in ("left", "right"):
+        x, layout = padded(vectors, side)
+        assert torch.equal(layout.last(x), expected)

@@ -64,3 +64,32 @@ def test_contrastive_is_low_for_partners_and_the_same_in_both_directions():
 def test_gradient_of_contrastive():
     a, b = draw(4, 3, requires_grad=True), draw(4, 3, seed=1, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, y: losses.contrastive(x, y, 0.5), (a, b))
+
+
+def response_contrastive_by_the_formula(contexts, responses):
+    """-log M_ii with M = softmax(C Rᵀ), each entry written out (Wu et al. 2020, section 3.2)."""
+    values = []
+    for i, context in enumerate(contexts):
+        products = [sum(c * r for c, r in zip(context, row, strict=True)) for row in responses]
+        values.append(-math.log(math.exp(products[i]) / sum(math.exp(product) for product in products)))
+    return values
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5])
+def test_response_contrastive(n_rows):
+    contexts, responses = draw(n_rows, 3), draw(n_rows, 3, seed=1)
+    found = losses.response_contrastive(contexts, responses)
+    expected = response_contrastive_by_the_formula(contexts.tolist(), responses.tolist())
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    if n_rows > 1:  # one direction only: contexts look for responses
+        assert not torch.allclose(found, losses.response_contrastive(responses, contexts))
+
+
+def test_gradient_of_response_contrastive():
+    contexts, responses = draw(4, 3, requires_grad=True), draw(4, 3, seed=1, requires_grad=True)
+    assert torch.autograd.gradcheck(losses.response_contrastive, (contexts, responses))
+    assert torch.autograd.gradgradcheck(losses.response_contrastive, (contexts, responses))
+
+
+def test_response_contrastive_of_no_rows():
+    assert losses.response_contrastive(draw(0, 3), draw(0, 3)).shape == (0,)

@@ -11,6 +11,7 @@ from skxlmr.nn.xlm_roberta import init_weights
 from .reference import (
     BASE,
     N_OUTPUTS,
+    TASKS,
     TINY,
     assert_gradients_agree,
     assert_near,
@@ -18,6 +19,9 @@ from .reference import (
     make_pair,
     make_rows,
     our_loss,
+    pack_labels,
+    reference_outputs,
+    task_lengths,
 )
 
 LENGTHS = [11, 4, 8, 11, 2]
@@ -55,14 +59,16 @@ def test_packed_equals_padded_and_the_reference(config, dtype, side):
     assert output.attentions is None
 
 
-@pytest.mark.parametrize("kind", ["seqcls", "mlm"])
+@pytest.mark.parametrize("kind", TASKS)
 def test_packed_gradients_equal_the_reference(kind):
     ours, theirs = make_pair(kind, dtype=torch.float64)
-    ids, mask = make_rows(TINY, LENGTHS)
+    ids, mask = make_rows(TINY, task_lengths(kind, LENGTHS))
     labels = make_labels(kind, TINY, mask)
-    theirs(ids, attention_mask=mask, labels=labels).loss.backward()
-    packed_labels = labels if kind == "seqcls" else labels[mask.bool()]
-    our_loss(kind, ours(*packed(ids, mask)), packed_labels).backward()
+    expected = reference_outputs(kind, theirs, ids, mask, labels)[1]
+    loss = our_loss(kind, ours(*packed(ids, mask)), pack_labels(kind, labels, mask))
+    assert_near(loss, expected, 1e-12, "loss")
+    expected.backward()
+    loss.backward()
     assert_gradients_agree(ours, theirs, 1e-12)
 
 

@@ -1,0 +1,28 @@
+"""Scores of predictions that scikit-learn has none for."""
+
+from skxlmr.metrics._correlation import pearson_score, spearman_score
+from skxlmr.metrics._entities import (
+    entities,
+    entity_f1_score,
+    entity_precision_recall_f1,
+    precision_recall_f1,
+    split_tag,
+    word_accuracy,
+)
+from skxlmr.metrics._question_answering import answer_exact_match_score, answer_f1_score, normalize_answer
+from skxlmr.metrics._ranking import recall_at_k
+
+__all__ = [
+    "answer_exact_match_score",
+    "answer_f1_score",
+    "entities",
+    "entity_f1_score",
+    "entity_precision_recall_f1",
+    "normalize_answer",
+    "pearson_score",
+    "precision_recall_f1",
+    "recall_at_k",
+    "spearman_score",
+    "split_tag",
+    "word_accuracy",
+]

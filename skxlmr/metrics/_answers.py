@@ -1,0 +1,91 @@
+"""What people pass as answers to questions becomes texts with their places.
+
+Accepted for a row: a text; (text, start); a dict with ``text`` and ``answer_start``, in which both may be lists as in SQuAD's
+``answers``; a list of any of these, all of them right; and None, NaN, an empty text or an empty list for "no answer".
+"""
+
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+AnswerList = list[tuple[str, int | None]]  # texts and where they start in the context, if that is known
+
+
+def read_answers(y: Any, name: str = "y") -> list[AnswerList]:
+    """Answers of every row, an empty list where there is none.
+
+    Raises
+    ------
+    TypeError
+        If y is no collection of rows.
+    ValueError
+        If a row is nothing of the above; names the row.
+    """
+    return [_answers_of(value, row, name) for row, value in enumerate(_rows(y, name))]
+
+
+def _rows(y: Any, name: str) -> list[Any]:
+    """One value a row; a frame's row is (text, answer_start), or the one value it has."""
+    if isinstance(y, str | bytes | Mapping | Iterator) or not hasattr(y, "__len__"):
+        raise TypeError(
+            f"{name} must be a list, Series, array or DataFrame with an answer a row, got a {type(y).__name__}"
+        )
+    if not hasattr(y, "columns"):
+        return _values(y)
+    names = [str(column) for column in (y.column_names if hasattr(y, "column_names") else y.columns)]
+    if "text" in names:
+        texts = _values(y["text"])
+        starts = _values(y["answer_start"]) if "answer_start" in names else [None] * len(texts)
+        return list(zip(texts, starts, strict=True))
+    if len(names) != 1:
+        raise ValueError(f"{name} must have the columns text and answer_start, found {', '.join(names) or 'none'}")
+    return _values(y[names[0]])
+
+
+def _values(column: Any) -> list[Any]:
+    for method in ("to_pylist", "to_list"):
+        if hasattr(column, method):
+            return getattr(column, method)()
+    return list(column)
+
+
+def _answers_of(value: Any, row: int, name: str) -> AnswerList:
+    if _is_missing(value):
+        return []
+    if isinstance(value, str):
+        return [(str(value), None)] if value.strip() else []
+    if isinstance(value, Mapping):
+        if "text" not in value:
+            raise ValueError(
+                f"{name} row {row}: expected an answer with 'text', found the keys {', '.join(map(repr, value))}"
+            )
+        texts, starts = value["text"], value.get("answer_start")
+        if not isinstance(texts, list | tuple | np.ndarray):
+            return _answers_of((texts, starts), row, name)
+        starts = [None] * len(texts) if starts is None else starts
+        if not isinstance(starts, list | tuple | np.ndarray) or len(starts) != len(texts):
+            raise ValueError(f"{name} row {row}: expected as many values in 'answer_start' as in 'text', {len(texts)}")
+        return [answer for pair in zip(texts, starts, strict=True) for answer in _answers_of(pair, row, name)]
+    if isinstance(value, list | tuple | np.ndarray):
+        has_start = isinstance(value, tuple) or (len(value) == 2 and isinstance(value[1], Real | None))
+        if len(value) == 2 and has_start and (isinstance(value[0], str) or _is_missing(value[0])):
+            text, start = value
+            return [] if _is_missing(text) or not text.strip() else [(str(text), _start_of(start, row, name))]
+        return [answer for item in value for answer in _answers_of(item, row, name)]
+    raise ValueError(f"{name} row {row}: expected an answer (text and start, or None), found {value!r:.60}")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
+
+
+def _start_of(value: Any, row: int, name: str) -> int | None:
+    if _is_missing(value):
+        return None
+    # a column with missing values holds its whole numbers as floats
+    is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    if isinstance(value, bool | np.bool_) or not is_whole or value < 0:
+        raise ValueError(f"{name} row {row}: expected answer_start to be a character's number from 0, found {value!r}")
+    return int(value)

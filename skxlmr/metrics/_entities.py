@@ -1,0 +1,153 @@
+"""Entities in sequences of tags, and how well predicted ones agree with them."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+# Prefixes that each scheme knows. "BIO" is read leniently, as the CoNLL script does, whichever of the four stand there.
+PREFIXES = {"BIO": "BIES", "IOB2": "BI", "IOBES": "BIES"}
+
+
+def split_tag(tag: str, scheme: str = "BIO") -> tuple[str, str]:
+    """Prefix and type of a tag: ``("B", "PER")``, and ``("O", "")`` outside of entities.
+
+    Under ``"plain"`` any tag but ``"O"`` is a type, and neighbours of one type are one entity.
+
+    Raises
+    ------
+    ValueError
+        If the scheme has no such tag.
+    """
+    if tag == "O":
+        return "O", ""
+    if scheme == "plain":
+        return "I", tag
+    if scheme not in PREFIXES:
+        raise ValueError(f"scheme must be one of {', '.join([*PREFIXES, 'plain'])}; found {scheme!r}")
+    if not isinstance(tag, str) or tag[1:2] != "-" or tag[0] not in PREFIXES[scheme] or not tag[2:]:
+        expected = ", ".join(f"'{prefix}-...'" for prefix in PREFIXES[scheme])
+        raise ValueError(f"{tag!r} is no tag of the scheme {scheme!r}: expected 'O' or {expected}")
+    return tag[0], tag[2:]
+
+
+def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, int]]:
+    """Entities of one row of tags.
+
+    Parameters
+    ----------
+    tags : sequence of str
+        One tag a word.
+    scheme : {"BIO", "IOB2", "IOBES", "plain"}
+        ``"BIO"`` is lenient: an entity begins wherever a tag does not go on with the one before, as in the CoNLL script.
+        ``"IOB2"`` and ``"IOBES"`` are strict: an entity begins with ``B-`` (or is one ``S-``), and in IOBES one that does
+        not end with ``E-`` is none. ``"plain"``: neighbours of one type.
+
+    Returns
+    -------
+    list of (type, start, end)
+        Words ``start`` to ``end - 1``, in order.
+    """
+    found = []
+    start: int | None = None
+    prefix_before, type_before = "O", ""
+    for i, tag in enumerate([*tags, "O"]):
+        prefix, type_ = split_tag(tag, scheme)
+        if not (prefix in "IE" and type_ == type_before and prefix_before in "BI"):  # a border lies before this word
+            if start is not None and (scheme != "IOBES" or prefix_before in "ES"):
+                found.append((type_before, start, i))
+            begins = prefix in "BS" or (scheme in ("BIO", "plain") and prefix in "IE")
+            start = i if begins else None
+        prefix_before, type_before = prefix, type_
+    return found
+
+
+def precision_recall_f1(
+    true: Iterable[Iterable[tuple]], predicted: Iterable[Iterable[tuple]]
+) -> tuple[float, float, float]:
+    """Micro-averaged precision, recall and F1 of what was found in each row; 0 where there is nothing to divide by."""
+    n_true = n_predicted = n_common = 0
+    for true_row, predicted_row in zip(true, predicted, strict=True):
+        true_set, predicted_set = set(true_row), set(predicted_row)
+        n_true, n_predicted = n_true + len(true_set), n_predicted + len(predicted_set)
+        n_common += len(true_set & predicted_set)
+    precision = n_common / n_predicted if n_predicted else 0.0
+    recall = n_common / n_true if n_true else 0.0
+    return precision, recall, 2 * n_common / (n_true + n_predicted) if n_common else 0.0
+
+
+def entity_precision_recall_f1(
+    y_true: Sequence[Sequence[str]], y_pred: Sequence[Sequence[str]], *, scheme: str = "BIO"
+) -> tuple[float, float, float]:
+    """Precision, recall and F1 of entities: one is right if its type and both its ends are.
+
+    Parameters
+    ----------
+    y_true, y_pred : sequence of sequence of str
+        For each row one tag a word.
+    scheme : {"BIO", "IOB2", "IOBES", "plain"}
+        How tags are read, see the notes.
+
+    Returns
+    -------
+    precision, recall, f1 : float
+        Over the entities of all rows (micro average); 0 where there are none to divide by.
+
+    Raises
+    ------
+    ValueError
+        If rows or words are not equally many (names the row), or a tag is none of the scheme.
+
+    Notes
+    -----
+    ``"BIO"`` reads leniently what breaks the rules, as the CoNLL script and seqeval's default do: ``I-PER`` after ``O``
+    begins an entity. ``"IOB2"`` and ``"IOBES"`` are seqeval's ``mode="strict"``: an entity that does not begin (and, in
+    IOBES, end) as it should is none.
+
+    References
+    ----------
+    .. [1] Tjong Kim Sang and De Meulder (2003), "Introduction to the CoNLL-2003 Shared Task", aclanthology.org/W03-0419.
+    .. [2] Nakayama (2018), seqeval, https://github.com/chakki-works/seqeval.
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import entity_precision_recall_f1
+    >>> entity_precision_recall_f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
+    (1.0, 0.5, 0.6666666666666666)
+    """
+    if len(y_true) != len(y_pred):
+        raise ValueError(f"y_true and y_pred must have as many rows, found {len(y_true)} and {len(y_pred)}")
+    for row, (true, predicted) in enumerate(zip(y_true, y_pred, strict=True)):
+        if len(true) != len(predicted):
+            raise ValueError(f"row {row}: y_true has {len(true)} tags, y_pred has {len(predicted)}")
+    return precision_recall_f1(*([entities(list(tags), scheme) for tags in y] for y in (y_true, y_pred)))
+
+
+def entity_f1_score(y_true: Sequence[Sequence[str]], y_pred: Sequence[Sequence[str]], *, scheme: str = "BIO") -> float:
+    """F1 of entities, micro-averaged; see `entity_precision_recall_f1`.
+
+    Parameters
+    ----------
+    y_true, y_pred : sequence of sequence of str
+        For each row one tag a word.
+    scheme : {"BIO", "IOB2", "IOBES", "plain"}
+        How tags are read.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import entity_f1_score
+    >>> entity_f1_score([["B-PER", "I-PER"]], [["B-PER", "O"]])
+    0.0
+    """
+    return entity_precision_recall_f1(y_true, y_pred, scheme=scheme)[2]
+
+
+def word_accuracy(y_true: Iterable[Sequence], y_pred: Iterable[Sequence]) -> float:
+    """Share of the words of all rows whose tags agree; 0 without words."""
+    same = [
+        a == b for true, predicted in zip(y_true, y_pred, strict=True) for a, b in zip(true, predicted, strict=True)
+    ]
+    return float(np.mean(same)) if same else 0.0

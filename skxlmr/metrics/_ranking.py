@@ -1,0 +1,67 @@
+"""How often the right candidate stands near the top of a ranking."""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@overload
+def recall_at_k(y_true: ArrayLike, ranking: ArrayLike | Sequence[ArrayLike], k: int = 1) -> float: ...
+@overload
+def recall_at_k(y_true: ArrayLike, ranking: ArrayLike | Sequence[ArrayLike], k: Sequence[int]) -> dict[int, float]: ...
+
+
+def recall_at_k(y_true, ranking, k=1):
+    """Share of rankings whose right candidate is among the first k.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_rankings,), int
+        Number of the right candidate of each ranking.
+    ranking : array-like of shape (n_rankings, n_candidates), or sequence of 1-D array-likes
+        Candidates by number, best first, as ``rank_responses`` gives them.
+    k : int or sequence of int
+        How many places count, at least 1. More than there are candidates counts all of them.
+
+    Returns
+    -------
+    float, or dict of int to float
+        From 0 to 1; for several k the recall at each.
+
+    Raises
+    ------
+    ValueError
+        If both have different lengths, there is no ranking, a right candidate is not in its ranking exactly once, or k is
+        less than 1.
+
+    References
+    ----------
+    .. [1] Lowe et al. (2015), "The Ubuntu Dialogue Corpus", arXiv:1506.08909: "recall@k" out of n candidates.
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import recall_at_k
+    >>> recall_at_k([2, 0], [[2, 0, 1], [1, 0, 2]])
+    0.5
+    >>> recall_at_k([2, 0], [[2, 0, 1], [1, 0, 2]], k=[1, 2])
+    {1: 0.5, 2: 1.0}
+    """
+    truth = np.asarray(y_true)
+    if truth.ndim != 1 or len(truth) != len(ranking) or not len(truth):
+        raise ValueError(
+            f"y_true must give one candidate for each of the {len(ranking)} rankings, found shape {truth.shape}"
+        )
+    several: list = [k] if isinstance(k, Integral) else list(k)
+    if not all(isinstance(one, Integral) and int(one) >= 1 for one in several):
+        raise ValueError(f"k must be a whole number of at least 1, or several, found {k!r}")
+    places = np.empty(len(truth), np.int64)
+    for row, (right, order) in enumerate(zip(truth, ranking, strict=True)):
+        found = np.flatnonzero(np.asarray(order) == right)
+        if len(found) != 1:
+            raise ValueError(f"ranking {row} must hold the right candidate {right} once, found it {len(found)} times")
+        places[row] = found[0]
+    recalls = {int(one): float(np.mean(places < int(one))) for one in several}
+    return recalls[int(k)] if isinstance(k, Integral) else recalls

@@ -1,0 +1,45 @@
+"""More words for a module: rows of the word embeddings, and what a language modelling head holds for each word."""
+
+import torch
+from torch import Tensor, nn
+
+from skxlmr.nn.backbone import TaskModule
+from skxlmr.nn.heads import LanguageModelingHead
+
+
+@torch.no_grad()
+def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: float) -> None:
+    """Append rows to the word embeddings, in place. Rows that were there keep their values bit by bit.
+
+    New rows, and those of a head that does not share the embeddings, are drawn from the normal distribution as all weights
+    once were; a language modelling head's bias goes on with zeros. A vocabulary that is as large already stays as it is.
+
+    Parameters
+    ----------
+    module : TaskModule
+    vocab_size : int
+        Rows afterwards.
+    initializer_range : float
+        Standard deviation of new rows.
+    """
+    words = module.backbone.get_input_embeddings()
+    n_new = vocab_size - words.num_embeddings
+    if n_new <= 0:
+        return
+
+    def extended(old: Tensor, std: float) -> Tensor:
+        return torch.cat([old, torch.zeros_like(old[:1]).repeat_interleave(n_new, 0).normal_(0.0, std)])
+
+    module.backbone.set_input_embeddings(
+        nn.Embedding.from_pretrained(
+            extended(words.weight, initializer_range),
+            freeze=not words.weight.requires_grad,
+            padding_idx=words.padding_idx,
+        )
+    )
+    for part in module.modules():
+        if isinstance(part, LanguageModelingHead):
+            part.bias = nn.Parameter(extended(part.bias, 0.0))
+            if hasattr(part, "decoder"):
+                part.decoder.weight = nn.Parameter(extended(part.decoder.weight, initializer_range))
+                part.decoder.out_features = vocab_size

@@ -1,0 +1,405 @@
+"""The older XLM encoder and its task models (Lample & Conneau 2019, arXiv:1901.07291).
+
+Modules and parameters carry Hugging Face's names, so that a checkpoint needs no map. Every tensor of token vectors is
+(T, D) when packed and (N, S, D) when padded.
+
+Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from skxlmr.nn.attention import attend
+from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
+from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.xlm_config import XLMConfig
+
+_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
+    None: lambda x: x,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
+class SinusoidalPositions(nn.Module):
+    """Fixed position embeddings (Vaswani et al. 2017), a buffer under the name of the learnt ones."""
+
+    weight: Tensor
+
+    def __init__(self, n_positions: int, width: int):
+        super().__init__()
+        columns_D = torch.arange(width, dtype=torch.float64)
+        angles_PD = torch.arange(n_positions, dtype=torch.float64)[:, None] / 10_000 ** (2 * (columns_D // 2) / width)
+        table_PD = torch.where(columns_D % 2 == 0, angles_PD.sin(), angles_PD.cos())
+        self.register_buffer("weight", table_PD.float())
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        """Embeddings (..., D) of positions (...)."""
+        return F.embedding(position_ids, self.weight)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention half of a layer, dropout at its end included."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.head_size, self.causal = config.head_size, config.causal
+        self.dropout, self.attention_dropout = config.dropout, config.attention_dropout
+        self.q_lin = Linear(config.emb_dim, config.emb_dim)
+        self.k_lin = Linear(config.emb_dim, config.emb_dim)
+        self.v_lin = Linear(config.emb_dim, config.emb_dim)
+        self.out_lin = Linear(config.emb_dim, config.emb_dim)
+
+    def forward(self, x: Tensor, layout: TokenLayout, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        context, weights = attend(
+            self.q_lin(x),
+            self.k_lin(x),
+            self.v_lin(x),
+            layout,
+            head_size=self.head_size,
+            dropout=self.attention_dropout if self.training else 0.0,
+            need_weights=need_weights,
+            causal=self.causal,
+        )
+        return F.dropout(self.out_lin(context), self.dropout, self.training), weights
+
+
+class FeedForward(nn.Module):
+    """Feed-forward half of a layer, dropout at its end included."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.dropout, self.gelu = config.dropout, config.gelu_activation
+        self.lin1 = Linear(config.emb_dim, 4 * config.emb_dim)
+        self.lin2 = Linear(4 * config.emb_dim, config.emb_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lin1(x, gelu=True) if self.gelu else self.lin1(x).relu()
+        return F.dropout(self.lin2(x), self.dropout, self.training)
+
+
+class XLMEncoder(Backbone):
+    """The encoder: embeddings of words, positions and languages, then layers with the norm after each half.
+
+    Parameters
+    ----------
+    config : XLMConfig
+        Geometry.
+
+    Attributes
+    ----------
+    lang_ids : tuple of int
+        Language of all tokens, or of first and second texts, where the call names none. Empty adds no language embedding,
+        as in the reference.
+    """
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.config = config
+        self.lang_ids: tuple[int, ...] = ()
+        self.pooler = None
+        n_positions, width, eps = config.max_position_embeddings, config.emb_dim, config.layer_norm_eps
+        self.position_embeddings: nn.Module = (
+            SinusoidalPositions(n_positions, width)
+            if config.sinusoidal_embeddings
+            else nn.Embedding(n_positions, width)
+        )
+        self.lang_embeddings = nn.Embedding(config.n_langs, width) if config.has_lang_embeddings else None
+        self.embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        self.layer_norm_emb = nn.LayerNorm(width, eps=eps)
+        layers = range(config.n_layers)
+        self.attentions = nn.ModuleList(MultiHeadAttention(config) for _ in layers)
+        self.layer_norm1 = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in layers)
+        self.ffns = nn.ModuleList(FeedForward(config) for _ in layers)
+        self.layer_norm2 = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in layers)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The embeddings, then each layer."""
+        embeddings = [self.embeddings, self.position_embeddings, self.layer_norm_emb]
+        if self.lang_embeddings is not None:
+            embeddings.append(self.lang_embeddings)
+        layers = zip(self.attentions, self.layer_norm1, self.ffns, self.layer_norm2, strict=True)
+        return [nn.ModuleList(parts) for parts in (embeddings, *layers)]
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embeddings."""
+        return self.embeddings
+
+    def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
+        """Put other word embeddings in their place."""
+        self.embeddings = embeddings
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        layout: TokenLayout | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        langs: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        n_layers: int | None = None,
+    ) -> EncoderOutput:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        input_ids : Tensor of int, (T,) packed with a layout, (N, S) padded without one
+        layout : TokenLayout, optional
+            Where the sequences of a packed batch lie.
+        attention_mask : Tensor of shape (N, S), optional
+            For padded batches: 1 for tokens, 0 for padding, whose vectors become zero. By default, as in the reference, each
+            row has as many tokens at its start as ids that are not the padding. A causal model attends to padding too.
+        langs : Tensor of int of input_ids' shape, optional
+            Language of each token; by default that of ``lang_ids``.
+        position_ids : Tensor of input_ids' shape, optional
+            By default places in the sequence, or in the text where the layout knows second texts.
+        inputs_embeds : Tensor of shape (T, D) or (N, S, D), optional
+            Instead of ``input_ids``.
+        output_hidden_states, output_attentions : bool
+            Return every layer's vectors, every layer's attention weights (padded batches only).
+        n_layers : int, optional
+            Stop after so many layers.
+
+        Returns
+        -------
+        EncoderOutput
+
+        Raises
+        ------
+        ValueError
+            If both or none of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, or a text is too long.
+        """
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if given is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("pass either input_ids or inputs_embeds")
+        if layout is None:
+            if attention_mask is None and input_ids is not None:
+                lengths_N1 = (input_ids != self.config.pad_token_id).sum(1, keepdim=True)
+                attention_mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths_N1
+            layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
+        elif attention_mask is not None:
+            raise ValueError("attention_mask belongs to padded batches: a packed batch has a layout instead")
+        real = None if layout.mask_NS is None or bool(layout.mask_NS.all()) else layout.mask_NS[..., None]
+        # The reference's causal attention knows no padding: it matters where rows are padded at their start.
+        attended = (
+            TokenLayout.padded(given.shape[:2], device=given.device)
+            if real is not None and self.config.causal
+            else layout
+        )
+
+        x = _kept(self._embed(input_ids, layout, langs, position_ids, inputs_embeds), real)
+        hidden_states, attentions = [x], []
+        for i in range(len(self.attentions))[:n_layers]:
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                x, weights = checkpoint(self._layer, i, x, attended, real, output_attentions, use_reentrant=False)
+            else:
+                x, weights = self._layer(i, x, attended, real, output_attentions)
+            if output_hidden_states:
+                hidden_states.append(x)
+            if output_attentions:
+                attentions.append(weights)
+        return EncoderOutput(
+            last_hidden_state=x,
+            pooler_output=None,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+            layout=layout,
+        )
+
+    def _embed(
+        self,
+        input_ids: Tensor | None,
+        layout: TokenLayout,
+        langs: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+    ) -> Tensor:
+        x = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if position_ids is None:
+            longest, n_positions = layout.longest_text, self.config.max_position_embeddings
+            if longest > n_positions:
+                raise ValueError(f"a text of {longest} tokens is longer than the {n_positions} positions of the model")
+            position_ids = torch.arange(x.shape[1], device=x.device) if layout.is_padded else layout.positions_T
+        x = x + self.position_embeddings(position_ids)
+        if self.lang_embeddings is not None:
+            if langs is not None:
+                x = x + self.lang_embeddings(langs)
+            elif self.lang_ids:
+                x = x + self._lang_embeddings(layout)
+        return F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
+
+    def _lang_embeddings(self, layout: TokenLayout) -> Tensor:
+        """Embeddings of ``lang_ids``: (D,) of the only language, (T, D) where second texts have another."""
+        assert self.lang_embeddings is not None
+        if layout.second_T is None:
+            return self.lang_embeddings.weight[self.lang_ids[0]]
+        first, second = self.lang_ids[0], self.lang_ids[-1]
+        return self.lang_embeddings(torch.where(layout.second_T, second, first))
+
+    def _layer(
+        self, i: int, x: Tensor, layout: TokenLayout, real: Tensor | None, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        attended, weights = self.attentions[i](x, layout, need_weights)
+        x = self.layer_norm1[i](x + attended)
+        return _kept(self.layer_norm2[i](x + self.ffns[i](x)), real), weights
+
+
+def _kept(x: Tensor, real: Tensor | None) -> Tensor:
+    """Zeros in place of padding."""
+    return x if real is None else x * real.to(x.dtype)
+
+
+class SequenceSummary(nn.Module):
+    """One vector of each sequence, then dropout, projection, activation and dropout, as the config says.
+
+    Unlike the reference's, it never looks at padding: ``last``, ``cls_index`` and ``mean`` see the row's own tokens.
+
+    Parameters
+    ----------
+    config : XLMConfig
+        Which vector (``summary_type``) and what is done to it.
+    n_outputs : int
+        Number of logits.
+
+    Raises
+    ------
+    ValueError
+        If the config gives the hidden size, and not ``n_outputs``, as the number of logits.
+    """
+
+    def __init__(self, config: XLMConfig, n_outputs: int):
+        super().__init__()
+        self.summary_type = config.summary_type
+        projects = config.summary_use_proj and config.summary_proj_to_labels
+        if not projects and n_outputs != config.emb_dim:
+            field = "summary_proj_to_labels" if config.summary_use_proj else "summary_use_proj"
+            raise ValueError(
+                f"the config's {field} is false, which makes {config.emb_dim} outputs where {n_outputs} are needed: set it to "
+                "true in config.json"
+            )
+        self.first_dropout = nn.Dropout(config.summary_first_dropout)
+        self.summary = Linear(config.emb_dim, n_outputs) if config.summary_use_proj else nn.Identity()
+        self.activation = config.summary_activation
+        self.last_dropout = nn.Dropout(config.summary_last_dropout)
+
+    def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
+        """Logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
+        if self.summary_type == "mean":
+            x_ND = layout.mean(x)
+        else:
+            x_ND = layout.first(x) if self.summary_type == "first" else layout.last(x)
+        x_ND = self.first_dropout(x_ND)
+        if isinstance(self.summary, Linear):
+            x_ND = self.summary(x_ND.to(self.summary.weight.dtype))
+        return self.last_dropout(_ACTIVATIONS[self.activation](x_ND))
+
+
+class Projection(nn.Module):
+    """Projection on the vocabulary; with tied embeddings it has a bias alone."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        if not config.tie_word_embeddings:
+            self.weight = nn.Parameter(torch.empty(config.vocab_size, config.emb_dim).normal_(0, config.init_std))
+
+    def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
+        """Logits (..., V) of token vectors (..., D)."""
+        return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
+
+
+class PredictionLayer(nn.Module):
+    """The language modelling head, under Hugging Face's name for its part."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.proj = Projection(config)
+
+
+class XLMTask(TaskModule):
+    """What all task models of this family have."""
+
+    transformer: XLMEncoder
+    backbone_name = "transformer"
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.transformer = XLMEncoder(config)
+
+
+class XLMModel(XLMTask):
+    """The encoder alone, under the name that task checkpoints give it."""
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> EncoderOutput:
+        """Encode a batch; the arguments are those of :class:`XLMEncoder`."""
+        return self.transformer(input_ids, layout, **inputs)
+
+
+class XLMForMaskedLM(XLMTask):
+    """Encoder with the language modelling head; the reference's ``XLMWithLMHeadModel``."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__(config)
+        self.pred_layer = PredictionLayer(config)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (T, V) or (N, S, V); the arguments are those of :class:`XLMEncoder`."""
+        return self.project(self.transformer(input_ids, layout, **inputs).last_hidden_state)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Logits (..., V) of token vectors (..., D)."""
+        return self.pred_layer.proj(x, self.transformer.embeddings.weight)
+
+
+class XLMForSequenceClassification(XLMTask):
+    """Encoder with a summary of each sequence that ends in logits."""
+
+    def __init__(self, config: XLMConfig, n_outputs: int):
+        super().__init__(config)
+        self.sequence_summary = SequenceSummary(config, n_outputs)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (N, n_outputs); the arguments are those of :class:`XLMEncoder`."""
+        output = self.transformer(input_ids, layout, **inputs)
+        return self.sequence_summary(output.last_hidden_state, output.layout)
+
+
+class XLMForTokenClassification(XLMTask):
+    """Encoder with a projection of every token's vector."""
+
+    def __init__(self, config: XLMConfig, n_outputs: int):
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = Linear(config.emb_dim, n_outputs)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`XLMEncoder`."""
+        x = self.dropout(self.transformer(input_ids, layout, **inputs).last_hidden_state)
+        return self.classifier(x.to(self.classifier.weight.dtype))
+
+
+class XLMForQuestionAnswering(XLMTask):
+    """Encoder with two logits for every token: that the answer starts there, and that it ends there.
+
+    The reference's ``XLMForQuestionAnsweringSimple``. Its other head, which finds answers by beam search
+    (``qa_outputs.start_logits`` and others), is not supported: loading such a checkpoint here is refused.
+    """
+
+    def __init__(self, config: XLMConfig):
+        super().__init__(config)
+        self.qa_outputs = Linear(config.emb_dim, 2)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Start and end logits (T, 2) or (N, S, 2); the arguments are those of :class:`XLMEncoder`."""
+        x = self.transformer(input_ids, layout, **inputs).last_hidden_state
+        return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))

@@ -1,0 +1,190 @@
+"""What a ``config.json`` of the older XLM says, as typed and bounded fields."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+SUMMARY_TYPES = ("first", "last", "mean", "cls_index")
+SUMMARY_ACTIVATIONS = ("tanh", "gelu", "relu")
+# Names of other times for the same field.
+_ALIASES = {
+    "n_words": "vocab_size",
+    "hidden_size": "emb_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "pad_index": "pad_token_id",
+    "bos_index": "bos_token_id",
+    "eos_index": "eos_token_id",
+    "initializer_range": "init_std",
+}
+# Upper bounds far above any published model: a hostile file must not make us allocate.
+_SIZES = {
+    "vocab_size": 4_000_000,
+    "emb_dim": 32_768,
+    "n_layers": 512,
+    "n_heads": 1024,
+    "max_position_embeddings": 1_048_576,
+    "n_langs": 10_000,
+}
+_FLAGS = (
+    "use_lang_emb",
+    "sinusoidal_embeddings",
+    "gelu_activation",
+    "causal",
+    "summary_use_proj",
+    "summary_proj_to_labels",
+    "tie_word_embeddings",
+)
+
+
+@dataclass(frozen=True)
+class XLMConfig:
+    """Geometry of an older XLM model; the field names are those of its ``config.json``.
+
+    The defaults are the geometry of ``FacebookAI/xlm-mlm-en-2048``. Fields that the model does not need are kept in ``extra``
+    and written back by :meth:`to_dict`. Adaptive softmax (``asm``) and decoders (``is_encoder`` false) are refused.
+
+    Examples
+    --------
+    >>> from skxlmr.nn import XLMConfig
+    >>> XLMConfig(n_langs=2, lang2id={"de": 0, "en": 1}).has_lang_embeddings
+    True
+    """
+
+    vocab_size: int = 30_145
+    emb_dim: int = 2048
+    n_layers: int = 12
+    n_heads: int = 16
+    max_position_embeddings: int = 512
+    n_langs: int = 1
+    use_lang_emb: bool = True
+    lang2id: dict[str, int] = field(default_factory=dict, hash=False)
+    sinusoidal_embeddings: bool = False
+    gelu_activation: bool = True
+    causal: bool = False
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    layer_norm_eps: float = 1e-12
+    init_std: float = 0.02
+    pad_token_id: int = 2
+    bos_token_id: int = 0
+    eos_token_id: int = 1
+    tie_word_embeddings: bool = True
+    summary_type: str = "first"
+    summary_use_proj: bool = True
+    summary_activation: str | None = None
+    summary_proj_to_labels: bool = True
+    summary_first_dropout: float = 0.1
+    summary_last_dropout: float = 0.0
+    model_type: str = "xlm"
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    base_prefix: ClassVar[str] = "transformer"  # what task models call the encoder
+
+    def __post_init__(self):
+        for name, most in _SIZES.items():
+            value = getattr(self, name)
+            if not _is_int(value) or not 1 <= value <= most:
+                raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            value = getattr(self, name)
+            if not _is_int(value) or not 0 <= value < self.vocab_size:
+                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r}")
+        for name in ("dropout", "attention_dropout", "summary_first_dropout", "summary_last_dropout"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r}")
+        for name in ("layer_norm_eps", "init_std"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.model_type != "xlm":
+            raise ValueError(f"model_type must be 'xlm', got {self.model_type!r}")
+        if self.emb_dim % self.n_heads:
+            raise ValueError(f"emb_dim must be a multiple of n_heads, got {self.emb_dim} and {self.n_heads}")
+        if self.max_length < 4:
+            raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
+        if self.summary_type not in SUMMARY_TYPES:
+            raise ValueError(f"summary_type must be one of {SUMMARY_TYPES}, got {self.summary_type!r}")
+        if self.summary_activation not in (None, *SUMMARY_ACTIVATIONS):
+            raise ValueError(
+                f"summary_activation must be null or one of {SUMMARY_ACTIVATIONS}, got {self.summary_activation!r}"
+            )
+        if not isinstance(self.lang2id, dict) or not all(_is_int(i) for i in self.lang2id.values()):
+            raise ValueError(f"lang2id must be an object of language ids, got {self.lang2id!r:.80}")
+        for language, i in self.lang2id.items():
+            if self.has_lang_embeddings and not 0 <= i < self.n_langs:
+                raise ValueError(f"lang2id must give ids from 0 to n_langs - 1, got {i} for {language!r}")
+        if self.extra.get("asm", False) is not False:
+            raise ValueError("asm is true, and adaptive softmax is not supported: the model needs a plain projection")
+        if self.extra.get("is_encoder", True) is not True:
+            raise ValueError("is_encoder is false, and XLM decoders are not supported: the model must be an encoder")
+
+    @property
+    def has_lang_embeddings(self) -> bool:
+        """Whether there is an embedding for each language, as the reference decides it."""
+        return self.n_langs > 1 and self.use_lang_emb
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the token vectors."""
+        return self.emb_dim
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Number of layers."""
+        return self.n_layers
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.emb_dim // self.n_heads
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens."""
+        return self.max_position_embeddings
+
+    @property
+    def initializer_range(self) -> float:
+        """Standard deviation of the weights of a new head."""
+        return self.init_std
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "XLMConfig":
+        """Read the fields of a parsed ``config.json``.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, has the wrong type, is out of bounds, or stands under two names with different values.
+        """
+        if "model_type" not in values:
+            raise ValueError("model_type is missing")
+        renamed: dict[str, Any] = {}
+        for name, value in values.items():
+            field_name = _ALIASES.get(name, name)
+            if field_name in renamed and renamed[field_name] != value:
+                raise ValueError(f"{field_name} stands under two names with different values, one of them {value!r}")
+            renamed[field_name] = value
+        missing = [name for name in ("vocab_size", "emb_dim", "n_layers", "n_heads") if name not in renamed]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing")
+        if renamed.get("lang2id", {}) is None:
+            del renamed["lang2id"]
+        known = {item.name for item in fields(cls)} - {"extra"}
+        given = {name: renamed[name] for name in known & renamed.keys()}
+        return cls(**given, extra={name: value for name, value in renamed.items() if name not in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``config.json``."""
+        known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
+        if not self.lang2id:
+            del known["lang2id"]
+        return {**self.extra, **known}
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,122 @@
+"""What people pass as prompts with choices becomes a list of prompts and a list of lists of choices.
+
+Accepted: rows as dicts ``{"prompt": ..., "choices": [...]}`` or as ``(prompt, [choices])``; a DataFrame, Arrow table or 2-D
+array of a column of prompts and either a column of lists or one column a choice, in which rows with fewer choices end in
+missing values.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skxlmr.utils._validation import _check_text, _columns, _describe, _values
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Rows of a prompt and two or more choices.
+
+    Attributes
+    ----------
+    prompts : list of str
+    choices : list of list of str
+    n_columns : int
+        Columns in which they came.
+    """
+
+    prompts: list[str]
+    choices: list[list[str]]
+    n_columns: int
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def n_choices(self) -> np.ndarray:
+        """Choices of each row, (n_rows,) int64."""
+        return np.array([len(row) for row in self.choices], np.int64)
+
+
+def check_choices(X: Any, name: str = "X") -> Choices:
+    """Return the prompts and choices of X.
+
+    Parameters
+    ----------
+    X : list of dict, list of (prompt, choices), DataFrame, table or 2-D array
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    TypeError
+        If X is none of these.
+    ValueError
+        If X has no rows, or a row has no prompt, fewer than two choices or one that is no text; names the first bad row.
+    """
+    if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator):
+        raise TypeError(f"{name} must be a list, DataFrame or array of prompts with choices, got a {type(X).__name__}")
+    columns = [_values(column) for column in _columns(X, name)]
+    if len(columns) == 1 and columns[0]:
+        columns = [list(column) for column in zip(*_unpacked(columns[0], name), strict=True)]
+    elif len(columns) > 1:
+        columns.insert(0, columns.pop(_prompt_column(X)))
+    if not columns or not columns[0]:
+        raise ValueError(f"{name} has no rows: at least one prompt with choices is needed")
+    prompts, *others = columns
+    if len(others) == 1:
+        choices = [_check_list(value, row, name) for row, value in enumerate(others[0])]
+    else:
+        choices = [_without_missing(values) for values in zip(*others, strict=True)]
+    return Choices(
+        [_check_text(value, row, name) for row, value in enumerate(prompts)],
+        [_check_row(values, row, name) for row, values in enumerate(choices)],
+        len(columns),
+    )
+
+
+def _prompt_column(X: Any) -> int:
+    """Place of the column of prompts: the one of that name, or the first."""
+    names = list(getattr(X, "column_names", getattr(X, "columns", ())))  # an Arrow table's columns are the data
+    return names.index("prompt") if "prompt" in names else 0
+
+
+def _unpacked(rows: list[Any], name: str) -> Iterator[tuple[Any, Any]]:
+    for row, value in enumerate(rows):
+        if isinstance(value, Mapping) and {"prompt", "choices"} <= value.keys():
+            yield value["prompt"], value["choices"]
+        elif isinstance(value, list | tuple) and len(value) == 2:
+            yield value[0], value[1]
+        else:
+            raise ValueError(
+                f"{name} row {row}: expected a dict with 'prompt' and 'choices', or (prompt, [choices]), got "
+                f"{_describe(value)}"
+            )
+
+
+def _check_list(value: Any, row: int, name: str) -> list[Any]:
+    if isinstance(value, list | tuple | np.ndarray):
+        return list(value)
+    raise ValueError(f"{name} row {row}: expected a list of choices, got {_describe(value)}")
+
+
+def _without_missing(values: tuple[Any, ...]) -> list[Any]:
+    """The values up to the last that is there."""
+    n_there = len(values)
+    while n_there and _is_missing(values[n_there - 1]):
+        n_there -= 1
+    return list(values[:n_there])
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
+
+
+def _check_row(values: list[Any], row: int, name: str) -> list[str]:
+    if len(values) < 2:
+        raise ValueError(f"{name} row {row}: expected two or more choices, got {len(values)}")
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(f"{name} row {row}, choice {i}: expected a text, got {_describe(value)}")
+    return [str(value) for value in values]  # np.str_ and other subclasses become plain strings
