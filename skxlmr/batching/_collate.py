@@ -41,14 +41,20 @@ class Batch:
         if device.type == "cpu":
             return self
         targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
-        layout = TokenLayout(self.layout.lengths, device)
-        return Batch(self.ids.to(device, non_blocking=True), layout, targets, self.totals, self.rows)
+        ids, layout = self.ids.to(device, non_blocking=True), self.layout.to(device)
+        return Batch(ids, layout, targets, self.totals, self.rows)
 
 
 def pack(encoded: EncodedBatch, device: torch.device | str = "cpu") -> tuple[Tensor, TokenLayout]:
     """Tensor of ids (T,) and layout of encoded rows."""
     ids = torch.from_numpy(encoded.ids.astype(np.int64))
-    return ids.to(device, non_blocking=True), TokenLayout(encoded.lengths.tolist(), device)
+    return ids.to(device, non_blocking=True), layout_of(encoded, device)
+
+
+def layout_of(encoded: EncodedBatch, device: torch.device | str = "cpu") -> TokenLayout:
+    """Where encoded rows lie when packed."""
+    second_starts = None if encoded.second_starts is None else encoded.second_starts.tolist()
+    return TokenLayout(encoded.lengths.tolist(), device, second_starts=second_starts)
 
 
 def by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -58,9 +64,14 @@ def by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def concatenate(*parts: EncodedBatch) -> EncodedBatch:
     """The rows of all parts."""
-    return EncodedBatch(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "lengths", "n_dropped"))
+    ids, lengths, n_dropped = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "lengths", "n_dropped")
     )
+    if all(part.second_starts is None for part in parts):
+        return EncodedBatch(ids, lengths, n_dropped)
+    # A row without a second text ends where that would begin.
+    second_starts = [part.lengths if part.second_starts is None else part.second_starts for part in parts]
+    return EncodedBatch(ids, lengths, n_dropped, second_starts=np.concatenate(second_starts))
 
 
 class SequenceTask:
@@ -150,15 +161,15 @@ class MaskedLMTask:
         order = np.argsort(-encoded.lengths, kind="stable")
         encoded, owner = encoded.take(order), owner[order]
 
-        masked_ids, positions = self._mask(encoded.ids, rng)
+        ids, positions, labels = self._predicted(encoded, rng)
         owner_of_token = np.repeat(owner, encoded.lengths)[positions]
         weights = self.weights[rows][owner_of_token]
         batch = Batch(
-            torch.from_numpy(masked_ids),
-            TokenLayout(encoded.lengths.tolist()),
+            torch.from_numpy(ids),
+            layout_of(encoded),
             {
                 "positions": torch.from_numpy(positions),
-                "labels": torch.from_numpy(encoded.ids[positions].astype(np.int64)),
+                "labels": torch.from_numpy(labels),
                 "weights": torch.from_numpy(weights),
             },
             {"masked_lm": float(weights.sum(dtype=np.float64))},
@@ -175,6 +186,11 @@ class MaskedLMTask:
             batch.rows["alignment"] = rows[translated]
         return batch
 
+    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the model reads (int64), at which places it predicts, and what is right there."""
+        masked_ids, positions = self._mask(encoded.ids, rng)
+        return masked_ids, positions, encoded.ids[positions].astype(np.int64)
+
     def _mask(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Masked copy of the ids (int64) and the places of the tokens to predict; at least one if there is any."""
         candidates = np.flatnonzero(~self.is_special[ids])
@@ -190,7 +206,7 @@ class MaskedLMTask:
 
     def losses(self, module: XLMRobertaForMaskedLM, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each masked token and of each aligned pair."""
-        x_TD = module.roberta(batch.ids, batch.layout).last_hidden_state
+        x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
         terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
         if "alignment" in batch.totals:
@@ -202,3 +218,21 @@ class MaskedLMTask:
             ]
             terms["alignment"] = (both[0] + both[1]) / 2 * batch.targets["pair_weights"]
         return terms
+
+
+class NextTokenTask(MaskedLMTask):
+    """Causal language modelling: from each token the next one is predicted, the end of the row included."""
+
+    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator):
+        positions = before_ends(encoded)
+        return encoded.ids.astype(np.int64), positions, encoded.ids[positions + 1].astype(np.int64)
+
+
+def before_ends(encoded: EncodedBatch) -> np.ndarray:
+    """Places of the tokens whose next one is to be predicted.
+
+    All but the last of each row, which has none; and of a row that was cut not the one before it either, for the text does not
+    end there.
+    """
+    ends = encoded.starts[1:] - 1
+    return np.setdiff1d(np.arange(len(encoded.ids)), np.concatenate([ends, ends[encoded.n_dropped > 0] - 1]))

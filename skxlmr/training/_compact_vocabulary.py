@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from skxlmr.nn.xlm_roberta import Embeddings
+from skxlmr.nn import Backbone
 
 
 @contextmanager
-def compact_vocabulary(embeddings: Embeddings, *ids: np.ndarray) -> Iterator[np.ndarray]:
-    """Swap ``embeddings.word_embeddings`` for its used rows inside the block and write them back at its end.
+def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndarray]:
+    """Swap the encoder's word embeddings for their used rows inside the block and write them back at its end.
 
     Parameters
     ----------
-    embeddings : module with ``word_embeddings``
+    backbone : Backbone
+        The encoder.
     *ids : ndarray of int
         All ids that will be looked up.
 
@@ -30,7 +31,7 @@ def compact_vocabulary(embeddings: Embeddings, *ids: np.ndarray) -> Iterator[np.
     lookup : ndarray of int32, (vocabulary,)
         New id of each old one; -1 for the rows that were left out.
     """
-    full = embeddings.word_embeddings
+    full = backbone.get_input_embeddings()
     used = np.unique(np.concatenate(ids))
     lookup = np.full(full.num_embeddings, -1, np.int32)
     lookup[used] = np.arange(len(used), dtype=np.int32)
@@ -38,10 +39,10 @@ def compact_vocabulary(embeddings: Embeddings, *ids: np.ndarray) -> Iterator[np.
     # No padding row: packed batches hold no padding.
     compact = nn.Embedding.from_pretrained(full.weight.detach()[rows], freeze=not full.weight.requires_grad)
     compact.train(full.training)
-    embeddings.word_embeddings = compact
+    backbone.set_input_embeddings(compact)
     try:
         yield lookup
     finally:
         with torch.no_grad():
             full.weight[rows.to(full.weight.device)] = compact.weight.detach().to(full.weight.device)
-        embeddings.word_embeddings = full.to(compact.weight.device)
+        backbone.set_input_embeddings(full.to(compact.weight.device))

@@ -1,6 +1,6 @@
 """The fit loop: one optimiser step fits on one screen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skxlmr.batching import Batch, shuffled_batches
 from skxlmr.nn import TaskModule
+from skxlmr.training._gradient_cache import JointTask, cached_losses
 from skxlmr.training._optim import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
 
@@ -140,10 +141,7 @@ def train_step(module, task, optimizer, parameters, group, factor, settings, rng
         for name, total in batch.totals.items():
             totals[name] = totals.get(name, 0.0) + total
     loss = 0.0
-    for batch in batches:
-        batch = batch.to(device)
-        with autocast(device, settings.autocast):
-            terms = task.losses(module, batch)
+    for batch, terms in batch_losses(module, task, batches, device, settings.autocast):
         # A step whose rows all weigh nothing has nothing to learn from.
         part = sum(values.sum() / totals[name] for name, values in terms.items() if totals[name])
         if isinstance(part, Tensor):
@@ -160,6 +158,18 @@ def train_step(module, task, optimizer, parameters, group, factor, settings, rng
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, next(iter(totals.values()), 0.0)
+
+
+def batch_losses(module, task, batches, device, dtype) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+    """Each batch on the device with its losses, to be back-propagated before the next is asked for."""
+    if len(batches) > 1 and isinstance(task, JointTask) and task.compares_rows:
+        yield from cached_losses(module, task, batches, device, lambda: autocast(device, dtype))
+        return
+    for batch in batches:
+        batch = batch.to(device)
+        with autocast(device, dtype):
+            terms = task.losses(module, batch)
+        yield batch, terms
 
 
 def restore(parameters: list[nn.Parameter], values: list[Tensor]) -> None:

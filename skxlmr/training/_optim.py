@@ -1,7 +1,6 @@
 """Parameter groups and learning-rate schedules."""
 
 import math
-import re
 
 import torch
 from torch import nn
@@ -9,8 +8,6 @@ from torch import nn
 from skxlmr.nn import TaskModule
 
 SCHEDULES = ("linear", "cosine", "constant")
-_LAYER = re.compile(r"\.encoder\.layer\.(\d+)\.")
-_NO_DECAY = re.compile(r"(bias|LayerNorm\.weight|layer_norm\.weight)$")
 
 
 def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: float) -> float:
@@ -33,15 +30,15 @@ def freeze(module: TaskModule, n_frozen_layers: int) -> None:
     """Freeze the embeddings and the lowest layers; 0 freezes nothing."""
     module.requires_grad_(True)
     if n_frozen_layers:
-        module.roberta.embeddings.requires_grad_(False)
-        module.roberta.encoder.layer[:n_frozen_layers].requires_grad_(False)
+        for block in module.backbone.blocks[: n_frozen_layers + 1]:
+            block.requires_grad_(False)
 
 
 def train_mode(module: TaskModule) -> None:
     """Switch dropout on, but not in frozen parts: what does not learn gives the same vectors in every epoch."""
     module.train()
-    for part in (module.roberta.embeddings, *module.roberta.encoder.layer):
-        part.train(any(parameter.requires_grad for parameter in part.parameters()))
+    for block in module.backbone.blocks:
+        block.train(any(parameter.requires_grad for parameter in block.parameters()))
 
 
 def make_optimizer(
@@ -57,19 +54,24 @@ def make_optimizer(
     The encoder's top layer learns at ``learning_rate``, each layer below at ``layer_decay`` times the rate of the one above
     it, the embeddings lowest; what is not the encoder learns at ``head_learning_rate``. Biases and layer norms do not decay.
     """
-    n_layers = len(module.roberta.encoder.layer)
+    blocks_above = {
+        parameter: above
+        for above, block in enumerate(reversed(module.backbone.blocks))
+        for parameter in block.parameters()
+    }
+    of_norms = {
+        parameter for part in module.modules() if isinstance(part, nn.LayerNorm) for parameter in part.parameters()
+    }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        layer = _LAYER.search(name)
-        if layer:
-            rate = learning_rate * layer_decay ** (n_layers - 1 - int(layer[1]))
-        elif ".embeddings." in name:
-            rate = learning_rate * layer_decay**n_layers
+        if parameter in blocks_above:
+            rate = learning_rate * layer_decay ** blocks_above[parameter]
         else:
             rate = learning_rate if head_learning_rate is None else head_learning_rate
-        groups.setdefault((rate, 0.0 if _NO_DECAY.search(name) else weight_decay), []).append(parameter)
+        decays = not name.endswith("bias") and parameter not in of_norms
+        groups.setdefault((rate, weight_decay if decays else 0.0), []).append(parameter)
     if not groups:
         raise ValueError("every parameter is frozen: lower n_frozen_layers")
     device = next(module.parameters()).device

@@ -28,7 +28,7 @@ def test_the_fit_is_the_same_with_and_without(max_grad_norm):
     expected, found = make_module(), make_module()
     before = weights_of(found)[WORDS]
     fit(expected, task, max_grad_norm=max_grad_norm, schedule="cosine")
-    with compact_vocabulary(found.roberta.embeddings, task.encoded.ids) as lookup:
+    with compact_vocabulary(found.roberta, task.encoded.ids) as lookup:
         assert found.get_parameter(WORDS).shape == (len(used), STILL.hidden_size)
         assert lookup.shape == (STILL.vocab_size,) and lookup[used].tolist() == list(range(len(used)))
         assert (np.delete(lookup, used) == -1).all()
@@ -43,7 +43,7 @@ def test_the_fit_is_the_same_with_and_without(max_grad_norm):
 def test_unused_rows_are_spared_weight_decay():
     task, module = make_task(n_ids=20), make_module()
     before = weights_of(module)[WORDS]
-    with compact_vocabulary(module.roberta.embeddings, task.encoded.ids) as lookup:
+    with compact_vocabulary(module.roberta, task.encoded.ids) as lookup:
         fit(module, relabelled(task, lookup), weight_decay=0.5)
     unused = np.setdiff1d(np.arange(STILL.vocab_size), task.encoded.ids)
     assert torch.equal(module.get_parameter(WORDS)[unused], before[unused])
@@ -52,7 +52,7 @@ def test_unused_rows_are_spared_weight_decay():
 def test_the_module_is_whole_again_with_the_same_parameter():
     module = make_module()
     full, before = module.roberta.embeddings.word_embeddings, weights_of(module)
-    with compact_vocabulary(module.roberta.embeddings, np.array([5, 9, 5]), np.array([1])) as lookup:
+    with compact_vocabulary(module.roberta, np.array([5, 9, 5]), np.array([1])) as lookup:
         compact = module.roberta.embeddings.word_embeddings
         assert compact is not full and compact.num_embeddings == 3
         assert lookup[[1, 5, 9]].tolist() == [0, 1, 2]
@@ -66,7 +66,7 @@ def test_what_was_learnt_is_kept_when_the_block_raises():
     full, before = module.roberta.embeddings.word_embeddings, weights_of(module)[WORDS]
 
     def block():
-        with compact_vocabulary(module.roberta.embeddings, np.array([5, 9])):
+        with compact_vocabulary(module.roberta, np.array([5, 9])):
             with torch.no_grad():
                 module.get_parameter(WORDS)[1] += 1.0
             raise KeyboardInterrupt
@@ -82,6 +82,6 @@ def test_what_was_learnt_is_kept_when_the_block_raises():
 def test_frozen_embeddings_stay_frozen():
     module = make_module()
     module.roberta.embeddings.requires_grad_(False)
-    with compact_vocabulary(module.roberta.embeddings, np.array([5, 9])):
+    with compact_vocabulary(module.roberta, np.array([5, 9])):
         assert not module.get_parameter(WORDS).requires_grad
     assert not module.get_parameter(WORDS).requires_grad
