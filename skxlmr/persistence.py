@@ -14,10 +14,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 import skxlmr.estimators
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors, write_folder
+from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_tensors, write_folder
 from skxlmr.estimators._base import BaseXLMRoberta
-from skxlmr.nn import ModelConfig
-from skxlmr.text import load_tokenizer
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 
@@ -44,7 +42,8 @@ def save(estimator: BaseXLMRoberta, folder: str | os.PathLike) -> None:
 
     Notes
     -----
-    A ``random_state`` that is a generator, not an int or None, is saved as None.
+    A ``random_state`` that is a generator, not an int or None, is saved as None. Where ``checkpoint`` is an estimator, the
+    folder itself takes its place: ``load`` sets ``checkpoint`` to the folder.
     """
     check_is_fitted(estimator, "module_")
     from skxlmr import __version__
@@ -91,17 +90,21 @@ def load(folder: str | os.PathLike, device: str | torch.device | None = None) ->
     try:
         estimator.set_params(**{name: _decode(value) for name, value in about["params"].items()})
         vars(estimator).update({name: _decode(value) for name, value in about["fitted"].items()})
+        if estimator.checkpoint is None:  # it was an estimator, whose weights are here
+            estimator.set_params(checkpoint=str(folder))
         if device is not None:
             estimator.set_params(device=str(device))
-        estimator.config_ = ModelConfig.from_dict(read_config(folder))
-        estimator.tokenizer_ = load_tokenizer(folder)
+        estimator.config_, estimator.tokenizer_ = estimator._read_folder(folder)
         with on_meta():
             module = estimator._build(estimator.config_)
     except CheckpointError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(folder / FILE, f"does not describe a {about['estimator']} ({error})") from error
-    tensors = normalize_names(read_tensors(folder), tied=estimator.config_.tie_word_embeddings, source=str(folder))
+    config = estimator.config_
+    tensors = normalize_names(
+        read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=str(folder)
+    )
     emplace(module, tensors, source=folder, dtype=estimator._weight_dtype())
     estimator.module_ = module.eval().to(resolve_device(estimator.device))
     return estimator
@@ -134,7 +137,7 @@ def _read_about(file: Path) -> dict[str, Any]:
 
 def _encode(value: Any) -> Any:
     """JSON for a parameter or a learnt attribute."""
-    if isinstance(value, np.random.RandomState):
+    if isinstance(value, np.random.RandomState | BaseXLMRoberta):
         return None
     if isinstance(value, os.PathLike | torch.device):
         return str(value)

@@ -27,7 +27,20 @@ def blocks(page):
             yield text.count("\n", 0, match.start(2)), match[2], match[3]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/user_guide.md",
+        "docs/causal_lm.md",
+        "docs/dialogue.md",
+        "docs/multiple_choice.md",
+        "docs/question_answering.md",
+        "docs/token_classification.md",
+        "docs/zero_shot.md",
+        "docs/xlm.md",
+    ],
+)
 def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
     data = "examples/data/reviews.csv"
     (tmp_path / data).parent.mkdir(parents=True)

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 import skxlmr
 from skxlmr import (
     CheckpointError,
+    XLMRobertaCausalLM,
     XLMRobertaClassifier,
     XLMRobertaMaskedLM,
     XLMRobertaRegressor,
@@ -31,7 +32,7 @@ def classifier(tiny_checkpoint):
 
 
 def outputs(estimator, X=TEXTS):
-    names = ("predict_proba", "predict", "transform", "decision_function")
+    names = ("predict_proba", "predict", "transform", "decision_function", "score_samples")
     found = {name: getattr(estimator, name)(X) for name in names if hasattr(estimator, name)}
     assert found
     return found
@@ -60,6 +61,7 @@ def without_paths(params):
         (XLMRobertaClassifier, {"label_smoothing": np.float64(0.1), "max_grad_norm": None}),
         (XLMRobertaRegressor, {"n_frozen_layers": 1}),
         (XLMRobertaMaskedLM, {"mask_probability": 0.3}),
+        (XLMRobertaCausalLM, {"subword_sampling": 0.5}),
     ],
     ids=str,
 )

@@ -7,7 +7,13 @@ import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import validate_data
 
-from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
+from skxlmr import (
+    XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaMaskedLM,
+    XLMRobertaRegressor,
+    XLMRobertaVectorizer,
+)
 from skxlmr.utils._validation import Texts
 from tests.tiny import write_checkpoint
 
@@ -45,6 +51,10 @@ class NumberMaskedLM(FromNumbers, XLMRobertaMaskedLM):
     pass
 
 
+class NumberCausalLM(FromNumbers, XLMRobertaCausalLM):
+    pass
+
+
 @pytest.fixture(scope="module")
 def smallest_checkpoint(tmp_path_factory, tiny_tokenizer):
     geometry = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "max_position_embeddings": 400}
@@ -58,8 +68,9 @@ NOT_HELD = {
     NumberRegressor: ROUNDING | {"check_regressor_multioutput"},  # asks for float64 where ours is float32
     NumberVectorizer: set(),
     NumberMaskedLM: ROUNDING,
+    NumberCausalLM: set(),
 }
-N_HELD = {NumberClassifier: 61, NumberRegressor: 57, NumberVectorizer: 45, NumberMaskedLM: 51}
+N_HELD = {NumberClassifier: 66, NumberRegressor: 57, NumberVectorizer: 45, NumberMaskedLM: 51, NumberCausalLM: 47}
 
 
 @pytest.mark.parametrize("estimator", N_HELD, ids=lambda cls: cls.__bases__[1].__name__)

@@ -2,15 +2,18 @@
 
 import io
 import random
+import unicodedata
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
 import torch
 
 from skxlmr.checkpoints import write_folder
-from skxlmr.nn import ModelConfig, XLMRobertaEncoder, XLMRobertaForMaskedLM
+from skxlmr.nn import ModelConfig, XLMConfig, XLMForMaskedLM, XLMRobertaEncoder, XLMRobertaForMaskedLM
 from skxlmr.nn.xlm_roberta import init_weights
-from skxlmr.text import SentencePieceTokenizer
+from skxlmr.text import SentencePieceTokenizer, XLMTokenizer
 
 WORDS = {
     "en": "the a small old red house river bird walks sings over under and slowly today tomorrow children city",
@@ -76,5 +79,61 @@ def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int 
     architecture = {"architectures": ["XLMRobertaForMaskedLM"]}
     write_folder(
         folder, config={**model_config.to_dict(), **architecture}, tensors=module.state_dict(), tokenizer=tokenizer
+    )
+    return folder
+
+
+def xlm_tokenizer(n_merges: int = 150, **options) -> XLMTokenizer:
+    """An older XLM's tokenizer: the most frequent pairs of the sentences merged one after another."""
+    plain = unicodedata.normalize("NFD", " ".join(sentences()).lower())
+    text = "".join(character for character in plain if unicodedata.category(character) != "Mn")
+    words = {(*word[:-1], f"{word[-1]}</w>"): count for word, count in Counter(text.split()).items()}
+    pieces, merges = [piece for c in sorted(set(text) - {" "}) for piece in (c, f"{c}</w>")], []
+    for _ in range(n_merges):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for symbols, count in words.items():
+            for pair in pairwise(symbols):
+                pairs[pair] += count
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        pieces.append("".join(best))
+        words = {_merged(symbols, best): count for symbols, count in words.items()}
+    special = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
+    vocab = {piece: i for i, piece in enumerate([*special, *dict.fromkeys(pieces)])}
+    return XLMTokenizer(vocab, merges, **options)
+
+
+def _merged(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    done: list[str] = []
+    for symbol in symbols:
+        if done and (done[-1], symbol) == pair:
+            done[-1] += symbol
+        else:
+            done.append(symbol)
+    return tuple(done)
+
+
+def write_xlm_checkpoint(folder: Path, tokenizer: XLMTokenizer, seed: int = 0, **config) -> Path:
+    """Write an older XLM's checkpoint with random weights, none of them at its neutral value, and a language modelling head."""
+    geometry = {
+        "vocab_size": tokenizer.vocab_size,
+        "emb_dim": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        "max_position_embeddings": 64,
+        "init_std": 0.2,
+        "lang2id": tokenizer.lang2id,
+    }
+    xlm_config = XLMConfig(**{**geometry, **config})
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        module = XLMForMaskedLM(xlm_config)
+    init_weights(module, 0.1, generator)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    architecture = {"architectures": ["XLMWithLMHeadModel"]}
+    write_folder(
+        folder, config={**xlm_config.to_dict(), **architecture}, tensors=module.state_dict(), tokenizer=tokenizer
     )
     return folder

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors, resolve_checkpoint
 from skxlmr.inference import predict_batches
-from skxlmr.nn import ModelConfig, TaskModule, TokenLayout
+from skxlmr.nn import ModelConfig, TaskModule, TokenLayout, config_of
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.training import SCHEDULES, History, LoopSettings, compact_vocabulary, fit_loop, freeze, make_optimizer
@@ -33,6 +33,8 @@ from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 # A text takes some 30 to 60 tokens: batches of this many tokens a row keep the cores busy without filling the caches.
 TOKENS_PER_ROW = 128
 
+XLM_ESTIMATORS = ("XLMClassifier", "XLMMaskedLM", "XLMVectorizer")
+
 Rows = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
 
 
@@ -41,7 +43,9 @@ class BaseXLMRoberta(BaseEstimator):
 
     module_: Any  # the TaskModule of the estimator
     tokenizer_: Tokenizer
-    config_: ModelConfig
+    config_: Any  # of the class below
+
+    _config_class: type = ModelConfig  # the architecture family
 
     _parameter_constraints: dict = {
         "checkpoint": [str, os.PathLike],
@@ -73,13 +77,7 @@ class BaseXLMRoberta(BaseEstimator):
     def _open_checkpoint(self) -> tuple[str, ModelConfig, Tokenizer]:
         """Folder, config and tokenizer of the checkpoint."""
         folder = resolve_checkpoint(self.checkpoint, self.revision)
-        try:
-            config = ModelConfig.from_dict(read_config(folder))
-        except CheckpointError:
-            raise
-        except ValueError as error:
-            raise CheckpointError(folder / "config.json", str(error)) from error
-        tokenizer = load_tokenizer(folder)
+        config, tokenizer = self._read_folder(folder)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
                 folder,
@@ -91,6 +89,17 @@ class BaseXLMRoberta(BaseEstimator):
             )
         return str(folder), config, tokenizer
 
+    def _read_folder(self, folder: Path) -> tuple[Any, Tokenizer]:
+        """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
+        values, file = read_config(folder), folder / "config.json"
+        try:
+            config = config_of(values)
+        except ValueError as error:
+            raise CheckpointError(file, str(error)) from error
+        if not isinstance(config, self._config_class):
+            raise CheckpointError(file, _other_family(type(self).__name__, config.model_type))
+        return config, load_tokenizer(folder)
+
     def _load_module(
         self,
         folder: str,
@@ -100,7 +109,9 @@ class BaseXLMRoberta(BaseEstimator):
         optional_parts: Sequence[str] = (),
     ) -> TaskModule:
         """Module with the checkpoint's weights; ``new_part``, the head, starts anew, ``optional_parts`` where they lack."""
-        tensors = normalize_names(read_tensors(folder), tied=config.tie_word_embeddings, source=folder)
+        tensors = normalize_names(
+            read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=folder
+        )
         if new_part:
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
             if len(kept) < len(tensors):
@@ -128,9 +139,7 @@ class BaseXLMRoberta(BaseEstimator):
     ) -> EncodedBatch:
         """Ids of the texts; warns of what is cut, but not again when segmentations are drawn anew."""
         limit = self._limit()
-        encoded = self.tokenizer_.encode_batch(
-            texts.first, texts.second, max_length=limit, parse_special=parse_special, sampling=sampling
-        )
+        encoded = self._tokenize(texts, limit, parse_special, sampling)
         n_cut = int(np.count_nonzero(encoded.n_dropped))
         if n_cut and sampling is None:
             warnings.warn(
@@ -140,6 +149,14 @@ class BaseXLMRoberta(BaseEstimator):
                 stacklevel=outside_stacklevel(),
             )
         return encoded
+
+    def _tokenize(
+        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
+    ) -> EncodedBatch:
+        """Ids of the texts in rows of at most ``limit`` tokens."""
+        return self.tokenizer_.encode_batch(
+            texts.first, texts.second, max_length=limit, parse_special=parse_special, sampling=sampling
+        )
 
     def _module_on_device(self) -> TaskModule:
         """The fitted module, moved to the estimator's device if it came from elsewhere."""
@@ -346,15 +363,14 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         """Run the fit loop; ``draw_rows(rng)`` gives the training rows with segmentations drawn anew."""
         device = resolve_device(self.device)
         freeze(module, self.n_frozen_layers)
-        embeddings = module.roberta.embeddings
         compacts = self._compacts_vocabulary and not self.n_frozen_layers and draw_rows is None
         ids = [part.ids for rows in (training, validation) if rows for part in rows[0].values() if part is not None]
-        with compact_vocabulary(embeddings, *ids) if compacts else nullcontext() as lookup:
+        with compact_vocabulary(module.backbone, *ids) if compacts else nullcontext() as lookup:
             if lookup is not None:
                 training = (_relabel(training[0], lookup), *training[1:])
                 validation = validation and (_relabel(validation[0], lookup), *validation[1:])
             self.module_ = module.to(device)
-            module.roberta.gradient_checkpointing = self.gradient_checkpointing
+            module.backbone.gradient_checkpointing = self.gradient_checkpointing
             optimizer = make_optimizer(
                 module,
                 learning_rate=self.learning_rate,
@@ -404,6 +420,15 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
     def _strata(self, targets: np.ndarray | None) -> np.ndarray | None:
         """What the validation split keeps the proportions of."""
         return None
+
+
+def _other_family(name: str, model_type: str) -> str:
+    """What to say of a checkpoint that belongs to the other family of estimators."""
+    if model_type == "xlm":
+        twin = name.replace("XLMRoberta", "XLM")
+        use = twin if twin in XLM_ESTIMATORS else f"one of {', '.join(XLM_ESTIMATORS)}"
+        return f"tells of an older XLM (model_type 'xlm'), which {name} does not read: use {use}"
+    return f"tells of no older XLM (model_type {model_type!r}), which {name} reads: use {name.replace('XLM', 'XLMRoberta')}"
 
 
 def _check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:

@@ -2,30 +2,35 @@
 
 import math
 from numbers import Real
-from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
-from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.batching import SequenceTask
-from skxlmr.estimators._base import FineTunedXLMRoberta
-from skxlmr.estimators._sequence import SequenceEstimator
-from skxlmr.nn.losses import cross_entropy
+from skxlmr.estimators._sequence import SequenceEstimator, read_head
+from skxlmr.estimators._targets import ManyLabels, OneClass, Targets, columns_of, learn_targets, targets_of
 from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
 
 
 @document_parameters(
-    label_smoothing=("float", "Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."),
+    label_smoothing=(
+        "float",
+        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), over yes and no of each label.",
+    ),
     class_weight=(
-        "dict, 'balanced' or None",
-        "Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency.",
+        "dict, list of dicts, 'balanced' or None",
+        "Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency. With several labels a\n"
+        "row ``'balanced'`` does so for yes and no of each label by itself, a dict gives the weight of some labels where they\n"
+        "are 1, and a list of dicts the weights of 0 and 1 for each label. With several columns of classes it is a list of\n"
+        "dicts, one for each column, whose weights are multiplied, as in scikit-learn's forests.",
+    ),
+    threshold=(
+        "float or array-like of shape (n_labels,)",
+        "With several labels a row, the probability from which on a label is predicted, one for all or one for each. It is\n"
+        "read when predictions are made, so that ``set_params(threshold=...)`` needs no new fit.",
     ),
 )
 class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
@@ -34,14 +39,20 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     The encoder is trained together with a new head (dense layer, tanh, projection) on the vector of the first token, with
     AdamW and a learning rate that rises and falls.
 
+    ``y`` tells what is learnt: one class a row; several labels a row, if it is a matrix of several columns of 0 and 1; or
+    several classes a row, if it is a matrix of other values (one block of outputs for each column, the loss is their mean).
+
     Parameters
     ----------
     {parameters}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels, sorted.
+    classes_ : ndarray of shape (n_classes,), or list of ndarray
+        Class labels, sorted. With several labels a row their names, if ``y`` was a DataFrame, or else their numbers from 0
+        on; with several columns of classes the classes of each. After ``from_checkpoint`` the labels of ``id2label``.
+    target_type_ : {'single_label', 'multi_label', 'multi_output'}
+        What ``y`` was: one class a row, several labels a row, or several columns of classes.
     module_ : torch.nn.Module
         The encoder with its head.
     tokenizer_ : Tokenizer
@@ -51,7 +62,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
-        Accuracy on the validation data after each epoch; None without validation data.
+        What ``score`` gives for the validation data after each epoch; None without validation data.
     n_iter_ : int
         Number of epochs.
     n_truncated_ : int
@@ -76,11 +87,11 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
     array(['good'], dtype='<U4')
     """
 
-    _problem_type = "single_label_classification"
     _parameter_constraints: dict = {
-        **FineTunedXLMRoberta._parameter_constraints,
+        **SequenceEstimator._parameter_constraints,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "threshold": [Interval(Real, 0, 1, closed="both"), "array-like"],
     }
 
     def __init__(
@@ -89,6 +100,8 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         *,
         revision=None,
         max_length=None,
+        long_text="truncate",
+        stride=0,
         max_epochs=5,
         batch_size=16,
         accumulate=1,
@@ -103,6 +116,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         gradient_checkpointing=False,
         label_smoothing=0.0,
         class_weight=None,
+        threshold=0.5,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=2,
@@ -117,6 +131,8 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         self.checkpoint = checkpoint
         self.revision = revision
         self.max_length = max_length
+        self.long_text = long_text
+        self.stride = stride
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.accumulate = accumulate
@@ -131,6 +147,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         self.gradient_checkpointing = gradient_checkpointing
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+        self.threshold = threshold
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -150,8 +167,8 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         ----------
         X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
             Texts, or pairs of texts.
-        y : array-like of shape (n_rows,)
-            Class labels.
+        y : array-like of shape (n_rows,), or array-like or sparse matrix of shape (n_rows, n_labels)
+            Class labels; an indicator matrix of 0 and 1, a column for each label; or several columns of class labels.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row in the loss; a weight of 2 counts like two rows.
         X_val, y_val : like X and y, optional
@@ -184,9 +201,9 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         Returns
         -------
         ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes: the second logit minus the first
+            With several labels a row (n_rows, n_labels); with several columns of classes a list of arrays.
         """
-        logits = self._outputs(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return self._targets.scores(self._outputs(X))
 
     def predict_log_proba(self, X):
         """Logarithms of the class probabilities.
@@ -198,8 +215,10 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         Returns
         -------
         ndarray of shape (n_rows, n_classes), float32
+            With several labels a row (n_rows, n_labels), each label's by itself; with several columns of classes a list
+            of arrays.
         """
-        return log_softmax(self._outputs(X), axis=1)
+        return self._targets.log_proba(self._outputs(X))
 
     def predict_proba(self, X):
         """Class probabilities.
@@ -211,11 +230,13 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         Returns
         -------
         ndarray of shape (n_rows, n_classes), float32
+            With several labels a row (n_rows, n_labels), each label's by itself; with several columns of classes a list
+            of arrays.
         """
-        return np.exp(self.predict_log_proba(X))
+        return self._proba(self._outputs(X))
 
     def predict(self, X):
-        """Most probable class of each row.
+        """Most probable class of each row, or its labels.
 
         Parameters
         ----------
@@ -224,78 +245,107 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         Returns
         -------
         ndarray of shape (n_rows,), with the dtype of ``classes_``
+            With several labels a row an indicator matrix (n_rows, n_labels) of 0 and 1: which probabilities reach
+            ``threshold``. With several columns of classes (n_rows, n_columns).
         """
-        best = self.predict_proba(X).argmax(1)
-        return self.classes_[best]
+        targets = self._targets
+        return targets.label(targets.decide(self.predict_proba(X), self.threshold))
+
+    def score(self, X, y, sample_weight=None):
+        """Share of the rows that are predicted right, in every label or column where there are several.
+
+        Parameters
+        ----------
+        X, y : like in ``fit``
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        if self._targets.target_type != "multi_output":
+            return super().score(X, y, sample_weight)
+        predicted, columns = self.predict(X), columns_of(y, "y") or []
+        check_consistent_length(predicted, *columns)
+        right = [given == found for given, found in zip(columns, predicted.T, strict=True)]
+        return float(np.average(np.all(right, axis=0), weights=sample_weight))
+
+    @property
+    def _targets(self) -> Targets:
+        """What y was in the fit."""
+        check_is_fitted(self, "classes_")
+        return targets_of(self.target_type_, self.classes_)
+
+    def _set_targets(self, targets: Targets) -> None:
+        self.classes_, self.target_type_ = targets.classes, targets.target_type
+
+    def _proba(self, logits):
+        log_proba = self._targets.log_proba(logits)
+        return [np.exp(of_column) for of_column in log_proba] if isinstance(log_proba, list) else np.exp(log_proba)
 
     def _n_outputs(self) -> int:
-        return len(self.classes_)
+        return self._targets.n_outputs
 
     def _output_names(self):
-        return [str(label) for label in self.classes_.tolist()]
+        return self._targets.names
+
+    def _problem_type(self):
+        return self._targets.problem_type
+
+    def _hub_config(self):
+        # the reference has no word for several columns, but from_checkpoint must not read them as one
+        columns = {"classes_per_column": [len(c) for c in self.classes_]} if isinstance(self.classes_, list) else {}
+        return {**super()._hub_config(), **columns}
+
+    def _adopt(self, config, file):
+        problem_type, labels = read_head(config, file)
+        if "classes_per_column" in config:
+            raise CheckpointError(file, "tells of several columns of classes: skxlmr.load opens such an estimator")
+        if problem_type == "regression":
+            raise CheckpointError(file, "tells of a regression: use XLMRobertaRegressor.from_checkpoint")
+        if problem_type == ManyLabels.problem_type:
+            self._set_targets(ManyLabels(np.array(labels)))
+        elif len(labels) > 1:
+            self._set_targets(OneClass(np.array(labels)))
+        else:
+            raise CheckpointError(file, f"names only one class, {labels[0]!r}: at least two are needed")
 
     def _check_targets(self, y, weights, reset, name="y"):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
-        _check_labels(y, name)
-        if type_of_target(y, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
-            raise ValueError(
-                f"Unknown label type: {type_of_target(y)}. {type(self).__name__} needs one class label a row; use "
-                "XLMRobertaRegressor for numbers"
-            )
-        labels = column_or_1d(y, warn=True)
-        check_consistent_length(weights, labels)
         if reset:
-            self.classes_, codes = np.unique(labels, return_inverse=True)
-            if len(self.classes_) < 2:
-                raise ValueError(f"y has only one class, {self.classes_.tolist()[0]!r}: at least two are needed")
-            return codes.astype(np.int64)
-        code_of = {label: code for code, label in enumerate(self.classes_.tolist())}
-        found = [code_of.get(label) for label in labels.tolist()]
-        if None in found:
-            row = found.index(None)
-            raise ValueError(
-                f"{name} row {row}: label {labels.tolist()[row]!r} is not among the classes of the fit, "
-                f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
-            )
-        return np.array(found, np.int64)
+            learnt, targets = learn_targets(y, name)
+            self._set_targets(learnt)
+        else:
+            targets = self._targets.encode(y, name)
+        check_consistent_length(weights, targets)
+        if isinstance(self._targets, ManyLabels):
+            self._targets.checked(self.threshold)
+        return targets
 
     def _weigh_targets(self, weights, targets):
-        if self.class_weight is None:
-            return weights
-        # "balanced" knows only the classes that are there, a dict may name others too (in a warm start).
-        present = np.unique(targets) if self.class_weight == "balanced" else np.arange(len(self.classes_))
-        of_class = np.ones(len(self.classes_), np.float32)
-        of_class[present] = compute_class_weight(
-            self.class_weight, classes=self.classes_[present], y=self.classes_[targets], sample_weight=weights
-        )
-        return weights * of_class[targets]
+        return self._targets.weigh(weights, targets, self.class_weight)
 
     def _strata(self, targets):
+        if targets.ndim > 1:
+            return None
         counts = np.unique(targets, return_counts=True)[1]
         n_val = math.ceil(self.validation_fraction * len(targets))
         enough = counts.min() > 1 and len(counts) <= min(n_val, len(targets) - n_val)
         return targets if enough else None
 
     def _make_task(self, encoded, targets, weights):
-        return SequenceTask(
-            encoded["encoded"], targets, weights, lambda logits, y: cross_entropy(logits, y, self.label_smoothing)
-        )
+        loss = self._targets.loss(targets, weights, self.class_weight, self.label_smoothing)
+        return SequenceTask(encoded["encoded"], targets, weights, loss)
 
     def _validation_score(self, encoded, targets, weights):
-        predicted = self._infer(self.module_, encoded["encoded"]).argmax(1)
-        return float(accuracy_score(targets, predicted, sample_weight=weights))
+        proba = self._proba(self._infer(self.module_, encoded["encoded"]))
+        right = self._targets.decide(proba, self.threshold) == targets
+        return float(np.average(right.reshape(len(targets), -1).all(1), weights=weights))
 
-
-def _check_labels(y: Any, name: str) -> None:
-    """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
-    labels = np.asarray(y, dtype=object)
-    if labels.ndim != 1 and labels.shape[1:] != (1,):
-        return  # several labels a row: said by the caller
-    kinds = set()
-    for row, label in enumerate(labels.ravel().tolist()):
-        if label is None or type(label).__name__ == "NAType" or label != label or label in (math.inf, -math.inf):
-            raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
-        kinds.add(type(label).__name__)
-    if "str" in kinds and len(kinds) > 1:
-        raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags

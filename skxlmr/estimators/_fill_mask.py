@@ -6,34 +6,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from skxlmr.batching import batches_by_length, pack
-from skxlmr.nn.linear import fast_inference
+from skxlmr.estimators._logits import LogitReader
 from skxlmr.text import EncodedBatch
-from skxlmr.training import autocast
 from skxlmr.utils._validation import check_texts
 
-MASK = "<mask>"
-LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
 
-
-class MaskedPredictions:
+class MaskedPredictions(LogitReader):
     """``fill_mask``, ``score_samples`` and ``score`` of an estimator whose module has a language modelling head."""
 
-    module_: Any
     tokenizer_: Any
     config_: Any
     _check_X: Any
     _module_on_device: Any
     _encode: Any
-    _batching: Any
 
     def fill_mask(self, texts, top_k=5, targets=None):
-        """Most probable fillings of each ``<mask>``.
+        """Most probable fillings of each mask, which a text spells as the checkpoint does: ``<mask>`` for XLM-R.
 
         Parameters
         ----------
         texts : list, array, Series or DataFrame of str
-            Each with one or more ``<mask>``.
+            Each with one or more masks.
         top_k : int, default=5
             Number of fillings.
         targets : list of str, optional
@@ -59,9 +52,10 @@ class MaskedPredictions:
         places = np.flatnonzero(encoded.ids == self.tokenizer_.mask_token_id)
         rows = np.searchsorted(encoded.starts, places, "right") - 1
         without = np.setdiff1d(np.arange(len(texts)), rows)
+        (mask,) = self.tokenizer_.convert_ids_to_pieces([self.tokenizer_.mask_token_id])
         if len(without):
             raise ValueError(
-                f"row {without[0]}: no <mask> among the first {encoded.lengths[without[0]]} tokens of the text"
+                f"row {without[0]}: no {mask} among the first {encoded.lengths[without[0]]} tokens of the text"
             )
         found = (
             self._best_tokens(encoded, places, int(top_k)) if targets is None else self._rank(encoded, places, targets)
@@ -69,9 +63,9 @@ class MaskedPredictions:
         answers: list[list[list[dict]]] = [[] for _ in range(len(texts))]
         for row, fillings in zip(rows, found, strict=True):
             # The n-th part ends where the n-th mask stands.
-            parts = texts.first[row].split(MASK)
-            before = MASK.join(parts[: len(answers[row]) + 1])
-            after = MASK.join(parts[len(answers[row]) + 1 :])
+            parts = texts.first[row].split(mask)
+            before = mask.join(parts[: len(answers[row]) + 1])
+            after = mask.join(parts[len(answers[row]) + 1 :])
             for filling in fillings[: int(top_k)]:
                 filling["sequence"] = self._joined(before, filling) + after
             answers[row].append(fillings[: int(top_k)])
@@ -193,34 +187,6 @@ class MaskedPredictions:
 
             log_p[chunk] = self._read_logits(copies, masked, read)
         return np.bincount(rows, log_p, len(encoded)), np.bincount(rows, minlength=len(encoded))
-
-    def _read_logits(self, encoded: EncodedBatch, places: np.ndarray, read) -> np.ndarray:
-        """Read something off the float32 logits at some places of the rows.
-
-        ``places`` are indices into ``encoded.ids``, ascending; ``read(logits (M, V), items (M,))`` gets the logits of the
-        places whose numbers are ``items`` and returns a tensor (M, ...). Only these logits are computed.
-        """
-        batching = self._batching()
-        module = self.module_
-        results: np.ndarray | None = None
-        first_item = np.searchsorted(places, encoded.starts)
-        with fast_inference(), autocast(batching["device"], batching["autocast"]):
-            for rows in batches_by_length(encoded.lengths, batching["token_budget"]):
-                batch = encoded.take(rows)
-                items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])
-                n_items = first_item[rows + 1] - first_item[rows]
-                shift = np.repeat(batch.starts[:-1] - encoded.starts[rows], n_items)
-                ids, layout = pack(batch, batching["device"])
-                wanted = torch.from_numpy(places[items] + shift).to(batching["device"])
-                x_MD = module.roberta(ids, layout).last_hidden_state[wanted]
-                for part in np.split(np.arange(len(items)), range(LOGIT_ROWS, len(items), LOGIT_ROWS)):
-                    logits = module.project(x_MD[part[0] : part[-1] + 1]).float() if len(part) else None
-                    if logits is not None:
-                        values = read(logits, items[part]).cpu().numpy()
-                        if results is None:
-                            results = np.empty((len(places), *values.shape[1:]), values.dtype)
-                        results[items[part]] = values
-        return np.empty((0,)) if results is None else results
 
 
 def _cuts(sizes: np.ndarray, budget: int) -> np.ndarray:

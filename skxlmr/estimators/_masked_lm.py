@@ -208,8 +208,9 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         )
 
     def _validation_score(self, encoded, targets, weights):
-        """Minus the mean loss over tokens masked with a fixed seed."""
-        task = MaskedLMTask(encoded["first"], encoded["second"], self.tokenizer_, weights, self.mask_probability, 0.0)
+        """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
+        task = self._make_task(encoded, targets, weights)
+        task.alignment_weight = 0.0
         device = next(self.module_.parameters()).device
         rng, loss, total = np.random.default_rng(0), 0.0, 0.0
         with torch.inference_mode():
@@ -236,7 +237,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         texts = self._check_X(X, reset=False)
         layers = [self.config_.num_hidden_layers]
         return self._infer_texts(
-            lambda ids, layout: pool(module.roberta, ids, layout, self.pooling, layers, False), texts
+            lambda ids, layout: pool(module.backbone, ids, layout, self.pooling, layers, False), texts
         )
 
     def _hub_config(self):

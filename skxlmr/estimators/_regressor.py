@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_array, check_consistent_length
 from torch import nn
 
 from skxlmr.batching import SequenceTask
-from skxlmr.estimators._base import FineTunedXLMRoberta
-from skxlmr.estimators._sequence import SequenceEstimator
+from skxlmr.estimators._sequence import SequenceEstimator, read_head
 from skxlmr.nn.losses import squared_error
 from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context
 
 
@@ -64,8 +64,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
     (4,)
     """
 
-    _problem_type = "regression"
-    _parameter_constraints: dict = {**FineTunedXLMRoberta._parameter_constraints}
+    _parameter_constraints: dict = {**SequenceEstimator._parameter_constraints}
 
     def __init__(
         self,
@@ -73,6 +72,8 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         *,
         revision=None,
         max_length=None,
+        long_text="truncate",
+        stride=0,
         max_epochs=5,
         batch_size=16,
         accumulate=1,
@@ -99,6 +100,8 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         self.checkpoint = checkpoint
         self.revision = revision
         self.max_length = max_length
+        self.long_text = long_text
+        self.stride = stride
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.accumulate = accumulate
@@ -173,6 +176,19 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
 
     def _output_names(self):
         return [f"LABEL_{i}" for i in range(self.n_outputs_)]
+
+    def _problem_type(self):
+        return "regression"
+
+    def _adopt(self, config, file):
+        problem_type, labels = read_head(config, file)
+        if problem_type != "regression":
+            raise CheckpointError(
+                file, f"tells of {len(labels)} classes ({problem_type}): use XLMRobertaClassifier.from_checkpoint"
+            )
+        self.n_outputs_ = len(labels)
+        self._y_is_1d = self.n_outputs_ == 1
+        self._y_mean, self._y_scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
 
     def _check_targets(self, y, weights, reset, name="y"):
         if y is None:

@@ -1,18 +1,32 @@
 """What the estimators of one prediction a text share."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._labels import output_labels
+from skxlmr.estimators._long_text import LongTexts
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
+from skxlmr.utils._errors import CheckpointError
+
+# Heads of other tasks, and who reads them.
+READERS = {
+    "XLMRobertaForMaskedLM": "XLMRobertaMaskedLM",
+    "XLMWithLMHeadModel": "XLMMaskedLM",
+    "XLMRobertaForTokenClassification": "XLMRobertaTokenClassifier",
+    "XLMRobertaForQuestionAnswering": "XLMRobertaQuestionAnswerer",
+    "XLMRobertaForMultipleChoice": "XLMRobertaMultipleChoiceClassifier",
+}
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
-class SequenceEstimator(FineTunedXLMRoberta):
+class SequenceEstimator(LongTexts, FineTunedXLMRoberta):
     """What the classifier and the regressor share: the head on the first token's vector."""
 
+    _parameter_constraints: dict = {**FineTunedXLMRoberta._parameter_constraints, **LongTexts._parameter_constraints}
     _head = "classifier"
-    _problem_type: str
 
     def _n_outputs(self) -> int:
         raise NotImplementedError
@@ -20,11 +34,15 @@ class SequenceEstimator(FineTunedXLMRoberta):
     def _build(self, config: ModelConfig) -> TaskModule:
         return XLMRobertaForSequenceClassification(config, self._n_outputs())
 
+    def _problem_type(self) -> str | None:
+        """What the reference calls the kind of targets."""
+        raise NotImplementedError
+
     def _hub_config(self):
         labels = self._output_names()
         return {
             "architectures": ["XLMRobertaForSequenceClassification"],
-            "problem_type": self._problem_type,
+            "problem_type": self._problem_type(),
             "id2label": {str(i): label for i, label in enumerate(labels)},
             "label2id": {label: i for i, label in enumerate(labels)},
         }
@@ -37,3 +55,28 @@ class SequenceEstimator(FineTunedXLMRoberta):
         module = self._module_on_device()
         texts = self._check_X(X, reset=False)
         return self._infer_texts(module, texts)
+
+
+def read_head(config: dict[str, Any], file: Path) -> tuple[str, list[str]]:
+    """Problem type and output labels of a checkpoint with a sequence classification head.
+
+    Without a ``problem_type`` one output is a regression and several are classes, as in the reference.
+
+    Raises
+    ------
+    CheckpointError
+        If the head is of another task, or its description makes no sense.
+    """
+    architectures = config.get("architectures")
+    if isinstance(architectures, list) and architectures:
+        named = str(architectures[0])
+        if not named.endswith("ForSequenceClassification"):
+            reader = f"use {READERS[named]}.from_checkpoint" if named in READERS else "it needs fit"
+            raise CheckpointError(file, f"tells of a {named}, which has no head for whole texts: {reader}")
+    labels = output_labels(config, file)
+    problem_type = config.get("problem_type")
+    if problem_type is None:
+        problem_type = "regression" if len(labels) == 1 else "single_label_classification"
+    if problem_type not in PROBLEM_TYPES:
+        raise CheckpointError(file, f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r}")
+    return problem_type, labels

@@ -4,9 +4,11 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.preprocessing import normalize
 
 from skxlmr.estimators._base import BaseXLMRoberta
 from skxlmr.estimators._features import FeatureNames
+from skxlmr.estimators._long_text import LongTexts
 from skxlmr.nn import ModelConfig, TokenLayout, XLMRobertaModel
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.utils._device import resolve_autocast, resolve_device
@@ -25,7 +27,7 @@ from skxlmr.utils._sklearn import StrOptions, fit_context
         "``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
     ),
 )
-class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
+class XLMRobertaVectorizer(FeatureNames, LongTexts):
     """Turn multilingual texts into dense features with XLM-RoBERTa.
 
     The encoder stays as it is; ``fit`` only opens the checkpoint. Texts are sorted by length and run without padding, each
@@ -64,6 +66,7 @@ class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
 
     _parameter_constraints: dict = {
         **BaseXLMRoberta._parameter_constraints,
+        **LongTexts._parameter_constraints,
         "pooling": [StrOptions(set(POOLINGS))],
         "layers": [Integral, "array-like"],
         "normalize": ["boolean"],
@@ -78,6 +81,8 @@ class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
         layers=-1,
         normalize=False,
         max_length=None,
+        long_text="truncate",
+        stride=0,
         batch_size=32,
         device="auto",
         dtype="auto",
@@ -88,6 +93,8 @@ class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
         self.layers = layers
         self.normalize = normalize
         self.max_length = max_length
+        self.long_text = long_text
+        self.stride = stride
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
@@ -119,7 +126,10 @@ class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
         self._layers()
         module = self._load_module(folder, self.config_, lambda: self._build(self.config_))
         self.module_ = module.to(resolve_device(self.device), self._weight_dtype())
-        encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
+        if self.long_text == "truncate":  # counted here, warned of in transform
+            encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
+        else:
+            encoded = self._encode(texts)
         self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
@@ -137,13 +147,18 @@ class XLMRobertaVectorizer(FeatureNames, BaseXLMRoberta):
         """
         self._module_on_device()
         texts = self._check_X(X, reset=False)
-        return self._infer_texts(self._run, texts)
+        features = self._infer_texts(self._run, texts)
+        # here and not in the module, so that the mean over windows has unit length too
+        return normalize(features, copy=False) if self.normalize else features
 
     def _build(self, config: ModelConfig):
         return XLMRobertaModel(config, add_pooler=self.pooling == "pooler")
 
     def _run(self, ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-        return pool(self.module_.roberta, ids, layout, self.pooling, self._layers(), self.normalize)
+        return pool(self.module_.backbone, ids, layout, self.pooling, self._layers(), False)
+
+    def _window_weights(self, encoded):
+        return encoded.lengths - self.tokenizer_.n_special(pair=self.n_features_in_ == 2)
 
     def _layers(self) -> list[int]:
         """The wanted layers, counted from 0."""

@@ -1,0 +1,462 @@
+"""Dialogues: masked language modelling together with finding the response that follows on a context."""
+
+import warnings
+from dataclasses import replace
+from numbers import Real
+
+import numpy as np
+import torch
+
+from skxlmr.batching import DialogueTask, context_row, possible_responses, response_row, stack_rows
+from skxlmr.checkpoints import read_tensors
+from skxlmr.estimators._base import FineTunedXLMRoberta, Rows, _seeded
+from skxlmr.estimators._dialogues import Dialogues, check_candidates, check_dialogues, is_frame_of_turns
+from skxlmr.estimators._features import FeatureNames
+from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
+from skxlmr.nn.layout import widen
+from skxlmr.nn.vocabulary import extend_vocabulary
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
+from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
+
+SPEAKER_TOKENS = ("[SYS]", "[USR]")
+N_SCORED = 100  # responses among which `score` looks for the right one
+
+
+@document_parameters(
+    speakers=(
+        "dict or None",
+        "Who is meant, ``'system'`` or ``'user'``, by other names of speakers than ``system``, ``sys``, ``user`` and ``usr``\n"
+        "(in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
+    ),
+    mask_probability=(
+        "float",
+        "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept.",
+    ),
+    contrastive_weight=(
+        "float",
+        "Weight of the response contrastive loss beside the masked language modelling loss; 0 trains without it, on masked\n"
+        "dialogues alone.",
+    ),
+    accumulate=(
+        "int",
+        "Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in the\n"
+        "memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
+    ),
+)
+class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
+    """XLM-RoBERTa for task-oriented dialogues, as TOD-BERT and TOD-XLMR.
+
+    A dialogue is read as one text, ``[USR] hello [SYS] hi ...``, with two tokens that ``fit`` adds to the vocabulary where the
+    checkpoint lacks them. ``fit`` learns to fill gaps and, at the same time, to tell which system response follows on a
+    context from the responses of the other dialogues in the batch: the similarity is the dot product of the first tokens'
+    vectors. The split into context and response is drawn anew in every epoch. The fitted model ranks responses and gives
+    features of dialogues, and ``skxlmr.save`` writes it as a checkpoint that every other estimator starts from.
+
+    Of a dialogue longer than ``max_length`` the last turns are kept, of a response its start.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its language modelling head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer, with the speakers' tokens.
+    config_ : ModelConfig
+        Geometry of the checkpoint, with the enlarged vocabulary.
+    loss_curve_ : list of float
+        Mean loss of each epoch, in nats: that of a predicted token and that of a response added up.
+    validation_scores_ : list of float or None
+        After each epoch minus the loss on validation data, in batches of ``batch_size``; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Dialogues of the training data that are longer than ``max_length``.
+    n_features_in_ : int
+        1, a dialogue.
+    feature_names_in_ : ndarray of str
+        Column name of a DataFrame with a column of dialogues that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Wu et al. (2020), "TOD-BERT: Pre-trained Natural Language Understanding for Task-Oriented Dialogue",
+       arXiv:2004.06871.
+    .. [2] Hung et al. (2022), "Multi2WOZ: A Robust Multilingual Dataset and Conversational Pretraining for Task-Oriented
+       Dialog", arXiv:2205.10400.
+    .. [3] Gao et al. (2021), "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv:2101.06983.
+    .. [4] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaDialogueLM
+    >>> dialogues = [
+    ...     [("user", "A table for two, please."), ("system", "For what time?"), ("user", "At eight.")],
+    ...     [("user", "Wann fährt der Zug?"), ("system", "Um neun Uhr.")],
+    ... ]
+    >>> lm = XLMRobertaDialogueLM("skxlmr-mini", max_epochs=1, random_state=0).fit(dialogues)
+    >>> order, scores = lm.rank_responses([[("user", "A table, please.")]], ["For what time?", "Um neun Uhr."])
+    >>> order.shape, scores.shape
+    ((1, 2), (1, 2))
+    """
+
+    _parameter_constraints: dict = {
+        **FineTunedXLMRoberta._parameter_constraints,
+        "speakers": [dict, None],
+        "mask_probability": [Interval(Real, 0, 1, closed="neither")],
+        "contrastive_weight": [Interval(Real, 0, None, closed="left")],
+    }
+    _compacts_vocabulary = False  # the head predicts over the whole vocabulary
+
+    def __init__(
+        self,
+        checkpoint="FacebookAI/xlm-roberta-base",
+        *,
+        revision=None,
+        speakers=None,
+        mask_probability=0.15,
+        contrastive_weight=1.0,
+        max_length=None,
+        max_epochs=3,
+        batch_size=16,
+        accumulate=1,
+        learning_rate=5e-5,
+        head_learning_rate=None,
+        layer_decay=1.0,
+        weight_decay=0.01,
+        warmup_ratio=0.1,
+        schedule="linear",
+        max_grad_norm=1.0,
+        n_frozen_layers=0,
+        gradient_checkpointing=False,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=2,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        dtype="auto",
+        subword_sampling=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.speakers = speakers
+        self.mask_probability = mask_probability
+        self.contrastive_weight = contrastive_weight
+        self.max_length = max_length
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.schedule = schedule
+        self.max_grad_norm = max_grad_norm
+        self.n_frozen_layers = n_frozen_layers
+        self.gradient_checkpointing = gradient_checkpointing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.subword_sampling = subword_sampling
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint, **params):
+        """Fitted estimator with the checkpoint's own weights, ready without ``fit``.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor; its vocabulary must have the speakers' tokens.
+        **params
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or knows no speakers' tokens.
+        """
+        with _seeded(0):  # a language modelling head that the checkpoint lacks is drawn
+            return super().from_checkpoint(checkpoint, **params)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None, X_val=None):
+        """Train on dialogues.
+
+        Parameters
+        ----------
+        X : list, Series, object array or DataFrame of dialogues
+            Each dialogue a list of turns, or a dict with its ``turns``; a turn a dict with ``speaker`` and ``text``, or a pair
+            of both. Or a DataFrame with a turn a row and the columns ``dialogue``, ``speaker`` and ``text``.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_dialogues,), optional
+            Weight of each dialogue's tokens and response in the loss. As a negative a response counts in full.
+        X_val : like X, optional
+            Validation dialogues for ``validation_scores_`` and early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a turn has no known speaker or no text; names the dialogue and the turn.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the dialogues.
+        """
+        return self._fit(X, None, sample_weight, X_val)
+
+    def rank_responses(self, contexts, candidates):
+        """Rank candidates by how well they follow on each context.
+
+        Parameters
+        ----------
+        contexts : like X in ``fit``
+            The turns so far.
+        candidates : list of str, or list of list of str
+            What the system may say: the same candidates for all contexts, or one list for each context.
+
+        Returns
+        -------
+        order : ndarray of shape (n_contexts, n_candidates), int64
+            Numbers of the candidates, best first. With one list for each context, a list of 1-D arrays.
+        scores : ndarray of shape (n_contexts, n_candidates), float32
+            Dot product of the vectors of context and candidate, in the order of the candidates. With one list for each
+            context, a list of 1-D arrays.
+
+        Raises
+        ------
+        ValueError
+            If a turn has no known speaker or no text, or a candidate is no text; names it.
+        """
+        self._module_on_device()
+        dialogues = check_dialogues(contexts, "contexts", self.speakers)
+        lists, shared = check_candidates(candidates, len(dialogues))
+        number: dict[str, int] = {}  # each distinct candidate is encoded once
+        numbers = [np.array([number.setdefault(text, len(number)) for text in texts]) for texts in lists]
+        single = Dialogues(list(number), np.ones(len(number), bool), np.ones(len(number), np.int64))
+        turns = self._encode_turns(single, kept="start")
+        limit = self._limit()
+        responses_MD = self._vectors([response_row(turns, i, self.tokenizer_, limit) for i in range(len(turns))])
+        contexts_ND = self._vectors(self._whole(self._encode_turns(dialogues)))
+        if shared:
+            scores = contexts_ND @ responses_MD[numbers[0]].T
+            return np.argsort(-scores, axis=1, kind="stable"), scores
+        each = [responses_MD[own] @ context_D for own, context_D in zip(numbers, contexts_ND, strict=True)]
+        return [np.argsort(-values, kind="stable") for values in each], each
+
+    def transform(self, X):
+        """Features of the dialogues: the first token's vector of the last layer.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_dialogues, hidden_size), float32
+        """
+        self._module_on_device()
+        return self._vectors(self._whole(self._encode_turns(self._check_X(X, reset=False))))
+
+    def score(self, X, y=None):
+        """Recall@1 of the responses.
+
+        Of each dialogue a system turn is drawn, the same whenever the same dialogues are scored. It counts if it has the
+        highest score, given the turns before it, among the drawn turns of 100 dialogues that stand together in X (X is cut
+        into equal parts of at most 100). A dialogue with no system turn after another one is left out.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If no dialogue has a system turn after another turn.
+        """
+        self._module_on_device()
+        turns = self._encode_turns(self._check_X(X, reset=False))
+        rng = np.random.default_rng(0)
+        ends = np.cumsum(turns.n_windows)
+        contexts, responses = [], []
+        for first, last in zip(ends - turns.n_windows, ends, strict=True):
+            possible = possible_responses(turns, first, last, self._speaker_ids[0])
+            if len(possible):
+                turn = rng.choice(possible)
+                contexts.append(context_row(turns, first, turn, self.tokenizer_, self._limit()))
+                responses.append(response_row(turns, turn, self.tokenizer_, self._limit()))
+        if not contexts:
+            raise ValueError("X has no dialogue with a system turn after another turn: there is nothing to rank")
+        contexts_ND, responses_ND = self._vectors(contexts), self._vectors(responses)
+        n_right = 0
+        for part in np.array_split(np.arange(len(contexts)), -(-len(contexts) // N_SCORED)):
+            best = part[(contexts_ND[part] @ responses_ND[part].T).argmax(1)]
+            n_right += sum(np.array_equal(responses[i], responses[j]) for i, j in zip(part, best, strict=True))
+        return n_right / len(contexts)
+
+    # The four places ----------------------------------------------------------------------------------------------------
+
+    def _check_X(self, X, reset, name="X"):
+        dialogues = check_dialogues(X, name, self.speakers)
+        if reset:
+            self.n_features_in_ = 1
+            series_name = getattr(X, "name", None)
+            self._series_name = series_name if isinstance(series_name, str) else None
+        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+            return dialogues
+        check_feature_names(self, [] if is_frame_of_turns(X) else X, reset=reset)
+        return dialogues
+
+    def _check_targets(self, y, weights, reset, name="y"):
+        return None
+
+    def _build(self, config: ModelConfig):
+        return XLMRobertaForMaskedLM(config)
+
+    def _encode_training(self, texts: Dialogues, sampling: SubwordSampling | None = None) -> Rows:
+        return {"turns": self._encode_turns(texts, sampling)}
+
+    def _make_task(self, encoded, targets, weights):
+        return DialogueTask(
+            encoded["turns"],
+            self.tokenizer_,
+            self._speaker_ids,
+            weights,
+            self._limit(),
+            self.mask_probability,
+            self.contrastive_weight,
+        )
+
+    def _validation_score(self, encoded, targets, weights):
+        """Minus the mean loss, with splits and masks of a fixed seed."""
+        task = self._make_task(encoded, targets, weights)
+        device = next(self.module_.parameters()).device
+        rng = np.random.default_rng(0)
+        sums: dict[str, float] = {}
+        totals: dict[str, float] = {}
+        with torch.inference_mode():
+            for start in range(0, task.n_rows, self.batch_size):
+                batch = task.collate(np.arange(start, min(start + self.batch_size, task.n_rows)), rng).to(device)
+                for name, values in task.losses(self.module_, batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+                    totals[name] = totals.get(name, 0.0) + batch.totals[name]
+        return -sum(sums[name] / total for name, total in totals.items() if total)
+
+    # Checkpoints, with or without the speakers' tokens --------------------------------------------------------------------
+
+    def _open_checkpoint(self):
+        folder, config, tokenizer = super()._open_checkpoint()
+        try:
+            return folder, config, tokenizer.with_tokens(SPEAKER_TOKENS)
+        except ValueError as error:
+            raise CheckpointError(folder, str(error)) from error
+
+    def _adopt(self, config, file):
+        if self.tokenizer_.vocab_size > self.config_.vocab_size:
+            tokens = " and ".join(SPEAKER_TOKENS)
+            raise CheckpointError(file, f"is of a model without word embeddings of {tokens}: fit adds and trains them")
+
+    def _load_module(self, folder, config, build, new_part=None, optional_parts=()):
+        if not any(name.startswith("lm_head.") for name in read_tensors(folder)):
+            warnings.warn(
+                f"{folder} has no language modelling head: a new one is drawn",
+                UserWarning,
+                stacklevel=outside_stacklevel(),
+            )
+            optional_parts = (*optional_parts, "lm_head")
+        module = super()._load_module(folder, config, build, new_part, optional_parts)
+        extend_vocabulary(module, self.tokenizer_.vocab_size, config.initializer_range)
+        self.config_ = replace(config, vocab_size=max(config.vocab_size, self.tokenizer_.vocab_size))
+        return module
+
+    # From dialogues to vectors --------------------------------------------------------------------------------------------
+
+    @property
+    def _speaker_ids(self) -> tuple[int, int]:
+        """Ids of the tokens of the system and of the user."""
+        system, user = map(self.tokenizer_.token_to_id, SPEAKER_TOKENS)
+        assert system is not None and user is not None, "added when the checkpoint was opened"
+        return system, user
+
+    def _encode_turns(
+        self, dialogues: Dialogues, sampling: SubwordSampling | None = None, kept: str = "last turns"
+    ) -> EncodedBatch:
+        """The turns, each with its speaker's token and no other special one; warns of dialogues that are too long.
+
+        The first turn of such a dialogue tells in ``n_dropped`` how many tokens do not fit.
+        """
+        encoded = self.tokenizer_.encode_batch(dialogues.texts, sampling=sampling)
+        system_id, user_id = self._speaker_ids
+        ids = encoded.ids.copy()
+        ids[encoded.starts[:-1]] = np.where(dialogues.from_system, system_id, user_id)  # in the place of <s>
+        ids = np.delete(ids, encoded.starts[1:] - 1)  # </s>
+        lengths, limit = encoded.lengths - 1, self._limit()
+        row_of_turn = np.repeat(np.arange(len(dialogues)), dialogues.n_turns)
+        turns = EncodedBatch(ids, lengths, np.zeros(len(lengths), np.int64), row_of_window=row_of_turn)
+        ends = np.cumsum(dialogues.n_turns)
+        firsts = ends - dialogues.n_turns
+        n_tokens = np.add.reduceat(lengths, firsts)
+        too_long = np.flatnonzero(n_tokens > limit - 2)
+        for row in too_long:
+            n_kept = len(context_row(turns, firsts[row], ends[row], self.tokenizer_, limit)) - 2
+            turns.n_dropped[firsts[row]] = n_tokens[row] - n_kept
+        if len(too_long) and sampling is None:
+            what = "dialogues" if kept == "last turns" else "responses"
+            warnings.warn(
+                f"{len(too_long)} of {len(dialogues)} {what} are longer than {limit} tokens and were cut to their {kept}; the "
+                f"longest lost {turns.n_dropped.max()} tokens",
+                TruncationWarning,
+                stacklevel=outside_stacklevel(),
+            )
+        return turns
+
+    def _whole(self, turns: EncodedBatch) -> list[np.ndarray]:
+        """Each dialogue as one row of ids."""
+        ends = np.cumsum(turns.n_windows)
+        return [
+            context_row(turns, first, last, self.tokenizer_, self._limit())
+            for first, last in zip(ends - turns.n_windows, ends, strict=True)
+        ]
+
+    def _vectors(self, rows: list[np.ndarray]) -> np.ndarray:
+        """First token's vector of each row, (n_rows, D)."""
+        encoder = self.module_.roberta
+        return self._infer(
+            lambda ids, layout: widen(layout.first(encoder(ids, layout).last_hidden_state)), stack_rows(rows)
+        )
+
+    def _hub_config(self):
+        return {"architectures": ["XLMRobertaForMaskedLM"]}
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.config_.hidden_size

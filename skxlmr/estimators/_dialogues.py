@@ -1,0 +1,165 @@
+"""What people pass as dialogues becomes the texts of all turns, who spoke each, and how many each dialogue has.
+
+Accepted: a list (or Series, object array, one column of a frame) of dialogues, each a list of turns or a dict with ``turns``;
+a turn is a dict with ``speaker`` and ``text`` or a pair of both. Or a frame of turns with the columns ``dialogue``,
+``speaker`` and ``text``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skxlmr.utils._validation import _describe, _values
+
+SYSTEM, USER = "system", "user"
+SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
+COLUMNS = ("dialogue", "speaker", "text")
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Turns of several dialogues, one dialogue after another.
+
+    Attributes
+    ----------
+    texts : list of str
+        What is said in each turn.
+    from_system : ndarray of shape (n_turns,), bool
+        Whether the system says it.
+    n_turns : ndarray of shape (n_dialogues,), int64
+        Turns of each dialogue, at least one.
+    """
+
+    texts: list[str]
+    from_system: np.ndarray
+    n_turns: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.n_turns)
+
+
+def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None = None) -> Dialogues:
+    """Return the dialogues of X.
+
+    Parameters
+    ----------
+    X : list, Series, array or frame
+        The dialogues.
+    name : str
+        What error messages call it.
+    speakers : mapping of str to {'system', 'user'}, optional
+        Who is meant by names beyond ``system``, ``sys``, ``user`` and ``usr``.
+
+    Raises
+    ------
+    TypeError
+        If X is a string, a mapping or an iterator.
+    ValueError
+        If X has no dialogues or columns that are none, a dialogue has no turns, or a turn no known speaker or no text; names
+        the dialogue and the turn.
+    """
+    if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
+        raise TypeError(f"{name} must be a list, array, Series or DataFrame of dialogues, got a {type(X).__name__}")
+    texts: list[str] = []
+    from_system: list[bool] = []
+    n_turns: list[int] = []
+    for key, role in (speakers or {}).items():
+        if not isinstance(key, str) or role not in (SYSTEM, USER):
+            raise ValueError(f"speakers must give 'system' or 'user' for each name, got {role!r} for {key!r}")
+    known = {**SPEAKERS, **(speakers or {})}
+    for label, dialogue in _rows(X, name):
+        turns = dialogue["turns"] if isinstance(dialogue, Mapping) and "turns" in dialogue else dialogue
+        if isinstance(turns, np.ndarray):
+            turns = list(turns)
+        if not isinstance(turns, list | tuple):
+            raise ValueError(f"{name} dialogue {label}: expected a list of turns, got {_describe(dialogue)}")
+        if not turns:
+            raise ValueError(f"{name} dialogue {label}: expected a turn at least, got none")
+        for number, turn in enumerate(turns):
+            speaker, text = _turn(turn, known, f"{name} dialogue {label}, turn {number}")
+            texts.append(text)
+            from_system.append(speaker == SYSTEM)
+        n_turns.append(len(turns))
+    if not n_turns:
+        raise ValueError(f"{name} has no rows: at least one dialogue is needed")
+    return Dialogues(texts, np.array(from_system), np.array(n_turns, np.int64))
+
+
+def is_frame_of_turns(X: Any) -> bool:
+    """Whether X is a frame with a turn a row."""
+    return set(COLUMNS) <= set(_column_names(X))
+
+
+def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]], bool]:
+    """Return the candidates of each context (one list if it is shared), and whether it is shared.
+
+    Raises
+    ------
+    TypeError
+        If the candidates are no list.
+    ValueError
+        If there are none, not a list for each context, or one is no text.
+    """
+    if isinstance(candidates, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(candidates, "__len__"):
+        raise TypeError(
+            f"candidates must be a list of texts or a list of such lists, got a {type(candidates).__name__}"
+        )
+    rows = _values(candidates)
+    shared = not rows or isinstance(rows[0], str)
+    lists = [rows] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]
+    if not shared and len(lists) != n_contexts:
+        raise ValueError(f"candidates must be one list for each of the {n_contexts} contexts, found {len(lists)} lists")
+    for number, row in enumerate(lists):
+        where = "candidates" if shared else f"candidates of context {number}"
+        if not isinstance(row, list):
+            raise ValueError(f"{where}: expected a list of texts, got {_describe(row)}")
+        if not row:
+            raise ValueError(f"{where}: expected at least one text, got none")
+        for place, text in enumerate(row):
+            if not isinstance(text, str):
+                raise ValueError(f"{where}: expected a text as number {place}, got {_describe(text)}")
+    return lists, shared
+
+
+def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
+    """What errors call each dialogue, and the dialogue."""
+    names = _column_names(X)
+    if is_frame_of_turns(X):
+        # pandas and polars answer X[name] with a column, arrow too
+        ids, speakers, texts = (_values(X[column]) for column in COLUMNS)
+        dialogues: dict[Any, list] = {}
+        for dialogue, speaker, text in zip(ids, speakers, texts, strict=True):
+            dialogues.setdefault(dialogue, []).append((speaker, text))
+        return [(repr(dialogue), turns) for dialogue, turns in dialogues.items()]
+    if names:
+        if len(names) != 1:
+            found = ", ".join(map(str, names))
+            raise ValueError(
+                f"{name} must have one column of dialogues or the columns {', '.join(COLUMNS)}, got {found}"
+            )
+        X = X[names[0]]
+    return list(enumerate(_values(X)))
+
+
+def _column_names(X: Any) -> list[Any]:
+    return list(getattr(X, "column_names", getattr(X, "columns", [])))
+
+
+def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
+    if isinstance(turn, Mapping) and {"speaker", "text"} <= turn.keys():
+        speaker, text = turn["speaker"], turn["text"]
+    elif isinstance(turn, list | tuple | np.ndarray) and len(turn) == 2:
+        speaker, text = turn
+    else:
+        raise ValueError(f"{where}: expected a dict with speaker and text, or both as a pair, got {_describe(turn)}")
+    role = (known.get(speaker) or known.get(speaker.lower())) if isinstance(speaker, str) else None
+    if role is None:
+        raise ValueError(
+            f"{where}: expected one of the speakers {', '.join(known)}, got {_describe(speaker)}: say in the parameter "
+            "speakers who is meant"
+        )
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: expected a text, got {_describe(text)}")
+    return role, str(text)

@@ -1,0 +1,381 @@
+"""Questions and contexts to answers."""
+
+from math import exp
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from skxlmr.batching import SpanTask
+from skxlmr.estimators._answer_spans import RowAnswers, best_answers
+from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._questions import check_questions, question_table, read_targets
+from skxlmr.metrics import answer_f1_score
+from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForQuestionAnswering
+from skxlmr.text import EncodedBatch
+from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
+from skxlmr.utils._validation import Texts
+
+STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
+
+
+@document_parameters(
+    max_length=(
+        "int or None",
+        "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as the\n"
+        "checkpoint allows.",
+    ),
+    stride=(
+        "int or None",
+        "Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if that is\n"
+        "less.",
+    ),
+    max_answer_length=("int", "Most tokens of a predicted answer."),
+    align_to_words=(
+        "bool",
+        "Let predicted answers reach to the next white space on both sides, as the pipeline of ``transformers`` does by\n"
+        "default. That takes in punctuation, and whole clauses in scripts without spaces.",
+    ),
+    allow_no_answer=("bool", "Whether ``predict`` may say that the context does not hold the answer."),
+    no_answer_threshold=(
+        "float",
+        "How much more probable than the best answer no answer must be to be predicted, in logarithms: ``no_answer_score``\n"
+        "must be higher. Used with ``allow_no_answer``.",
+    ),
+)
+class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
+    """Find the part of a text that answers a question, by fine-tuning XLM-RoBERTa.
+
+    The model gives every token of the context two logits: that the answer starts there, and that it ends there. A long
+    context is read in overlapping windows, each behind the whole question. In training, a window that does not show the
+    whole answer points to its first token, ``<s>``, which stands for "no answer here".
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Token F1 on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Always 0: nothing is cut, a long context has several windows.
+    n_features_in_ : int
+        2, the question and the context.
+    feature_names_in_ : ndarray of str
+        Names of these two columns, of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Devlin et al. (2019), "BERT: Pre-training of Deep Bidirectional Transformers", section 4.2, arXiv:1810.04805.
+    .. [3] Rajpurkar et al. (2018), "Know What You Don't Know: Unanswerable Questions for SQuAD", arXiv:1806.03822.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaQuestionAnswerer
+    >>> X = [("Who sings?", "A bird sings."), ("Wer singt?", "Ein Kind singt."), ("Who runs?", "A dog runs.")]
+    >>> y = [("bird", 2), ("Kind", 4), ("dog", 2)]
+    >>> answerer = XLMRobertaQuestionAnswerer("skxlmr-mini", learning_rate=1e-3, max_epochs=15, random_state=0)
+    >>> answerer.fit(X, y).predict([("Who sings?", "A bird sings.")])
+    array(['bird'], dtype=object)
+    """
+
+    _head = "qa_outputs"
+    _parameter_constraints: dict = {
+        **FineTunedXLMRoberta._parameter_constraints,
+        "stride": [Interval(Integral, 0, None, closed="left"), None],
+        "max_answer_length": [Interval(Integral, 1, None, closed="left")],
+        "align_to_words": ["boolean"],
+        "allow_no_answer": ["boolean"],
+        "no_answer_threshold": [Interval(Real, None, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        checkpoint="FacebookAI/xlm-roberta-base",
+        *,
+        revision=None,
+        max_length=None,
+        stride=None,
+        max_answer_length=15,
+        align_to_words=False,
+        allow_no_answer=False,
+        no_answer_threshold=0.0,
+        max_epochs=5,
+        batch_size=16,
+        accumulate=1,
+        learning_rate=3e-5,
+        head_learning_rate=None,
+        layer_decay=1.0,
+        weight_decay=0.01,
+        warmup_ratio=0.1,
+        schedule="linear",
+        max_grad_norm=1.0,
+        n_frozen_layers=0,
+        gradient_checkpointing=False,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=2,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        dtype="auto",
+        subword_sampling=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.max_length = max_length
+        self.stride = stride
+        self.max_answer_length = max_answer_length
+        self.align_to_words = align_to_words
+        self.allow_no_answer = allow_no_answer
+        self.no_answer_threshold = no_answer_threshold
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.schedule = schedule
+        self.max_grad_norm = max_grad_norm
+        self.n_frozen_layers = n_frozen_layers
+        self.gradient_checkpointing = gradient_checkpointing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.subword_sampling = subword_sampling
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of pairs or array of shape (n_rows, 2)
+            Questions and contexts. Of a DataFrame and of dicts, the columns named ``question`` and ``context``; otherwise
+            the first column is the question, the second the context.
+        y : list, Series, array or DataFrame of n_rows answers
+            For each row the answer's text and the character of the context where it starts: a dict or a DataFrame with
+            ``text`` and ``answer_start``, or a tuple. Without a start, the text's first occurrence in the context is
+            meant. None or an empty text is no answer. Of several answers (a list, or SQuAD's dict of lists) the first is
+            trained on, and all count as right in a score.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows.
+        X_val, y_val : like X and y, optional
+            Validation data for ``validation_scores_`` and early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a question or a context is no text or empty, or an answer is not where it should be in its context (names
+            the row), or a question leaves no room for its context in ``max_length`` tokens.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        questions = self._check_X(X, reset=True)
+        targets = self._read_targets(questions, y, "y")
+        if X_val is not None and y_val is not None:
+            X_val = self._check_X(X_val, reset=False, name="X_val")
+            y_val = self._read_targets(X_val, y_val, "y_val")
+        return self._fit(questions, targets, sample_weight, X_val, y_val)
+
+    def predict(self, X):
+        """Answer to each question.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) of str, object
+            Parts of the contexts as they stand there; '' for no answer.
+        """
+        return np.array(
+            [spans[0]["answer"] if spans else "" for spans in self.predict_spans(X, n_best=1)], dtype=object
+        )
+
+    def predict_spans(self, X, n_best=5, distinct=True):
+        """Best answers to each question with their scores and places.
+
+        The score is the probability of the start times that of the end, among the tokens of a window's context and its
+        ``<s>``. With ``allow_no_answer``, no answer is among the answers, with the lowest score of ``<s>`` in any window;
+        it is placed as if its score were ``exp(-no_answer_threshold)`` times what it is.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+        n_best : int
+            Most answers for a question.
+        distinct : bool
+            Whether a part of the context that several windows show counts once, with its best score. Together with
+            ``align_to_words=True``, False gives the scores of the pipeline of ``transformers`` 4.
+
+        Returns
+        -------
+        list of list of dict
+            For each row its answers, best first: ``answer``, ``score``, and the characters ``start`` and ``end`` between
+            which it stands in the context, both 0 for no answer.
+        """
+        if isinstance(n_best, bool) or not isinstance(n_best, Integral) or n_best < 1:
+            raise ValueError(f"n_best must be a whole number from 1, got {n_best!r}")
+        contexts, answers = self._answers(X, int(n_best), distinct)
+        return [self._as_records(context, row)[:n_best] for context, row in zip(contexts, answers, strict=True)]
+
+    def no_answer_score(self, X):
+        """How much more probable it is, in logarithms, that a context holds no answer than the best answer found in it.
+
+        In a context of one window this is the difference of logits that the SQuAD 2.0 scripts compare with a threshold.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float64
+            What ``no_answer_threshold`` is compared with; choose that on validation data.
+        """
+        return np.array([row.null_log_odds for row in self._answers(X, n_best=1)[1]])
+
+    def score(self, X, y, sample_weight=None):
+        """Token F1 of the predicted answers, as in the SQuAD and MLQA scripts.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+        y : like in ``fit``
+            Only the texts count, not where they start.
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+            :func:`skxlmr.metrics.answer_f1_score` with its rules for text of any language.
+        """
+        return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
+
+    # The places of the base class -------------------------------------------------------------------------------------
+
+    def _check_X(self, X, reset, name="X"):
+        if isinstance(X, Texts):  # read by fit, which checks the answers against their contexts
+            return X
+        table = question_table(X, name)
+        questions = check_questions(table, name)
+        if reset:
+            self.n_features_in_ = 2
+        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+            return questions
+        if reset or table is X or hasattr(table, "columns"):  # records name their columns themselves
+            check_feature_names(self, table, reset=reset)
+        return questions
+
+    def _read_targets(self, questions: Texts, y: Any, name: str) -> np.ndarray:
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+        return read_targets(questions.second or [], y, name)
+
+    def _check_targets(self, y, weights, reset, name="y"):
+        return y  # read by fit
+
+    def _build(self, config: ModelConfig) -> TaskModule:
+        return XLMRobertaForQuestionAnswering(config)
+
+    def _hub_config(self):
+        return {"architectures": ["XLMRobertaForQuestionAnswering"]}
+
+    def _tokenize(self, texts, limit, parse_special, sampling):
+        return self.tokenizer_.encode_batch(
+            texts.first,
+            texts.second,
+            max_length=limit,
+            truncation="only_second",
+            stride=min(STRIDE, limit // 4) if self.stride is None else self.stride,
+            parse_special=parse_special,
+            return_offsets=True,
+            sampling=sampling,
+        )
+
+    def _make_task(self, encoded, targets, weights):
+        spans = np.array([(target.start, target.end) for target in targets], np.int64)
+        return SpanTask(encoded["encoded"], spans, weights)
+
+    def _validation_score(self, encoded, targets, weights):
+        contexts = [target.context for target in targets]
+        answers = self._search(encoded["encoded"], contexts, n_best=1)
+        records = [self._as_records(context, row) for context, row in zip(contexts, answers, strict=True)]
+        predicted = [row[0]["answer"] if row else "" for row in records]
+        return answer_f1_score([target.answers for target in targets], predicted, sample_weight=weights)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    # From logits to answers -------------------------------------------------------------------------------------------
+
+    def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
+        """Contexts, and what is found in each."""
+        self._module_on_device()
+        questions = self._check_X(X, reset=False)
+        contexts = questions.second or []
+        return contexts, self._search(self._encode(questions), contexts, n_best, distinct)
+
+    def _search(
+        self, encoded: EncodedBatch, contexts: list[str], n_best: int, distinct: bool = True
+    ) -> list[RowAnswers]:
+        return best_answers(
+            self._infer(self.module_, encoded, per_token=True),
+            encoded,
+            contexts,
+            n_best=n_best,
+            max_answer_length=self.max_answer_length,
+            align_to_words=self.align_to_words,
+            distinct=distinct,
+        )
+
+    def _as_records(self, context: str, row: RowAnswers) -> list[dict[str, Any]]:
+        """Answers of a row, best first, no answer among them where that is allowed."""
+        records = [
+            {
+                "answer": context[span.start : span.end],
+                "score": exp(span.log_score),
+                "start": span.start,
+                "end": span.end,
+            }
+            for span in row.spans
+        ]
+        if self.allow_no_answer:
+            rank = sum(span.log_score >= row.log_null_score - self.no_answer_threshold for span in row.spans)
+            records.insert(rank, {"answer": "", "score": exp(row.log_null_score), "start": 0, "end": 0})
+        return records

@@ -1,0 +1,505 @@
+"""Rows of words, or texts, to a tag for each word."""
+
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.utils.class_weight import compute_class_weight
+
+from skxlmr.batching import TokenTask, best_places, starts_of_words
+from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._labels import output_labels
+from skxlmr.estimators._token_decoding import TagRules, detect_scheme
+from skxlmr.estimators._token_entities import AGGREGATIONS, find_entities
+from skxlmr.estimators._token_rows import (
+    SPAN_KEYS,
+    TokenRows,
+    check_spans,
+    check_tags,
+    check_token_rows,
+    entity_tags,
+    has_dicts,
+    object_array,
+    spans_of_tags,
+    tags_of_spans,
+)
+from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
+from skxlmr.nn import XLMRobertaForTokenClassification
+from skxlmr.nn.losses import cross_entropy
+from skxlmr.text import EncodedBatch
+from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names, fit_context
+
+
+@document_parameters(
+    max_length=(
+        "int or None",
+        "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut. None is\n"
+        "as many as the checkpoint allows.",
+    ),
+    stride=(
+        "int",
+        "Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and predicted\n"
+        "where it has the most context.",
+    ),
+    scheme=(
+        "{'auto', 'BIO', 'IOB2', 'IOBES', 'plain'}",
+        "What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or strictly\n"
+        "(``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` tells ``'BIO'``, ``'IOBES'`` and\n"
+        "``'plain'`` apart by the classes. Spans of texts become tags of this scheme, of ``'BIO'`` with ``'auto'``.",
+    ),
+    constrained=(
+        "bool",
+        "Predict the most probable row of tags that keeps the rules of the scheme (Viterbi) instead of the most probable tag\n"
+        "of each word: no ``I-PER`` after ``O``.",
+    ),
+    label_all_subwords=("bool", "Learn a word's tag at all of its tokens instead of the first only."),
+    label_smoothing=("float", "Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."),
+    class_weight=(
+        "dict, 'balanced' or None",
+        "Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
+    ),
+)
+class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
+    """Tag words or find entities in texts by fine-tuning XLM-RoBERTa.
+
+    The encoder is trained together with a new projection of each word's first token. Rows of words take a tag for each word;
+    texts take spans of characters, and are cut into words: runs of letters, marks and digits, or single other characters,
+    each character of a script that puts no spaces between words (Chinese, Japanese, Thai, ...).
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Tags, sorted; straight from a checkpoint in the checkpoint's order.
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Score (see ``score``) on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Rows of the training data that were cut: always 0.
+    n_features_in_ : int
+        1, the column of words or texts.
+    feature_names_in_ : ndarray of str
+        Column name of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Devlin et al. (2019), "BERT: Pre-training of Deep Bidirectional Transformers", section 5.3, arXiv:1810.04805.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaTokenClassifier
+    >>> X = [["Anna", "lebt", "in", "Rom"], ["Paul", "lives", "in", "Paris"]] * 4
+    >>> y = [["B-PER", "O", "O", "B-LOC"]] * 8
+    >>> tagger = XLMRobertaTokenClassifier("skxlmr-mini", learning_rate=2e-3, max_epochs=10, random_state=0)
+    >>> tagger.fit(X, y).predict([["Paul", "lebt", "in", "Paris"]])[0]
+    ['B-PER', 'O', 'O', 'B-LOC']
+    """
+
+    _head = "classifier"
+    _parameter_constraints: dict = {
+        **FineTunedXLMRoberta._parameter_constraints,
+        "stride": [Interval(Integral, 0, None, closed="left")],
+        "scheme": [StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+        "constrained": ["boolean"],
+        "label_all_subwords": ["boolean"],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        checkpoint="FacebookAI/xlm-roberta-base",
+        *,
+        revision=None,
+        max_length=None,
+        stride=32,
+        scheme="auto",
+        constrained=False,
+        label_all_subwords=False,
+        max_epochs=5,
+        batch_size=16,
+        accumulate=1,
+        learning_rate=3e-5,
+        head_learning_rate=None,
+        layer_decay=1.0,
+        weight_decay=0.01,
+        warmup_ratio=0.1,
+        schedule="linear",
+        max_grad_norm=1.0,
+        n_frozen_layers=0,
+        gradient_checkpointing=False,
+        label_smoothing=0.0,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=2,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        dtype="auto",
+        subword_sampling=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.max_length = max_length
+        self.stride = stride
+        self.scheme = scheme
+        self.constrained = constrained
+        self.label_all_subwords = label_all_subwords
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.schedule = schedule
+        self.max_grad_norm = max_grad_norm
+        self.n_frozen_layers = n_frozen_layers
+        self.gradient_checkpointing = gradient_checkpointing
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.subword_sampling = subword_sampling
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column DataFrame, of shape (n_rows,)
+            Rows of words (lists, tuples or arrays of str), or texts. A row may have no words; an empty word is one unknown
+            token.
+        y : list, array or Series of shape (n_rows,)
+            For rows of words, lists of one tag a word. For texts, lists of spans ``(start, end, label)``, or dicts with
+            these keys, in characters of the text; they begin and end where words do and do not overlap.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row's words in the loss; a weight of 2 counts like two rows.
+        X_val, y_val : like X and y, optional
+            Validation data for ``validation_scores_`` and early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is neither words nor a text, if there is not one tag for each word, or a span overlaps another or
+            cuts a word apart (names the row); if no row has words, or there is only one tag.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        rows = check_token_rows(X)
+        if not rows.n_words.any():
+            raise ValueError("X has no words: at least one row with words is needed")
+        tags = self._read_tags(rows, y, "y")
+        if X_val is not None and y_val is not None:
+            y_val = self._read_tags(check_token_rows(X_val, "X_val"), y_val, "y_val")
+        self._dict_spans = rows.kind == "texts" and has_dicts(y)
+        return self._fit(X, tags, sample_weight, X_val, y_val)
+
+    def predict_proba(self, X):
+        """Probabilities of the tags of each word.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        list of ndarray of shape (n_words, n_classes), float32
+            For each row. The words of texts are cut as in ``fit``.
+        """
+        return [np.exp(row) for row in self._log_proba(X)]
+
+    def predict(self, X):
+        """Tags of the words, or spans in the texts.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of object, of shape (n_rows,)
+            For rows of words, lists of one tag a word, with ``constrained=False`` the most probable one. For texts, lists of
+            spans ``(start, end, label)``, dicts if the spans of ``fit`` were.
+        """
+        rows = self._check_X(X, reset=False)
+        tags = self._choose_tags(self._log_proba(X))
+        if rows.places is None:
+            return object_array(tags)
+        scheme = self._resolved_scheme()
+        spans = [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
+        if not getattr(self, "_dict_spans", False):
+            return object_array(spans)
+        return object_array([[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans])
+
+    def predict_entities(self, X, aggregation="simple", ignore_labels=("O",)):
+        """Entities with scores, read off the tokens of the raw text.
+
+        Parameters
+        ----------
+        X : texts, or rows of words, which are joined with spaces
+            Either, whatever the estimator was fitted on.
+        aggregation : {"simple", "first", "average", "max", "none"}
+            How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
+            ``"max"`` first give each word (what lies between white space) one tag: that of its first token, of the mean
+            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token.
+        ignore_labels : collection of str
+            Types, or tags, that are left out.
+
+        Returns
+        -------
+        list of list of dict
+            For each row, the entities in order: ``entity_group``, ``score`` (mean probability), ``word`` (the part of the
+            text), ``start`` and ``end`` (characters). With ``"none"``: ``entity`` (the tag) and ``index`` (number of the
+            token) instead of ``entity_group``.
+
+        Notes
+        -----
+        Numbers equal those of the token-classification pipeline of ``transformers``, but for white space before an entity,
+        which never belongs to it here, and for texts too long for the model, which are shown in windows here. With
+        ``constrained=True`` the tags keep the rules of the scheme.
+        """
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
+        if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
+            raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
+        module = self._module_on_device()
+        texts = check_token_rows(X).joined()
+        encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
+        assert encoded.offsets is not None
+        places = best_places(encoded)
+        proba = np.exp(log_softmax(self._infer(module, encoded, per_token=True), axis=1))
+        labels = [str(label) for label in self.classes_.tolist()]
+        rules = self._rules()
+
+        def choose(scores_mK: np.ndarray) -> np.ndarray:
+            return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
+
+        return [
+            find_entities(
+                text,
+                encoded.offsets[row],
+                encoded.ids[row] == self.tokenizer_.unk_token_id,
+                proba[row],
+                labels,
+                aggregation=aggregation,
+                choose=choose,
+                ignore_labels=ignore_labels,
+            )
+            for text, row in zip(texts, _by_row(encoded, places, len(texts)), strict=True)
+        ]
+
+    def score(self, X, y):
+        """F1 of entities, or for plain tags the accuracy of words.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+        y : like in ``fit``
+
+        Returns
+        -------
+        float
+            Micro average over the entities (`skxlmr.metrics.entity_f1_score`) or words of all rows. For texts always the F1
+            of spans.
+        """
+        predicted = self.predict(X)
+        rows = self._check_X(X, reset=False)
+        if rows.texts is None:
+            return self._score_tags(check_tags(y, rows), predicted)
+        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows))[2]
+
+    # Places in the shared fit -----------------------------------------------------------------------------------------
+
+    def _check_X(self, X, reset, name="X"):
+        rows = check_token_rows(X, name)
+        if reset:
+            self.n_features_in_ = 1
+            self._fitted_on = rows.kind
+        elif not hasattr(self, "_fitted_on"):  # straight from a checkpoint: words and texts are both welcome
+            return rows
+        elif rows.kind != self._fitted_on:
+            kinds = {"words": "rows of words", "texts": "texts"}
+            raise ValueError(
+                f"{name} has {kinds[rows.kind]}, but {type(self).__name__} was fitted on {kinds[self._fitted_on]}"
+            )
+        check_feature_names(self, X, reset=reset)
+        return rows
+
+    def _read_tags(self, rows: TokenRows, y: Any, name: str) -> list[list[Any]]:
+        """Tags of the words of rows or texts."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+        if rows.texts is None:
+            return check_tags(y, rows, name)
+        return tags_of_spans(check_spans(y, rows, name), rows, self._scheme_of_spans(), name)
+
+    def _scheme_of_spans(self) -> str:
+        return "BIO" if self.scheme == "auto" else self.scheme
+
+    def _check_targets(self, y, weights, reset, name="y"):
+        """Codes of the tags of each row, an object array of int64 arrays; ``fit`` has compared them with the words."""
+        tags = [tag for row in y for tag in row]
+        if reset:
+            if self._fitted_on == "texts":
+                tags += _all_tags(tags, self._scheme_of_spans())
+            self.classes_ = np.unique(tags)
+            if len(self.classes_) < 2:
+                raise ValueError(f"y has only one tag, {self.classes_.tolist()[0]!r}: at least two are needed")
+            self._rules()  # a scheme that does not fit the tags is told before anything is trained
+        code_of = {tag: code for code, tag in enumerate(self.classes_.tolist())}
+        found = []
+        for row, row_tags in enumerate(y):
+            codes = [code_of.get(tag, -1) for tag in row_tags]
+            if -1 in codes:
+                raise ValueError(
+                    f"{name} row {row}: tag {row_tags[codes.index(-1)]!r} is not among the classes of the fit, "
+                    f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
+                )
+            found.append(np.array(codes, np.int64))
+        return object_array(found)
+
+    def _weigh_targets(self, weights, targets):
+        """Weight of each word, an object array of float32 arrays."""
+        weight_of = np.ones(len(self.classes_), np.float32)
+        if self.class_weight is not None:
+            codes = np.concatenate(targets)
+            # "balanced" knows only the classes that are there, a dict may name others too (in a warm start).
+            present = np.unique(codes) if self.class_weight == "balanced" else np.arange(len(self.classes_))
+            weight_of[present] = compute_class_weight(
+                self.class_weight,
+                classes=self.classes_[present],
+                y=self.classes_[codes],
+                sample_weight=np.repeat(weights, [len(row) for row in targets]),
+            )
+        return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
+
+    def _build(self, config):
+        return XLMRobertaForTokenClassification(config, len(self.classes_))
+
+    def _windows(self) -> dict[str, Any]:
+        """Length of the windows and what neighbours share."""
+        limit = self._limit()
+        return {"max_length": limit, "stride": min(self.stride, (limit - 2) // 2)}
+
+    def _encode_training(self, rows, sampling=None):
+        return {"encoded": self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())}
+
+    def _make_task(self, encoded, targets, weights):
+        return TokenTask(
+            encoded["encoded"],
+            targets,
+            weights,
+            lambda logits, codes: cross_entropy(logits, codes, self.label_smoothing),
+            self.label_all_subwords,
+        )
+
+    def _validation_score(self, encoded, targets, weights):
+        predicted = self._choose_tags(self._log_proba_of(encoded["encoded"], len(targets)))
+        return self._score_tags([self.classes_[codes].tolist() for codes in targets], predicted)
+
+    def _hub_config(self):
+        labels = [str(label) for label in self.classes_.tolist()]
+        return {
+            "architectures": ["XLMRobertaForTokenClassification"],
+            "id2label": {str(i): label for i, label in enumerate(labels)},
+            "label2id": {label: i for i, label in enumerate(labels)},
+        }
+
+    def _adopt(self, config, file):
+        self.classes_ = np.array(output_labels(config, file))
+        self._rules()
+
+    # Predictions ------------------------------------------------------------------------------------------------------
+
+    def _log_proba(self, X: Any) -> list[np.ndarray]:
+        """Log-probabilities of the words of each row, (n_words, n_classes) float32."""
+        self._module_on_device()
+        rows = self._check_X(X, reset=False)
+        return self._log_proba_of(self.tokenizer_.encode_words(rows.words, **self._windows()), len(rows))
+
+    def _log_proba_of(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
+        logits = self._infer(self.module_, encoded, per_token=True)
+        places = best_places(encoded)
+        words = places[starts_of_words(encoded, places)]
+        return [log_softmax(logits[row], axis=1) for row in _by_row(encoded, words, n_rows)]
+
+    def _choose_tags(self, log_proba: list[np.ndarray]) -> list[list[Any]]:
+        rules = self._rules()
+        codes = [np.exp(row).argmax(1) if rules is None else rules.decode(row) for row in log_proba]
+        return [self.classes_[row].tolist() for row in codes]
+
+    def _resolved_scheme(self) -> str:
+        """The scheme of the classes; an error if they have another than the parameter says."""
+        if self.scheme == "auto":
+            return detect_scheme(self.classes_.tolist())
+        for tag in self.classes_.tolist():
+            split_tag(tag, self.scheme)
+        return self.scheme
+
+    def _rules(self) -> TagRules | None:
+        """The rules that predictions keep, if any."""
+        scheme = self._resolved_scheme()
+        return TagRules(self.classes_.tolist(), scheme) if self.constrained else None
+
+    def _score_tags(self, true: Any, predicted: Any) -> float:
+        scheme = self._resolved_scheme()
+        if scheme == "plain":
+            return word_accuracy(true, predicted)
+        return entity_f1_score(true, predicted, scheme=scheme)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+def _by_row(encoded: EncodedBatch, places: np.ndarray, n_rows: int) -> list[np.ndarray]:
+    """The places of each row of the input."""
+    row_of_place = np.repeat(encoded.input_rows, encoded.lengths)[places]
+    return np.split(places, np.searchsorted(row_of_place, np.arange(1, n_rows)))
+
+
+def _all_tags(tags: list[str], scheme: str) -> list[str]:
+    """Every tag that the types among these may take, so that longer entities than those of the training are known."""
+    found = {"O"}
+    for _, label in {split_tag(tag, scheme) for tag in tags if tag != "O"}:
+        for n_words in (1, 2, 3):
+            found.update(entity_tags(label, n_words, scheme))
+    return sorted(found)

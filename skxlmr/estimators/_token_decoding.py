@@ -1,0 +1,73 @@
+"""Tag schemes: which one the classes follow, and the most probable row of tags that keeps its rules.
+
+Shape legend: n words of a row, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skxlmr.metrics import split_tag
+
+# Far below any log-probability and yet finite: a row that no allowed sequence fits gets the one with the fewest offences.
+_FORBIDDEN = -1e6
+
+
+def detect_scheme(classes: Sequence[Any]) -> str:
+    """``"BIO"``, ``"IOBES"`` or, unless every class is ``O`` or has one of their prefixes, ``"plain"``."""
+    entity_tags = [tag for tag in classes if tag != "O"]
+    if not entity_tags or not all(isinstance(tag, str) and tag[1:2] == "-" and tag[2:] for tag in entity_tags):
+        return "plain"
+    prefixes = {tag[0] for tag in entity_tags}
+    if prefixes <= set("BI"):
+        return "BIO"
+    return "IOBES" if prefixes <= set("BIES") else "plain"
+
+
+class TagRules:
+    """Which tags may begin a row, follow each other and end a row.
+
+    Parameters
+    ----------
+    classes : sequence of str
+    scheme : {"BIO", "IOB2", "IOBES"}
+
+    Raises
+    ------
+    ValueError
+        If the scheme is plain, which has no rules, or a class is no tag of it.
+    """
+
+    def __init__(self, classes: Sequence[str], scheme: str):
+        if scheme == "plain":
+            raise ValueError(
+                "constrained=True needs tags with a scheme, 'O' and 'B-...', 'I-...' and so on; found "
+                f"{', '.join(map(repr, list(classes)[:5]))}"
+            )
+        parts = [split_tag(tag, scheme) for tag in classes]
+        opens = [scheme == "IOBES" and prefix in "BI" for prefix, _ in parts]  # more of the entity must follow
+        self.first_K = np.array([0.0 if prefix in "OBS" else _FORBIDDEN for prefix, _ in parts])
+        self.last_K = np.array([_FORBIDDEN if open_ else 0.0 for open_ in opens])
+        allowed_KK = [
+            [(q in "IE" and p in "BI" and s == t) or (q in "OBS" and not open_) for q, t in parts]
+            for (p, s), open_ in zip(parts, opens, strict=True)
+        ]
+        self.next_KK = np.where(allowed_KK, 0.0, _FORBIDDEN)  # from, to
+
+    def decode(self, log_proba_nK: np.ndarray) -> np.ndarray:
+        """Classes of the most probable allowed row (Viterbi), (n,) int64."""
+        n = len(log_proba_nK)
+        best_n = np.zeros(n, np.int64)
+        if not n:
+            return best_n
+        came_from_nK = np.zeros(log_proba_nK.shape, np.int64)
+        score_K = self.first_K + log_proba_nK[0]
+        for i in range(1, n):
+            reached_KK = score_K[:, None] + self.next_KK
+            came_from_nK[i] = reached_KK.argmax(0)
+            score_K = reached_KK.max(0) + log_proba_nK[i]
+        best_n[-1] = (score_K + self.last_K).argmax()
+        for i in range(n - 1, 0, -1):
+            best_n[i - 1] = came_from_nK[i, best_n[i]]
+        return best_n

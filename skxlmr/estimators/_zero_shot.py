@@ -1,0 +1,374 @@
+"""Texts to labels that no one trained for, through entailment."""
+
+import os
+import warnings
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skxlmr.checkpoints import read_config
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._classifier import XLMRobertaClassifier
+from skxlmr.estimators._labels import output_labels
+from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._docs import document_parameters
+from skxlmr.utils._sklearn import Interval, fit_context
+from skxlmr.utils._validation import Texts
+from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
+
+
+@document_parameters(
+    checkpoint=(
+        "str, path or fitted XLMRobertaClassifier",
+        "An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a local\n"
+        "folder; or a classifier fitted on pairs of premise and hypothesis, whose weights are shared, not copied.",
+    ),
+    candidate_labels=(
+        "list of str or None",
+        "The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
+    ),
+    hypothesis_template=("str", "The hypothesis about a text; each label takes the place of ``{}`` in it."),
+    multi_label=("bool", "Whether each label holds or not on its own, so that a text may have several labels or none."),
+    threshold=("float", "With ``multi_label``, the least probability of a label that ``predict`` gives."),
+    entailment=("str or None", "The checkpoint's label for entailment. None is the one that starts with ``entail``."),
+    contradiction=(
+        "str or None",
+        "The checkpoint's label for contradiction, which only ``multi_label`` needs. None is the one that starts with\n"
+        "``contradict``, or the other one of two.",
+    ),
+    max_length=(
+        "int or None",
+        "Most tokens of a text with a hypothesis, special tokens included; longer texts are cut, the hypothesis never. None\n"
+        "is as many as the checkpoint allows.",
+    ),
+    batch_size=(
+        "int",
+        "Predictions are made in batches of up to ``128 * batch_size`` tokens (eight times that on a GPU).",
+    ),
+)
+class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
+    """Classify multilingual texts by labels given in words, without training on them.
+
+    Each label becomes a hypothesis about the text, and a model of natural language inference tells how far the text entails
+    it. Of one label a text, probabilities are the softmax of the entailment logits over the labels; with ``multi_label`` the
+    probability of each label is the softmax of its entailment logit against its contradiction logit.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The candidate labels, sorted.
+    module_ : torch.nn.Module
+        The encoder with the head of the inference model.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    n_features_in_ : int
+        1, where ``fit`` was given texts.
+    feature_names_in_ : ndarray of str
+        Column name of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Yin et al. (2019), "Benchmarking Zero-shot Text Classification: Datasets, Evaluation and Entailment Approach",
+       arXiv:1909.00161.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaClassifier, XLMRobertaZeroShotClassifier
+    >>> pairs = [("A man sleeps.", "He rests."), ("A man sleeps.", "He runs."), ("A man sleeps.", "He dreams.")]
+    >>> nli = XLMRobertaClassifier("skxlmr-mini", max_epochs=1, random_state=0)
+    >>> nli = nli.fit(pairs, ["entailment", "contradiction", "neutral"])
+    >>> zero_shot = XLMRobertaZeroShotClassifier(nli, candidate_labels=["food", "weather"]).fit()
+    >>> zero_shot.predict_proba(["Es regnet.", "The soup was cold."]).shape
+    (2, 2)
+    """
+
+    _parameter_constraints: dict = {
+        **BaseXLMRoberta._parameter_constraints,
+        "checkpoint": [str, os.PathLike, XLMRobertaClassifier],
+        "candidate_labels": ["array-like", None],
+        "hypothesis_template": [str],
+        "multi_label": ["boolean"],
+        "threshold": [Interval(Real, 0, 1, closed="both")],
+        "entailment": [str, None],
+        "contradiction": [str, None],
+    }
+
+    def __init__(
+        self,
+        checkpoint="joeddav/xlm-roberta-large-xnli",
+        *,
+        revision=None,
+        candidate_labels=None,
+        hypothesis_template="This example is {}.",
+        multi_label=False,
+        threshold=0.5,
+        entailment=None,
+        contradiction=None,
+        max_length=None,
+        batch_size=32,
+        device="auto",
+        dtype="auto",
+    ):
+        self.checkpoint = checkpoint
+        self.revision = revision
+        self.candidate_labels = candidate_labels
+        self.hypothesis_template = hypothesis_template
+        self.multi_label = multi_label
+        self.threshold = threshold
+        self.entailment = entailment
+        self.contradiction = contradiction
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint, **params):
+        """Fitted estimator, the same as ``fit`` without X and y gives.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor.
+        **params
+            Other parameters of the constructor, ``candidate_labels`` among them.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or was not trained for natural language inference.
+        """
+        return cls(checkpoint, **params).fit()
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X=None, y=None):
+        """Open the checkpoint and take the labels; nothing is trained.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1), optional
+            Texts, for nothing but the name of their column.
+        y : array-like of str, of shape (n_rows,), optional
+            Labels, whose distinct ones are the candidates if ``candidate_labels`` is None; otherwise ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or has no label for entailment.
+        NotFittedError
+            If ``checkpoint`` is a classifier that is not fitted.
+        ValueError
+            If there are no candidate labels, one is no text or stands twice, or the template has no place for them.
+        """
+        for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        if X is not None:
+            self._check_X(X, reset=True)
+        self.classes_ = self._candidates(y)
+        if "{}" not in self.hypothesis_template:
+            raise ValueError(
+                f"hypothesis_template must have {{}} where the label goes, got {self.hypothesis_template!r}"
+            )
+        module = self._open()
+        self._check_hypotheses()
+        self.module_ = module
+        return self
+
+    def predict_proba(self, X):
+        """Probability of each label.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), float32
+            In the order of ``classes_``. Lines sum to one unless ``multi_label``.
+        """
+        module = self._module_on_device()
+        texts, hypotheses = self._check_X(X, reset=False).first, self._hypotheses()
+        pairs = Texts([text for text in texts for _ in hypotheses], hypotheses * len(texts))
+        logits_NLK = self._infer_texts(module, pairs).reshape(len(texts), len(hypotheses), -1)
+        entailment_NL = logits_NLK[..., self._entailment]
+        if not self.multi_label:
+            return softmax(entailment_NL, axis=1)
+        return expit(entailment_NL - logits_NLK[..., self._contradiction])  # the softmax of two
+
+    def predict(self, X):
+        """Most probable label of each text, or all labels that hold.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) of str, or with ``multi_label`` of shape (n_rows, n_classes), int64
+            A member of ``classes_``; or an indicator matrix, 1 for the labels whose probability reaches ``threshold``.
+        """
+        probabilities = self.predict_proba(X)
+        if self.multi_label:
+            return (probabilities >= self.threshold).astype(np.int64)
+        return self.classes_[probabilities.argmax(1)]
+
+    def _check_X(self, X, reset, name="X"):
+        texts = super()._check_X(X, reset, name)
+        if texts.second is not None:
+            raise ValueError(f"{name} has pairs of texts (2 columns): {type(self).__name__} takes single texts")
+        return texts
+
+    def _candidates(self, y: Any) -> np.ndarray:
+        """The labels to choose from, sorted."""
+        if self.candidate_labels is not None:
+            labels = list(self.candidate_labels)
+            for place, label in enumerate(labels):
+                if not isinstance(label, str) or not label.strip():
+                    raise ValueError(f"candidate_labels must be texts, got {label!r} at place {place}")
+                if label in labels[:place]:
+                    raise ValueError(f"candidate_labels has {label!r} twice")
+        elif y is not None:
+            of_rows = np.asarray(y, dtype=object)
+            if of_rows.ndim != 1 and of_rows.shape[1:] != (1,):
+                raise ValueError(f"y has the shape {of_rows.shape} and tells no names of labels: set candidate_labels")
+            for row, label in enumerate(of_rows.ravel().tolist()):
+                if not isinstance(label, str) or not label.strip():
+                    raise ValueError(f"y row {row}: expected a label that is a text, got {label!r}")
+            labels = list(set(of_rows.ravel().tolist()))
+        else:
+            raise ValueError(f"{type(self).__name__} requires candidate_labels, or y to take them from")
+        if len(labels) < (1 if self.multi_label else 2):
+            raise ValueError(
+                f"there must be two candidate labels or more (one or more with multi_label), got {labels!r:.80}"
+            )
+        return np.unique(np.array(labels, dtype=str))
+
+    def _open(self) -> TaskModule:
+        """The inference model, after a look at what its outputs mean."""
+        if isinstance(self.checkpoint, XLMRobertaClassifier):
+            classifier = self.checkpoint
+            check_is_fitted(classifier, "module_")
+            if classifier.target_type_ != "single_label":
+                raise ValueError(f"checkpoint is a classifier of another kind of target ({classifier.target_type_})")
+            if getattr(classifier, "n_features_in_", 2) != 2:
+                raise ValueError("checkpoint is a classifier of single texts: fit it on pairs (premise, hypothesis)")
+            self.config_, self.tokenizer_ = classifier.config_, classifier.tokenizer_
+            if self.max_length is not None and self.max_length > self.config_.max_length:
+                raise ValueError(
+                    f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows"
+                )
+            self._read_labels(classifier._output_names())
+            return classifier.module_
+        folder, self.config_, self.tokenizer_ = self._open_checkpoint()
+        self._read_labels(output_labels(read_config(folder), Path(folder, "config.json")))
+        return self._load_module(folder, self.config_, lambda: self._build(self.config_))
+
+    def _read_labels(self, labels: list[str]) -> None:
+        """Find the outputs for entailment and, where it is needed, contradiction."""
+        self._nli_labels = labels
+        self._entailment = self._find("entailment", "entail")
+        self._contradiction = None
+        if self.multi_label:
+            others = [label for label in labels if label != labels[self._entailment]]
+            if self.contradiction is None and len(others) == 1:
+                self._contradiction = labels.index(others[0])
+            else:
+                self._contradiction = self._find("contradiction", "contradict")
+            if self._contradiction == self._entailment:
+                raise ValueError(f"entailment and contradiction are both {labels[self._entailment]!r}")
+
+    def _find(self, parameter: str, prefix: str) -> int:
+        """The output whose label the parameter names, or the one whose label starts with ``prefix``."""
+        labels, wanted = self._nli_labels, getattr(self, parameter)
+        shown = f"{', '.join(map(repr, labels[:10]))}{', ...' if len(labels) > 10 else ''}"
+        if wanted is not None:
+            if wanted not in labels:
+                raise ValueError(f"{parameter}={wanted!r} is not among the labels of the checkpoint, {shown}")
+            return labels.index(wanted)
+        found = [i for i, label in enumerate(labels) if label.lower().startswith(prefix)]
+        if len(found) != 1:
+            raise ValueError(
+                f"{'no label' if not found else 'more than one label'} of the checkpoint starts with {prefix!r} ({shown}): use "
+                f"one trained for natural language inference, or name its label with {parameter}="
+            )
+        return found[0]
+
+    def _hypotheses(self) -> list[str]:
+        return [self.hypothesis_template.replace("{}", label) for label in self.classes_.tolist()]
+
+    def _check_hypotheses(self) -> None:
+        """Refuse a hypothesis that leaves no token for the text."""
+        lengths = self.tokenizer_.encode_batch(self._hypotheses()).lengths - self.tokenizer_.n_special(False)
+        room, label = self._limit() - self.tokenizer_.n_special(True), self.classes_.tolist()[lengths.argmax()]
+        if lengths.max() >= room:
+            raise ValueError(
+                f"the hypothesis for {label!r} has {lengths.max()} tokens, and max_length leaves room for {room} "
+                f"together with the text: shorten the label or hypothesis_template"
+            )
+
+    def _encode(
+        self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
+    ) -> EncodedBatch:
+        limit, n_labels = self._limit(), len(self.classes_)
+        encoded = self.tokenizer_.encode_batch(
+            texts.first,
+            texts.second,
+            max_length=limit,
+            truncation="only_first",
+            parse_special=parse_special,
+            sampling=sampling,
+        )
+        n_dropped = encoded.n_dropped.reshape(-1, n_labels).max(1)  # each text stands beside all labels
+        n_cut = int(np.count_nonzero(n_dropped))
+        if n_cut:
+            warnings.warn(
+                f"{n_cut} of {len(n_dropped)} texts are, with their hypothesis, longer than {limit} tokens and were cut; the "
+                f"longest lost {n_dropped.max()} tokens",
+                TruncationWarning,
+                stacklevel=outside_stacklevel(),
+            )
+        return encoded
+
+    def _build(self, config: ModelConfig) -> TaskModule:
+        return XLMRobertaForSequenceClassification(config, len(self._nli_labels))
+
+    def _hub_config(self):
+        return {
+            "architectures": ["XLMRobertaForSequenceClassification"],
+            "problem_type": "single_label_classification",
+            "id2label": {str(i): label for i, label in enumerate(self._nli_labels)},
+            "label2id": {label: i for i, label in enumerate(self._nli_labels)},
+        }
+
+    def __sklearn_clone__(self):
+        # A clone of a fitted classifier would have to be fitted again: clones share it, as they would share a folder.
+        return super().__sklearn_clone__().set_params(checkpoint=self.checkpoint)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = bool(self.multi_label)
+        tags.target_tags.required = self.candidate_labels is None
+        return tags

@@ -1,0 +1,296 @@
+"""Labels in words through entailment: the reference's scores, whatever the checkpoint is, and scikit-learn's tools."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import get_tags
+
+from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier, XLMRobertaZeroShotClassifier, load, save
+from tests.estimators.conftest import padded
+
+LABELS = ["sport", "city", "art"]
+NLI = ["contradiction", "neutral", "entailment"]
+
+
+@pytest.fixture(scope="module")
+def nli(make, texts):
+    """A classifier of pairs under the names of inference: what it has learnt does not matter here."""
+    pairs = list(zip(texts, texts[::-1], strict=True))
+    return make(XLMRobertaClassifier).fit(pairs, NLI * 16)
+
+
+@pytest.fixture(scope="module")
+def nli_folder(nli, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nli") / "saved"
+    save(nli, folder)
+    return folder
+
+
+def zero_shot(checkpoint, **params):
+    return XLMRobertaZeroShotClassifier(checkpoint, **{"candidate_labels": LABELS, "dtype": "float32"} | params)
+
+
+def nli_logits(nli, texts, labels, template="This example is {}."):
+    """Logits of each text with each hypothesis, (n_texts, n_labels), by the name of the output."""
+    pairs = [(text, template.format(label)) for text in texts for label in labels]
+    logits = nli.decision_function(pairs).reshape(len(texts), len(labels), 3)
+    return {name: logits[..., i] for i, name in enumerate(nli.classes_)}
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_scores_of_the_reference(shared_data):
+    cases = json.loads((shared_data / "goldens" / "pipelines.json").read_text(encoding="utf-8"))["zero_shot"]
+    for case in cases:
+        assert (case["contradiction_id"], case["entailment_id"]) == (0, 2)
+        estimator = zero_shot(
+            shared_data / "checkpoints" / "seqcls",
+            candidate_labels=case["labels"],
+            hypothesis_template=case["template"],
+            multi_label=case["multi_label"],
+            contradiction="LABEL_0",
+            entailment="LABEL_2",
+        ).fit()
+        found = dict(zip(estimator.classes_, estimator.predict_proba([case["text"]])[0], strict=True))
+        expected = dict(zip(case["result"]["labels"], case["result"]["scores"], strict=True))
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert len(cases) == 20
+
+
+def test_one_label_a_text(nli, texts):
+    estimator = zero_shot(nli, hypothesis_template="{} it is").fit(texts)
+    probability = estimator.predict_proba(texts)
+    assert probability.dtype == np.float32 and estimator.classes_.tolist() == sorted(LABELS)
+    entailment = np.exp(nli_logits(nli, texts, sorted(LABELS), "{} it is")["entailment"])
+    np.testing.assert_allclose(probability, entailment / entailment.sum(1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(probability.sum(1), 1, rtol=1e-6)
+    predicted = estimator.predict(texts)
+    np.testing.assert_array_equal(predicted, np.array(sorted(LABELS))[probability.argmax(1)])
+    assert estimator.score(texts, predicted) == 1
+
+
+def test_several_labels_a_text(nli, texts):
+    estimator = zero_shot(nli, multi_label=True).fit()
+    logits = {name: np.exp(values) for name, values in nli_logits(nli, texts, sorted(LABELS)).items()}
+    probability = estimator.predict_proba(texts)
+    np.testing.assert_allclose(
+        probability, logits["entailment"] / (logits["entailment"] + logits["contradiction"]), atol=1e-5
+    )
+    indicator = estimator.predict(texts)
+    assert indicator.shape == (48, 3) and set(np.unique(indicator)) <= {0, 1}
+    np.testing.assert_array_equal(indicator, probability >= 0.5)
+    higher = zero_shot(nli, multi_label=True, threshold=float(np.median(probability))).fit().predict(texts)
+    assert 60 <= higher.sum() <= 84  # half of 144
+    assert estimator.score(texts, indicator) == 1 == accuracy_score(indicator, estimator.predict(texts))
+    one = zero_shot(nli, multi_label=True, candidate_labels=["art"]).fit().predict_proba(texts)
+    np.testing.assert_allclose(one, probability[:, :1], atol=1e-6)
+
+
+def test_company_does_not_matter(nli, texts):
+    expected = zero_shot(nli).fit().predict_proba(texts)
+    for params in ({"batch_size": 1}, {"candidate_labels": LABELS[::-1]}, {"candidate_labels": np.array(LABELS)}):
+        np.testing.assert_allclose(zero_shot(nli, **params).fit().predict_proba(texts), expected, atol=1e-6)
+    found = zero_shot(nli).fit().predict_proba([*texts[40:], texts[0], *texts[:40], texts[0]])
+    np.testing.assert_allclose(found, expected[[*range(40, 48), 0, *range(40), 0]], atol=1e-6)
+
+
+def test_two_labels_of_the_checkpoint(make, texts):
+    pairs = list(zip(texts, texts[::-1], strict=True))
+    two = make(XLMRobertaClassifier).fit(pairs, ["not_entailment", "entailment"] * 24)
+    found = zero_shot(two, multi_label=True).fit().predict_proba(texts[:4])
+    hypotheses = [(text, f"This example is {label}.") for text in texts[:4] for label in sorted(LABELS)]
+    np.testing.assert_allclose(found, two.predict_proba(hypotheses)[:, 0].reshape(4, 3), atol=1e-5)
+
+
+def test_names_of_the_outputs_may_be_told(nli, texts):
+    expected = nli_logits(nli, texts, sorted(LABELS))
+    found = zero_shot(nli, multi_label=True, entailment="neutral", contradiction="entailment").fit()
+    wanted = 1 / (1 + np.exp(expected["entailment"] - expected["neutral"]))
+    np.testing.assert_allclose(found.predict_proba(texts), wanted, atol=1e-5)
+
+
+def test_long_texts_are_cut_beside_the_whole_hypothesis(nli):
+    labels = ["art", "bird", "the old house under the river and the children of the red city"]  # more than half of 64
+    estimator = zero_shot(nli, candidate_labels=labels).fit()
+    long = "the red house sings " * 40
+    with pytest.warns(TruncationWarning, match="1 of 2 texts are, with their hypothesis, longer than 64 tokens"):
+        found = estimator.predict_proba([long, "a bird"])
+    hypotheses = [f"This example is {label}." for label in labels]
+    assert 30 < estimator.tokenizer_.encode_batch(hypotheses).lengths.max() < 60
+    kept = padded(estimator.tokenizer_, [long] * 3, hypotheses, max_length=64, truncation="only_first")
+    logits = nli.module_(kept["input_ids"], attention_mask=kept["attention_mask"]).detach().numpy()
+    entailment = np.exp(logits[:, nli.classes_.tolist().index("entailment")])
+    np.testing.assert_allclose(found[0], entailment / entailment.sum(), atol=1e-5)
+    shorter = zero_shot(nli, candidate_labels=labels, max_length=58).fit()
+    with pytest.warns(TruncationWarning, match="1 of 1 texts .* longer than 58 tokens"):
+        assert np.abs(shorter.predict_proba([long]) - found[0]).max() > 1e-6
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def test_folder_and_classifier_give_the_same(nli, nli_folder, texts):
+    shared = zero_shot(nli).fit()
+    expected = shared.predict_proba(texts)
+    assert shared.module_ is nli.module_
+    np.testing.assert_array_equal(zero_shot(nli_folder).fit().predict_proba(texts), expected)
+    ready = XLMRobertaZeroShotClassifier.from_checkpoint(str(nli_folder), candidate_labels=LABELS, dtype="float32")
+    np.testing.assert_array_equal(ready.predict_proba(pd.DataFrame({"text": texts})), expected)
+
+
+def test_saved_and_loaded(nli, nli_folder, texts, tmp_path):
+    for checkpoint in (nli, nli_folder):
+        fitted = zero_shot(checkpoint, multi_label=True, hypothesis_template="{}!").fit(pd.Series(texts))
+        save(fitted, tmp_path / "saved")
+        loaded = load(tmp_path / "saved")
+        np.testing.assert_array_equal(loaded.predict_proba(texts), fitted.predict_proba(texts))
+        np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
+        source = str(tmp_path / "saved" if checkpoint is nli else nli_folder)
+        assert loaded.get_params() == fitted.get_params(deep=False) | {"checkpoint": source}
+        np.testing.assert_array_equal(loaded.fit().predict_proba(texts), fitted.predict_proba(texts))
+        # the folder is a checkpoint of inference, for others too
+        again = XLMRobertaClassifier(tmp_path / "saved", max_epochs=1)
+        assert set(NLI) == set(json.loads((tmp_path / "saved" / "config.json").read_text())["label2id"])
+        with pytest.warns(UserWarning, match="has a head of its own"):
+            again.fit([("a", "b"), ("c", "d")], ["x", "y"])
+        shutil.rmtree(tmp_path / "saved")
+
+
+def test_clones_and_pickles_share_a_fitted_classifier(nli, texts):
+    estimator = zero_shot(nli, batch_size=3)
+    copy = clone(estimator)
+    assert copy is not estimator and copy.checkpoint is nli and copy.get_params() == estimator.get_params()
+    assert not hasattr(clone(estimator.fit()), "module_")
+    expected = estimator.predict_proba(texts)
+    np.testing.assert_array_equal(clone(estimator).fit().predict_proba(texts), expected)
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.predict_proba(texts), expected)
+    assert again.module_ is again.checkpoint.module_
+    assert "checkpoint=XLMRobertaClassifier(" in repr(estimator) and "XLMRobertaClassifier" in estimator._repr_html_()
+
+
+# scikit-learn's tools -------------------------------------------------------------------------------------------------
+
+
+def test_grid_search_over_templates(nli, texts):
+    y = zero_shot(nli, hypothesis_template="{} it is").fit().predict(texts)
+    templates = ["This example is {}.", "{} it is", "the {} of the city"]
+    search = GridSearchCV(
+        make_pipeline(FunctionTransformer(), zero_shot(nli)),
+        {"xlmrobertazeroshotclassifier__hypothesis_template": templates},
+        scoring="accuracy",
+        cv=2,
+        error_score="raise",
+    )
+    search.fit(texts, y)
+    assert search.best_params_["xlmrobertazeroshotclassifier__hypothesis_template"] == "{} it is"
+    assert search.best_score_ == 1 and search.cv_results_["mean_test_score"].min() < 1
+
+
+def test_cross_validated_probabilities(nli_folder, texts):
+    estimator = zero_shot(nli_folder)
+    y = np.array(LABELS)[np.arange(48) % 3]
+    found = cross_val_predict(estimator, pd.Series(texts), y, cv=2, method="predict_proba")
+    np.testing.assert_allclose(found, estimator.fit().predict_proba(texts), atol=1e-6)
+
+
+def test_labels_from_y(nli, texts):
+    y = np.array(["sport", "art", "art", "city"] * 12, dtype=object)
+    for labels in (y, pd.Series(y), y[:, None], list(y)):
+        estimator = zero_shot(nli, candidate_labels=None).fit(texts, labels)
+        assert estimator.classes_.tolist() == ["art", "city", "sport"]
+    assert zero_shot(nli).fit(y=["tea", "milk"]).classes_.tolist() == ["art", "city", "sport"]
+
+
+def test_tags_tell_what_is_needed(nli):
+    assert is_classifier(zero_shot(nli)) and not get_tags(zero_shot(nli)).target_tags.required
+    assert get_tags(zero_shot(nli, candidate_labels=None)).target_tags.required
+    assert get_tags(zero_shot(nli, multi_label=True)).classifier_tags.multi_label
+
+
+def test_columns(nli, texts):
+    estimator = zero_shot(nli).fit(pd.DataFrame({"text": texts}))
+    assert estimator.n_features_in_ == 1 and estimator.feature_names_in_.tolist() == ["text"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.predict(pd.DataFrame({"title": texts}))
+    assert not hasattr(estimator.fit(), "n_features_in_") and not hasattr(estimator, "feature_names_in_")
+    for X in ([("a", "b")], pd.DataFrame({"a": ["b"], "c": ["d"]})):
+        with pytest.raises(ValueError, match=r"X has pairs of texts \(2 columns\): .* takes single texts"):
+            estimator.fit().predict(X)
+    with pytest.raises(ValueError, match="X row 1: expected a text, got None"):
+        estimator.predict(["a", None])
+
+
+# What cannot work -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "said"),
+    [
+        ({"candidate_labels": []}, None, r"two candidate labels or more .* got \[\]"),
+        ({"candidate_labels": [], "multi_label": True}, None, r"two candidate labels or more .* got \[\]"),
+        ({"candidate_labels": ["a"]}, None, r"two candidate labels or more .* got \['a'\]"),
+        ({"candidate_labels": ["a", "b", "a"]}, None, "candidate_labels has 'a' twice"),
+        ({"candidate_labels": ["a", 5]}, None, "candidate_labels must be texts, got 5 at place 1"),
+        ({"candidate_labels": ["a", None]}, None, "candidate_labels must be texts, got None at place 1"),
+        ({"candidate_labels": ["a", " "]}, None, "candidate_labels must be texts, got ' ' at place 1"),
+        ({"candidate_labels": "sport"}, None, "The 'candidate_labels' parameter"),
+        ({"candidate_labels": None}, None, "requires candidate_labels, or y to take them from"),
+        ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
+        ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
+        ({"candidate_labels": None}, [[0, 1], [1, 0]], r"y has the shape \(2, 2\) and tells no names"),
+        ({"hypothesis_template": "This is it."}, None, r"hypothesis_template must have \{\} where the label goes"),
+        (
+            {"entailment": "yes"},
+            None,
+            "entailment='yes' is not among the labels of the checkpoint, 'contradiction', 'ent",
+        ),
+        ({"multi_label": True, "contradiction": "no"}, None, "contradiction='no' is not among the labels"),
+        (
+            {"multi_label": True, "contradiction": "entailment"},
+            None,
+            "entailment and contradiction are both 'entailment'",
+        ),
+        ({"max_length": 65}, None, "max_length=65 is more than the 64 tokens"),
+        ({"max_length": 8}, None, "the hypothesis for '.*' has .* tokens, and max_length leaves room for 4 together"),
+    ],
+)
+def test_what_cannot_be_fitted(nli, params, y, said):
+    estimator = zero_shot(nli, **params)
+    with pytest.raises(ValueError, match=said):
+        estimator.fit(y=y)
+    assert not hasattr(estimator, "module_")
+
+
+def test_checkpoints_that_know_no_entailment(make, tiny_checkpoint, texts, languages, tmp_path):
+    said = r"no label of the checkpoint starts with 'entail' \('LABEL_0', 'LABEL_1'\)"
+    with pytest.raises(ValueError, match=said):
+        zero_shot(tiny_checkpoint).fit()
+    with pytest.raises(CheckpointError, match="4 tensors missing"):
+        zero_shot(tiny_checkpoint, entailment="LABEL_1").fit()
+    with pytest.raises(NotFittedError):
+        zero_shot(make(XLMRobertaClassifier)).fit()
+    single = make(XLMRobertaClassifier).fit(texts, languages)
+    with pytest.raises(ValueError, match="checkpoint is a classifier of single texts"):
+        zero_shot(single).fit()
+    indicator = np.eye(2, dtype=int)[np.arange(48) % 2]
+    with pytest.raises(ValueError, match=r"another kind of target \(multi_label\)"):
+        zero_shot(make(XLMRobertaClassifier).fit(list(zip(texts, texts, strict=True)), indicator)).fit()
+    of_pairs = make(XLMRobertaClassifier).fit(list(zip(texts, texts, strict=True)), ["entailed", "entails", "x"] * 16)
+    with pytest.raises(ValueError, match="more than one label of the checkpoint starts with 'entail'"):
+        zero_shot(of_pairs).fit()
+    with pytest.raises(ValueError, match="no label of the checkpoint starts with 'contradict'"):
+        zero_shot(of_pairs, entailment="entails", multi_label=True).fit()
+    with pytest.raises(NotFittedError):
+        zero_shot(tiny_checkpoint).predict(texts)
