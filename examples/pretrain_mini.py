@@ -193,7 +193,7 @@ def main():
     parser.add_argument("step", choices=["vocabulary", "pretrain"])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=9)
     args = parser.parse_args()
     if args.step == "vocabulary":
         train_vocabulary(args.corpus, args.out)

@@ -5,7 +5,7 @@ A task holds the encoded rows and offers two things to the fit loop: ``collate(r
 sum of its weights over a whole optimiser step, so that accumulated batches give the gradient of one large batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -114,6 +114,32 @@ class SequenceTask:
         return {"loss": self.loss(logits, batch.targets["y"]) * batch.targets["weights"]}
 
 
+class Masker:
+    """What masked language modelling hides: a share of the tokens, but none of the special ones.
+
+    80 % of them are replaced by the mask, 10 % by a random token and 10 % are left as they are (Devlin et al. 2019).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, probability: float, further_special_ids: Sequence[int] = ()):
+        self.probability, self.mask_token_id = probability, tokenizer.mask_token_id
+        self.is_special = np.zeros(tokenizer.vocab_size, bool)
+        self.is_special[[*tokenizer.all_special_ids, *further_special_ids]] = True
+        self.ordinary_ids = np.flatnonzero(~self.is_special)
+
+    def mask(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Masked copy of the ids (int64) and the places of the tokens to predict; at least one if there is any."""
+        candidates = np.flatnonzero(~self.is_special[ids])
+        positions = candidates[rng.random(len(candidates)) < self.probability]
+        if not len(positions) and len(candidates):
+            positions = rng.choice(candidates, 1)
+        masked = ids.astype(np.int64)
+        draw = rng.random(len(positions))
+        masked[positions[draw < 0.8]] = self.mask_token_id
+        randomised = positions[draw >= 0.9]
+        masked[randomised] = rng.choice(self.ordinary_ids, len(randomised))
+        return masked, positions
+
+
 class MaskedLMTask:
     """Masked language modelling over texts, over translation pairs, and the alignment of translations.
 
@@ -126,8 +152,7 @@ class MaskedLMTask:
         Tells the special tokens, which are never masked, and the mask.
     weights : ndarray of shape (n_rows,) float32
     mask_probability : float
-        Share of the tokens that are predicted. 80 % of them are replaced by the mask, 10 % by a random token and 10 % are
-        left as they are (Devlin et al. 2019).
+        Share of the tokens that are predicted; see :class:`Masker`.
     alignment_weight : float
         Weight of the contrastive loss between both sides of a pair: half of it between their mean vectors, half between
         their first tokens' vectors.
@@ -143,11 +168,8 @@ class MaskedLMTask:
         alignment_weight: float = 0.0,
     ):
         self.first, self.second, self.weights = first, second, weights
-        self.mask_probability, self.alignment_weight = mask_probability, alignment_weight
-        self.mask_token_id = tokenizer.mask_token_id
-        self.is_special = np.zeros(tokenizer.vocab_size, bool)
-        self.is_special[tokenizer.all_special_ids] = True
-        self.ordinary_ids = np.flatnonzero(~self.is_special)
+        self.alignment_weight = alignment_weight
+        self.masker = Masker(tokenizer, mask_probability)
         self.n_rows = len(first)
 
     def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -188,21 +210,8 @@ class MaskedLMTask:
 
     def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What the model reads (int64), at which places it predicts, and what is right there."""
-        masked_ids, positions = self._mask(encoded.ids, rng)
+        masked_ids, positions = self.masker.mask(encoded.ids, rng)
         return masked_ids, positions, encoded.ids[positions].astype(np.int64)
-
-    def _mask(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Masked copy of the ids (int64) and the places of the tokens to predict; at least one if there is any."""
-        candidates = np.flatnonzero(~self.is_special[ids])
-        positions = candidates[rng.random(len(candidates)) < self.mask_probability]
-        if not len(positions) and len(candidates):
-            positions = rng.choice(candidates, 1)
-        masked = ids.astype(np.int64)
-        draw = rng.random(len(positions))
-        masked[positions[draw < 0.8]] = self.mask_token_id
-        randomised = positions[draw >= 0.9]
-        masked[randomised] = rng.choice(self.ordinary_ids, len(randomised))
-        return masked, positions
 
     def losses(self, module: XLMRobertaForMaskedLM, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each masked token and of each aligned pair."""

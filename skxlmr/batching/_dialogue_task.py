@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.batching._collate import Batch
+from skxlmr.batching._collate import Batch, Masker
 from skxlmr.nn import TokenLayout, XLMRobertaForMaskedLM, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
@@ -72,8 +72,7 @@ class DialogueTask:
     max_length : int
         Most tokens of a sequence.
     mask_probability : float
-        Share of the tokens that are predicted. 80 % of them are replaced by the mask, 10 % by a random token and 10 % are
-        left as they are.
+        Share of the tokens that are predicted, as in :class:`MaskedLMTask`.
     contrastive_weight : float
         Weight of the contrastive loss.
     """
@@ -89,11 +88,9 @@ class DialogueTask:
         contrastive_weight: float = 1.0,
     ):
         self.turns, self.tokenizer, self.weights, self.max_length = turns, tokenizer, weights, max_length
-        self.mask_probability, self.contrastive_weight = mask_probability, contrastive_weight
+        self.contrastive_weight = contrastive_weight
         self.system_id = speaker_ids[0]
-        self.is_special = np.zeros(tokenizer.vocab_size, bool)
-        self.is_special[[*tokenizer.all_special_ids, *speaker_ids]] = True
-        self.ordinary_ids = np.flatnonzero(~self.is_special)
+        self.masker = Masker(tokenizer, mask_probability, speaker_ids)
         self.first_turns = np.concatenate(([0], np.cumsum(turns.n_windows)))  # of each dialogue
         self.n_rows = len(self.first_turns) - 1
 
@@ -109,7 +106,7 @@ class DialogueTask:
                     responses.append(response_row(self.turns, last, self.tokenizer, self.max_length))
                     answered.append(i)
             ids = context_row(self.turns, first, last, self.tokenizer, self.max_length)
-            masked, masked_positions = self._mask(ids, rng)
+            masked, masked_positions = self.masker.mask(ids, rng)
             contexts.append(masked)
             positions.append(masked_positions)
             labels.append(ids[masked_positions])
@@ -141,19 +138,6 @@ class DialogueTask:
             batch.totals["contrastive"] = float(pair_weights.sum(dtype=np.float64))
             batch.rows["contrastive"] = answered_rows
         return batch
-
-    def _mask(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Masked copy of one row (int64) and the places of the tokens to predict; at least one if there is any."""
-        candidates = np.flatnonzero(~self.is_special[ids])
-        positions = candidates[rng.random(len(candidates)) < self.mask_probability]
-        if not len(positions) and len(candidates):
-            positions = rng.choice(candidates, 1)
-        masked = ids.astype(np.int64)
-        draw = rng.random(len(positions))
-        masked[positions[draw < 0.8]] = self.tokenizer.mask_token_id
-        randomised = positions[draw >= 0.9]
-        masked[randomised] = rng.choice(self.ordinary_ids, len(randomised))
-        return masked, positions
 
     def losses(
         self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None

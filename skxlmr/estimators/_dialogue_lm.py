@@ -10,7 +10,14 @@ import torch
 from skxlmr.batching import DialogueTask, context_row, possible_responses, response_row, stack_rows
 from skxlmr.checkpoints import read_tensors
 from skxlmr.estimators._base import FineTunedXLMRoberta, Rows, _seeded
-from skxlmr.estimators._dialogues import Dialogues, check_candidates, check_dialogues, is_frame_of_turns
+from skxlmr.estimators._dialogues import (
+    Dialogues,
+    check_candidates,
+    check_dialogues,
+    encode_turns,
+    is_frame_of_turns,
+    turn_bounds,
+)
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.layout import widen
@@ -306,9 +313,8 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         self._module_on_device()
         turns = self._encode_turns(self._check_X(X, reset=False))
         rng = np.random.default_rng(0)
-        ends = np.cumsum(turns.n_windows)
         contexts, responses = [], []
-        for first, last in zip(ends - turns.n_windows, ends, strict=True):
+        for first, last in turn_bounds(turns):
             possible = possible_responses(turns, first, last, self._speaker_ids[0])
             if len(possible):
                 turn = rng.choice(possible)
@@ -410,29 +416,13 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
     def _encode_turns(
         self, dialogues: Dialogues, sampling: SubwordSampling | None = None, kept: str = "last turns"
     ) -> EncodedBatch:
-        """The turns, each with its speaker's token and no other special one; warns of dialogues that are too long.
-
-        The first turn of such a dialogue tells in ``n_dropped`` how many tokens do not fit.
-        """
-        encoded = self.tokenizer_.encode_batch(dialogues.texts, sampling=sampling)
-        system_id, user_id = self._speaker_ids
-        ids = encoded.ids.copy()
-        ids[encoded.starts[:-1]] = np.where(dialogues.from_system, system_id, user_id)  # in the place of <s>
-        ids = np.delete(ids, encoded.starts[1:] - 1)  # </s>
-        lengths, limit = encoded.lengths - 1, self._limit()
-        row_of_turn = np.repeat(np.arange(len(dialogues)), dialogues.n_turns)
-        turns = EncodedBatch(ids, lengths, np.zeros(len(lengths), np.int64), row_of_window=row_of_turn)
-        ends = np.cumsum(dialogues.n_turns)
-        firsts = ends - dialogues.n_turns
-        n_tokens = np.add.reduceat(lengths, firsts)
-        too_long = np.flatnonzero(n_tokens > limit - 2)
-        for row in too_long:
-            n_kept = len(context_row(turns, firsts[row], ends[row], self.tokenizer_, limit)) - 2
-            turns.n_dropped[firsts[row]] = n_tokens[row] - n_kept
-        if len(too_long) and sampling is None:
+        """The turns, see `encode_turns`; warns of dialogues that are too long."""
+        turns = encode_turns(dialogues, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
+        n_cut = np.count_nonzero(turns.n_dropped)
+        if n_cut and sampling is None:
             what = "dialogues" if kept == "last turns" else "responses"
             warnings.warn(
-                f"{len(too_long)} of {len(dialogues)} {what} are longer than {limit} tokens and were cut to their {kept}; the "
+                f"{n_cut} of {len(dialogues)} {what} are longer than {self._limit()} tokens and were cut to their {kept}; the "
                 f"longest lost {turns.n_dropped.max()} tokens",
                 TruncationWarning,
                 stacklevel=outside_stacklevel(),
@@ -441,11 +431,8 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
 
     def _whole(self, turns: EncodedBatch) -> list[np.ndarray]:
         """Each dialogue as one row of ids."""
-        ends = np.cumsum(turns.n_windows)
-        return [
-            context_row(turns, first, last, self.tokenizer_, self._limit())
-            for first, last in zip(ends - turns.n_windows, ends, strict=True)
-        ]
+        bounds = turn_bounds(turns)
+        return [context_row(turns, first, last, self.tokenizer_, self._limit()) for first, last in bounds]
 
     def _vectors(self, rows: list[np.ndarray]) -> np.ndarray:
         """First token's vector of each row, (n_rows, D)."""

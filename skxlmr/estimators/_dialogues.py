@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from skxlmr.batching import context_row
+from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._validation import _describe, _values
 
 SYSTEM, USER = "system", "user"
@@ -85,6 +87,38 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     if not n_turns:
         raise ValueError(f"{name} has no rows: at least one dialogue is needed")
     return Dialogues(texts, np.array(from_system), np.array(n_turns, np.int64))
+
+
+def encode_turns(
+    dialogues: Dialogues,
+    tokenizer: Tokenizer,
+    speaker_ids: tuple[int, int],
+    max_length: int,
+    sampling: SubwordSampling | None = None,
+) -> EncodedBatch:
+    """Ids of the turns, each with its speaker's token (the system's, the user's) and no other special one.
+
+    ``row_of_window`` tells the dialogue of each turn. The first turn of a dialogue that is too long for ``max_length`` tells
+    in ``n_dropped`` how many tokens do not fit.
+    """
+    encoded = tokenizer.encode_batch(dialogues.texts, sampling=sampling)
+    ids = encoded.ids.copy()
+    ids[encoded.starts[:-1]] = np.where(dialogues.from_system, *speaker_ids)  # in the place of <s>
+    ids = np.delete(ids, encoded.starts[1:] - 1)  # </s>
+    row_of_turn = np.repeat(np.arange(len(dialogues)), dialogues.n_turns)
+    turns = EncodedBatch(ids, encoded.lengths - 1, 0 * encoded.lengths, row_of_window=row_of_turn)
+    for first, last in turn_bounds(turns):
+        n_tokens = turns.starts[last] - turns.starts[first]
+        if n_tokens > max_length - 2:
+            n_kept = len(context_row(turns, first, last, tokenizer, max_length)) - 2
+            turns.n_dropped[first] = n_tokens - n_kept
+    return turns
+
+
+def turn_bounds(turns: EncodedBatch) -> list[tuple[int, int]]:
+    """First turn of each dialogue, and the first that is no longer its own."""
+    ends = np.cumsum(turns.n_windows)
+    return list(zip((ends - turns.n_windows).tolist(), ends.tolist(), strict=True))
 
 
 def is_frame_of_turns(X: Any) -> bool:
