@@ -28,7 +28,7 @@ from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorize
 from skxlmr.utils._device import resolve_device
 
 # Suited to a checkpoint of 5 M parameters (chosen on a part of the sentiment training rows); for XLM-R-base:
-# --learning-rate 2e-5 --batch-size 16 --n-frozen-layers 0
+# --learning-rate 2e-5 --batch-size 16
 LEARNING_RATE = 5e-4
 N_FROZEN_LAYERS = 0
 BATCH_SIZE = 32

@@ -33,7 +33,7 @@ SOURCES = {
     "react-dev": ("CC BY 4.0", "reactjs/*.react.dev"),
     "tatoeba": ("CC BY 2.0 FR", "Tatoeba sentence pairs through facebookresearch/LASER"),
 }
-# Few enough for 5 M parameters and an hour: the languages of XNLI and nine more of which the sources hold much.
+# Few enough for 5 M parameters and two hours: the languages of XNLI and nine more of which the sources hold much.
 LANGUAGES = set("ar bg de el en es fr hi id it ja ko nl pl pt ro ru sw th tr uk ur vi zh".split())
 
 
