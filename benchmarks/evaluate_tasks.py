@@ -342,7 +342,9 @@ def main():
     parser.add_argument("--tasks", nargs="+", help="words of the tasks' names (default: all)")
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
-    parser.add_argument("--epochs", type=int, help="of fine-tuning (default: 6 for answers, 12 for tags, 8 for the others)")
+    parser.add_argument(
+        "--epochs", type=int, help="of fine-tuning (default: 6 for answers, 12 for tags, 8 for the others)"
+    )
     parser.add_argument("--seeds", type=int, default=2, help="number of fine-tuning runs")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
