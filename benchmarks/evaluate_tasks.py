@@ -5,6 +5,7 @@ knows no language: the most frequent tag of each word, the sentence most like th
 seeds. No setting was chosen on the held-out rows.
 """
 
+import sys
 import time
 import zlib
 from collections import Counter, defaultdict
@@ -358,6 +359,7 @@ def main():
             continue
         line, model = run(task, args)
         lines.append(line)
+        print(*line, sep=" | ", file=sys.stderr, flush=True)
         if task.name.startswith("inference"):
             lines.append(zero_shot(model, args))
     header = ("task", "train / test rows", "measure", "baseline", "fine-tuned", "fit, s")
