@@ -11,6 +11,7 @@ source}). Only the sources in ``SOURCES`` are read: public domain, CC0 and licen
 
 import argparse
 import gzip
+import io
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -90,9 +91,10 @@ def train_vocabulary(corpus, out, characters=20_000_000):
             sample.append(rows[index])
             budget -= len(rows[index])
     out.mkdir(parents=True, exist_ok=True)
+    model = io.BytesIO()  # a file's name would be written into the model
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sample),
-        model_prefix=str(out / "sentencepiece.bpe"),
+        model_writer=model,
         model_type="unigram",
         vocab_size=VOCABULARY - 2,  # <pad> and <mask> are outside the model file, as in XLM-R
         character_coverage=0.9993,
@@ -104,7 +106,7 @@ def train_vocabulary(corpus, out, characters=20_000_000):
         num_threads=1,  # the result depends on the number of threads
         shuffle_input_sentence=False,
     )
-    (out / "sentencepiece.bpe.vocab").unlink()
+    (out / "sentencepiece.bpe.model").write_bytes(model.getvalue())
     print(f"{len(sample):,} sentences, {len(texts)} languages -> {out / 'sentencepiece.bpe.model'}")
 
 
