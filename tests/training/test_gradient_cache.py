@@ -72,8 +72,9 @@ def test_without_the_cache_they_would_not():
     assert largest > 1e-3
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_a_fit_of_2_times_8_equals_one_of_16(dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 5e-6)], ids=["fp64", "fp32"])
+def test_a_fit_of_2_times_8_equals_one_of_16(dtype, tolerance):
+    """In fp32 some gradients are rounding alone (a key's bias changes no attention), and Adam scales them up to steps."""
     fitted = []
     for batch_size, accumulate in ((16, 1), (2, 8)):
         model = module(dtype)
@@ -82,7 +83,7 @@ def test_a_fit_of_2_times_8_equals_one_of_16(dtype):
         history = fit_loop(model, task, optimizer_for(model, 1e-4), settings, np.random.default_rng(0))
         fitted.append((model, history.loss_curve))
     assert fitted[1][1] == pytest.approx(fitted[0][1], rel=1e-6)
-    assert_same_weights(fitted[1][0], weights_of(fitted[0][0]), tolerance=1e-6)
+    assert_same_weights(fitted[1][0], weights_of(fitted[0][0]), tolerance)
 
 
 def test_both_passes_draw_the_same_dropout():
