@@ -1,7 +1,7 @@
 """The fit loop and what it needs: parameter groups, schedules, the compact vocabulary."""
 
 from skxlmr.training._compact_vocabulary import compact_vocabulary
-from skxlmr.training._loop import History, LoopSettings, autocast, fit_loop
+from skxlmr.training._loop import History, LoopSettings, autocast, fit_loop, mean_losses
 from skxlmr.training._optim import SCHEDULES, freeze, make_optimizer
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "fit_loop",
     "freeze",
     "make_optimizer",
+    "mean_losses",
 ]

@@ -86,8 +86,8 @@ def fit_loop(
         If the loss or the gradient is not finite; names the rows of the step.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    n_steps = -(-task.n_rows // (settings.batch_size * settings.accumulate))  # in an epoch
-    progress = Progress(settings.verbose, settings.max_epochs, n_steps)
+    n_steps = _n_steps(task, settings)  # in an epoch
+    progress = Progress(settings.verbose, settings.max_epochs)
     history = History()
     finished: list[Tensor] | None = None  # weights after the last finished epoch
     best, best_score, stale = None, -np.inf, 0
@@ -97,15 +97,17 @@ def fit_loop(
             if renew is not None:
                 task = renew(rng)
             batches = shuffled_batches(task.n_rows, settings.batch_size, rng)
+            n_now = _n_steps(task, settings)  # other segmentations may give more windows, or fewer
             epoch_loss, epoch_weight = 0.0, 0.0
-            for step in range(n_steps):
+            for step in range(n_now):
                 group = batches[step * settings.accumulate : (step + 1) * settings.accumulate]
+                place = epoch * n_steps + step * n_steps // n_now
                 factor = learning_rate_factor(
-                    epoch * n_steps + step, settings.max_epochs * n_steps, settings.schedule, settings.warmup_ratio
+                    place, settings.max_epochs * n_steps, settings.schedule, settings.warmup_ratio
                 )
                 loss, weight = train_step(module, task, optimizer, parameters, group, factor, settings, rng)
                 epoch_loss, epoch_weight = epoch_loss + loss * weight, epoch_weight + weight
-                progress.step(epoch + 1, step + 1, loss)
+                progress.step(epoch + 1, step + 1, n_now, loss)
             history.loss_curve.append(epoch_loss / epoch_weight if epoch_weight else float("nan"))
             finished = [p.detach().cpu().clone() for p in parameters]
             module.eval()
@@ -130,6 +132,10 @@ def fit_loop(
     elif history.interrupted and finished is not None:
         restore(parameters, finished)
     return history
+
+
+def _n_steps(task: Task, settings: LoopSettings) -> int:
+    return -(-task.n_rows // (settings.batch_size * settings.accumulate))
 
 
 def train_step(module, task, optimizer, parameters, group, factor, settings, rng) -> tuple[float, float]:
@@ -170,6 +176,20 @@ def batch_losses(module, task, batches, device, dtype) -> Iterator[tuple[Batch, 
         with autocast(device, dtype):
             terms = task.losses(module, batch)
         yield batch, terms
+
+
+def mean_losses(module: TaskModule, task: Task, batch_size: int, rng: np.random.Generator) -> dict[str, float]:
+    """Weighted mean of each loss over all rows of the task, without training; losses of rows without weight are left out."""
+    device = next(module.parameters()).device
+    sums: dict[str, float] = {}
+    totals: dict[str, float] = {}
+    with torch.inference_mode():
+        for start in range(0, task.n_rows, batch_size):
+            batch = task.collate(np.arange(start, min(start + batch_size, task.n_rows)), rng).to(device)
+            for name, values in task.losses(module, batch).items():
+                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+                totals[name] = totals.get(name, 0.0) + batch.totals[name]
+    return {name: sums[name] / total for name, total in totals.items() if total}
 
 
 def restore(parameters: list[nn.Parameter], values: list[Tensor]) -> None:

@@ -11,26 +11,23 @@ class Progress:
     ----------
     verbose : int
         0 is silent, 1 or more shows the bar and leaves a line for each epoch.
-    n_epochs, n_steps : int
-        Number of epochs, and of steps in each.
+    n_epochs : int
     """
 
-    def __init__(self, verbose: int, n_epochs: int, n_steps: int):
-        self.verbose, self.n_epochs, self.n_steps = verbose, n_epochs, n_steps
+    def __init__(self, verbose: int, n_epochs: int):
+        self.verbose, self.n_epochs = verbose, n_epochs
         self.start = self.shown = time.monotonic()
 
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        """Show a finished step (counted from 1), at most five times a second."""
+    def step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
+        """Show a finished step of this epoch (both counted from 1), at most five times a second."""
         now = time.monotonic()
         if not self.verbose or now - self.shown < 0.2:
             return
         self.shown = now
-        done = ((epoch - 1) * self.n_steps + step) / (self.n_epochs * self.n_steps)
+        done = (epoch - 1 + step / n_steps) / self.n_epochs
         left = (now - self.start) * (1 - done) / done
-        bar = "=" * int(20 * step / self.n_steps)
-        self._write(
-            f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{self.n_steps} loss {loss:.4f} {left:.0f} s left "
-        )
+        bar = "=" * int(20 * step / n_steps)
+        self._write(f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{n_steps} loss {loss:.4f} {left:.0f} s left ")
 
     def epoch(self, epoch: int, loss: float, validation_score: float | None) -> None:
         """Leave the line of a finished epoch."""
