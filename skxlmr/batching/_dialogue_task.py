@@ -146,7 +146,7 @@ class DialogueTask:
 
         ``joint`` gives the values of the responses from their vectors, by default what they are within this batch.
         """
-        x_TD = module.roberta(batch.ids, batch.layout).last_hidden_state
+        x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
         terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
         if "contrastive" in batch.totals:
@@ -163,7 +163,7 @@ class DialogueTask:
 
     def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
         """First tokens' vectors of each context and its response, (P, 2, D)."""
-        return self._pairs(module.roberta(batch.ids, batch.layout).last_hidden_state, batch)
+        return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
 
     def joint_losses(self, vectors_P2D: Tensor, batches: Sequence[Batch]) -> Tensor:
         """Weighted loss of each response among the responses of all these batches, (P,)."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from skxlmr.batching import NextTokenTask
-from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._generate import TextGenerator
 from skxlmr.estimators._logits import LogitReader
 from skxlmr.nn import ModelConfig, XLMRobertaForCausalLM
@@ -207,7 +207,7 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         check_texts(X, name, pairs_allowed=False)
         return super()._check_X(X, reset, name)
 
-    def _check_targets(self, y, weights, reset, name="y"):
+    def _check_targets(self, y, rows, weights, reset, name="y"):
         return None
 
     def _open_checkpoint(self):

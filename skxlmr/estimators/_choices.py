@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skxlmr.utils._validation import _check_text, _columns, _describe, _values
+from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing, split_columns
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator):
         raise TypeError(f"{name} must be a list, DataFrame or array of prompts with choices, got a {type(X).__name__}")
-    columns = [_values(column) for column in _columns(X, name)]
+    columns = [as_list(column) for column in split_columns(X, name)]
     if len(columns) == 1 and columns[0]:
         columns = [list(column) for column in zip(*_unpacked(columns[0], name), strict=True)]
     elif len(columns) > 1:
@@ -70,7 +70,7 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     else:
         choices = [_without_missing(values) for values in zip(*others, strict=True)]
     return Choices(
-        [_check_text(value, row, name) for row, value in enumerate(prompts)],
+        [check_text(value, row, name) for row, value in enumerate(prompts)],
         [_check_row(values, row, name) for row, values in enumerate(choices)],
         len(columns),
     )
@@ -78,7 +78,7 @@ def check_choices(X: Any, name: str = "X") -> Choices:
 
 def _prompt_column(X: Any) -> int:
     """Place of the column of prompts: the one of that name, or the first."""
-    names = list(getattr(X, "column_names", getattr(X, "columns", ())))  # an Arrow table's columns are the data
+    names = column_names(X)
     return names.index("prompt") if "prompt" in names else 0
 
 
@@ -91,26 +91,22 @@ def _unpacked(rows: list[Any], name: str) -> Iterator[tuple[Any, Any]]:
         else:
             raise ValueError(
                 f"{name} row {row}: expected a dict with 'prompt' and 'choices', or (prompt, [choices]), got "
-                f"{_describe(value)}"
+                f"{describe(value)}"
             )
 
 
 def _check_list(value: Any, row: int, name: str) -> list[Any]:
     if isinstance(value, list | tuple | np.ndarray):
         return list(value)
-    raise ValueError(f"{name} row {row}: expected a list of choices, got {_describe(value)}")
+    raise ValueError(f"{name} row {row}: expected a list of choices, got {describe(value)}")
 
 
 def _without_missing(values: tuple[Any, ...]) -> list[Any]:
     """The values up to the last that is there."""
     n_there = len(values)
-    while n_there and _is_missing(values[n_there - 1]):
+    while n_there and is_missing(values[n_there - 1]):
         n_there -= 1
     return list(values[:n_there])
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def _check_row(values: list[Any], row: int, name: str) -> list[str]:
@@ -118,5 +114,5 @@ def _check_row(values: list[Any], row: int, name: str) -> list[str]:
         raise ValueError(f"{name} row {row}: expected two or more choices, got {len(values)}")
     for i, value in enumerate(values):
         if not isinstance(value, str):
-            raise ValueError(f"{name} row {row}, choice {i}: expected a text, got {_describe(value)}")
+            raise ValueError(f"{name} row {row}, choice {i}: expected a text, got {describe(value)}")
     return [str(value) for value in values]  # np.str_ and other subclasses become plain strings

@@ -310,9 +310,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         else:
             raise CheckpointError(file, f"names only one class, {labels[0]!r}: at least two are needed")
 
-    def _check_targets(self, y, weights, reset, name="y"):
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+    def _check_targets(self, y, rows, weights, reset, name="y"):
         if reset:
             learnt, targets = learn_targets(y, name)
             self._set_targets(learnt)

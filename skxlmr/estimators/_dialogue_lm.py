@@ -5,11 +5,8 @@ from dataclasses import replace
 from numbers import Real
 
 import numpy as np
-import torch
 
 from skxlmr.batching import DialogueTask, context_row, possible_responses, response_row, stack_rows
-from skxlmr.checkpoints import read_tensors
-from skxlmr.estimators._base import FineTunedXLMRoberta, Rows, _seeded
 from skxlmr.estimators._dialogues import (
     Dialogues,
     check_candidates,
@@ -19,10 +16,12 @@ from skxlmr.estimators._dialogues import (
     turn_bounds,
 )
 from skxlmr.estimators._features import FeatureNames
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta, Rows, _seeded
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.layout import widen
 from skxlmr.nn.vocabulary import extend_vocabulary
 from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.training import mean_losses
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
@@ -342,7 +341,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         check_feature_names(self, [] if is_frame_of_turns(X) else X, reset=reset)
         return dialogues
 
-    def _check_targets(self, y, weights, reset, name="y"):
+    def _check_targets(self, y, rows, weights, reset, name="y"):
         return None
 
     def _build(self, config: ModelConfig):
@@ -365,17 +364,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
     def _validation_score(self, encoded, targets, weights):
         """Minus the mean loss, with splits and masks of a fixed seed."""
         task = self._make_task(encoded, targets, weights)
-        device = next(self.module_.parameters()).device
-        rng = np.random.default_rng(0)
-        sums: dict[str, float] = {}
-        totals: dict[str, float] = {}
-        with torch.inference_mode():
-            for start in range(0, task.n_rows, self.batch_size):
-                batch = task.collate(np.arange(start, min(start + self.batch_size, task.n_rows)), rng).to(device)
-                for name, values in task.losses(self.module_, batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(values.double().sum())
-                    totals[name] = totals.get(name, 0.0) + batch.totals[name]
-        return -sum(sums[name] / total for name, total in totals.items() if total)
+        return -sum(mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0)).values())
 
     # Checkpoints, with or without the speakers' tokens --------------------------------------------------------------------
 
@@ -392,17 +381,17 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
             raise CheckpointError(file, f"is of a model without word embeddings of {tokens}: fit adds and trains them")
 
     def _load_module(self, folder, config, build, new_part=None, optional_parts=()):
-        if not any(name.startswith("lm_head.") for name in read_tensors(folder)):
-            warnings.warn(
-                f"{folder} has no language modelling head: a new one is drawn",
-                UserWarning,
-                stacklevel=outside_stacklevel(),
-            )
-            optional_parts = (*optional_parts, "lm_head")
-        module = super()._load_module(folder, config, build, new_part, optional_parts)
+        module = super()._load_module(folder, config, build, new_part, (*optional_parts, "lm_head"))
         extend_vocabulary(module, self.tokenizer_.vocab_size, config.initializer_range)
         self.config_ = replace(config, vocab_size=max(config.vocab_size, self.tokenizer_.vocab_size))
         return module
+
+    def _say_of_new_part(self, folder, part):
+        warnings.warn(
+            f"{folder} has no language modelling head that fits: a new one is drawn",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
 
     # From dialogues to vectors --------------------------------------------------------------------------------------------
 
@@ -436,7 +425,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
 
     def _vectors(self, rows: list[np.ndarray]) -> np.ndarray:
         """First token's vector of each row, (n_rows, D)."""
-        encoder = self.module_.roberta
+        encoder = self.module_.backbone
         return self._infer(
             lambda ids, layout: widen(layout.first(encoder(ids, layout).last_hidden_state)), stack_rows(rows)
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from skxlmr.batching import context_row
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
-from skxlmr.utils._validation import _describe, _values
+from skxlmr.utils._tables import as_list, column_names, describe
 
 SYSTEM, USER = "system", "user"
 SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
@@ -76,7 +76,7 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
         if isinstance(turns, np.ndarray):
             turns = list(turns)
         if not isinstance(turns, list | tuple):
-            raise ValueError(f"{name} dialogue {label}: expected a list of turns, got {_describe(dialogue)}")
+            raise ValueError(f"{name} dialogue {label}: expected a list of turns, got {describe(dialogue)}")
         if not turns:
             raise ValueError(f"{name} dialogue {label}: expected a turn at least, got none")
         for number, turn in enumerate(turns):
@@ -123,7 +123,7 @@ def turn_bounds(turns: EncodedBatch) -> list[tuple[int, int]]:
 
 def is_frame_of_turns(X: Any) -> bool:
     """Whether X is a frame with a turn a row."""
-    return set(COLUMNS) <= set(_column_names(X))
+    return set(COLUMNS) <= set(column_names(X))
 
 
 def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]], bool]:
@@ -140,7 +140,7 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
         raise TypeError(
             f"candidates must be a list of texts or a list of such lists, got a {type(candidates).__name__}"
         )
-    rows = _values(candidates)
+    rows = as_list(candidates)
     shared = not rows or isinstance(rows[0], str)
     lists = [rows] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]
     if not shared and len(lists) != n_contexts:
@@ -148,21 +148,21 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
     for number, row in enumerate(lists):
         where = "candidates" if shared else f"candidates of context {number}"
         if not isinstance(row, list):
-            raise ValueError(f"{where}: expected a list of texts, got {_describe(row)}")
+            raise ValueError(f"{where}: expected a list of texts, got {describe(row)}")
         if not row:
             raise ValueError(f"{where}: expected at least one text, got none")
         for place, text in enumerate(row):
             if not isinstance(text, str):
-                raise ValueError(f"{where}: expected a text as number {place}, got {_describe(text)}")
+                raise ValueError(f"{where}: expected a text as number {place}, got {describe(text)}")
     return lists, shared
 
 
 def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
     """What errors call each dialogue, and the dialogue."""
-    names = _column_names(X)
+    names = column_names(X)
     if is_frame_of_turns(X):
         # pandas and polars answer X[name] with a column, arrow too
-        ids, speakers, texts = (_values(X[column]) for column in COLUMNS)
+        ids, speakers, texts = (as_list(X[column]) for column in COLUMNS)
         dialogues: dict[Any, list] = {}
         for dialogue, speaker, text in zip(ids, speakers, texts, strict=True):
             dialogues.setdefault(dialogue, []).append((speaker, text))
@@ -174,11 +174,7 @@ def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
                 f"{name} must have one column of dialogues or the columns {', '.join(COLUMNS)}, got {found}"
             )
         X = X[names[0]]
-    return list(enumerate(_values(X)))
-
-
-def _column_names(X: Any) -> list[Any]:
-    return list(getattr(X, "column_names", getattr(X, "columns", [])))
+    return list(enumerate(as_list(X)))
 
 
 def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
@@ -187,13 +183,13 @@ def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
     elif isinstance(turn, list | tuple | np.ndarray) and len(turn) == 2:
         speaker, text = turn
     else:
-        raise ValueError(f"{where}: expected a dict with speaker and text, or both as a pair, got {_describe(turn)}")
+        raise ValueError(f"{where}: expected a dict with speaker and text, or both as a pair, got {describe(turn)}")
     role = (known.get(speaker) or known.get(speaker.lower())) if isinstance(speaker, str) else None
     if role is None:
         raise ValueError(
-            f"{where}: expected one of the speakers {', '.join(known)}, got {_describe(speaker)}: say in the parameter "
+            f"{where}: expected one of the speakers {', '.join(known)}, got {describe(speaker)}: say in the parameter "
             "speakers who is meant"
         )
     if not isinstance(text, str):
-        raise ValueError(f"{where}: expected a text, got {_describe(text)}")
+        raise ValueError(f"{where}: expected a text, got {describe(text)}")
     return role, str(text)

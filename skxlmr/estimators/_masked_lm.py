@@ -3,15 +3,15 @@
 from numbers import Real
 
 import numpy as np
-import torch
 
 from skxlmr.batching import MaskedLMTask, concatenate
-from skxlmr.estimators._base import FineTunedXLMRoberta, Rows
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._fill_mask import MaskedPredictions
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta, Rows
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.training import mean_losses
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
 from skxlmr.utils._validation import Texts
@@ -177,7 +177,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         """
         return self._fit(X, None, sample_weight, X_val)
 
-    def _check_targets(self, y, weights, reset, name="y"):
+    def _check_targets(self, y, rows, weights, reset, name="y"):
         return None
 
     def _build(self, config: ModelConfig):
@@ -211,15 +211,8 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
         task = self._make_task(encoded, targets, weights)
         task.alignment_weight = 0.0
-        device = next(self.module_.parameters()).device
-        rng, loss, total = np.random.default_rng(0), 0.0, 0.0
-        with torch.inference_mode():
-            for start in range(0, task.n_rows, self.batch_size):
-                rows = np.arange(start, min(start + self.batch_size, task.n_rows))
-                batch = task.collate(rows, rng).to(device)
-                loss += float(task.losses(self.module_, batch)["masked_lm"].double().sum())
-                total += batch.totals["masked_lm"]
-        return -loss / total if total else 0.0
+        losses = mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0))
+        return -losses.get("masked_lm", 0.0)
 
     def transform(self, X):
         """Features of the texts, pooled from the last layer.
@@ -236,9 +229,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         module = self._module_on_device()
         texts = self._check_X(X, reset=False)
         layers = [self.config_.num_hidden_layers]
-        return self._infer_texts(
-            lambda ids, layout: pool(module.backbone, ids, layout, self.pooling, layers, False), texts
-        )
+        return self._infer_texts(lambda ids, layout: pool(module.backbone, ids, layout, self.pooling, layers), texts)
 
     def _hub_config(self):
         return {"architectures": ["XLMRobertaForMaskedLM"]}

@@ -1,7 +1,6 @@
 """Prompts with choices to the index of the right choice."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -11,10 +10,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.batching import ChoiceTask, by_row
-from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._choices import Choices, check_choices
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForMultipleChoice
 from skxlmr.text import EncodedBatch, SubwordSampling
-from skxlmr.utils._choices import Choices, check_choices
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import check_feature_names, fit_context
 from skxlmr.utils._validation import Texts
@@ -165,12 +164,7 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        rows = self._check_X(X, reset=True)
-        targets = _check_answers(rows, y, "y")
-        if X_val is not None and y_val is not None:
-            X_val = self._check_X(X_val, reset=False, name="X_val")
-            y_val = _check_answers(X_val, y_val, "y_val")
-        return self._fit(rows, targets, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val)
 
     def decision_function(self, X):
         """Scores of the choices.
@@ -223,8 +217,6 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         return {"architectures": ["XLMRobertaForMultipleChoice"]}
 
     def _check_X(self, X, reset, name="X"):
-        if isinstance(X, Choices):  # read by fit, which checks the answers against them
-            return X
         rows = check_choices(X, name)
         if reset:
             self.n_features_in_ = rows.n_columns
@@ -234,8 +226,16 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         check_feature_names(self, X, reset=reset)
         return rows
 
-    def _check_targets(self, y, weights, reset, name="y"):
-        return y  # checked by fit
+    def _check_targets(self, y, rows, weights, reset, name="y"):
+        """The targets as int64, each one of the choices of its row."""
+        answers = column_or_1d(y, warn=True).tolist()
+        check_consistent_length(rows, answers)
+        for row, (answer, n_choices) in enumerate(zip(answers, rows.n_choices, strict=True)):
+            if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < n_choices:
+                raise ValueError(
+                    f"{name} row {row}: expected the index of a choice, 0 to {n_choices - 1}, got {answer!r}"
+                )
+        return np.array(answers, np.int64)
 
     def _encode_training(self, texts: Choices, sampling: SubwordSampling | None = None):
         return {"encoded": self._encode_choices(texts, sampling)}
@@ -254,17 +254,3 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         scores = self._infer(self.module_, encoded["encoded"])
         predicted = by_row(scores, encoded["encoded"].n_windows, fill=-np.inf).argmax(1)
         return float(accuracy_score(targets, predicted, sample_weight=weights))
-
-
-def _check_answers(rows: Choices, y: Any, name: str) -> np.ndarray:
-    """The targets as int64, each one of the choices of its row."""
-    if y is None:
-        raise ValueError(
-            f"XLMRobertaMultipleChoiceClassifier requires {name} to be passed, but the target {name} is None"
-        )
-    answers = column_or_1d(y, warn=True).tolist()
-    check_consistent_length(rows, answers)
-    for row, (answer, n_choices) in enumerate(zip(answers, rows.n_choices, strict=True)):
-        if not isinstance(answer, int | np.integer) or isinstance(answer, bool) or not 0 <= answer < n_choices:
-            raise ValueError(f"{name} row {row}: expected the index of a choice, 0 to {n_choices - 1}, got {answer!r}")
-    return np.array(answers, np.int64)

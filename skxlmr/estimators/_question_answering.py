@@ -8,14 +8,13 @@ import numpy as np
 
 from skxlmr.batching import SpanTask
 from skxlmr.estimators._answer_spans import RowAnswers, best_answers
-from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._questions import check_questions, question_table, read_targets
 from skxlmr.metrics import answer_f1_score
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForQuestionAnswering
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
-from skxlmr.utils._validation import Texts
 
 STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
 
@@ -202,12 +201,7 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        questions = self._check_X(X, reset=True)
-        targets = self._read_targets(questions, y, "y")
-        if X_val is not None and y_val is not None:
-            X_val = self._check_X(X_val, reset=False, name="X_val")
-            y_val = self._read_targets(X_val, y_val, "y_val")
-        return self._fit(questions, targets, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val)
 
     def predict(self, X):
         """Answer to each question.
@@ -288,8 +282,6 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
     # The places of the base class -------------------------------------------------------------------------------------
 
     def _check_X(self, X, reset, name="X"):
-        if isinstance(X, Texts):  # read by fit, which checks the answers against their contexts
-            return X
         table = question_table(X, name)
         questions = check_questions(table, name)
         if reset:
@@ -300,13 +292,8 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
             check_feature_names(self, table, reset=reset)
         return questions
 
-    def _read_targets(self, questions: Texts, y: Any, name: str) -> np.ndarray:
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
-        return read_targets(questions.second or [], y, name)
-
-    def _check_targets(self, y, weights, reset, name="y"):
-        return y  # read by fit
+    def _check_targets(self, y, rows, weights, reset, name="y"):
+        return read_targets(rows.second, y, name)
 
     def _build(self, config: ModelConfig) -> TaskModule:
         return XLMRobertaForQuestionAnswering(config)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.metrics._answers import AnswerList, read_answers
+from skxlmr.utils._tables import as_list, column_names
 from skxlmr.utils._validation import Texts, check_texts
 
 COLUMNS = ["question", "context"]
@@ -35,13 +36,13 @@ class Target:
 def question_table(X: Any, name: str) -> Any:
     """The two columns of X: of a frame those named question and context, of records a list of pairs, else X itself."""
     if hasattr(X, "columns"):
-        names = [str(column) for column in (X.column_names if hasattr(X, "column_names") else X.columns)]
+        names = [str(column) for column in column_names(X)]
         if not set(COLUMNS) <= set(names):
             return X
         return X[COLUMNS] if hasattr(X, "iloc") else X.select(COLUMNS)  # polars frames and Arrow tables select
     if isinstance(X, str | bytes | Mapping) or not hasattr(X, "__len__") or getattr(X, "ndim", 1) != 1:
         return X
-    rows = X.to_pylist() if hasattr(X, "to_pylist") else list(X)
+    rows = as_list(X)
     if not rows or not isinstance(rows[0], Mapping):
         return X
     for row, record in enumerate(rows):

@@ -190,9 +190,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         self._y_is_1d = self.n_outputs_ == 1
         self._y_mean, self._y_scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
 
-    def _check_targets(self, y, weights, reset, name="y"):
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
+    def _check_targets(self, y, rows, weights, reset, name="y"):
         values = check_array(y, ensure_2d=False, dtype=np.float64, input_name=name)
         if values.ndim > 2:
             raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")

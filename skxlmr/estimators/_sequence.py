@@ -5,20 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
 from skxlmr.estimators._long_text import LongTexts
+from skxlmr.estimators._readers import READERS
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
 from skxlmr.utils._errors import CheckpointError
 
-# Heads of other tasks, and who reads them.
-READERS = {
-    "XLMRobertaForMaskedLM": "XLMRobertaMaskedLM",
-    "XLMWithLMHeadModel": "XLMMaskedLM",
-    "XLMRobertaForTokenClassification": "XLMRobertaTokenClassifier",
-    "XLMRobertaForQuestionAnswering": "XLMRobertaQuestionAnswerer",
-    "XLMRobertaForMultipleChoice": "XLMRobertaMultipleChoiceClassifier",
-}
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 

@@ -1,34 +1,26 @@
 """Rows of words, or texts, to a tag for each word."""
 
-from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
 
-from skxlmr.batching import TokenTask, best_places, starts_of_words
-from skxlmr.estimators._base import FineTunedXLMRoberta
+from skxlmr.batching import TokenTask
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
-from skxlmr.estimators._token_decoding import TagRules, detect_scheme
-from skxlmr.estimators._token_entities import AGGREGATIONS, find_entities
+from skxlmr.estimators._token_predictions import TokenPredictions
 from skxlmr.estimators._token_rows import (
-    SPAN_KEYS,
-    TokenRows,
     check_spans,
     check_tags,
     check_token_rows,
     entity_tags,
     has_dicts,
     object_array,
-    spans_of_tags,
     tags_of_spans,
 )
-from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
+from skxlmr.metrics import split_tag
 from skxlmr.nn import XLMRobertaForTokenClassification
 from skxlmr.nn.losses import cross_entropy
-from skxlmr.text import EncodedBatch
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names, fit_context
 
@@ -62,7 +54,7 @@ from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names, fit
         "Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
     ),
 )
-class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
+class XLMRobertaTokenClassifier(TokenPredictions):
     """Tag words or find entities in texts by fine-tuning XLM-RoBERTa.
 
     The encoder is trained together with a new projection of each word's first token. Rows of words take a tag for each word;
@@ -222,134 +214,15 @@ class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        rows = check_token_rows(X)
-        if not rows.n_words.any():
-            raise ValueError("X has no words: at least one row with words is needed")
-        tags = self._read_tags(rows, y, "y")
-        if X_val is not None and y_val is not None:
-            y_val = self._read_tags(check_token_rows(X_val, "X_val"), y_val, "y_val")
-        self._dict_spans = rows.kind == "texts" and has_dicts(y)
-        return self._fit(X, tags, sample_weight, X_val, y_val)
-
-    def predict_proba(self, X):
-        """Probabilities of the tags of each word.
-
-        Parameters
-        ----------
-        X : like in ``fit``
-
-        Returns
-        -------
-        list of ndarray of shape (n_words, n_classes), float32
-            For each row. The words of texts are cut as in ``fit``.
-        """
-        return [np.exp(row) for row in self._log_proba(X)]
-
-    def predict(self, X):
-        """Tags of the words, or spans in the texts.
-
-        Parameters
-        ----------
-        X : like in ``fit``
-
-        Returns
-        -------
-        ndarray of object, of shape (n_rows,)
-            For rows of words, lists of one tag a word, with ``constrained=False`` the most probable one. For texts, lists of
-            spans ``(start, end, label)``, dicts if the spans of ``fit`` were.
-        """
-        rows = self._check_X(X, reset=False)
-        tags = self._choose_tags(self._log_proba(X))
-        if rows.places is None:
-            return object_array(tags)
-        scheme = self._resolved_scheme()
-        spans = [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
-        if not getattr(self, "_dict_spans", False):
-            return object_array(spans)
-        return object_array([[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans])
-
-    def predict_entities(self, X, aggregation="simple", ignore_labels=("O",)):
-        """Entities with scores, read off the tokens of the raw text.
-
-        Parameters
-        ----------
-        X : texts, or rows of words, which are joined with spaces
-            Either, whatever the estimator was fitted on.
-        aggregation : {"simple", "first", "average", "max", "none"}
-            How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
-            ``"max"`` first give each word (what lies between white space) one tag: that of its first token, of the mean
-            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token.
-        ignore_labels : collection of str
-            Types, or tags, that are left out.
-
-        Returns
-        -------
-        list of list of dict
-            For each row, the entities in order: ``entity_group``, ``score`` (mean probability), ``word`` (the part of the
-            text), ``start`` and ``end`` (characters). With ``"none"``: ``entity`` (the tag) and ``index`` (number of the
-            token) instead of ``entity_group``.
-
-        Notes
-        -----
-        Numbers equal those of the token-classification pipeline of ``transformers``, but for white space before an entity,
-        which never belongs to it here, and for texts too long for the model, which are shown in windows here. With
-        ``constrained=True`` the tags keep the rules of the scheme.
-        """
-        if aggregation not in AGGREGATIONS:
-            raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
-        if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
-            raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
-        module = self._module_on_device()
-        texts = check_token_rows(X).joined()
-        encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
-        assert encoded.offsets is not None
-        places = best_places(encoded)
-        proba = np.exp(log_softmax(self._infer(module, encoded, per_token=True), axis=1))
-        labels = [str(label) for label in self.classes_.tolist()]
-        rules = self._rules()
-
-        def choose(scores_mK: np.ndarray) -> np.ndarray:
-            return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
-
-        return [
-            find_entities(
-                text,
-                encoded.offsets[row],
-                encoded.ids[row] == self.tokenizer_.unk_token_id,
-                proba[row],
-                labels,
-                aggregation=aggregation,
-                choose=choose,
-                ignore_labels=ignore_labels,
-            )
-            for text, row in zip(texts, _by_row(encoded, places, len(texts)), strict=True)
-        ]
-
-    def score(self, X, y):
-        """F1 of entities, or for plain tags the accuracy of words.
-
-        Parameters
-        ----------
-        X : like in ``fit``
-        y : like in ``fit``
-
-        Returns
-        -------
-        float
-            Micro average over the entities (`skxlmr.metrics.entity_f1_score`) or words of all rows. For texts always the F1
-            of spans.
-        """
-        predicted = self.predict(X)
-        rows = self._check_X(X, reset=False)
-        if rows.texts is None:
-            return self._score_tags(check_tags(y, rows), predicted)
-        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows))[2]
+        return self._fit(X, y, sample_weight, X_val, y_val)
 
     # Places in the shared fit -----------------------------------------------------------------------------------------
 
     def _check_X(self, X, reset, name="X"):
         rows = check_token_rows(X, name)
         if reset:
+            if not rows.n_words.any():
+                raise ValueError("X has no words: at least one row with words is needed")
             self.n_features_in_ = 1
             self._fitted_on = rows.kind
         elif not hasattr(self, "_fitted_on"):  # straight from a checkpoint: words and texts are both welcome
@@ -362,22 +235,20 @@ class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
         check_feature_names(self, X, reset=reset)
         return rows
 
-    def _read_tags(self, rows: TokenRows, y: Any, name: str) -> list[list[Any]]:
-        """Tags of the words of rows or texts."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires {name} to be passed, but the target {name} is None")
-        if rows.texts is None:
-            return check_tags(y, rows, name)
-        return tags_of_spans(check_spans(y, rows, name), rows, self._scheme_of_spans(), name)
-
     def _scheme_of_spans(self) -> str:
         return "BIO" if self.scheme == "auto" else self.scheme
 
-    def _check_targets(self, y, weights, reset, name="y"):
-        """Codes of the tags of each row, an object array of int64 arrays; ``fit`` has compared them with the words."""
-        tags = [tag for row in y for tag in row]
+    def _check_targets(self, y, rows, weights, reset, name="y"):
+        """Codes of the tags of each row, an object array of int64 arrays."""
+        if rows.texts is None:
+            tags_of_rows = check_tags(y, rows, name)
+        else:
+            tags_of_rows = tags_of_spans(check_spans(y, rows, name), rows, self._scheme_of_spans(), name)
+        if name == "y":
+            self._dict_spans = rows.texts is not None and has_dicts(y)
         if reset:
-            if self._fitted_on == "texts":
+            tags = [tag for row in tags_of_rows for tag in row]
+            if rows.texts is not None:
                 tags += _all_tags(tags, self._scheme_of_spans())
             self.classes_ = np.unique(tags)
             if len(self.classes_) < 2:
@@ -385,7 +256,7 @@ class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
             self._rules()  # a scheme that does not fit the tags is told before anything is trained
         code_of = {tag: code for code, tag in enumerate(self.classes_.tolist())}
         found = []
-        for row, row_tags in enumerate(y):
+        for row, row_tags in enumerate(tags_of_rows):
             codes = [code_of.get(tag, -1) for tag in row_tags]
             if -1 in codes:
                 raise ValueError(
@@ -412,11 +283,6 @@ class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
 
     def _build(self, config):
         return XLMRobertaForTokenClassification(config, len(self.classes_))
-
-    def _windows(self) -> dict[str, Any]:
-        """Length of the windows and what neighbours share."""
-        limit = self._limit()
-        return {"max_length": limit, "stride": min(self.stride, (limit - 2) // 2)}
 
     def _encode_training(self, rows, sampling=None):
         return {"encoded": self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())}
@@ -446,54 +312,10 @@ class XLMRobertaTokenClassifier(FineTunedXLMRoberta):
         self.classes_ = np.array(output_labels(config, file))
         self._rules()
 
-    # Predictions ------------------------------------------------------------------------------------------------------
-
-    def _log_proba(self, X: Any) -> list[np.ndarray]:
-        """Log-probabilities of the words of each row, (n_words, n_classes) float32."""
-        self._module_on_device()
-        rows = self._check_X(X, reset=False)
-        return self._log_proba_of(self.tokenizer_.encode_words(rows.words, **self._windows()), len(rows))
-
-    def _log_proba_of(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
-        logits = self._infer(self.module_, encoded, per_token=True)
-        places = best_places(encoded)
-        words = places[starts_of_words(encoded, places)]
-        return [log_softmax(logits[row], axis=1) for row in _by_row(encoded, words, n_rows)]
-
-    def _choose_tags(self, log_proba: list[np.ndarray]) -> list[list[Any]]:
-        rules = self._rules()
-        codes = [np.exp(row).argmax(1) if rules is None else rules.decode(row) for row in log_proba]
-        return [self.classes_[row].tolist() for row in codes]
-
-    def _resolved_scheme(self) -> str:
-        """The scheme of the classes; an error if they have another than the parameter says."""
-        if self.scheme == "auto":
-            return detect_scheme(self.classes_.tolist())
-        for tag in self.classes_.tolist():
-            split_tag(tag, self.scheme)
-        return self.scheme
-
-    def _rules(self) -> TagRules | None:
-        """The rules that predictions keep, if any."""
-        scheme = self._resolved_scheme()
-        return TagRules(self.classes_.tolist(), scheme) if self.constrained else None
-
-    def _score_tags(self, true: Any, predicted: Any) -> float:
-        scheme = self._resolved_scheme()
-        if scheme == "plain":
-            return word_accuracy(true, predicted)
-        return entity_f1_score(true, predicted, scheme=scheme)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
-
-
-def _by_row(encoded: EncodedBatch, places: np.ndarray, n_rows: int) -> list[np.ndarray]:
-    """The places of each row of the input."""
-    row_of_place = np.repeat(encoded.input_rows, encoded.lengths)[places]
-    return np.split(places, np.searchsorted(row_of_place, np.arange(1, n_rows)))
 
 
 def _all_tags(tags: list[str], scheme: str) -> list[str]:

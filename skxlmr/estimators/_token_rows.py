@@ -9,6 +9,7 @@ import numpy as np
 
 from skxlmr.estimators._token_words import cut_words
 from skxlmr.metrics import entities
+from skxlmr.utils._tables import as_list, describe, split_columns
 from skxlmr.utils._validation import check_texts
 
 Span = tuple[int, int, str]  # first character, the one after the last, label
@@ -83,13 +84,13 @@ def check_tags(y: Any, rows: TokenRows, name: str = "y") -> list[list[Any]]:
     kinds = set()
     for row, (cell, words) in enumerate(zip(cells, rows.words, strict=True)):
         if not isinstance(cell, list | tuple | np.ndarray):
-            raise ValueError(f"{name} row {row}: expected a list of tags, one for each word, got {_shown(cell)}")
+            raise ValueError(f"{name} row {row}: expected a list of tags, one for each word, got {describe(cell)}")
         found = [tag.item() if isinstance(tag, np.generic) else tag for tag in cell]
         if len(found) != len(words):
             raise ValueError(f"{name} row {row}: {len(found)} tags for {len(words)} words")
         for word, tag in enumerate(found):
             if not isinstance(tag, str | int):
-                raise ValueError(f"{name} row {row}, word {word}: expected a tag, str or int, got {_shown(tag)}")
+                raise ValueError(f"{name} row {row}, word {word}: expected a tag, str or int, got {describe(tag)}")
         kinds |= {type(tag).__name__ for tag in found}
         tags.append(found)
     if len(kinds) > 1:
@@ -109,7 +110,7 @@ def check_spans(y: Any, rows: TokenRows, name: str = "y") -> list[list[Span]]:
     checked = []
     for row, (cell, text) in enumerate(zip(_target_cells(y, rows, name), rows.texts, strict=True)):
         if not isinstance(cell, list | tuple | np.ndarray):
-            raise ValueError(f"{name} row {row}: expected a list of spans (start, end, label), got {_shown(cell)}")
+            raise ValueError(f"{name} row {row}: expected a list of spans (start, end, label), got {describe(cell)}")
         spans = sorted((_span(span, len(text), f"{name} row {row}") for span in cell), key=lambda span: span[:2])
         for before, after in pairwise(spans):
             if after[0] < before[1]:
@@ -175,19 +176,17 @@ def _cells(X: Any, name: str) -> list[Any]:
     if isinstance(X, str | bytes | Mapping | Iterator) or not readable:
         check_texts(X, name)  # says what is wrong
     if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables
-        if len(X.columns) != 1:
-            raise ValueError(f"{name} must have one column of word rows or texts, got {len(X.columns)} columns")
-        X = X.iloc[:, 0] if hasattr(X, "iloc") else X[:, 0] if hasattr(X, "to_series") else X.column(0)
+        columns = split_columns(X, name)
+        if len(columns) != 1:
+            raise ValueError(f"{name} must have one column of word rows or texts, got {len(columns)} columns")
+        X = columns[0]
     if isinstance(X, np.ndarray) and X.ndim == 2:
         in_cells = X.shape[1] == 1 and len(X) and not isinstance(X[0, 0], str)
         X = X[:, 0] if in_cells else list(X)  # a column of lists, or as many words in each row
-    for method in ("to_pylist", "to_list", "tolist"):
-        if hasattr(X, method):
-            X = getattr(X, method)()
-            break
-    if not len(X):
+    cells = as_list(X)
+    if not cells:
         raise ValueError(f"{name} has no rows: at least one is needed")
-    return list(X)
+    return cells
 
 
 def _target_cells(y: Any, rows: TokenRows, name: str) -> list[Any]:
@@ -199,29 +198,24 @@ def _target_cells(y: Any, rows: TokenRows, name: str) -> list[Any]:
 
 def _words(cell: Any, row: int, name: str) -> list[str]:
     if not isinstance(cell, list | tuple | np.ndarray):
-        raise ValueError(f"{name} row {row}: expected a list of words, got {_shown(cell)}")
+        raise ValueError(f"{name} row {row}: expected a list of words, got {describe(cell)}")
     for i, word in enumerate(cell):
         if not isinstance(word, str):
-            raise ValueError(f"{name} row {row}, word {i}: expected a word, got {_shown(word)}")
+            raise ValueError(f"{name} row {row}, word {i}: expected a word, got {describe(word)}")
     return [str(word) for word in cell]  # np.str_ becomes a plain string
 
 
 def _span(span: Any, length: int, where: str) -> Span:
     values = [span.get(key) for key in SPAN_KEYS] if isinstance(span, Mapping) else span
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != 3:
-        raise ValueError(f"{where}: expected a span (start, end, label), got {_shown(span)}")
+        raise ValueError(f"{where}: expected a span (start, end, label), got {describe(span)}")
     start, end, label = values
     if not (
         isinstance(start, int | np.integer) and isinstance(end, int | np.integer) and isinstance(label, str) and label
     ):
-        raise ValueError(f"{where}: a span is two whole numbers and a label, got {_shown(span)}")
+        raise ValueError(f"{where}: a span is two whole numbers and a label, got {describe(span)}")
     if label == "O":
-        raise ValueError(f"{where}: 'O' is what stands outside of spans, got {_shown(span)}")
+        raise ValueError(f"{where}: 'O' is what stands outside of spans, got {describe(span)}")
     if not 0 <= start < end <= length:
-        raise ValueError(f"{where}: the span {_shown(span)} does not lie within the {length} characters of the text")
+        raise ValueError(f"{where}: the span {describe(span)} does not lie within the {length} characters of the text")
     return int(start), int(end), str(label)
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} of type {type(value).__name__}"

@@ -155,7 +155,7 @@ class XLMRobertaVectorizer(FeatureNames, LongTexts):
         return XLMRobertaModel(config, add_pooler=self.pooling == "pooler")
 
     def _run(self, ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-        return pool(self.module_.backbone, ids, layout, self.pooling, self._layers(), False)
+        return pool(self.module_.backbone, ids, layout, self.pooling, self._layers())
 
     def _window_weights(self, encoded):
         return encoded.lengths - self.tokenizer_.n_special(pair=self.n_features_in_ == 2)

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from skxlmr.estimators._base import BaseXLMRoberta, FineTunedXLMRoberta
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.nn import TaskModule, XLMConfig
 from skxlmr.nn.xlm import XLMTask
 from skxlmr.text import Tokenizer, XLMTokenizer

@@ -17,7 +17,6 @@ def pool(
     layout: TokenLayout,
     pooling: str,
     layers: Sequence[int],
-    normalize: bool,
 ) -> Tensor:
     """Features (N, D * len(layers)) of a packed batch.
 
@@ -31,8 +30,6 @@ def pool(
     pooling : {"mean", "cls", "max", "pooler"}
     layers : sequence of int
         Layers counted from 0, the embeddings' output; their features stand side by side.
-    normalize : bool
-        Scale each row to unit length.
     """
     output = encoder(input_ids, layout, output_hidden_states=len(layers) > 1, n_layers=max(layers))
     states = [output.last_hidden_state] if output.hidden_states is None else [output.hidden_states[i] for i in layers]
@@ -41,5 +38,4 @@ def pool(
         pooled = [encoder.pooler(layout.first(x)) for x in states]
     else:
         pooled = [{"mean": layout.mean, "cls": layout.first, "max": layout.max}[pooling](x) for x in states]
-    features_NF = widen(torch.cat(pooled, dim=1))
-    return torch.nn.functional.normalize(features_NF, dim=1) if normalize else features_NF
+    return widen(torch.cat(pooled, dim=1))

@@ -1,0 +1,202 @@
+"""From the logits of tokens to tags, spans and entities.
+
+Shape suffixes: m tokens of an entity or a word, K classes.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from skxlmr.batching import best_places, starts_of_words
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
+from skxlmr.estimators._token_decoding import TagRules, detect_scheme
+from skxlmr.estimators._token_entities import AGGREGATIONS, find_entities
+from skxlmr.estimators._token_rows import (
+    SPAN_KEYS,
+    TokenRows,
+    check_spans,
+    check_tags,
+    check_token_rows,
+    object_array,
+    spans_of_tags,
+)
+from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
+from skxlmr.text import EncodedBatch
+
+
+class TokenPredictions(FineTunedXLMRoberta):
+    """What a tagger does once it is fitted."""
+
+    classes_: np.ndarray
+    stride: int
+    scheme: str
+    constrained: bool
+
+    def predict_proba(self, X):
+        """Probabilities of the tags of each word.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        list of ndarray of shape (n_words, n_classes), float32
+            For each row. The words of texts are cut as in ``fit``.
+        """
+        return [np.exp(row) for row in self._log_proba(self._read(X))]
+
+    def predict(self, X):
+        """Tags of the words, or spans in the texts.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+
+        Returns
+        -------
+        ndarray of object, of shape (n_rows,)
+            For rows of words, lists of one tag a word, with ``constrained=False`` the most probable one. For texts, lists of
+            spans ``(start, end, label)``, dicts if the spans of ``fit`` were.
+        """
+        return object_array(self._predict(self._read(X)))
+
+    def predict_entities(self, X, aggregation="simple", ignore_labels=("O",)):
+        """Entities with scores, read off the tokens of the raw text.
+
+        Parameters
+        ----------
+        X : texts, or rows of words, which are joined with spaces
+            Either, whatever the estimator was fitted on.
+        aggregation : {"simple", "first", "average", "max", "none"}
+            How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
+            ``"max"`` first give each word (what lies between white space) one tag: that of its first token, of the mean
+            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token.
+        ignore_labels : collection of str
+            Types, or tags, that are left out.
+
+        Returns
+        -------
+        list of list of dict
+            For each row, the entities in order: ``entity_group``, ``score`` (mean probability), ``word`` (the part of the
+            text), ``start`` and ``end`` (characters). With ``"none"``: ``entity`` (the tag) and ``index`` (number of the
+            token) instead of ``entity_group``.
+
+        Notes
+        -----
+        Numbers equal those of the token-classification pipeline of ``transformers``, but for white space before an entity,
+        which never belongs to it here, and for texts too long for the model, which are shown in windows here. With
+        ``constrained=True`` the tags keep the rules of the scheme.
+        """
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
+        if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
+            raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
+        module = self._module_on_device()
+        texts = check_token_rows(X).joined()
+        encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
+        assert encoded.offsets is not None
+        places = best_places(encoded)
+        proba = np.exp(log_softmax(self._infer(module, encoded, per_token=True), axis=1))
+        labels = [str(label) for label in self.classes_.tolist()]
+        rules = self._rules()
+
+        def choose(scores_mK: np.ndarray) -> np.ndarray:
+            return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
+
+        return [
+            find_entities(
+                text,
+                encoded.offsets[row],
+                encoded.ids[row] == self.tokenizer_.unk_token_id,
+                proba[row],
+                labels,
+                aggregation=aggregation,
+                choose=choose,
+                ignore_labels=ignore_labels,
+            )
+            for text, row in zip(texts, _by_row(encoded, places, len(texts)), strict=True)
+        ]
+
+    def score(self, X, y):
+        """F1 of entities, or for plain tags the accuracy of words.
+
+        Parameters
+        ----------
+        X : like in ``fit``
+        y : like in ``fit``
+
+        Returns
+        -------
+        float
+            Micro average over the entities (`skxlmr.metrics.entity_f1_score`) or words of all rows. For texts always the F1
+            of spans.
+        """
+        rows = self._read(X)
+        predicted = self._predict(rows)
+        if rows.texts is None:
+            return self._score_tags(check_tags(y, rows), predicted)
+        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows))[2]
+
+    def _windows(self) -> dict[str, Any]:
+        """Length of the windows and what neighbours share."""
+        limit = self._limit()
+        return {"max_length": limit, "stride": min(self.stride, (limit - 2) // 2)}
+
+    def _read(self, X: Any) -> TokenRows:
+        """The rows of X, for the fitted module."""
+        self._module_on_device()
+        return self._check_X(X, reset=False)
+
+    def _predict(self, rows: TokenRows) -> list[list[Any]]:
+        """Tags or spans of each row."""
+        tags = self._choose_tags(self._log_proba(rows))
+        if rows.places is None:
+            return tags
+        scheme = self._resolved_scheme()
+        spans = [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
+        if not getattr(self, "_dict_spans", False):
+            return spans
+        return [[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans]
+
+    def _log_proba(self, rows: TokenRows) -> list[np.ndarray]:
+        """Log-probabilities of the words of each row, (n_words, n_classes) float32."""
+        return self._log_proba_of(self.tokenizer_.encode_words(rows.words, **self._windows()), len(rows))
+
+    def _log_proba_of(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
+        logits = self._infer(self.module_, encoded, per_token=True)
+        places = best_places(encoded)
+        words = places[starts_of_words(encoded, places)]
+        return [log_softmax(logits[row], axis=1) for row in _by_row(encoded, words, n_rows)]
+
+    def _choose_tags(self, log_proba: list[np.ndarray]) -> list[list[Any]]:
+        rules = self._rules()
+        codes = [np.exp(row).argmax(1) if rules is None else rules.decode(row) for row in log_proba]
+        return [self.classes_[row].tolist() for row in codes]
+
+    def _resolved_scheme(self) -> str:
+        """The scheme of the classes; an error if they have another than the parameter says."""
+        if self.scheme == "auto":
+            return detect_scheme(self.classes_.tolist())
+        for tag in self.classes_.tolist():
+            split_tag(tag, self.scheme)
+        return self.scheme
+
+    def _rules(self) -> TagRules | None:
+        """The rules that predictions keep, if any."""
+        scheme = self._resolved_scheme()
+        return TagRules(self.classes_.tolist(), scheme) if self.constrained else None
+
+    def _score_tags(self, true: Any, predicted: Any) -> float:
+        scheme = self._resolved_scheme()
+        if scheme == "plain":
+            return word_accuracy(true, predicted)
+        return entity_f1_score(true, predicted, scheme=scheme)
+
+
+def _by_row(encoded: EncodedBatch, places: np.ndarray, n_rows: int) -> list[np.ndarray]:
+    """The places of each row of the input."""
+    row_of_place = np.repeat(encoded.input_rows, encoded.lengths)[places]
+    return np.split(places, np.searchsorted(row_of_place, np.arange(1, n_rows)))
