@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from skxlmr.utils._tables import as_list, column_names, is_missing
+
 AnswerList = list[tuple[str, int | None]]  # texts and where they start in the context, if that is known
 
 
@@ -33,26 +35,19 @@ def _rows(y: Any, name: str) -> list[Any]:
             f"{name} must be a list, Series, array or DataFrame with an answer a row, got a {type(y).__name__}"
         )
     if not hasattr(y, "columns"):
-        return _values(y)
-    names = [str(column) for column in (y.column_names if hasattr(y, "column_names") else y.columns)]
+        return as_list(y)
+    names = [str(column) for column in column_names(y)]
     if "text" in names:
-        texts = _values(y["text"])
-        starts = _values(y["answer_start"]) if "answer_start" in names else [None] * len(texts)
+        texts = as_list(y["text"])
+        starts = as_list(y["answer_start"]) if "answer_start" in names else [None] * len(texts)
         return list(zip(texts, starts, strict=True))
     if len(names) != 1:
         raise ValueError(f"{name} must have the columns text and answer_start, found {', '.join(names) or 'none'}")
-    return _values(y[names[0]])
-
-
-def _values(column: Any) -> list[Any]:
-    for method in ("to_pylist", "to_list"):
-        if hasattr(column, method):
-            return getattr(column, method)()
-    return list(column)
+    return as_list(y[names[0]])
 
 
 def _answers_of(value: Any, row: int, name: str) -> AnswerList:
-    if _is_missing(value):
+    if is_missing(value):
         return []
     if isinstance(value, str):
         return [(str(value), None)] if value.strip() else []
@@ -70,19 +65,15 @@ def _answers_of(value: Any, row: int, name: str) -> AnswerList:
         return [answer for pair in zip(texts, starts, strict=True) for answer in _answers_of(pair, row, name)]
     if isinstance(value, list | tuple | np.ndarray):
         has_start = isinstance(value, tuple) or (len(value) == 2 and isinstance(value[1], Real | None))
-        if len(value) == 2 and has_start and (isinstance(value[0], str) or _is_missing(value[0])):
+        if len(value) == 2 and has_start and (isinstance(value[0], str) or is_missing(value[0])):
             text, start = value
-            return [] if _is_missing(text) or not text.strip() else [(str(text), _start_of(start, row, name))]
+            return [] if is_missing(text) or not text.strip() else [(str(text), _start_of(start, row, name))]
         return [answer for item in value for answer in _answers_of(item, row, name)]
     raise ValueError(f"{name} row {row}: expected an answer (text and start, or None), found {value!r:.60}")
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
-
-
 def _start_of(value: Any, row: int, name: str) -> int | None:
-    if _is_missing(value):
+    if is_missing(value):
         return None
     # a column with missing values holds its whole numbers as floats
     is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())

@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from skxlmr.utils._choices import check_choices
+from skxlmr.estimators._choices import check_choices
 
 PROMPTS = ["Warum?", "why?", "почему?"]
 EVEN = [["so", "darum"], ["so", "because"], ["так", "потому"]]

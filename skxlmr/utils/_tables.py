@@ -1,0 +1,71 @@
+"""What tables and columns have in common, whichever library made them: pandas, polars, Arrow, NumPy or plain lists.
+
+None of these libraries is imported here: tables are told by their columns.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def column_names(X: Any) -> list[Any]:
+    """Names of the columns of a frame or an Arrow table, whose ``columns`` are the data; none of anything else."""
+    return list(getattr(X, "column_names", getattr(X, "columns", ())))
+
+
+def split_columns(X: Any, name: str) -> list[Any]:
+    """Split what was passed into its columns."""
+    # Before any look at columns: a lazy frame has them too.
+    if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
+        raise TypeError(f"{name} must be a list, array, Series or DataFrame of texts, got a {type(X).__name__}")
+    if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables
+        if hasattr(X, "iloc"):
+            return [X.iloc[:, i] for i in range(X.shape[1])]
+        return [X[:, i] if hasattr(X, "to_series") else X.column(i) for i in range(X.shape[1])]
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) != 1:
+        if len(shape) == 2 and isinstance(X, np.ndarray):
+            return [X[:, i] for i in range(shape[1])]
+        raise ValueError(f"{name} must have one text per row, got a {type(X).__name__} of shape {tuple(shape)}")
+    first = X[0] if isinstance(X, list | tuple) and X else None
+    if isinstance(first, list | tuple) or (isinstance(first, np.ndarray) and first.ndim == 1):
+        return _transpose(X, len(first), name)
+    return [X]
+
+
+def _transpose(X: list | tuple, width: int, name: str) -> list[list[Any]]:
+    """Columns of a list of pairs (or of one-element rows)."""
+    for row, values in enumerate(X):
+        if not isinstance(values, list | tuple | np.ndarray) or len(values) != width:
+            raise ValueError(f"{name} row {row}: expected {width} texts as in row 0, got {describe(values)}")
+    return [[values[i] for values in X] for i in range(width)]
+
+
+def as_list(column: Any) -> list[Any]:
+    """A column as a list of Python objects."""
+    for method in ("to_pylist", "to_list", "tolist"):
+        if hasattr(column, method):
+            return getattr(column, method)()
+    return list(column)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is None, NaN or pandas' NA."""
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
+
+
+def check_text(value: Any, row: int, name: str) -> str:
+    """The text in a row, a plain string; an error that names the row if there is none."""
+    if isinstance(value, str):
+        return str(value)  # np.str_ and other subclasses become plain strings
+    raise ValueError(f"{name} row {row}: expected a text, got {describe(value)}")
+
+
+def describe(value: Any) -> str:
+    """A value as errors show it."""
+    if value is None:
+        return "None"
+    if isinstance(value, float) and value != value:
+        return "NaN (a missing value): fill or drop it first"
+    shown = repr(value)
+    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} of type {type(value).__name__}"
