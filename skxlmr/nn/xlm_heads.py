@@ -1,0 +1,164 @@
+"""Task models of the older XLM: what stands on top of its encoder.
+
+Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, V vocabulary, L outputs of a summary.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.xlm import XLMTask
+from skxlmr.nn.xlm_config import XLMConfig
+
+_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
+    None: lambda x: x,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
+class SequenceSummary(nn.Module):
+    """One vector of each sequence, then dropout, projection, activation and dropout, as the config says.
+
+    Unlike the reference's, it never looks at padding: ``last``, ``cls_index`` and ``mean`` see the row's own tokens.
+
+    Parameters
+    ----------
+    config : XLMConfig
+        Which vector (``summary_type``) and what is done to it.
+    n_outputs : int
+        Number of logits.
+
+    Raises
+    ------
+    ValueError
+        If the config gives the hidden size, and not ``n_outputs``, as the number of logits.
+    """
+
+    def __init__(self, config: XLMConfig, n_outputs: int):
+        super().__init__()
+        self.summary_type = config.summary_type
+        projects = config.summary_use_proj and config.summary_proj_to_labels
+        if not projects and n_outputs != config.emb_dim:
+            field = "summary_proj_to_labels" if config.summary_use_proj else "summary_use_proj"
+            raise ValueError(
+                f"the config's {field} is false, which makes {config.emb_dim} outputs where {n_outputs} are needed: set it to "
+                "true in config.json"
+            )
+        self.first_dropout = nn.Dropout(config.summary_first_dropout)
+        self.summary = Linear(config.emb_dim, n_outputs) if config.summary_use_proj else nn.Identity()
+        self.activation = config.summary_activation
+        self.last_dropout = nn.Dropout(config.summary_last_dropout)
+
+    def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
+        """Logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
+        if self.summary_type == "mean":
+            x_ND = layout.mean(x)
+        else:
+            x_ND = layout.first(x) if self.summary_type == "first" else layout.last(x)
+        x_ND = self.first_dropout(x_ND)
+        if isinstance(self.summary, Linear):
+            x_ND = self.summary(x_ND.to(self.summary.weight.dtype))
+        return self.last_dropout(_ACTIVATIONS[self.activation](x_ND))
+
+
+class Projection(nn.Module):
+    """Projection on the vocabulary; with tied embeddings it has a bias alone."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        if not config.tie_word_embeddings:
+            self.weight = nn.Parameter(torch.empty(config.vocab_size, config.emb_dim).normal_(0, config.init_std))
+
+    def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
+        """Logits (..., V) of token vectors (..., D)."""
+        return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
+
+
+class PredictionLayer(nn.Module):
+    """The language modelling head, under Hugging Face's name for its part."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__()
+        self.proj = Projection(config)
+
+
+class XLMForMaskedLM(XLMTask):
+    """Encoder with the language modelling head; the reference's ``XLMWithLMHeadModel``."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__(config)
+        self.pred_layer = PredictionLayer(config)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (T, V) or (N, S, V); the arguments are those of :class:`XLMEncoder`."""
+        return self.project(self.transformer(input_ids, layout, **inputs).last_hidden_state)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Logits (..., V) of token vectors (..., D)."""
+        return self.pred_layer.proj(x, self.transformer.embeddings.weight)
+
+
+class XLMForSequenceClassification(XLMTask):
+    """Encoder with a summary of each sequence that ends in logits."""
+
+    def __init__(self, config: XLMConfig, n_outputs: int):
+        super().__init__(config)
+        self.sequence_summary = SequenceSummary(config, n_outputs)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (N, n_outputs); the arguments are those of :class:`XLMEncoder`."""
+        output = self.transformer(input_ids, layout, **inputs)
+        return self.sequence_summary(output.last_hidden_state, output.layout)
+
+
+class XLMForTokenClassification(XLMTask):
+    """Encoder with a projection of every token's vector."""
+
+    def __init__(self, config: XLMConfig, n_outputs: int):
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = Linear(config.emb_dim, n_outputs)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`XLMEncoder`."""
+        x = self.dropout(self.transformer(input_ids, layout, **inputs).last_hidden_state)
+        return self.classifier(x.to(self.classifier.weight.dtype))
+
+
+class XLMForQuestionAnsweringSimple(XLMTask):
+    """Encoder with two logits for every token: that the answer starts there, and that it ends there."""
+
+    def __init__(self, config: XLMConfig):
+        super().__init__(config)
+        self.qa_outputs = Linear(config.emb_dim, 2)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Start and end logits (T, 2) or (N, S, 2); the arguments are those of :class:`XLMEncoder`."""
+        x = self.transformer(input_ids, layout, **inputs).last_hidden_state
+        return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))
+
+
+class XLMForMultipleChoice(XLMTask):
+    """Encoder with one score of each sequence, a prompt with one of its choices.
+
+    As in the reference the summary has ``n_summary`` outputs (its ``num_labels``), which one more projection turns into the
+    score.
+    """
+
+    def __init__(self, config: XLMConfig, n_summary: int = 2):
+        super().__init__(config)
+        self.sequence_summary = SequenceSummary(config, n_summary)
+        self.logits_proj = Linear(n_summary, 1)
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+        """Scores (N,); the arguments are those of :class:`XLMEncoder`."""
+        output = self.transformer(input_ids, layout, **inputs)
+        summary_NL = self.sequence_summary(output.last_hidden_state, output.layout)
+        return self.logits_proj(summary_NL.to(self.logits_proj.weight.dtype)).squeeze(1)
