@@ -60,6 +60,13 @@ def truncate(
     return np.where(over_N, kept_first_N, n_first_N), np.where(over_N, budget - kept_first_N, n_second_N)
 
 
+def without_room(
+    n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
+) -> NDArray[np.int64]:
+    """Rows that do not fit as they are, and whose other text leaves no room for a window to advance."""
+    return np.flatnonzero((n_long_N + n_other_N > budget) & (n_other_N >= budget - stride))
+
+
 def windows(
     n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
 ) -> tuple[NDArray[np.int64], Part]:
@@ -67,17 +74,36 @@ def windows(
 
     Every window but the last is full. Returns the row of each window, and what it shows.
     """
-    room_N = budget - n_other_N
-    unfit = np.flatnonzero((n_long_N > room_N) & (room_N <= stride))
+    unfit = without_room(n_long_N, n_other_N, budget, stride)
     if len(unfit):
         i = unfit[0]
-        beside = f", of which the other text takes {n_other_N[i]}" if n_other_N[i] else ""
         raise ValueError(
             f"stride={stride} must be less than what a window of row {i} can show: max_length leaves {budget} tokens "
-            f"beside the special tokens{beside}"
+            f"beside the special tokens, of which the other text takes {n_other_N[i]}"
         )
+    room_N = budget - n_other_N
     step_N = np.maximum(room_N - stride, 1)
     n_windows_N = 1 + np.maximum(0, -(-(n_long_N - room_N) // step_N))
     row_W = np.repeat(np.arange(len(n_long_N)), n_windows_N)
     start_W = spans(np.zeros_like(n_windows_N), n_windows_N) * step_N[row_W]
     return row_W, Part(start_W, np.minimum(room_N[row_W], n_long_N[row_W] - start_W))
+
+
+def windows_of_pairs(
+    n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, stride: int, truncation: str
+) -> tuple[NDArray[np.int64], Part, Part]:
+    """Cut the first text, the second or the longer one into windows, each beside the whole other text.
+
+    Returns the row of each window, and what it shows of the first and of the second text.
+    """
+    if truncation == "longest_first":
+        cuts_second_N = n_second_N > n_first_N
+    else:
+        cuts_second_N = np.full(len(n_second_N), truncation == "only_second")
+    n_long_N = np.where(cuts_second_N, n_second_N, n_first_N)
+    n_other_N = n_first_N + n_second_N - n_long_N
+    row_W, part = windows(n_long_N, n_other_N, budget, stride)
+    cuts_second_W, n_other_W = cuts_second_N[row_W], n_other_N[row_W]
+    first_part = Part(np.where(cuts_second_W, 0, part.start_W), np.where(cuts_second_W, n_other_W, part.kept_W))
+    second_part = Part(part.start_W - first_part.start_W, part.kept_W + n_other_W - first_part.kept_W)
+    return row_W, first_part, second_part

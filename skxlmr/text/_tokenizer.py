@@ -13,9 +13,10 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
+from skxlmr.text._arguments import check_room, check_stride, list_of_str
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows
+from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows_of_pairs
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -93,7 +94,8 @@ class Tokenizer(ABC):
         stride : int, optional
             Show all of a text too long for `max_length` in several windows, each a row of the result, whose neighbours
             share this many tokens (0 for none), instead of cutting its end. Of a pair, `truncation` names the text that
-            becomes windows, each beside the whole other text.
+            becomes windows, each beside the whole other text: the longer one (the first if both are equally long), or one
+            of the two only.
         parse_special : bool
             Whether a text that spells a special token (``<mask>``, ``</s>``) means that token. By default it is text.
         return_offsets : bool
@@ -111,17 +113,18 @@ class Tokenizer(ABC):
             If a text is no str.
         ValueError
             If `pairs` has another length than `texts`, `truncation` is unknown, a row cannot fit into `max_length`,
-            `stride` leaves no room for a window to advance, or the tokenizer cannot draw segmentations.
+            `stride` or the text beside it leaves no room for a window to advance, or the tokenizer cannot draw
+            segmentations.
         """
         if truncation not in TRUNCATIONS:
             raise ValueError(f"truncation must be one of {', '.join(TRUNCATIONS)}; found {truncation!r}")
         if truncation == "only_second" and pairs is None:
             raise ValueError("truncation='only_second' needs pairs, found single texts")
-        first_texts = _list_of_str(texts, "texts")
-        second_texts = None if pairs is None else _list_of_str(pairs, "pairs")
+        first_texts = list_of_str(texts, "texts")
+        second_texts = None if pairs is None else list_of_str(pairs, "pairs")
         if second_texts is not None and len(second_texts) != len(first_texts):
             raise ValueError(f"pairs must have as many rows as texts ({len(first_texts)}), found {len(second_texts)}")
-        _check_stride(stride, max_length, windowed_pair=pairs is not None and truncation == "longest_first")
+        check_stride(stride, max_length, self.n_special(pairs is not None))
 
         # how much of a text the result can show: nothing beyond it need be encoded
         limit = None if max_length is None or stride is not None else max_length - self.n_special(pairs is not None)
@@ -130,6 +133,8 @@ class Tokenizer(ABC):
         options = (limit, parse_special, return_offsets, sampling)
         first = self._encode_texts(first_texts, *options)
         second = None if second_texts is None else self._encode_texts(second_texts, *options)
+        if second_texts is not None and second is not None and truncation == "longest_first":
+            check_room((first_texts, second_texts), (first, second), max_length, self.n_special(pair=True), stride)
         return self._lay_out(first, second, max_length, truncation, stride)
 
     def encode_words(
@@ -181,7 +186,7 @@ class Tokenizer(ABC):
             for j, word in enumerate(row):
                 if not isinstance(word, str):
                     raise TypeError(f"words must be str, found {type(word).__name__} as word {j} of row {i}")
-        _check_stride(stride, max_length, windowed_pair=False)
+        check_stride(stride, max_length, self.n_special(pair=False))
         n_words_N = np.fromiter(map(len, rows), np.int64, len(rows))
         words = self._encode_split_words(list(chain.from_iterable(rows)), parse_special, return_offsets, sampling)
         words = _without_gaps(words, self.unk_token_id)
@@ -253,12 +258,8 @@ class Tokenizer(ABC):
                 kept_first_N, kept_second_N = truncate(n_first_N, n_second_N, budget, truncation)
                 n_dropped_N = n_first_N + n_second_N - kept_first_N - kept_second_N
                 first_part, second_part = Part(row_W * 0, kept_first_N), Part(row_W * 0, kept_second_N)
-            elif truncation == "only_second":
-                row_W, second_part = windows(n_second_N, n_first_N, budget, stride)
-                first_part = Part(row_W * 0, n_first_N[row_W])
             else:
-                row_W, first_part = windows(n_first_N, n_second_N, budget, stride)
-                second_part = Part(row_W * 0, n_second_N[row_W])
+                row_W, first_part, second_part = windows_of_pairs(n_first_N, n_second_N, budget, stride, truncation)
 
         lengths_W = first_part.kept_W + second_part.kept_W + n_special
         starts_W = np.cumsum(lengths_W) - lengths_W
@@ -359,31 +360,6 @@ class Tokenizer(ABC):
 def mended(text: str) -> str:
     """Read surrogates, which are no characters, as U+FFFD."""
     return text if text.isascii() else SURROGATE.sub("\ufffd", text)
-
-
-def _list_of_str(texts: Iterable[str], name: str) -> list[str]:
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"{name} must be a list of str, found one {type(texts).__name__}")
-    texts = list(texts)
-    if set(map(type, texts)) - {str}:  # one C loop; only what is odd is looked at row by row (np.str_ is a str)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"{name} must be str, found {type(text).__name__} in row {i}")
-    return texts
-
-
-def _check_stride(stride: int | None, max_length: int | None, windowed_pair: bool) -> None:
-    if stride is None:
-        return
-    if stride < 0:
-        raise ValueError(f"stride must be 0 or more tokens, found {stride}")
-    if max_length is None:
-        raise ValueError("stride needs max_length, the length of the windows; found None")
-    if windowed_pair:
-        raise ValueError(
-            "stride with pairs needs truncation='only_first' or 'only_second', the text that becomes windows; "
-            "found 'longest_first'"
-        )
 
 
 def _sources(tokens: Tokens, part: Part, row_W: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor,
 from skxlmr.inference import mean_of_windows
 from skxlmr.text import EncodedBatch
 from tests.estimators.conftest import LEARNS, weights_of
+from tests.text.windows import windows_by_hand
 from tests.tiny import sentences
 
 ESTIMATORS = [XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer]
@@ -26,24 +27,6 @@ each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda cls: cls.__na
 def long_texts(texts):
     """Texts of one to six windows of 16 tokens, short ones first and last."""
     return [" ".join(texts[i : i + n]) for i, n in enumerate([1, 1, 2, 5, 3, 1, 4, 1])] + ["", texts[0]]
-
-
-def windows_by_hand(tokenizer, text, pair, max_length, stride):
-    """Rows of ids, one list for each window, from plain lists."""
-    special = 2 if pair is None else 4
-    first = tokenizer.encode_batch([text]).row(0)[1:-1].tolist()
-    second = None if pair is None else tokenizer.encode_batch([pair]).row(0)[1:-1].tolist()
-    long, other = (first, second) if pair is None or len(first) >= len(second) else (second, first)
-    room = max_length - special - len(other or [])
-    starts = [0]
-    while starts[-1] + room < len(long):
-        starts.append(starts[-1] + room - stride)
-    rows = []
-    for start in starts:
-        part = long[start : start + room]
-        both = (part, second) if long is first else (first, part)
-        rows.append(tokenizer.build_inputs_with_special_tokens(*both))
-    return rows
 
 
 @torch.no_grad()

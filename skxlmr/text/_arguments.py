@@ -1,0 +1,58 @@
+"""What a tokenizer is asked for, checked: texts that are str, windows that can advance."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from skxlmr.text._spans import Tokens, without_room
+
+
+def list_of_str(texts: Iterable[str], name: str) -> list[str]:
+    """The texts as a list, each of them a str."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"{name} must be a list of str, found one {type(texts).__name__}")
+    texts = list(texts)
+    if set(map(type, texts)) - {str}:  # one C loop; only what is odd is looked at row by row (np.str_ is a str)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"{name} must be str, found {type(text).__name__} in row {i}")
+    return texts
+
+
+def check_stride(stride: int | None, max_length: int | None, n_special: int) -> None:
+    """Refuse a stride with which windows of `max_length` tokens could not advance."""
+    if stride is None:
+        return
+    if stride < 0:
+        raise ValueError(f"stride must be 0 or more tokens, found {stride}")
+    if max_length is None:
+        raise ValueError("stride needs max_length, the length of the windows; found None")
+    budget = max(0, max_length - n_special)
+    if stride >= budget:
+        raise ValueError(
+            f"stride={stride} must be less than the {budget} tokens that max_length={max_length} leaves beside the special "
+            "tokens"
+        )
+
+
+def check_room(
+    texts: tuple[list[str], list[str]],
+    tokens: tuple[Tokens, Tokens],
+    max_length: int | None,
+    n_special: int,
+    stride: int | None,
+) -> None:
+    """Refuse a pair whose shorter text leaves no room for windows on the longer one, and say which text that is."""
+    if max_length is None or stride is None:
+        return
+    budget = max_length - n_special
+    n_first_N, n_second_N = (of_text.lengths for of_text in tokens)
+    n_shorter_N = np.minimum(n_first_N, n_second_N)
+    unfit = without_room(np.maximum(n_first_N, n_second_N), n_shorter_N, budget, stride)
+    if len(unfit):
+        i = unfit[0]
+        shorter = texts[int(n_second_N[i] <= n_first_N[i])][i]
+        raise ValueError(
+            f"a pair's shorter text must leave room for windows on the longer one: {shorter[:40]!r}... has "
+            f"{n_shorter_N[i]} tokens, of the {budget} that max_length={max_length} leaves, stride={stride} of them shared"
+        )
