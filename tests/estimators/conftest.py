@@ -39,6 +39,12 @@ def many():
     return sentences(128), LANGUAGES[np.arange(128) % 4]
 
 
+@pytest.fixture(scope="session")
+def unseen():
+    """64 other sentences and their languages."""
+    return sentences(64, seed=3), LANGUAGES[np.arange(64) % 4]
+
+
 LEARNS = {"max_epochs": 5, "batch_size": 8, "learning_rate": 3e-3}
 
 
@@ -64,6 +70,17 @@ def reference():
     return load
 
 
+@pytest.fixture
+def make_xlm(tiny_xlm):
+    """The same for estimators of the older XLM."""
+
+    def make(estimator, checkpoint=tiny_xlm, **params):
+        known = {name: value for name, value in FAST.items() if name in estimator._parameter_constraints}
+        return estimator(checkpoint, **known | params)
+
+    return make
+
+
 def padded(tokenizer, texts, pairs=None, **options):
     """Padded ids and attention mask of texts, as transformers takes them."""
     encoded = tokenizer.encode_batch(texts, pairs, **options)
@@ -81,3 +98,8 @@ def differing(found, expected):
     """Names of the weights that are not equal bit by bit."""
     assert found.keys() == expected.keys()
     return {name for name in found if not torch.equal(found[name], expected[name])}
+
+
+def close(found, expected, tolerance=1e-5):
+    """Whether all weights are equal but for rounding."""
+    return all(torch.allclose(found[name], expected[name], atol=tolerance, rtol=0) for name in expected)

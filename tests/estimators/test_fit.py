@@ -1,4 +1,4 @@
-"""What all estimators that train share: weights, validation, schedules, frozen parts, seeds, interrupts."""
+"""What all estimators that train share: weights of rows, schedules, frozen parts, seeds, drawn segmentations."""
 
 import hashlib
 import pickle
@@ -6,18 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
 
-import skxlmr.training._loop as loop
 from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
 from skxlmr.checkpoints import read_tensors
-from tests.estimators.conftest import LEARNS, differing, weights_of
+from tests.estimators.conftest import LEARNS, close, differing, weights_of
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
-
-
-def close(found, expected, tolerance=1e-5):
-    return all(torch.allclose(found[name], expected[name], atol=tolerance, rtol=0) for name in expected)
 
 
 @pytest.fixture
@@ -72,104 +66,6 @@ def test_sample_weight_is_checked(make, texts, languages):
         classifier.fit(texts, languages, np.zeros(48))
     with pytest.raises(ValueError, match="sample_weight contains NaN"):
         classifier.fit(texts, languages, np.r_[np.nan, np.ones(47)])
-
-
-# Validation and early stopping ----------------------------------------------------------------------------------------
-
-
-def test_validation_scores_follow_the_epochs(make, texts, languages):
-    classifier = make(XLMRobertaClassifier, max_epochs=3)
-    classifier.fit(texts[:32], languages[:32], X_val=texts[32:], y_val=languages[32:])
-    assert len(classifier.validation_scores_) == classifier.n_iter_ == 3
-    assert classifier.validation_scores_[-1] == classifier.score(texts[32:], languages[32:])
-
-
-def test_validation_data_is_only_looked_at(make, texts, languages):
-    # without weight decay, which words that only validation texts hold get a share of
-    plain, watched = (make(XLMRobertaClassifier, max_epochs=2, weight_decay=0.0) for _ in range(2))
-    plain.fit(texts[:32], languages[:32])
-    watched.fit(texts[:32], languages[:32], X_val=texts[32:], y_val=languages[32:])
-    assert not differing(weights_of(plain), weights_of(watched))
-
-
-def test_early_stopping_restores_the_best_epoch(make, monkeypatch, texts, languages):
-    scores, states = iter([0.3, 0.7, 0.6, 0.7, 0.9]), []
-
-    def score(self, *data):
-        states.append(weights_of(self))
-        return next(scores)
-
-    monkeypatch.setattr(XLMRobertaClassifier, "_validation_score", score)
-    classifier = make(XLMRobertaClassifier, max_epochs=5, early_stopping=True, n_iter_no_change=2)
-    classifier.fit(texts, languages, X_val=texts, y_val=languages)
-    assert classifier.validation_scores_ == [0.3, 0.7, 0.6, 0.7] and classifier.n_iter_ == 4
-    fitted = weights_of(classifier)
-    words = fitted.pop(WORDS), states[1].pop(WORDS)  # of two vocabularies, the compact one while training
-    assert words[1].shape[0] < words[0].shape[0]
-    assert not differing(fitted, states[1]) and differing(fitted, {k: states[3][k] for k in fitted})
-
-
-@pytest.mark.parametrize(
-    ("params", "n_epochs"), [({"n_iter_no_change": 1}, 2), ({"n_iter_no_change": 3}, 4), ({"tol": 0.0}, 6)], ids=str
-)
-def test_patience_and_tolerance(make, monkeypatch, texts, languages, params, n_epochs):
-    scores = iter(0.5 + 0.01 * np.arange(6))
-    monkeypatch.setattr(XLMRobertaClassifier, "_validation_score", lambda self, *data: next(scores))
-    settings = {"max_epochs": 6, "early_stopping": True, "tol": 0.1, "n_iter_no_change": 2, **params}
-    classifier = make(XLMRobertaClassifier, n_frozen_layers=2, **settings).fit(texts[:16], languages[:16])
-    assert classifier.n_iter_ == n_epochs
-
-
-def test_validation_fraction_sets_rows_aside(make, monkeypatch, texts, languages):
-    sizes = []
-    task = XLMRobertaClassifier._make_task
-    monkeypatch.setattr(
-        XLMRobertaClassifier, "_make_task", lambda *args: sizes.append(np.bincount(args[2])) or task(*args)
-    )
-    make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.25).fit(texts, languages)
-    make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.5).fit(texts, languages)
-    make(XLMRobertaClassifier, validation_fraction=0.5).fit(texts, languages)
-    assert [size.tolist() for size in sizes] == [[9] * 4, [6] * 4, [12] * 4]
-
-
-def test_early_stopping_on_few_rows(make, texts, languages):
-    """Fewer validation rows than classes: no stratification, no error."""
-    classifier = make(XLMRobertaClassifier, early_stopping=True).fit(texts[:10], languages[:10])
-    assert len(classifier.validation_scores_) == 1
-
-
-def test_regressor_and_language_model_stop_early(make, texts):
-    regressor = make(XLMRobertaRegressor, early_stopping=True).fit(texts, np.arange(48.0))
-    lm = make(XLMRobertaMaskedLM, early_stopping=True).fit(texts)
-    assert len(regressor.validation_scores_) == len(lm.validation_scores_) == 1
-
-
-# Warm start -----------------------------------------------------------------------------------------------------------
-
-
-def test_warm_start_continues(make, texts, languages):
-    cold = make(XLMRobertaClassifier, max_epochs=2).fit(texts, languages)
-    first = weights_of(cold)
-    assert not differing(weights_of(cold.fit(texts, languages)), first)
-    warm = cold.set_params(warm_start=True, learning_rate=1e-9).fit(texts, languages)
-    assert close(weights_of(warm), first, 1e-6)
-    assert (
-        warm.loss_curve_[0] < cold.set_params(warm_start=False, learning_rate=3e-3).fit(texts, languages).loss_curve_[0]
-    )
-
-
-def test_warm_start_refuses_unknown_classes(make, texts, languages):
-    classifier = make(XLMRobertaClassifier, warm_start=True).fit(texts, languages)
-    before = classifier.predict_proba(texts)
-    with pytest.raises(
-        ValueError, match="y row 2: label 'xx' is not among the classes of the fit, 'de', 'el', 'en', 'ru'"
-    ):
-        classifier.fit(texts[:4], ["de", "el", "xx", "yy"])
-    with pytest.raises(ValueError, match="y row 0: label 1 is not among the classes"):
-        classifier.fit(texts[:4], [1, 2, 1, 2])
-    np.testing.assert_array_equal(classifier.predict_proba(texts), before)
-    classifier.fit(texts[:2], languages[:2])  # fewer classes than the first time are fine
-    assert classifier.classes_.tolist() == ["de", "el", "en", "ru"]
 
 
 # What learns, and how fast --------------------------------------------------------------------------------------------
@@ -325,91 +221,6 @@ def test_nothing_around_is_touched(make, texts, languages):
     assert torch.equal(torch.get_rng_state(), before[0]) and pickle.dumps(np.random.get_state()) == before[1]
     assert (torch.get_num_threads(), torch.get_num_interop_threads()) == threads
     assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
-
-
-# When it goes wrong ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def interrupt(monkeypatch):
-    """Press Ctrl-C in the n-th step from now."""
-
-    def interrupt(n):
-        steps, step = iter(range(1, n)), loop.train_step
-
-        def train_step(*args):
-            if next(steps, None) is None:
-                monkeypatch.undo()
-                raise KeyboardInterrupt
-            return step(*args)
-
-        monkeypatch.setattr(loop, "train_step", train_step)
-
-    return interrupt
-
-
-def test_interrupt_leaves_the_last_finished_epoch(make, interrupt, texts, languages):
-    params = {"max_epochs": 3, "schedule": "constant"}
-    one = make(XLMRobertaClassifier, **params | {"max_epochs": 1}).fit(texts, languages)
-    classifier = make(XLMRobertaClassifier, **params)
-    interrupt(5)  # three steps an epoch: this is in the middle of the second
-    with pytest.raises(KeyboardInterrupt):
-        classifier.fit(texts, languages)
-    assert classifier.n_iter_ == 1 and classifier.loss_curve_ == one.loss_curve_
-    assert not differing(weights_of(classifier), weights_of(one))
-    np.testing.assert_array_equal(classifier.predict_proba(texts), one.predict_proba(texts))
-
-
-def test_interrupted_regressor_keeps_its_units(make, interrupt, texts):
-    regressor = make(XLMRobertaRegressor, max_epochs=3)
-    interrupt(5)
-    with pytest.raises(KeyboardInterrupt):
-        regressor.fit(texts, 1000 + np.arange(48.0))
-    assert 950 < regressor.predict(texts).mean() < 1100
-
-
-def test_interrupt_in_the_first_epoch_leaves_nothing(make, interrupt, texts, languages):
-    classifier = make(XLMRobertaClassifier)
-    interrupt(2)
-    with pytest.raises(KeyboardInterrupt):
-        classifier.fit(texts, languages)
-    with pytest.raises(NotFittedError):
-        classifier.predict(texts)
-
-
-def test_interrupted_warm_start_predicts_without_dropout(make, interrupt, texts, languages):
-    classifier = make(XLMRobertaClassifier, warm_start=True).fit(texts, languages)
-    interrupt(2)
-    with pytest.raises(KeyboardInterrupt):
-        classifier.fit(texts, languages)
-    np.testing.assert_array_equal(classifier.predict_proba(texts), classifier.predict_proba(texts))
-    assert weights_of(classifier)[WORDS].shape[0] == classifier.config_.vocab_size
-
-
-def test_loss_that_is_not_finite_names_the_rows(make, monkeypatch, texts, languages):
-    from skxlmr.batching import SequenceTask
-
-    losses, steps = SequenceTask.losses, []
-
-    def poisoned(task, module, batch):
-        steps.append(batch)
-        terms = losses(task, module, batch)
-        bad = torch.from_numpy(np.isin(batch.rows["loss"], [7, 30])).to(terms["loss"].device)
-        return {"loss": torch.where(bad, torch.nan, terms["loss"])}
-
-    monkeypatch.setattr(SequenceTask, "losses", poisoned)
-    classifier = make(XLMRobertaClassifier, batch_size=48, max_epochs=3)
-    with pytest.raises(FloatingPointError, match="the loss is not finite at rows 7, 30 of the training data"):
-        classifier.fit(texts, languages)
-    assert len(steps) == 1
-    with pytest.raises(NotFittedError):
-        classifier.predict(texts)
-
-
-def test_runaway_learning_rate_is_stopped(make, texts):
-    regressor = make(XLMRobertaRegressor, learning_rate=1e18, max_epochs=3, max_grad_norm=None, schedule="constant")
-    with pytest.raises(FloatingPointError, match=r"is not finite at rows .* lower learning_rate"):
-        regressor.fit(texts, np.arange(48.0))
 
 
 # Subword sampling -----------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_rows_that_are_refused(X, kind, said):
         ([TAGS[0], TAGS[1], ["O"]], "y row 2: 1 tags for 2 words"),
         (["O", "O", "O"], "y row 0: expected a list of tags, one for each word, got 'O'"),
         ([TAGS[0], [None], TAGS[2]], "y row 1, word 0: expected a tag, str or int, got None"),
-        ([TAGS[0], [float("nan")], TAGS[2]], "y row 1, word 0: expected a tag, str or int, got nan"),
+        ([TAGS[0], [float("nan")], TAGS[2]], "y row 1, word 0: expected a tag, str or int, got NaN"),
         ([TAGS[0], [1], TAGS[2]], "y mixes tags of the types int, str"),
         ("OOO", "y must hold one text per row, got a single str"),
     ],
