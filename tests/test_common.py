@@ -1,97 +1,29 @@
-"""One contract over every estimator: what scikit-learn's tools and its users rely on."""
+"""One contract over every estimator, before and beside fit: construction, parameters, tags, texts that describe it.
+
+The other parts of the contract are in test_common_fit.py and test_common_rows.py.
+"""
 
 import doctest
 import inspect
 import pickle
 import re
+from dataclasses import fields, is_dataclass
+from email.message import Message
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
-import torch
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_param_validation
 
 import skxlmr
 from skxlmr import estimators
-from skxlmr.estimators._xlm import XLMEstimator
+from skxlmr.checkpoints import on_meta
+from skxlmr.nn import ModelConfig, XLMRobertaForSequenceClassification
+from skxlmr.utils import all_estimators
+from tests.contract import ESTIMATORS, each, is_older, parameters
 
-ESTIMATORS = [getattr(estimators, name) for name in estimators.__all__]
-
-TEXTS = ["the bird sings", "das Haus", "река птица", "κόκκινο σπίτι", "children walk slowly", "ein Vogel läuft"]
-Y = [0, 1] * 3
-SPANS = [[(0, 3, "word")], [], [], [], [], [(0, 3, "word")]]
-# X, y and names of columns of those that are not fitted on plain texts or pairs with any labels
-INPUTS = {
-    "XLMRobertaDialogueLM": (
-        [{"turns": [("user", a), ("system", b)]} for a, b in zip(TEXTS, TEXTS[::-1], strict=True)],
-        Y,
-        ["turns"],
-    ),
-    "XLMRobertaCausalLM": (TEXTS, None, ["text"]),
-    "XLMRobertaMultipleChoiceClassifier": ([(text, TEXTS[:2]) for text in TEXTS], Y, ["prompt", "choices"]),
-    "XLMRobertaQuestionAnswerer": (
-        [(text, TEXTS[0]) for text in TEXTS],
-        ["bird"] * 6,
-        ["question", "context"],
-    ),
-    "XLMRobertaZeroShotClassifier": (TEXTS, ["art", "sport"] * 3, ["text"]),
-    "XLMRobertaTokenClassifier": (TEXTS, np.fromiter(SPANS, object), ["text"]),
-}
-FAST = {"max_epochs": 1, "warmup_ratio": 0.0, "learning_rate": 3e-3, "dtype": "float32", "random_state": 0}
-
-
-def inputs(estimator):
-    """X, y and names of the columns of X."""
-    return INPUTS.get(estimator.__name__, (TEXTS, Y, ["text"]))
-
-
-def each_that(holds):
-    return pytest.mark.parametrize("estimator", list(filter(holds, ESTIMATORS)), ids=lambda cls: cls.__name__)
-
-
-each = each_that(lambda cls: True)
-each_of_texts = each_that(lambda cls: inputs(cls)[0] is TEXTS)
-each_of_pairs = each_that(lambda cls: cls.__name__ not in INPUTS)  # and of texts
-
-
-def is_older(estimator):
-    """Whether the estimator is one of the older XLM, which has checkpoints of its own."""
-    return issubclass(estimator, XLMEstimator)
-
-
-@pytest.fixture(scope="module")
-def nli_checkpoint(tiny_checkpoint, tmp_path_factory):
-    """A checkpoint of natural language inference."""
-    labels = ["contradiction", "entailment", "neutral"] * 2
-    classifier = estimators.XLMRobertaClassifier(tiny_checkpoint, **FAST)
-    folder = tmp_path_factory.mktemp("nli") / "checkpoint"
-    skxlmr.save(classifier.fit(list(zip(TEXTS, TEXTS[::-1], strict=True)), labels), folder)
-    return folder
-
-
-@pytest.fixture
-def make(tiny_checkpoint, request):
-    def make(estimator, **params):
-        checkpoint = request.getfixturevalue("tiny_xlm") if is_older(estimator) else tiny_checkpoint
-        if estimator is estimators.XLMRobertaZeroShotClassifier:
-            checkpoint = request.getfixturevalue("nli_checkpoint")
-        fast = {name: value for name, value in FAST.items() if name in inspect.signature(estimator).parameters}
-        return estimator(checkpoint, **fast | params)
-
-    return make
-
-
-def infer(estimator, X=None):
-    X = inputs(type(estimator))[0] if X is None else X
-    method = next(name for name in ("predict", "transform", "score_samples") if hasattr(estimator, name))
-    return getattr(estimator, method)(X)
-
-
-def parameters(estimator):
-    return list(inspect.signature(estimator.__init__).parameters.values())[1:]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_all_are_public():
@@ -99,7 +31,20 @@ def test_all_are_public():
     assert all(getattr(skxlmr, name) is getattr(estimators, name) for name in estimators.__all__)
 
 
-# Before fit -----------------------------------------------------------------------------------------------------------
+def test_all_are_discovered():
+    named = {name for name in skxlmr.__all__ if isinstance(getattr(skxlmr, name), type)}
+    assert {name for name, _ in all_estimators()} == {n for n in named if issubclass(getattr(skxlmr, n), BaseEstimator)}
+    of_kind = {kind: {name for name, _ in all_estimators(kind)} for kind in ("classifier", "regressor", "transformer")}
+    assert of_kind["regressor"] == {"XLMRobertaRegressor"}
+    assert of_kind["classifier"] > {"XLMClassifier", "XLMRobertaZeroShotClassifier"}
+    assert of_kind["transformer"] > {"XLMVectorizer", "XLMRobertaMaskedLM"}
+    both = [name for name, _ in all_estimators(["regressor", "transformer"])]
+    assert both == sorted(of_kind["regressor"] | of_kind["transformer"])
+    with pytest.raises(ValueError, match=r"type_filter must be of 'classifier', .* got 'cluster'"):
+        all_estimators("cluster")
+
+
+# Construction and parameters ------------------------------------------------------------------------------------------
 
 
 @each
@@ -127,6 +72,11 @@ def test_defaults_are_valid_and_constraints_complete(estimator):
 
 
 @each
+def test_each_parameter_refuses_what_it_is_not(estimator):
+    check_param_validation(estimator.__name__, estimator())  # names the parameter; before any file is looked for
+
+
+@each
 def test_parameters_round_trip(estimator):
     made = estimator("somewhere", batch_size=7)
     params = made.get_params()
@@ -138,18 +88,114 @@ def test_parameters_round_trip(estimator):
 
 
 @each
-def test_repr_is_an_expression(estimator):
-    made = estimator("folder", batch_size=3)
-    assert repr(made) == f"{estimator.__name__}(batch_size=3, checkpoint='folder')"
-    assert eval(repr(made), vars(skxlmr)).get_params() == made.get_params()
-    assert estimator.__name__ in made._repr_html_()
-
-
-@each
 def test_unfitted_pickle_is_small(estimator):
     content = pickle.dumps(estimator())
     assert len(content) < 10_000
     assert pickle.loads(content).get_params() == estimator().get_params()
+
+
+# Tags -----------------------------------------------------------------------------------------------------------------
+
+TEXT = {"input_tags.string": True, "input_tags.two_d_array": False}
+FEATURES = {**TEXT, "transformer_tags.preserves_dtype": []}  # always float32
+SUPERVISED = {**TEXT, "target_tags.required": True}
+CLASSES = {
+    **SUPERVISED,
+    "estimator_type": "classifier",
+    "classifier_tags.poor_score": False,
+    "classifier_tags.multi_class": True,
+    "classifier_tags.multi_label": False,
+}
+LABELS = {**CLASSES, "classifier_tags.multi_label": True, "target_tags.multi_output": True}
+# The tags of each that are not what scikit-learn's BaseEstimator has
+TAGS = {
+    "XLMClassifier": LABELS,
+    "XLMMaskedLM": FEATURES,
+    "XLMRobertaCausalLM": TEXT,
+    "XLMRobertaClassifier": LABELS,
+    "XLMRobertaDialogueLM": FEATURES,
+    "XLMRobertaMaskedLM": FEATURES,
+    "XLMRobertaMultipleChoiceClassifier": CLASSES,
+    "XLMRobertaQuestionAnswerer": SUPERVISED,
+    "XLMRobertaRegressor": {
+        **SUPERVISED,
+        "estimator_type": "regressor",
+        "regressor_tags.poor_score": False,
+        "target_tags.multi_output": True,
+    },
+    # no classifier: scikit-learn looks for the classes of its targets, which ragged ones do not have
+    "XLMRobertaTokenClassifier": SUPERVISED,
+    "XLMRobertaVectorizer": FEATURES,
+    "XLMRobertaZeroShotClassifier": {**CLASSES, "classifier_tags.poor_score": True},
+    "XLMVectorizer": FEATURES,
+}
+
+
+def flat(tags, prefix=""):
+    """Each tag by its full name."""
+    found = {}
+    for field in fields(tags):
+        value = getattr(tags, field.name)
+        inner = is_dataclass(value)
+        found |= flat(value, f"{prefix}{field.name}.") if inner else {f"{prefix}{field.name}": value}
+    return found
+
+
+@each
+def test_tags(estimator):
+    usual = flat(get_tags(BaseEstimator()))
+    differing = {name: tag for name, tag in flat(get_tags(estimator())).items() if usual.get(name, ...) != tag}
+    assert differing == TAGS[estimator.__name__]
+
+
+def test_tags_are_known_of_all():
+    assert set(TAGS) == {estimator.__name__ for estimator in ESTIMATORS}
+    # with labels of its own a zero-shot classifier needs no targets, and may give several labels
+    zero_shot = skxlmr.XLMRobertaZeroShotClassifier(candidate_labels=["a", "b"], multi_label=True)
+    tags = get_tags(zero_shot)
+    assert not tags.target_tags.required and tags.classifier_tags.multi_label
+
+
+# Representations ------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_repr_is_an_expression(estimator):
+    made = estimator("folder", batch_size=3)
+    assert repr(made) == f"{estimator.__name__}(batch_size=3, checkpoint='folder')"
+    assert eval(repr(made), vars(skxlmr)).get_params() == made.get_params()
+
+
+def links(estimator):
+    """Where the estimator's diagram leads to."""
+    return set(re.findall(r'href="([^"]*)"', estimator._repr_html_()))
+
+
+@each
+def test_diagram_links_to_the_documentation(estimator, monkeypatch):
+    about = Message()
+    monkeypatch.setattr("skxlmr.utils._docs.metadata", lambda name: about)
+    assert not links(estimator())  # above all not to scikit-learn's documentation
+    about["Project-URL"] = "Source, https://source.example"
+    about["Project-URL"] = "Documentation, https://docs.example/stable/"
+    anchor = estimator.__name__.lower()
+    assert f"https://docs.example/stable/api.html#{anchor}" in links(estimator())
+    assert links(type("Own", (estimator,), {"__module__": "elsewhere"})()) == set()
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert f"\n## {estimator.__name__}\n" in reference or f'<a id="{anchor}"></a>' in reference
+
+
+def test_diagram_of_a_fitted_base_size_model(fitted):
+    """Shapes without values: whatever reads or prints weights fails on them, or is far too long."""
+    classifier = fitted(skxlmr.XLMRobertaClassifier)
+    geometry = {"vocab_size": 250002, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    with on_meta():
+        classifier.module_ = XLMRobertaForSequenceClassification(ModelConfig(**geometry), 2)
+    page = classifier._repr_html_()
+    for name in ("classes_", "config_", "loss_curve_", "module_", "n_features_in_", "tokenizer_"):
+        assert name in page
+    assert len(page) < len(skxlmr.XLMRobertaClassifier()._repr_html_()) + 10_000
+    assert len(repr(classifier.set_params(checkpoint="folder"))) < 200
 
 
 # Documentation --------------------------------------------------------------------------------------------------------
@@ -179,16 +225,6 @@ def test_each_parameter_is_documented(estimator):
 
 
 @each
-def test_each_fitted_attribute_is_documented(make, estimator):
-    X, y, columns = inputs(estimator)
-    fitted = make(estimator).fit(pd.DataFrame(X, columns=columns), y)
-    documented = entries(estimator.__doc__, "Attributes")
-    public = {name for name in vars(fitted) if name.endswith("_") and not name.startswith("_")}
-    assert public == set(documented)
-    assert all(text for _, text in documented.values())
-
-
-@each
 def test_each_public_method_is_documented(estimator):
     for name, method in inspect.getmembers(estimator, callable):
         if name.startswith("_") or not getattr(method, "__module__", "").startswith("skxlmr"):
@@ -208,103 +244,3 @@ def test_examples_are_there_and_need_no_network(estimator):
     assert ("skxlmr-mini" in source) != is_older(estimator)
     paper = "arXiv:1901.07291" if is_older(estimator) else "arXiv:1911.02116"
     assert "References" in estimator.__doc__ and paper in estimator.__doc__
-
-
-# Fit ------------------------------------------------------------------------------------------------------------------
-
-
-@each
-def test_fit_returns_self_and_keeps_parameters(make, estimator):
-    made = make(estimator)
-    params = dict(vars(made))
-    assert made.fit(*inputs(estimator)[:2]) is made
-    assert all(vars(made)[name] is value for name, value in params.items())
-    learnt = set(vars(made)) - set(params)
-    assert all(name.endswith("_") or name.startswith("_") for name in learnt)
-    assert not made.module_.training
-    assert {tensor.dtype for tensor in made.module_.parameters()} == {torch.float32}
-
-
-@each
-def test_fitting_again_is_fitting_anew(make, estimator):
-    X, y, columns = inputs(estimator)
-    made = make(estimator).fit(X, y)
-    first = infer(made)
-    np.testing.assert_array_equal(infer(made.fit(X[::-1], y).fit(X, y)), first)
-    np.testing.assert_array_equal(infer(clone(made).fit(X, y)), first)
-    assert made.n_features_in_ == len(columns) and not hasattr(made, "feature_names_in_")
-
-
-@each
-def test_pickle_of_a_fitted_estimator(make, estimator):
-    made = make(estimator).fit(*inputs(estimator)[:2])
-    np.testing.assert_array_equal(infer(pickle.loads(pickle.dumps(made))), infer(made))
-
-
-@each_of_pairs
-def test_columns_and_their_names(make, estimator):
-    made = make(estimator).fit(pd.DataFrame({"review": TEXTS}), Y)
-    assert made.n_features_in_ == 1 and made.feature_names_in_.tolist() == ["review"]
-    with pytest.raises(ValueError, match="feature names should match"):
-        infer(made, pd.DataFrame({"title": TEXTS}))
-    with pytest.warns(UserWarning, match="X does not have valid feature names"):
-        infer(made, TEXTS)
-    pairs = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1]})
-    made.fit(pairs, Y)
-    assert made.n_features_in_ == 2 and made.feature_names_in_.tolist() == ["a", "b"]
-    assert len(infer(made, pairs)) == 6
-
-
-CONTAINERS = {
-    "tuple": tuple,
-    "array": np.array,
-    "object array": lambda X: np.array(X, dtype=object),
-    "StringDType": lambda X: np.array(X, dtype=np.dtypes.StringDType()),
-    "Series": lambda X: pd.Series(X, index=range(50, 56)),
-    "string Series": lambda X: pd.Series(X, dtype="string"),
-    "categorical Series": lambda X: pd.Series(X, dtype="category"),
-    "DataFrame": lambda X: pd.DataFrame({"text": X}, index=list("fedcba")),
-    "polars Series": pl.Series,
-    "polars DataFrame": lambda X: pl.DataFrame({"text": X}),
-    "arrow array": pa.array,
-    "arrow chunks": lambda X: pa.chunked_array([X[:2], X[2:]]),
-    "arrow table": lambda X: pa.table({"text": X}),
-}
-
-
-@each_of_texts
-def test_containers_make_no_difference(make, estimator):
-    y = inputs(estimator)[1]
-    expected = infer(make(estimator).fit(TEXTS, y))
-    for name, container in CONTAINERS.items():
-        X = container(TEXTS)
-        before = pickle.dumps(X)
-        found = infer(make(estimator).fit(X, np.array(y)), X)
-        np.testing.assert_array_equal(found, expected, err_msg=name)
-        assert pickle.dumps(X) == before, name
-
-
-@each_of_pairs
-def test_pairs_in_any_container(make, estimator):
-    pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
-    expected = infer(make(estimator).fit(pairs, Y), pairs)
-    for X in (
-        np.array(pairs),
-        pd.DataFrame(pairs, columns=["a", "b"]),
-        pl.DataFrame(pairs, schema=["a", "b"], orient="row"),
-    ):
-        np.testing.assert_array_equal(infer(make(estimator).fit(X, Y), X), expected)
-
-
-@each
-def test_tags(estimator):
-    tags = get_tags(estimator())
-    assert tags.input_tags.string and not tags.input_tags.two_d_array and not tags.input_tags.allow_nan
-    assert tags.requires_fit and not tags.no_validation
-    # scikit-learn looks for the classes of a classifier's targets, which ragged ones do not have
-    is_tagger = estimator is skxlmr.XLMRobertaTokenClassifier
-    assert is_classifier(estimator()) == (hasattr(estimator, "predict_proba") and not is_tagger)
-    has_other_targets = hasattr(estimator, "predict_proba") or estimator is skxlmr.XLMRobertaQuestionAnswerer
-    assert is_regressor(estimator()) == (hasattr(estimator, "predict") and not has_other_targets)
-    assert tags.target_tags.required == hasattr(estimator, "predict")
-    assert (tags.transformer_tags is not None) == hasattr(estimator, "transform")

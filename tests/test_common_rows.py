@@ -1,0 +1,251 @@
+"""One contract over every estimator: what rows of X may be, and that each row is answered by itself."""
+
+import copy
+import pickle
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import OneHotEncoder
+
+from skxlmr import TruncationWarning
+from tests.contract import (
+    TEXTS,
+    Y,
+    answers,
+    assert_same,
+    each,
+    each_of_pairs,
+    each_of_texts,
+    each_that,
+    infer,
+    inputs,
+    parts,
+)
+
+each_with_features = each_that(lambda cls: hasattr(cls, "transform"))
+
+# What X may be --------------------------------------------------------------------------------------------------------
+
+CONTAINERS = {
+    "tuple": tuple,
+    "array": np.array,
+    "object array": lambda X: np.array(X, dtype=object),
+    "array of one column": lambda X: np.array(X, dtype=object)[:, None],
+    "StringDType": lambda X: np.array(X, dtype=np.dtypes.StringDType()),
+    "list of rows": lambda X: [[text] for text in X],
+    "Index": pd.Index,
+    "Series": lambda X: pd.Series(X, index=range(50, 56)),
+    "Series with one index for all": lambda X: pd.Series(X, index=[7] * 6),
+    "string Series": lambda X: pd.Series(X, dtype="string"),
+    "arrow Series": lambda X: pd.Series(X, dtype="string[pyarrow]"),
+    "categorical Series": lambda X: pd.Series(X, dtype="category"),
+    "DataFrame": lambda X: pd.DataFrame({"text": X}, index=list("fedcba")),
+    "string DataFrame": lambda X: pd.DataFrame({"text": X}, dtype="string"),
+    "polars Series": pl.Series,
+    "polars categories": lambda X: pl.Series(X, dtype=pl.Categorical),
+    "polars DataFrame": lambda X: pl.DataFrame({"text": X}),
+    "arrow array": pa.array,
+    "large arrow array": lambda X: pa.array(X, pa.large_string()),
+    "arrow chunks": lambda X: pa.chunked_array([X[:2], X[2:]]),
+    "arrow dictionary": lambda X: pa.array(X).dictionary_encode(),
+    "arrow table": lambda X: pa.table({"text": X}),
+}
+
+
+@each_of_texts
+def test_containers_make_no_difference(make_any, fitted, estimator):
+    y = inputs(estimator)[1]
+    made = fitted(estimator)
+    expected = infer(made)
+    for name, container in CONTAINERS.items():
+        if name in ("list of rows", "array of one column") and estimator.__name__ == "XLMRobertaTokenClassifier":
+            continue  # those are rows of words
+        X = container(TEXTS)
+        before = pickle.dumps(X)
+        found = infer(make_any(estimator).fit(X, y if y is None else np.array(y)), X)
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+        assert pickle.dumps(X) == before, name
+
+
+PAIRS = {
+    "array": np.array,
+    "lists": lambda pairs: [list(pair) for pair in pairs],
+    "StringDType": lambda pairs: np.array(pairs, dtype=np.dtypes.StringDType()),
+    "DataFrame": lambda pairs: pd.DataFrame(pairs, columns=["a", "b"], index=[3, 1, 4, 1, 5, 9]),
+    "polars DataFrame": lambda pairs: pl.DataFrame(pairs, schema=["a", "b"], orient="row"),
+    "arrow table": lambda pairs: pa.table({"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}),
+}
+
+
+@each_of_pairs
+def test_pairs_in_any_container(make_any, estimator):
+    pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
+    expected = infer(make_any(estimator).fit(pairs, Y), pairs)
+    for name, container in PAIRS.items():
+        X = container(pairs)
+        np.testing.assert_array_equal(infer(make_any(estimator).fit(X, Y), X), expected, err_msg=name)
+
+
+@each
+def test_what_is_no_table_is_refused(make_any, fitted, estimator):
+    X, y, _ = inputs(estimator)
+    for wrong in ((row for row in X), iter(X), set(map(str, X)), "one text", None, 3):
+        if wrong is None and estimator.__name__ == "XLMRobertaZeroShotClassifier":
+            continue  # whose fit may do without texts
+        with pytest.raises((TypeError, ValueError), match=r"^X (must|is an iterator)"):
+            make_any(estimator).fit(wrong, y)
+    made = fitted(estimator)
+    with pytest.raises((TypeError, ValueError), match="X"):
+        infer(made, (row for row in X))
+    with pytest.raises(ValueError, match=r"X .*(no|at least one|has 0)"):
+        infer(made, [])
+
+
+@each
+def test_nothing_that_is_passed_is_changed(make_any, estimator):
+    X, y, columns = inputs(estimator)
+    weights = np.ones(len(X))
+    passed = X, y, pd.DataFrame(X, columns=columns), weights
+    before = copy.deepcopy(passed)
+    made = make_any(estimator)
+    for rows in (passed[0], passed[2]):
+        made.fit(rows, y, **{"sample_weight": weights} if "learning_rate" in made.get_params() else {})
+        answers(made, rows)
+    assert repr(passed[:2]) == repr(before[:2]) and np.array_equal(weights, before[3])
+    pd.testing.assert_frame_equal(passed[2], before[2])
+
+
+# Each row by itself ---------------------------------------------------------------------------------------------------
+
+
+@each
+def test_order_of_the_rows_makes_no_difference(fitted, estimator):
+    X, made = inputs(estimator)[0], fitted(estimator)
+    order = [4, 2, 0, 5, 1, 3]
+    expected = answers(made, X)
+    for name, found in answers(made, [X[i] for i in order]).items():
+        assert_same(found, [expected[name][i] for i in order], name)
+
+
+@each
+def test_number_of_rows_makes_no_difference(fitted, estimator):
+    """Neither in a batch nor in X: row by row, in pieces, with repetitions, in the smallest and in one large batch."""
+    X, made = inputs(estimator)[0], fitted(estimator)
+    expected = answers(made, X)
+    for size in (1, 4):
+        found = [answers(made, part) for part in parts(X, size)]
+        for name in expected:
+            assert_same([row for part in found for row in part[name]], expected[name], name)
+    for name, found in answers(made, [X[1], X[3], X[1]]).items():
+        assert_same(found, [expected[name][i] for i in (1, 3, 1)], name)
+    for batch_size in (1, 100):
+        assert_same(answers(made.set_params(batch_size=batch_size), X * 3), {k: v * 3 for k, v in expected.items()})
+
+
+@each
+def test_prediction_is_the_most_probable(fitted, estimator):
+    X, made = inputs(estimator)[0], fitted(estimator)
+    if not hasattr(made, "predict_proba") or not hasattr(made, "classes_"):
+        return
+    for predicted, proba in zip(_tags(made, X), made.predict_proba(X), strict=True):
+        np.testing.assert_array_equal(predicted, made.classes_[np.argmax(proba, axis=-1)])
+        np.testing.assert_allclose(np.sum(proba, axis=-1), 1, rtol=1e-5)
+
+
+def _tags(made, X):
+    """Predictions, those of a tagger of texts as a class a word."""
+    if not hasattr(made, "_log_proba"):
+        return made.predict(X)
+    return made._choose_tags(made._log_proba(made._read(X)))
+
+
+@each
+def test_numbers_are_float32(fitted, estimator):
+    X, made = inputs(estimator)[0], fitted(estimator)
+    for name in ("predict_proba", "predict_log_proba", "decision_function", "transform"):
+        if hasattr(made, name):
+            found = getattr(made, name)(X)
+            assert {part.dtype for part in (found if isinstance(found, list) else [found])} == {np.dtype("f4")}, name
+
+
+# Odd texts ------------------------------------------------------------------------------------------------------------
+
+EMPTY = {
+    "XLMRobertaDialogueLM": [{"turns": [("user", ""), ("system", "")]}, {"turns": [("user", "")]}],
+    "XLMRobertaMultipleChoiceClassifier": [("", ["", ""]), ("", TEXTS[:2])],
+}
+
+
+@each
+def test_empty_texts_are_texts(make_any, estimator):
+    X, y, _ = inputs(estimator)
+    X[:2] = EMPTY.get(estimator.__name__, ["", " \t\n"])
+    if estimator.__name__ == "XLMRobertaQuestionAnswerer":  # there is nothing to ask, or to find
+        with pytest.raises(ValueError, match="X row 0"):
+            make_any(estimator).fit([("", "")], ["bird"])
+        return
+    if estimator.__name__ == "XLMRobertaTokenClassifier":
+        y[0] = []
+    made = make_any(estimator).fit(X, y)
+    for name, found in answers(made, X).items():
+        assert len(found) == 6, name
+        assert all(np.isfinite(row).all() for row in found if getattr(row, "dtype", np.dtype("O")).kind == "f"), name
+
+
+LONG = "река bird " * 2000
+
+
+@each
+def test_very_long_texts_are_cut_and_told_of_or_read_in_windows(make_any, fitted, estimator):
+    X, y, _ = inputs(estimator)
+    made = fitted(estimator)
+    if estimator.__name__ == "XLMRobertaDialogueLM":
+        X[1] = {"turns": [("user", LONG), ("system", LONG)]}
+    elif isinstance(X[1], tuple):
+        X[1] = (X[1][0], [LONG, "bird"]) if isinstance(X[1][1], list) else (X[1][0], LONG)
+    else:
+        X[1] = LONG
+    if "stride" in made.get_params() and "long_text" not in made.get_params():  # always reads all, in windows
+        assert len(infer(made, X)) == 6
+        return
+    with pytest.warns(TruncationWarning, match="^1 of ") as caught:
+        found = infer(made, X)
+    assert len(caught) == 1 and caught[0].filename == __file__.replace("test_common_rows", "contract")
+    assert_same(list(found)[:1], list(infer(made))[:1])
+    if hasattr(made, "n_truncated_"):
+        with pytest.warns(TruncationWarning) if "learning_rate" in made.get_params() else nullcontext():
+            assert make_any(estimator).fit(X, y).n_truncated_ == 1
+
+
+# In a table -----------------------------------------------------------------------------------------------------------
+
+
+@each_with_features
+def test_columns_of_a_table(make_any, estimator):
+    X, y, _ = inputs(estimator)
+    table = pd.DataFrame({"price": range(6), "text": X, "kind": list("ababab")}, index=range(10, 16))
+    expected = make_any(estimator).fit(X, y).transform(X)
+    kinds = OneHotEncoder(sparse_output=False)
+    for column in ("text", ["text"]):
+        both = ColumnTransformer([("of_text", make_any(estimator), column), ("of_kind", kinds, ["kind"])])
+        features = both.fit_transform(table, y)
+        np.testing.assert_allclose(features[:, :-2], expected, rtol=1e-6)
+        np.testing.assert_array_equal(both.transform(table[["kind", "text", "price"]]), features)
+        assert both.get_feature_names_out()[0] == "of_text__text_0"
+        as_frame = both.set_output(transform="pandas").fit_transform(table, y)
+        assert as_frame.index.tolist() == table.index.tolist() and as_frame.shape == features.shape
+
+
+@each_of_pairs
+def test_two_columns_of_a_table_are_pairs(make_any, estimator):
+    if not hasattr(estimator, "transform"):
+        return
+    table = pd.DataFrame({"a": TEXTS, "price": range(6), "b": TEXTS[::-1]})
+    pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
+    both = ColumnTransformer([("pairs", make_any(estimator), ["a", "b"])])
+    np.testing.assert_allclose(both.fit_transform(table), make_any(estimator).fit(pairs).transform(pairs), rtol=1e-6)
