@@ -1,7 +1,7 @@
 """Put the tensors of a checkpoint into a module that was built without memory."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,12 @@ from torch.overrides import TorchFunctionMode
 
 from skxlmr.checkpoints._safetensors import Tensors
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._fork import will_compute
 
 HEADS = ("lm_head", "classifier", "qa_outputs", "roberta.pooler", "pred_layer", "sequence_summary", "logits_proj")
 N_NAMED = 3  # how many tensors of each kind an error spells out
+# Bytes of a tensor that is looked at when it is read. Larger ones stay on disk until they are used.
+CHEAP, CHEAP_IN_HEAD = 2**20, 2**26
 
 
 class _SkipNormal(TorchFunctionMode):
@@ -82,7 +85,8 @@ def emplace(
     Raises
     ------
     CheckpointError
-        If a tensor is missing, unexpected, or has another shape or kind of dtype.
+        If a tensor is missing, unexpected, or has another shape or kind of dtype; if a weight is NaN or infinite in
+        a head, a tensor of up to a megabyte or one that is converted. :func:`check_finite` looks at the others too.
     """
     tied = set(getattr(module, "tied_names", ()))
     wanted = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items() if name not in tied}
@@ -102,6 +106,8 @@ def emplace(
 
     _check(wanted, given, source)
     target = torch.float32 if dtype is None else dtype
+    will_compute()
+    check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target)}, source)
     fitted = {
         name: (tensor.to(target) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in given.items()
@@ -111,6 +117,36 @@ def emplace(
     if callable(tie_weights := getattr(module, "tie_weights", None)):
         tie_weights()
     return new
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError that names the tensors in which a weight is NaN or infinite.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        All of them are read.
+    source : str or path
+        The file or folder they come from.
+    """
+    broken = [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor.detach())
+    ]
+    if broken:
+        named = ", ".join(sorted(broken)[:N_NAMED]) + (", ..." if len(broken) > N_NAMED else "")
+        raise CheckpointError(source, f"holds weights that are NaN or infinite, in {named}")
+
+
+def _is_cheap(name: str, tensor: torch.Tensor, target: torch.dtype) -> bool:
+    is_read_anyway = tensor.dtype != target
+    # A head may turn an infinite weight into a finite output; the encoder's normalisation makes it NaN, which is seen.
+    in_head = any(_in(name, part) for part in HEADS)
+    return is_read_anyway or tensor.nbytes <= (CHEAP_IN_HEAD if in_head else CHEAP)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    # A sum needs no memory; finite numbers may sum up to infinity, and are looked at one by one then.
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str]) -> None:

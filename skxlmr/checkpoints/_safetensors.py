@@ -10,6 +10,9 @@ from safetensors.torch import save_file
 from skxlmr.utils._errors import CheckpointError
 
 Tensors = dict[str, torch.Tensor]
+MOST_TENSORS = 50_000  # of a file; the largest models of the family have 800
+MOST_HEADER = 8 * 2**20  # bytes, some 100 for each tensor
+DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
 
 def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
@@ -30,14 +33,28 @@ def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
     Raises
     ------
     CheckpointError
-        If the file cannot be read or is not a whole safetensors file.
+        If the file cannot be read, is not a whole safetensors file, or holds tensors of another kind than weights.
     """
     try:
+        with open(file, "rb") as start:
+            n_header = int.from_bytes(start.read(8), "little")
+        if n_header > MOST_HEADER:
+            raise CheckpointError(
+                file, f"is not a whole safetensors file (a header of {n_header} bytes, expected at most {MOST_HEADER})"
+            )
+        # The package sees to it that the tensors cover the file, one after another, each as large as its shape.
         with safe_open(file, framework="pt", device="cpu") as opened:
             names = opened.keys()
+            if len(names) > MOST_TENSORS:
+                raise CheckpointError(file, f"holds {len(names)} tensors, expected at most {MOST_TENSORS}")
+            for name in names:
+                if (dtype := opened.get_slice(name).get_dtype()) not in DTYPES:
+                    raise CheckpointError(
+                        file, f"tensor {name!r:.80} has dtype {dtype}, expected one of {', '.join(DTYPES)}"
+                    )
             return {name: opened.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise CheckpointError(file, f"is not a whole safetensors file ({error})") from error
+        raise CheckpointError(file, f"is not a whole safetensors file ({str(error)[:200]})") from error
     except OSError as error:
         raise CheckpointError(file, f"cannot be read ({error})") from error
 
@@ -59,16 +76,9 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
     CheckpointError
         If a tensor has no data, or the file cannot be written.
     """
-    seen: set[tuple] = set()
     storages: set[int] = set()
     whole: Tensors = {}
-    for name, tensor in tensors.items():
-        if tensor.is_meta:
-            raise CheckpointError(file, f"tensor {name} has no data to write (it is on the meta device)")
-        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and identity in seen:
-            continue
-        seen.add(identity)
+    for name, tensor in writable(file, tensors).items():
         tensor = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         storage = tensor.untyped_storage().data_ptr()
         if storage in storages:  # a slice of another tensor's memory, which the format cannot say
@@ -79,3 +89,24 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
         save_file(whole, file, metadata={"format": "pt"})
     except SafetensorError as error:
         raise CheckpointError(file, f"cannot be written ({error})") from error
+
+
+def writable(file: Path, tensors: Tensors) -> Tensors:
+    """Leave out what is another name of a tensor before it, and refuse what has no data.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is on the meta device.
+    """
+    seen: set[tuple] = set()
+    distinct: Tensors = {}
+    for name, tensor in tensors.items():
+        if tensor.is_meta:
+            raise CheckpointError(file, f"tensor {name} has no data to write (it is on the meta device)")
+        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and identity in seen:
+            continue
+        seen.add(identity)
+        distinct[name] = tensor
+    return distinct

@@ -1,35 +1,30 @@
 """PyTorch's own ``.bin`` format, read without ever executing its pickle."""
 
+import io
 import os
-import pickle
 import struct
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.checkpoints._mapped import MappedFile
+from skxlmr.checkpoints._plan import NeedsCode, Slice, Storage, Unreadable, read_pickle
+from skxlmr.checkpoints._safetensors import MOST_TENSORS, Tensors
+from skxlmr.checkpoints._zip import stored_entries
 from skxlmr.utils._errors import CheckpointError
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch.save before version 1.6
-# What the weights-only unpickler was seen to raise on broken streams, besides its own UnpicklingError.
-BROKEN = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-    OSError,
-    struct.error,
-)
+LEGACY_VERSION = 1001
+MOST_PICKLE = 32 * 2**20  # bytes; those of the largest models have 0.1 MB
 
 
 def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
-    """Read a state dict written by ``torch.save``, memory-mapped where the file is a zip archive (torch 1.6 and later).
+    """Map a state dict written by ``torch.save``: a zip archive (torch 1.6 and later), or the older format.
+
+    Its pickle is read as a description of tensors, by an interpreter of its own that knows nothing else: no code is
+    executed, and nothing is allocated because the file says so. The mapping is private, as that of safetensors.
 
     Parameters
     ----------
@@ -44,30 +39,129 @@ def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is broken, holds anything but tensors by name, or needs code to be executed.
+        If the file cannot be read, is broken, compressed or too large for what it holds, holds anything but tensors by
+        name, or needs code to be executed.
     """
     try:
-        with open(file, "rb") as opened:
-            head = opened.read(len(LEGACY))
+        data = MappedFile(file)
+        head = data.take(0, min(len(LEGACY), data.size))
         if not head.startswith((ZIP, LEGACY)):
             raise CheckpointError(
                 file, "is not a PyTorch file: it starts neither as a zip archive nor as its older format"
             )
-        # The older format is one stream, which cannot be mapped.
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=head.startswith(ZIP))
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        reason = "is broken, or holds more than tensors: it asks for code to be executed, which skxlmr never does"
+        state, places = (_read_zip if head.startswith(ZIP) else _read_legacy)(data)
+        return _tensors(data, _plan(state), places)
+    except NeedsCode as error:
+        reason = f"is broken, or holds more than tensors: it asks for {str(error)!r:.80}, and skxlmr executes no code"
         raise CheckpointError(file, f"{reason} (convert it to safetensors if you trust it)") from error
-    except BROKEN as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(file, f"is not a whole PyTorch file ({first_line})") from error
+    except Unreadable as error:
+        raise CheckpointError(file, f"is not a whole PyTorch file: it {error}") from error
+
+
+def write_torch_bin(file: Path, tensors: Tensors, dtype: torch.dtype | None = None) -> None:
+    """Write a state dict with ``torch.save``.
+
+    Parameters
+    ----------
+    file : Path
+        The file to write.
+    tensors : dict of str to Tensor
+        On any device.
+    dtype : torch.dtype, optional
+        What floating tensors are cast to; by default they are written as they are.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written.
+    """
+    state: Tensors = {}
+    for name, tensor in tensors.items():
+        whole = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        # All of the memory that a tensor is part of would be written.
+        state[name] = whole if whole.untyped_storage().nbytes() == whole.nbytes else whole.clone()
+    try:
+        torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(file, f"cannot be written ({error})") from error
+
+
+def _read_zip(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """What the pickle says, and where each storage lies."""
+    entries = stored_entries(data)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise Unreadable(f"has {len(pickles)} pickles, expected one")
+    root = pickles[0].removesuffix("data.pkl")
+    order = entries.get(f"{root}byteorder")
+    if order is not None and data.take(order.start, min(order.end - order.start, 8)) != b"little":
+        raise Unreadable("was written by a big-endian machine: save it again on another")
+    pickle = entries[pickles[0]]
+    if pickle.end - pickle.start > MOST_PICKLE:
+        raise Unreadable(f"has a pickle of {pickle.end - pickle.start} bytes, expected at most {MOST_PICKLE}")
+    state = read_pickle(io.BytesIO(data.take(pickle.start, pickle.end - pickle.start)))
+    prefix = f"{root}data/"
+    return state, {
+        name.removeprefix(prefix): (entry.start, entry.end)
+        for name, entry in entries.items()
+        if name.startswith(prefix)
+    }
+
+
+def _read_legacy(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """The same of the older format: five pickles, then the storages one after another, each behind its length."""
+    stream = io.BytesIO(data.take(0, min(data.size, MOST_PICKLE)))
+    _, version, system, state, keys = (read_pickle(stream) for _ in range(5))
+    if version != LEGACY_VERSION or not isinstance(system, dict) or not isinstance(keys, list):
+        raise Unreadable("is of an unknown version")
+    if system.get("little_endian") is not True:
+        raise Unreadable("was written by a big-endian machine: save it again on another")
+    sizes = {s.storage.key: s.storage.dtype.itemsize for s in _plan(state).values()}
+    places: dict[str, tuple[int, int]] = {}
+    start = stream.tell()
+    for key in keys:
+        if not isinstance(key, str) or key not in sizes or key in places:
+            raise Unreadable("was cut, or lists its storages wrongly")
+        (n_numbers,) = struct.unpack("<Q", data.take(start, 8))
+        places[key] = (start + 8, start + 8 + n_numbers * sizes[key])
+        start = places[key][1]
+    if start != data.size:
+        raise Unreadable("was cut, or something was added to it")
+    return state, places
+
+
+def _plan(state: Any) -> dict[str, Slice]:
+    """What the pickle says, if that is tensors by name."""
     if not isinstance(state, dict):
-        raise CheckpointError(file, f"expected tensors by name, found a {type(state).__name__}")
+        raise Unreadable(f"holds a {type(state).__name__}, expected tensors by name")
     for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise CheckpointError(file, f"expected tensors by name, found a {type(value).__name__} under {name!r}")
-        if value.is_meta or value.is_quantized or value.layout != torch.strided:
-            raise CheckpointError(file, f"tensor {name} is not a plain dense tensor with data")
-    return {name: value.detach() for name, value in state.items()}
+        if not isinstance(name, str) or not isinstance(value, Slice):
+            kind = "Tensor" if isinstance(value, Slice) else type(value).__name__
+            raise Unreadable(f"holds a {kind} under {name!r:.80}, expected tensors by name")
+    if len(state) > MOST_TENSORS:
+        raise Unreadable(f"names {len(state)} tensors, expected at most {MOST_TENSORS}")
+    return state
+
+
+def _tensors(data: MappedFile, plan: dict[str, Slice], places: dict[str, tuple[int, int]]) -> Tensors:
+    """Tensors over the bytes of the file."""
+    storages: dict[str, tuple[Storage, torch.Tensor]] = {}
+    tensors: Tensors = {}
+    total = 0
+    for name, piece in plan.items():
+        storage, size = piece.storage, piece.storage.dtype.itemsize
+        if storage.key not in storages:
+            start, end = places.get(storage.key, (0, -1))
+            if end - start < storage.size * size:
+                raise Unreadable(
+                    f"holds less for tensor {name!r:.80} than the {storage.size * size} bytes it speaks of"
+                )
+            storages[storage.key] = storage, data.tensor(start, (storage.size,), storage.dtype)
+        known, numbers = storages[storage.key]
+        if known != storage:
+            raise Unreadable(f"says two things of the storage of tensor {name!r:.80}")
+        tensors[name] = numbers.as_strided(piece.shape, piece.strides, piece.offset)
+        total += tensors[name].numel() * size
+    if total > 2 * data.size:  # tied weights may stand there twice
+        raise Unreadable(f"makes {total} bytes of tensors of {data.size} bytes")
+    return tensors

@@ -5,6 +5,9 @@ from typing import Any
 
 from skxlmr.utils._errors import CheckpointError
 
+MOST_LABELS = 100_000
+MOST_CHARACTERS = 10_000_000  # of an array of labels, in which all are as wide as the longest
+
 
 def output_labels(config: dict[str, Any], file: Path) -> list[str]:
     """Label of each output: ``id2label``, or ``LABEL_0 ...`` for ``num_labels`` outputs (2 unless said otherwise).
@@ -17,8 +20,10 @@ def output_labels(config: dict[str, Any], file: Path) -> list[str]:
     id2label = config.get("id2label")
     if id2label is None:
         n_labels = config.get("num_labels", 2)
-        if isinstance(n_labels, bool) or not isinstance(n_labels, int) or not 1 <= n_labels <= 1_000_000:
-            raise CheckpointError(file, f"num_labels must be a whole number from 1 to 1,000,000, got {n_labels!r}")
+        if isinstance(n_labels, bool) or not isinstance(n_labels, int) or not 1 <= n_labels <= MOST_LABELS:
+            raise CheckpointError(
+                file, f"num_labels must be a whole number from 1 to {MOST_LABELS}, got {n_labels!r:.80}"
+            )
         return [f"LABEL_{i}" for i in range(n_labels)]
     if not isinstance(id2label, dict) or not id2label:
         raise CheckpointError(file, f"id2label must be an object of labels, got {id2label!r:.80}")
@@ -28,4 +33,8 @@ def output_labels(config: dict[str, Any], file: Path) -> list[str]:
         raise CheckpointError(file, f"id2label must give a text for each id from 0 to {len(found) - 1}")
     if len(set(labels)) < len(labels):
         raise CheckpointError(file, "id2label gives two outputs the same label")
+    if len(labels) * max(map(len, labels)) > MOST_CHARACTERS:
+        raise CheckpointError(
+            file, f"id2label is too large: {len(labels)} labels of up to {max(map(len, labels))} characters"
+        )
     return labels

@@ -44,30 +44,30 @@ class ModelConfig:
         for name in _SIZES:
             value = getattr(self, name)
             if not _is_int(value) or not 1 <= value <= _SIZES[name]:
-                raise ValueError(f"{name} must be a whole number from 1 to {_SIZES[name]}, got {value!r}")
+                raise ValueError(f"{name} must be a whole number from 1 to {_SIZES[name]}, got {value!r:.80}")
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             value = getattr(self, name)
             if not _is_int(value) or not 0 <= value < self.vocab_size:
-                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r}")
+                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r:.80}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             value = getattr(self, name)
             if value is None and name == "classifier_dropout":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r}")
+                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r:.80}")
         for name in ("initializer_range", "layer_norm_eps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
+                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r:.80}")
         for name in ("tie_word_embeddings", "is_decoder", "add_cross_attention"):
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r:.80}")
         if self.add_cross_attention and not self.is_decoder:
             raise ValueError("add_cross_attention is for decoders: it needs is_decoder=true")
         if self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act must be one of {ACTIVATIONS}, got {self.hidden_act!r}")
+            raise ValueError(f"hidden_act must be one of {ACTIVATIONS}, got {self.hidden_act!r:.80}")
         if self.model_type not in MODEL_TYPES:
-            raise ValueError(f"model_type must be one of {MODEL_TYPES}, got {self.model_type!r}")
+            raise ValueError(f"model_type must be one of {MODEL_TYPES}, got {self.model_type!r:.80}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"
@@ -76,7 +76,7 @@ class ModelConfig:
             raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
         if self.extra.get("position_embedding_type", "absolute") != "absolute":
             raise ValueError(
-                f"position_embedding_type must be 'absolute', got {self.extra['position_embedding_type']!r}"
+                f"position_embedding_type must be 'absolute', got {self.extra['position_embedding_type']!r:.80}"
             )
 
     @property

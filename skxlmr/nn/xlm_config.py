@@ -84,39 +84,39 @@ class XLMConfig:
         for name, most in _SIZES.items():
             value = getattr(self, name)
             if not _is_int(value) or not 1 <= value <= most:
-                raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
+                raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r:.80}")
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             value = getattr(self, name)
             if not _is_int(value) or not 0 <= value < self.vocab_size:
-                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r}")
+                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r:.80}")
         for name in ("dropout", "attention_dropout", "summary_first_dropout", "summary_last_dropout"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r}")
+                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r:.80}")
         for name in ("layer_norm_eps", "init_std"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
+                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r:.80}")
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r:.80}")
         if self.model_type != "xlm":
-            raise ValueError(f"model_type must be 'xlm', got {self.model_type!r}")
+            raise ValueError(f"model_type must be 'xlm', got {self.model_type!r:.80}")
         if self.emb_dim % self.n_heads:
             raise ValueError(f"emb_dim must be a multiple of n_heads, got {self.emb_dim} and {self.n_heads}")
         if self.max_length < 4:
             raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
         if self.summary_type not in SUMMARY_TYPES:
-            raise ValueError(f"summary_type must be one of {SUMMARY_TYPES}, got {self.summary_type!r}")
+            raise ValueError(f"summary_type must be one of {SUMMARY_TYPES}, got {self.summary_type!r:.80}")
         if self.summary_activation not in (None, *SUMMARY_ACTIVATIONS):
             raise ValueError(
-                f"summary_activation must be null or one of {SUMMARY_ACTIVATIONS}, got {self.summary_activation!r}"
+                f"summary_activation must be null or one of {SUMMARY_ACTIVATIONS}, got {self.summary_activation!r:.80}"
             )
         if not isinstance(self.lang2id, dict) or not all(_is_int(i) for i in self.lang2id.values()):
             raise ValueError(f"lang2id must be an object of language ids, got {self.lang2id!r:.80}")
         for language, i in self.lang2id.items():
             if self.has_lang_embeddings and not 0 <= i < self.n_langs:
-                raise ValueError(f"lang2id must give ids from 0 to n_langs - 1, got {i} for {language!r}")
+                raise ValueError(f"lang2id must give ids from 0 to n_langs - 1, got {i} for {language!r:.80}")
         if self.extra.get("asm", False) is not False:
             raise ValueError("asm is true, and adaptive softmax is not supported: the model needs a plain projection")
         if self.extra.get("is_encoder", True) is not True:
@@ -167,7 +167,9 @@ class XLMConfig:
         for name, value in values.items():
             field_name = _ALIASES.get(name, name)
             if field_name in renamed and renamed[field_name] != value:
-                raise ValueError(f"{field_name} stands under two names with different values, one of them {value!r}")
+                raise ValueError(
+                    f"{field_name} stands under two names with different values, one of them {value!r:.80}"
+                )
             renamed[field_name] = value
         missing = [name for name in ("vocab_size", "emb_dim", "n_layers", "n_heads") if name not in renamed]
         if missing:

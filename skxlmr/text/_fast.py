@@ -14,6 +14,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from skxlmr.text import _fast_files as files
+from skxlmr.text._fast_steps import check_steps
 from skxlmr.text._offsets import trimmed
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._spans import Tokens
@@ -27,11 +28,11 @@ from skxlmr.text._special import (
     further_tokens,
     place_tokens,
     positive_int,
-    read_json,
     read_settings,
 )
 from skxlmr.text._tokenizer import Tokenizer, mended
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCAB_FILE = "vocab.json"
@@ -87,6 +88,7 @@ class FastTokenizer(Tokenizer):
         self._file = Path(file)
         self._content = content
         self.model_max_length = model_max_length
+        check_steps(self._file, content)
         vocabulary = files.vocabulary_of(self._file, content)
         self._settings = files.merged_settings(
             settings or TokenizerSettings(), files.added_tokens_of(self._file, content)
@@ -120,7 +122,7 @@ class FastTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(file)
-        return cls._with_companions(file, read_json(file), read_settings(file.parent))
+        return cls._with_companions(file, read_json(file, files.MOST_VALUES), read_settings(file.parent))
 
     @classmethod
     def from_vocab(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "FastTokenizer":

@@ -1,6 +1,7 @@
 """From ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, to what the `tokenizers` package is given."""
 
 import copy
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,10 +10,14 @@ from typing import Any
 
 import tokenizers
 
-from skxlmr.text._special import AddedToken, TokenizerSettings, read_json
+from skxlmr.text._special import AddedToken, TokenizerSettings
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_bytes, read_json
 
 MOST_IDS = 10**7
+MOST_VALUES = 4_000_000  # of a JSON file: a million pieces with their scores are some three
+MOST_MERGES = 500_000
+MOST_BYTES = 16 * 2**20  # of merges.txt
 _PROBES = [
     "",
     "Hello worlds",
@@ -26,7 +31,7 @@ _OUTSIDE = "\uffff \n"  # no text keeps this together, so no text spells what it
 
 def read_vocab(file: Path) -> dict[str, int]:
     """Read ``vocab.json``; CheckpointError unless it maps tokens to distinct ids."""
-    vocab = read_json(file)
+    vocab = read_json(file, MOST_VALUES)
     _check_ids(file, vocab)
     return vocab
 
@@ -37,18 +42,21 @@ def read_merges(file: Path) -> list[tuple[str, str]]:
     A third column (fastBPE's counts) is allowed, a first line ``#version`` skipped.
     """
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
+        text = read_bytes(file, MOST_BYTES).decode("utf-8")
     except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(file, f"expected text in UTF-8, found something else ({error})") from error
-    merges = []
-    for i, line in enumerate(lines):
-        parts = [part for part in line.rstrip("\r").split(" ") if part]
+    merges: list[tuple[str, str]] = []
+    for i, line in enumerate(io.StringIO(text, newline="\n")):
+        line = line.rstrip("\r\n")
+        parts = [part for part in line.split(" ") if part]
         if not parts or line.startswith("#version"):
             continue
         if len(parts) not in (2, 3):
             raise CheckpointError(file, f"expected two tokens in line {i + 1}, found {line!r:.80}")
+        if len(merges) == MOST_MERGES:
+            raise CheckpointError(file, f"expected at most {MOST_MERGES} pairs, found more")
         merges.append((parts[0], parts[1]))
     return merges
 
@@ -177,7 +185,7 @@ def load(file: Path, content: dict[str, Any], literal: bool) -> tokenizers.Token
         found = tokenizer.token_to_id(token["content"])
         if found != token["id"]:
             raise CheckpointError(
-                file, f"expected the added token {token['content']!r} at id {found}, found {token['id']}"
+                file, f"expected the added token {token['content']!r:.80} at id {found}, found {token['id']}"
             )
     return tokenizer
 

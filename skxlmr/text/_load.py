@@ -5,10 +5,11 @@ from pathlib import Path
 
 from skxlmr.text._fast import TOKENIZER_FILE, FastTokenizer
 from skxlmr.text._sentencepiece import MODEL_FILE, SentencePieceTokenizer
-from skxlmr.text._special import CONFIG_FILE, read_json
+from skxlmr.text._special import CONFIG_FILE
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._xlm_bpe import MERGES_FILE, MODEL_CONFIG_FILE, VOCAB_FILE, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_json
 
 VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
 SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others number the same pieces otherwise
@@ -98,5 +99,5 @@ def _model_type(folder: Path) -> str | None:
 
 def _ambiguous(folder: Path, model_type: str | None, expected: str) -> CheckpointError:
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
-    kind = f" (model_type {model_type!r})" if model_type else ""
+    kind = f" (model_type {model_type!r:.80})" if model_type else ""
     return CheckpointError(folder, f"expected {expected}, found {found}{kind}")

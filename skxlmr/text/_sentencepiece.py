@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
+from skxlmr.text._model_proto import MOST_BYTES, check_model_proto
 from skxlmr.text._offsets import piece_offsets
 from skxlmr.text._prefix import LONG_TEXT, PrefixCutter
 from skxlmr.text._sampling import SegmentationSampler, SubwordSampling, sampling_of
@@ -31,6 +32,7 @@ from skxlmr.text._special import (
 )
 from skxlmr.text._tokenizer import SURROGATE, Tokenizer, mended
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_bytes
 
 MODEL_FILE = "sentencepiece.bpe.model"
 DEFAULT_MAX_LENGTH = 512
@@ -132,10 +134,13 @@ class SentencePieceTokenizer(Tokenizer):
             raise CheckpointError(config_file, f"sp_model_kwargs cannot be used ({error})") from error
         try:
             return cls(
-                file.read_bytes(), model_max_length=max_length, settings=settings, sp_model_kwargs=sp_model_kwargs
+                read_bytes(file, MOST_BYTES),
+                model_max_length=max_length,
+                settings=settings,
+                sp_model_kwargs=sp_model_kwargs,
             )
-        except OSError as error:
-            raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
+        except CheckpointError:
+            raise
         except ValueError as error:
             raise CheckpointError(file, str(error)) from error
 
@@ -339,6 +344,7 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
         raise ValueError("expected a SentencePiece model, found an empty file")
     if model_proto.startswith(b"version https://git-lfs"):
         raise ValueError("expected a SentencePiece model, found a Git LFS pointer: fetch the file with 'git lfs pull'")
+    check_model_proto(model_proto)
     processor = SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(model_proto)
@@ -349,11 +355,13 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
     if not (special and processor.unk_id() == 0):
         found = [processor.id_to_piece(i) for i in range(min(3, processor.get_piece_size()))]
         raise ValueError(f"expected a SentencePiece model that starts with <unk>, <s>, </s>, found {found}")
+    ids = list(range(processor.get_piece_size()))
     try:
-        for i in range(processor.get_piece_size()):
-            processor.id_to_piece(i)
+        processor.id_to_piece(ids)
     except UnicodeDecodeError as error:
-        raise ValueError(f"expected a SentencePiece model, found a damaged one (piece {i}: {error})") from error
+        raise ValueError(f"expected a SentencePiece model, found a damaged one (a piece: {error})") from error
+    if not np.isfinite(processor.get_score(ids)).all():
+        raise ValueError("expected a SentencePiece model, found a damaged one (a score is not finite)")
     return processor
 
 

@@ -1,6 +1,5 @@
 """Special and added tokens: what a checkpoint's files say of them, and where a text spells them."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_json
 
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
@@ -57,19 +57,6 @@ class TokenizerSettings:
     added: Mapping[int, AddedToken] = field(default_factory=dict)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; CheckpointError if the file is anything else."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(file, f"expected JSON, found something else ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(file, f"expected a JSON object, found {type(content).__name__}")
-    return content
-
-
 def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
     """Read what lies in a folder beside a vocabulary.
 
@@ -98,7 +85,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
         if added_file.exists():
             for content, i in read_json(added_file).items():
                 if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 10**9:
-                    raise CheckpointError(added_file, f"expected an id for the token {content!r}, found {i!r:.80}")
+                    raise CheckpointError(added_file, f"expected an id for the token {content!r:.80}, found {i!r:.80}")
                 added[i] = AddedToken(content, special=False)
     roles: dict[str, AddedToken] = {}
     additional: dict[str, AddedToken] = {}
@@ -177,7 +164,7 @@ def place_tokens(
         if own is None:
             own = max(size, *(i + 1 for i in placed)) if placed else size
         if i not in (None, own):
-            raise ValueError(f"expected the added token {token.content!r} at id {own}, found it at {i}")
+            raise ValueError(f"expected the added token {token.content!r:.80} at id {own}, found it at {i}")
         seen.add(token.content)
         placed[own] = replace(token, special=True) if token in roles.values() else token
     return roles, placed

@@ -27,11 +27,11 @@ from skxlmr.text._special import (
     config_of,
     place_tokens,
     positive_int,
-    read_json,
     read_settings,
 )
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_json
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skxlmr.checkpoints import emplace, on_meta
+from skxlmr.checkpoints import check_finite, emplace, on_meta
 from skxlmr.utils._errors import CheckpointError
 
 
@@ -181,3 +181,44 @@ def test_on_meta_leaves_nothing_behind():
     build()
     assert nn.Linear(2, 2).weight.device.type == "cpu"
     assert torch.zeros(3).normal_(5.0, 0.1).min() > 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["roberta.words.weight", "classifier.1.bias"])
+def test_weights_that_are_no_numbers(name, value):
+    tensors = state(head=True)
+    tensors[name].view(-1)[3 % tensors[name].numel()] = value
+    with pytest.raises(CheckpointError, match=f"^here: holds weights that are NaN or infinite, in {name}$"):
+        emplace(build(head=True), tensors, source="here")
+
+
+def test_weights_that_sum_up_to_infinity():
+    tensors = state()
+    tensors["roberta.words.weight"].fill_(3e38)
+    assert emplace(build(), tensors, source="here") == []
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "part", "stored", "is_seen"),
+    [
+        (50, "dense", torch.float32, True),
+        (2**18, "dense", torch.float32, False),  # more than a megabyte, which stays on disk
+        (2**18, "dense", torch.float16, True),  # all of it is converted anyway
+        (2**18, "classifier", torch.float32, True),
+    ],
+)
+def test_what_is_looked_at_when_it_is_read(n_rows, part, stored, is_seen):
+    def make():
+        with on_meta():
+            return nn.ModuleDict({part: nn.Linear(4, n_rows, bias=False)})
+
+    tensors = {f"{part}.weight": torch.zeros(n_rows, 4, dtype=stored)}
+    tensors[f"{part}.weight"][-1, -1] = float("nan")
+    if is_seen:
+        with pytest.raises(CheckpointError, match=f"NaN or infinite, in {part}.weight"):
+            emplace(make(), tensors, source="here")
+        return
+    module = make()
+    emplace(module, tensors, source="here")
+    with pytest.raises(CheckpointError, match=f"^there: .*in {part}.weight"):
+        check_finite(module.state_dict(), "there")

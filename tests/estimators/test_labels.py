@@ -36,8 +36,8 @@ def test_labels_that_the_reference_writes(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"num_labels": 0}, "num_labels must be a whole number from 1 to 1,000,000, got 0"),
-        ({"num_labels": 10**12}, "num_labels must be a whole number from 1 to 1,000,000, got 1000000000000"),
+        ({"num_labels": 0}, "num_labels must be a whole number from 1 to 100000, got 0"),
+        ({"num_labels": 10**12}, "num_labels must be a whole number from 1 to 100000, got 1000000000000"),
         ({"num_labels": True}, "num_labels must be a whole number .*, got True"),
         ({"num_labels": "3"}, "num_labels must be a whole number .*, got '3'"),
         ({"id2label": {}}, "id2label must be an object of labels, got {}"),
@@ -53,6 +53,12 @@ def test_labels_that_the_reference_writes(tmp_path):
 def test_broken_labels(config, message):
     with pytest.raises(CheckpointError, match=f"^{FILE}: {message}"):
         output_labels(config, FILE)
+
+
+def test_labels_that_would_fill_the_memory():
+    many = {str(i): str(i) for i in range(99)} | {"99": "x" * 200_000}  # each as wide as the longest in an array
+    with pytest.raises(CheckpointError, match="id2label is too large: 100 labels of up to 200000 characters"):
+        output_labels({"id2label": many}, FILE)
 
 
 def test_a_long_broken_value_is_not_quoted_whole():

@@ -78,7 +78,7 @@ def test_the_class_of_the_tokenizer_stands_in_for_the_models_type(tmp_path, cont
 def test_broken_configs_are_named(tmp_path, contents, name):
     (tmp_path / SPM).write_bytes(contents[SPM])
     (tmp_path / name).write_text("{")
-    with pytest.raises(CheckpointError, match="expected JSON") as caught:
+    with pytest.raises(CheckpointError, match="is not valid JSON") as caught:
         load_tokenizer(tmp_path)
     assert caught.value.file == str(tmp_path / name)
 

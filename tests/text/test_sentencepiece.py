@@ -282,7 +282,7 @@ def test_a_model_with_another_layout_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "expected JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "expected a JSON object, found list"),
         ('{"model_max_length": "long"}', "model_max_length, found 'long'"),
         ('{"model_max_length": 0}', "model_max_length, found 0"),

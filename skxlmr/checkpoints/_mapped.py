@@ -1,0 +1,77 @@
+"""A file as tensors over its own bytes: pages are read when first used, and nothing beyond its end."""
+
+import os
+from collections.abc import Sequence
+from math import prod
+from mmap import ACCESS_COPY, mmap
+
+import torch
+
+from skxlmr.utils._errors import CheckpointError
+
+MOST_DIMENSIONS = 2  # of any weight of these models
+LONGEST_DIMENSION = 2**40
+
+
+class MappedFile:
+    """Map a file privately: writing to a tensor copies the touched pages, the file stays as it is.
+
+    Parameters
+    ----------
+    file : str or path
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read or is empty.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]):
+        self.file = file
+        if not os.path.isfile(file):  # a pipe would be waited for
+            raise CheckpointError(file, "cannot be read (no such file)")
+        try:
+            with open(file, "rb") as opened:
+                self._bytes = mmap(opened.fileno(), 0, access=ACCESS_COPY)
+        except ValueError:
+            raise CheckpointError(file, "is empty") from None
+        except OSError as error:
+            raise CheckpointError(file, f"cannot be read ({error})") from error
+        self.size = len(self._bytes)
+
+    def take(self, start: int, n: int) -> bytes:
+        """Copy ``n`` bytes.
+
+        Raises
+        ------
+        CheckpointError
+            If the file has no such bytes.
+        """
+        self._check(start, n)
+        return self._bytes[start : start + n]
+
+    def tensor(self, start: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Make a tensor over the bytes from ``start``; it is a copy where they are not aligned to its numbers.
+
+        Raises
+        ------
+        CheckpointError
+            If the shape is not that of a weight, or the file has fewer bytes.
+        """
+        if len(shape) > MOST_DIMENSIONS or not all(0 <= n < LONGEST_DIMENSION for n in shape):
+            raise CheckpointError(
+                self.file, f"holds an array of shape {tuple(shape)}, expected at most {MOST_DIMENSIONS} dimensions"
+            )
+        n_bytes = prod(shape) * dtype.itemsize
+        self._check(start, n_bytes)
+        if not n_bytes:
+            return torch.empty(*shape, dtype=dtype)
+        raw = torch.frombuffer(self._bytes, dtype=torch.uint8, count=n_bytes, offset=start)
+        return (raw.clone() if start % dtype.itemsize else raw).view(dtype).view(*shape)
+
+    def _check(self, start: int, n: int) -> None:
+        if not 0 <= start <= start + n <= self.size:
+            raise CheckpointError(
+                self.file, f"was cut: it has {self.size} bytes, and something of {n} bytes lies at {start}"
+            )

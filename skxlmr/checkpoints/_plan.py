@@ -1,0 +1,207 @@
+"""What the pickle inside a PyTorch file says of its tensors: read as a description, by an interpreter that runs no code.
+
+The interpreter knows the instructions that a dict of tensors is made of, and for each global name of theirs what it means.
+Python's own unpickler is not involved, nor is anything imported, called or allocated because the file says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pickletools import genops
+from typing import Any, BinaryIO
+
+import torch
+
+MOST_OPERATIONS = 1_000_000  # some 35 a tensor; each makes less than 100 bytes of Python objects
+DTYPES = {
+    "torch DoubleStorage": torch.float64,
+    "torch FloatStorage": torch.float32,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch LongStorage": torch.int64,
+    "torch IntStorage": torch.int32,
+    "torch ShortStorage": torch.int16,
+    "torch CharStorage": torch.int8,
+    "torch ByteStorage": torch.uint8,
+    "torch BoolStorage": torch.bool,
+}
+_VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class Unreadable(ValueError):
+    """What is wrong with a file, as the end of a sentence that starts with its name."""
+
+
+class NeedsCode(Unreadable):
+    """The name of what the file wants to be called."""
+
+
+class _Name(str):
+    """A global name of the pickle, "module name"."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of ``size`` numbers, stored under ``key``."""
+
+    key: str
+    dtype: torch.dtype
+    size: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A tensor of ``shape`` in a storage. No two of its numbers share memory, and all lie within."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def read_pickle(stream: BinaryIO) -> Any:
+    """Read one pickle as dicts, lists, tuples, numbers, texts and slices of storages.
+
+    Parameters
+    ----------
+    stream : binary file
+        Read up to the end of the pickle.
+
+    Raises
+    ------
+    Unreadable
+        If it is broken, too long, or describes a tensor that cannot be.
+    NeedsCode
+        If it asks for anything else than plain tensors.
+    """
+    try:
+        return _run(stream)
+    except Unreadable:
+        raise
+    except (LookupError, TypeError, ValueError) as error:  # of the stack, of what stands there, of the stream
+        raise Unreadable("has a broken pickle") from error
+
+
+def _run(stream: BinaryIO) -> Any:
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        place = marks.pop()
+        items = stack[place:]
+        del stack[place:]
+        return items
+
+    argument: Any
+    for n, (operation, argument, _) in enumerate(genops(stream)):
+        if n == MOST_OPERATIONS:
+            raise Unreadable(f"has a pickle of more than {MOST_OPERATIONS} instructions")
+        name = operation.name
+        if name in _VALUES:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name == "TUPLE":
+            stack.append(tuple(since_mark()))
+        elif name in _TUPLES:
+            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name == "SETITEM":
+            value, key = stack.pop(), stack.pop()
+            _add(stack[-1], [key, value])
+        elif name == "SETITEMS":
+            items = since_mark()
+            _add(stack[-1], items)
+        elif name == "APPEND":
+            item = stack.pop()
+            _extend(stack[-1], [item])
+        elif name == "APPENDS":
+            items = since_mark()
+            _extend(stack[-1], items)
+        elif name == "GLOBAL":
+            if argument not in DTYPES and argument not in _CALLS:
+                raise NeedsCode(argument.replace(" ", "."))
+            stack.append(_Name(argument))
+        elif name == "REDUCE":
+            arguments, called = stack.pop(), stack.pop()
+            if not isinstance(called, _Name) or called not in _CALLS:
+                raise NeedsCode("an object of the file")
+            stack.append(_CALLS[called](*arguments))
+        elif name == "BUILD":  # attributes of the dict: the versions of the modules
+            stack.pop()
+            if not isinstance(stack[-1], dict):
+                raise NeedsCode("the state of an object")
+        elif name == "BINPERSID":
+            stack.append(_storage(*stack.pop()))
+        elif name == "STOP":
+            return stack.pop()
+        elif name != "PROTO":
+            raise NeedsCode(f"the instruction {name}")
+    raise Unreadable("has a pickle without end")
+
+
+def _add(target: Any, items: list[Any]) -> None:
+    if not isinstance(target, dict) or len(items) % 2:
+        raise TypeError
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if type(key) not in (str, int):  # a nested tuple may take forever to hash
+            raise Unreadable(f"names a tensor by a {type(key).__name__}")
+        if key in target:
+            raise Unreadable(f"holds {key!r:.80} twice")
+        target[key] = value
+
+
+def _extend(target: Any, items: list[Any]) -> None:
+    if not isinstance(target, list):
+        raise TypeError
+    target += items
+
+
+def _storage(kind: Any, dtype: Any, key: Any, _location: Any, size: Any, view: Any = None) -> Storage:
+    if kind != "storage" or dtype not in DTYPES or not isinstance(key, str):
+        raise NeedsCode("an object beside its tensors")
+    if not _are_sizes((size,)) or view is not None:
+        raise Unreadable("has a storage of no size")
+    return Storage(key, DTYPES[dtype], size)
+
+
+def _tensor(storage, offset, shape, strides, _requires_grad=None, _hooks=None, metadata=None) -> Slice:
+    sizes = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
+    if not sizes or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)) or metadata:
+        raise Unreadable("describes a tensor that cannot be")
+    reach = 1
+    for stride, length in sorted((s, n) for s, n in zip(strides, shape, strict=True) if n > 1):
+        if stride < reach:
+            raise Unreadable(f"describes a tensor of shape {shape!s:.80} whose numbers share memory")
+        reach = stride * (length - 1) + reach
+    if 0 not in shape and offset + reach > storage.size:
+        raise Unreadable(
+            f"describes a tensor of shape {shape!s:.80} that is larger than its storage of {storage.size} numbers"
+        )
+    return Slice(storage, offset, shape, strides)
+
+
+def _parameter(tensor: Any, _requires_grad: Any, _hooks: Any) -> Any:
+    return tensor
+
+
+def _are_sizes(numbers: tuple[Any, ...]) -> bool:
+    return len(numbers) < 64 and all(type(number) is int and 0 <= number < 2**60 for number in numbers)
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "collections OrderedDict": lambda: {},
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+}

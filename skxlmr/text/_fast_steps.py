@@ -1,0 +1,70 @@
+"""What the steps of a ``tokenizer.json`` may do to a text: nothing that never ends or fills the memory."""
+
+import base64
+import re
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from skxlmr.text._charsmap import MOST_VALUE_BYTES, check_charsmap
+from skxlmr.utils._errors import CheckpointError
+
+MOST_STEPS = 32
+MOST_GROWTH = 10_000  # times as long as a text was; XLM-R's steps could make it 512 times as long
+MOST_PATTERN = 100  # characters
+_GROWTH = {"ByteLevel": 2, "Lowercase": 3, "NFC": 4, "NFD": 4, "NFKC": 18, "NFKD": 18, "Precompiled": MOST_VALUE_BYTES}
+_CLASS = re.compile(r"\\[pP]\{[^}]*\}")  # of characters, which looks like a repetition
+_REPETITION = re.compile(r"[*+?{]")
+
+
+def check_steps(file: Path, content: dict[str, Any]) -> None:
+    """Raise CheckpointError if a step of the file could take a short text forever, or make it very long.
+
+    A pattern may hold one repetition and no groups: others can take exponentially long, and none of the family needs them.
+    """
+    for parts in (("normalizer", "pre_tokenizer", "decoder"), ("post_processor",)):
+        steps = list(_steps([content.get(part) for part in parts]))
+        if len(steps) > MOST_STEPS:
+            raise CheckpointError(
+                file, f"expected at most {MOST_STEPS} steps in {', '.join(parts)}, found {len(steps)}"
+            )
+        if prod(map(_growth, steps)) > MOST_GROWTH:
+            raise CheckpointError(file, f"{', '.join(parts)} can make a text more than {MOST_GROWTH} times as long")
+        for step in steps:
+            _check_pattern(file, step)
+            charsmap = step.get("precompiled_charsmap")
+            if isinstance(charsmap, str):
+                try:
+                    check_charsmap(base64.b64decode(charsmap))
+                except ValueError as error:
+                    raise CheckpointError(file, f"its Precompiled normalizer cannot be used ({error})") from error
+
+
+def _steps(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object with a type; files are not nested deeper than `read_json` allows."""
+    if isinstance(node, dict) and "type" in node:
+        yield node
+    if isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _steps(child)
+
+
+def _growth(step: dict[str, Any]) -> int:
+    """Times as long as the step may make a text."""
+    texts = [value for key in ("content", "prepend") if isinstance(value := step.get(key), str)]
+    templates = [len(value) for key in ("single", "pair") if isinstance(value := step.get(key), list)]
+    kind = step["type"]
+    return max([_GROWTH.get(kind, 1) if isinstance(kind, str) else 1, 1 + sum(map(len, texts)), *templates])
+
+
+def _check_pattern(file: Path, step: dict[str, Any]) -> None:
+    pattern = step.get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    if not isinstance(expression, str):
+        return
+    n_repetitions = len(_REPETITION.findall(_CLASS.sub("", expression)))
+    if n_repetitions > 1 or "(" in expression or len(expression) > MOST_PATTERN:
+        raise CheckpointError(
+            file, f"expected a pattern with at most one repetition and without groups, found {expression!r:.80}"
+        )

@@ -1,0 +1,92 @@
+"""What may be given to SentencePiece, whose C++ code trusts a model: a broken one can end the process, not only raise.
+
+The file is a protocol buffer: fields one after another, each with a number and, for what is read here, a length.
+"""
+
+from collections.abc import Iterator
+
+from skxlmr.text._charsmap import check_charsmap
+
+MOST_BYTES = 128 * 2**20
+MOST_PIECES = 1_500_000  # each takes some 200 bytes of memory; XLM-V has 0.9 million
+MOST_PIECE_BYTES = 1024  # SentencePiece recurses once for each byte of a piece
+_PIECES, _NORMALIZER, _DENORMALIZER = 1, 3, 5  # fields of the model
+_CHARSMAP = 2  # field of a normalizer
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # how a field is written
+_PIECE_TAG = _PIECES << 3 | _LENGTH
+
+
+def check_model_proto(proto: bytes) -> None:
+    """Raise ValueError unless the bytes are a model that SentencePiece can be trusted to read.
+
+    Parameters
+    ----------
+    proto : bytes
+        Content of a ``.model`` file.
+    """
+    if len(proto) > MOST_BYTES:
+        raise ValueError(f"expected a SentencePiece model of at most {MOST_BYTES} bytes, found {len(proto)}")
+    try:
+        for field, start, end in _fields(proto, _skip_short_pieces(proto), len(proto)):
+            if field == _PIECES and end - start > MOST_PIECE_BYTES:
+                raise ValueError(f"a piece has {end - start} bytes, expected at most {MOST_PIECE_BYTES}")
+            if field in (_NORMALIZER, _DENORMALIZER):
+                for inner, inner_start, inner_end in _fields(proto, start, end):
+                    if inner == _CHARSMAP and inner_end > inner_start:
+                        check_charsmap(proto[inner_start:inner_end])
+    except (ValueError, IndexError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "it ends too early"
+        raise ValueError(f"expected a SentencePiece model, found something else or a damaged one ({reason})") from error
+
+
+def _skip_short_pieces(proto: bytes) -> int:
+    """Where the pieces end that a file starts with: nearly all of it, so this loop is short."""
+    place, end, n_pieces = 0, len(proto) - 1, 0
+    while place < end and proto[place] == _PIECE_TAG and (length := proto[place + 1]) < 128:
+        place += 2 + length
+        n_pieces += 1
+    if n_pieces > MOST_PIECES:
+        raise ValueError(f"there are {n_pieces} pieces, expected at most {MOST_PIECES}")
+    if place > len(proto):
+        raise ValueError("a field is longer than the file")
+    return place
+
+
+def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each field between two places."""
+    while place < end:
+        tag = data[place]
+        place += 1
+        if tag > 127:
+            tag, place = _varint(data, place - 1)
+        kind, number = tag & 7, tag >> 3
+        if number >= 2**29:  # readers differ in what they make of it
+            raise ValueError("a field has no number")
+        if kind == _LENGTH:
+            length = data[place]
+            place += 1
+            if length > 127:
+                length, place = _varint(data, place - 1)
+        elif kind == _VARINT:
+            _, after = _varint(data, place)
+            length = after - place
+        elif kind in (_FOUR_BYTES, _EIGHT_BYTES):
+            length = 4 if kind == _FOUR_BYTES else 8
+        else:
+            raise ValueError(f"a field is of the unknown kind {kind}")
+        start, place = place, place + length
+        if place > end:
+            raise ValueError("a field is longer than the file")
+        yield number, start, place
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number of 7 bits a byte, and the place after it."""
+    number = 0
+    for shift in range(0, 70, 7):
+        byte = data[place]
+        place += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, place
+    raise ValueError("a number has more than ten bytes")

@@ -1,0 +1,103 @@
+"""Read mutated checkpoint folders, one after another, and say of each what came of it.
+
+A process of its own, since a hostile file might end it: ``python -m tests.robustness.hostile_reader FOLDER FIRST LAST``. The
+folder holds one sound checkpoint folder a case; mutant number i is always the same. Each is announced and then told of on
+standard output, as a line of JSON.
+"""
+
+import faulthandler
+import json
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import skxlmr
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer, XLMVectorizer
+from skxlmr.persistence._load import NOT_READ
+from skxlmr.utils._errors import CheckpointError
+from tests.robustness.mutations import MUTATORS, damage_folder, mutated
+
+SECONDS = 30  # a mutant may take, on a busy machine
+MOST_ADDRESSES = 4 * 2**30  # bytes beyond what the process has when it starts
+TEXTS = ["The house, ﬁ ①", "", "дом\u3000κάτω 漢字 <mask>"]
+SHARE_OF_FOLDER_DAMAGE = 0.08
+
+
+def read(case: str, folder: Path, i: int) -> None:
+    """What a user would do with a folder from a stranger."""
+    if case.startswith("saved"):
+        if i % 4 == 0 and "classifier" in case:
+            XLMRobertaClassifier.from_checkpoint(folder, dtype="float32", device="cpu").predict(TEXTS)
+        else:
+            estimator = skxlmr.load(folder, device="cpu", verify=case.endswith("sealed"))
+            X = TEXTS if getattr(estimator, "n_features_in_", 1) == 1 else [(text, text) for text in TEXTS]
+            (estimator.transform if hasattr(estimator, "transform") else estimator.predict)(X)
+        return
+    vectorizer = XLMVectorizer if case == "xlm" else XLMRobertaVectorizer
+    vectorizer(folder, dtype="float32", device="cpu").fit(TEXTS).transform(TEXTS)
+
+
+def memory(key: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(key))
+
+
+def put(content: dict[str, bytes], folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, held in content.items():
+        (folder / name).write_bytes(held)
+
+
+def main(cases: Path, first: int, last: int, work: Path) -> None:
+    content = {
+        case.name: {path.name: path.read_bytes() for path in sorted(case.iterdir()) if path.is_file()}
+        for case in sorted(cases.iterdir())
+    }
+    for case, files in content.items():  # what is imported or noted once does not count
+        put(files, work / case)
+        read(case, work / case, 0)
+        read(case, work / case, 1)
+    used = memory("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_ADDRESSES, used + MOST_ADDRESSES))
+    for i in range(first, last):
+        rng = random.Random(i)
+        case = list(content)[i % len(content)]
+        files, folder = content[case], work / case
+        read_ones = [name for name in files if name not in NOT_READ and name.endswith(tuple(MUTATORS))]
+        name = rng.choice(read_ones)
+        print(json.dumps({"i": i, "case": case, "file": name}), flush=True)
+        if rng.random() < SHARE_OF_FOLDER_DAMAGE:
+            damage_folder(folder / name, [folder / other for other in files if other != name], rng)
+        else:
+            (folder / name).write_bytes(mutated(name, files[name], rng))
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before, start = memory("VmRSS"), time.perf_counter()
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        told = {"outcome": "working"}
+        try:
+            read(case, folder, i)
+        except CheckpointError as error:
+            told = {"outcome": "refused", "reason": str(error)[:300].encode("ascii", "replace").decode()}
+        except BaseException as error:  # PanicException of the Rust packages is no Exception
+            told = {"outcome": type(error).__name__, "reason": "".join(traceback.format_exception(error))[-3000:]}
+        faulthandler.cancel_dump_traceback_later()
+        told |= {"seconds": time.perf_counter() - start, "grown": memory("VmHWM") - before, "size": size}
+        print(json.dumps(told), flush=True)
+        if (folder / name).is_file() and not (folder / name).is_symlink():
+            (folder / name).write_bytes(files[name])
+        else:
+            put(files, folder)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as scratch:
+        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(scratch))

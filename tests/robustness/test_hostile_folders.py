@@ -1,0 +1,132 @@
+"""Mutated checkpoint folders are read or refused with CheckpointError: no crash, no hang, no other exception, little memory.
+
+The full size: ``pytest tests/robustness/test_hostile_folders.py -m slow -s`` (10,000 mutants in about 3 minutes).
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import tokenizers
+import torch
+from tokenizers import models, pre_tokenizers, processors, trainers
+
+import skxlmr
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
+from skxlmr.checkpoints import read_config, read_tensors, write_folder
+from skxlmr.text import load_tokenizer
+from tests.tiny import sentences, write_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory through Linux's /proc")
+ALLOWED = 100 * 2**20  # bytes beside twice the size of the folder
+
+
+def fast_tokenizer(folder, byte_level):
+    """The files of a tokenizer of the ``tokenizers`` package: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if byte_level:
+        tokenizer = tokenizers.Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    else:
+        tokenizer = tokenizers.Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    tokenizer.train_from_iterator(sentences(200), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    if byte_level:
+        tokenizer.model.save(str(folder))
+    else:
+        tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory, tiny_checkpoint, request):
+    """A folder of sound checkpoint folders, one for each way to hold a model."""
+    root = tmp_path_factory.mktemp("cases")
+    made = {"config": read_config(tiny_checkpoint), "tensors": read_tensors(tiny_checkpoint)}
+    made["tokenizer"] = load_tokenizer(tiny_checkpoint)
+    write_folder(root / "safetensors", **made)
+    write_folder(root / "sharded", **made, max_shard_size=60_000)
+    write_folder(root / "bin", **made, format="bin")
+    write_folder(root / "bin sharded", **made, format="bin", max_shard_size=60_000)
+    write_folder(root / "bin legacy", **made, format="bin")
+    torch.save(made["tensors"], root / "bin legacy" / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    for case, byte_level in (("tokenizer.json", False), ("vocab.json", True)):
+        (root / case).mkdir()
+        fast_tokenizer(root / case, byte_level)
+        config = {"model_type": "roberta" if byte_level else "xlm-roberta"}
+        (root / case / "config.json").write_text(json.dumps(config))
+        write_checkpoint(root / case, load_tokenizer(root / case), **config)
+        if byte_level:  # as published, without tokenizer.json
+            (root / case / "tokenizer.json").unlink()
+            fast_tokenizer(root / case, byte_level)
+    for case, package in (("h5", "h5py"), ("msgpack", "msgpack")):
+        if importlib.util.find_spec(package) is not None:
+            write_folder(root / case, **made, format=case)
+    texts, y = sentences(8), [0, 1] * 4
+    fit = {"max_epochs": 1, "dtype": "float32", "random_state": 0}
+    skxlmr.save(XLMRobertaClassifier(tiny_checkpoint, **fit).fit(texts, y), root / "saved classifier sealed")
+    for case, estimator in (
+        ("saved classifier", XLMRobertaClassifier(tiny_checkpoint, **fit)),
+        ("saved vectorizer", XLMRobertaVectorizer(tiny_checkpoint, dtype="float32")),
+    ):
+        skxlmr.save(estimator.fit(texts, y), root / case)
+    if importlib.util.find_spec("sacremoses") is not None:
+        (root / "xlm").symlink_to(request.getfixturevalue("tiny_xlm"))
+    return root
+
+
+def run(cases, n):
+    """Read mutants 0 to n in processes; one that ends too early is followed by another, from the next mutant on."""
+    told, i = [], 0
+    while i < n:
+        command = [sys.executable, "-m", "tests.robustness.hostile_reader", str(cases), str(i), str(n)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        if not lines:
+            pytest.fail(f"cannot start: {done.stderr[-3000:]}")
+        told += [mutant | result for mutant, result in zip(lines[::2], lines[1::2], strict=False)]
+        if len(lines) % 2:
+            outcome = "hang" if "Timeout" in done.stderr else f"crash {done.returncode}"
+            told.append(
+                lines[-1] | {"outcome": outcome, "reason": done.stderr[-3000:], "grown": 0, "size": 0, "seconds": 0}
+            )
+        i = told[-1]["i"] + 1
+    assert len(told) == n
+    return told
+
+
+def check(told):
+    faults = [mutant for mutant in told if mutant["outcome"] not in ("refused", "working")]
+    large = [mutant for mutant in told if mutant["grown"] > 2 * mutant["size"] + ALLOWED]
+    assert not faults, f"{len(faults)} faults, the first: {json.dumps(faults[:3], indent=1)}"
+    assert not large, f"{len(large)} took too much memory: {large[:3]}"
+    counts = Counter(mutant["outcome"] for mutant in told)
+    assert min(counts["refused"], counts["working"]) > len(told) // 20  # the mutants are neither harmless nor all alike
+    return counts
+
+
+def test_mutated_folders(cases):
+    told = run(cases, 400)
+    assert len({mutant["case"] for mutant in told}) == len(list(cases.iterdir()))
+    check(told)
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_folders(cases):
+    told = run(cases, 10_000)
+    worst, slowest = max(told, key=lambda m: m["grown"] - 2 * m["size"]), max(told, key=lambda m: m["seconds"])
+    print("\n", Counter((mutant["case"], mutant["outcome"]) for mutant in told))
+    print(
+        f"most memory {worst['grown'] / 2**20:.0f} MiB ({worst['case']}, {worst['file']}), "
+        f"longest {slowest['seconds']:.2f} s, together {sum(m['seconds'] for m in told):.0f} s"
+    )
+    print(check(told))

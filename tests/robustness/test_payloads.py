@@ -1,0 +1,142 @@
+"""Pickles that do something when they are unpickled never do it here, wherever a folder holds them."""
+
+import base64
+import io
+import json
+import pickletools
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import skxlmr
+from skxlmr import CheckpointError, XLMRobertaVectorizer
+from skxlmr.checkpoints import read_config, read_tensors, write_folder
+from skxlmr.persistence._load import NOT_READ
+from skxlmr.text import load_tokenizer
+from tests.robustness.payloads import payloads
+
+ROOT = Path(__file__).resolve().parents[2]
+N_PAYLOADS = 50
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the payloads call POSIX")
+NEIGHBOURS = "model.pkl estimator.joblib training_args.bin optimizer.pt rng_state.pth state.pickle x.npy".split()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tiny_checkpoint):
+    """A checkpoint with ``.bin`` weights, one with shards of them, and a saved estimator."""
+    root = tmp_path_factory.mktemp("sound")
+    made = {"config": read_config(tiny_checkpoint), "tensors": read_tensors(tiny_checkpoint)}
+    made["tokenizer"] = load_tokenizer(tiny_checkpoint)
+    write_folder(root / "bin", **made, format="bin")
+    write_folder(root / "shards", **made, format="bin", max_shard_size=60_000)
+    skxlmr.save(XLMRobertaVectorizer(tiny_checkpoint).fit(["a"]), root / "saved")
+    return {
+        path.name: {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+        for path in root.iterdir()
+    }
+
+
+def with_pickle(archive, change):
+    """The archive with another ``data.pkl``."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            held = old.read(name)
+            new.writestr(zipfile.ZipInfo(name), change(held) if name.endswith("data.pkl") else held)
+    return out.getvalue()
+
+
+def legacy(tensors, place, payload):
+    """The older format with one of its five pickles replaced."""
+    out = io.BytesIO()
+    torch.save(tensors, out, _use_new_zipfile_serialization=False)
+    stream, parts = io.BytesIO(out.getvalue()), []
+    for _ in range(5):
+        start = stream.tell()
+        assert list(pickletools.genops(stream))
+        parts.append(out.getvalue()[start : stream.tell()])
+    parts[place] = payload
+    return b"".join(parts) + stream.read()
+
+
+def inside(state, payload):
+    """The pickle of a dict with one more entry, the payload; before and after the others."""
+    body = payload[2:-1] if payload.startswith(b"\x80") else payload[:-1]
+    assert state[:3] == b"\x80\x02}" or state[:3] == b"\x80\x02c"
+    end = state.rindex(b".")
+    return state[:end] + b"X\1\0\0\0x" + body + b"s."
+
+
+def hostile(folders, payload, everywhere):
+    """(name, files) of each folder that holds the payload somewhere."""
+    weights = folders["bin"]["pytorch_model.bin"]
+    for name, content in [
+        ("a file", payload),
+        ("its pickle", with_pickle(weights, lambda _: payload)),
+        ("an entry of it", with_pickle(weights, lambda held: inside(held, payload))),
+        ("before it", with_pickle(weights, lambda held: payload[:-1] + held)),
+        *((f"pickle {i} of the older format", legacy({"a": torch.ones(2)}, i, payload)) for i in (1, 2, 3, 4)),
+    ]:
+        yield f"pytorch_model.bin: {name}", folders["bin"] | {"pytorch_model.bin": content}
+    shard = next(name for name in folders["shards"] if name.endswith(".bin"))
+    yield "a shard", folders["shards"] | {shard: payload}
+    index = "pytorch_model.bin.index.json"
+    yield "an index", folders["shards"] | {index: payload}
+    places = json.loads(folders["shards"][index])["weight_map"]
+    evil = json.dumps({"weight_map": dict.fromkeys(places, "training_args.bin")}).encode()
+    yield "what an index names", folders["shards"] | {index: evil, "training_args.bin": payload}
+    for name in folders["saved"]:
+        if name == "skxlmr.json" or (everywhere and name not in NOT_READ):
+            yield f"saved {name}", folders["saved"] | {name: payload}
+    about = json.loads(folders["saved"]["skxlmr.json"])
+    coded = [payload.decode("latin1"), base64.b64encode(payload).decode()]
+    for key in ("params", "fitted"):
+        changed = about | {key: about[key] | {"device": coded[0], "n_features_in_": {"array": coded, "dtype": "O"}}}
+        yield f"skxlmr.json: {key}", folders["saved"] | {"skxlmr.json": json.dumps(changed).encode()}
+    for name in ("tf_model.h5", "flax_model.msgpack"):
+        files = {other: held for other, held in folders["saved"].items() if other != "model.safetensors"}
+        yield name, files | {name: payload}
+
+
+@pytest.mark.parametrize("i", range(N_PAYLOADS))
+def test_the_canary_never_appears(i, folders, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    name, payload = list(payloads(str(tmp_path / "canary")).items())[i]
+    n_places = 0
+    for n_places, (place, files) in enumerate(hostile(folders, payload, i % 5 == 0), 1):
+        folder = tmp_path / f"folder{n_places}"
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        refused = False
+        try:
+            skxlmr.load(folder, verify=False) if "skxlmr.json" in files else XLMRobertaVectorizer(folder).fit(["a"])
+        except CheckpointError:
+            refused = True
+        assert refused, f"{name} was read, as {place}"
+        assert not list(tmp_path.glob("canary*")), f"{name} ran, as {place}"
+    assert n_places > 14
+
+
+def test_files_beside_a_model_are_not_opened(folders, tmp_path):
+    payload = payloads(str(tmp_path / "canary"))["posix.mkdir"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    config = json.loads(folders["saved"]["config.json"]) | {"auto_map": {"AutoModel": "modeling_x.Evil"}}
+    code = f"import os; os.mkdir({str(tmp_path / 'canary')!r})".encode()
+    extra = dict.fromkeys(NEIGHBOURS, payload) | dict.fromkeys(["modeling_x.py", "__init__.py"], code)
+    for file, content in (folders["saved"] | extra | {"config.json": json.dumps(config).encode()}).items():
+        (folder / file).write_bytes(content)
+    assert np.isfinite(skxlmr.load(folder, verify=False).transform(["a"])).all()
+    assert not list(tmp_path.glob("canary*"))
+
+
+def test_the_payloads_work(tmp_path):
+    command = [sys.executable, "-m", "tests.robustness.payloads", str(tmp_path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.count(" fires\n") == N_PAYLOADS and " harmless" not in told

@@ -1,0 +1,67 @@
+"""What a tokenizer.json may ask for: steps that end, and texts that stay of a size."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from skxlmr.text._fast_steps import MOST_STEPS, check_steps
+from skxlmr.utils._errors import CheckpointError
+from tests.text.test_model_proto import charsmap
+
+FILE = Path("folder/tokenizer.json")
+
+
+def replace(pattern, content=" ", kind="Regex"):
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def sequence(*steps):
+    return {"normalizer": {"type": "Sequence", "normalizers": list(steps)}}
+
+
+PRECOMPILED = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap()).decode()}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"normalizer": None},
+        sequence(PRECOMPILED, replace(" {2,}")),  # XLM-R
+        sequence({"type": "Nmt"}, {"type": "NFKC"}, replace("\\s+"), replace("\n", "", "String")),
+        {"pre_tokenizer": BYTE_LEVEL, "decoder": BYTE_LEVEL},  # RoBERTa
+        {"post_processor": {"type": "TemplateProcessing", "single": [{}] * 3, "pair": [{}] * 6}},
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[^\\p{L}\\p{N}]+"}}},
+    ],
+)
+def test_what_the_family_does(content):
+    check_steps(FILE, json.loads(json.dumps(content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (sequence(*[{"type": "NFC"}] * MOST_STEPS), "at most 32 steps in normalizer"),
+        (sequence(*[replace("a", "aaaaaaaaaa", "String")] * 9), "more than 10000 times as long"),
+        (sequence(*[{"type": "Prepend", "prepend": "a" * 200}] * 2), "more than 10000 times as long"),
+        (sequence(PRECOMPILED, PRECOMPILED), "more than 10000 times as long"),
+        (sequence(*[BYTE_LEVEL] * 20), "more than 10000 times as long"),
+        ({"post_processor": [{"type": "TemplateProcessing", "single": [{}] * 200}] * 2}, "more than 10000 times"),
+        (sequence(replace("(a+)+$")), r"without groups, found '\(a\+\)\+\$'"),
+        (sequence(replace(".*.*.*x")), "at most one repetition"),
+        (sequence(replace("a?" * 30)), "at most one repetition"),
+        (sequence(replace("a" * 200)), "at most one repetition"),
+        (
+            sequence(PRECOMPILED | {"precompiled_charsmap": "AAAA"}),
+            "Precompiled normalizer cannot be used .*cut or broken",
+        ),
+        (sequence(PRECOMPILED | {"precompiled_charsmap": "é"}), "Precompiled normalizer cannot be used"),
+    ],
+    ids=range(12),
+)
+def test_what_could_take_forever(content, message):
+    with pytest.raises(CheckpointError, match=rf"^folder/tokenizer\.json: .*{message}"):
+        check_steps(FILE, content)
