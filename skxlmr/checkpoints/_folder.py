@@ -1,5 +1,6 @@
 """What a checkpoint folder is: read its config and weights, write it as a whole or not at all."""
 
+import glob
 import json
 import os
 import secrets
@@ -11,18 +12,21 @@ from typing import Any, Protocol
 
 import torch
 
-from skxlmr.checkpoints._names import published_names
-from skxlmr.checkpoints._safetensors import Tensors, read_safetensors, write_safetensors
-from skxlmr.checkpoints._torch_bin import read_torch_bin
+from skxlmr.checkpoints._formats import FORMATS, Format, write_weights, written_dtype
+from skxlmr.checkpoints._safetensors import Tensors
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_json
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-READERS: dict[str, Callable[[Path], Tensors]] = {WEIGHTS: read_safetensors, "pytorch_model.bin": read_torch_bin}
-FOREIGN_FORMATS = {"tf_model.h5": "TensorFlow", "flax_model.msgpack": "Flax"}
+READERS = {form.file: form.read for form in FORMATS.values()}  # in the order in which weights are looked for
+LONGEST_NAME = 255  # bytes, as file systems have it
 LFS_POINTER = b"version https://git-lfs"
 # What a checkpoint folder is made of. A folder that holds anything else is never replaced.
-OWN_FILES = ("*.json", "*.safetensors", "pytorch_model*.bin", "*.model", "vocab.txt", "merges.txt")
+SENTENCE_POOLING = "1_Pooling/config.json"  # where sentence-transformers look for it
+OWN_FILES = (
+    *("*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
+    *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
+)
 
 
 class Saveable(Protocol):
@@ -54,7 +58,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
-    """Map the weights of a checkpoint folder: safetensors before ``.bin``, a single file before shards.
+    """Map the weights of a checkpoint folder: safetensors, ``.bin``, TensorFlow's or Flax's, a single file before shards.
 
     Parameters
     ----------
@@ -64,28 +68,26 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
     Returns
     -------
     dict of str to Tensor
-        On the CPU, by the names and with the dtypes of the files. Memory-mapped: pages are read when first used, and
-        writing to a tensor never reaches the file.
+        On the CPU, by Hugging Face's names and with the dtypes of the files. Memory-mapped: pages are read when first
+        used, and writing to a tensor never reaches the file.
 
     Raises
     ------
     CheckpointError
         If there are no weights, or a file of theirs is missing or broken.
+    ImportError
+        If they are TensorFlow's, and h5py is not installed.
     """
     folder = Path(folder)
-    for name, read in READERS.items():
-        index = folder / f"{name}.index.json"
-        if (folder / name).is_file():
-            return _read_weights(folder / name, read)
+    for form in FORMATS.values():
+        index = folder / f"{form.file}.index.json"
+        if (folder / form.file).is_file():
+            return _read_weights(folder / form.file, form.read)
         if index.is_file():
-            return _read_shards(index, read)
+            return _read_shards(index, form)
     if not folder.is_dir():
         raise CheckpointError(folder, "no such folder")
     found = sorted(entry.name for entry in folder.iterdir())
-    for name, framework in FOREIGN_FORMATS.items():
-        if name in found:
-            reason = f"holds {framework} weights only ({name}), which must be converted to {WEIGHTS} first"
-            raise CheckpointError(folder, reason)
     reason = f"holds no weights: expected {' or '.join(READERS)} or an index of shards, found "
     raise CheckpointError(folder, reason + (", ".join(found) or "nothing"))
 
@@ -96,8 +98,10 @@ def write_folder(
     config: Mapping[str, Any],
     tensors: Tensors,
     tokenizer: Saveable | None = None,
-    extra_files: Mapping[str, str | bytes] | None = None,
-    dtype: torch.dtype | None = None,
+    extra_files: Mapping[str, str | bytes | Callable[[Path], str]] | None = None,
+    format: str = "safetensors",
+    dtype: torch.dtype | str | None = None,
+    max_shard_size: int | str | None = None,
 ) -> None:
     """Write a checkpoint folder that ``transformers`` loads, as a whole or not at all.
 
@@ -114,59 +118,66 @@ def write_folder(
         The weights. A tensor under two names is written once, under the first.
     tokenizer : object with ``save(folder)``, optional
         Writes its files beside the weights.
-    extra_files : dict of str to str or bytes, optional
-        Content of further files by plain file name.
-    dtype : torch.dtype, optional
-        What floating tensors are cast to.
+    extra_files : dict of str to str, bytes or function, optional
+        Content of further files by plain file name, written in this order after all others. A function gets the folder as
+        written so far and returns the content.
+    format : {"safetensors", "bin", "h5", "msgpack"}
+        Of the weights: safetensors, PyTorch's, TensorFlow's or Flax's.
+    dtype : torch.dtype or {"float32", "bfloat16", "float16"}, optional
+        What floating tensors are cast to. TensorFlow's format has no bfloat16: tensors of that become float32.
+    max_shard_size : int or str, optional
+        Most bytes of a file of weights, such as ``"2GB"``; by default they are one file.
 
     Raises
     ------
     CheckpointError
-        If the target is a file, or a folder that holds anything but a checkpoint.
+        If the target is a file, or a folder that holds anything but a checkpoint, or the weights do not fit the format.
+    ValueError
+        If there is no such format or dtype, or no such dtype in the format.
+    ImportError
+        If the package that writes the format is not installed.
     """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    form = FORMATS[format]
+    dtype = written_dtype(form, tensors, dtype)
     extra_files = dict(extra_files or {})
     for name in extra_files:
-        if not _is_plain(name) or name in (CONFIG, WEIGHTS):
+        if not (_is_plain(name) or name == SENTENCE_POOLING) or name in (CONFIG, *READERS):
             raise CheckpointError(folder, f"{name!r} cannot be the name of an extra file")
     target = Path(os.path.realpath(os.path.expanduser(folder)))
     target.parent.mkdir(parents=True, exist_ok=True)
     _recover(target)
     _check_replaceable(target, extra_files)
 
-    tensors = published_names(tensors)
     text = json.dumps(_with_dtype(config, tensors, dtype), indent=2, ensure_ascii=False) + "\n"
     token = secrets.token_hex(4)
     fresh, aside = (target.with_name(_temporary(target, kind) + token) for kind in ("new", "old"))
     try:
         fresh.mkdir()
         (fresh / CONFIG).write_text(text, encoding="utf-8")
-        write_safetensors(fresh / WEIGHTS, tensors, dtype)
-        shutil.copymode(fresh / CONFIG, fresh / WEIGHTS)  # safetensors makes its file private to the user
+        write_weights(fresh, form, tensors, config=config, dtype=dtype, max_shard_size=max_shard_size)
+        for path in fresh.iterdir():
+            shutil.copymode(fresh / CONFIG, path)  # safetensors makes its file private to the user
         if tokenizer is not None:
             tokenizer.save(fresh)
         for name, content in extra_files.items():
-            (fresh / name).write_bytes(content.encode() if isinstance(content, str) else content)
+            text_or_bytes = content(fresh) if callable(content) else content
+            (fresh / name).parent.mkdir(exist_ok=True)
+            (fresh / name).write_bytes(text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes)
         for path in [*fresh.rglob("*"), fresh]:
-            _flush(path)
+            flush(path)
         _swap(fresh, target, aside)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    _flush(target.parent)
+    flush(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(file, "no such file" if file.parent.is_dir() else "no such folder") from None
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error})") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(file, f"is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(file, f"expected a JSON object, found {type(content).__name__}")
-    return content
+    if not os.path.lexists(file):
+        raise CheckpointError(file, "no such file" if file.parent.is_dir() else "no such folder")
+    return read_json(file)
 
 
 def _read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
@@ -180,36 +191,47 @@ def _read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
     return read(file)
 
 
-def _read_shards(index: Path, read: Callable[[Path], Tensors]) -> Tensors:
-    places = _read_json(index).get("weight_map")
+def _read_shards(index: Path, form: Format) -> Tensors:
+    places = read_json(index, unique_names=True).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(index, 'expected an object "weight_map" that names the shard of each tensor')
     names_of: dict[str, list[str]] = {}
     for name, shard in places.items():
         if not isinstance(shard, str) or not _is_plain(shard):
             raise CheckpointError(
-                index, f"the shard of tensor {name} must be a file of the same folder, found {shard!r}"
+                index, f"the shard of tensor {name!r:.80} must be a file of the same folder, found {shard!r:.80}"
             )
-        names_of.setdefault(shard, []).append(name)
+        names_of.setdefault(shard, []).append(form.index_to_hf(name))
     absent = [shard for shard in names_of if not (index.parent / shard).is_file()]
     if absent:
         raise CheckpointError(
             index, f"{len(absent)} of {len(names_of)} shards missing from the folder: {', '.join(absent[:3])}"
         )
+    # The hub's cache keeps the files of a snapshot in another folder, and links to them: this file's and the shards' alike.
+    homes = {os.path.dirname(os.path.realpath(index)), os.path.realpath(index.parent)}
+    for shard in names_of:
+        if os.path.dirname(os.path.realpath(index.parent / shard)) not in homes:
+            raise CheckpointError(
+                index.parent / shard, f"links to a file outside the folder, where {index.name} itself does not lie"
+            )
     tensors: Tensors = {}
     for shard, names in names_of.items():
-        held = _read_weights(index.parent / shard, read)
+        held = _read_weights(index.parent / shard, form.read)
         for name in names:
             if name not in held:
                 raise CheckpointError(
                     index.parent / shard, f"tensor {name} is not in this shard, where {index.name} places it"
                 )
             tensors[name] = held[name]
+        if unplaced := sorted(held.keys() - names):
+            raise CheckpointError(
+                index.parent / shard, f"holds tensor {unplaced[0]}, which {index.name} does not place in this shard"
+            )
     return tensors
 
 
 def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0") and len(name.encode()) <= LONGEST_NAME
 
 
 def _with_dtype(config: Mapping[str, Any], tensors: Tensors, dtype: torch.dtype | None) -> dict[str, Any]:
@@ -246,6 +268,13 @@ def _recover(target: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def surviving(target: Path) -> Path | None:
+    """Where a folder lies that a write was killed between moving away and replacing; the next write puts it back."""
+    if target.exists() or not target.parent.is_dir():
+        return None
+    return next(target.parent.glob(glob.escape(_temporary(target, "old")) + "*"), None)
+
+
 def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     if target.exists() and not target.is_dir():
         raise CheckpointError(target, "is a file, expected a folder to write the checkpoint to")
@@ -255,13 +284,21 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     if not (target / CONFIG).is_file():
         raise CheckpointError(target, f"is not empty and not a checkpoint folder (no {CONFIG}), so it is not replaced")
     own = (*OWN_FILES, *extra_files)
-    foreign = sorted(e.name for e in entries if e.is_dir() or not any(fnmatch(e.name, pattern) for pattern in own))
+    found = {entry.name + "/" * entry.is_dir(): entry for entry in entries}
+    if (pooling := found.pop(os.path.dirname(SENTENCE_POOLING) + "/", None)) is not None:
+        found |= {f"{pooling.name}/{entry.name}": entry for entry in pooling.iterdir()}
+    foreign = sorted(name.rstrip("/") for name in found if not any(_matches(name, pattern) for pattern in own))
     if foreign:
         listed = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise CheckpointError(target, f"also holds what replacing it would delete ({listed}): save to another folder")
 
 
-def _flush(path: Path) -> None:
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or ("/" not in name and fnmatch(name, pattern))
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the entries of a folder, written to the disk itself."""
     if os.name == "nt":  # Windows cannot flush what is open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)

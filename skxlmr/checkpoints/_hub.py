@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from skxlmr.checkpoints._builtin import BUILTIN, builtin_folder
+from skxlmr.checkpoints._folder import READERS, surviving
 from skxlmr.utils._errors import CheckpointError
 
-COMMON_FILES = [
+CONTENT_FILES = [  # beside the weights
     "config.json",
     "sentencepiece.bpe.model",
     "tokenizer.json",
@@ -16,8 +17,7 @@ COMMON_FILES = [
     "vocab.json",
     "merges.txt",
 ]
-SAFETENSORS_FILES = ["model*.safetensors", "model*.safetensors.index.json"]
-TORCH_FILES = ["pytorch_model*.bin", "pytorch_model*.bin.index.json"]
+DESCRIPTION = "skxlmr.json"  # of a saved estimator
 
 # (repository, revision) -> folder: a grid search asks the hub once a process, and its fits start from the same weights.
 _downloaded: dict[tuple[str, str | None], Path] = {}
@@ -37,7 +37,8 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     Returns
     -------
     Path
-        An existing folder. Only the configuration, the tokenizer and one format of the weights are downloaded.
+        An existing folder. Only the configuration, the tokenizer and one format of the weights are downloaded, and
+        ``skxlmr.json`` where there is one.
 
     Raises
     ------
@@ -50,7 +51,9 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     if name != BUILTIN and not os.path.isdir(path):
         if os.path.exists(path):
             raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")
-        if isinstance(name, str) and not _looks_like_path(name):
+        if (moved := surviving(Path(os.path.realpath(path)))) is not None:
+            return moved
+        if isinstance(name, str) and not looks_like_path(name):
             return _download(name, revision)
         raise CheckpointError(path, "no such folder")
     if revision is not None:
@@ -58,7 +61,14 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     return builtin_folder() if name == BUILTIN else Path(path)
 
 
-def _looks_like_path(name: str) -> bool:
+def weight_patterns(weights: str) -> list[str]:
+    """What the files of one format are called, by the name of a single one: that, shards and their index."""
+    stem, ending = os.path.splitext(weights)
+    return [weights, f"{stem}-*{ending}", f"{weights}.index.json"]
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name can only be a folder, not a repository on the hub."""
     return name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1 or "\\" in name
 
 
@@ -75,17 +85,16 @@ def _download(name: str, revision: str | None) -> Path:
         return known
     offline = _is_offline(constants.HF_HUB_OFFLINE)
 
-    def fetch(weight_files: list[str]) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repo, revision=revision, allow_patterns=COMMON_FILES + weight_files, local_files_only=offline
-            )
-        )
-
     try:
-        folder = fetch(SAFETENSORS_FILES)
-        if not any(folder.glob("model*.safetensors")):
-            folder = fetch(TORCH_FILES)
+        for weights in READERS:
+            wanted_files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    repo, revision=revision, allow_patterns=wanted_files, local_files_only=offline
+                )
+            )
+            if any(path for pattern in weight_patterns(weights) for path in folder.glob(pattern)):
+                break
     except errors.HFValidationError:
         reason = "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
         raise CheckpointError(name, reason) from None
@@ -104,13 +113,19 @@ def _download(name: str, revision: str | None) -> Path:
     except errors.RevisionNotFoundError as error:
         reason = f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
         raise CheckpointError(name, reason) from error
-    except (OSError, errors.HTTPError, errors.EntryNotFoundError) as error:
+    except (OSError, errors.HTTPError, errors.EntryNotFoundError, ValueError, KeyError) as error:
+        cause = error.__cause__ or error
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status in (401, 403):
+            reason = (
+                f"the Hugging Face hub refused access to {repo} ({status}): log in (hf auth login, or HF_TOKEN) with a"
+            )
+            raise CheckpointError(name, f"{reason} token that may read it, or pass the folder of a copy") from error
         wanted = f"{repo} (revision {revision or 'main'})"
         if offline:
             cache = constants.HF_HUB_CACHE
             tried = f"no such folder, {wanted} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it"
         else:
-            cause = error.__cause__ or error
             detail = (str(cause).strip() or "no details").splitlines()[0]
             tried = (
                 f"no such folder, and {wanted} could be fetched neither from the Hugging Face hub nor from its cache "

@@ -1,5 +1,7 @@
+import json
 import os
 import pickle
+import struct
 
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_truncated(file_and_reader, part):
     file, read = file_and_reader
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(CheckpointError, match=r"weights: .*(not a|is broken)"):
+    with pytest.raises(CheckpointError, match=r"weights: .*(not a|is broken|is empty|was cut)"):
         read(file)
 
 
@@ -80,7 +82,7 @@ def test_truncated(file_and_reader, part):
 @pytest.mark.parametrize("content", [b"", b"hello world" * 30, b"PK\x03\x04" + b"x" * 200, b"\x80\x02}q\x00."])
 def test_garbage(read, content, tmp_path):
     (tmp_path / "weights").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"weights: is not a"):
+    with pytest.raises(CheckpointError, match=r"weights: (is not a|is empty)"):
         read(tmp_path / "weights")
 
 
@@ -114,12 +116,12 @@ def test_pickle_is_never_executed(write, tmp_path, tensors):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "expected tensors by name, found a list"),
-        ({"a": torch.ones(1), "epoch": 3}, "expected tensors by name, found a int under 'epoch'"),
-        ({"state_dict": {"a": torch.ones(1)}}, "found a dict under 'state_dict'"),
-        ({1: torch.ones(1)}, "found a Tensor under 1"),
-        ({"a": torch.ones(2, device="meta")}, "tensor a is not a plain dense tensor"),
-        ({"a": torch.eye(2).to_sparse()}, "tensor a is not a plain dense tensor"),
+        ([1, 2], "it holds a list, expected tensors by name"),
+        ({"a": torch.ones(1), "epoch": 3}, "it holds a int under 'epoch', expected tensors"),
+        ({"state_dict": {"a": torch.ones(1)}}, "it holds a dict under 'state_dict'"),
+        ({1: torch.ones(1)}, "it holds a Tensor under 1, expected"),
+        ({"a": torch.ones(2, device="meta")}, "it asks for 'torch._utils._rebuild_meta_tensor"),
+        ({"a": torch.eye(2).to_sparse()}, "it asks for 'torch._utils._rebuild_sparse_tensor"),
     ],
 )
 def test_bin_with_something_else(content, message, tmp_path):
@@ -159,3 +161,42 @@ def test_a_tensor_without_data_is_not_written(tmp_path):
 def test_unwritable(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be written"):
         write_safetensors(tmp_path / "absent" / "weights", {"a": torch.ones(2)})
+
+
+def write_header(file, header, n_data=0, claimed=None):
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text) if claimed is None else claimed) + text + bytes(n_data))
+
+
+def entry(dtype="F32", shape=(2,), start=0, end=8):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "n_data", "message"),
+    [
+        ({"a": entry("F8_E4M3", (8,))}, 8, "tensor 'a' has dtype F8_E4M3, expected one of F64, F32"),
+        ({"a": entry("C64", (1,))}, 8, "tensor 'a' has dtype C64"),
+        ({"a": entry(), "b": entry()}, 8, "not a whole safetensors file"),
+        ({"a": entry(), "b": entry(start=4, end=12)}, 12, "not a whole safetensors file"),
+        ({"a": entry(), "b": entry(start=12, end=20)}, 20, "not a whole safetensors file"),
+        ({"a": entry()}, 12, "not a whole safetensors file"),
+        ({"a": entry(shape=(3,))}, 8, "not a whole safetensors file"),
+        ({"a": entry(shape=(2**63, 2**3))}, 8, "not a whole safetensors file"),
+        ({"a": entry(shape=(-2,))}, 8, "not a whole safetensors file"),
+        ({"__metadata__": {"format": 1}, "a": entry()}, 8, "not a whole safetensors file"),
+        ({str(i): entry(shape=(0,), end=0) for i in range(50_001)}, 0, "holds 50001 tensors, expected at most 50000"),
+    ],
+    ids=range(11),
+)
+def test_safetensors_that_lie(tmp_path, header, n_data, message):
+    write_header(tmp_path / "weights", header, n_data)
+    with pytest.raises(CheckpointError, match=rf"^{tmp_path / 'weights'}: .*{message}"):
+        read_safetensors(tmp_path / "weights")
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 2**23 + 1, 2**40, 2**64 - 1])
+def test_safetensors_with_another_length_of_the_header(tmp_path, claimed):
+    write_header(tmp_path / "weights", {"a": entry()}, 8, claimed)
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        read_safetensors(tmp_path / "weights")

@@ -45,7 +45,7 @@ def assert_outputs_recorded(module, kind, file):
 
 
 @pytest.mark.parametrize("kind", RECORDED)
-@pytest.mark.parametrize("part", [".", "bin"], ids=["safetensors", "bin"])
+@pytest.mark.parametrize("part", [".", "bin", "tf", "flax"], ids=["safetensors", "bin", "h5", "msgpack"])
 def test_outputs_recorded_from_transformers_4_46(shared_data, kind, part):
     folder = shared_data / "checkpoints" / kind
     assert_outputs_recorded(load(folder / part, kind), kind, folder / "golden.npz")

@@ -115,6 +115,12 @@ def test_download_takes_bin_where_there_is_nothing_else(hub):
     assert {path.name for path in resolve_checkpoint("org/name").iterdir()} == set(hub.files)
 
 
+@pytest.mark.parametrize("weights", ["tf_model.h5", "flax_model.msgpack", "flax_model-00001-of-00001.msgpack"])
+def test_download_takes_what_there_is(weights, hub):
+    hub.files = ("config.json", weights, "rust_model.ot", "sentencepiece.bpe.model")
+    assert {path.name for path in resolve_checkpoint("org/name").iterdir()} == {*hub.files} - {"rust_model.ot"}
+
+
 @pytest.mark.parametrize(("name", "revision"), [("org/name@v1", None), ("org/name", "v1"), ("org/name@v1", "v1")])
 def test_revision(name, revision, hub):
     resolve_checkpoint(name, revision)

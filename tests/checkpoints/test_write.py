@@ -140,7 +140,7 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(stage, folder, tensors, 
     rename = Path.rename
     with monkeypatch.context() as patch:
         if stage == "weights":
-            patch.setattr(_folder, "write_safetensors", kill)
+            patch.setattr(_folder, "write_weights", kill)
         elif stage == "flush":
             patch.setattr(_folder.os, "fsync", kill)
         elif stage == "first rename":

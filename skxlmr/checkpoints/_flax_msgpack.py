@@ -1,0 +1,322 @@
+"""Flax's format: a msgpack tree of names whose leaves are arrays, as ``flax.serialization`` writes it.
+
+The reader walks over the mapped file itself, for the msgpack package copies all of it. The vocabulary of the format is
+small: maps with text keys, and arrays as extension type 1, which holds shape, name of the dtype and the numbers. Arrays
+above 1 GiB are cut into chunks, as msgpack allows no more than 4 GiB in one piece.
+
+Reference: https://github.com/msgpack/msgpack/blob/master/spec.md and ``flax/serialization.py``.
+"""
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from skxlmr.checkpoints._mapped import MOST_DIMENSIONS, MappedFile
+from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._optional import import_extra
+
+ARRAY = 1  # flax's number for an array; it has others for complex and single numbers
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+CHUNKED = "__msgpack_chunked_array__"
+CHUNK = 2**30  # bytes
+MOST_DEPTH = 32
+MOST_VALUES = 200_000  # each takes Python some hundred bytes
+LONGEST_NAME = 1000
+# The kind of value that a byte introduces, and in how many bytes its number or length follows.
+_LONG = {
+    0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4),
+    0xC7: ("extension", 1), 0xC8: ("extension", 2), 0xC9: ("extension", 4),
+    0xCC: ("number", 1), 0xCD: ("number", 2), 0xCE: ("number", 4), 0xCF: ("number", 8),
+    0xD9: ("text", 1), 0xDA: ("text", 2), 0xDB: ("text", 4),
+    0xDC: ("array", 2), 0xDD: ("array", 4),
+    0xDE: ("map", 2), 0xDF: ("map", 4),
+}  # fmt: skip
+# The kind of value whose number or length is what the byte adds to the first of its range.
+_SHORT = (("number", 0x00, 0x7F), ("map", 0x80, 0x8F), ("array", 0x90, 0x9F), ("text", 0xA0, 0xBF))
+_TRUTH = (0xC2, 0xC3)
+_EXTENSIONS = range(0xD4, 0xD9)  # of 1, 2, 4, 8 and 16 bytes
+_ENDINGS = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
+
+
+def read_flax_msgpack(file: str | os.PathLike[str]) -> Tensors:
+    """Map a ``flax_model.msgpack``, or a shard of one.
+
+    Parameters
+    ----------
+    file : str or path
+        The file.
+
+    Returns
+    -------
+    dict of str to Tensor
+        By Hugging Face's names, with the dtypes of the file; what Flax stores transposed is a transposed view. Tensors
+        share the pages of the file, or are copies where the format, which aligns nothing, puts them at odd places.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is broken, or holds anything but a tree of floating-point arrays.
+    """
+    reader = _Reader(MappedFile(file))
+    tree = reader.value()
+    if reader.position != reader.mapped.size:
+        raise CheckpointError(file, f"goes on for {reader.mapped.size - reader.position} bytes after its end")
+    if not isinstance(tree, dict) or not tree:
+        raise CheckpointError(file, "expected arrays by name, found something else")
+    tensors: Tensors = {}
+    for path, tensor in _leaves(tree, reader):
+        name = flax_to_hf(path)
+        if name in tensors:
+            raise CheckpointError(file, f"holds tensor {name!r:.200} twice")
+        tensors[name] = tensor.t() if path.endswith("/kernel") else tensor
+    return tensors
+
+
+def flax_to_hf(path: str) -> str:
+    """Hugging Face's name of ``encoder/layer/0/output/dense/kernel``."""
+    *parts, last = path.split("/")
+    return ".".join([*parts, _ENDINGS.get(last, last)])
+
+
+def flax_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Flax's names of a model's tensors, by Hugging Face's.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        The whole model.
+    config, folder
+        Not needed: Flax names nothing after the class, and all heads fit.
+
+    Returns
+    -------
+    dict of str to str
+        Such as ``encoder/layer/0/output/dense/kernel``. An encoder alone goes without its prefix, as in Flax's classes.
+    """
+    prefixes = {name.partition(".")[0] for name in tensors}
+    prefix = f"{min(prefixes)}." if prefixes in ({"roberta"}, {"transformer"}) else ""
+    return {name: _flax_name(name.removeprefix(prefix), tensor.ndim) for name, tensor in tensors.items()}
+
+
+def _flax_name(name: str, n_dimensions: int) -> str:
+    *parts, last = name.split(".")
+    if last == "weight" and n_dimensions == 1:
+        last = "scale"
+    elif last == "weight":
+        last = "embedding" if parts[-1].endswith("embeddings") else "kernel"
+    return "/".join([*parts, last])
+
+
+def write_flax_msgpack(file: Path, tensors: Tensors, dtype: torch.dtype | None = None) -> None:
+    """Write a ``flax_model.msgpack``, or a shard of one, as ``flax.serialization.to_bytes`` would.
+
+    Parameters
+    ----------
+    file : Path
+        The file to write.
+    tensors : dict of str to Tensor
+        By the names of :func:`flax_names`; in PyTorch's orientation.
+    dtype : torch.dtype, optional
+        What they are cast to, one after another; by default they are written as they are.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is not of a floating-point dtype that Flax reads.
+    ImportError
+        If msgpack is not installed.
+    """
+    packer = import_extra("msgpack", "flax", f"writing {file.name}").Packer()
+    tree: dict[str, Any] = {}
+    for path in sorted(tensors, key=lambda path: path.split("/")):
+        *parts, last = path.split("/")
+        node = tree
+        for part in parts:
+            node = node.setdefault(part, {})
+        node[last] = tensors[path].t() if last == "kernel" else tensors[path]
+        if str(dtype or node[last].dtype).removeprefix("torch.") not in DTYPES:
+            raise CheckpointError(file, f"cannot hold {path}, which is of {node[last].dtype}")
+    with open(file, "wb") as opened:
+        _write(opened, packer, tree, dtype)
+
+
+def _write(opened: BinaryIO, packer: Any, value: Any, dtype: torch.dtype | None) -> None:
+    if isinstance(value, dict):
+        opened.write(packer.pack_map_header(len(value)))
+        for name, child in value.items():
+            opened.write(packer.pack(name))
+            _write(opened, packer, child, dtype)
+    elif isinstance(value, torch.Tensor):
+        whole = value.detach().to("cpu", dtype).contiguous()
+        if whole.nbytes > CHUNK:
+            _write(opened, packer, _chunked(whole), None)
+        else:
+            _write_array(opened, packer, whole)
+    else:
+        opened.write(packer.pack(value))
+
+
+def _write_array(opened: BinaryIO, packer: Any, array: torch.Tensor) -> None:
+    name = str(array.dtype).removeprefix("torch.")
+    head = packer.pack_array_header(3) + packer.pack(list(array.shape)) + packer.pack(name)
+    head += _length(b"\xc4\xc5\xc6", array.nbytes)
+    n = len(head) + array.nbytes
+    short = n.bit_length() - 1 if n in (1, 2, 4, 8, 16) else None
+    opened.write(_length(b"\xc7\xc8\xc9", n) if short is None else bytes([_EXTENSIONS[short]]))
+    opened.write(bytes([ARRAY]) + head)
+    if array.nbytes:
+        opened.write(array.reshape(-1).view(torch.uint8).numpy().data)  # no copy of what may be a gigabyte
+
+
+def _length(codes: bytes, n: int) -> bytes:
+    """The shortest head of something of ``n`` bytes; ``codes`` are those for lengths of 1, 2 and 4 bytes."""
+    return next(
+        struct.pack(f">B{form}", code, n)
+        for code, form in zip(codes, "BHI", strict=True)
+        if n >> 8 * struct.calcsize(form) == 0
+    )
+
+
+def _chunked(array: torch.Tensor) -> dict[str, Any]:
+    chunks = array.reshape(-1).split(CHUNK // array.dtype.itemsize)
+    return {
+        CHUNKED: True,
+        "shape": {str(i): n for i, n in enumerate(array.shape)},
+        "chunks": {str(i): chunk for i, chunk in enumerate(chunks)},
+    }
+
+
+def _leaves(tree: dict[str, Any], reader: "_Reader", path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    for name, value in tree.items():
+        here = f"{path}/{name}" if path else name
+        if isinstance(value, torch.Tensor):
+            yield here, value
+        elif isinstance(value, dict) and CHUNKED in value:
+            yield here, _joined(value, here, reader)
+        elif isinstance(value, dict):
+            yield from _leaves(value, reader, here)
+        else:
+            raise reader.error(f"holds a {type(value).__name__} at {here!r:.200}, expected an array")
+
+
+def _joined(value: dict[str, Any], path: str, reader: "_Reader") -> torch.Tensor:
+    shape, chunks = (_in_order(value.get(part)) for part in ("shape", "chunks"))
+    fits = (
+        all(type(n) is int for n in shape)
+        and all(isinstance(chunk, torch.Tensor) and chunk.ndim == 1 for chunk in chunks)
+        and len({chunk.dtype for chunk in chunks}) == 1
+        and 1 <= len(shape) <= MOST_DIMENSIONS
+        and prod(shape) == sum(map(len, chunks)) > 0
+    )
+    if not fits:
+        raise reader.error(f"holds chunks at {path!r:.200} that do not make up an array")
+    return torch.cat(chunks).view(*shape)
+
+
+def _in_order(value: Any) -> list[Any]:
+    """What flax makes a dict ``{"0": ..., "1": ...}`` of."""
+    if not isinstance(value, dict) or value.keys() != {str(i) for i in range(len(value))}:
+        return []
+    return [value[str(i)] for i in range(len(value))]
+
+
+class _Reader:
+    """Walks over the file; ``position`` is where the next value begins."""
+
+    def __init__(self, mapped: MappedFile):
+        self.mapped = mapped
+        self.position = 0
+        self._n_values = 0
+
+    def value(self, depth: int = 0) -> Any:
+        """The next value: a dict, a tensor, a whole number or a truth."""
+        self._n_values += 1
+        if depth > MOST_DEPTH or self._n_values > MOST_VALUES:
+            raise self.error(f"nests deeper than {MOST_DEPTH} levels, or holds more than {MOST_VALUES} values")
+        kind, n = self._head()
+        if kind == "map":
+            return self._map(n, depth)
+        if kind == "extension":
+            return self._array(n)
+        if kind == "number":
+            return n
+        if kind == "truth":
+            return bool(n)
+        raise self.error(f"holds a msgpack {kind}, expected a map or an array of Flax")
+
+    def error(self, reason: str) -> CheckpointError:
+        """What to raise."""
+        return CheckpointError(self.mapped.file, f"is not a Flax checkpoint: it {reason}")
+
+    def _take(self, n: int) -> bytes:
+        taken = self.mapped.take(self.position, n)
+        self.position += n
+        return taken
+
+    def _head(self) -> tuple[str, int]:
+        """Kind of the next value, and its number or length."""
+        code = self._take(1)[0]
+        for kind, first, last in _SHORT:
+            if first <= code <= last:
+                return kind, code - first
+        if code in _LONG:
+            kind, width = _LONG[code]
+            return kind, int.from_bytes(self._take(width), "big")
+        if code in _EXTENSIONS:
+            return "extension", 1 << _EXTENSIONS.index(code)
+        if code in _TRUTH:
+            return "truth", _TRUTH.index(code)
+        raise self.error(f"has byte 0x{code:02x} at {self.position - 1}, which begins nothing that Flax writes")
+
+    def _sized(self, wanted: str) -> int:
+        kind, n = self._head()
+        if kind != wanted:
+            raise self.error(f"holds a msgpack {kind} at {self.position}, expected a {wanted}")
+        return n
+
+    def _text(self) -> str:
+        n = self._sized("text")
+        if n > LONGEST_NAME:
+            raise self.error(f"has a name of {n} bytes, expected at most {LONGEST_NAME}")
+        try:
+            return self._take(n).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.error(f"has a name that is not UTF-8 ({error})") from None
+
+    def _map(self, n: int, depth: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for _ in range(n):  # each round takes at least two bytes of the file
+            name = self._text()
+            if name in values:
+                raise self.error(f"holds {name!r:.200} twice in one place")
+            values[name] = self.value(depth + 1)
+        return values
+
+    def _array(self, n: int) -> torch.Tensor:
+        kind = self._take(1)[0]
+        if kind != ARRAY:
+            raise self.error(f"holds extension type {kind}, expected {ARRAY}, an array")
+        end = self.position + n
+        if self._sized("array") != 3:
+            raise self.error("describes an array by other things than shape, dtype and numbers")
+        n_dimensions = self._sized("array")
+        if n_dimensions > MOST_DIMENSIONS:
+            raise self.error(f"holds an array of {n_dimensions} dimensions, expected at most {MOST_DIMENSIONS}")
+        shape = [self._sized("number") for _ in range(n_dimensions)]
+        name = self._text()
+        if name not in DTYPES:
+            raise self.error(f"holds an array of dtype {name!r:.40}, expected one of {', '.join(DTYPES)}")
+        n_bytes = self._sized("bytes")
+        if n_bytes != prod(shape) * DTYPES[name].itemsize or self.position + n_bytes != end:
+            raise self.error(f"says that {n_bytes} bytes are an array of shape {tuple(shape)} and dtype {name}")
+        tensor = self.mapped.tensor(self.position, shape, DTYPES[name])
+        self.position = end
+        return tensor

@@ -1,0 +1,76 @@
+"""What a file or a checkpoint holds, as a number that changes with every bit of it."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from skxlmr.checkpoints._folder import READERS
+from skxlmr.checkpoints._hub import CONTENT_FILES, weight_patterns
+from skxlmr.utils._errors import CheckpointError
+
+
+def sha256_of(file: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, read in small pieces: a gigabyte takes about a second and no memory.
+
+    Parameters
+    ----------
+    file : str or path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or cannot be read.
+    """
+    if not Path(file).is_file():  # a pipe would be waited for
+        raise CheckpointError(file, "is missing")
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(file, f"cannot be read ({error})") from error
+
+
+def content_hash(folder: str | os.PathLike[str]) -> str:
+    """SHA-256 of what makes a checkpoint: its configuration, the weights that are read, and its tokenizer.
+
+    The same for every copy of a checkpoint, whatever else lies in the folder: a card, the same weights in another format.
+
+    Parameters
+    ----------
+    folder : str or path
+        A checkpoint folder.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder holds no checkpoint, or a file of it cannot be read.
+    """
+    lines = [f"{sha256_of(Path(folder, name))}  {name}\n" for name in content_files(folder)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def content_files(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the files that ``content_hash`` reads, sorted."""
+    folder = Path(folder)
+    return sorted([name for name in CONTENT_FILES if (folder / name).is_file()] + _weight_files(folder))
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """Names of the files that ``read_tensors`` reads: a single file before shards, the first format before the others."""
+    for name in READERS:
+        if (folder / name).is_file():
+            return [name]
+        if (folder / f"{name}.index.json").is_file():
+            return [path.name for pattern in weight_patterns(name) for path in folder.glob(pattern)]
+    raise CheckpointError(folder, f"holds no weights: expected {' or '.join(READERS)} or an index of shards")

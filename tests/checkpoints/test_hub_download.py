@@ -1,0 +1,147 @@
+"""Downloads over HTTP, from a stand-in of the hub on the loopback interface."""
+
+import pytest
+from huggingface_hub import constants
+
+from skxlmr.checkpoints import resolve_checkpoint
+from skxlmr.utils._errors import CheckpointError
+from tests import hub as stand_in
+
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": bytes(range(256)) * 400,
+    "pytorch_model.bin": b"the same in another format",
+    "model.fp16.safetensors": b"a variant",
+    "sentencepiece.bpe.model": b"pieces",
+    "skxlmr.json": b"{}",
+    "README.md": b"words",
+}
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with stand_in.running(monkeypatch, tmp_path / "cache") as hub:
+        hub.repositories["org/name"] = {"main": dict(FILES), "v1": {**FILES, "config.json": b'{"old": 1}'}}
+        yield hub
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def wanted(**others):
+    names = ("config.json", "model.safetensors", "sentencepiece.bpe.model", "skxlmr.json")
+    return {name: FILES[name] for name in names} | others
+
+
+def test_one_format_is_downloaded_once(hub):
+    folder = resolve_checkpoint("org/name")
+    assert contents(folder) == wanted()
+    n_requests = len(hub.requests)
+    assert resolve_checkpoint("org/name") == folder
+    assert len(hub.requests) == n_requests
+
+
+@pytest.mark.parametrize(("name", "revision"), [("org/name@v1", None), ("org/name", "v1")])
+def test_revision(hub, name, revision):
+    assert contents(resolve_checkpoint(name, revision)) == wanted() | {"config.json": b'{"old": 1}'}
+    assert contents(resolve_checkpoint("org/name")) == wanted()
+
+
+def test_commit(hub):
+    sha = hub.commit("org/name", "v1")
+    assert contents(resolve_checkpoint(f"org/name@{sha}"))["config.json"] == b'{"old": 1}'
+
+
+def test_other_formats_where_there_are_no_safetensors(hub):
+    files = hub.repositories["org/name"]["main"]
+    del files["model.safetensors"]
+    assert set(contents(resolve_checkpoint("org/name"))) == set(wanted()) - {"model.safetensors"} | {
+        "pytorch_model.bin"
+    }
+
+
+def test_shards(hub):
+    files = hub.repositories["org/name"]["main"]
+    whole = files.pop("model.safetensors")
+    shards = {f"model-0000{i}-of-00002.safetensors": whole[i:] for i in (1, 2)}
+    files |= shards | {"model.safetensors.index.json": b"{}"}
+    assert set(contents(resolve_checkpoint("org/name"))) >= {*shards, "model.safetensors.index.json"}
+
+
+def test_a_broken_download_goes_on_where_it_broke_off(hub):
+    hub.break_after = [30_000, 20_000]
+    assert contents(resolve_checkpoint("org/name")) == wanted()
+    ranges = [headers.get("Range") for headers in hub.asked("GET", "model.safetensors")]
+    assert ranges[0] is None and len(ranges) == 3
+    starts = [int(text.removeprefix("bytes=").removesuffix("-")) for text in ranges[1:]]
+    assert 0 < starts[0] <= 30_000 and starts[0] < starts[1] <= 50_000
+
+
+def test_a_download_that_breaks_again_and_again_is_reported_and_may_be_repeated(hub):
+    hub.break_after = [30_000] + [0] * 20
+    with pytest.raises(CheckpointError, match=r"could be fetched neither from the Hugging Face hub nor from its cache"):
+        resolve_checkpoint("org/name")
+    hub.break_after, hub.requests = [], []
+    assert contents(resolve_checkpoint("org/name")) == wanted()
+    assert not hub.asked("GET", "sentencepiece.bpe.model")  # what was whole is not fetched again
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "parts"),
+    [
+        (401, {}, ["refused access to org/name (401)", "hf auth login", "HF_TOKEN"]),
+        (403, {}, ["refused access to org/name (403)", "hf auth login"]),
+        (401, {"X-Error-Code": "RepoNotFound"}, ["nor a repository on the Hugging Face hub", "hf auth login"]),
+        (404, {"X-Error-Code": "RepoNotFound"}, ["nor a repository on the Hugging Face hub", "skxlmr-mini"]),
+        (404, {"X-Error-Code": "RevisionNotFound"}, ["the repository has no revision 'v9'"]),
+        (403, {"X-Error-Code": "GatedRepo"}, ["access to org/name is gated", "accept its terms", "hf auth login"]),
+        (418, {}, ["418", "hf download org/name"]),
+    ],
+)
+def test_what_the_hub_refuses(hub, status, headers, parts):
+    hub.refusal = status, headers
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint("org/name", "v9")
+    message = str(caught.value)
+    assert message.startswith("org/name: ") and "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_unknown_names_and_revisions(hub):
+    with pytest.raises(CheckpointError, match="nor a repository on the Hugging Face hub"):
+        resolve_checkpoint("org/absent")
+    with pytest.raises(CheckpointError, match="no revision 'v9'"):
+        resolve_checkpoint("org/name@v9")
+
+
+def test_an_answer_that_is_not_the_hub_s(hub, monkeypatch):
+    monkeypatch.setattr(stand_in._Handler, "_answer", _portal)
+    with pytest.raises(CheckpointError, match=r"could be fetched neither.* check the network"):
+        resolve_checkpoint("org/name")
+
+
+def _portal(handler, *args):
+    """What a network says that wants to be logged in to first."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "6")
+    handler.end_headers()
+    handler.wfile.write(b"<html>")
+
+
+def test_offline_and_unreachable(hub, monkeypatch):
+    folder = resolve_checkpoint("org/name")
+    monkeypatch.setattr("skxlmr.checkpoints._hub._downloaded", {})
+    with monkeypatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        n_requests = len(hub.requests)
+        assert resolve_checkpoint("org/name") == folder
+        with pytest.raises(CheckpointError, match=r"is not in the cache .* HF_HUB_OFFLINE is set: unset it"):
+            resolve_checkpoint("org/name@v1")
+        assert len(hub.requests) == n_requests
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr("skxlmr.checkpoints._hub._downloaded", {})
+    assert resolve_checkpoint("org/name") == folder
+    with pytest.raises(CheckpointError, match=r"could be fetched neither .*check the network"):
+        resolve_checkpoint("org/name@v1")

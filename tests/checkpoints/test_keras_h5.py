@@ -1,0 +1,399 @@
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from skxlmr.checkpoints import _keras_h5, normalize_names, read_config, read_tensors
+from skxlmr.checkpoints._keras_h5 import (
+    keras_index_to_hf,
+    keras_names,
+    read_keras_h5,
+    write_keras_h5,
+    write_keras_h5_shard,
+)
+from skxlmr.utils._errors import CheckpointError
+from tests.checkpoints.conftest import assert_same
+from tests.checkpoints.models import (
+    MODELS,
+    UNTIED,
+    XLM_UNTIED,
+    XLMForMaskedLM,
+    XLMRobertaForMaskedLM,
+    h5_content,
+    make_model,
+)
+
+ONES = np.ones((2, 3), np.float32)
+WORDS = "tfxlm_roberta_model/roberta/embeddings/word_embeddings/weight:0"
+# The variables of TFXLMWithLMHeadModel of transformers 4.46, with one layer and two languages.
+XLM_VARIABLES = """
+transformer/position_embeddings/embeddings:0
+transformer/lang_embeddings/embeddings:0
+transformer/embeddings/weight:0
+transformer/layer_norm_emb/gamma:0
+transformer/layer_norm_emb/beta:0
+transformer/attentions_._0/q_lin/kernel:0
+transformer/attentions_._0/q_lin/bias:0
+transformer/attentions_._0/k_lin/kernel:0
+transformer/attentions_._0/k_lin/bias:0
+transformer/attentions_._0/v_lin/kernel:0
+transformer/attentions_._0/v_lin/bias:0
+transformer/attentions_._0/out_lin/kernel:0
+transformer/attentions_._0/out_lin/bias:0
+transformer/layer_norm1_._0/gamma:0
+transformer/layer_norm1_._0/beta:0
+transformer/ffns_._0/lin1/kernel:0
+transformer/ffns_._0/lin1/bias:0
+transformer/ffns_._0/lin2/kernel:0
+transformer/ffns_._0/lin2/bias:0
+transformer/layer_norm2_._0/gamma:0
+transformer/layer_norm2_._0/beta:0
+pred_layer_._proj/bias:0
+""".split()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "tf_model.h5"
+
+
+def write(file, config, tensors, write=write_keras_h5, **options):
+    names = keras_names(tensors, config, file.parent)
+    write(file, {names[name]: tensor for name, tensor in tensors.items()}, **options)
+    return names
+
+
+@pytest.mark.parametrize("name", ["base", "mlm", "seqcls", "tokcls", "qa", "mc", "clm"])
+def test_written_files_hold_what_those_of_the_tensorflow_classes_do(shared_data, file, name):
+    source = shared_data / "checkpoints" / name
+    write(file, read_config(source), normalize_names(read_tensors(source)))
+    assert h5_content(file) == h5_content(source / "tf" / "tf_model.h5")
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("writer", [write_keras_h5, write_keras_h5_shard])
+def test_round_trip(architecture, writer, file):
+    config, tensors = make_model(architecture)
+    names = write(file, config, tensors, writer)
+    assert_same(read_keras_h5(file), tensors)
+    assert all(keras_index_to_hf(keras) == name for name, keras in names.items())
+
+
+def test_names_of_the_older_xlm():
+    config, tensors = make_model("XLMWithLMHeadModel")
+    tensors = {name: tensor for name, tensor in tensors.items() if ".1." not in name}
+    names = keras_names(tensors, config, "x")
+    assert sorted(names.values()) == sorted(f"tfxlm_with_lm_head_model/{name}" for name in XLM_VARIABLES)
+
+
+def test_the_head_of_the_older_xlm_names_the_embeddings_once_more(file):
+    config, tensors = make_model("XLMWithLMHeadModel")
+    write(file, config, tensors)
+    _, weights, order, _ = h5_content(file)
+    assert order == ["transformer", "pred_layer_._proj"]
+    model = "tfxlm_with_lm_head_model"
+    assert weights["pred_layer_._proj"] == [
+        f"{model}/pred_layer_._proj/bias:0",
+        f"{model}/transformer/embeddings/weight:0",
+    ]
+
+
+def test_cross_attention():
+    config, tensors = make_model("XLMRobertaForCausalLM")
+    names = keras_names(tensors, config, "x")
+    layer = "tfxlm_roberta_for_causal_lm/roberta/encoder/layer_._1"
+    assert (
+        names["roberta.encoder.layer.1.crossattention.self.key.weight"] == f"{layer}/crossattention/self/key/kernel:0"
+    )
+    norm = names["roberta.encoder.layer.1.crossattention.output.LayerNorm.bias"]
+    assert norm == f"{layer}/crossattention/output/LayerNorm/beta:0"
+
+
+def test_more_than_ten_layers():
+    tensors = {f"roberta.encoder.layer.{i}.output.dense.bias": torch.ones(1) for i in range(12)}
+    names = keras_names(tensors, {"architectures": ["RobertaModel"]}, "x")
+    assert (
+        names["roberta.encoder.layer.11.output.dense.bias"]
+        == "tf_roberta_model/roberta/encoder/layer_._11/output/dense/bias:0"
+    )
+    assert len(set(names.values())) == 12
+
+
+@pytest.mark.parametrize("architectures", [None, [], "x", [3], ["a/b:0"]])
+def test_any_config_gives_a_name(architectures, file):
+    write(file, {"architectures": architectures}, {"roberta.embeddings.word_embeddings.weight": torch.ones(2, 3)})
+    assert list(read_keras_h5(file)) == ["roberta.embeddings.word_embeddings.weight"]
+
+
+@pytest.mark.parametrize("make", [lambda: XLMRobertaForMaskedLM(UNTIED), lambda: XLMForMaskedLM(XLM_UNTIED)])
+def test_a_head_that_is_not_tied_is_refused(make, tmp_path):
+    config, tensors = make_model("any", make)
+    with pytest.raises(CheckpointError, match=r"cannot be written for TensorFlow, whose classes know no .*weight"):
+        keras_names(tensors, config, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_dtypes(dtype, file):
+    tensors = {"m/a/b/kernel:0": torch.randn(3, 2), "m/a/b/bias:0": torch.randn(3), "m/a/c/bias:0": torch.empty(0)}
+    write_keras_h5(file, tensors, dtype)
+    expected = {"a.b.weight": tensors["m/a/b/kernel:0"].to(dtype), "a.b.bias": tensors["m/a/b/bias:0"].to(dtype)}
+    assert_same(read_keras_h5(file), {**expected, "a.c.bias": torch.empty(0, dtype=dtype)})
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(2, dtype=torch.bfloat16), torch.arange(2)])
+def test_what_hdf5_cannot_hold_is_not_written(tensor, file):
+    with pytest.raises(CheckpointError, match=r"cannot hold m/a/bias:0, which is of torch\.(bfloat16|int64)"):
+        write_keras_h5(file, {"m/a/bias:0": tensor})
+
+
+def test_tied_weights_are_stored_once(file):
+    config, tensors = make_model("XLMRobertaForMaskedLM")
+    write(file, config, tensors)
+    with h5py.File(file) as opened:
+        layers = {
+            name.split("/")[0]: opened[name]
+            for name in (f"{x}/tfxlm_roberta_for_masked_lm{WORDS[19:]}" for x in ("roberta", "lm_head"))
+        }
+        assert layers["roberta"] == layers["lm_head"]  # the same object under two names
+
+
+def test_a_repeated_array_must_have_the_same_values(file):
+    with h5py.File(file, "w") as opened:
+        for layer, value in (("roberta", 1), ("lm_head", 1)):
+            opened[f"{layer}/{WORDS}"] = ONES * value
+            opened[layer].attrs["weight_names"] = [WORDS.encode()]
+    assert read_keras_h5(file)["roberta.embeddings.word_embeddings.weight"].tolist() == ONES.tolist()
+    with h5py.File(file, "a") as opened:
+        opened[f"lm_head/{WORDS}"][...] = 2
+    with pytest.raises(CheckpointError, match=r"holds tensor 'roberta\.embeddings.*' twice, with different values"):
+        read_keras_h5(file)
+
+
+def test_names_of_weights_may_be_spread_over_attributes(file):
+    # Keras does so where they are more than HDF5 keeps in one.
+    with h5py.File(file, "w") as opened:
+        opened[f"roberta/{WORDS}"] = ONES
+        opened["roberta"].attrs["weight_names0"] = [WORDS.encode()]
+    assert list(read_keras_h5(file)) == ["roberta.embeddings.word_embeddings.weight"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's table of memory maps")
+def test_arrays_lie_in_the_mapped_file(file):
+    config, tensors = make_model("XLMRobertaForMaskedLM")
+    write(file, config, tensors)
+    before = file.read_bytes()
+    mapped = read_keras_h5(file)
+    with open("/proc/self/maps") as maps:
+        spans = [line.split()[0].split("-") for line in maps if line.rstrip().endswith(str(file))]
+    for name, tensor in mapped.items():
+        assert any(int(start, 16) <= tensor.data_ptr() < int(end, 16) for start, end in spans), name
+        tensor.zero_()
+    assert file.read_bytes() == before
+
+
+def test_a_file_with_a_user_block(file):
+    with h5py.File(file, "w", userblock_size=512) as opened:
+        opened["a/bias:0"] = np.arange(3, dtype="f")
+    assert read_keras_h5(file)["a.bias"].tolist() == [0, 1, 2]
+
+
+def test_missing_package(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r'reading tf_model\.h5 needs h5py.*pip install "skxlmr\[tf\]"'):
+        read_keras_h5(file)
+    with pytest.raises(ImportError, match=r'writing tf_model\.h5 needs h5py.*pip install "skxlmr\[tf\]"'):
+        write_keras_h5(file, {"m/a/bias:0": torch.ones(1)})
+
+
+def test_unwritable(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        write_keras_h5(tmp_path / "absent" / "tf_model.h5", {"m/a/bias:0": torch.ones(1)})
+
+
+def soft_link(opened):
+    opened["b"] = h5py.SoftLink("/a")
+
+
+def external_link(opened):
+    opened["b"] = h5py.ExternalLink("/etc/passwd", "/a")
+
+
+def link_in_a_group(opened):
+    opened["c/d/e"] = h5py.SoftLink("/a")
+
+
+def external_storage(opened):
+    opened.create_dataset("b", (4,), "f4", external=[("/etc/passwd", 0, 16)])
+
+
+def virtual(opened):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
+    opened.create_virtual_dataset("b", layout)
+
+
+def virtual_of_any_length(opened):
+    layout = h5py.VirtualLayout((4,), "f4", maxshape=(None,))
+    source = h5py.VirtualSource("/etc/passwd", "x", (4,), maxshape=(None,))
+    layout[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+    opened.create_virtual_dataset("b", layout)
+
+
+def compressed(opened):
+    opened.create_dataset("b", (2**20,), "f4", compression="gzip", chunks=(2**20,), fillvalue=0)[...] = 0
+
+
+def chunked(opened):
+    opened.create_dataset("b", data=ONES, chunks=(1, 1))
+
+
+def huge_and_empty(opened):
+    opened.create_dataset("b", (2**30, 2**8), "f4")
+
+
+def compact(opened):
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.COMPACT)
+    space = h5py.h5s.create_simple((2,))
+    h5py.h5d.create(opened.id, b"b", h5py.h5t.IEEE_F32LE, space, creation)
+
+
+def name_of_another_alphabet(opened):
+    opened["вес"] = ONES
+
+
+def three_dimensions(opened):
+    opened["b"] = np.ones((1, 2, 1), "f")
+
+
+def hard_links_in_a_circle(opened):
+    opened["g/x"] = 1.0
+    opened["g/g"] = opened["g"]
+
+
+def references(opened):
+    opened.create_dataset("b", (1,), h5py.ref_dtype)
+
+
+def opaque(opened):
+    opened["b"] = np.array([b"ab"], dtype="V2")
+
+
+def null_space(opened):
+    opened["b"] = h5py.Empty("f")
+
+
+def named_type(opened):
+    opened["b"] = np.dtype("f4")
+
+
+def texts_of_any_length(opened):
+    opened.create_dataset("b", data=["x", "y"], dtype=h5py.string_dtype())
+
+
+def lists_of_any_length(opened):
+    opened.create_dataset("b", (1,), h5py.vlen_dtype(np.dtype("f4")))
+
+
+HOSTILE = {
+    soft_link: "soft or external link 'b'",
+    external_link: "soft or external link 'b'",
+    link_in_a_group: "soft or external link 'e'",
+    external_storage: "in another file",
+    virtual: "virtual",
+    virtual_of_any_length: "virtual",
+    compressed: "compressed",
+    chunked: "in chunks",
+    compact: "one plain piece",
+    huge_and_empty: "has no values in the file",
+    name_of_another_alphabet: "object of the name 'вес'",
+    three_dimensions: r"shape \(1, 2, 1\)",
+    hard_links_in_a_circle: "nests deeper than 32 levels",
+    references: "of dtype object",
+    opaque: "of dtype",
+    null_space: "has no values",
+    named_type: "Datatype at 'b'",
+    texts_of_any_length: "of dtype object",
+    lists_of_any_length: "of dtype object",
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
+def test_hostile_files(make, file):
+    with h5py.File(file, "w") as opened:
+        opened["a"] = ONES
+        make(opened)
+    with pytest.raises(CheckpointError, match=HOSTILE[make]) as caught:
+        read_keras_h5(file)
+    assert caught.value.file == str(file)
+    assert len(str(caught.value)) < len(str(file)) + 400
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<i8", "|b1", "<c8", "<u1", "S3", [("a", "f4")]])
+def test_other_dtypes(dtype, file):
+    with h5py.File(file, "w") as opened:
+        opened["a"] = np.zeros(2, dtype)
+    with pytest.raises(CheckpointError, match=r"of dtype .* expected little-endian float16, float32 or float64"):
+        read_keras_h5(file)
+
+
+def test_too_many_objects(file, monkeypatch):
+    monkeypatch.setattr(_keras_h5, "MOST_OBJECTS", 30)
+    with h5py.File(file, "w") as opened:
+        for i in range(30):
+            opened[f"a/{i}"] = ONES
+    with pytest.raises(CheckpointError, match="holds more than 30 objects"):
+        read_keras_h5(file)
+
+
+def test_bytes_are_not_several_arrays(file):
+    numbers = np.arange(4096, dtype="f")
+    with h5py.File(file, "w") as opened:
+        opened["a"], opened["b"] = numbers, numbers
+        start = opened["a"].id.get_offset()
+        for name in "cde":
+            opened.create_dataset(name, (4096,), "f4")  # without values, hence without a place
+    content = file.read_bytes()
+    for i in range(1, 4):
+        nowhere, here = (
+            place + numbers.nbytes.to_bytes(8, "little")
+            for place in (b"\xff" * 8, (start + 4 * i).to_bytes(8, "little"))
+        )
+        assert nowhere in content
+        content = content.replace(nowhere, here, 1)
+    file.write_bytes(content)
+    with h5py.File(file) as opened:
+        assert opened["e"][0] in (1, 2, 3)
+    with pytest.raises(CheckpointError, match="says that the same bytes are several arrays"):
+        read_keras_h5(file)
+
+
+def test_file_without_arrays(file):
+    with h5py.File(file, "w") as opened:
+        opened.create_group("a")
+    with pytest.raises(CheckpointError, match="expected arrays by name, found none"):
+        read_keras_h5(file)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.02, 0.5, 0.99])
+def test_truncated(part, file):
+    config, tensors = make_model("XLMRobertaForMaskedLM")
+    write(file, config, tensors)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(CheckpointError, match=r"is empty|is not a whole HDF5 file|was cut"):
+        read_keras_h5(file)
+
+
+@pytest.mark.parametrize("content", [b"hello world" * 30, b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + b"\xff" * 500])
+def test_garbage(content, file):
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a whole HDF5 file"):
+        read_keras_h5(file)
+
+
+def test_missing_file(file):
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_keras_h5(file)
