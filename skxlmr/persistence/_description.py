@@ -1,0 +1,122 @@
+"""``skxlmr.json``: which estimator a folder holds, with its parameters, what ``fit`` learnt and the files beside it."""
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+
+import skxlmr.estimators
+from skxlmr.checkpoints import BUILTIN, looks_like_path, sha256_of
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.persistence._values import encode
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import parse_json, read_bytes
+from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
+
+FILE = "skxlmr.json"
+FORMAT = 2  # 1 had no checksums
+MOST_BYTES = 64 * 2**20
+PLACES = ("checkpoint", "checkpoint_dir")  # parameters that may name a folder of this machine
+_NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_moments", "_sklearn_version"} | CALLBACK_ATTRIBUTES
+_UNSEALED = '"sha256": ""'
+ALTERED = "is not what save wrote (another SHA-256): damaged or edited since; load(..., verify=False) reads it anyway"
+
+
+def versions() -> dict[str, str]:
+    """What the estimator was fitted or saved with."""
+    from skxlmr import __version__
+
+    return {
+        "skxlmr": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def describe(estimator: BaseXLMRoberta, folder: Path, with_paths: bool) -> str:
+    """Content of ``skxlmr.json`` for an estimator whose other files lie in the folder.
+
+    Without ``with_paths`` no parameter names a place on this machine: the folder itself is the checkpoint.
+    """
+    params = {name: encode(value) for name, value in estimator.get_params(deep=False).items()}
+    learnt = {name: value for name, value in vars(estimator).items() if name not in params and name not in _NOT_IN_JSON}
+    if not with_paths:
+        params |= {name: None for name in PLACES if is_place(params.get(name))}
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    about = {
+        "sha256": "",
+        "format": FORMAT,
+        "skxlmr": versions()["skxlmr"],
+        "versions": versions(),
+        "estimator": type(estimator).__name__,
+        "params": params,
+        "fitted": {name: encode(value) for name, value in learnt.items()},
+        "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in written},
+    }
+    text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+    return text.replace(_UNSEALED, f'"sha256": "{_digest(text)}"', 1)
+
+
+def is_place(value: Any) -> bool:
+    """Whether the value of a parameter of ``PLACES`` is a folder of this machine, not a name on the hub."""
+    if isinstance(value, os.PathLike):
+        return True
+    return isinstance(value, str) and value != BUILTIN and (looks_like_path(value) or os.path.isdir(value))
+
+
+def read_description(file: Path, verify: bool) -> dict[str, Any]:
+    """Parsed ``skxlmr.json`` of any format up to the present one.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, broken, or from a later version; with ``verify`` also if it is not what was written.
+    """
+    if not file.exists():
+        raise CheckpointError(file, "is missing: the folder was not written by skxlmr.save")
+    content = read_bytes(file, MOST_BYTES)
+    about, text = parse_json(file, content), content.decode("utf-8")
+    if type(about.get("format")) is not int or about["format"] < 1:
+        raise CheckpointError(file, "is not a description of an estimator")
+    if about["format"] > FORMAT:
+        raise CheckpointError(
+            file, f"was written by the later version {about.get('skxlmr')} of skxlmr: upgrade to read it"
+        )
+    if about.get("estimator") not in skxlmr.estimators.__all__:
+        raise CheckpointError(file, f"names an unknown estimator, {about.get('estimator')!r}")
+    for part in ("params", "fitted") if about["format"] == 1 else ("params", "fitted", "files"):
+        if not isinstance(about.get(part), dict):
+            raise CheckpointError(file, f"has no object {part!r}")
+    if verify and about["format"] > 1:
+        seal = about.get("sha256")
+        if not isinstance(seal, str) or _digest(text.replace(f'"sha256": "{seal}"', _UNSEALED, 1)) != seal:
+            raise CheckpointError(file, ALTERED)
+    return about
+
+
+def file_names(about: dict[str, Any], file: Path) -> dict[str, str]:
+    """SHA-256 by the name of the file, each a plain path inside the folder; none from format 1.
+
+    Raises
+    ------
+    CheckpointError
+        If a name leads out of the folder.
+    """
+    digests = about.get("files", {})
+    for name, digest in digests.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or set(name) & set("\\:\0") or not isinstance(digest, str):
+            raise CheckpointError(file, f"names a file that cannot be one of the folder, {name!r}")
+    return digests
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,126 @@
+"""Read a saved estimator."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import skxlmr.estimators
+from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_tensors, resolve_checkpoint, sha256_of
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.persistence._description import ALTERED, FILE, file_names, is_place, read_description
+from skxlmr.persistence._model_card import CARD
+from skxlmr.persistence._sentence_transformers import MODULES, POOLING, TRANSFORMER
+from skxlmr.persistence._values import decode
+from skxlmr.utils._device import resolve_device
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._warnings import outside_stacklevel
+
+MOST_COLUMNS = 1000  # choices of a row
+NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: the folder is whole without them
+
+
+def load(
+    folder: str | os.PathLike,
+    device: str | torch.device | None = None,
+    *,
+    revision: str | None = None,
+    verify: bool = True,
+) -> Any:
+    """Read an estimator that ``save`` or ``push_to_hub`` wrote, with this version of the library or an older one.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder, or a name on the Hugging Face hub: ``"org/name"`` or ``"org/name@revision"``.
+    device : str or torch.device, optional
+        Where to put it; by default what the estimator's own ``device`` parameter says.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+    verify : bool, default=True
+        Compare each file with the SHA-256 that was saved with it; a gigabyte takes about a second. Where only the model
+        card has changed there is a warning.
+
+    Returns
+    -------
+    fitted estimator
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, broken, not what was saved, or from a later version of the library.
+    ValueError
+        If the device cannot be used here.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skxlmr import XLMRobertaVectorizer, load, save
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     save(XLMRobertaVectorizer("skxlmr-mini", pooling="cls").fit(["A text."]), parent + "/features")
+    ...     load(parent + "/features").pooling
+    'cls'
+    """
+    given, folder = os.fspath(folder), resolve_checkpoint(folder, revision)
+    about = read_description(folder / FILE, verify)
+    if verify:
+        _verify(folder, file_names(about, folder / FILE))
+    estimator = getattr(skxlmr.estimators, about["estimator"])()
+    try:
+        estimator.set_params(**{name: decode(value) for name, value in about["params"].items()})
+        vars(estimator).update(_learnt(type(estimator), about["fitted"]))
+        if estimator.checkpoint is None:  # it was an estimator or a place on another machine, and the weights are here
+            estimator.set_params(checkpoint=str(folder) if is_place(given) else given, revision=revision)
+        if device is not None:
+            estimator.set_params(device=str(device))
+        estimator._validate_params()
+        estimator.config_, estimator.tokenizer_ = estimator._read_folder(folder)
+        with on_meta():
+            module = estimator._build(estimator.config_)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise CheckpointError(folder / FILE, f"does not describe a {about['estimator']} ({error})") from error
+    config = estimator.config_
+    try:
+        target = resolve_device(estimator.device)
+    except (ValueError, TypeError) as error:
+        if device is not None:
+            raise
+        raise CheckpointError(folder / FILE, f"{error}; load(..., device='cpu') puts it elsewhere") from error
+    tensors = normalize_names(
+        read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=str(folder)
+    )
+    emplace(module, tensors, source=folder, dtype=estimator._weight_dtype())
+    estimator.module_ = module.eval().to(target)
+    return estimator
+
+
+def _learnt(kind: type[BaseXLMRoberta], fitted: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that ``fit`` learnt."""
+    for name in fitted:
+        if callable(getattr(kind, name, None)):
+            raise ValueError(f"{name} is a method, not what fit learns")
+    n_columns = fitted.get("n_features_in_", 1 if hasattr(kind, "from_checkpoint") else None)
+    most = 2 if kind._check_X is BaseXLMRoberta._check_X else MOST_COLUMNS
+    if type(n_columns) is not int or not 1 <= n_columns <= most:
+        raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
+    return {name: decode(value) for name, value in fitted.items()}
+
+
+def _verify(folder: Path, digests: dict[str, str]) -> None:
+    """Compare the files with what was saved."""
+    for name, digest in digests.items():
+        if name in NOT_READ and not (folder / name).exists():
+            continue
+        if sha256_of(folder / name) == digest:
+            continue
+        if name != CARD:
+            raise CheckpointError(folder / name, ALTERED)
+        warnings.warn(
+            f"{folder / name} is not the model card that save wrote: edited since, or damaged (the model is whole)",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )

@@ -1,0 +1,182 @@
+"""``README.md`` of a saved estimator: a model card, as the Hugging Face hub reads it."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skxlmr.checkpoints import BUILTIN
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._xlm import XLMEstimator
+from skxlmr.persistence._description import is_place, versions
+
+CARD = "README.md"
+N_CLASSES = 20  # how many are spelled out
+MOST_CHARACTERS = 200  # of a value
+_PLACES_AND_NOISE = {"checkpoint", "checkpoint_dir", "revision", "device", "verbose"}
+
+
+class _Task(NamedTuple):
+    pipeline_tag: str
+    auto_class: str  # of transformers
+    metric: str | None = None  # the hub's name for the validation score, where it has one
+    score: str = ""  # what the validation score is
+
+
+_LM_SCORE = "minus the mean loss of a predicted token, in nats"
+TASKS = {
+    "XLMRobertaVectorizer": _Task("feature-extraction", "AutoModel"),
+    "XLMRobertaClassifier": _Task(
+        "text-classification", "AutoModelForSequenceClassification", "accuracy", "share of the rows that are right"
+    ),
+    "XLMRobertaRegressor": _Task("text-classification", "AutoModelForSequenceClassification", "r_squared", "R²"),
+    "XLMRobertaTokenClassifier": _Task(
+        "token-classification",
+        "AutoModelForTokenClassification",
+        "f1",
+        "F1 of entities; accuracy of words for plain tags",
+    ),
+    "XLMRobertaQuestionAnswerer": _Task("question-answering", "AutoModelForQuestionAnswering", "f1", "token F1"),
+    "XLMRobertaMultipleChoiceClassifier": _Task(
+        "multiple-choice", "AutoModelForMultipleChoice", "accuracy", "share of the rows that are right"
+    ),
+    "XLMRobertaZeroShotClassifier": _Task("zero-shot-classification", "AutoModelForSequenceClassification"),
+    "XLMRobertaMaskedLM": _Task("fill-mask", "AutoModelForMaskedLM", None, _LM_SCORE),
+    "XLMRobertaDialogueLM": _Task("feature-extraction", "AutoModelForMaskedLM", None, "minus the mean loss"),
+    "XLMRobertaCausalLM": _Task(
+        "text-generation", "AutoModelForCausalLM", None, "mean log-likelihood of a token, in nats"
+    ),
+}
+TASKS |= {
+    "XLMVectorizer": TASKS["XLMRobertaVectorizer"],
+    "XLMClassifier": TASKS["XLMRobertaClassifier"],
+    "XLMMaskedLM": TASKS["XLMRobertaMaskedLM"],
+}
+
+
+def model_card(estimator: BaseXLMRoberta, for_sentences: bool) -> str:
+    """Text of the card: front matter for the hub, how to load it, scores, settings, versions.
+
+    It names no place on this machine: a card is made to be published.
+    """
+    name = type(estimator).__name__
+    parts = [
+        _front_matter(estimator, TASKS[name], for_sentences),
+        f"# {name}",
+        f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa behind scikit-learn's interface. {_origin(estimator)}",
+        _use(TASKS[name], for_sentences),
+        _outputs(estimator),
+        _scores(estimator, TASKS[name].score),
+        _settings(estimator),
+        "## Versions\n\n" + _table(["package", "version"], list(versions().items())),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(estimator: BaseXLMRoberta, task: _Task, for_sentences: bool) -> str:
+    family = estimator.config_.model_type
+    older = isinstance(estimator, XLMEstimator)
+    languages = estimator._languages() if older else ["multilingual"] if family == "xlm-roberta" else []
+    tags = ["skxlmr", "scikit-learn", family, *(["sentence-transformers"] if for_sentences else [])]
+    repo = _base_model(estimator)
+    fields: dict[str, Any] = {
+        "library_name": "skxlmr",
+        "pipeline_tag": task.pipeline_tag,
+        "language": languages,
+        "base_model": repo,
+        "tags": tags,
+        "metrics": [task.metric] if task.metric and _has_scores(estimator) else [],
+    }
+    # JSON is YAML
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _base_model(estimator: BaseXLMRoberta) -> str | None:
+    """The repository on the hub that it started from, if it did."""
+    checkpoint = estimator.checkpoint
+    if not isinstance(checkpoint, str) or "/" not in checkpoint or is_place(checkpoint):
+        return None
+    return checkpoint.partition("@")[0]
+
+
+def _origin(estimator: BaseXLMRoberta) -> str:
+    repo = _base_model(estimator)
+    if repo is not None:
+        revision = estimator.revision or estimator.checkpoint.partition("@")[2]
+        at = f" at revision {_code(revision)}" if revision else ""
+        return f"It started from [{repo}](https://huggingface.co/{repo}){at}."
+    if isinstance(estimator.checkpoint, str) and estimator.checkpoint == BUILTIN:
+        return f"It started from `{BUILTIN}`, the small checkpoint inside the package."
+    return "It started from a local checkpoint."
+
+
+def _use(task: _Task, for_sentences: bool) -> str:
+    text = (
+        "## Use\n\nThe folder, or its name on the hub:\n\n"
+        '```python\nfrom skxlmr import load\n\nmodel = load("FOLDER")\n```\n\n'
+        f'`transformers.{task.auto_class}.from_pretrained("FOLDER")` opens it too'
+    )
+    if for_sentences:
+        text += ', and `sentence_transformers.SentenceTransformer("FOLDER")`, whose `encode` equals `model.transform`'
+    return text + "."
+
+
+def _outputs(estimator: BaseXLMRoberta) -> str:
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        return ""
+    columns = classes if isinstance(classes, list) else [classes]
+    lines = []
+    for column in columns:
+        named = ", ".join(_code(value) for value in np.asarray(column).tolist()[:N_CLASSES])
+        more = f" and {len(column) - N_CLASSES} more" if len(column) > N_CLASSES else ""
+        lines.append(f"{len(column)} classes: {named}{more}.")
+    return "## Classes\n\n" + "\n\n".join(lines)
+
+
+def _has_scores(estimator: BaseXLMRoberta) -> bool:
+    return bool(getattr(estimator, "validation_scores_", None))
+
+
+def _scores(estimator: BaseXLMRoberta, meaning: str) -> str:
+    losses = getattr(estimator, "loss_curve_", None)
+    if not losses:
+        return ""
+    scores = getattr(estimator, "validation_scores_", None) or []
+    rows = [
+        (epoch + 1, f"{loss:.4g}", f"{scores[epoch]:.4g}" if epoch < len(scores) else "")
+        for epoch, loss in enumerate(losses)
+    ]
+    text = "## Training\n\n"
+    if scores:
+        early = getattr(estimator, "early_stopping", False)
+        which, value = ("best", max(scores)) if early else ("last", scores[-1])
+        text += f"The {which} validation score ({meaning}) is **{value:.4g}**, judged on held-out rows.\n\n"
+    return text + _table(["epoch", "training loss", "validation score"], rows)
+
+
+def _settings(estimator: BaseXLMRoberta) -> str:
+    defaults = type(estimator)().get_params(deep=False)
+    rows = [
+        (_code(name, quote=False), _code(value))
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in _PLACES_AND_NOISE and not _same(value, defaults[name])
+    ]
+    return "## Settings that differ from the defaults\n\n" + _table(["parameter", "value"], rows) if rows else ""
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(np.array_equal(a, b))
+
+
+def _table(head: list[str], rows: list[tuple]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _code(value: Any, quote: bool = True) -> str:
+    """A value as code that no character of it breaks out of, cut where it is long."""
+    text = " ".join((repr(value) if quote else str(value)).split())
+    text = text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 3] + "..."
+    return "`` " + text.replace("`", "'").replace("|", "\\|") + " ``"

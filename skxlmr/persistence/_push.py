@@ -1,0 +1,86 @@
+"""Publish a fitted estimator on the Hugging Face hub."""
+
+import tempfile
+from pathlib import Path
+
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.persistence._save import write_estimator
+from skxlmr.utils._errors import CheckpointError
+
+
+def push_to_hub(
+    estimator: BaseXLMRoberta,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    token: str | bool | None = None,
+) -> str:
+    """Save a fitted estimator to a repository on the Hugging Face hub; ``load(repo_id)`` reads it back.
+
+    Parameters
+    ----------
+    estimator : fitted estimator of this library
+    repo_id : str
+        ``"org/name"``, or ``"name"`` under your own account. Made if need be.
+    private : bool, optional
+        Whether a new repository is private; None follows the settings of the account.
+    revision : str, optional
+        Branch to write to, by default the main one; made if need be.
+    commit_message : str, optional
+        By default the class and the version of the library.
+    token : str or bool, optional
+        By default that of ``hf auth login`` or ``HF_TOKEN``.
+
+    Returns
+    -------
+    str
+        Address of the commit.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    CheckpointError
+        If the hub does not take it: no token, no right to write, no network.
+
+    Notes
+    -----
+    Nothing in the repository names a folder of this machine: where ``checkpoint`` is one, the repository takes its place.
+    Files of the repository that ``save`` does not write stay.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaVectorizer, load, push_to_hub
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini").fit(["A text."])
+    >>> push_to_hub(vectorizer, "me/features", private=True)  # doctest: +SKIP
+    >>> load("me/features").transform(["A text."])  # doctest: +SKIP
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    from skxlmr import __version__
+
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "estimator"
+        write_estimator(estimator, folder, dtype=None, max_shard_size=None, with_paths=False)
+        hub = huggingface_hub.HfApi(token=token, library_name="skxlmr", library_version=__version__)
+        try:
+            repo = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if revision is not None:
+                hub.create_branch(repo, branch=revision, exist_ok=True)
+            commit = hub.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                revision=revision,
+                commit_message=commit_message or f"{type(estimator).__name__} saved by skxlmr {__version__}",
+            )
+        except (OSError, errors.HTTPError, ValueError, RuntimeError) as error:
+            cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of an upload
+            detail = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+            remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
+            raise CheckpointError(
+                repo_id, f"could not be written on the Hugging Face hub ({detail}): {remedy}"
+            ) from error
+    return str(commit.commit_url)

@@ -1,0 +1,104 @@
+"""Write a fitted estimator to a folder."""
+
+import os
+from pathlib import Path
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from skxlmr.checkpoints import sha256_of, write_folder
+from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.persistence._description import FILE, describe, read_description
+from skxlmr.persistence._model_card import CARD, model_card
+from skxlmr.persistence._sentence_transformers import sentence_transformers_files
+from skxlmr.utils._errors import CheckpointError
+
+
+def save(
+    estimator: BaseXLMRoberta,
+    folder: str | os.PathLike,
+    *,
+    dtype: torch.dtype | str | None = None,
+    max_shard_size: int | str | None = None,
+) -> None:
+    """Write a fitted estimator to a folder, as a whole or not at all.
+
+    The folder is a checkpoint that ``transformers`` opens, with ``skxlmr.json`` for the parameters, what ``fit`` learnt and
+    the SHA-256 of each file, and a model card (``README.md``). No pickle. Where the features are the pooled last layer
+    of single texts, ``sentence-transformers`` opens it too.
+
+    Parameters
+    ----------
+    estimator : fitted estimator of this library
+    folder : str or path
+        Made if need be; a checkpoint folder that is there is replaced.
+    dtype : torch.dtype or {"float32", "bfloat16", "float16"}, optional
+        What the weights are stored in, such as ``"bfloat16"`` for half the size; by default as they are.
+    max_shard_size : int or str, optional
+        Most bytes of a file of weights, such as ``"2GB"``; by default they are one file.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    CheckpointError
+        If the folder holds something else, or cannot be written: the disk is full, for example. What was there stays.
+
+    Notes
+    -----
+    Everything is written beside the folder, flushed to the disk and renamed: a process that is killed leaves the old
+    folder or the new one, and the next ``save`` cleans up. One writer at a time.
+
+    A ``random_state`` that is a generator, not an int or None, is saved as None. Where ``checkpoint`` is an estimator, the
+    folder itself takes its place: ``load`` sets ``checkpoint`` to the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skxlmr import XLMRobertaVectorizer, load, save
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini").fit(["A text."])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(vectorizer, folder + "/features")
+    ...     load(folder + "/features").transform(["A text."]).shape
+    (1, 192)
+    """
+    write_estimator(estimator, folder, dtype, max_shard_size)
+
+
+def write_estimator(
+    estimator: BaseXLMRoberta,
+    folder: str | os.PathLike,
+    dtype: torch.dtype | str | None,
+    max_shard_size: int | str | None,
+    with_paths: bool = True,
+) -> None:
+    """What ``save`` does; without ``with_paths`` nothing in the folder names a place on this machine."""
+    check_is_fitted(estimator, "module_")
+    _check_card(Path(folder).expanduser())
+    others = sentence_transformers_files(estimator)
+    try:
+        write_folder(
+            folder,
+            config={**estimator.config_.to_dict(), **estimator._hub_config()},
+            tensors=estimator.module_.state_dict(),
+            tokenizer=estimator.tokenizer_,
+            extra_files={
+                **others,
+                CARD: model_card(estimator, for_sentences=bool(others)),
+                FILE: lambda written: describe(estimator, written, with_paths),  # last: it tells of all other files
+            },
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+        )
+    except OSError as error:
+        raise CheckpointError(folder, f"cannot be written ({error})") from error
+
+
+def _check_card(folder: Path) -> None:
+    """Refuse to replace a model card that somebody wrote or edited."""
+    card = folder / CARD
+    if not card.is_file():
+        return
+    saved = (folder / FILE).is_file() and read_description(folder / FILE, verify=False).get("files", {})
+    if not saved or saved.get(CARD) != sha256_of(card):
+        raise CheckpointError(card, "was not written by save, or edited since: move it away, or save to another folder")

@@ -1,0 +1,125 @@
+"""An estimator goes to the hub and comes back, over the HTTP interface of a stand-in."""
+
+import json
+
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, load, push_to_hub
+from tests import hub as stand_in
+from tests.persistence.conftest import TEXTS
+
+# huggingface_hub's own call of its HTTP library
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with stand_in.running(monkeypatch, tmp_path / "cache") as hub:
+        yield hub
+
+
+def test_there_and_back(hub, fitted_classifier, tiny_checkpoint):
+    address = push_to_hub(fitted_classifier, "org/name")
+    files = hub.repositories["org/name"]["main"]
+    assert address == f"{hub.address}/org/name/commit/{hub.commit('org/name', 'main')}"
+    assert {"README.md", "config.json", "model.safetensors", "skxlmr.json"} <= set(files)
+    assert not any(name.endswith((".bin", ".pkl", ".pickle", ".joblib")) for name in files)
+    assert list(hub.large.values()) == [files["model.safetensors"]]
+    (message,) = hub.messages
+    assert message.startswith("XLMRobertaClassifier saved by skxlmr ")
+    for name in ("org/name", "org/name@main"):
+        loaded = load(name)
+        assert type(loaded) is XLMRobertaClassifier
+        assert (loaded.predict_proba(TEXTS) == fitted_classifier.predict_proba(TEXTS)).all()
+    # and it is a checkpoint for others
+    features = XLMRobertaVectorizer("org/name", dtype="float32").fit_transform(TEXTS)
+    assert features.shape == (6, 32)
+
+
+def test_no_place_on_this_machine_is_published(hub, fitted_classifier, tiny_checkpoint):
+    push_to_hub(fitted_classifier, "org/name")
+    files = hub.repositories["org/name"]["main"]
+    assert json.loads(files["skxlmr.json"])["params"]["checkpoint"] is None
+    for part in (tiny_checkpoint.parent.parent, tiny_checkpoint.parent):
+        assert not any(str(part).encode() in content for content in files.values())
+    assert fitted_classifier.checkpoint == tiny_checkpoint
+    loaded = load("org/name@main")
+    assert loaded.checkpoint == "org/name@main"
+    with pytest.warns(UserWarning, match="has a head of its own"):
+        loaded.fit(TEXTS, list("abcabc"))  # from the published weights
+
+
+def test_settings(hub, fitted_classifier):
+    hub.token = "secret"
+    push_to_hub(
+        fitted_classifier, "org/name", private=True, revision="v1", commit_message="The first one.", token="secret"
+    )
+    assert hub.created[0].get("visibility") == "private" or hub.created[0].get("private") is True
+    assert hub.messages == ["The first one."]
+    branches = hub.repositories["org/name"]
+    assert "skxlmr.json" in branches["v1"] and not branches["main"]
+    with pytest.raises(CheckpointError, match=r"skxlmr|config"):
+        load("org/name")
+    assert load("org/name", revision="v1").classes_.tolist() == ["a", "b", "c"]
+
+
+def test_what_is_there_is_replaced_and_other_files_stay(hub, fitted_classifier):
+    hub.repositories["org/name"] = {"main": {"LICENSE": b"mine", "config.json": b"{}"}}
+    push_to_hub(fitted_classifier, "org/name")
+    push_to_hub(fitted_classifier, "org/name")
+    files = hub.repositories["org/name"]["main"]
+    assert files["LICENSE"] == b"mine" and len(files["config.json"]) > 2
+    assert load("org/name").classes_.tolist() == ["a", "b", "c"]
+
+
+def test_an_account_s_own_repository(hub, fitted_classifier):
+    push_to_hub(fitted_classifier, "name")
+    assert set(hub.repositories) == {"me/name"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(401, {}), (403, {}), (403, {"X-Error-Code": "GatedRepo"}), (404, {}), (418, {})]
+)
+def test_what_the_hub_refuses(hub, fitted_classifier, status, headers):
+    hub.refusal = status, headers
+    with pytest.raises(CheckpointError) as caught:
+        push_to_hub(fitted_classifier, "org/name", token="wrong")
+    message = str(caught.value)
+    assert message.startswith("org/name: could not be written on the Hugging Face hub (")
+    assert str(status) in message and "hf auth login" in message and "\n" not in message
+
+
+def test_no_token(hub, fitted_classifier):
+    hub.token = "secret"
+    with pytest.raises(CheckpointError, match="401"):
+        push_to_hub(fitted_classifier, "org/name")
+    assert not hub.repositories
+
+
+def test_offline(hub, fitted_classifier, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(CheckpointError, match="check the network"):
+        push_to_hub(fitted_classifier, "org/name")
+
+
+@pytest.mark.parametrize("name", ["bad name", "a/b/c", ""])
+def test_invalid_name(hub, fitted_classifier, name):
+    with pytest.raises(CheckpointError, match="could not be written"):
+        push_to_hub(fitted_classifier, name)
+
+
+def test_only_fitted_estimators_are_pushed(hub, tiny_checkpoint):
+    with pytest.raises(NotFittedError):
+        push_to_hub(XLMRobertaClassifier(tiny_checkpoint), "org/name")
+    assert not hub.requests
+
+
+def test_a_file_that_changed_on_the_way_is_reported(hub, fitted_classifier):
+    push_to_hub(fitted_classifier, "org/name")
+    files = hub.repositories["org/name"]["main"]
+    files["config.json"] = files["config.json"].replace(b"0.1", b"0.2")
+    with pytest.raises(CheckpointError, match=r"config\.json: is not what save wrote"):
+        load("org/name")
