@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.batching._collate import Batch, pack
+from skxlmr.batching._collate import WHOLE, Batch, pack
 from skxlmr.nn import TaskModule, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
@@ -29,8 +29,9 @@ class ChoiceTask:
         self.encoded, self.targets, self.weights = encoded, targets, weights
         self.n_rows = len(targets)
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these rows of the input."""
+        rows = rows[part]
         encoded = self.encoded.take_input_rows(rows)
         order_N = np.argsort(-encoded.lengths, kind="stable")  # longest first, which attention is fastest at
         ids, layout = pack(encoded.take(order_N))

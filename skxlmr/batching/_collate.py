@@ -3,6 +3,9 @@
 A task holds the encoded rows and offers two things to the fit loop: ``collate(rows, rng)`` makes a batch on the host, and
 ``losses(module, batch)`` gives one weighted value for each item of each loss term. The loop divides the sum of a term by the
 sum of its weights over a whole optimiser step, so that accumulated batches give the gradient of one large batch.
+
+``collate(rows, rng, part)`` makes a batch of ``rows[part]`` alone that draws what the batch of all ``rows`` draws: its parts
+together hold what the whole would, masks included.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +18,8 @@ from torch import Tensor
 from skxlmr.nn import TaskModule, TokenLayout, XLMRobertaForMaskedLM, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
+
+WHOLE = slice(None)  # all rows of a batch
 
 
 @dataclass
@@ -94,9 +99,9 @@ class SequenceTask:
         self.weights = (weights / encoded.n_windows).astype(np.float32)
         self.n_rows = len(encoded)
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these rows of ``encoded``."""
-        rows = by_length(rows, self.encoded.lengths)
+        rows = by_length(rows[part], self.encoded.lengths)
         ids, layout = pack(self.encoded.take(rows))
         rows = self.encoded.input_rows[rows]
         weights = torch.from_numpy(self.weights[rows])
@@ -172,18 +177,24 @@ class MaskedLMTask:
         self.masker = Masker(tokenizer, mask_probability)
         self.n_rows = len(first)
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these rows with a fresh mask."""
         encoded = self.first.take(rows)
         owner = np.arange(len(rows))  # place in `rows` that each sequence comes from
+        is_paired = np.zeros(len(rows), bool) if self.second is None else self.second.lengths[rows] > 0
         if self.second is not None:
-            translated = np.flatnonzero(self.second.lengths[rows] > 0)
-            encoded = concatenate(encoded, self.second.take(rows[translated]))
-            owner = np.concatenate([owner, translated])
+            encoded = concatenate(encoded, self.second.take(rows[is_paired]))
+            owner = np.concatenate([owner, np.flatnonzero(is_paired)])
         order = np.argsort(-encoded.lengths, kind="stable")
-        encoded, owner = encoded.take(order), owner[order]
+        encoded, owner, is_second = encoded.take(order), owner[order], order >= len(rows)
 
         ids, positions, labels = self._predicted(encoded, rng)
+        if part != WHOLE:
+            kept_S = np.isin(owner, np.arange(len(rows))[part])
+            kept_T = np.repeat(kept_S, encoded.lengths)
+            kept_M = kept_T[positions]
+            ids, positions, labels = ids[kept_T], (np.cumsum(kept_T) - 1)[positions[kept_M]], labels[kept_M]
+            encoded, owner, is_second = encoded.take(kept_S), owner[kept_S], is_second[kept_S]
         owner_of_token = np.repeat(owner, encoded.lengths)[positions]
         weights = self.weights[rows][owner_of_token]
         batch = Batch(
@@ -197,15 +208,16 @@ class MaskedLMTask:
             {"masked_lm": float(weights.sum(dtype=np.float64))},
             {"masked_lm": rows[owner_of_token]},
         )
-        if self.second is not None and self.alignment_weight and len(translated) > 1:
-            place = np.empty(len(order), np.int64)
-            place[order] = np.arange(len(order))
-            weights = self.weights[rows[translated]]
-            batch.targets["side_a"] = torch.from_numpy(place[translated])
-            batch.targets["side_b"] = torch.from_numpy(place[len(rows) :])
+        if self.compares_rows and np.count_nonzero(is_paired) > 1:  # there is nothing to tell a lone pair from
+            sides = (np.flatnonzero(is_paired[owner] & (is_second == side)) for side in (False, True))
+            side_a, side_b = (numbers[np.argsort(owner[numbers])] for numbers in sides)
+            pair_rows = rows[owner[side_a]]
+            weights = self.weights[pair_rows]
+            batch.targets["side_a"] = torch.from_numpy(side_a)
+            batch.targets["side_b"] = torch.from_numpy(side_b)
             batch.targets["pair_weights"] = torch.from_numpy(weights * np.float32(self.alignment_weight))
             batch.totals["alignment"] = float(weights.sum(dtype=np.float64))
-            batch.rows["alignment"] = rows[translated]
+            batch.rows["alignment"] = pair_rows
         return batch
 
     def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,20 +225,48 @@ class MaskedLMTask:
         masked_ids, positions = self.masker.mask(encoded.ids, rng)
         return masked_ids, positions, encoded.ids[positions].astype(np.int64)
 
-    def losses(self, module: XLMRobertaForMaskedLM, batch: Batch) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each aligned pair."""
+    def losses(
+        self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each aligned pair.
+
+        ``joint`` gives the values of the pairs from their vectors, by default what they are within this batch.
+        """
         x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
         terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
         if "alignment" in batch.totals:
-            side_a, side_b = batch.targets["side_a"], batch.targets["side_b"]
-            # both vectors that a text is read by: features are means, a classification head reads the first token
-            both = [
-                losses.contrastive(vectors_ND[side_a], vectors_ND[side_b])
-                for vectors_ND in (batch.layout.mean(x_TD), batch.layout.first(x_TD))
-            ]
-            terms["alignment"] = (both[0] + both[1]) / 2 * batch.targets["pair_weights"]
+            vectors_P22D = self._pairs(x_TD, batch)
+            terms["alignment"] = self.joint_losses(vectors_P22D, [batch]) if joint is None else joint(vectors_P22D)
         return terms
+
+    # What gradient caching needs; see skxlmr.training ------------------------------------------------------------------
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether there is a loss that compares rows with each other."""
+        return self.second is not None and bool(self.alignment_weight)
+
+    def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
+        """Mean vectors and first tokens' vectors of both sides of each pair, (P, 2, 2, D)."""
+        return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
+
+    def joint_losses(self, vectors_P22D: Tensor, batches: Sequence[Batch]) -> Tensor:
+        """Weighted loss of each pair among the pairs of all these batches, (P,)."""
+        weights = [batch.targets["pair_weights"] for batch in batches if "alignment" in batch.totals]
+        if not weights:
+            return vectors_P22D.sum((1, 2, 3))
+        # both vectors that a text is read by: features are means, a classification head reads the first token
+        with torch.autocast(vectors_P22D.device.type, enabled=False):
+            means, firsts = (losses.contrastive(x_P2D[:, 0], x_P2D[:, 1]) for x_P2D in vectors_P22D.unbind(1))
+            return (means + firsts) / 2 * torch.cat(weights).to(vectors_P22D.device)
+
+    @staticmethod
+    def _pairs(x_TD: Tensor, batch: Batch) -> Tensor:
+        both_N2D = torch.stack([batch.layout.mean(x_TD), widen(batch.layout.first(x_TD))], 1)
+        if "alignment" not in batch.totals:
+            return both_N2D[:0, :, None].expand(-1, -1, 2, -1)
+        return torch.stack([both_N2D[batch.targets["side_a"]], both_N2D[batch.targets["side_b"]]], 2)
 
 
 class NextTokenTask(MaskedLMTask):

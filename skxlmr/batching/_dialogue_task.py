@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.batching._collate import Batch, Masker
+from skxlmr.batching._collate import WHOLE, Batch, Masker
 from skxlmr.nn import TokenLayout, XLMRobertaForMaskedLM, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
@@ -94,24 +94,15 @@ class DialogueTask:
         self.first_turns = np.concatenate(([0], np.cumsum(turns.n_windows)))  # of each dialogue
         self.n_rows = len(self.first_turns) - 1
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these dialogues: a context of each, freshly masked, and the responses."""
-        contexts, responses, answered, positions, labels = [], [], [], [], []
-        for i, row in enumerate(rows):
-            first, last = self.first_turns[row : row + 2]
-            if self.contrastive_weight:
-                possible = possible_responses(self.turns, first, last, self.system_id)
-                if len(possible):
-                    last = rng.choice(possible)
-                    responses.append(response_row(self.turns, last, self.tokenizer, self.max_length))
-                    answered.append(i)
-            ids = context_row(self.turns, first, last, self.tokenizer, self.max_length)
-            masked, masked_positions = self.masker.mask(ids, rng)
-            contexts.append(masked)
-            positions.append(masked_positions)
-            labels.append(ids[masked_positions])
+        drawn = [self._draw(row, rng) for row in rows[: part.stop]]
+        rows, drawn = rows[part], drawn[part]
+        contexts, positions, labels, possible_ids = zip(*drawn, strict=True)
+        answered = [i for i, ids in enumerate(possible_ids) if ids is not None]
+        responses = [ids for ids in possible_ids if ids is not None]
 
-        sequences = contexts + responses
+        sequences = [*contexts, *responses]
         lengths = np.array([len(ids) for ids in sequences])
         order = np.argsort(-lengths, kind="stable")
         place = np.argsort(order)  # where each sequence lies in the batch
@@ -138,6 +129,19 @@ class DialogueTask:
             batch.totals["contrastive"] = float(pair_weights.sum(dtype=np.float64))
             batch.rows["contrastive"] = answered_rows
         return batch
+
+    def _draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Masked context of a dialogue, the places of the masks, what is right there, and the response, if it has one."""
+        first, last = self.first_turns[row : row + 2]
+        response = None
+        if self.contrastive_weight:
+            possible = possible_responses(self.turns, first, last, self.system_id)
+            if len(possible):
+                last = rng.choice(possible)
+                response = response_row(self.turns, last, self.tokenizer, self.max_length)
+        ids = context_row(self.turns, first, last, self.tokenizer, self.max_length)
+        masked, positions = self.masker.mask(ids, rng)
+        return masked, positions, ids[positions], response
 
     def losses(
         self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None

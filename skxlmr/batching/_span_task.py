@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skxlmr.batching._collate import Batch, by_length, pack
+from skxlmr.batching._collate import WHOLE, Batch, by_length, pack
 from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.nn.losses import span_cross_entropy
@@ -78,9 +78,9 @@ class SpanTask:
         self.positions = span_positions(encoded, spans)
         self.n_rows = len(encoded)
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these windows."""
-        rows = by_length(rows, self.encoded.lengths)
+        rows = by_length(rows[part], self.encoded.lengths)
         ids, layout = pack(self.encoded.take(rows))
         positions = torch.from_numpy(self.positions[rows])
         rows = self.encoded.input_rows[rows]

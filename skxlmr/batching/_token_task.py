@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skxlmr.batching._collate import Batch, by_length, pack
+from skxlmr.batching._collate import WHOLE, Batch, by_length, pack
 from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
@@ -90,9 +90,9 @@ class TokenTask:
             self.labels[places[chosen]] = np.concatenate(targets)[word[chosen]]
             self.weights[places[chosen]] = np.concatenate(weights)[word[chosen]]
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these windows."""
-        rows = by_length(rows, self.encoded.lengths)
+        rows = by_length(rows[part], self.encoded.lengths)
         ids, layout = pack(self.encoded.take(rows))
         places = self.encoded.token_places(rows)
         positions = np.flatnonzero(self.labels[places] >= 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -49,9 +50,13 @@ class Backbone(nn.Module):
 
 
 class TaskModule(nn.Module):
-    """What all task models have: the encoder, under the name that Hugging Face gives it."""
+    """What all task models have: the encoder, under the name that Hugging Face gives it.
+
+    ``origin`` is the checkpoint that the weights came from, where pickles may name it instead of holding them.
+    """
 
     backbone_name: str
+    origin: Any = None
 
     @property
     def backbone(self) -> Backbone:

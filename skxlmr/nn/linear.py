@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.utils._fork import will_compute
+
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
 
 
 @contextmanager
 def fast_inference() -> Iterator[None]:
     """Without gradients, and with the fastest kernels for it, inside the block; in this thread alone."""
+    will_compute()
     token = _fast.set(True)
     try:
         with torch.inference_mode():

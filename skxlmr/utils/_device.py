@@ -43,3 +43,9 @@ def has_fast_bfloat16(device_type: str) -> bool:
     if device_type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what the device's allocator holds of tensors that are no more."""
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()

@@ -1,0 +1,237 @@
+"""Fitted estimators in threads and processes, and what they leave as it was.
+
+The full size lets 8 threads predict for longer: ``pytest -m slow tests/robustness/test_threads_and_processes.py``.
+"""
+
+import copy
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed
+
+from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
+from tests import contract
+
+N_THREADS = 8
+
+
+def in_threads(call, n=N_THREADS):
+    """What ``call`` gives in each of several threads that start at the same moment."""
+    barrier = Barrier(n)
+
+    def run(_):
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(run, range(n)))
+
+
+def assert_identical(found, expected, where=""):
+    """Bit by bit, whatever they are made of."""
+    assert pickle.dumps(found) == pickle.dumps(expected), where
+
+
+def all_answers(estimator, X):
+    """What each of its methods gives, as plain objects that can be compared bit by bit."""
+    return {
+        name: np.asarray(getattr(estimator, name)(X), dtype=object).tolist() for name in contract.methods_of(estimator)
+    }
+
+
+# Threads ----------------------------------------------------------------------------------------------------------------
+
+
+def check_threads(made, X, n_rounds):
+    expected = all_answers(made, X)
+    for _ in range(n_rounds):
+        # one that has answered nothing yet, with nothing prepared
+        fresh = pickle.loads(pickle.dumps(made))
+        for found in in_threads(lambda fresh=fresh: all_answers(fresh, X)):
+            assert_identical(found, expected)
+
+
+@contract.each
+def test_one_estimator_answers_in_8_threads_as_in_one(fitted, estimator):
+    check_threads(fitted(estimator), contract.inputs(estimator)[0], 1)
+
+
+@pytest.mark.slow
+@contract.each
+def test_it_does_so_again_and_again(fitted, estimator):
+    check_threads(fitted(estimator), contract.inputs(estimator)[0], 20)
+
+
+def test_language_models_in_8_threads(tiny_checkpoint):
+    masked = XLMRobertaMaskedLM.from_checkpoint(tiny_checkpoint, dtype="bfloat16")
+    causal = XLMRobertaCausalLM(tiny_checkpoint, **contract.FAST).fit(contract.TEXTS)
+    for call in (
+        lambda: masked.fill_mask(["the <mask> sings", "das <mask>"]),
+        lambda: masked.transform(contract.TEXTS).tolist(),
+        lambda: causal.generate(contract.TEXTS, max_new_tokens=5),
+        lambda: causal.generate(contract.TEXTS, max_new_tokens=5, do_sample=True, random_state=0),
+    ):
+        expected = call()
+        for found in in_threads(call):
+            assert_identical(found, expected)
+
+
+def test_gradients_stay_on_in_other_threads(tiny_checkpoint):
+    vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(contract.TEXTS)
+    seen, run = [], vectorizer._run
+
+    def watched(*args):
+        seen.append((torch.is_inference_mode_enabled(), *in_threads(torch.is_inference_mode_enabled, 1)))
+        return run(*args)
+
+    vectorizer._run = watched
+    vectorizer.transform(contract.TEXTS)
+    assert seen == [(True, False)]
+
+
+# Processes --------------------------------------------------------------------------------------------------------------
+
+FORK = """
+import multiprocessing
+import warnings
+import numpy as np
+import torch
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
+
+torch.set_num_threads(2)
+TEXTS = [f"a text that is a little longer than the others, number {i}" for i in range(200)]
+TRAINING = TEXTS[:8], [0, 1] * 4
+classifier = XLMRobertaClassifier("skxlmr-mini", max_epochs=1, warmup_ratio=0.0, dtype="float32", random_state=0)
+
+def work(queue, compute):
+    answers = (vectorizer.transform(TEXTS), classifier.fit(*TRAINING).predict_proba(TEXTS)) if compute else ()
+    queue.put((torch.get_num_threads(), answers))
+
+def in_child(compute):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=work, args=(queue, compute))
+    child.start()
+    try:
+        return queue.get(timeout=60)
+    finally:
+        child.kill()
+
+def check(n_threads, found, expected):
+    assert n_threads == 1, n_threads
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python, about forks in general
+assert in_child(False)[0] == 2, "nothing was opened yet: the child may use all threads"
+vectorizer = XLMRobertaVectorizer("skxlmr-mini", dtype="float32").fit(TEXTS)
+of_opened = in_child(True)
+expected = vectorizer.transform(TEXTS), classifier.fit(*TRAINING).predict_proba(TEXTS)
+check(*of_opened, expected)
+check(*in_child(True), expected)
+assert torch.get_num_threads() == 2, "the parent keeps its threads"
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system has not")
+def test_a_fork_after_use_works_and_never_hangs():
+    done = subprocess.run(
+        [sys.executable, "-c", FORK],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        timeout=180,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def classifiers(tiny_checkpoint):
+    """One that stores all its weights, one that borrows its frozen layers from the checkpoint."""
+    return [
+        XLMRobertaClassifier(tiny_checkpoint, n_frozen_layers=n, **contract.FAST).fit(contract.TEXTS, contract.Y)
+        for n in (0, 2)
+    ]
+
+
+def test_loky_workers_predict(classifiers):
+    expected = [classifier.predict_proba(contract.TEXTS) for classifier in classifiers]
+    found = Parallel(n_jobs=2, backend="loky")(delayed(c.predict_proba)(contract.TEXTS) for c in classifiers)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)  # the workers may have another number of threads
+
+
+def test_spawned_workers_predict(classifiers):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        for classifier in classifiers:
+            found = pool.apply_async(classifier.predict_proba, (contract.TEXTS,)).get(timeout=120)
+            np.testing.assert_allclose(found, classifier.predict_proba(contract.TEXTS), atol=1e-6)
+
+
+# What belongs to the whole process ----------------------------------------------------------------------------------------
+
+
+def settings():
+    """Torch's settings that reach beyond a call."""
+    return {
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "defaults": (torch.get_default_dtype(), torch.get_default_device()),
+        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled()),
+        "determinism": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.benchmark,
+        ),
+        "matrix products": (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32),
+        "oneDNN": torch.backends.mkldnn.enabled,
+        "autocast": (
+            torch.is_autocast_enabled("cpu"),
+            torch.get_autocast_dtype("cpu"),
+            torch.is_autocast_cache_enabled(),
+        ),
+        "generator": torch.get_rng_state().tolist(),
+        "environment": dict(os.environ),
+    }
+
+
+@contract.each
+def test_no_setting_of_torch_is_changed(make_any, estimator):
+    before = settings()
+    X, y, _ = contract.inputs(estimator)
+    made = make_any(estimator, dtype="bfloat16").fit(X, y)
+    for use in (
+        lambda made: contract.answers(made, X),
+        lambda made: made.score(X, y) if hasattr(made, "score") else None,
+        lambda made: made.partial_fit(X, y) if hasattr(made, "partial_fit") else None,
+        lambda made: pickle.loads(pickle.dumps(made)),
+        copy.deepcopy,
+    ):
+        use(made)
+        assert settings() == before
+
+
+@contract.each
+def test_nor_by_a_call_that_fails(fitted, estimator):
+    made, (X, y, _) = fitted(estimator), contract.inputs(estimator)
+    before = settings()
+
+    def fail(*_):
+        raise ConnectionError("in the midst of it")
+
+    made.module_.backbone.register_forward_pre_hook(fail)
+    for name in contract.methods_of(made):
+        with pytest.raises(ConnectionError):
+            getattr(made, name)(X)
+    if hasattr(made, "partial_fit"):
+        with pytest.raises(ConnectionError):
+            made.partial_fit(X, y)
+    assert settings() == before
