@@ -1,5 +1,6 @@
 """Multilingual text for scikit-learn: XLM-RoBERTa behind ``fit``, ``predict`` and ``transform``."""
 
+from skxlmr.conversion import convert
 from skxlmr.estimators import (
     XLMClassifier,
     XLMMaskedLM,
@@ -15,14 +16,16 @@ from skxlmr.estimators import (
     XLMRobertaZeroShotClassifier,
     XLMVectorizer,
 )
-from skxlmr.persistence import load, save
+from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._warnings import TruncationWarning
+from skxlmr.utils._warnings import OutOfMemoryWarning, TruncationWarning, VersionWarning
 
 __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
+    "OutOfMemoryWarning",
     "TruncationWarning",
+    "VersionWarning",
     "XLMClassifier",
     "XLMMaskedLM",
     "XLMRobertaCausalLM",
@@ -36,6 +39,8 @@ __all__ = [
     "XLMRobertaVectorizer",
     "XLMRobertaZeroShotClassifier",
     "XLMVectorizer",
+    "convert",
     "load",
+    "push_to_hub",
     "save",
 ]

@@ -1,10 +1,14 @@
 """Fixtures every test may use."""
 
+import copy
+import inspect
 from pathlib import Path
 
 import pytest
 
+import skxlmr
 from skxlmr.text import SentencePieceTokenizer
+from tests import contract
 from tests.tiny import train, write_checkpoint, write_xlm_checkpoint, xlm_tokenizer
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -55,3 +59,41 @@ def tiny_xlm_languages(tmp_path_factory):
     tokenizer = xlm_tokenizer(model_max_length=64, lang2id={"de": 0, "en": 1, "ru": 2})
     folder = tmp_path_factory.mktemp("xlm_languages") / "checkpoint"
     return write_xlm_checkpoint(folder, tokenizer, n_langs=3, sinusoidal_embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def nli_checkpoint(tiny_checkpoint, tmp_path_factory):
+    """A checkpoint of natural language inference."""
+    texts, labels = contract.TEXTS, ["contradiction", "entailment", "neutral"] * 2
+    classifier = skxlmr.XLMRobertaClassifier(tiny_checkpoint, **contract.FAST)
+    folder = tmp_path_factory.mktemp("nli") / "checkpoint"
+    skxlmr.save(classifier.fit(list(zip(texts, texts[::-1], strict=True)), labels), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_any(tiny_checkpoint, request):
+    """Make any estimator of the library, on a tiny checkpoint that fits it."""
+
+    def make_any(estimator, **params):
+        checkpoint = request.getfixturevalue("tiny_xlm") if contract.is_older(estimator) else tiny_checkpoint
+        if estimator is skxlmr.XLMRobertaZeroShotClassifier:
+            checkpoint = request.getfixturevalue("nli_checkpoint")
+        known = inspect.signature(estimator).parameters
+        return estimator(checkpoint, **{name: contract.FAST[name] for name in contract.FAST if name in known} | params)
+
+    return make_any
+
+
+@pytest.fixture(scope="session")
+def fitted(make_any):
+    """A copy of any estimator of the library, fitted on the rows of the contract."""
+    made = {}
+
+    def fitted(estimator):
+        if estimator not in made:
+            X, y, _ = contract.inputs(estimator)
+            made[estimator] = make_any(estimator).fit(X, y)
+        return copy.deepcopy(made[estimator])
+
+    return fitted

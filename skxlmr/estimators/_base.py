@@ -1,6 +1,5 @@
 """What every estimator does: check texts, open the checkpoint, encode and run batches."""
 
-import copy
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,27 +9,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors, resolve_checkpoint
+from skxlmr.checkpoints import (
+    Origin,
+    check_finite,
+    emplace,
+    normalize_names,
+    on_meta,
+    read_config,
+    read_tensors,
+    resolve_checkpoint,
+)
+from skxlmr.estimators._pickling import Pickled
 from skxlmr.estimators._readers import other_family
-from skxlmr.inference import predict_batches
+from skxlmr.inference import predict_batches, tokens_of_rows
 from skxlmr.nn import ModelConfig, TaskModule, TokenLayout, config_of
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.utils._device import resolve_autocast, resolve_device
+from skxlmr.utils._docs import documentation_url
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names
 from skxlmr.utils._validation import Texts, check_texts
 from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 
-# A text takes some 30 to 60 tokens: batches of this many tokens a row keep the cores busy without filling the caches.
-TOKENS_PER_ROW = 128
 
-
-class BaseXLMRoberta(BaseEstimator):
+class BaseXLMRoberta(Pickled):
     """Texts in, arrays out, through a checkpoint."""
 
     module_: Any  # the TaskModule of the estimator
@@ -38,6 +44,7 @@ class BaseXLMRoberta(BaseEstimator):
     config_: Any  # of the class below
 
     _config_class: type = ModelConfig  # the architecture family
+    _doc_link_module = "skxlmr"  # scikit-learn's diagrams link to the documentation of this package
 
     _parameter_constraints: dict = {
         "checkpoint": [str, os.PathLike],
@@ -61,7 +68,7 @@ class BaseXLMRoberta(BaseEstimator):
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
             raise ValueError(
                 f"{name} has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on "
-                f"{kinds[self.n_features_in_]}"
+                f"{kinds.get(self.n_features_in_, f'{self.n_features_in_} columns')}"
             )
         check_feature_names(self, X, reset=reset)
         return texts
@@ -70,11 +77,6 @@ class BaseXLMRoberta(BaseEstimator):
         """Folder, config and tokenizer of the checkpoint."""
         folder = resolve_checkpoint(self.checkpoint, self.revision)
         config, tokenizer = self._read_folder(folder)
-        if tokenizer.vocab_size > config.vocab_size:
-            raise CheckpointError(
-                folder,
-                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings",
-            )
         if self.max_length is not None and self.max_length > config.max_length:
             raise ValueError(
                 f"max_length={self.max_length} is more than the {config.max_length} tokens the checkpoint allows"
@@ -90,7 +92,13 @@ class BaseXLMRoberta(BaseEstimator):
             raise CheckpointError(file, str(error)) from error
         if not isinstance(config, self._config_class):
             raise CheckpointError(file, other_family(type(self).__name__, config.model_type))
-        return config, load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                folder,
+                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings",
+            )
+        return config, tokenizer
 
     def _load_module(
         self,
@@ -122,6 +130,7 @@ class BaseXLMRoberta(BaseEstimator):
                 if part in optional_parts:
                     self._say_of_new_part(folder, part)
                 init_weights(module.get_submodule(part).to_empty(device="cpu"), config.initializer_range)
+        module.origin = Origin.of(self.checkpoint, self.revision, folder, self.tokenizer_)
         return module.eval()
 
     def _say_of_new_part(self, folder: str, part: str) -> None:
@@ -167,7 +176,10 @@ class BaseXLMRoberta(BaseEstimator):
         self, run: Callable[[Tensor, TokenLayout], Tensor], encoded: EncodedBatch, per_token: bool = False
     ) -> np.ndarray:
         """Apply ``run`` to batches of encoded rows."""
-        return predict_batches(run, encoded, per_token=per_token, **self._batching())
+        outputs = predict_batches(run, encoded, per_token=per_token, **self._batching())
+        if np.isnan(outputs).any():  # large tensors were not looked at when they were read
+            check_finite(self.module_.state_dict(), str(self.checkpoint))
+        return outputs
 
     def _infer_texts(self, run: Callable[[Tensor, TokenLayout], Tensor], texts: Texts) -> np.ndarray:
         """Apply ``run`` to batches of texts, each distinct row once."""
@@ -184,7 +196,7 @@ class BaseXLMRoberta(BaseEstimator):
         device = next(self.module_.parameters()).device
         return {
             "device": device,
-            "token_budget": self.batch_size * TOKENS_PER_ROW * (8 if device.type == "cuda" else 1),
+            "token_budget": tokens_of_rows(self.batch_size, device),
             "autocast": resolve_autocast(self.dtype, device, training=False),
         }
 
@@ -196,15 +208,11 @@ class BaseXLMRoberta(BaseEstimator):
         """Type in which the fitted module keeps its weights."""
         return torch.float32
 
-    def __getstate__(self):
-        state = super().__getstate__()
-        module = state.get("module_")
-        if module is not None and next(module.parameters()).device.type != "cpu":
-            state = {
-                **state,
-                "module_": copy.deepcopy(module).cpu(),
-            }  # so that a machine without this device can load it
-        return state
+    @property
+    def _doc_link_template(self) -> str:
+        """Address of the estimator's part of the API reference, for scikit-learn's diagrams."""
+        url = documentation_url()
+        return f"{url}/api.html#{type(self).__name__.lower()}" if url else ""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

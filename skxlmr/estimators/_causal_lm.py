@@ -97,6 +97,8 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -123,9 +125,11 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None, X_val=None):
+    def fit(self, X, y=None, sample_weight=None, X_val=None, *, resume=False):
         """Learn to predict each token of the texts from those before it.
 
         Parameters
@@ -138,6 +142,8 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
             Weight of each row's tokens in the loss.
         X_val : like X, optional
             Validation texts for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -150,7 +156,7 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
-        return self._fit(X, None, sample_weight, X_val)
+        return self._fit(X, None, sample_weight, X_val, resume=resume)
 
     def score_samples(self, X):
         """Log-likelihood of each text.

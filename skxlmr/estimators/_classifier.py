@@ -8,8 +8,17 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.batching import SequenceTask
+from skxlmr.estimators._partial_fit import PartialFitOfClasses
 from skxlmr.estimators._sequence import SequenceEstimator, read_head
-from skxlmr.estimators._targets import ManyLabels, OneClass, Targets, columns_of, learn_targets, targets_of
+from skxlmr.estimators._targets import (
+    ManyLabels,
+    OneClass,
+    Targets,
+    announced_targets,
+    columns_of,
+    learn_targets,
+    targets_of,
+)
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
@@ -33,7 +42,7 @@ from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
         "read when predictions are made, so that ``set_params(threshold=...)`` needs no new fit.",
     ),
 )
-class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
+class XLMRobertaClassifier(ClassifierMixin, PartialFitOfClasses, SequenceEstimator):
     """Classify multilingual texts, or pairs of texts, by fine-tuning XLM-RoBERTa.
 
     The encoder is trained together with a new head (dense layer, tanh, projection) on the vector of the first token, with
@@ -127,6 +136,8 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -158,9 +169,11 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None, *, resume=False):
         """Fine-tune the checkpoint.
 
         Parameters
@@ -173,6 +186,8 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
             Weight of each row in the loss; a weight of 2 counts like two rows.
         X_val, y_val : like X and y, optional
             Validation data for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -189,7 +204,7 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
 
     def decision_function(self, X):
         """Logits.
@@ -309,6 +324,9 @@ class XLMRobertaClassifier(ClassifierMixin, SequenceEstimator):
             self._set_targets(OneClass(np.array(labels)))
         else:
             raise CheckpointError(file, f"names only one class, {labels[0]!r}: at least two are needed")
+
+    def _announce(self, classes, X, y):
+        self._set_targets(announced_targets(classes, y, "y"))
 
     def _check_targets(self, y, rows, weights, reset, name="y"):
         if reset:

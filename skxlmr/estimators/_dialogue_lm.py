@@ -16,7 +16,8 @@ from skxlmr.estimators._dialogues import (
     turn_bounds,
 )
 from skxlmr.estimators._features import FeatureNames
-from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta, Rows, _seeded
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
+from skxlmr.estimators._training_rows import Rows, seeded
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.layout import widen
 from skxlmr.nn.vocabulary import extend_vocabulary
@@ -149,6 +150,8 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -178,6 +181,8 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @classmethod
     def from_checkpoint(cls, checkpoint, **params):
@@ -199,11 +204,11 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         CheckpointError
             If the checkpoint cannot be read or knows no speakers' tokens.
         """
-        with _seeded(0):  # a language modelling head that the checkpoint lacks is drawn
+        with seeded(0):  # a language modelling head that the checkpoint lacks is drawn
             return super().from_checkpoint(checkpoint, **params)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None, X_val=None):
+    def fit(self, X, y=None, sample_weight=None, X_val=None, *, resume=False):
         """Train on dialogues.
 
         Parameters
@@ -214,9 +219,12 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         y : None
             Ignored.
         sample_weight : array-like of shape (n_dialogues,), optional
-            Weight of each dialogue's tokens and response in the loss. As a negative a response counts in full.
+            Weight of each dialogue's tokens and response in the loss. As a negative a response counts in full, unless its
+            dialogue weighs 0 and is left out.
         X_val : like X, optional
             Validation dialogues for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -231,7 +239,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         FloatingPointError
             If the loss or the gradient stops being finite; names the dialogues.
         """
-        return self._fit(X, None, sample_weight, X_val)
+        return self._fit(X, None, sample_weight, X_val, resume=resume)
 
     def rank_responses(self, contexts, candidates):
         """Rank candidates by how well they follow on each context.
@@ -374,6 +382,9 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
             return folder, config, tokenizer.with_tokens(SPEAKER_TOKENS)
         except ValueError as error:
             raise CheckpointError(folder, str(error)) from error
+
+    def _open_tokenizer(self, folder):
+        return super()._open_tokenizer(folder).with_tokens(SPEAKER_TOKENS)
 
     def _adopt(self, config, file):
         if self.tokenizer_.vocab_size > self.config_.vocab_size:

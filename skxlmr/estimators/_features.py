@@ -37,7 +37,9 @@ class FeatureNames(TransformerMixin):
                 raise ValueError("input_features is not equal to feature_names_in_")
             n_expected = getattr(self, "n_features_in_", len(given))
             if len(given) != n_expected:
-                raise ValueError(f"input_features should have length {n_expected}, got {len(given)}")
+                raise ValueError(
+                    f"input_features should have length equal to the number of columns of X, {n_expected}, got {len(given)}"
+                )
             names = given
         prefix = self._series_name or type(self).__name__.lower() if names is None else "_".join(map(str, names))
         return np.asarray([f"{prefix}_{i}" for i in range(self._n_features_out)], dtype=object)

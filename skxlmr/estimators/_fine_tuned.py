@@ -1,7 +1,8 @@
 """What every estimator that trains does: read the rows and their targets, split them, run the fit loop."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -12,18 +13,44 @@ import torch
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, get_tags
 
-from skxlmr.checkpoints import read_config
+from skxlmr.checkpoints import check_finite, read_config
 from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._callbacks import CallbackWatcher
+from skxlmr.estimators._partial_fit import PartialFit
+from skxlmr.estimators._training_rows import (
+    Rows,
+    check_weights,
+    n_truncated,
+    named_as_passed,
+    relabel,
+    seeded,
+    take,
+    take_rows,
+    weighing,
+)
 from skxlmr.nn import ModelConfig, TaskModule
-from skxlmr.text import EncodedBatch, SubwordSampling
-from skxlmr.training import SCHEDULES, History, LoopSettings, compact_vocabulary, fit_loop, freeze, make_optimizer
+from skxlmr.text import SubwordSampling
+from skxlmr.training import (
+    SCHEDULES,
+    STILL_WEIGHTS,
+    History,
+    Keeper,
+    LoopSettings,
+    Moments,
+    compact_vocabulary,
+    digest,
+    digest_of_still_weights,
+    fit_loop,
+    freeze,
+    in_words,
+    make_optimizer,
+    whole_copy,
+)
 from skxlmr.utils._device import resolve_autocast, resolve_device
-from skxlmr.utils._sklearn import Interval, StrOptions, check_sample_weight
-
-Rows = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
+from skxlmr.utils._sklearn import CallbackSupportMixin, Interval, StrOptions
 
 
-class FineTunedXLMRoberta(BaseXLMRoberta):
+class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
     """Estimators that train: one fit for all of them, with four places for what differs."""
 
     _parameter_constraints: dict = {
@@ -47,6 +74,8 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         "subword_sampling": [Interval(Real, 0, None, closed="left"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "checkpoint_dir": [str, os.PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     _head: str | None = None  # name of the part that starts anew in a first fit
@@ -62,6 +91,10 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
     def _build(self, config: ModelConfig) -> TaskModule:
         """Module with the head."""
         raise NotImplementedError
+
+    def _finished(self, module: TaskModule) -> TaskModule:
+        """The module as it predicts after the fit."""
+        return module
 
     def _encode_training(self, texts: Any, sampling: SubwordSampling | None = None) -> Rows:
         """Encoded rows by the name under which ``_make_task`` takes them."""
@@ -108,69 +141,93 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
         estimator.module_ = module.to(resolve_device(estimator.device))
         return estimator
 
-    def _fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None):
+    def _fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None, resume=False):
         if (X_val is None) != (y_val is None) and y is not None:
             raise ValueError("X_val and y_val belong together: pass both or neither")
+        if resume and self.checkpoint_dir is None:
+            raise ValueError("resume=True goes on from the state in checkpoint_dir, which is None")
         going_on = self.warm_start and hasattr(self, "module_")
         texts, targets, weights = self._check_rows(X, y, sample_weight, reset=not going_on)
+        rows = weighing(weights)
         weights = weights if targets is None else self._weigh_targets(weights, targets)
         given = None if X_val is None else self._check_rows(X_val, y_val, None, False, "X_val", "y_val")
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
+        keeper = None if self.checkpoint_dir is None else Keeper(self.checkpoint_dir, self.checkpoint_every, resume)
+        seed = seed if keeper is None else keeper.seed(seed)
+        watcher = CallbackWatcher(self, X, y, sample_weight) if hasattr(self, "_skl_callbacks") else None
 
-        with _seeded(seed):
-            if not going_on:
-                folder, self.config_, self.tokenizer_ = self._open_checkpoint()
-                module = self._load_module(
-                    folder, self.config_, lambda: self._build(self.config_), self._head, self._optional_parts
-                )
-            else:
-                module = self.module_
-            if self.n_frozen_layers > self.config_.num_hidden_layers:
-                raise ValueError(
-                    f"n_frozen_layers={self.n_frozen_layers} is more than the {self.config_.num_hidden_layers} layers of the "
-                    "checkpoint"
-                )
+        with seeded(seed):
+            module = self._begin(going_on)
             encoded = self._encode_training(texts)
-            self.n_truncated_ = sum(
-                int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None
-            )
-            training, rows = (encoded, targets, weights), None
+            self.n_truncated_ = n_truncated(encoded)
+            training = take((encoded, targets, weights), rows)
             if given is not None:
                 validation = (self._encode_training(given[0]), *given[1:])
             elif self.early_stopping:
-                training, validation, rows = self._split(training, seed)
+                training, validation, split_rows = self._split(training, seed)
+                rows = split_rows if rows is None else rows[split_rows]
             else:
                 validation = None
-
-            def draw(rng: np.random.Generator) -> Rows:
-                sampling = SubwordSampling(-1, self.subword_sampling, int(rng.integers(2**32)))
-                return _take(self._encode_training(texts, sampling), rows)
-
-            draw_rows = None if self.subword_sampling is None else draw
             try:
-                history = self._train(module, training, validation, np.random.default_rng(seed), draw_rows)
+                draw, rng = self._drawing(texts, rows), np.random.default_rng(seed)
+                with named_as_passed(rows):
+                    history = self._train(module, training, validation, rng, draw, keeper=keeper, watcher=watcher)
             except BaseException:
                 if not going_on:  # a first fit that did not finish an epoch leaves no model behind
                     self.__dict__.pop("module_", None)
                 raise
+        self.__dict__.pop("_moments", None)  # of weights that are no more
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores if validation is not None else None
         self.n_iter_ = len(history.loss_curve)
         if history.interrupted:
             raise history.interrupted
+        if watcher is not None:
+            watcher.fit_ends()
         return self
 
-    def _train(self, module: TaskModule, training, validation, rng: np.random.Generator, draw_rows=None) -> History:
-        """Run the fit loop; ``draw_rows(rng)`` gives the training rows with segmentations drawn anew."""
+    def _begin(self, going_on: bool) -> TaskModule:
+        """The module to train: that of the last fit, or the checkpoint's with what starts anew."""
+        if not going_on:
+            folder, self.config_, self.tokenizer_ = self._open_checkpoint()
+            module = self._load_module(
+                folder, self.config_, lambda: self._build(self.config_), self._head, self._optional_parts
+            )
+            check_finite(module.state_dict(), folder)  # all of it: training reads it anyway
+        else:
+            module = self.module_
+        if self.n_frozen_layers > self.config_.num_hidden_layers:
+            raise ValueError(
+                f"n_frozen_layers={self.n_frozen_layers} is more than the {self.config_.num_hidden_layers} layers of the "
+                "checkpoint"
+            )
+        return module
+
+    def _train(
+        self,
+        module: TaskModule,
+        training,
+        validation,
+        rng: np.random.Generator,
+        draw_rows=None,
+        moments: Moments | None = None,
+        keeper: Keeper | None = None,
+        watcher: CallbackWatcher | None = None,
+    ) -> History:
+        """Run the fit loop; ``draw_rows(rng)`` gives the training rows with segmentations drawn anew.
+
+        With the ``moments`` of the call before it is one of many short ones: a single pass at a constant learning rate.
+        """
         device = resolve_device(self.device)
         freeze(module, self.n_frozen_layers)
         compacts = self._compacts_vocabulary and not self.n_frozen_layers and draw_rows is None
         ids = [part.ids for rows in (training, validation) if rows for part in rows[0].values() if part is not None]
+        embeddings, data = module.backbone.get_input_embeddings(), (training, validation)
         with compact_vocabulary(module.backbone, *ids) if compacts else nullcontext() as lookup:
             if lookup is not None:
-                training = (_relabel(training[0], lookup), *training[1:])
-                validation = validation and (_relabel(validation[0], lookup), *validation[1:])
+                training = (relabel(training[0], lookup), *training[1:])
+                validation = validation and (relabel(validation[0], lookup), *validation[1:])
             self.module_ = module.to(device)
             module.backbone.gradient_checkpointing = self.gradient_checkpointing
             optimizer = make_optimizer(
@@ -193,19 +250,66 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
                 verbose=int(self.verbose),
                 autocast=resolve_autocast(self.dtype, device, training=True),
             )
+            words = None if lookup is None else np.flatnonzero(lookup >= 0)
+            if moments is not None:
+                # nobody knows how many steps are to come: there is nothing to lay a schedule out for
+                settings = replace(settings, max_epochs=1, schedule="constant", warmup_ratio=0.0, early_stopping=False)
+                moments.restore(optimizer, module, words)
             validate = (lambda: self._validation_score(*validation)) if validation else None
             renew = draw_rows and (lambda rng: self._make_task(draw_rows(rng), *training[1:]))
+            if keeper is not None:
+                still = digest_of_still_weights(module, embeddings, lookup)
+                about = self._about_fit(data, device, settings) | {STILL_WEIGHTS: still}
+                keeper.attach(module, optimizer, rng, about)
+            if watcher is not None:
+                watcher.copy_module = lambda: self._finished(whole_copy(module, embeddings, lookup))
             try:
-                return fit_loop(module, self._make_task(*training), optimizer, settings, rng, validate, renew)
+                task = self._make_task(*training)
+                history = fit_loop(module, task, optimizer, settings, rng, validate, renew, keeper, watcher)
             finally:
                 module.eval()  # after an error or an interrupt too: what is left predicts without dropout
+            if moments is not None:
+                moments.keep(optimizer, module, words)
+            return history
 
-    def _check_rows(self, X, y, sample_weight, reset: bool, X_name: str = "X", y_name: str = "y"):
+    def _drawing(self, texts: Any, rows: np.ndarray | None):
+        """What gives the training rows with segmentations drawn anew, None where they stay the same."""
+        if self.subword_sampling is None:
+            return None
+
+        def draw(rng: np.random.Generator) -> Rows:
+            sampling = SubwordSampling(-1, self.subword_sampling, int(rng.integers(2**32)))
+            return take_rows(self._encode_training(texts, sampling), rows)
+
+        return draw
+
+    def _about_fit(self, data, device: torch.device, settings: LoopSettings) -> dict[str, str]:
+        """What tells this fit from others: all that decides about its result, in words or as a digest."""
+        # at a constant rate every step is the same, however many follow
+        free = settings.schedule == "constant" and not settings.warmup_ratio
+        left_out = {*_BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
+        params = {name: value for name, value in self.get_params(deep=False).items() if name not in left_out}
+        (encoded, targets, weights), validation = data
+        return {
+            "the estimator": type(self).__name__,
+            **{name: in_words(value) for name, value in params.items()},
+            "the device": device.type,
+            "the precision": str(settings.autocast or torch.float32),
+            "the checkpoint's geometry": digest(self.config_.to_dict()),
+            "the training texts": digest(encoded),
+            "the targets": digest(targets),
+            "the weights of the rows": digest(weights),
+            "the validation data": digest(validation),
+        }
+
+    def _check_rows(
+        self, X, y, sample_weight, reset: bool, X_name: str = "X", y_name: str = "y", reset_X: bool | None = None
+    ):
         """Rows, their targets and their weights; ``reset`` learns what the targets mean."""
-        rows = self._check_X(X, X_name == "X", X_name)
+        rows = self._check_X(X, X_name == "X" if reset_X is None else reset_X, X_name)
         if y is None and get_tags(self).target_tags.required:
             raise ValueError(f"{type(self).__name__} requires {y_name} to be passed, but the target {y_name} is None")
-        weights = _check_weights(sample_weight, len(rows))
+        weights = check_weights(sample_weight, len(rows))
         return rows, self._check_targets(y, rows, weights, reset, y_name), weights
 
     def _weigh_targets(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -214,45 +318,19 @@ class FineTunedXLMRoberta(BaseXLMRoberta):
 
     def _split(self, training, seed: int):
         """Set ``validation_fraction`` of the rows aside; returns both parts and the rows of the first."""
-        encoded, targets, weights = training
+        _, targets, weights = training
         train_rows, val_rows = train_test_split(
             np.arange(len(weights)),
             test_size=self.validation_fraction,
             random_state=seed,
             stratify=self._strata(targets),
         )
-
-        def take(rows):
-            return _take(encoded, rows), None if targets is None else targets[rows], weights[rows]
-
-        return take(train_rows), take(val_rows), train_rows
+        return take(training, train_rows), take(training, val_rows), train_rows
 
     def _strata(self, targets: np.ndarray | None) -> np.ndarray | None:
         """What the validation split keeps the proportions of."""
         return None
 
 
-def _check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    if sample_weight is None:
-        return np.ones(n_rows, np.float32)
-    return check_sample_weight(sample_weight, np.empty(n_rows), dtype=np.float32, ensure_non_negative=True)
-
-
-def _take(encoded: Rows, rows: np.ndarray | None) -> Rows:
-    """These rows of the input from each part, or all."""
-    if rows is None:
-        return encoded
-    return {name: None if part is None else part.take_input_rows(rows) for name, part in encoded.items()}
-
-
-def _relabel(encoded: Rows, lookup: np.ndarray) -> Rows:
-    """The same rows with the ids of the compact vocabulary."""
-    return {name: None if part is None else replace(part, ids=lookup[part.ids]) for name, part in encoded.items()}
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block and leave them as they were found."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
+# Parameters that do not change what a fit comes to, or whose effect is looked at itself.
+_BESIDE_THE_FIT = ("checkpoint_dir", "checkpoint_every", "verbose", "device", "dtype")

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from skxlmr.checkpoints import check_finite
+from skxlmr.inference import run_batches
 from skxlmr.nn.generation import beam_search, generate, sampler
 from skxlmr.nn.linear import fast_inference
 from skxlmr.training import autocast
@@ -30,6 +32,7 @@ _CONSTRAINTS: dict = {
 class TextGenerator:
     """``generate`` of an estimator whose module is a causal language model."""
 
+    checkpoint: Any
     module_: Any
     tokenizer_: Any
     batch_size: int
@@ -98,6 +101,9 @@ class TextGenerator:
         if not do_sample and (temperature != 1 or top_k is not None or top_p is not None):
             raise ValueError("temperature, top_k and top_p say how tokens are drawn: they need do_sample=True")
         module = self._module_on_device()
+        check_finite(
+            module.state_dict(), str(self.checkpoint)
+        )  # among scores that are NaN some token would be the best
         texts = check_texts(prompts, "prompts", pairs_allowed=False).first
         rows = self._prompt_ids(texts, int(max_new_tokens))
         seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(rows)) if do_sample else None
@@ -110,18 +116,19 @@ class TextGenerator:
 
         found: list[list[int]] = [[] for _ in rows]
         order = np.argsort([-len(row) for row in rows], kind="stable")
+
+        def run(places: np.ndarray) -> list[list[int]]:
+            batch = [rows[i] for i in order[places]]
+            if num_beams > 1:
+                return beam_search(module, batch, num_beams=int(num_beams), **common)
+            if seeds is not None:
+                generators = [torch.Generator(batching["device"]).manual_seed(int(seeds[i])) for i in order[places]]
+                return generate(module, batch, choose=sampler(generators, temperature, top_k, top_p), **common)
+            return generate(module, batch, **common)
+
         with fast_inference(), autocast(batching["device"], batching["autocast"]):
-            for start in range(0, len(rows), self.batch_size):
-                chosen = order[start : start + self.batch_size]
-                batch = [rows[i] for i in chosen]
-                if num_beams > 1:
-                    new = beam_search(module, batch, num_beams=int(num_beams), **common)
-                elif seeds is not None:
-                    generators = [torch.Generator(batching["device"]).manual_seed(int(seeds[i])) for i in chosen]
-                    new = generate(module, batch, choose=sampler(generators, temperature, top_k, top_p), **common)
-                else:
-                    new = generate(module, batch, **common)
-                for i, ids in zip(chosen, new, strict=True):
+            for places, new in run_batches(run, np.ones_like(order), self.batch_size, batching["device"], 1):
+                for i, ids in zip(order[places], new, strict=True):
                     found[i] = ids
         continuations = [self._continuation(row, ids) for row, ids in zip(rows, found, strict=True)]
         if not include_prompt:

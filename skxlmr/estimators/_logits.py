@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skxlmr.batching import batches_by_length, before_ends, pack
+from skxlmr.batching import before_ends, pack
+from skxlmr.inference import run_batches
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
 from skxlmr.training import autocast
@@ -29,22 +30,27 @@ class LogitReader:
         module = self.module_
         results: np.ndarray | None = None
         first_item = np.searchsorted(places, encoded.starts)
+
+        def run(rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+            batch = encoded.take(rows)
+            items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])
+            n_items = first_item[rows + 1] - first_item[rows]
+            shift = np.repeat(batch.starts[:-1] - encoded.starts[rows], n_items)
+            ids, layout = pack(batch, batching["device"])
+            wanted = torch.from_numpy(places[items] + shift).to(batching["device"])
+            x_MD = module.backbone(ids, layout).last_hidden_state[wanted]
+            found = []
+            for first in range(0, len(items), LOGIT_ROWS):
+                part = slice(first, first + LOGIT_ROWS)
+                found.append((items[part], read(module.project(x_MD[part]).float(), items[part]).cpu().numpy()))
+            return found
+
         with fast_inference(), autocast(batching["device"], batching["autocast"]):
-            for rows in batches_by_length(encoded.lengths, batching["token_budget"]):
-                batch = encoded.take(rows)
-                items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])
-                n_items = first_item[rows + 1] - first_item[rows]
-                shift = np.repeat(batch.starts[:-1] - encoded.starts[rows], n_items)
-                ids, layout = pack(batch, batching["device"])
-                wanted = torch.from_numpy(places[items] + shift).to(batching["device"])
-                x_MD = module.backbone(ids, layout).last_hidden_state[wanted]
-                for part in np.split(np.arange(len(items)), range(LOGIT_ROWS, len(items), LOGIT_ROWS)):
-                    logits = module.project(x_MD[part[0] : part[-1] + 1]).float() if len(part) else None
-                    if logits is not None:
-                        values = read(logits, items[part]).cpu().numpy()
-                        if results is None:
-                            results = np.empty((len(places), *values.shape[1:]), values.dtype)
-                        results[items[part]] = values
+            for _, found in run_batches(run, encoded.lengths, batching["token_budget"], batching["device"]):
+                for items, values in found:
+                    if results is None:
+                        results = np.empty((len(places), *values.shape[1:]), values.dtype)
+                    results[items] = values
         return np.empty((0,)) if results is None else results
 
     def _next_token_log_p(self, encoded: EncodedBatch) -> tuple[np.ndarray, np.ndarray]:

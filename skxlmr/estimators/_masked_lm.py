@@ -7,7 +7,8 @@ import numpy as np
 from skxlmr.batching import MaskedLMTask, concatenate
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._fill_mask import MaskedPredictions
-from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta, Rows
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
+from skxlmr.estimators._training_rows import Rows
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch, SubwordSampling
@@ -118,6 +119,8 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -148,9 +151,11 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None, X_val=None):
+    def fit(self, X, y=None, sample_weight=None, X_val=None, *, resume=False):
         """Train on masked texts.
 
         Parameters
@@ -163,6 +168,8 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
             Weight of each row's tokens in the loss.
         X_val : like X, optional
             Validation texts for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -175,7 +182,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
-        return self._fit(X, None, sample_weight, X_val)
+        return self._fit(X, None, sample_weight, X_val, resume=resume)
 
     def _check_targets(self, y, rows, weights, reset, name="y"):
         return None

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 from skxlmr.batching import ChoiceTask, by_row
 from skxlmr.estimators._choices import Choices, check_choices
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
+from skxlmr.estimators._partial_fit import PartialFitOfClasses
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForMultipleChoice
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._docs import document_parameters
@@ -20,7 +21,7 @@ from skxlmr.utils._validation import Texts
 
 
 @document_parameters()
-class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
+class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, PartialFitOfClasses, FineTunedXLMRoberta):
     """Choose the right one of two or more texts for each prompt by fine-tuning XLM-RoBERTa.
 
     Each choice is read together with its prompt and gets a score; the loss is the cross-entropy over the choices of a row.
@@ -104,6 +105,8 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -130,9 +133,11 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None, *, resume=False):
         """Fine-tune the checkpoint.
 
         Parameters
@@ -147,6 +152,8 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
             Weight of each row in the loss; a weight of 2 counts like two rows.
         X_val, y_val : like X and y, optional
             Validation data for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -164,7 +171,7 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
 
     def decision_function(self, X):
         """Scores of the choices.
@@ -226,14 +233,22 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, FineTunedXLMRoberta):
         check_feature_names(self, X, reset=reset)
         return rows
 
+    def _announce(self, classes, X, y):
+        """Nothing: the classes are the places of the choices, and the first rows tell how many there are."""
+
+    def _spelt_out(self, classes, X):
+        return np.union1d(classes, self.classes_)  # some of them say as much as all
+
     def _check_targets(self, y, rows, weights, reset, name="y"):
         """The targets as int64, each one of the choices of its row."""
         answers = column_or_1d(y, warn=True).tolist()
+        answers = [int(answer) if isinstance(answer, float) and answer.is_integer() else answer for answer in answers]
         check_consistent_length(rows, answers)
         for row, (answer, n_choices) in enumerate(zip(answers, rows.n_choices, strict=True)):
             if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < n_choices:
+                kind = "a continuous target, " if isinstance(answer, float) else ""
                 raise ValueError(
-                    f"{name} row {row}: expected the index of a choice, 0 to {n_choices - 1}, got {answer!r}"
+                    f"{name} row {row}: expected the index of a choice, 0 to {n_choices - 1}, got {kind}{answer!r}"
                 )
         return np.array(answers, np.int64)
 

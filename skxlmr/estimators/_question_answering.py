@@ -134,6 +134,8 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -165,9 +167,11 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None, *, resume=False):
         """Fine-tune the checkpoint.
 
         Parameters
@@ -184,6 +188,8 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
             Weight of each row in the loss; a weight of 2 counts like two rows.
         X_val, y_val : like X and y, optional
             Validation data for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -201,7 +207,7 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
 
     def predict(self, X):
         """Answer to each question.

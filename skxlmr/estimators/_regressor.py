@@ -22,7 +22,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
     """Predict numbers from multilingual texts, or pairs of texts, by fine-tuning XLM-RoBERTa.
 
     The loss is the mean squared error of the standardised targets; the scale is folded into the head after training, so
-    that the outputs of the module are in the units of ``y``.
+    that the outputs of the module are in the units of ``y``. In ``partial_fit`` the scale is that of the first call's targets.
 
     Parameters
     ----------
@@ -96,6 +96,8 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -124,9 +126,11 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None, *, resume=False):
         """Fine-tune the checkpoint.
 
         Parameters
@@ -139,6 +143,8 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
             Weight of each row in the loss; a weight of 2 counts like two rows.
         X_val, y_val : like X and y, optional
             Validation data for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -155,7 +161,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
 
     def predict(self, X):
         """Predicted numbers.
@@ -206,13 +212,17 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
-    def _train(self, module: Any, training, validation, rng, draw_rows=None):
-        if "module_" in vars(self) and self.module_ is module:  # a warm start goes on in standardised units
+    def _train(self, module: Any, *args, **kwargs):
+        if "module_" in vars(self) and self.module_ is module:  # it goes on in standardised units
             _rescale(module.classifier.out_proj, 1 / self._y_scale, -self._y_mean / self._y_scale)
         try:
-            return super()._train(module, training, validation, rng, draw_rows)
+            return super()._train(module, *args, **kwargs)
         finally:
-            _rescale(module.classifier.out_proj, self._y_scale, self._y_mean)
+            self._finished(module)
+
+    def _finished(self, module: Any):
+        _rescale(module.classifier.out_proj, self._y_scale, self._y_mean)
+        return module
 
     def _make_task(self, encoded, targets, weights):
         return SequenceTask(encoded["encoded"], targets, weights, squared_error)

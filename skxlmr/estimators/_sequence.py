@@ -62,7 +62,7 @@ def read_head(config: dict[str, Any], file: Path) -> tuple[str, list[str]]:
     """
     architectures = config.get("architectures")
     if isinstance(architectures, list) and architectures:
-        named = str(architectures[0])
+        named = str(architectures[0])[:80]
         if not named.endswith("ForSequenceClassification"):
             reader = f"use {READERS[named]}.from_checkpoint" if named in READERS else "it needs fit"
             raise CheckpointError(file, f"tells of a {named}, which has no head for whole texts: {reader}")
@@ -71,5 +71,5 @@ def read_head(config: dict[str, Any], file: Path) -> tuple[str, list[str]]:
     if problem_type is None:
         problem_type = "regression" if len(labels) == 1 else "single_label_classification"
     if problem_type not in PROBLEM_TYPES:
-        raise CheckpointError(file, f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r}")
+        raise CheckpointError(file, f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r:.80}")
     return problem_type, labels

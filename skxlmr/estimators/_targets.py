@@ -267,6 +267,26 @@ def learn_targets(y: Any, name: str) -> tuple[Targets, np.ndarray]:
     return ManyColumns.learn(columns, name)
 
 
+def announced_targets(classes: Any, y: Any, name: str) -> Targets:
+    """Kind of a y that need not hold all of its classes, because they are given; the columns of labels tell themselves."""
+    columns = columns_of(y, name)
+    if columns is None:
+        if classes is None:
+            raise ValueError(
+                f"classes must be passed on the first call to partial_fit: {name} need not hold all of them"
+            )
+        return OneClass.learn(classes, "classes")[0]
+    nested = classes is not None and any(isinstance(given, list | tuple | np.ndarray) for given in classes)
+    if not nested and all(_is_indicator(column).all() for column in columns):
+        return ManyLabels.learn(y, columns)[0]
+    if not isinstance(classes, list | tuple) or len(classes) != len(columns):
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit: for several columns of classes a list with those of "
+            f"each of the {len(columns)} columns"
+        )
+    return ManyColumns([OneClass.learn(given, f"classes[{k}]")[0].classes for k, given in enumerate(classes)])
+
+
 def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
     """The columns of a y that has several, None for one label a row."""
     if issparse(y):

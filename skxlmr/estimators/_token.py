@@ -8,6 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from skxlmr.batching import TokenTask
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
+from skxlmr.estimators._partial_fit import PartialFitOfClasses
 from skxlmr.estimators._token_predictions import TokenPredictions
 from skxlmr.estimators._token_rows import (
     check_spans,
@@ -23,6 +24,7 @@ from skxlmr.nn import XLMRobertaForTokenClassification
 from skxlmr.nn.losses import cross_entropy
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names, fit_context
+from skxlmr.utils._validation import check_texts
 
 
 @document_parameters(
@@ -54,7 +56,7 @@ from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names, fit
         "Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
     ),
 )
-class XLMRobertaTokenClassifier(TokenPredictions):
+class XLMRobertaTokenClassifier(PartialFitOfClasses, TokenPredictions):
     """Tag words or find entities in texts by fine-tuning XLM-RoBERTa.
 
     The encoder is trained together with a new projection of each word's first token. Rows of words take a tag for each word;
@@ -148,6 +150,8 @@ class XLMRobertaTokenClassifier(TokenPredictions):
         subword_sampling=None,
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -180,9 +184,11 @@ class XLMRobertaTokenClassifier(TokenPredictions):
         self.subword_sampling = subword_sampling
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None, *, resume=False):
         """Fine-tune the checkpoint.
 
         Parameters
@@ -197,6 +203,8 @@ class XLMRobertaTokenClassifier(TokenPredictions):
             Weight of each row's words in the loss; a weight of 2 counts like two rows.
         X_val, y_val : like X and y, optional
             Validation data for ``validation_scores_`` and early stopping.
+        resume : bool
+            Go on from the state in ``checkpoint_dir``, if there is one of the same fit; else start anew.
 
         Returns
         -------
@@ -214,7 +222,7 @@ class XLMRobertaTokenClassifier(TokenPredictions):
         KeyboardInterrupt
             Passed on; after at least one epoch the weights of the last finished one are in place.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
 
     # Places in the shared fit -----------------------------------------------------------------------------------------
 
@@ -238,6 +246,27 @@ class XLMRobertaTokenClassifier(TokenPredictions):
     def _scheme_of_spans(self) -> str:
         return "BIO" if self.scheme == "auto" else self.scheme
 
+    def _announce(self, classes, X, y):
+        if classes is None:
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: the tags, or the labels of spans, of all calls"
+            )
+        self._learn_tags(self._spelt_out(classes, X), "classes")
+
+    def _spelt_out(self, classes, X):
+        given = check_texts(classes, "classes", pairs_allowed=False).first
+        if check_token_rows(X, "X").texts is None:
+            return given
+        scheme = self._scheme_of_spans()
+        return _all_tags([tag for label in given for tag in entity_tags(label, 1, scheme)], scheme)
+
+    def _learn_tags(self, tags: list[str], name: str) -> None:
+        """Take these tags for all there are."""
+        self.classes_ = np.unique(tags)
+        if len(self.classes_) < 2:
+            raise ValueError(f"{name} has only one tag, {self.classes_.tolist()[0]!r}: at least two are needed")
+        self._rules()  # a scheme that does not fit the tags is told before anything is trained
+
     def _check_targets(self, y, rows, weights, reset, name="y"):
         """Codes of the tags of each row, an object array of int64 arrays."""
         if rows.texts is None:
@@ -250,10 +279,7 @@ class XLMRobertaTokenClassifier(TokenPredictions):
             tags = [tag for row in tags_of_rows for tag in row]
             if rows.texts is not None:
                 tags += _all_tags(tags, self._scheme_of_spans())
-            self.classes_ = np.unique(tags)
-            if len(self.classes_) < 2:
-                raise ValueError(f"y has only one tag, {self.classes_.tolist()[0]!r}: at least two are needed")
-            self._rules()  # a scheme that does not fit the tags is told before anything is trained
+            self._learn_tags(tags, name)
         code_of = {tag: code for code, tag in enumerate(self.classes_.tolist())}
         found = []
         for row, row_tags in enumerate(tags_of_rows):

@@ -8,6 +8,7 @@ from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.nn import TaskModule, XLMConfig
 from skxlmr.nn.xlm import XLMTask
 from skxlmr.text import Tokenizer, XLMTokenizer
+from skxlmr.utils._errors import CheckpointError
 
 CHECKPOINT = (
     "str or path",
@@ -35,6 +36,12 @@ class XLMEstimator(BaseXLMRoberta):
     def _read_folder(self, folder: Path) -> tuple[XLMConfig, Tokenizer]:
         config, tokenizer = super()._read_folder(folder)
         assert isinstance(tokenizer, XLMTokenizer)
+        if config.has_lang_embeddings and not config.lang2id:
+            raise CheckpointError(
+                folder / "config.json",
+                f"the checkpoint has embeddings of {config.n_langs} languages, but its config.json does not name "
+                "them (lang2id)",
+            )
         known = config.lang2id or tokenizer.lang2id
         for language in self._languages():
             if known and language not in known:
@@ -50,10 +57,6 @@ class XLMEstimator(BaseXLMRoberta):
         """Numbers of the languages, where the checkpoint has embeddings for them."""
         if not config.has_lang_embeddings:
             return ()
-        if not config.lang2id:
-            raise ValueError(
-                f"the checkpoint has embeddings of {config.n_langs} languages, but its config.json does not name them (lang2id)"
-            )
         if not self._languages():
             raise ValueError(
                 f"the checkpoint has embeddings of its languages: pass lang, one of {', '.join(sorted(config.lang2id))}"
@@ -71,8 +74,8 @@ class FineTunedXLM(XLMEstimator, FineTunedXLMRoberta):
 
     subword_sampling = None  # byte-pair encoding knows one segmentation of a word
 
-    def _fit(self, *args, **kwargs):
-        if self.warm_start and hasattr(self, "module_"):  # which may go on in another language
+    def _begin(self, going_on):
+        if going_on:  # maybe in another language
             self.tokenizer_ = self._with_rules(self.tokenizer_)
             self._with_languages(self.module_, self.config_)
-        return super()._fit(*args, **kwargs)
+        return super()._begin(going_on)

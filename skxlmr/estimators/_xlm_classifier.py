@@ -94,6 +94,8 @@ class XLMClassifier(FineTunedXLM, XLMRobertaClassifier):
         dtype="auto",
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -125,6 +127,8 @@ class XLMClassifier(FineTunedXLM, XLMRobertaClassifier):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     def _build(self, config):
         if config.causal and config.summary_type == "first":

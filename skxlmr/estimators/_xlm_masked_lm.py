@@ -119,6 +119,8 @@ class XLMMaskedLM(FineTunedXLM, XLMRobertaMaskedLM):
         dtype="auto",
         random_state=None,
         verbose=0,
+        checkpoint_dir=None,
+        checkpoint_every=None,
     ):
         self.checkpoint = checkpoint
         self.revision = revision
@@ -148,6 +150,8 @@ class XLMMaskedLM(FineTunedXLM, XLMRobertaMaskedLM):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     def fill_mask(self, texts, top_k=5, targets=None):
         self._module_on_device()
@@ -212,9 +216,9 @@ class XLMMaskedLM(FineTunedXLM, XLMRobertaMaskedLM):
         return before + filling["token_str"]  # where a word begins, no piece tells: the text's own spaces stay
 
     def _pseudo_log_likelihood(self, X):
+        self._module_on_device()
         if not self.config_.causal:
             return super()._pseudo_log_likelihood(X)
-        self._module_on_device()
         return self._next_token_log_p(self._encode(self._check_X(X, reset=False)))
 
     def _hub_config(self):

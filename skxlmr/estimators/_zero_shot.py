@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.checkpoints import read_config
 from skxlmr.estimators._base import BaseXLMRoberta
@@ -179,12 +180,13 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         NotFittedError
             If ``checkpoint`` is a classifier that is not fitted.
         ValueError
-            If there are no candidate labels, one is no text or stands twice, or the template has no place for them.
+            If there are no candidate labels, one is no text or stands twice, or the template has no place for them; if y
+            has more or fewer rows than X.
         """
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
             self.__dict__.pop(name, None)
         if X is not None:
-            self._check_X(X, reset=True)
+            check_consistent_length(self._check_X(X, reset=True), y)
         self.classes_ = self._candidates(y)
         if "{}" not in self.hypothesis_template:
             raise ValueError(
@@ -254,16 +256,19 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
             of_rows = np.asarray(y, dtype=object)
             if of_rows.ndim != 1 and of_rows.shape[1:] != (1,):
                 raise ValueError(f"y has the shape {of_rows.shape} and tells no names of labels: set candidate_labels")
-            for row, label in enumerate(of_rows.ravel().tolist()):
+            of_rows = column_or_1d(of_rows, warn=True)
+            for row, label in enumerate(of_rows.tolist()):
                 if not isinstance(label, str) or not label.strip():
-                    raise ValueError(f"y row {row}: expected a label that is a text, got {label!r}")
-            labels = list(set(of_rows.ravel().tolist()))
+                    kind = "a continuous target, " if isinstance(label, float) else ""
+                    raise ValueError(f"y row {row}: expected a label that is a text, got {kind}{label!r}")
+            labels = list(set(of_rows.tolist()))
         else:
-            raise ValueError(f"{type(self).__name__} requires candidate_labels, or y to take them from")
-        if len(labels) < (1 if self.multi_label else 2):
             raise ValueError(
-                f"there must be two candidate labels or more (one or more with multi_label), got {labels!r:.80}"
+                f"{type(self).__name__} without candidate_labels requires y to be passed, but the target y is None"
             )
+        if len(labels) < (1 if self.multi_label else 2):
+            found = f"one class, {labels[0]!r:.80}" if labels else "none"
+            raise ValueError(f"there must be two candidate labels or more (one or more with multi_label), got {found}")
         return np.unique(np.array(labels, dtype=str))
 
     def _open(self) -> TaskModule:
@@ -363,6 +368,17 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
             "label2id": {label: i for i, label in enumerate(self._nli_labels)},
         }
 
+    def _pack(self, state):
+        if isinstance(self.checkpoint, XLMRobertaClassifier) and self.module_ is vars(self.checkpoint).get("module_"):
+            del state["module_"], state["tokenizer_"]  # they are in the classifier's state, and stay shared
+        else:
+            super()._pack(state)
+
+    def _unpack(self):
+        if hasattr(self, "config_") and not hasattr(self, "module_"):
+            self.module_, self.tokenizer_ = self.checkpoint.module_, self.checkpoint.tokenizer_
+        super()._unpack()
+
     def __sklearn_clone__(self):
         # A clone of a fitted classifier would have to be fitted again: clones share it, as they would share a folder.
         return super().__sklearn_clone__().set_params(checkpoint=self.checkpoint)
@@ -370,5 +386,6 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = bool(self.multi_label)
+        tags.classifier_tags.poor_score = True  # of labels that mean nothing to the model
         tags.target_tags.required = self.candidate_labels is None
         return tags

@@ -5,6 +5,7 @@ no gradient, so leaving them out of the optimiser is exact (but for weight decay
 gradient, both moments of AdamW and the time to walk over them.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skxlmr.nn import Backbone
+from skxlmr.nn import Backbone, TaskModule
 
 
 @contextmanager
@@ -43,6 +44,32 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
     try:
         yield lookup
     finally:
-        with torch.no_grad():
-            full.weight[rows.to(full.weight.device)] = compact.weight.detach().to(full.weight.device)
+        _write_back(full, compact, rows)
         backbone.set_input_embeddings(full.to(compact.weight.device))
+
+
+def whole_copy(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None) -> TaskModule:
+    """Copy of a module in training that predicts by itself; what does not learn is shared with it.
+
+    Parameters
+    ----------
+    module : TaskModule
+        Perhaps with a compact vocabulary.
+    full : Embedding
+        All word embeddings.
+    lookup : ndarray of int32, (vocabulary,), or None
+        New id of each row of the compact vocabulary.
+    """
+    shared = [module.origin, *(p for p in module.parameters() if not p.requires_grad)]
+    copied = copy.deepcopy(module, {id(part): part for part in shared})
+    if lookup is not None:
+        compact, whole = copied.backbone.get_input_embeddings(), copy.deepcopy(full)
+        _write_back(whole, compact, torch.from_numpy(np.flatnonzero(lookup >= 0)))
+        copied.backbone.set_input_embeddings(whole.to(compact.weight.device))
+    return copied.eval()
+
+
+@torch.no_grad()
+def _write_back(full: nn.Embedding, compact: nn.Embedding, rows: torch.Tensor) -> None:
+    """Put the compact rows into their places."""
+    full.weight[rows.to(full.weight.device)] = compact.weight.detach().to(full.weight.device)

@@ -9,7 +9,7 @@ time batch by batch, with the same dropout: the product of a vector and its grad
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,6 +38,11 @@ class JointTask(Protocol):
     ) -> dict[str, Tensor]: ...
 
 
+def compare_rows(task: object) -> TypeGuard[JointTask]:
+    """Whether the losses of a task are those of all batches of a step together."""
+    return isinstance(task, JointTask) and task.compares_rows
+
+
 def cached_losses(
     module: TaskModule,
     task: JointTask,
@@ -51,7 +56,7 @@ def cached_losses(
     """
     states, vectors = [], []
     for batch in batches:
-        states.append(_random_state(device))
+        states.append(random_state(device))
         with torch.no_grad(), autocast():
             vectors.append(task.vectors(module, batch.to(device)))
     compared = torch.cat(vectors).requires_grad_()
@@ -62,7 +67,7 @@ def cached_losses(
         batches, states, values.detach().split(sizes), gradient.split(sizes), strict=True
     ):
         batch = batch.to(device)
-        _set_random_state(device, state)
+        set_random_state(device, state)
         with autocast():
             terms = task.losses(module, batch, partial(_with_slope, value=value, slope=slope))
         yield batch, terms
@@ -74,14 +79,16 @@ def _with_slope(vectors: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     return value + product - product.detach()
 
 
-def _random_state(device: torch.device) -> list[Tensor]:
+def random_state(device: torch.device) -> list[Tensor]:
+    """States of torch's generators: the CPU's, and the device's own."""
     state = [torch.get_rng_state()]
     if device.type != "cpu":
         state.append(torch.get_device_module(device).get_rng_state())
     return state
 
 
-def _set_random_state(device: torch.device, state: list[Tensor]) -> None:
+def set_random_state(device: torch.device, state: list[Tensor]) -> None:
+    """Put back what ``random_state`` gave."""
     torch.set_rng_state(state[0])
     if device.type != "cpu":
         torch.get_device_module(device).set_rng_state(state[1])

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +12,13 @@ from torch import Tensor, nn
 
 from skxlmr.batching import Batch, shuffled_batches
 from skxlmr.nn import TaskModule
-from skxlmr.training._gradient_cache import JointTask, cached_losses
+from skxlmr.training._diverged import diverged
+from skxlmr.training._gradient_cache import cached_losses, compare_rows
+from skxlmr.training._memory import MicroBatches
 from skxlmr.training._optim import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
+from skxlmr.training._resume import Keeper
+from skxlmr.training._state import FitState, History, Watcher
 
 
 class Task(Protocol):
@@ -21,7 +26,7 @@ class Task(Protocol):
 
     n_rows: int
 
-    def collate(self, rows: np.ndarray, rng: np.random.Generator) -> Batch: ...
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = ...) -> Batch: ...
 
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]: ...
 
@@ -43,22 +48,6 @@ class LoopSettings:
     autocast: torch.dtype | None
 
 
-@dataclass
-class History:
-    """What happened.
-
-    Attributes
-    ----------
-    loss_curve : mean training loss of each epoch
-    validation_scores : score after each epoch, empty without validation
-    interrupted : the KeyboardInterrupt that ended the fit after at least one epoch, or None
-    """
-
-    loss_curve: list[float] = field(default_factory=list)
-    validation_scores: list[float] = field(default_factory=list)
-    interrupted: KeyboardInterrupt | None = None
-
-
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """Mixed precision on the device, or nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
@@ -72,65 +61,79 @@ def fit_loop(
     rng: np.random.Generator,
     validate: Callable[[], float] | None = None,
     renew: Callable[[np.random.Generator], Task] | None = None,
+    keeper: Keeper | None = None,
+    watcher: Watcher | None = None,
 ) -> History:
     """Train the module in place.
 
     ``renew`` gives the task of each epoch, for rows that change from one to the next. ``validate`` gives a score
     (higher is better) after each epoch; with ``early_stopping`` the fit ends when it has not risen by ``tol`` for
     ``n_iter_no_change`` epochs, and the weights of the best epoch are put back. An interrupt after the first epoch puts
-    back the weights of the last finished epoch and is handed to the caller in the history.
+    back the weights of the last finished epoch and is handed to the caller in the history. ``keeper`` puts back the state
+    of an interrupted fit and writes that of this one, ``watcher`` is told of each step and epoch.
 
     Raises
     ------
     FloatingPointError
         If the loss or the gradient is not finite; names the rows of the step.
+    CheckpointError
+        If the state cannot be written or does not fit.
     """
+    watcher = watcher or Watcher()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     n_steps = _n_steps(task, settings)  # in an epoch
-    progress = Progress(settings.verbose, settings.max_epochs)
-    history = History()
-    finished: list[Tensor] | None = None  # weights after the last finished epoch
-    best, best_score, stale = None, -np.inf, 0
+    state = FitState() if keeper is None else keeper.start()
+    progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
+    history = state.history
+    micro_batches = MicroBatches(settings.batch_size, settings.accumulate, parameters[0].device)
     try:
-        for epoch in range(settings.max_epochs):
+        while state.epoch < settings.max_epochs and not state.stopped:
             train_mode(module)
+            state.epoch_rng = rng.bit_generator.state
             if renew is not None:
                 task = renew(rng)
             batches = shuffled_batches(task.n_rows, settings.batch_size, rng)
+            if keeper is not None:
+                keeper.catch_up()
             n_now = _n_steps(task, settings)  # other segmentations may give more windows, or fewer
-            epoch_loss, epoch_weight = 0.0, 0.0
-            for step in range(n_now):
-                group = batches[step * settings.accumulate : (step + 1) * settings.accumulate]
-                place = epoch * n_steps + step * n_steps // n_now
+            watcher.epoch_begins(history, n_now)
+            while state.step < n_now:
+                group = batches[state.step * settings.accumulate : (state.step + 1) * settings.accumulate]
+                place = state.epoch * n_steps + state.step * n_steps // n_now
                 factor = learning_rate_factor(
                     place, settings.max_epochs * n_steps, settings.schedule, settings.warmup_ratio
                 )
-                loss, weight = train_step(module, task, optimizer, parameters, group, factor, settings, rng)
-                epoch_loss, epoch_weight = epoch_loss + loss * weight, epoch_weight + weight
-                progress.step(epoch + 1, step + 1, n_now, loss)
-            history.loss_curve.append(epoch_loss / epoch_weight if epoch_weight else float("nan"))
-            finished = [p.detach().cpu().clone() for p in parameters]
+                watcher.step_begins()
+                loss, weight = train_step(
+                    module, task, optimizer, parameters, group, factor, settings, rng, micro_batches
+                )
+                state.end_step(loss, weight)
+                progress.step(state.epoch + 1, state.step, n_now, loss)
+                if watcher.step_ends():
+                    break
+                if keeper is not None and state.step < n_now:
+                    keeper.step_ends(state)
+            state.end_epoch(parameters)
             module.eval()
             score = None if validate is None else validate()
-            progress.epoch(epoch + 1, history.loss_curve[-1], score)
+            progress.epoch(state.epoch, history.loss_curve[-1], score)
             if score is not None:
-                history.validation_scores.append(score)
-                stale = 0 if score > best_score + settings.tol else stale + 1
-                if score > best_score:
-                    best, best_score = finished, score
-                if settings.early_stopping and stale >= settings.n_iter_no_change:
-                    break
+                state.judge(score, settings.tol)
+                state.stopped = settings.early_stopping and state.stale >= settings.n_iter_no_change
+            state.stopped |= watcher.epoch_ends(history)
+            if keeper is not None:
+                keeper.epoch_ends(state, is_last=state.stopped or state.epoch == settings.max_epochs)
     except KeyboardInterrupt as interrupt:
-        if finished is None:
+        if state.finished is None:
             raise
         history.interrupted = interrupt
     finally:
         optimizer.zero_grad(set_to_none=True)
         module.eval()
-    if settings.early_stopping and best is not None:
-        restore(parameters, best)
-    elif history.interrupted and finished is not None:
-        restore(parameters, finished)
+    if settings.early_stopping and state.best is not None:
+        restore(parameters, state.best)
+    elif history.interrupted and state.finished is not None:
+        restore(parameters, state.finished)
     return history
 
 
@@ -138,37 +141,42 @@ def _n_steps(task: Task, settings: LoopSettings) -> int:
     return -(-task.n_rows // (settings.batch_size * settings.accumulate))
 
 
-def train_step(module, task, optimizer, parameters, group, factor, settings, rng) -> tuple[float, float]:
+def train_step(module, task, optimizer, parameters, group, factor, settings, rng, micro_batches) -> tuple[float, float]:
     """One optimiser step over a group of accumulated batches; returns its mean loss and the weight of that mean."""
-    device = parameters[0].device
-    batches = [task.collate(rows, rng) for rows in group]
+    run = partial(add_gradients, module, task, parameters[0].device, settings.autocast)
+    batches, (loss, weight) = micro_batches.run(run, partial(optimizer.zero_grad, set_to_none=True), task, group, rng)
+    limit = float("inf") if settings.max_grad_norm is None else settings.max_grad_norm
+    norm = nn.utils.clip_grad_norm_(parameters, limit)
+    if not torch.isfinite(norm):
+        raise diverged("gradient", {}, *batches)
+    for parameter_group in optimizer.param_groups:
+        parameter_group["lr"] = parameter_group["initial_lr"] * factor
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss, weight
+
+
+def add_gradients(module, task, device, dtype, batches: list[Batch]) -> tuple[float, float]:
+    """Add up the gradients of the mean losses over all the batches; returns the loss and the weight of that mean."""
     totals: dict[str, float] = {}
     for batch in batches:
         for name, total in batch.totals.items():
             totals[name] = totals.get(name, 0.0) + total
     loss = 0.0
-    for batch, terms in batch_losses(module, task, batches, device, settings.autocast):
+    for batch, terms in batch_losses(module, task, batches, device, dtype):
         # A step whose rows all weigh nothing has nothing to learn from.
         part = sum(values.sum() / totals[name] for name, values in terms.items() if totals[name])
         if isinstance(part, Tensor):
             loss += part.item()
             if not np.isfinite(loss):
-                raise FloatingPointError(_diverged("loss", terms, batch))
+                raise diverged("loss", terms, batch)
             part.backward()
-    limit = float("inf") if settings.max_grad_norm is None else settings.max_grad_norm
-    norm = nn.utils.clip_grad_norm_(parameters, limit)
-    if not torch.isfinite(norm):
-        raise FloatingPointError(_diverged("gradient", {}, *batches))
-    for parameter_group in optimizer.param_groups:
-        parameter_group["lr"] = parameter_group["initial_lr"] * factor
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return loss, next(iter(totals.values()), 0.0)
 
 
 def batch_losses(module, task, batches, device, dtype) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
     """Each batch on the device with its losses, to be back-propagated before the next is asked for."""
-    if len(batches) > 1 and isinstance(task, JointTask) and task.compares_rows:
+    if len(batches) > 1 and compare_rows(task):
         yield from cached_losses(module, task, batches, device, lambda: autocast(device, dtype))
         return
     for batch in batches:
@@ -181,15 +189,30 @@ def batch_losses(module, task, batches, device, dtype) -> Iterator[tuple[Batch, 
 def mean_losses(module: TaskModule, task: Task, batch_size: int, rng: np.random.Generator) -> dict[str, float]:
     """Weighted mean of each loss over all rows of the task, without training; losses of rows without weight are left out."""
     device = next(module.parameters()).device
+    micro_batches = MicroBatches(batch_size, 1, device)
     sums: dict[str, float] = {}
     totals: dict[str, float] = {}
     with torch.inference_mode():
         for start in range(0, task.n_rows, batch_size):
-            batch = task.collate(np.arange(start, min(start + batch_size, task.n_rows)), rng).to(device)
-            for name, values in task.losses(module, batch).items():
-                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
-                totals[name] = totals.get(name, 0.0) + batch.totals[name]
+            rows = np.arange(start, min(start + batch_size, task.n_rows))
+            batches, parts = micro_batches.run(partial(_sums, module, task, device), lambda: None, task, [rows], rng)
+            for batch, part in zip(batches, parts, strict=True):
+                for name, value in part.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                    totals[name] = totals.get(name, 0.0) + batch.totals[name]
     return {name: sums[name] / total for name, total in totals.items() if total}
+
+
+def _sums(module: TaskModule, task: Task, device: torch.device, batches: list[Batch]) -> list[dict[str, float]]:
+    """Sum of each loss over each of the batches, which compare their rows as one."""
+    losses = partial(task.losses, module)
+    if len(batches) > 1 and compare_rows(task):
+        vectors = [task.vectors(module, batch.to(device)) for batch in batches]
+        values = iter(task.joint_losses(torch.cat(vectors), batches).split([len(part) for part in vectors]))
+        losses = partial(losses, joint=lambda vectors: next(values))
+    return [
+        {name: float(values.double().sum()) for name, values in losses(batch.to(device)).items()} for batch in batches
+    ]
 
 
 def restore(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
@@ -197,17 +220,3 @@ def restore(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(value)
-
-
-def _diverged(what: str, terms: dict[str, Tensor], *batches: Batch) -> str:
-    rows = [
-        batch.rows[name][~torch.isfinite(terms[name].detach()).cpu().numpy()] if name in terms else batch.rows[name]
-        for batch in batches
-        for name in batch.rows
-    ]
-    named = np.unique(np.concatenate(rows))
-    shown = ", ".join(map(str, named[:10])) + (f" and {len(named) - 10} more" if len(named) > 10 else "")
-    return (
-        f"the {what} is not finite at rows {shown} of the training data: lower learning_rate or raise warmup_ratio, set "
-        "max_grad_norm or dtype='float32', and look at those rows and their targets"
-    )

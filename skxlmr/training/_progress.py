@@ -12,10 +12,12 @@ class Progress:
     verbose : int
         0 is silent, 1 or more shows the bar and leaves a line for each epoch.
     n_epochs : int
+    n_done : int
+        Epochs that were finished before.
     """
 
-    def __init__(self, verbose: int, n_epochs: int):
-        self.verbose, self.n_epochs = verbose, n_epochs
+    def __init__(self, verbose: int, n_epochs: int, n_done: int = 0):
+        self.verbose, self.n_epochs, self.n_done = verbose, n_epochs, n_done
         self.start = self.shown = time.monotonic()
 
     def step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
@@ -24,8 +26,8 @@ class Progress:
         if not self.verbose or now - self.shown < 0.2:
             return
         self.shown = now
-        done = (epoch - 1 + step / n_steps) / self.n_epochs
-        left = (now - self.start) * (1 - done) / done
+        done = epoch - 1 + step / n_steps - self.n_done  # epochs of this run
+        left = (now - self.start) * (self.n_epochs - self.n_done - done) / done
         bar = "=" * int(20 * step / n_steps)
         self._write(f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{n_steps} loss {loss:.4f} {left:.0f} s left ")
 

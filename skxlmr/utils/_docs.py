@@ -1,7 +1,8 @@
-"""One text for each parameter that several estimators share."""
+"""One text for each parameter that several estimators share, and where the documentation is."""
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, metadata
 
 SHARED = {
     "checkpoint": (
@@ -79,6 +80,15 @@ SHARED = {
         "Seed of everything random in ``fit``; an int makes it repeatable.",
     ),
     "verbose": ("int", "0 is silent, 1 shows a progress bar."),
+    "checkpoint_dir": (
+        "str, path or None",
+        "Folder for the state of a fit, from which ``fit(..., resume=True)`` goes on after an interrupt; one fit at a time.\n"
+        "None keeps no state.",
+    ),
+    "checkpoint_every": (
+        "int or None",
+        "Optimiser steps after which the state is written, and at the end of the fit. None is after each epoch.",
+    ),
     "pooling": (
         "{'mean', 'cls', 'max', 'pooler'}",
         "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler (a\n"
@@ -91,6 +101,15 @@ SHARED = {
     ),
     "normalize": ("bool", "Scale each row to unit length."),
 }
+
+
+def documentation_url() -> str:
+    """Address of the documentation's pages, as the installed package states it; '' where it states none."""
+    try:
+        urls = metadata("skxlmr").get_all("Project-URL", [])
+    except PackageNotFoundError:  # used without being installed
+        return ""
+    return dict(url.split(", ", 1) for url in urls).get("Documentation", "").rstrip("/")
 
 
 def document_parameters(**own: tuple[str, str]) -> Callable[[type], type]:

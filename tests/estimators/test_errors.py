@@ -226,6 +226,8 @@ BAD_VALUES = {
     "subword_sampling": [-0.1, "often"],
     "random_state": ["seed", -1],
     "verbose": [-1, "loud"],
+    "checkpoint_dir": [3],
+    "checkpoint_every": [0, 1.5],
     "mask_probability": [0.0, 1.0],
     "pair_objective": ["both"],
     "alignment_weight": [-1.0],

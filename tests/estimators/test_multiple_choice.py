@@ -235,7 +235,7 @@ def test_cross_validated_probabilities(make):
     [
         ([0, 2, 0], "y row 1: expected the index of a choice, 0 to 1, got 2"),
         ([0, 1, -1], "y row 2: expected the index of a choice, 0 to 2, got -1"),
-        ([0, 1, 1.5], "y row 0: expected the index of a choice, 0 to 1, got 0.0"),
+        ([0, 1, 1.5], "y row 2: expected the index of a choice, 0 to 2, got a continuous target, 1.5"),
         ([0, None, 0], "y row 1: expected the index of a choice, 0 to 1, got None"),
         (["a", "b", "a"], "y row 0: expected the index of a choice, 0 to 1, got 'a'"),
         ([True, False, True], "y row 0: expected the index of a choice, 0 to 1, got True"),
@@ -260,6 +260,23 @@ def test_validation_data_is_checked(make, rows):
         made.fit(X, y, X_val=[("a", ["b"])], y_val=[0])
     with pytest.raises(ValueError, match="X_val and y_val belong together"):
         made.fit(X, y, X_val=X)
+
+
+def test_whole_numbers_of_another_dtype(make, fitted, rows):
+    X, y = rows
+    again = make(XLMRobertaMultipleChoiceClassifier, max_epochs=2).fit(X, y.astype(float))
+    np.testing.assert_array_equal(again.decision_function(X), fitted.decision_function(X))
+    assert again.predict(X).dtype.kind == "i"
+
+
+def test_portions_need_no_classes(make, rows):
+    X, y = rows
+    made = make(XLMRobertaMultipleChoiceClassifier).partial_fit(X, y, classes=[0, 1])
+    assert made.classes_.tolist() == [0, 1, 2, 3]
+    without = make(XLMRobertaMultipleChoiceClassifier).partial_fit(X, y)
+    np.testing.assert_array_equal(made.decision_function(X), without.decision_function(X))
+    with pytest.raises(ValueError, match="classes must be those of the calls before"):
+        made.partial_fit(X, y, classes=[0, 4])
 
 
 def test_rows_with_one_choice(make, fitted):

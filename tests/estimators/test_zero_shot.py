@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -207,7 +207,7 @@ def test_cross_validated_probabilities(nli_folder, texts):
 
 def test_labels_from_y(nli, texts):
     y = np.array(["sport", "art", "art", "city"] * 12, dtype=object)
-    for labels in (y, pd.Series(y), y[:, None], list(y)):
+    for labels in (y, pd.Series(y), list(y)):
         estimator = zero_shot(nli, candidate_labels=None).fit(texts, labels)
         assert estimator.classes_.tolist() == ["art", "city", "sport"]
     assert zero_shot(nli).fit(y=["tea", "milk"]).classes_.tolist() == ["art", "city", "sport"]
@@ -238,17 +238,18 @@ def test_columns(nli, texts):
 @pytest.mark.parametrize(
     ("params", "y", "said"),
     [
-        ({"candidate_labels": []}, None, r"two candidate labels or more .* got \[\]"),
-        ({"candidate_labels": [], "multi_label": True}, None, r"two candidate labels or more .* got \[\]"),
-        ({"candidate_labels": ["a"]}, None, r"two candidate labels or more .* got \['a'\]"),
+        ({"candidate_labels": []}, None, r"two candidate labels or more .* got none"),
+        ({"candidate_labels": [], "multi_label": True}, None, r"two candidate labels or more .* got none"),
+        ({"candidate_labels": ["a"]}, None, r"two candidate labels or more .* got one class, 'a'"),
         ({"candidate_labels": ["a", "b", "a"]}, None, "candidate_labels has 'a' twice"),
         ({"candidate_labels": ["a", 5]}, None, "candidate_labels must be texts, got 5 at place 1"),
         ({"candidate_labels": ["a", None]}, None, "candidate_labels must be texts, got None at place 1"),
         ({"candidate_labels": ["a", " "]}, None, "candidate_labels must be texts, got ' ' at place 1"),
         ({"candidate_labels": "sport"}, None, "The 'candidate_labels' parameter"),
-        ({"candidate_labels": None}, None, "requires candidate_labels, or y to take them from"),
+        ({"candidate_labels": None}, None, "without candidate_labels requires y to be passed, but the target y is N"),
         ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
         ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
+        ({"candidate_labels": None}, [0.5], "y row 0: expected a label that is a text, got a continuous target, 0.5"),
         ({"candidate_labels": None}, [[0, 1], [1, 0]], r"y has the shape \(2, 2\) and tells no names"),
         ({"hypothesis_template": "This is it."}, None, r"hypothesis_template must have \{\} where the label goes"),
         (
@@ -271,6 +272,15 @@ def test_what_cannot_be_fitted(nli, params, y, said):
     with pytest.raises(ValueError, match=said):
         estimator.fit(y=y)
     assert not hasattr(estimator, "module_")
+
+
+def test_labels_are_those_of_the_rows(nli):
+    estimator = zero_shot(nli, candidate_labels=None)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[3, 2\]"):
+        estimator.fit(["a", "b", "c"], ["art", "sport"])
+    with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
+        estimator.fit(["a", "b"], [["art"], ["sport"]])
+    assert estimator.classes_.tolist() == ["art", "sport"]
 
 
 def test_checkpoints_that_know_no_entailment(make, tiny_checkpoint, texts, languages, tmp_path):

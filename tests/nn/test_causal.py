@@ -276,7 +276,7 @@ def test_config_fields(fields, message):
         ModelConfig.from_dict({**TINY.to_dict(), **fields})
 
 
-@pytest.mark.parametrize("part", ["", "bin"])
+@pytest.mark.parametrize("part", ["", "bin", "tf", "flax"])
 def test_recorded_outputs(shared_data, part):
     folder = shared_data / "checkpoints" / "clm"
     golden = np.load(folder / "golden.npz")

@@ -154,3 +154,13 @@ def test_relative_positions_are_refused():
 def test_replace_checks_again():
     with pytest.raises(ValueError, match="hidden_size must be a multiple"):
         replace(ModelConfig(), hidden_size=770)
+
+
+@pytest.mark.parametrize("value", ["x" * 10_000, [[[1] * 1000]], {"a": "x" * 10_000}])
+@pytest.mark.parametrize(
+    "name", ["vocab_size", "layer_norm_eps", "hidden_act", "model_type", "pad_token_id", "is_decoder"]
+)
+def test_a_long_value_is_not_quoted_whole(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be ") as error:
+        ModelConfig.from_dict({**XLM_ROBERTA_BASE, name: value})
+    assert len(str(error.value)) < 300

@@ -1,14 +1,27 @@
 """The fit loop: accumulation, weights, early stopping, interrupts and losses that are not finite."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from skxlmr.batching import SequenceTask
 from skxlmr.nn import losses
-from skxlmr.training import freeze
+from skxlmr.training import fit_loop, freeze
 
-from .fits import STILL, Watched, assert_same_weights, fit, make_module, make_task, moved, weights_of
+from .fits import (
+    SETTINGS,
+    STILL,
+    Watched,
+    assert_same_weights,
+    fit,
+    make_module,
+    make_task,
+    moved,
+    optimizer_for,
+    weights_of,
+)
 
 # Batches and weights --------------------------------------------------------------------------------------------------
 
@@ -288,3 +301,21 @@ def test_rows_of_each_batch_hold_every_row_once_an_epoch():
     epochs = np.split(np.concatenate(task.rows), 3)
     assert all(sorted(rows) == list(range(10)) for rows in epochs)
     assert epochs[0].tolist() != epochs[1].tolist()
+
+
+@pytest.mark.parametrize("sizes", [(10, 4, 14), (4, 14, 10), (22, 2, 22)], ids=str)
+def test_epochs_of_other_sizes_see_each_row_and_keep_to_the_schedule(sizes):
+    """Other segmentations of a text may give more windows, or fewer; the schedule is laid out for the first task."""
+    tasks, rates = [Watched(make_task(n)) for n in sizes], []
+    module, left = make_module(), iter(tasks)
+    optimizer = optimizer_for(module, learning_rate=0.9)
+    optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    settings = replace(SETTINGS, max_epochs=3, schedule="linear")
+    fit_loop(module, make_task(12), optimizer, settings, np.random.default_rng(0), renew=lambda rng: next(left))
+    for task, n_rows in zip(tasks, sizes, strict=True):
+        assert sorted(np.concatenate(task.rows)) == list(range(n_rows))
+    n_steps = [len(task.rows) for task in tasks]
+    of_epochs = np.split(rates, np.cumsum(n_steps)[:-1])
+    for epoch, (of_epoch, n) in enumerate(zip(of_epochs, n_steps, strict=True)):
+        assert len(of_epoch) == n
+        np.testing.assert_allclose(of_epoch, [0.9 - 0.1 * (3 * epoch + step * 3 // n) for step in range(n)])

@@ -1,0 +1,82 @@
+"""What a fit trains on: encoded rows, their targets and their weights; which of them, and under which seed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from skxlmr.text import EncodedBatch
+from skxlmr.training import Diverged
+from skxlmr.utils._sklearn import check_sample_weight
+
+Rows = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
+
+
+def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of the rows, float32.
+
+    Raises
+    ------
+    ValueError
+        If they are not one number a row, one is negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows, np.float32)
+    weights = check_sample_weight(
+        sample_weight, np.empty(n_rows), dtype=np.float32, ensure_non_negative=True, allow_all_zero_weights=True
+    )
+    if not weights.any():
+        raise ValueError(
+            f"Sample weights must contain at least one non-zero number: sample_weight is zero for all {n_rows} rows"
+        )
+    return weights
+
+
+def weighing(weights: np.ndarray) -> np.ndarray | None:
+    """The rows that weigh something, None for all: the others are left out, as if they had not been passed."""
+    return None if weights.all() else np.flatnonzero(weights)
+
+
+def n_truncated(encoded: Rows) -> int:
+    """Rows that were cut."""
+    return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None)
+
+
+def take_rows(encoded: Rows, rows: np.ndarray | None) -> Rows:
+    """These rows of the input from each part, None for all."""
+    if rows is None:
+        return encoded
+    return {name: None if part is None else part.take_input_rows(rows) for name, part in encoded.items()}
+
+
+def take(data, rows: np.ndarray | None):
+    """These rows of the input with their targets and weights, None for all."""
+    encoded, targets, weights = data
+    if rows is None:
+        return data
+    return take_rows(encoded, rows), None if targets is None else targets[rows], weights[rows]
+
+
+def relabel(encoded: Rows, lookup: np.ndarray) -> Rows:
+    """The same rows with the ids of the compact vocabulary."""
+    return {name: None if part is None else replace(part, ids=lookup[part.ids]) for name, part in encoded.items()}
+
+
+@contextmanager
+def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
+    """Let an error name the rows as they stand in X, of which the training has only these."""
+    try:
+        yield
+    except Diverged as error:
+        raise error if rows is None else Diverged(error.what, rows[error.rows]) from None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block and leave them as they were found."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,75 @@
+"""What tells one fit from another: its parameters in words, and a digest of its data."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skxlmr.nn import TaskModule
+
+STILL_WEIGHTS = "the weights that do not learn"
+_ROWS_AT_ONCE = 16384  # of a word embedding: 64 MB where it is 1024 wide
+
+
+def in_words(value: Any) -> str:
+    """A parameter, the same for equal values whatever holds them."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, np.random.RandomState):
+        return "a RandomState"
+    return repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def digest(*values: Any) -> str:
+    """SHA-256 of arrays, tensors, dataclasses, collections of them, and whatever its ``repr`` says all of."""
+    sha = hashlib.sha256()
+    for part in _parts(values):
+        sha.update(part)
+    return sha.hexdigest()
+
+
+def digest_of_still_weights(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None) -> str:
+    """SHA-256 of the weights that a fit leaves alone: frozen ones, and the rows that a compact vocabulary leaves out.
+
+    Parameters
+    ----------
+    module : TaskModule
+    full : Embedding
+        All word embeddings.
+    lookup : ndarray of int32, (vocabulary,), or None
+        New id of each row of a compact vocabulary, -1 where it is left out.
+    """
+    still = [(name, p) for name, p in module.named_parameters() if not p.requires_grad]
+    unused = np.empty(0, np.int64) if lookup is None else np.flatnonzero(lookup < 0)
+    rows = torch.from_numpy(unused).to(full.weight.device)
+    return digest(still, (full.weight[some] for some in rows.split(_ROWS_AT_ONCE)))
+
+
+def _parts(value: Any) -> Iterable[bytes | memoryview]:
+    """Bytes that differ whenever the values do; each piece begins with its kind and size."""
+    if isinstance(value, Tensor):
+        yield f"tensor {value.dtype} {tuple(value.shape)}:".encode()
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"array {value.dtype.str} {value.shape}:".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    elif is_dataclass(value):
+        yield f"{type(value).__name__}:".encode()
+        for each in fields(value):
+            yield from _parts(getattr(value, each.name))
+    elif isinstance(value, dict):
+        yield from _parts(list(value.items()))
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        yield b"["
+        for item in value:
+            yield from _parts(item)
+        yield b"]"
+    else:
+        said = repr(value).encode()
+        yield b"value %d:" % len(said)
+        yield said

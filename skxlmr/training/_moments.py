@@ -1,0 +1,71 @@
+"""What AdamW remembers, kept from one call of ``partial_fit`` to the next."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxlmr.nn import TaskModule
+
+BY_ROW = ("exp_avg", "exp_avg_sq")
+
+
+class Moments:
+    """The optimiser's state by the name of each parameter.
+
+    Of the word embeddings a fit trains only the rows that its texts use (see ``compact_vocabulary``), others in each call:
+    their moments are kept with the numbers of the rows.
+
+    They are no part of what was learnt: a pickle, a copy or a saved folder is without them, and starts with none.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[str, dict[str, Tensor]] = {}
+        self._rows = np.empty(0, np.int64)
+
+    def __reduce__(self):
+        return Moments, ()
+
+    def restore(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:
+        """Give the optimiser what was kept; ``rows`` are those of the vocabulary that it trains, None for all."""
+        for name, parameter in _trained(optimizer, module).items():
+            state = self._state(name, parameter.device)
+            if rows is not None and parameter is module.backbone.get_input_embeddings().weight:
+                state = self._of_rows(state, rows)
+            # other layers may have been frozen, or the whole vocabulary trained
+            if state and state["exp_avg"].shape == parameter.shape:
+                optimizer.state[parameter] = state
+
+    def keep(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:
+        """Take over what the optimiser remembers after the call."""
+        for name, parameter in _trained(optimizer, module).items():
+            state = dict(optimizer.state[parameter])
+            if rows is not None and parameter is module.backbone.get_input_embeddings().weight:
+                every = np.union1d(self._rows, rows)
+                kept = self._of_rows(self._state(name, parameter.device), every)
+                for key in BY_ROW:
+                    merged = kept.get(key, torch.zeros(len(every), *state[key].shape[1:], device=parameter.device))
+                    merged[np.searchsorted(every, rows)] = state[key]
+                    state[key] = merged
+                self._rows = every
+            self._states[name] = state
+
+    def _state(self, name: str, device: torch.device) -> dict[str, Tensor]:
+        return {key: value.to(device) for key, value in self._states.get(name, {}).items()}
+
+    def _of_rows(self, state: dict[str, Tensor], rows: np.ndarray) -> dict[str, Tensor]:
+        """The state of these rows of the vocabulary, zero for those that are new."""
+        if not state or len(state["exp_avg"]) != len(self._rows):
+            return {}
+        known = np.isin(rows, self._rows)
+        places = np.searchsorted(self._rows, rows[known])
+        found = dict(state)
+        for key in BY_ROW:
+            found[key] = torch.zeros(len(rows), *state[key].shape[1:], device=state[key].device)
+            found[key][np.flatnonzero(known)] = state[key][places]
+        return found
+
+
+def _trained(optimizer: torch.optim.Optimizer, module: TaskModule) -> dict[str, Tensor]:
+    """The parameters that the optimiser trains, by name."""
+    trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: parameter for name, parameter in module.named_parameters() if parameter in trained}

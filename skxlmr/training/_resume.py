@@ -1,0 +1,257 @@
+"""Keep the state of a fit on disk, so that an interrupted one goes on from there as if nothing had happened.
+
+The state is one safetensors file: what learns, the optimiser's moments, the weights that an interrupt or early stopping would
+put back, and the states of torch's generators; its header says the rest in JSON. It is written beside the old one, flushed and
+renamed: a kill at any moment leaves the old state or the new one.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from skxlmr.checkpoints import Tensors
+from skxlmr.checkpoints._folder import flush
+from skxlmr.checkpoints._safetensors import read_safetensors
+from skxlmr.nn import TaskModule
+from skxlmr.training._fingerprint import STILL_WEIGHTS
+from skxlmr.training._gradient_cache import random_state, set_random_state
+from skxlmr.training._state import FitState, History
+from skxlmr.utils._errors import CheckpointError
+
+FILE = "fit.safetensors"
+FORMAT = 1
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, beside the number of steps
+_KINDS: dict[str, type] = {
+    "epoch": int,
+    "step": int,
+    "loss_sum": float,
+    "weight_sum": float,
+    "stale": int,
+    "stopped": bool,
+    "best_score": float,
+}
+
+
+class Keeper:
+    """Writes the state of a fit into a folder, and puts it back.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made if need be; one fit at a time.
+    every : int or None
+        Optimiser steps from one state to the next. None: epochs.
+    resume : bool
+        Whether the fit goes on from the state in the folder, if there is one.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be made, or the state in it is broken.
+    """
+
+    def __init__(self, folder: str | os.PathLike, every: int | None, resume: bool):
+        self.file, self.every = Path(folder).expanduser() / FILE, every
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(folder, f"cannot be made a folder for the state of a fit ({error})") from error
+        self._saved = _read_header(self.file) if resume and self.file.exists() else None
+        self._steps = 0  # since the last state
+        self._later: Any = None  # the generator's state in the middle of a resumed epoch
+
+    def seed(self, drawn: int) -> int:
+        """Seed of the fit: the one that was drawn, or that of the state it goes on from."""
+        self._seed = drawn if self._saved is None else self._saved["seed"]
+        return self._seed
+
+    def attach(
+        self, module: TaskModule, optimizer: torch.optim.Optimizer, rng: np.random.Generator, about: Mapping[str, str]
+    ) -> None:
+        """Say what is to be kept, and what tells this fit from others.
+
+        Raises
+        ------
+        CheckpointError
+            If the state in the folder is of another fit; names what differs.
+        """
+        self.optimizer, self.rng, self.about = optimizer, rng, dict(about)
+        name_of = {parameter: name for name, parameter in module.named_parameters()}
+        self.parameters = {name_of[p]: p for group in optimizer.param_groups for p in group["params"]}
+        self.device = next(iter(self.parameters.values())).device
+        if self._saved is not None:
+            then = self._saved["about"]
+            # a digest says only that something differs, a parameter also how
+            differing = [
+                name if _is_digest(value) else f"{name} (then {then[name]}, now {value})"
+                for name, value in self.about.items()
+                if name in then and then[name] != value
+            ]
+            differing += sorted(self.about.keys() ^ then.keys())
+            if len(differing) > 1:  # other texts leave other words out
+                differing = [name for name in differing if name != STILL_WEIGHTS]
+            if differing:
+                raise CheckpointError(
+                    self.file,
+                    f"is the state of another fit, which differs in {', '.join(differing)}: fit with resume=False starts "
+                    "anew, another checkpoint_dir keeps both",
+                )
+
+    # What the loop calls ----------------------------------------------------------------------------------------------
+
+    def start(self) -> FitState:
+        """State to start from: the saved one, with weights, optimiser and generators put back, or a new one."""
+        if self._saved is None:
+            return FitState()
+        tensors = {name: tensor.clone() for name, tensor in read_safetensors(self.file).items()}
+        try:
+            state = self._put_back(self._saved, tensors)
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise CheckpointError(self.file, f"is not the whole state of a fit ({_first_line(error)})") from error
+        self._saved = None
+        return state
+
+    def catch_up(self) -> None:
+        """Set the generator to the middle of a resumed epoch, once its rows are drawn."""
+        if self._later is not None:
+            self.rng.bit_generator.state, self._later = self._later, None
+
+    def step_ends(self, state: FitState) -> None:
+        """Count a step in the middle of an epoch, and write the state if it is due."""
+        self._steps += 1
+        if self.every is not None and self._steps >= self.every:
+            self.write(state)
+
+    def epoch_ends(self, state: FitState, is_last: bool) -> None:
+        """Count the last step of an epoch, and write the state if it is due; that of a finished fit always is."""
+        self._steps += 1
+        if is_last or self.every is None or self._steps >= self.every:
+            self.write(state)
+
+    # The file ---------------------------------------------------------------------------------------------------------
+
+    def write(self, state: FitState) -> None:
+        """Replace the state in the folder.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written; the old one stays.
+        """
+        lists = {"finished": state.finished if state.step else None}  # after an epoch these are the weights themselves
+        lists["best"] = None if state.best is state.finished else state.best
+        tensors = {f"weight/{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            moments = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer/{key}/{name}": tensor for key, tensor in moments.items()}
+        for kind, values in lists.items():
+            tensors |= {f"{kind}/{name}": value for name, value in zip(self.parameters, values or [], strict=False)}
+        tensors |= {f"generator/{i}": value for i, value in enumerate(random_state(self.device))}
+        header = {
+            "format": FORMAT,
+            "about": self.about,
+            "seed": self._seed,
+            "state": {name: getattr(state, name) for name in _KINDS},
+            "loss_curve": state.history.loss_curve,
+            "validation_scores": state.history.validation_scores,
+            "best": "none" if state.best is None else "finished" if state.best is state.finished else "apart",
+            "rng": self.rng.bit_generator.state,
+            "epoch_rng": state.epoch_rng if state.step else None,
+        }
+        fresh = self.file.with_suffix(".new")
+        try:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items()}, fresh, {"fit": json.dumps(header)}
+            )
+            flush(fresh)
+            os.replace(fresh, self.file)
+            flush(self.file.parent)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(self.file, f"cannot be written ({error})") from error
+        self._steps = 0
+
+    def _put_back(self, saved: dict[str, Any], tensors: Tensors) -> FitState:
+        """Weights, optimiser and generators; raises what broken content leads to."""
+        counts = saved["state"]
+        for name, kind in _KINDS.items():
+            if type(counts[name]) is not kind or (kind is int and counts[name] < 0):
+                raise ValueError(f"{name} is {counts[name]!r}")
+        history = History(_floats(saved, "loss_curve"), _floats(saved, "validation_scores"))
+        if len(history.loss_curve) != counts["epoch"]:
+            raise ValueError(f"{len(history.loss_curve)} losses of {counts['epoch']} epochs")
+        state = FitState(history, **{name: counts[name] for name in _KINDS})
+
+        weights = self._take("weight", tensors)
+        if state.epoch:
+            state.finished = self._take("finished", tensors) if state.step else weights
+        if saved["best"] != "none":
+            state.best = state.finished if saved["best"] == "finished" else self._take("best", tensors)
+        moments = {}
+        for i, (name, parameter) in enumerate(self.parameters.items()):
+            if f"optimizer/step/{name}" in tensors:
+                of_parameter = {key: _like(parameter, f"optimizer/{key}/{name}", tensors) for key in _MOMENTS}
+                moments[i] = {"step": _like(torch.zeros(()), f"optimizer/step/{name}", tensors), **of_parameter}
+        generators = [tensors[f"generator/{i}"] for i in range(len(random_state(self.device)))]
+
+        # Nothing is changed before all has been read.
+        self.rng.bit_generator.state = saved["rng"]
+        set_random_state(self.device, generators)
+        if state.step:
+            self.rng.bit_generator.state, self._later = saved["epoch_rng"], saved["rng"]
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters.values(), weights, strict=True):
+                parameter.copy_(value)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        return state
+
+    def _take(self, kind: str, tensors: Tensors) -> list[Tensor]:
+        return [_like(parameter, f"{kind}/{name}", tensors) for name, parameter in self.parameters.items()]
+
+
+def _read_header(file: Path) -> dict[str, Any]:
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            saved = json.loads((opened.metadata() or {})["fit"])
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)})") from error
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        found = saved.get("format") if isinstance(saved, dict) else None
+        raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}")
+    for part, kind in (("about", dict), ("state", dict), ("seed", int)):
+        if type(saved.get(part)) is not kind:
+            raise CheckpointError(file, f"is not the state of a fit (it says no {part})")
+    if not 0 <= saved["seed"] < 2**31:
+        raise CheckpointError(file, f"is not the state of a fit (its seed is {saved['seed']})")
+    return saved
+
+
+def _like(expected: Tensor, name: str, tensors: Tensors) -> Tensor:
+    found = tensors[name]
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        raise ValueError(
+            f"{name} is {found.dtype} {tuple(found.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
+        )
+    return found
+
+
+def _floats(saved: dict[str, Any], name: str) -> list[float]:
+    if not isinstance(saved[name], list) or any(type(value) is not float for value in saved[name]):
+        raise ValueError(f"{name} is no list of numbers")
+    return saved[name]
+
+
+def _is_digest(value: str) -> bool:
+    return len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -1,0 +1,177 @@
+"""A fit that is killed or stopped at any moment and resumed equals the one that was left alone, bit for bit.
+
+The full size kills 20 fits and resumes each in a process of its own:
+``pytest -m slow tests/robustness/test_killed_fits.py``.
+"""
+
+import multiprocessing
+import os
+import signal
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from skxlmr import XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaMaskedLM
+from skxlmr.training import _loop
+from tests.tiny import sentences
+
+TEXTS = sentences(12)
+LABELS = np.arange(12) % 2
+DIALOGUES = [[("user", a), ("system", b), ("user", c)] for a, b, c in zip(TEXTS, TEXTS[3:], TEXTS[6:], strict=False)]
+SHORT = {"max_epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "dtype": "float32", "random_state": 0}
+
+# Every part of a fit that carries something from one step to the next
+FITS = {
+    "vocabulary, early stopping": (
+        XLMRobertaClassifier,
+        (TEXTS, LABELS),
+        {"early_stopping": True, "validation_fraction": 0.34, "n_iter_no_change": 1, "max_epochs": 4},
+    ),
+    "segmentations, accumulation": (
+        XLMRobertaClassifier,
+        (TEXTS, LABELS),
+        {"subword_sampling": 0.2, "batch_size": 2, "accumulate": 2},
+    ),
+    "frozen layers, mixed precision": (
+        XLMRobertaClassifier,
+        (TEXTS, LABELS),
+        {"n_frozen_layers": 1, "dtype": "bfloat16"},
+    ),
+    "masks, several rates": (
+        XLMRobertaMaskedLM,
+        (TEXTS,),
+        {"layer_decay": 0.9, "head_learning_rate": 1e-2, "schedule": "cosine"},
+    ),
+    "gradient caching": (XLMRobertaDialogueLM, (DIALOGUES,), {"batch_size": 1, "accumulate": 2}),
+}
+
+
+def run(checkpoint, kind, folder=None, resume=False, every=1):
+    estimator, data, options = FITS[kind]
+    kept = estimator(checkpoint, checkpoint_dir=folder, checkpoint_every=every, **SHORT | options)
+    return kept.fit(*data, resume=resume)
+
+
+def result_of(fitted):
+    """Everything a fit comes to, as tensors."""
+    curves = torch.tensor([fitted.loss_curve_, fitted.validation_scores_ or fitted.loss_curve_], dtype=torch.float64)
+    return {"curves": curves, **{name: value.contiguous() for name, value in fitted.module_.state_dict().items()}}
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    assert not [name for name in found if not torch.equal(found[name], expected[name])]
+
+
+class Events:
+    """Counts the steps, and what is done to write a state; ``at`` is called with the number of each, before it happens."""
+
+    def __init__(self, monkeypatch, at):
+        self.count, self.at = 0, at
+        for module, name in ((_loop, "train_step"), (os, "fsync"), (os, "replace")):
+            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
+
+    def _counted(self, function):
+        def call(*arguments, **options):
+            self.count += 1
+            self.at(self.count)
+            return function(*arguments, **options)
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def left_alone(tiny_checkpoint):
+    """What each fit comes to, and the number of events on its way; made when first asked for."""
+    made = {}
+
+    def get(kind, folder):
+        if kind not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                counting = Events(patch, lambda number: None)
+                expected = result_of(run(tiny_checkpoint, kind, folder / "left alone"))
+            assert_equal(result_of(run(tiny_checkpoint, kind)), expected)  # keeping the state changes nothing
+            made[kind] = expected, counting.count
+        return made[kind]
+
+    return get
+
+
+# Stopped within this process ------------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """Ends a fit without being caught on the way."""
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_stopped_at_any_step(tiny_checkpoint, tmp_path, kind, left_alone):
+    expected, n_events = left_alone(kind, tmp_path)
+    n_stopped = 0
+    for number in range(1, n_events + 1, 5):  # of four events a step: each kind of moment takes turns
+        folder, error = tmp_path / str(number), (Stop, KeyboardInterrupt)[number % 2]
+
+        def stop(count, number=number, error=error):
+            if count == number:
+                raise error
+
+        with pytest.MonkeyPatch.context() as patch, suppress(Stop, KeyboardInterrupt):
+            Events(patch, stop)
+            run(tiny_checkpoint, kind, folder)
+            pytest.fail("it ran to its end")
+        assert_equal(result_of(run(tiny_checkpoint, kind, folder, resume=True)), expected)
+        n_stopped += 1
+    assert n_stopped >= 5
+
+
+# Killed in a process of its own ---------------------------------------------------------------------------------------
+
+
+def killed(checkpoint, kind, folder, number):
+    """Run a fit in this process and kill it at an event."""
+
+    def kill(count):
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Events(pytest.MonkeyPatch(), kill)
+    run(checkpoint, kind, folder)
+
+
+def resumed(checkpoint, kind, folder, file):
+    """Go on in this process and leave the result in a file."""
+    save_file(result_of(run(checkpoint, kind, folder, resume=True)), file)
+
+
+def in_a_process(target, *arguments):
+    """Exit code of a process that does this."""
+    context = multiprocessing.get_context("forkserver")  # one import of torch for all of them
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows has not")
+@pytest.mark.parametrize(("kind", "moment"), [*zip(FITS, (0.15, 0.4, 0.6, 0.75, 0.95), strict=True)])
+def test_killed_and_resumed(tiny_checkpoint, tmp_path, kind, moment, left_alone):
+    expected, n_events = left_alone(kind, tmp_path)
+    code = in_a_process(killed, tiny_checkpoint, kind, tmp_path, round(moment * n_events))
+    assert code == -signal.SIGKILL
+    assert_equal(result_of(run(tiny_checkpoint, kind, tmp_path, resume=True)), expected)
+
+
+@pytest.mark.slow  # pytest -m slow tests/robustness/test_killed_fits.py
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows has not")
+@pytest.mark.parametrize("point", range(20))
+def test_killed_at_20_points(tiny_checkpoint, tmp_path, point, left_alone):
+    kind = list(FITS)[point % len(FITS)]
+    expected, n_events = left_alone(kind, tmp_path)
+    number = 1 + point * (n_events - 1) // 19
+    assert in_a_process(killed, tiny_checkpoint, kind, tmp_path / "state", number) == -signal.SIGKILL
+    assert in_a_process(resumed, tiny_checkpoint, kind, tmp_path / "state", tmp_path / "result") == 0
+    assert_equal(load_file(tmp_path / "result"), expected)
