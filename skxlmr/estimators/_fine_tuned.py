@@ -194,7 +194,6 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
             module = self._load_module(
                 folder, self.config_, lambda: self._build(self.config_), self._head, self._optional_parts
             )
-            check_finite(module.state_dict(), folder)  # all of it: training reads it anyway
         else:
             module = self.module_
         if self.n_frozen_layers > self.config_.num_hidden_layers:
@@ -228,6 +227,8 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
             if lookup is not None:
                 training = (relabel(training[0], lookup), *training[1:])
                 validation = validation and (relabel(validation[0], lookup), *validation[1:])
+            # training reads all of them; of the word embeddings the rows that the texts use, if those are what is left here
+            check_finite(module.state_dict(), str(self.checkpoint))
             self.module_ = module.to(device)
             module.backbone.gradient_checkpointing = self.gradient_checkpointing
             optimizer = make_optimizer(
