@@ -82,7 +82,7 @@ class MaskedPredictions(LogitReader):
     def _best_tokens(self, encoded: EncodedBatch, places: np.ndarray, top_k: int) -> list[list[dict]]:
         def read(logits_MV, items):
             best = logits_MV.softmax(1).topk(min(top_k, logits_MV.shape[1]))
-            return torch.stack([best.values.double(), best.indices.double()], dim=-1)
+            return torch.stack([best.values.cpu().double(), best.indices.cpu().double()], dim=-1)  # no float64 on MPS
 
         return [
             [

@@ -77,6 +77,11 @@ def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generators inside the block and leave them as they were found."""
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            if of_mps is not None:
+                torch.mps.set_rng_state(of_mps)

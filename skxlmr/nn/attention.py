@@ -68,7 +68,7 @@ def attend(
             "attention weights, head_mask and attention to other keys (cross-attention, cache) need a padded batch: pass ids "
             "of shape (rows, tokens)"
         )
-    if q.is_cuda and dropout == 0 and q.dtype in (torch.bfloat16, torch.float16) and head_size % 8 == 0:
+    if dropout == 0 and _flash_applies(q, head_size):
         return _attend_varlen(q, k, v, layout, head_size, causal), None
     return _attend_groups(q, k, v, layout, head_size, dropout, causal), None
 
@@ -142,6 +142,17 @@ def _to_rectangle(x_TC, group, head_size):
     """Tokens of a group as (N, H, S, d)."""
     x = x_TC if group.token_of_place is None else x_TC.index_select(0, group.token_of_place)
     return _heads(x.view(group.count, group.width, -1), head_size)
+
+
+def _flash_applies(q: Tensor, head_size: int) -> bool:
+    """Whether flash attention has a kernel for these queries: NVIDIA GPUs from Ampere on, half precision, heads up to 256."""
+    return (
+        q.is_cuda
+        and q.dtype in (torch.bfloat16, torch.float16)
+        and head_size % 8 == 0
+        and head_size <= 256
+        and torch.cuda.get_device_capability(q.device) >= (8, 0)
+    )
 
 
 def _attend_varlen(q, k, v, layout, head_size, causal):

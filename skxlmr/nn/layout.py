@@ -195,12 +195,18 @@ class TokenLayout:
         """Mean over the tokens of each sequence, (N, D), added up in float32 or wider."""
         x = widen(x)
         if self.mask_NS is None:
-            return torch.segment_reduce(x, "mean", lengths=self.lengths_N, axis=0)
+            return self._reduce(x, "mean")
         mask_NS1 = self.mask_NS[..., None].to(x.dtype)
         return (x * mask_NS1).sum(1) / mask_NS1.sum(1)
 
     def max(self, x: Tensor) -> Tensor:
         """Largest value over the tokens of each sequence, (N, D)."""
         if self.mask_NS is None:
-            return torch.segment_reduce(widen(x), "max", lengths=self.lengths_N, axis=0)
+            return self._reduce(widen(x), "max")
         return x.masked_fill(~self.mask_NS[..., None], -torch.inf).amax(1)
+
+    def _reduce(self, x_TD: Tensor, how: str) -> Tensor:
+        """Mean or maximum over the tokens of each packed sequence, (N, D), added up in the order of the tokens."""
+        # Apple's GPUs have no such kernel in PyTorch: there the CPU, which shares their memory, does it.
+        host = x_TD.cpu() if x_TD.device.type == "mps" else x_TD
+        return torch.segment_reduce(host, how, lengths=self.lengths_N.to(host.device), axis=0).to(x_TD.device)

@@ -210,8 +210,10 @@ def _sums(module: TaskModule, task: Task, device: torch.device, batches: list[Ba
         vectors = [task.vectors(module, batch.to(device)) for batch in batches]
         values = iter(task.joint_losses(torch.cat(vectors), batches).split([len(part) for part in vectors]))
         losses = partial(losses, joint=lambda vectors: next(values))
+    # In float64, which not every GPU has.
     return [
-        {name: float(values.double().sum()) for name, values in losses(batch.to(device)).items()} for batch in batches
+        {name: float(values.cpu().double().sum()) for name, values in losses(batch.to(device)).items()}
+        for batch in batches
     ]
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from skxlmr.nn import attention
 from skxlmr.nn.attention import SHORT_ROW, attend
 from skxlmr.nn.layout import GROUP_FILL, GROUP_TOKENS, TokenLayout
 
@@ -21,12 +22,12 @@ def projections(n_tokens, seed=0, requires_grad=False):
     ]
 
 
-def attend_one_by_one(q, k, v, lengths):
+def attend_one_by_one(q, k, v, lengths, causal=False):
     """Each sequence alone through torch's own attention."""
     rows = []
     for parts in zip(*(x.split(lengths) for x in (q, k, v)), strict=True):
         q_HSd, k_HSd, v_HSd = (x.unflatten(1, (N_HEADS, HEAD_SIZE)).transpose(0, 1) for x in parts)
-        rows.append(F.scaled_dot_product_attention(q_HSd, k_HSd, v_HSd).transpose(0, 1).flatten(1))
+        rows.append(F.scaled_dot_product_attention(q_HSd, k_HSd, v_HSd, is_causal=causal).transpose(0, 1).flatten(1))
     return torch.cat(rows)
 
 
@@ -134,3 +135,36 @@ def test_dropout_drops_that_share_of_the_weights(padded):
     survivors = context[..., ::HEAD_SIZE] * (1 - rate)
     assert survivors.mean().item() == pytest.approx(1 - rate, abs=0.02)
     assert survivors.std() > 0.01
+
+
+def stand_in_for_varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1)):
+    """What torch's kernel for CUDA does with the arguments that it documents, sequence by sequence."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32 and window_size in [(-1, -1), (-1, 0)]
+    outputs = []
+    for start, end, start_k, end_k in zip(cu_seq_q, cu_seq_q[1:], cu_seq_k, cu_seq_k[1:], strict=False):
+        assert end - start <= max_q and end_k - start_k <= max_k
+        q_HSd, k_HSd, v_HSd = (x.transpose(0, 1) for x in (query[start:end], key[start_k:end_k], value[start_k:end_k]))
+        context = F.scaled_dot_product_attention(q_HSd, k_HSd, v_HSd, is_causal=window_size[1] == 0)
+        outputs.append(context.transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_the_kernel_for_packed_rows_is_told(monkeypatch, causal):
+    """The way of a batch on a GPU in half precision, where the kernel itself is torch's."""
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in_for_varlen_attn)
+    monkeypatch.setattr(attention, "_flash_applies", lambda q, head_size: True)
+    lengths = [7, 1, 30, 7]
+    q, k, v = projections(sum(lengths))
+    found, _ = attend(q, k, v, TokenLayout(lengths), head_size=HEAD_SIZE, causal=causal)
+    torch.testing.assert_close(found, attend_one_by_one(q, k, v, lengths, causal), rtol=0, atol=1e-12)
+
+
+def test_the_kernel_for_packed_rows_takes_these_arguments():
+    from inspect import signature
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    found, expected = signature(varlen_attn).parameters, signature(stand_in_for_varlen_attn).parameters
+    assert [(name, found[name].kind) for name in expected] == [(name, p.kind) for name, p in expected.items()]
+    assert found["window_size"].default == expected["window_size"].default
