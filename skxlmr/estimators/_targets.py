@@ -149,6 +149,11 @@ class ManyLabels:
             return np.stack([np.ones(self.n_outputs), ones]).astype(np.float32)
         if len(class_weight) != self.n_outputs:
             raise ValueError(f"class_weight has {len(class_weight)} dicts, but y has {self.n_outputs} labels")
+        for label, weights_of_label in zip(self.names, class_weight, strict=True):
+            if not isinstance(weights_of_label, dict) or not set(weights_of_label) <= {0, 1}:
+                raise ValueError(
+                    f"class_weight of the label {label!r} must be a dict with the weights of 0 and 1, got {weights_of_label!r}"
+                )
         return np.array([[of_label.get(value, 1.0) for of_label in class_weight] for value in (0, 1)], np.float32)
 
     def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
@@ -300,6 +305,9 @@ def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
         columns = list(values.T) if values.ndim == 2 else []
     if len(columns) < 2:
         return None
+    for k, column in enumerate(columns):
+        if column.dtype == object:  # before NumPy makes a text of what is missing
+            _check_labels(column, f"{name} column {k}")
     return [np.array(column.tolist()) if column.dtype == object else column for column in columns]
 
 

@@ -192,7 +192,12 @@ def test_balanced_counts_weighted_rows(make, still_checkpoint, texts, y):
 
 @pytest.mark.parametrize(
     ("class_weight", "said"),
-    [({"noise": 2.0}, r"class_weight names \['noise'\]"), ([{}], "class_weight has 1 dicts, but y has 3 labels")],
+    [
+        ({"noise": 2.0}, r"class_weight names \['noise'\]"),
+        ([{}], "class_weight has 1 dicts, but y has 3 labels"),
+        (["balanced"] * 3, "class_weight of the label '0' must be a dict with the weights of 0 and 1, got 'balanced'"),
+        ([{}, {1: 2.0}, {2: 2.0}], r"class_weight of the label '2' must be a dict with .*, got {2: 2.0}"),
+    ],
 )
 def test_bad_class_weight(make, texts, y, class_weight, said):
     with pytest.raises(ValueError, match=said):
@@ -286,6 +291,18 @@ def test_columns_of_classes(several, texts, columns):
         assert predicted[:, k].tolist() == several.classes_[k][part.argmax(1)].tolist()
     right = [(predicted[:, k] == columns.iloc[:, k]).to_numpy() for k in range(3)]
     assert several.score(texts, columns) == pytest.approx(np.mean(right[0] & right[1] & right[2]))
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("container", [pd.DataFrame, lambda y: y.to_numpy(dtype=object), lambda y: y.values.tolist()])
+def test_missing_class_in_a_column(make, several, texts, columns, missing, container):
+    y = columns[["parity", "language"]].astype(object)
+    y.iloc[7, 1] = missing
+    said = f"y column 1 row 7: expected a label, got {missing}"
+    with pytest.raises(ValueError, match=said):
+        make(XLMRobertaClassifier).fit(texts, container(y))
+    with pytest.raises(ValueError, match="y column 0 mixes labels of the types int, str"):
+        make(XLMRobertaClassifier).fit(texts, container(columns.assign(language=[7, *columns["language"][1:]])))
 
 
 def test_columns_learn_side_by_side(make, many):
