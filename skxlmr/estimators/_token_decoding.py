@@ -32,6 +32,8 @@ class TagRules:
     ----------
     classes : sequence of str
     scheme : {"BIO", "IOB2", "IOBES"}
+        ``"BIO"`` has the rules of IOB1 where some type has an ``I-`` but no ``B-``, as in CoNLL-2003: an entity begins with
+        ``I-``, and with ``B-`` only right behind another of its type.
 
     Raises
     ------
@@ -46,6 +48,12 @@ class TagRules:
                 f"{', '.join(map(repr, list(classes)[:5]))}"
             )
         parts = [split_tag(tag, scheme) for tag in classes]
+        if scheme == "BIO" and _is_iob1(parts):
+            self.first_K = np.array([_FORBIDDEN if prefix == "B" else 0.0 for prefix, _ in parts])
+            self.last_K = np.zeros(len(parts))
+            allowed_KK = [[q != "B" or s == t for q, t in parts] for _, s in parts]
+            self.next_KK = np.where(allowed_KK, 0.0, _FORBIDDEN)
+            return
         opens = [scheme == "IOBES" and prefix in "BI" for prefix, _ in parts]  # more of the entity must follow
         self.first_K = np.array([0.0 if prefix in "OBS" else _FORBIDDEN for prefix, _ in parts])
         self.last_K = np.array([_FORBIDDEN if open_ else 0.0 for open_ in opens])
@@ -71,3 +79,9 @@ class TagRules:
         for i in range(n - 1, 0, -1):
             best_n[i - 1] = came_from_nK[i, best_n[i]]
         return best_n
+
+
+def _is_iob1(parts: Sequence[tuple[str, str]]) -> bool:
+    """Whether some type could never begin with ``B-``, so that ``I-`` must be what begins entities."""
+    types = {prefix: {type_ for p, type_ in parts if p == prefix} for prefix in "BIES"}
+    return bool(types["I"] - types["B"]) and not types["E"] | types["S"]
