@@ -80,6 +80,7 @@ def best_answers(
     found: list[list[AnswerSpan]] = [[] for _ in contexts]
     log_null_N = np.full(len(contexts), np.inf)
     first_W = context_starts(encoded)
+    spaces_of: dict[int, _Spaces] = {}  # of the row whose windows are read, for a long context has many
     for window, row in enumerate(encoded.input_rows.tolist()):
         tokens = encoded.span(window)
         shown = slice(tokens.start + int(first_W[window]), tokens.stop - 1)
@@ -87,7 +88,9 @@ def best_answers(
         log_null_N[row] = min(log_null_N[row], log_S2[0].sum())
         if shown.start == shown.stop:  # nothing in the context that the tokenizer reads
             continue
-        starts_C, ends_C, is_blank_C = _edges(contexts[row], encoded.offsets[shown], align_to_words)
+        if row not in spaces_of:
+            spaces_of = {row: _Spaces(contexts[row])}
+        starts_C, ends_C, is_blank_C = _edges(spaces_of[row], encoded.offsets[shown], align_to_words)
         log_start_C, log_end_C = np.where(is_blank_C, -np.inf, log_S2[1:].T)
         length = min(max_answer_length, len(starts_C))
         log_end_CL = sliding_window_view(np.append(log_end_C, [-np.inf] * (length - 1)), length)
@@ -127,22 +130,31 @@ def _descending(values_S: NDArray[np.float64], k: int | None) -> NDArray[np.int6
     return places[np.argsort(-values_S[places], kind="stable")]
 
 
-def _edges(context: str, offsets_C2: NDArray[np.int32], align_to_words: bool):
+class _Spaces:
+    """Where the white space of a text is, seen from each of its characters and from its end."""
+
+    def __init__(self, text: str):
+        is_space = np.fromiter(map(str.isspace, text), bool, len(text))
+        place = np.arange(len(text))
+        self.n_before = np.concatenate(([0], np.cumsum(is_space), [is_space.sum()]))  # the end has two
+        next_text = np.append(np.where(is_space, len(text), place), len(text))
+        self.next_text = np.minimum.accumulate(next_text[::-1])[::-1]  # the first character from here on that is none
+        self.text_before = np.maximum.accumulate(np.append(0, np.where(is_space, 0, place + 1)))  # the end of the last
+
+
+def _edges(spaces: _Spaces, offsets_C2: NDArray[np.int32], align_to_words: bool):
     """Where a span that begins, and one that ends, with each token has its edges: never at white space.
 
     Also which tokens it may neither begin nor end with.
     """
-    is_space = np.fromiter(map(str.isspace, context), bool, len(context))
     starts_C, ends_C = offsets_C2.astype(np.int64).T
-    n_spaces = np.concatenate(([0], np.cumsum(is_space), [is_space.sum()]))  # before each character; the end has two
-    is_blank_C = n_spaces[ends_C] - n_spaces[starts_C] == ends_C - starts_C
-    if not align_to_words:
-        return starts_C, ends_C, is_blank_C
-    begins_word_C = np.append(True, n_spaces[starts_C[1:] + 1] > n_spaces[ends_C[:-1]])
-    word_C = np.cumsum(begins_word_C) - 1
-    first_of_word = np.flatnonzero(begins_word_C)
-    last_of_word = np.append(first_of_word[1:], len(word_C)) - 1
-    starts_C, ends_C = starts_C[first_of_word][word_C], ends_C[last_of_word][word_C]
-    next_text = np.append(np.where(is_space, len(context), np.arange(len(context))), len(context))
-    next_text = np.minimum.accumulate(next_text[::-1])[::-1]  # the first character from each on that is no white space
-    return next_text[starts_C], ends_C, np.zeros(len(word_C), bool)
+    n_before = spaces.n_before
+    is_blank_C = n_before[ends_C] - n_before[starts_C] == ends_C - starts_C
+    if align_to_words:
+        begins_word_C = np.append(True, n_before[starts_C[1:] + 1] > n_before[ends_C[:-1]])
+        word_C = np.cumsum(begins_word_C) - 1
+        first_of_word = np.flatnonzero(begins_word_C)
+        last_of_word = np.append(first_of_word[1:], len(word_C)) - 1
+        starts_C, ends_C = starts_C[first_of_word][word_C], ends_C[last_of_word][word_C]
+        is_blank_C = np.zeros(len(word_C), bool)
+    return spaces.next_text[starts_C], spaces.text_before[ends_C], is_blank_C

@@ -35,6 +35,17 @@ def _rows(y: Any, name: str) -> list[Any]:
             f"{name} must be a list, Series, array or DataFrame with an answer a row, got a {type(y).__name__}"
         )
     if not hasattr(y, "columns"):
+        if (
+            isinstance(y, np.ndarray)
+            and y.dtype.kind == "U"
+            and y.ndim == 2
+            and y.shape[1] == 2
+            and _are_starts(y[:, 1])
+        ):
+            raise ValueError(
+                f"{name} is an array of texts, in which the starts have become texts too, such as {y[0, 1]!r}: pass a list of "
+                "tuples, or an array with dtype=object"
+            )
         return as_list(y)
     names = [str(column) for column in column_names(y)]
     if "text" in names:
@@ -44,6 +55,10 @@ def _rows(y: Any, name: str) -> list[Any]:
     if len(names) != 1:
         raise ValueError(f"{name} must have the columns text and answer_start, found {', '.join(names) or 'none'}")
     return as_list(y[names[0]])
+
+
+def _are_starts(texts: np.ndarray) -> bool:
+    return all(text.isdecimal() or text in ("", "None", "nan") for text in texts.tolist())
 
 
 def _answers_of(value: Any, row: int, name: str) -> AnswerList:

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 
 from skxlmr import XLMRobertaQuestionAnswerer
+from skxlmr.estimators import _answer_spans
 from skxlmr.estimators._answer_spans import best_answers
 from tests.estimators.conftest import padded
 from tests.estimators.questions import draw_rows
@@ -156,6 +157,32 @@ def test_words(tiny_tokenizer):
     assert {(span.start, span.end) for span in aligned.spans} == expected
     found = {context[span.start : span.end] for span in plain.spans}
     assert "Vogel" in found and len(found) > len(expected) and all(text == text.strip() != "" for text in found)
+
+
+def test_no_answer_has_white_space_at_its_ends_whatever_the_tokens_stand_for(fitted, rows):
+    """A lone surrogate and a zero-width space are read as spaces, and their tokens stand for what is around them too."""
+    context = "ein  \ud800Vogel\u200b\u3000singt \u200b 96"
+    for align_to_words in (False, True):
+        answerer = pickle.loads(pickle.dumps(fitted)).set_params(align_to_words=align_to_words)
+        (spans,) = answerer.predict_spans([("Wer?", context)], n_best=1000)
+        assert len(spans) > 5
+        for span in spans:
+            assert span["answer"] == context[span["start"] : span["end"]] == span["answer"].strip() != ""
+
+
+def test_white_space_is_looked_up_once_a_row(fitted, long_rows, monkeypatch):
+    """Not once a window: the time would grow with the square of the context."""
+    looked_up = []
+
+    class Spaces(_answer_spans._Spaces):
+        def __init__(self, text):
+            looked_up.append(text)
+            super().__init__(text)
+
+    monkeypatch.setattr(_answer_spans, "_Spaces", Spaces)
+    answerer = pickle.loads(pickle.dumps(fitted)).set_params(max_length=30, stride=5)
+    answerer.predict(long_rows[0])
+    assert looked_up == [row["context"] for row in long_rows[0]]
 
 
 def test_batches_make_no_difference(fitted, rows, long_rows):

@@ -160,6 +160,11 @@ def test_several_answers():
         ([("39", 1.5)], ValueError, "found 1.5"),
         ([("39", True)], ValueError, "found True"),
         ([("39", "7")], ValueError, "found '7'"),
+        (
+            np.array([("39", 7), ("", 0)]),
+            ValueError,
+            "y is an array of texts, in which the starts have become texts too",
+        ),
         ([{"text": ["39"], "answer_start": [1, 2]}], ValueError, "y row 0: expected as many values in 'answer_start'"),
         (
             pd.DataFrame({"a": ["39"], "b": [0]}),
