@@ -67,7 +67,8 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The candidate labels, sorted.
+        The candidate labels, sorted; with ``multi_label`` in the order in which they were given, which is that of the
+        columns of an indicator matrix.
     module_ : torch.nn.Module
         The encoder with the head of the inference model.
     tokenizer_ : Tokenizer
@@ -244,7 +245,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         return texts
 
     def _candidates(self, y: Any) -> np.ndarray:
-        """The labels to choose from, sorted."""
+        """The labels to choose from."""
         if self.candidate_labels is not None:
             labels = list(self.candidate_labels)
             for place, label in enumerate(labels):
@@ -269,7 +270,8 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         if len(labels) < (1 if self.multi_label else 2):
             found = f"one class, {labels[0]!r:.80}" if labels else "none"
             raise ValueError(f"there must be two candidate labels or more (one or more with multi_label), got {found}")
-        return np.unique(np.array(labels, dtype=str))
+        classes = np.array(labels, dtype=str)
+        return classes if self.multi_label and self.candidate_labels is not None else np.unique(classes)
 
     def _open(self) -> TaskModule:
         """The inference model, after a look at what its outputs mean."""
