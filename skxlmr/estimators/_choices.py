@@ -2,7 +2,7 @@
 
 Accepted: rows as dicts ``{"prompt": ..., "choices": [...]}`` or as ``(prompt, [choices])``; a DataFrame, Arrow table or 2-D
 array of a column of prompts and either a column of lists or one column a choice, in which rows with fewer choices end in
-missing values.
+missing values. Of a table with columns named prompt and choices no other one is read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing, split_columns
+
+COLUMNS = ["prompt", "choices"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,14 @@ class Choices:
         return np.array([len(row) for row in self.choices], np.int64)
 
 
+def choice_table(X: Any) -> Any:
+    """The columns prompt and choices of a table that has both, else X itself."""
+    names = column_names(X)
+    if hasattr(X, "columns") and set(COLUMNS) <= set(names) and len(names) > 2:
+        return X[COLUMNS] if hasattr(X, "iloc") else X.select(COLUMNS)  # polars frames and Arrow tables select
+    return X
+
+
 def check_choices(X: Any, name: str = "X") -> Choices:
     """Return the prompts and choices of X.
 
@@ -57,6 +67,7 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator):
         raise TypeError(f"{name} must be a list, DataFrame or array of prompts with choices, got a {type(X).__name__}")
+    X = choice_table(X)
     columns = [as_list(column) for column in split_columns(X, name)]
     if len(columns) == 1 and columns[0]:
         columns = [list(column) for column in zip(*_unpacked(columns[0], name), strict=True)]

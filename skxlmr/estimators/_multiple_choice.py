@@ -10,9 +10,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.batching import ChoiceTask, by_row
-from skxlmr.estimators._choices import Choices, check_choices
+from skxlmr.estimators._choices import Choices, check_choices, choice_table
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._partial_fit import PartialFitOfClasses
+from skxlmr.estimators._readers import check_head
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForMultipleChoice
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._docs import document_parameters
@@ -145,7 +146,8 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, PartialFitOfClasses, F
         X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
             One prompt and two or more choices a row. A DataFrame has a column of prompts (the one named ``prompt``, or else
             the first) and beside it either one column of lists of choices, or one column a choice, in which rows with
-            fewer choices end in missing values. A dict has the keys ``prompt`` and ``choices``.
+            fewer choices end in missing values. A dict has the keys ``prompt`` and ``choices``. Beside columns or keys of
+            these two names no others are read.
         y : array-like of shape (n_rows,) of int
             Index of the right choice of each row, from 0.
         sample_weight : array-like of shape (n_rows,), optional
@@ -223,6 +225,9 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, PartialFitOfClasses, F
     def _hub_config(self):
         return {"architectures": ["XLMRobertaForMultipleChoice"]}
 
+    def _adopt(self, config, file):
+        check_head(config, file, "ForMultipleChoice")
+
     def _check_X(self, X, reset, name="X"):
         rows = check_choices(X, name)
         if reset:
@@ -230,7 +235,7 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, PartialFitOfClasses, F
             self.classes_ = np.arange(rows.n_choices.max())
         elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
             return rows
-        check_feature_names(self, X, reset=reset)
+        check_feature_names(self, choice_table(X), reset=reset)
         return rows
 
     def _announce(self, classes, X, y):

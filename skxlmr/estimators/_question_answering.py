@@ -10,6 +10,7 @@ from skxlmr.batching import SpanTask
 from skxlmr.estimators._answer_spans import RowAnswers, best_answers
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._questions import check_questions, question_table, read_targets
+from skxlmr.estimators._readers import check_head
 from skxlmr.metrics import answer_f1_score
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForQuestionAnswering
 from skxlmr.text import EncodedBatch
@@ -306,6 +307,9 @@ class XLMRobertaQuestionAnswerer(FineTunedXLMRoberta):
 
     def _hub_config(self):
         return {"architectures": ["XLMRobertaForQuestionAnswering"]}
+
+    def _adopt(self, config, file):
+        check_head(config, file, "ForQuestionAnswering")
 
     def _tokenize(self, texts, limit, parse_special, sampling):
         return self.tokenizer_.encode_batch(

@@ -8,7 +8,7 @@ import numpy as np
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
 from skxlmr.estimators._long_text import LongTexts
-from skxlmr.estimators._readers import READERS
+from skxlmr.estimators._readers import check_head
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
 from skxlmr.utils._errors import CheckpointError
 
@@ -60,12 +60,7 @@ def read_head(config: dict[str, Any], file: Path) -> tuple[str, list[str]]:
     CheckpointError
         If the head is of another task, or its description makes no sense.
     """
-    architectures = config.get("architectures")
-    if isinstance(architectures, list) and architectures:
-        named = str(architectures[0])[:80]
-        if not named.endswith("ForSequenceClassification"):
-            reader = f"use {READERS[named]}.from_checkpoint" if named in READERS else "it needs fit"
-            raise CheckpointError(file, f"tells of a {named}, which has no head for whole texts: {reader}")
+    check_head(config, file, "ForSequenceClassification")
     labels = output_labels(config, file)
     problem_type = config.get("problem_type")
     if problem_type is None:

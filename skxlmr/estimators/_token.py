@@ -9,6 +9,7 @@ from skxlmr.batching import TokenTask
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
 from skxlmr.estimators._partial_fit import PartialFitOfClasses
+from skxlmr.estimators._readers import check_head
 from skxlmr.estimators._token_predictions import TokenPredictions
 from skxlmr.estimators._token_rows import (
     check_spans,
@@ -47,7 +48,8 @@ from skxlmr.utils._validation import check_texts
     constrained=(
         "bool",
         "Predict the most probable row of tags that keeps the rules of the scheme (Viterbi) instead of the most probable tag\n"
-        "of each word: no ``I-PER`` after ``O``.",
+        "of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its ``B-`` (IOB1), where entities\n"
+        "begin with ``I-``.",
     ),
     label_all_subwords=("bool", "Learn a word's tag at all of its tokens instead of the first only."),
     label_smoothing=("float", "Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."),
@@ -335,6 +337,7 @@ class XLMRobertaTokenClassifier(PartialFitOfClasses, TokenPredictions):
         }
 
     def _adopt(self, config, file):
+        check_head(config, file, "ForTokenClassification")
         self.classes_ = np.array(output_labels(config, file))
         self._rules()
 

@@ -43,6 +43,13 @@ def test_shapes(X):
     assert rows.n_columns == (X.shape[1] if getattr(X, "ndim", len(getattr(X, "shape", ()))) == 2 else 2)
 
 
+@pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_columns_beside_prompt_and_choices_are_left_out(table):
+    X = table({"id": [1, 2, 3], "choices": RAGGED, "lang": ["de", "en", "ru"], "prompt": PROMPTS})
+    rows = check_choices(X)
+    assert rows.prompts == PROMPTS and rows.choices == RAGGED and rows.n_columns == 2
+
+
 def test_rows_of_equal_width():
     expected = check_choices(list(zip(PROMPTS, EVEN, strict=True)))
     for X in (

@@ -182,7 +182,9 @@ def test_recorded_outputs_of_the_reference(shared_data):
 
 
 def test_checkpoint_without_the_head(tiny_checkpoint):
-    with pytest.raises(CheckpointError, match=r"2 tensors missing \(classifier.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"tells of a XLMRobertaForMaskedLM, .* no head for choices: use XLMRobertaMa"
+    ):
         XLMRobertaMultipleChoiceClassifier.from_checkpoint(tiny_checkpoint)
 
 
@@ -225,6 +227,14 @@ def test_cross_validated_probabilities(make):
         made.predict(frame.rename(columns={"first": "1st"}))
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         made.predict(X)
+
+
+def test_names_of_columns_are_those_that_are_read(make, rows):
+    X, y = rows
+    frame = pd.DataFrame(X).assign(language="de")
+    chooser = make(XLMRobertaMultipleChoiceClassifier).fit(frame, y)
+    assert chooser.n_features_in_ == 2 and chooser.feature_names_in_.tolist() == ["prompt", "choices"]
+    np.testing.assert_array_equal(chooser.predict_proba(frame.drop(columns="language")), chooser.predict_proba(frame))
 
 
 # What cannot work -----------------------------------------------------------------------------------------------------
@@ -290,5 +300,5 @@ def test_rows_with_one_choice(make, fitted):
 
 def test_checkpoint_of_another_task(make, texts, languages, tmp_path, rows):
     save(make(XLMRobertaClassifier).fit(texts, languages), tmp_path / "classifier")
-    with pytest.raises(CheckpointError, match="does not fit the model"):
+    with pytest.raises(CheckpointError, match=r"no head for choices: use XLMRobertaClassifier.from_checkpoint"):
         XLMRobertaMultipleChoiceClassifier.from_checkpoint(tmp_path / "classifier")

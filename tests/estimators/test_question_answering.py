@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skxlmr import XLMRobertaQuestionAnswerer, XLMRobertaVectorizer, load, save
+from skxlmr import CheckpointError, XLMRobertaQuestionAnswerer, XLMRobertaVectorizer, load, save
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score
 from tests.estimators.conftest import weights_of
 from tests.estimators.questions import draw_rows, same_weights
@@ -190,6 +190,11 @@ def test_saved_folder_comes_back_and_opens_elsewhere(fitted, rows, tmp_path):
     config = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert config["architectures"] == ["XLMRobertaForQuestionAnswering"]
     assert len(XLMRobertaVectorizer(tmp_path / "saved").fit_transform(["ein Vogel"])) == 1
+
+
+def test_checkpoint_of_another_task(tiny_checkpoint):
+    with pytest.raises(CheckpointError, match=r"no head for answers in a text: use XLMRobertaMaskedLM.from_checkpoint"):
+        XLMRobertaQuestionAnswerer.from_checkpoint(tiny_checkpoint)
 
 
 def test_fit_starts_a_new_head_and_says_so(make, fitted, rows, tmp_path):
