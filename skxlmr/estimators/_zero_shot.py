@@ -189,10 +189,6 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         if X is not None:
             check_consistent_length(self._check_X(X, reset=True), y)
         self.classes_ = self._candidates(y)
-        if "{}" not in self.hypothesis_template:
-            raise ValueError(
-                f"hypothesis_template must have {{}} where the label goes, got {self.hypothesis_template!r}"
-            )
         module = self._open()
         self._check_hypotheses()
         self.module_ = module
@@ -218,7 +214,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         entailment_NL = logits_NLK[..., self._entailment]
         if not self.multi_label:
             return softmax(entailment_NL, axis=1)
-        return expit(entailment_NL - logits_NLK[..., self._contradiction])  # the softmax of two
+        return expit(entailment_NL - logits_NLK[..., self._contradicting()])  # the softmax of two
 
     def predict(self, X):
         """Most probable label of each text, or all labels that hold.
@@ -297,15 +293,18 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         """Find the outputs for entailment and, where it is needed, contradiction."""
         self._nli_labels = labels
         self._entailment = self._find("entailment", "entail")
-        self._contradiction = None
         if self.multi_label:
-            others = [label for label in labels if label != labels[self._entailment]]
-            if self.contradiction is None and len(others) == 1:
-                self._contradiction = labels.index(others[0])
-            else:
-                self._contradiction = self._find("contradiction", "contradict")
-            if self._contradiction == self._entailment:
-                raise ValueError(f"entailment and contradiction are both {labels[self._entailment]!r}")
+            self._contradicting()
+
+    def _contradicting(self) -> int:
+        """The output for contradiction: looked for when it is needed, for ``multi_label`` may be set after ``fit``."""
+        others = [i for i in range(len(self._nli_labels)) if i != self._entailment]
+        if self.contradiction is None and len(others) == 1:
+            return others[0]
+        found = self._find("contradiction", "contradict")
+        if found == self._entailment:
+            raise ValueError(f"entailment and contradiction are both {self._nli_labels[found]!r}")
+        return found
 
     def _find(self, parameter: str, prefix: str) -> int:
         """The output whose label the parameter names, or the one whose label starts with ``prefix``."""
@@ -324,6 +323,10 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
         return found[0]
 
     def _hypotheses(self) -> list[str]:
+        if "{}" not in self.hypothesis_template:
+            raise ValueError(
+                f"hypothesis_template must have {{}} where the label goes, got {self.hypothesis_template!r}"
+            )
         return [self.hypothesis_template.replace("{}", label) for label in self.classes_.tolist()]
 
     def _check_hypotheses(self) -> None:

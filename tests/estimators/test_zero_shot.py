@@ -98,6 +98,18 @@ def test_several_labels_a_text(nli, texts):
     np.testing.assert_allclose(one, probability[:, 2:], atol=1e-6)
 
 
+def test_parameters_are_read_when_predicting(nli, texts):
+    """As in scikit-learn's estimators what concerns predictions alone needs no new fit: the labels are those of the fit."""
+    estimator = zero_shot(nli, candidate_labels=sorted(LABELS)).fit()
+    for params in ({"multi_label": True}, {"hypothesis_template": "{}!"}, {"contradiction": "neutral"}):
+        found = estimator.set_params(**params).predict_proba(texts[:3])
+        np.testing.assert_array_equal(found, clone(estimator).fit().predict_proba(texts[:3]))
+    with pytest.raises(ValueError, match=r"hypothesis_template must have \{\}"):
+        estimator.set_params(hypothesis_template="sport").predict(texts)
+    with pytest.raises(ValueError, match="contradiction='no' is not among the labels"):
+        estimator.set_params(hypothesis_template="{}", contradiction="no").predict(texts)
+
+
 def test_company_does_not_matter(nli, texts):
     expected = zero_shot(nli).fit().predict_proba(texts)
     for params in ({"batch_size": 1}, {"candidate_labels": LABELS[::-1]}, {"candidate_labels": np.array(LABELS)}):
