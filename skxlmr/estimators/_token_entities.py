@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-AGGREGATIONS = ("none", "simple", "first", "average", "max")
+AGGREGATIONS = ("none", "simple", "first", "average", "max", "word")
 
 
 def find_entities(
@@ -28,13 +28,13 @@ def find_entities(
     ----------
     text : str
     places_n2 : ndarray of shape (n_tokens, 2)
-        Where each token begins and ends.
+        Where each token begins and ends, with ``"word"`` each word.
     is_unknown_n : ndarray of bool
         Which tokens are unknown: those begin a word.
     proba_nK : ndarray of shape (n_tokens, n_classes)
     labels : sequence of str
         Name of each class.
-    aggregation : {"none", "simple", "first", "average", "max"}
+    aggregation : {"none", "simple", "first", "average", "max", "word"}
     choose : callable
         Class of each unit, (m,), from scores (m, K).
     ignore_labels : collection of str

@@ -70,10 +70,11 @@ class TokenPredictions(FineTunedXLMRoberta):
         ----------
         X : texts, or rows of words, which are joined with spaces
             Either, whatever the estimator was fitted on.
-        aggregation : {"simple", "first", "average", "max", "none"}
+        aggregation : {"simple", "first", "average", "max", "none", "word"}
             How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
             ``"max"`` first give each word (what lies between white space) one tag: that of its first token, of the mean
-            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token.
+            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token. ``"word"`` groups the
+            words and tags of ``predict``, each word encoded on its own as in ``fit``.
         ignore_labels : collection of str
             Types, or tags, that are left out.
 
@@ -86,38 +87,50 @@ class TokenPredictions(FineTunedXLMRoberta):
 
         Notes
         -----
-        Numbers equal those of the token-classification pipeline of ``transformers``, but for white space before an entity,
-        which never belongs to it here, and for texts too long for the model, which are shown in windows here. With
-        ``constrained=True`` the tags keep the rules of the scheme.
+        Numbers equal those of the token-classification pipeline of ``transformers``, which has no ``"word"``, but for white
+        space before an entity, which never belongs to it here, and for texts too long for the model, which are shown in
+        windows here. With ``constrained=True`` the tags keep the rules of the scheme.
         """
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
         if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
             raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
-        module = self._module_on_device()
-        texts = check_token_rows(X).joined()
-        encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
-        assert encoded.offsets is not None
-        places = best_places(encoded)
-        proba = np.exp(log_softmax(self._infer(module, encoded, per_token=True), axis=1))
+        self._module_on_device()
+        rows = check_token_rows(X)
+        texts = rows.joined()
         labels = [str(label) for label in self.classes_.tolist()]
         rules = self._rules()
 
         def choose(scores_mK: np.ndarray) -> np.ndarray:
             return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
 
+        parts = self._words_of(rows) if aggregation == "word" else self._tokens_of(texts)
         return [
             find_entities(
                 text,
-                encoded.offsets[row],
-                encoded.ids[row] == self.tokenizer_.unk_token_id,
-                proba[row],
+                *part,
                 labels,
                 aggregation=aggregation,
                 choose=choose,
                 ignore_labels=ignore_labels,
             )
-            for text, row in zip(texts, _by_row(encoded, places, len(texts)), strict=True)
+            for text, part in zip(texts, parts, strict=True)
+        ]
+
+    def _tokens_of(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each text the places of its tokens, which are unknown, and the probabilities of their classes."""
+        encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
+        assert encoded.offsets is not None
+        proba = np.exp(log_softmax(self._infer(self.module_, encoded, per_token=True), axis=1))
+        is_unknown = encoded.ids == self.tokenizer_.unk_token_id
+        by_row = _by_row(encoded, best_places(encoded), len(texts))
+        return [(encoded.offsets[row], is_unknown[row], proba[row]) for row in by_row]
+
+    def _words_of(self, rows: TokenRows) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The same of words, none of which is unknown."""
+        proba = map(np.exp, self._log_proba(rows))
+        return [
+            (places, np.zeros(len(places), bool), row) for places, row in zip(rows.joined_places(), proba, strict=True)
         ]
 
     def score(self, X, y):

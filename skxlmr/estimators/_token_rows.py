@@ -50,6 +50,14 @@ class TokenRows:
         """The texts, or the words of each row with spaces between them."""
         return [" ".join(row) for row in self.words] if self.texts is None else self.texts
 
+    def joined_places(self) -> list[np.ndarray]:
+        """Where each word begins and ends in these texts, (n_words, 2) for each row."""
+        if self.places is not None:
+            return [np.array(row, np.int64).reshape(-1, 2) for row in self.places]
+        lengths = [np.fromiter(map(len, row), np.int64, len(row)) for row in self.words]
+        ends = [np.cumsum(row + 1) - 1 for row in lengths]
+        return [np.stack([end - length, end], axis=1) for end, length in zip(ends, lengths, strict=True)]
+
 
 def check_token_rows(X: Any, name: str = "X") -> TokenRows:
     """Rows of words, whatever they came in.

@@ -122,6 +122,30 @@ def test_texts_with_spans(make, fitted):
     assert tagger.score(texts, dicts) == tagger.score(texts, spans)
 
 
+@pytest.mark.parametrize("constrained", [False, True])
+def test_entities_of_words_are_those_of_predict(make, fitted, constrained):
+    """Also where a word's first token is the mark of its beginning alone, which the strategies of tokens take for a word."""
+    texts, spans = as_texts(X, Y)
+    finder = make(XLMRobertaTokenClassifier, **LEARNS, constrained=constrained).fit(texts, spans)
+    texts += ["", " ".join(LONG), "Ωraios Vogel"]
+    found = finder.predict_entities(texts, "word")
+    expected = finder.predict(texts).tolist()
+    assert [[(e["start"], e["end"], e["entity_group"]) for e in row] for row in found] == expected
+    assert sum(map(len, expected)) > 20
+    assert all(text[e["start"] : e["end"]] == e["word"] for text, row in zip(texts, found, strict=True) for e in row)
+    # rows of words, and scores: the mean probability of the words' tags
+    rows = [*X, [], ["", "Vogel"]]
+    tags, proba = fitted.predict(rows), fitted.predict_proba(rows)
+    codes = [[fitted.classes_.tolist().index(tag) for tag in row] for row in tags]
+    for words, row, row_codes, row_proba in zip(rows, fitted.predict_entities(rows, "word"), codes, proba, strict=True):
+        first_words = np.cumsum([0, *(len(word) + 1 for word in words)])
+        for entity in row:
+            first = int(np.searchsorted(first_words, entity["start"]))
+            inside = range(first, first + len(entity["word"].split(" ")))
+            assert entity["word"] == " ".join(words[i] for i in inside) and entity["entity_group"] == "DE"
+            assert entity["score"] == pytest.approx(np.mean([row_proba[i, row_codes[i]] for i in inside]), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("scheme", "classes"),
     [

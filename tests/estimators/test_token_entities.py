@@ -166,7 +166,9 @@ def test_long_texts_words_and_odd_rows(tagger, shared_data):
 
 
 def test_what_is_refused(tagger):
-    with pytest.raises(ValueError, match="aggregation must be one of none, simple, first, average, max; found 'mean'"):
+    with pytest.raises(
+        ValueError, match="aggregation must be one of none, simple, first, average, max, word; found 'mean'"
+    ):
         tagger.predict_entities(["a"], "mean")
     with pytest.raises(TypeError, match="ignore_labels must be a collection of labels, got 'O'"):
         tagger.predict_entities(["a"], ignore_labels="O")
