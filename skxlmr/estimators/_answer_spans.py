@@ -98,7 +98,9 @@ def best_answers(
 
         n_taken = 0
         seen = set()
-        for place in _descending(log_score_S, None if align_to_words else n_best).tolist():
+        # where none will be left out (one of white space, or one that is there already), the best are enough
+        are_different = not align_to_words and all(len(np.unique(edges)) == len(edges) for edges in (starts_C, ends_C))
+        for place in _descending(log_score_S, n_best if are_different else None).tolist():
             first, n_more = divmod(place, length)
             if n_taken == n_best or log_score_S[place] == -np.inf:
                 break

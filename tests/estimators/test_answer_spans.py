@@ -159,6 +159,20 @@ def test_words(tiny_tokenizer):
     assert "Vogel" in found and len(found) > len(expected) and all(text == text.strip() != "" for text in found)
 
 
+@pytest.mark.parametrize("align_to_words", [False, True])
+def test_fewer_answers_are_the_first_of_all_where_tokens_share_characters(fitted, long_rows, align_to_words):
+    """A ligature or a fraction is several tokens of one place, and an aligned answer has many pairs of tokens."""
+    X = [("Wer?", f"ein {part} Vogel {part}ﬃ singt") for part in ("½", "½½", "㎞ ½", "ﬃ½㎞")]
+    X += [tuple(row.values()) for row in long_rows[0]]
+    answerer = pickle.loads(pickle.dumps(fitted)).set_params(
+        align_to_words=align_to_words, max_length=30, stride=5, allow_no_answer=True
+    )
+    everything = answerer.predict_spans(X, n_best=10_000)
+    assert min(map(len, everything)) > 9
+    for n_best in (1, 3, 9):
+        assert answerer.predict_spans(X, n_best=n_best) == [spans[:n_best] for spans in everything]
+
+
 def test_no_answer_has_white_space_at_its_ends_whatever_the_tokens_stand_for(fitted, rows):
     """A lone surrogate and a zero-width space are read as spaces, and their tokens stand for what is around them too."""
     context = "ein  \ud800Vogel\u200b\u3000singt \u200b 96"
