@@ -48,8 +48,8 @@ from skxlmr.utils._validation import check_texts
     constrained=(
         "bool",
         "Predict the most probable row of tags that keeps the rules of the scheme (Viterbi) instead of the most probable tag\n"
-        "of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its ``B-`` (IOB1), where entities\n"
-        "begin with ``I-``.",
+        "of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its ``B-``: there ``I-`` begins\n"
+        "entities (IOB1).",
     ),
     label_all_subwords=("bool", "Learn a word's tag at all of its tokens instead of the first only."),
     label_smoothing=("float", "Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."),

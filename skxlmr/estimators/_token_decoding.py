@@ -32,8 +32,8 @@ class TagRules:
     ----------
     classes : sequence of str
     scheme : {"BIO", "IOB2", "IOBES"}
-        ``"BIO"`` has the rules of IOB1 where some type has an ``I-`` but no ``B-``, as in CoNLL-2003: an entity begins with
-        ``I-``, and with ``B-`` only right behind another of its type.
+        Under ``"BIO"`` any row is allowed where some type has an ``I-`` but no ``B-``, as in CoNLL-2003 (IOB1): with the rules
+        of IOB2 such a type would never be found.
 
     Raises
     ------
@@ -48,17 +48,12 @@ class TagRules:
                 f"{', '.join(map(repr, list(classes)[:5]))}"
             )
         parts = [split_tag(tag, scheme) for tag in classes]
-        if scheme == "BIO" and _is_iob1(parts):
-            self.first_K = np.array([_FORBIDDEN if prefix == "B" else 0.0 for prefix, _ in parts])
-            self.last_K = np.zeros(len(parts))
-            allowed_KK = [[q != "B" or s == t for q, t in parts] for _, s in parts]
-            self.next_KK = np.where(allowed_KK, 0.0, _FORBIDDEN)
-            return
         opens = [scheme == "IOBES" and prefix in "BI" for prefix, _ in parts]  # more of the entity must follow
-        self.first_K = np.array([0.0 if prefix in "OBS" else _FORBIDDEN for prefix, _ in parts])
+        begins = "OBSI" if scheme == "BIO" and _is_iob1(parts) else "OBS"
+        self.first_K = np.array([0.0 if prefix in begins else _FORBIDDEN for prefix, _ in parts])
         self.last_K = np.array([_FORBIDDEN if open_ else 0.0 for open_ in opens])
         allowed_KK = [
-            [(q in "IE" and p in "BI" and s == t) or (q in "OBS" and not open_) for q, t in parts]
+            [(q in "IE" and p in "BI" and s == t) or (q in begins and not open_) for q, t in parts]
             for (p, s), open_ in zip(parts, opens, strict=True)
         ]
         self.next_KK = np.where(allowed_KK, 0.0, _FORBIDDEN)  # from, to
@@ -82,6 +77,6 @@ class TagRules:
 
 
 def _is_iob1(parts: Sequence[tuple[str, str]]) -> bool:
-    """Whether some type could never begin with ``B-``, so that ``I-`` must be what begins entities."""
+    """Whether some type has no ``B-`` to begin with, so that ``I-`` must be what begins entities."""
     types = {prefix: {type_ for p, type_ in parts if p == prefix} for prefix in "BIES"}
     return bool(types["I"] - types["B"]) and not types["E"] | types["S"]

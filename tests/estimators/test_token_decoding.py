@@ -1,6 +1,6 @@
 """Constrained decoding: the best of all allowed rows of tags, by enumeration."""
 
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,14 +12,11 @@ CLASSES = {
     "BIO": ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"],
     "IOB2": ["O", "B-PER", "I-PER"],
     "IOBES": ["B-X", "E-X", "I-X", "S-X", "O", "S-Y"],
-    "IOB1": ["B-LOC", "I-LOC", "I-PER", "O"],  # no PER ever stood right behind another, as in CoNLL-2003
 }
 
 
 def is_allowed(tags, scheme):
     """Whether each tag but O belongs to an entity as the strict reading finds it, and none is left over."""
-    if scheme == "IOB1":
-        return all(tag[0] != "B" or before[2:] == tag[2:] for before, tag in pairwise(["O", *tags]))
     strict = "IOBES" if scheme == "IOBES" else "IOB2"
     covered = {i for _, start, end in entities(tags, strict) for i in range(start, end)}
     return all((tag == "O") != (i in covered) for i, tag in enumerate(tags))
@@ -29,7 +26,7 @@ def is_allowed(tags, scheme):
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_best_allowed_row(scheme, n):
     classes, rng = CLASSES[scheme], np.random.default_rng(n)
-    rules, n_changed = TagRules(classes, "BIO" if scheme == "IOB1" else scheme), 0
+    rules, n_changed = TagRules(classes, scheme), 0
     rows = [list(codes) for codes in product(range(len(classes)), repeat=n)]
     allowed = [codes for codes in rows if is_allowed([classes[code] for code in codes], scheme)]
     assert 0 < len(allowed) < len(rows)
@@ -43,7 +40,7 @@ def test_best_allowed_row(scheme, n):
 
 
 def test_types_without_b_begin_with_i():
-    """Labels of a published tagger: with the rules of IOB2 it would never find a person."""
+    """Labels of a published tagger of CoNLL-2003: with the rules of IOB2 it would never find a person."""
     classes = ["B-LOC", "B-ORG", "I-LOC", "I-ORG", "I-PER", "O"]
     tags = ["I-PER", "I-PER", "O", "I-LOC", "I-ORG", "B-ORG", "I-ORG"]
     log_proba = np.log(np.where(np.equal.outer(tags, classes), 0.5, 0.1))
