@@ -91,8 +91,11 @@ def check_tags(y: Any, rows: TokenRows, name: str = "y") -> list[list[Any]]:
     tags = []
     kinds = set()
     for row, (cell, words) in enumerate(zip(cells, rows.words, strict=True)):
-        if not isinstance(cell, list | tuple | np.ndarray):
-            raise ValueError(f"{name} row {row}: expected a list of tags, one for each word, got {describe(cell)}")
+        cell = _as_sequence(cell)
+        if cell is None:
+            raise ValueError(
+                f"{name} row {row}: expected a list of tags, one for each word, got {describe(cells[row])}"
+            )
         found = [tag.item() if isinstance(tag, np.generic) else tag for tag in cell]
         if len(found) != len(words):
             raise ValueError(f"{name} row {row}: {len(found)} tags for {len(words)} words")
@@ -204,17 +207,28 @@ def _target_cells(y: Any, rows: TokenRows, name: str) -> list[Any]:
     return cells
 
 
+def _as_sequence(cell: Any) -> Sequence[Any] | np.ndarray | None:
+    """A cell of several values, whichever library made it (the parts of a groupby are Series); None if it is none."""
+    if isinstance(cell, list | tuple | np.ndarray):
+        return cell
+    is_column = hasattr(cell, "tolist") or hasattr(cell, "to_list") or hasattr(cell, "to_pylist")
+    return as_list(cell) if is_column and not isinstance(cell, np.generic) else None
+
+
 def _words(cell: Any, row: int, name: str) -> list[str]:
-    if not isinstance(cell, list | tuple | np.ndarray):
+    words = _as_sequence(cell)
+    if words is None:
         raise ValueError(f"{name} row {row}: expected a list of words, got {describe(cell)}")
-    for i, word in enumerate(cell):
+    for i, word in enumerate(words):
         if not isinstance(word, str):
             raise ValueError(f"{name} row {row}, word {i}: expected a word, got {describe(word)}")
-    return [str(word) for word in cell]  # np.str_ becomes a plain string
+    return [str(word) for word in words]  # np.str_ becomes a plain string
 
 
 def _span(span: Any, length: int, where: str) -> Span:
-    values = [span.get(key) for key in SPAN_KEYS] if isinstance(span, Mapping) else span
+    if isinstance(span, Mapping) and not set(SPAN_KEYS) <= set(span):
+        raise ValueError(f"{where}: expected a span with 'start', 'end' and 'label', got {describe(span)}")
+    values = [span[key] for key in SPAN_KEYS] if isinstance(span, Mapping) else span
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != 3:
         raise ValueError(f"{where}: expected a span (start, end, label), got {describe(span)}")
     start, end, label = values

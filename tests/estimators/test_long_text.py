@@ -211,6 +211,22 @@ def test_training_reads_every_window(make, told_at_the_end):
     assert len(weights) == len(texts)
 
 
+def test_windows_of_a_text_share_its_weight(make, reference, still_checkpoint, tmp_path, texts, languages, long_texts):
+    settings = {"long_text": "window", "max_length": 16, "batch_size": 500, "learning_rate": 1e-9}
+    classifier = make(XLMRobertaClassifier, still_checkpoint, **settings)
+    y, weights = languages[: len(long_texts)], np.arange(len(long_texts)) % 3
+    classifier.fit(long_texts, y)
+    save(classifier, tmp_path / "saved")
+    model = reference("AutoModelForSequenceClassification", tmp_path / "saved")
+    rows = [(text, None) for text in long_texts]
+    log_p = outputs_by_hand(model, lambda o: o.logits[0].log_softmax(0), classifier.tokenizer_, rows, 16, 0)
+    losses = -log_p[np.arange(len(y)), np.searchsorted(classifier.classes_, y)]  # means over the windows of each text
+    classifier.set_params(warm_start=True)
+    assert classifier.fit(long_texts, y).loss_curve_[0] == pytest.approx(losses.mean(), abs=1e-5)
+    weighted = classifier.fit(long_texts, y, sample_weight=weights).loss_curve_[0]
+    assert weighted == pytest.approx(np.average(losses, weights=weights), abs=1e-5)
+
+
 def test_early_stopping_splits_rows_not_windows(make, told_at_the_end):
     texts, y = told_at_the_end
     classifier = make(XLMRobertaClassifier, long_text="window", max_length=16, early_stopping=True)

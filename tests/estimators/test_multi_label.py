@@ -151,6 +151,8 @@ def test_threshold_is_read_when_predicting(fitted, texts):
     of_label = np.quantile(proba, 0.7, axis=0)
     np.testing.assert_array_equal(classifier.set_params(threshold=of_label).predict(texts), (proba >= of_label))
     assert 0.2 < classifier.predict(texts).mean() < 0.4
+    reached = classifier.set_params(threshold=float(proba[3, 1])).predict(texts)
+    assert reached[3, 1] == 1 and (reached == (proba >= proba[3, 1])).all()
     assert classifier.set_params(threshold=1.0).predict(texts).sum() == 0
     assert classifier.set_params(threshold=[0, 1, 0]).predict(texts).tolist() == [[1, 0, 1]] * 48
 
