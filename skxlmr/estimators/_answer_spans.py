@@ -99,7 +99,7 @@ def best_answers(
         n_taken = 0
         seen = set()
         # where none will be left out (one of white space, or one that is there already), the best are enough
-        are_different = not align_to_words and all(len(np.unique(edges)) == len(edges) for edges in (starts_C, ends_C))
+        are_different = not align_to_words and all(_differ(edges_C[~is_blank_C]) for edges_C in (starts_C, ends_C))
         for place in _descending(log_score_S, n_best if are_different else None).tolist():
             first, n_more = divmod(place, length)
             if n_taken == n_best or log_score_S[place] == -np.inf:
@@ -122,6 +122,11 @@ def _best(spans: list[AnswerSpan], n_best: int, distinct: bool) -> list[AnswerSp
     for i, span in enumerate(sorted(spans, key=lambda span: -span.log_score)):
         best.setdefault((span.start, span.end) if distinct else i, span)
     return list(best.values())[:n_best]
+
+
+def _differ(values: NDArray[np.int64]) -> bool:
+    """Whether no two of them are equal."""
+    return bool(np.diff(np.sort(values)).all())
 
 
 def _descending(values_S: NDArray[np.float64], k: int | None) -> NDArray[np.int64]:
