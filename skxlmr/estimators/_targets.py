@@ -63,13 +63,7 @@ class OneClass:
             raise ValueError(
                 "class_weight as a list is for several labels or columns; y has one class a row: pass a dict"
             )
-        # "balanced" knows only the classes that are there, a dict may name others too (in a warm start).
-        present = np.unique(targets) if class_weight == "balanced" else np.arange(self.n_outputs)
-        of_class = np.ones(self.n_outputs, np.float32)
-        of_class[present] = compute_class_weight(
-            class_weight, classes=self.classes[present], y=self.classes[targets], sample_weight=weights
-        )
-        return weights * of_class[targets]
+        return weights * weights_of_classes(class_weight, self.classes, targets, weights)[targets]
 
     def loss(self, targets: np.ndarray, weights: np.ndarray, class_weight: Any, label_smoothing: float) -> Loss:
         """Values (N,) from logits and targets."""
@@ -251,6 +245,18 @@ class ManyColumns:
         columns = [part.label(column) for part, column in zip(self.parts, codes.T, strict=True)]
         kinds = {column.dtype.kind for column in columns}
         return np.stack([column if len(kinds) == 1 else column.astype(object) for column in columns], axis=1)
+
+
+def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weight of each class, (n_classes,) float32, from the codes and weights of rows or words."""
+    of_class = np.ones(len(classes), np.float32)
+    # "balanced" knows only the classes of what weighs something, a dict may name others too (in a warm start).
+    counts = weights > 0
+    present = np.unique(codes[counts]) if class_weight == "balanced" else np.arange(len(classes))
+    of_class[present] = compute_class_weight(
+        class_weight, classes=classes[present], y=classes[codes[counts]], sample_weight=weights[counts]
+    )
+    return of_class
 
 
 Targets = OneClass | ManyLabels | ManyColumns

@@ -3,13 +3,13 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 
 from skxlmr.batching import TokenTask
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
 from skxlmr.estimators._partial_fit import PartialFitOfClasses
 from skxlmr.estimators._readers import check_head
+from skxlmr.estimators._targets import weights_of_classes
 from skxlmr.estimators._token_predictions import TokenPredictions
 from skxlmr.estimators._token_rows import (
     check_spans,
@@ -298,15 +298,8 @@ class XLMRobertaTokenClassifier(PartialFitOfClasses, TokenPredictions):
         """Weight of each word, an object array of float32 arrays."""
         weight_of = np.ones(len(self.classes_), np.float32)
         if self.class_weight is not None:
-            codes = np.concatenate(targets)
-            # "balanced" knows only the classes that are there, a dict may name others too (in a warm start).
-            present = np.unique(codes) if self.class_weight == "balanced" else np.arange(len(self.classes_))
-            weight_of[present] = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_[present],
-                y=self.classes_[codes],
-                sample_weight=np.repeat(weights, [len(row) for row in targets]),
-            )
+            of_words = np.repeat(weights, [len(row) for row in targets])
+            weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(targets), of_words)
         return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
 
     def _build(self, config):

@@ -132,6 +132,18 @@ def test_class_weight_is_a_weight_of_the_rows(make, still_checkpoint, texts, cla
     np.testing.assert_allclose(weighted.predict_proba(texts), by_hand.predict_proba(texts), atol=1e-4)
 
 
+def test_balanced_where_all_rows_of_a_class_weigh_nothing(make, still_checkpoint, texts, languages):
+    """As if they had not been passed, and without a division by zero."""
+    weights, kept = np.where(languages == "ru", 0.0, 1.0), languages != "ru"
+    balanced = make(
+        XLMRobertaClassifier, still_checkpoint, class_weight="balanced", warm_start=True, learning_rate=1e-9
+    )
+    balanced.fit(texts, languages)
+    weighted = balanced.fit(texts, languages, sample_weight=weights).loss_curve_
+    alone = balanced.fit([texts[i] for i in np.flatnonzero(kept)], languages[kept]).loss_curve_
+    assert weighted == pytest.approx(alone, abs=1e-5)
+
+
 def test_class_weight_of_an_unknown_class(make, texts, languages):
     with pytest.raises(ValueError, match=r"The classes, \['el', 'en', 'ru'\], are not in class_weight"):
         make(XLMRobertaClassifier, class_weight={"xx": 2.0, "de": 1.0}).fit(texts, languages)

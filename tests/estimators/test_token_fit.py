@@ -39,6 +39,14 @@ def test_class_weights(make, still_checkpoint):
     assert abs(plain[0] - heavy[0]) > 1e-2 and abs(plain[0] - balanced[0]) > 1e-3
 
 
+def test_balanced_where_all_words_of_a_tag_weigh_nothing(make, still_checkpoint):
+    rows, tags = [*X, ["the"]], [*Y, ["B-FR"]]
+    weighted = full_batch_losses(
+        make, still_checkpoint, rows, tags, class_weight="balanced", sample_weight=[1.0] * len(X) + [0.0]
+    )
+    assert np.isfinite(weighted).all()
+
+
 @pytest.mark.parametrize("params", [{"label_all_subwords": True}, {"label_smoothing": 0.3}, {"subword_sampling": 0.1}])
 def test_parameter_changes_the_loss(make, still_checkpoint, params):
     assert (
