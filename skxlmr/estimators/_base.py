@@ -204,6 +204,10 @@ class BaseXLMRoberta(Pickled):
         """What ``config.json`` says beside the geometry, for ``transformers``."""
         raise NotImplementedError
 
+    def _published_tokenizer(self) -> Tokenizer:
+        """The tokenizer as others are to read it from a saved folder."""
+        return self.tokenizer_
+
     def _weight_dtype(self) -> torch.dtype:
         """Type in which the fitted module keeps its weights."""
         return torch.float32

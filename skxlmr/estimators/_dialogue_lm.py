@@ -21,7 +21,7 @@ from skxlmr.estimators._training_rows import Rows, seeded
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
 from skxlmr.nn.layout import widen
 from skxlmr.nn.vocabulary import extend_vocabulary
-from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.text import EncodedBatch, SubwordSampling, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
@@ -376,18 +376,20 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
 
     # Checkpoints, with or without the speakers' tokens --------------------------------------------------------------------
 
-    def _open_checkpoint(self):
-        folder, config, tokenizer = super()._open_checkpoint()
-        try:
-            return folder, config, tokenizer.with_tokens(SPEAKER_TOKENS)
+    def _read_folder(self, folder):
+        config, tokenizer = super()._read_folder(folder)
+        try:  # special, so that a turn cannot spell them
+            return config, tokenizer.with_tokens(SPEAKER_TOKENS)
         except ValueError as error:
             raise CheckpointError(folder, str(error)) from error
 
-    def _open_tokenizer(self, folder):
-        return super()._open_tokenizer(folder).with_tokens(SPEAKER_TOKENS)
+    def _published_tokenizer(self):
+        # other estimators read dialogues as texts, which are to spell them
+        return self.tokenizer_.with_tokens(SPEAKER_TOKENS, special=False)
 
     def _adopt(self, config, file):
-        if self.tokenizer_.vocab_size > self.config_.vocab_size:
+        # word embeddings may have spare rows at their end, which nobody has trained
+        if max(self._speaker_ids) >= load_tokenizer(file.parent).vocab_size:
             tokens = " and ".join(SPEAKER_TOKENS)
             raise CheckpointError(file, f"is of a model without word embeddings of {tokens}: fit adds and trains them")
 

@@ -81,7 +81,7 @@ def write_estimator(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},
             tensors=estimator.module_.state_dict(),
-            tokenizer=estimator.tokenizer_,
+            tokenizer=estimator._published_tokenizer(),
             extra_files={
                 **others,
                 CARD: model_card(estimator, for_sentences=bool(others)),

@@ -25,10 +25,10 @@ from skxlmr.text._special import (
     TokenizerSettings,
     boolean,
     config_of,
-    further_tokens,
     place_tokens,
     positive_int,
     read_settings,
+    with_further,
 )
 from skxlmr.text._tokenizer import Tokenizer, mended
 from skxlmr.utils._errors import CheckpointError
@@ -145,11 +145,11 @@ class FastTokenizer(Tokenizer):
         max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
         return cls(content, settings=settings, model_max_length=max_length, file=file)
 
-    def with_tokens(self, contents: Sequence[str]) -> "FastTokenizer":
-        further = further_tokens(contents, self._tokens.values())
-        if not further:
+    def with_tokens(self, contents: Sequence[str], special: bool = True) -> "FastTokenizer":
+        known = replace(self._settings, roles=self._roles)
+        settings = with_further(known, self._tokens, contents, special)
+        if settings is known:
             return self
-        settings = replace(self._settings, additional=(*self._settings.additional, *further))
         return FastTokenizer(self._content, settings=settings, model_max_length=self.model_max_length, file=self._file)
 
     def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ def guarded(file: Path, function, *arguments):
 def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) -> TokenizerSettings:
     """Add a ``tokenizer.json``'s own added tokens to those that ``tokenizer_config.json`` lists, which count more."""
     listed = {token.content for token in settings.added.values()}
-    special = {token.content for token in (*settings.roles.values(), *settings.additional)}
+    special = {token.content for token in (*settings.roles.values(), *settings.additional) if token.special}
     added = {i: token for i, token in own.items() if token.content not in listed}
     added |= settings.added
     added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}

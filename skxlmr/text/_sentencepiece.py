@@ -25,10 +25,10 @@ from skxlmr.text._special import (
     TextSplitter,
     TokenizerSettings,
     config_of,
-    further_tokens,
     place_tokens,
     positive_int,
     read_settings,
+    with_further,
 )
 from skxlmr.text._tokenizer import SURROGATE, Tokenizer, mended
 from skxlmr.utils._errors import CheckpointError
@@ -99,7 +99,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._model_proto = model_proto
         self._processor = _load_processor(model_proto)
         self._roles, self._tokens = place_tokens(settings, _DEFAULT_ROLES, self._lookup, self._mask_place + 1)
-        self._additional = tuple(settings.additional)
+        self._additional = tuple(token for token in settings.additional if token.special)
         self._ids = {token.content: i for i, token in self._tokens.items()}
         self.vocab_size = max(self._mask_place, *self._tokens) + 1
         self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
@@ -144,15 +144,20 @@ class SentencePieceTokenizer(Tokenizer):
         except ValueError as error:
             raise CheckpointError(file, str(error)) from error
 
+    @property
+    def _lists_tokens(self) -> bool:
+        """Whether there are tokens of which the vocabulary and the names of special ones do not tell all."""
+        return any(i > self._mask_place or not token.special for i, token in self._tokens.items())
+
     def subword_sampling(self, seed: int) -> SubwordSampling | None:
         """Return the sampling that `sp_model_kwargs` describe, None if they do not switch it on."""
         return sampling_of(self.sp_model_kwargs, seed)
 
-    def with_tokens(self, contents: Sequence[str]) -> "SentencePieceTokenizer":
-        further = further_tokens(contents, self._tokens.values())
-        if not further:
+    def with_tokens(self, contents: Sequence[str], special: bool = True) -> "SentencePieceTokenizer":
+        known = TokenizerSettings({}, self._roles, self._additional)
+        settings = with_further(known, self._tokens, contents, special)
+        if settings is known:
             return self
-        settings = TokenizerSettings({}, self._roles, (*self._additional, *further), self._tokens)
         return SentencePieceTokenizer(
             self._model_proto,
             model_max_length=self.model_max_length,
@@ -172,7 +177,7 @@ class SentencePieceTokenizer(Tokenizer):
         folder.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": self.model_max_length}
         config |= config_of(self._roles, self._additional)
-        if any(i > self._mask_place for i in self._tokens):
+        if self._lists_tokens:
             config["added_tokens_decoder"] = {str(i): token.to_dict() for i, token in sorted(self._tokens.items())}
         if self.sp_model_kwargs:
             config["sp_model_kwargs"] = self.sp_model_kwargs
@@ -311,7 +316,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model_proto": self._model_proto, "model_max_length": self.model_max_length}
         roles = {role: token for role, token in self._roles.items() if token != _DEFAULT_ROLES[role]}
-        if roles or self._additional or any(i > self._mask_place for i in self._tokens):
+        if roles or self._additional or self._lists_tokens:
             state["settings"] = TokenizerSettings({}, roles, self._additional, self._tokens)
         return state | ({"sp_model_kwargs": self.sp_model_kwargs} if self.sp_model_kwargs else {})
 

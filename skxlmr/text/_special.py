@@ -12,6 +12,7 @@ from skxlmr.utils._files import read_json
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
+ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # of transformers before and from version 5 on
 ROLES = ("bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token", "mask_token")
 
 
@@ -48,7 +49,7 @@ class TokenizerSettings:
     """What ``tokenizer_config.json`` and its companions say.
 
     `options` is the first file as it is, `roles` the tokens of `ROLES` that are named, `additional` the additional
-    special tokens, `added` the added tokens that come with ids.
+    special tokens (and others that are to follow after the vocabulary's end), `added` the added tokens that come with ids.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +93,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
     for source, key, value in named:
         if key in ROLES and value is not None:
             roles[key] = _token(source, key, value, True, lstrip=key == "mask_token" and mask_lstrip)
-        elif key in ("additional_special_tokens", "extra_special_tokens") and value is not None:
+        elif key in ADDITIONAL and value is not None:
             if not isinstance(value, list | dict):
                 raise CheckpointError(source, f"expected a list of tokens as {key}, found {value!r:.80}")
             for item in value.values() if isinstance(value, dict) else value:
@@ -170,12 +171,39 @@ def place_tokens(
     return roles, placed
 
 
-def further_tokens(contents: Sequence[str], known: Iterable[AddedToken]) -> tuple[AddedToken, ...]:
-    """Return the special tokens among `contents` that are not known yet; ValueError if one is empty."""
+def with_further(
+    settings: TokenizerSettings, placed: Mapping[int, AddedToken], contents: Sequence[str], special: bool
+) -> TokenizerSettings:
+    """Return the settings with these tokens too, special or not; the same object where nothing changes.
+
+    Parameters
+    ----------
+    settings : TokenizerSettings
+    placed : mapping of int to AddedToken
+        All tokens that there are, by their ids, as `place_tokens` gives them.
+    contents : sequence of str
+        What spells each token. A token that has a role stays as it is.
+    special : bool
+        Whether they are special.
+
+    Raises
+    ------
+    ValueError
+        If a token is empty.
+    """
     if not all(contents):
         raise ValueError(f"expected the spelling of each token, found {list(contents)}")
-    spelt = {token.content for token in known}
-    return tuple(AddedToken(content) for content in dict.fromkeys(contents) if content not in spelt)
+    in_a_role = {token.content for token in settings.roles.values()}
+    named = [content for content in dict.fromkeys(contents) if content not in in_a_role]
+    known = {token.content: token for token in placed.values()}
+    if all(content in known and known[content].special == special for content in named):
+        return settings
+    others = [token for token in settings.additional if token.content not in named]
+    additional = [replace(known.get(content, AddedToken(content)), special=special) for content in named]
+    added = {i: replace(token, special=special) if token.content in named else token for i, token in placed.items()}
+    # the lists that options may have come with would tell otherwise
+    options = {name: value for name, value in settings.options.items() if name not in ADDITIONAL}
+    return TokenizerSettings(options, settings.roles, (*others, *additional), added)
 
 
 def config_of(roles: Mapping[str, AddedToken], additional: Sequence[AddedToken]) -> dict[str, Any]:
@@ -184,8 +212,9 @@ def config_of(roles: Mapping[str, AddedToken], additional: Sequence[AddedToken])
     for role, token in roles.items():
         plain = token == AddedToken(token.content)
         config[role] = token.content if plain else {"__type": "AddedToken", **token.to_dict()}
-    if additional:
-        config["additional_special_tokens"] = [token.content for token in additional]
+    special = [token.content for token in additional if token.special]
+    if special:
+        config["additional_special_tokens"] = special
     return config
 
 

@@ -308,18 +308,21 @@ class Tokenizer(ABC):
     ) -> Tokens:
         return self._encode_texts(words, None, parse_special, with_offsets, sampling)
 
-    def with_tokens(self, contents: Sequence[str]) -> "Tokenizer":
-        """Return a tokenizer with further special tokens, whose ids follow after the vocabulary's end.
+    def with_tokens(self, contents: Sequence[str], special: bool = True) -> "Tokenizer":
+        """Return a tokenizer with further tokens, whose ids follow after the vocabulary's end.
 
         Parameters
         ----------
         contents : sequence of str
             What spells each token. One that the vocabulary holds keeps its id.
+        special : bool
+            Whether they are special: text unless ``parse_special=True``, and not decoded. Otherwise every text that spells
+            one means it. Holds for tokens that are there already too, except those in a role such as ``<mask>``.
 
         Returns
         -------
         Tokenizer
-            This one where it has all of them.
+            This one where it has all of them so.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -208,8 +209,9 @@ def test_a_saved_model_is_a_checkpoint_for_all(make, fitted, tmp_path, reference
         hidden = model.roberta(**inputs).last_hidden_state
     turns = [("user", "haus vogel"), ("system", "ein kleines Haus"), ("user", "дом река")]
     np.testing.assert_allclose(fitted.transform([turns]), hidden[:, 0], atol=1e-5)
-    # the vectorizer reads the same folder
-    assert XLMRobertaVectorizer(folder).fit_transform(["haus"]).shape == (1, 32)
+    # other estimators read the same folder, and a text spells the speakers
+    features = XLMRobertaVectorizer(folder, pooling="cls").fit_transform([text])
+    np.testing.assert_allclose(features, hidden[:, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["masked LM", "encoder"])
@@ -220,7 +222,7 @@ def test_folders_like_tod_xlmr(make, fitted, tmp_path, part):
     n = fitted.config_.vocab_size
     (folder / "skxlmr.json").unlink()
     config = json.loads((folder / "tokenizer_config.json").read_text())
-    del config["added_tokens_decoder"], config["additional_special_tokens"]
+    del config["added_tokens_decoder"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "added_tokens.json").write_text(json.dumps({"[SYS]": n - 2, "[USR]": n - 1}))
     tensors = load_file(folder / "model.safetensors")
@@ -238,6 +240,10 @@ def test_folders_like_tod_xlmr(make, fitted, tmp_path, part):
         found = XLMRobertaDialogueLM.from_checkpoint(folder, dtype="float32")
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(found.transform(DIALOGUES), fitted.transform(DIALOGUES))
+    spelt = [[("user", "haus [SYS] vogel")]]  # a turn cannot spell a speaker, whatever the folder says of the tokens
+    np.testing.assert_array_equal(found.transform(spelt), fitted.transform(spelt))
+    turns = [[("user", "haus"), ("system", "vogel")]]
+    assert np.abs(found.transform(spelt) - found.transform(turns)).max() > 0.01
     with warns():
         again = make(XLMRobertaDialogueLM, folder).fit(DIALOGUES)
     assert again.config_.vocab_size == n
@@ -248,6 +254,24 @@ def test_a_checkpoint_without_the_tokens_needs_fit(tiny_checkpoint):
         CheckpointError, match=r"without word embeddings of \[SYS\] and \[USR\]: fit adds and trains them"
     ):
         XLMRobertaDialogueLM.from_checkpoint(tiny_checkpoint)
+
+
+def test_spare_rows_of_the_word_embeddings_are_no_speakers(make, tiny_checkpoint, tmp_path):
+    """A vocabulary that was rounded up: the new tokens take rows that are there, but untrained."""
+    folder = tmp_path / "spare"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("roberta.embeddings.word_embeddings.weight", "lm_head.bias"):
+        tensors[name] = torch.cat([tensors[name], torch.full_like(tensors[name][:20], 0.125)])
+    save_file(tensors, folder / "model.safetensors")
+    n = config["vocab_size"]
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": n + 20}))
+    with pytest.raises(CheckpointError, match="without word embeddings of"):
+        XLMRobertaDialogueLM.from_checkpoint(folder)
+    fitted = make(XLMRobertaDialogueLM, folder).fit(DIALOGUES)
+    assert fitted.config_.vocab_size == n + 20
+    assert fitted.tokenizer_.token_to_id("[USR]") == n + 1
 
 
 # Training ---------------------------------------------------------------------------------------------------------------

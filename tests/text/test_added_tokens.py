@@ -100,7 +100,7 @@ def test_tokens_that_the_reference_added_have_its_ids(tiny, tmp_path, special):
     ours = load_tokenizer(tmp_path / "after")
     assert isinstance(ours, FastTokenizer)
     assert [ours.token_to_id(token) for token in TOKENS] == theirs.convert_tokens_to_ids(list(TOKENS))
-    assert ours.with_tokens(TOKENS) is ours
+    assert ours.with_tokens(TOKENS, special) is ours
     assert rows(ours.encode_batch([SPELT], parse_special=True)) == [theirs(SPELT)["input_ids"]]
 
 
@@ -111,7 +111,38 @@ def test_old_files_of_added_tokens(tiny, tmp_path):
     (tmp_path / "added_tokens.json").write_text(json.dumps({"[SYS]": n, "[USR]": n + 1}))
     loaded = load_tokenizer(tmp_path)
     assert [loaded.token_to_id(token) for token in TOKENS] == [n, n + 1]
-    assert loaded.with_tokens(TOKENS) is loaded and loaded.vocab_size == n + 2
+    assert loaded.with_tokens(TOKENS, special=False) is loaded and loaded.vocab_size == n + 2
+    assert [i for i in loaded.encode_batch([SPELT]).ids if i >= n] == [n + 1, n, n + 1]
+    special = loaded.with_tokens(TOKENS)
+    assert rows(special.encode_batch([SPELT])) == rows(tiny.encode_batch([SPELT]))
+    assert special == tiny.with_tokens(TOKENS) and special.with_tokens(TOKENS, special=False) == loaded
+
+
+def test_every_text_may_spell_those_that_are_not_special(before, tmp_path):
+    after, n = before.with_tokens(TOKENS, special=False), before.vocab_size
+    special = before.with_tokens(TOKENS)
+    assert after.all_special_ids == before.all_special_ids and after.vocab_size == n + 2
+    parsed = after.encode_batch([SPELT])
+    assert rows(parsed) == rows(special.encode_batch([SPELT], parse_special=True))
+    assert "[SYS]" in after.decode(parsed.row(0))
+    assert after.with_tokens(["<mask>"], special=False) is after  # it has a role
+    for twin, expected in [
+        (special.with_tokens(TOKENS, special=False), after),
+        (after.with_tokens(TOKENS), special),
+    ]:
+        assert rows(twin.encode_batch([SPELT])) == rows(expected.encode_batch([SPELT]))
+        assert twin.all_special_ids == expected.all_special_ids
+        assert twin == expected or isinstance(twin, FastTokenizer)  # which holds what its file said besides
+    after.save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "xlm-roberta"}))
+    loaded = load_tokenizer(tmp_path)
+    texts = [SPELT, *sentences(20)]
+    for parse in (False, True):
+        assert rows(loaded.encode_batch(texts, parse_special=parse)) == rows(after.encode_batch(texts))
+    assert loaded.with_tokens(TOKENS, special=False) is loaded
+    assert rows(loaded.with_tokens(TOKENS).encode_batch(texts)) == rows(before.encode_batch(texts))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs(texts)["input_ids"] == rows(after.encode_batch(texts)) and len(theirs) == n + 2
 
 
 def test_a_tokenizer_without_room_says_so():
