@@ -12,6 +12,7 @@ from skxlmr.estimators._dialogues import (
     check_candidates,
     check_dialogues,
     encode_turns,
+    indexed_by_dialogue,
     is_frame_of_turns,
     turn_bounds,
 )
@@ -25,7 +26,7 @@ from skxlmr.text import EncodedBatch, SubwordSampling, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
+from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context, output_config
 from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 
 SPEAKER_TOKENS = ("[SYS]", "[USR]")
@@ -290,9 +291,13 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         Returns
         -------
         ndarray of shape (n_dialogues, hidden_size), float32
+            With ``set_output(transform="pandas")`` a DataFrame, whose index for a frame of turns are the dialogues.
         """
         self._module_on_device()
-        return self._vectors(self._whole(self._encode_turns(self._check_X(X, reset=False))))
+        features = self._vectors(self._whole(self._encode_turns(self._check_X(X, reset=False))))
+        if is_frame_of_turns(X) and output_config("transform", self)["dense"] == "pandas":
+            return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, a row for each turn
+        return features
 
     def score(self, X, y=None):
         """Recall@1 of the responses.

@@ -5,7 +5,7 @@ a turn is a dict with ``speaker`` and ``text`` or a pair of both. Or a frame of 
 ``speaker`` and ``text``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from skxlmr.batching import context_row
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
-from skxlmr.utils._tables import as_list, column_names, describe
+from skxlmr.utils._tables import as_list, column_names, describe, is_missing
 
 SYSTEM, USER = "system", "user"
 SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
@@ -59,8 +59,8 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     TypeError
         If X is a string, a mapping or an iterator.
     ValueError
-        If X has no dialogues or columns that are none, a dialogue has no turns, or a turn no known speaker or no text; names
-        the dialogue and the turn.
+        If X has no dialogues or columns that are none, a dialogue has no turns, or a turn no known speaker, no text or no
+        dialogue; names the dialogue and the turn, or the row of a frame of turns.
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of dialogues, got a {type(X).__name__}")
@@ -126,6 +126,13 @@ def is_frame_of_turns(X: Any) -> bool:
     return set(COLUMNS) <= set(column_names(X))
 
 
+def indexed_by_dialogue(features: np.ndarray, X: Any) -> Any:
+    """The features as a pandas frame whose index are the dialogues of a frame of turns."""
+    import pandas as pd
+
+    return pd.DataFrame(features, index=pd.Index(list(dict.fromkeys(as_list(X[COLUMNS[0]]))), name=COLUMNS[0]))
+
+
 def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]], bool]:
     """Return the candidates of each context (one list if it is shared), and whether it is shared.
 
@@ -134,12 +141,17 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
     TypeError
         If the candidates are no list.
     ValueError
-        If there are none, not a list for each context, or one is no text.
+        If there are none, several columns, not a list for each context, or one is no text.
     """
     if isinstance(candidates, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(candidates, "__len__"):
         raise TypeError(
             f"candidates must be a list of texts or a list of such lists, got a {type(candidates).__name__}"
         )
+    names = column_names(candidates)
+    if names:
+        if len(names) != 1:
+            raise ValueError(f"candidates must be one column, got {', '.join(map(str, names))}")
+        candidates = candidates[names[0]]
     rows = as_list(candidates)
     shared = not rows or isinstance(rows[0], str)
     lists = [rows] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]
@@ -161,10 +173,15 @@ def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
     """What errors call each dialogue, and the dialogue."""
     names = column_names(X)
     if is_frame_of_turns(X):
+        for column in COLUMNS:
+            if names.count(column) > 1:
+                raise ValueError(f"{name} must have one column {column}, got {names.count(column)}")
         # pandas and polars answer X[name] with a column, arrow too
         ids, speakers, texts = (as_list(X[column]) for column in COLUMNS)
         dialogues: dict[Any, list] = {}
-        for dialogue, speaker, text in zip(ids, speakers, texts, strict=True):
+        for row, (dialogue, speaker, text) in enumerate(zip(ids, speakers, texts, strict=True)):
+            if is_missing(dialogue) or not isinstance(dialogue, Hashable):
+                raise ValueError(f"{name} row {row}: expected a dialogue's number or name, got {describe(dialogue)}")
             dialogues.setdefault(dialogue, []).append((speaker, text))
         return [(repr(dialogue), turns) for dialogue, turns in dialogues.items()]
     if names:

@@ -50,8 +50,10 @@ def as_list(column: Any) -> list[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is None, NaN or pandas' NA."""
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
+    """Whether a cell is None, NaN or pandas' NA or NaT."""
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
 
 
 def check_text(value: Any, row: int, name: str) -> str:

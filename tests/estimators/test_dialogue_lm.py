@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.model_selection import GroupKFold, cross_val_score
 
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaDialogueLM, XLMRobertaVectorizer, load, save
 from skxlmr.estimators._dialogues import check_candidates, check_dialogues
@@ -124,6 +125,19 @@ def test_turns_of_a_frame_are_put_together_by_their_dialogue():
             pd.DataFrame({"dialogue": ["x", "x"], "speaker": ["user", "bot"], "text": "hi"}),
             ValueError,
             "X dialogue 'x', turn 1: expected one of the speakers",
+        ),
+        *(
+            (
+                pd.DataFrame({"dialogue": ["x", missing], "speaker": "user", "text": "hi"}, dtype=object),
+                ValueError,
+                r"X row 1: expected a dialogue's number or name, got",
+            )
+            for missing in (None, float("nan"), pd.NA, pd.NaT, ["x"])
+        ),
+        (
+            pd.DataFrame([["x", "user", "hi", "ho"]], columns=["dialogue", "speaker", "text", "text"]),
+            ValueError,
+            "X must have one column text, got 2",
         ),
     ],
 )
@@ -399,6 +413,7 @@ def test_vectors_equal_the_reference(fitted, tmp_path, reference):
         ([["a"], []], ValueError, "candidates of context 1: expected at least one text, got none"),
         ([["a"], [3]], ValueError, "candidates of context 1: expected a text as number 0, got 3"),
         ([["a"], "b"], ValueError, "candidates of context 1: expected a list of texts, got 'b'"),
+        (pd.DataFrame({"p": ["a"], "q": ["b"]}), ValueError, "candidates must be one column, got p, q"),
     ],
 )
 def test_what_is_no_candidate_is_named(fitted, candidates, error, reason):
@@ -414,6 +429,9 @@ def test_candidates_in_any_container():
         pd.Series(["a", "b"]),
         pl.Series(["a", "b"]),
         pa.array(["a", "b"]),
+        pd.DataFrame({"text": ["a", "b"]}, index=[5, 3]),
+        pl.DataFrame({"text": ["a", "b"]}),
+        pa.table({"text": ["a", "b"]}),
     ):
         assert check_candidates(X, 5) == ([["a", "b"]], True)
     assert check_candidates(np.array([["a"], ["b"]]), 2) == ([["a"], ["b"]], False)
@@ -444,3 +462,21 @@ def test_names_of_columns(make):
     unnamed = make(XLMRobertaDialogueLM).fit(turns)
     assert unnamed.n_features_in_ == 1 and not hasattr(unnamed, "feature_names_in_")
     np.testing.assert_array_equal(unnamed.transform(turns), unnamed.transform(DIALOGUES))
+    renamed = turns.assign(dialogue="d" + turns["dialogue"].astype(str)).set_index(turns.index + 100)
+    framed = unnamed.set_output(transform="pandas").transform(renamed)
+    assert framed.index.tolist() == [f"d{i}" for i in range(8)] and framed.index.name == "dialogue"
+    assert framed.columns.tolist() == unnamed.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(framed, unnamed.transform(DIALOGUES))
+    assert unnamed.set_output(transform="polars").transform(turns).shape == (8, 32)
+
+
+def test_whole_dialogues_are_kept_together_by_groups(make):
+    """Rows of a frame of turns are turns: what splits it needs to be told of the dialogues."""
+    turns = pd.DataFrame([(i, t["speaker"], t["text"]) for i, d in enumerate(DIALOGUES) for t in d])
+    turns.columns = ["dialogue", "speaker", "text"]
+    model, cv = make(XLMRobertaDialogueLM), GroupKFold(2)
+    scores = cross_val_score(model, turns, groups=turns["dialogue"], cv=cv)
+    halves = [{*turns["dialogue"].iloc[test]} for _, test in cv.split(turns, groups=turns["dialogue"])]
+    for score, half in zip(scores, halves, strict=True):
+        train = [d for i, d in enumerate(DIALOGUES) if i not in half]
+        assert score == make(XLMRobertaDialogueLM).fit(train).score([d for i, d in enumerate(DIALOGUES) if i in half])
