@@ -48,7 +48,9 @@ def restrict(
     top_p : float, optional
         Keep the likeliest tokens that together have this probability (Holtzman et al. 2020, arXiv:1904.09751).
     """
-    scores_NV = scores_NV / temperature
+    if temperature != 1:  # probabilities do not change with the height of the scores, which may not overflow
+        least = torch.finfo(scores_NV.dtype).tiny
+        scores_NV = (scores_NV - scores_NV.amax(1, keepdim=True)) / max(temperature, least)
     if top_k is not None:
         least_N1 = scores_NV.topk(min(top_k, scores_NV.shape[1])).values[:, -1:]
         scores_NV = scores_NV.masked_fill(scores_NV < least_N1, -torch.inf)
@@ -208,7 +210,7 @@ def beam_search(
     width = rows.ids_NS.shape[1]
     rows.take(torch.arange(len(prompts), device=device).repeat_interleave(num_beams))
     stop = torch.tensor(stop_ids, dtype=torch.int64, device=device)
-    n_candidates = max(2, 1 + len(stop_ids)) * num_beams  # enough to go on with if the best of every beam stop
+    n_wanted = max(2, 1 + len(stop_ids)) * num_beams  # enough to go on with if the best of every beam stop
     score_RB = torch.full((len(prompts), num_beams), _NEVER, device=device)
     score_RB[:, 0] = 0.0  # the beams start alike: only one of them may be continued at first
     finished: list[list[tuple[float, list[int]]]] = [[] for _ in prompts]  # (score, tokens), best first
@@ -217,7 +219,7 @@ def beam_search(
         log_p_NV = penalize_repetition(rows.scores().log_softmax(1), rows.seen(), repetition_penalty)
         n_ids = log_p_NV.shape[1]
         total_RV = (log_p_NV.view(len(running), num_beams, n_ids) + score_RB[..., None]).flatten(1)
-        score_RK, place_RK = total_RV.topk(n_candidates)
+        score_RK, place_RK = total_RV.topk(min(n_wanted, total_RV.shape[1]))
         token_RK = place_RK % n_ids
         first_row_R1 = torch.arange(len(running), device=device)[:, None] * num_beams
         row_RK = first_row_R1 + place_RK // n_ids

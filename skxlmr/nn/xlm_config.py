@@ -176,6 +176,8 @@ class XLMConfig:
             raise ValueError(f"{', '.join(missing)} missing")
         if renamed.get("lang2id", {}) is None:
             del renamed["lang2id"]
+        if renamed.get("summary_activation") == "":  # as good as null in the reference
+            renamed["summary_activation"] = None
         known = {item.name for item in fields(cls)} - {"extra"}
         given = {name: renamed[name] for name in known & renamed.keys()}
         return cls(**given, extra={name: value for name, value in renamed.items() if name not in known})

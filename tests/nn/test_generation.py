@@ -1,5 +1,6 @@
 """Generation: token for token what the reference generates, and what each setting does."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -163,6 +164,27 @@ def test_a_wide_beam_finds_the_likeliest_text(pair):
         assert found == [[best // 60, best % 60]]
 
 
+def test_padding_is_no_token_of_the_prompt(pair):
+    """Short prompts beside long ones: the padding in front of them is not penalised, wherever it would be chosen."""
+    ours = copy.deepcopy(pair[0])
+    with torch.no_grad():
+        ours.lm_head.bias[DECODER.pad_token_id] += 6.0
+    prompts = make_prompts(8)
+    options = {"max_new_tokens": 3, "stop_ids": [STOP], "repetition_penalty": 1.7}
+    for search in (generate, lambda *a, **k: beam_search(*a, num_beams=2, **k)):
+        found = search(ours, prompts, **options)
+        assert any(DECODER.pad_token_id in tokens for tokens in found)
+        assert found == [search(ours, [prompt], **options)[0] for prompt in prompts]
+
+
+def test_as_many_stop_tokens_as_there_are_tokens(pair):
+    ours, _ = pair
+    every = list(range(60))
+    found = beam_search(ours, make_prompts(3), max_new_tokens=NEW, stop_ids=every, num_beams=3)
+    assert found == generate(ours, make_prompts(3), max_new_tokens=NEW, stop_ids=every)
+    assert all(len(tokens) == 1 for tokens in found)
+
+
 def test_penalty():
     scores = torch.tensor([[1.0, -1.0, 2.0, -2.0]] * 2)
     ids = torch.tensor([[0, 1, 0], [4, 3, 3]])  # 4 is no id
@@ -180,4 +202,7 @@ def test_restrictions():
     assert kept(top_p=1.0) == [[True] * 4] * 2
     assert kept(top_p=1e-9) == [[True, False, False, False], [False, False, False, True]]
     torch.testing.assert_close(restrict(p.log(), temperature=0.5).softmax(1), F.normalize(p**2, 1, 1))
+    for scores in (p.log(), p.log() + 50, p.log() - 50):  # colder than float32 has room for
+        for temperature in (1e-30, 1e-300):
+            assert restrict(scores, temperature, top_p=0.9).softmax(1)[1].tolist() == [0, 0, 0, 1]
     assert greedily(p, [0, 1]).tolist() == [0, 3]

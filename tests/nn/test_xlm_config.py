@@ -25,6 +25,11 @@ def test_config_of_a_published_checkpoint():
     assert (theirs.vocab_size, theirs.n_langs, theirs.pad_token_id, theirs.emb_dim) == (64699, 2, 2, 1024)
 
 
+def test_no_activation_may_be_spelt_as_an_empty_string():
+    assert config_of({**PUBLISHED, "summary_activation": ""}).summary_activation is None
+    assert config_of({**PUBLISHED, "summary_activation": "tanh"}).summary_activation == "tanh"
+
+
 def test_defaults_are_the_references():
     theirs = transformers.XLMConfig()
     for name, value in XLMConfig().to_dict().items():
