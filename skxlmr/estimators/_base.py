@@ -44,6 +44,7 @@ class BaseXLMRoberta(Pickled):
     config_: Any  # of the class below
 
     _config_class: type = ModelConfig  # the architecture family
+    _needs_both_sides: str | None = None  # what a causal model has nothing to say about, if the estimator reads it
     _doc_link_module = "skxlmr"  # scikit-learn's diagrams link to the documentation of this package
 
     _parameter_constraints: dict = {
@@ -92,6 +93,11 @@ class BaseXLMRoberta(Pickled):
             raise CheckpointError(file, str(error)) from error
         if not isinstance(config, self._config_class):
             raise CheckpointError(file, other_family(type(self).__name__, config.model_type))
+        if self._needs_both_sides and getattr(config, "is_decoder", False):
+            raise CheckpointError(
+                file,
+                f"tells of a causal model (is_decoder is true), and {type(self).__name__} reads {self._needs_both_sides}",
+            )
         tokenizer = load_tokenizer(folder)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(

@@ -118,6 +118,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         "mask_probability": [Interval(Real, 0, 1, closed="neither")],
         "contrastive_weight": [Interval(Real, 0, None, closed="left")],
     }
+    _needs_both_sides = "the first token, which sees no other there"
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     def __init__(

@@ -85,6 +85,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         "alignment_weight": [Interval(Real, 0, None, closed="left")],
         "pooling": [StrOptions({"mean", "cls", "max"})],
     }
+    _needs_both_sides = "masks, of which it does not see what follows"
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     def __init__(

@@ -76,6 +76,7 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, PartialFitOfClasses, F
     """
 
     _head = "classifier"
+    _needs_both_sides = "the first token, which sees no other there"
     _optional_parts = ("roberta.pooler",)
 
     def __init__(

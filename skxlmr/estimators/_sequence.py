@@ -20,6 +20,7 @@ class SequenceEstimator(LongTexts, FineTunedXLMRoberta):
 
     _parameter_constraints: dict = {**FineTunedXLMRoberta._parameter_constraints, **LongTexts._parameter_constraints}
     _head = "classifier"
+    _needs_both_sides = "the first token, which sees no other there"
 
     def _n_outputs(self) -> int:
         raise NotImplementedError

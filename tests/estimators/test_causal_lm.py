@@ -12,7 +12,11 @@ from skxlmr import (
     CheckpointError,
     TruncationWarning,
     XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaDialogueLM,
     XLMRobertaMaskedLM,
+    XLMRobertaMultipleChoiceClassifier,
+    XLMRobertaRegressor,
     XLMRobertaVectorizer,
     load,
     save,
@@ -288,6 +292,23 @@ def test_saved_folder_is_a_causal_checkpoint(trained, tmp_path, reference, texts
     # another estimator on the same folder sees with causal attention too, as the reference does
     vectors = XLMRobertaVectorizer(tmp_path / "saved", pooling="cls").fit(texts).transform(texts)
     np.testing.assert_allclose(vectors, np.repeat(vectors[:1], len(texts), 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "X", "what"),
+    [
+        (XLMRobertaClassifier, PROMPTS, "the first token, which sees no other there"),
+        (XLMRobertaRegressor, PROMPTS, "the first token"),
+        (XLMRobertaMultipleChoiceClassifier, [("a", "b", "c")] * 6, "the first token"),
+        (XLMRobertaDialogueLM, [[("user", "a"), ("system", "b")]], "the first token"),
+        (XLMRobertaMaskedLM, PROMPTS, "masks, of which it does not see what follows"),
+    ],
+)
+def test_estimators_that_a_causal_model_tells_nothing_refuse_it(folder, estimator, X, what):
+    with pytest.raises(
+        CheckpointError, match=rf"config\.json: tells of a causal model .*{estimator.__name__} reads {what}"
+    ):
+        estimator(folder).fit(X, None if estimator in (XLMRobertaMaskedLM, XLMRobertaDialogueLM) else [0, 1] * 3)
 
 
 def test_cross_attention_layers_are_kept(tmp_path, tiny_tokenizer, texts):
