@@ -62,9 +62,12 @@ def test_uncached_forward_loss_and_gradients(config, side, dtype):
     lengths = [SHORT_ROW + 20, 30, SHORT_ROW + 1] if config is LONG else [11, 4, 7]
     ids, mask = make_rows(config, lengths, side)
     labels = torch.where((ids % 5 == 0) | (mask == 0), -100, ids)
-    source = make_source(dtype) if config.add_cross_attention else {}
-    expected = theirs(ids, attention_mask=mask, labels=labels, **source)
-    logits = ours(ids, attention_mask=mask, **source)
+    sources = [make_source(dtype) if config.add_cross_attention else {} for _ in range(2)]
+    for source in sources:
+        for vectors in source.values():
+            vectors.requires_grad_(vectors.is_floating_point())
+    expected = theirs(ids, attention_mask=mask, labels=labels, **sources[1])
+    logits = ours(ids, attention_mask=mask, **sources[0])
     assert_near(*at(mask, logits, expected.logits), TOLERANCE[dtype], "logits")
     assert logits.isfinite().all()
     loss = shifted_loss(logits, labels)
@@ -73,6 +76,56 @@ def test_uncached_forward_loss_and_gradients(config, side, dtype):
     shifted_loss(logits_of_loss, labels).backward()
     loss.backward()
     assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
+    if config.add_cross_attention:  # as an encoder before the decoder would learn
+        found, wanted = (source["encoder_hidden_states"].grad for source in sources)
+        assert_near(found, wanted, TOLERANCE[dtype] * wanted.abs().max().item(), "gradient of the other text")
+        assert not found[sources[0]["encoder_attention_mask"] == 0].any()
+
+
+def look_ahead(ours):
+    for layer in ours.roberta.encoder.layer:
+        layer.attention.self.causal = False
+
+
+def swap_the_attentions(ours):
+    layer = ours.roberta.encoder.layer[1]
+    layer.attention.self.key.weight, layer.crossattention.self.key.weight = (
+        layer.crossattention.self.key.weight,
+        layer.attention.self.key.weight,
+    )
+
+
+def transpose_a_weight(ours):
+    weight = ours.roberta.encoder.layer[0].crossattention.self.value.weight
+    weight.copy_(weight.T.clone())
+
+
+def shift_the_positions(ours):
+    weight = ours.roberta.embeddings.position_embeddings.weight
+    weight.copy_(weight.roll(1, 0))
+
+
+def forget_a_norm(ours):
+    norm = ours.roberta.encoder.layer[2].crossattention.output.LayerNorm
+    norm.weight.fill_(1.0)
+    norm.bias.zero_()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [look_ahead, swap_the_attentions, transpose_a_weight, shift_the_positions, forget_a_norm],
+    ids=lambda fault: fault.__name__,
+)
+def test_the_comparison_finds_planted_faults(fault):
+    ours, theirs = make_pair(CROSS)
+    ids, mask = make_rows(CROSS, [9, 9, 9])
+    source = make_source(torch.float32)
+    with torch.no_grad():
+        expected = theirs(ids, attention_mask=mask, **source).logits
+        assert_near(ours(ids, attention_mask=mask, **source), expected, 1e-5, "logits")
+        fault(ours)
+        with pytest.raises(AssertionError, match="logits: differs by"):
+            assert_near(ours(ids, attention_mask=mask, **source), expected, 1e-5, "logits")
 
 
 @each_dtype

@@ -8,6 +8,7 @@ import torch
 from skxlmr.nn import TokenLayout, XLMForSequenceClassification, losses
 
 from .reference import assert_near
+from .test_xlm import OPTIONS
 from .xlm_reference import HEADS, N_OUTPUTS, TINY, TOLERANCE, make_inputs, make_pair, run_theirs
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -22,9 +23,21 @@ def logits_of(kind, output):
     return output.logits
 
 
+def assert_gradients(ours, theirs, dtype, fixed_positions=False):
+    of_ours, of_theirs = (
+        {name: p.grad for name, p in module.named_parameters() if p.grad is not None} for module in (ours, theirs)
+    )
+    if fixed_positions:  # they train what the paper fixes
+        del of_theirs["transformer.position_embeddings.weight"]
+    assert of_ours.keys() == of_theirs.keys()
+    largest = max(gradient.abs().max().item() for gradient in of_theirs.values())
+    for name, gradient in of_theirs.items():
+        assert_near(of_ours[name], gradient, TOLERANCE[dtype] * largest, f"gradient of {name}")
+
+
 @dtypes
 @pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize("options", [{}, {"sinusoidal_embeddings": True, "n_langs": 2}, {"causal": True}], ids=str)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_heads_and_gradients_are_the_references(kind, options, dtype):
     ours, theirs = make_pair(kind, dtype, **options)
     ids, mask, langs = make_inputs(ours.transformer.config, (7, 7, 7) if kind == "sequences" else (9, 4, 7))
@@ -36,15 +49,7 @@ def test_heads_and_gradients_are_the_references(kind, options, dtype):
     labels = torch.arange(found.numel() // found.shape[-1]) % found.shape[-1]
     losses.cross_entropy(found, labels).mean().backward()
     torch.nn.functional.cross_entropy(expected, labels).backward()
-    of_ours, of_theirs = (
-        {name: p.grad for name, p in module.named_parameters() if p.grad is not None} for module in (ours, theirs)
-    )
-    if options.get("sinusoidal_embeddings"):  # they train what the paper fixes
-        del of_theirs["transformer.position_embeddings.weight"]
-    assert of_ours.keys() == of_theirs.keys()
-    largest = max(gradient.abs().max().item() for gradient in of_theirs.values())
-    for name, gradient in of_theirs.items():
-        assert_near(of_ours[name], gradient, TOLERANCE[dtype] * largest, f"gradient of {name}")
+    assert_gradients(ours, theirs, dtype, fixed_positions=options.get("sinusoidal_embeddings", False))
 
 
 @pytest.mark.parametrize("kind", LOGITS)
@@ -68,14 +73,17 @@ SUMMARIES = [
     {"summary_activation": "tanh"},
     {"summary_activation": "gelu"},
     {"summary_activation": "relu"},
+    {"summary_activation": "tanh", "summary_first_dropout": 0.4, "summary_last_dropout": 0.3},
+    {"summary_first_dropout": 0.0},
     {"summary_proj_to_labels": False, "num_labels": TINY.emb_dim},
     {"summary_use_proj": False, "num_labels": TINY.emb_dim},
 ]
 
 
 @dtypes
+@pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("options", SUMMARIES, ids=str)
-def test_summary_options(options, dtype, monkeypatch):
+def test_summary_options(options, train, dtype, monkeypatch):
     monkeypatch.setitem(
         HEADS,
         "sequences",
@@ -86,10 +94,17 @@ def test_summary_options(options, dtype, monkeypatch):
     )
     ours, theirs = make_pair("sequences", dtype, **options)
     ids, _, _ = make_inputs(ours.transformer.config, (7, 7))
-    with torch.no_grad():
-        expected = run_theirs(theirs, dtype, ids).logits
-        assert_near(ours(ids), expected, TOLERANCE[dtype], "logits")
+    torch.manual_seed(3)
+    expected = run_theirs(theirs.train(train), dtype, ids).logits
+    torch.manual_seed(3)
+    found = ours.train(train)(ids)
+    assert_near(found, expected, TOLERANCE[dtype], "logits")
+    if not train:
         assert_near(ours(ids.flatten(), TokenLayout([7, 7])), expected, TOLERANCE[dtype], "logits of packed rows")
+    weights = torch.randn(found.shape, dtype=dtype)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert_gradients(ours, theirs, dtype)
 
 
 @pytest.mark.parametrize("summary_type", ["first", "last", "mean", "cls_index"])
@@ -123,12 +138,74 @@ def test_summary_that_cannot_give_the_outputs_is_refused():
             XLMForSequenceClassification(replace(TINY, **{field: False}), 3)
 
 
-def test_untied_language_model():
-    ours, theirs = make_pair("lm", tie_word_embeddings=False)
+@dtypes
+def test_untied_language_model(dtype):
+    ours, theirs = make_pair("lm", dtype, tie_word_embeddings=False)
     ids, mask, _ = make_inputs(ours.transformer.config)
     assert not torch.equal(ours.pred_layer.proj.weight, ours.transformer.embeddings.weight)
+    found, expected = ours(ids, attention_mask=mask), run_theirs(theirs, dtype, ids, attention_mask=mask).logits
+    assert_near(found, expected, TOLERANCE[dtype], "logits")
+    losses.cross_entropy(found[mask == 1], ids[mask == 1]).mean().backward()
+    torch.nn.functional.cross_entropy(expected[mask == 1], ids[mask == 1]).backward()
+    assert_gradients(ours, theirs, dtype)
+
+
+def transpose_a_weight(ours):
+    weight = ours.transformer.attentions[1].k_lin.weight
+    weight.copy_(weight.T.clone())
+
+
+def shift_the_positions(ours):
+    weight = ours.transformer.position_embeddings.weight
+    weight.copy_(weight.roll(1, 0))
+
+
+def swap_the_languages(ours):
+    weight = ours.transformer.lang_embeddings.weight
+    weight.copy_(weight.flip(0))
+
+
+def swap_the_norms_of_a_layer(ours):
+    norms = ours.transformer.layer_norm1, ours.transformer.layer_norm2
+    norms[0][1], norms[1][1] = norms[1][1], norms[0][1]
+
+
+def look_ahead(ours):
+    for attention in ours.transformer.attentions:
+        attention.causal = False
+
+
+def take_the_other_activation(ours):
+    for ffn in ours.transformer.ffns:
+        ffn.gelu = not ffn.gelu
+
+
+def forget_the_bias(ours):
+    ours.pred_layer.proj.bias.zero_()
+
+
+FAULTS = [
+    transpose_a_weight,
+    shift_the_positions,
+    swap_the_languages,
+    swap_the_norms_of_a_layer,
+    look_ahead,
+    take_the_other_activation,
+    forget_the_bias,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_the_comparison_finds_planted_faults(fault):
+    ours, theirs = make_pair("lm", n_langs=2, causal=True)
+    ids, mask, langs = make_inputs(ours.transformer.config)
+    inputs = {"attention_mask": mask, "langs": langs}
     with torch.no_grad():
-        assert_near(ours(ids, attention_mask=mask), theirs(ids, attention_mask=mask).logits, 1e-5, "logits")
+        expected = theirs(ids, **inputs).logits
+        assert_near(ours(ids, **inputs), expected, 1e-5, "logits")
+        fault(ours)
+        with pytest.raises(AssertionError, match="logits: differs by"):
+            assert_near(ours(ids, **inputs), expected, 1e-5, "logits")
 
 
 def test_gradient_checkpointing_changes_nothing():
