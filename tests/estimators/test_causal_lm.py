@@ -136,6 +136,14 @@ def test_shared_training_parameters(make, texts, params):
         ) == ("n_frozen_layers" in params)
 
 
+def test_validation_rows_count_by_their_weights(lm, texts):
+    weights = np.linspace(0.0, 3.0, len(texts)).astype(np.float32)
+    encoded = lm._encode(lm._check_X(texts, reset=False))
+    expected = weights @ lm.score_samples(texts) / (weights @ (encoded.lengths - 1))
+    assert lm._validation_score({"encoded": encoded}, None, weights) == pytest.approx(expected, abs=1e-5)
+    assert abs(expected - lm.score(texts)) > 1e-3
+
+
 # Scores ---------------------------------------------------------------------------------------------------------------
 
 

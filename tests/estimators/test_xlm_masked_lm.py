@@ -139,6 +139,56 @@ def test_objectives_differ_in_what_they_predict(make_xlm, texts, monkeypatch):
     assert batch.layout.positions_T[starts].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(("objective", "lang"), [("mlm", "en"), ("clm", "ru"), ("tlm", ("en", "de"))])
+def test_one_step_is_the_references(reference, tmp_path, objective, lang):
+    """Loss and gradients of a batch, which the reference reads row by row with languages and positions written out."""
+    lang2id = {"de": 0, "en": 1, "ru": 2}
+    folder = write_xlm_checkpoint(
+        tmp_path / "still",
+        xlm_tokenizer(lang2id=lang2id),
+        n_langs=3,
+        dropout=0.0,
+        attention_dropout=0.0,
+        causal=objective == "clm",
+    )
+    lm = XLMMaskedLM.from_checkpoint(folder, objective=objective, lang=lang, mask_probability=0.4, dtype="float32")
+    X = [("the old house", "das alte Haus"), ("a bird", "ein Vogel singt langsam"), ("children", "")]
+    X = X if objective == "tlm" else [first for first, _ in X]
+    task = lm._make_task(lm._encode_training(lm._check_X(X, reset=True)), None, np.ones(len(X), np.float32))
+    batch = task.collate(np.arange(len(X)), np.random.default_rng(0))
+    loss = task.losses(lm.module_.requires_grad_(True), batch)["masked_lm"].sum() / batch.totals["masked_lm"]
+    loss.backward()
+
+    model = reference("XLMWithLMHeadModel", folder)
+    labels = torch.full_like(batch.ids, -100)
+    labels[batch.targets["positions"]] = batch.targets["labels"]
+    total = 0.0
+    for ids, of_row in zip(*(x.split(batch.layout.lengths) for x in (batch.ids, labels)), strict=True):
+        n_first = len(ids)
+        if objective == "tlm":  # the first text ends with the first </s>, and both texts count from 0
+            n_first = int((ids == lm.tokenizer_.eos_token_id).nonzero()[0]) + 1
+        first, second = lang if objective == "tlm" else (lang, lang)
+        langs = torch.tensor([lang2id[first]] * n_first + [lang2id[second]] * (len(ids) - n_first))
+        positions = torch.cat([torch.arange(n_first), torch.arange(len(ids) - n_first)])
+        logits = model(ids[None], langs=langs[None], position_ids=positions[None]).logits[0]
+        total = total + torch.nn.functional.cross_entropy(logits, of_row, reduction="sum")
+    expected = total / (labels != -100).sum()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    theirs = dict(model.named_parameters())
+    largest = max(p.grad.abs().max() for p in theirs.values() if p.grad is not None)
+    for name, parameter in lm.module_.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=0, atol=float(largest) * 1e-5, msg=name)
+
+
+def test_each_side_of_a_translation_is_split_by_its_own_rules(tmp_path):
+    folder = write_xlm_checkpoint(tmp_path / "french", xlm_tokenizer(lang2id={"en": 0, "fr": 1}), n_langs=2)
+    lm = XLMMaskedLM.from_checkpoint(folder, objective="tlm", lang=("en", "fr"))
+    encoded = lm._encode(lm._check_X([("l'oiseau", "l'oiseau")], reset=True))  # l 'oiseau, and l' oiseau
+    sides = [lm.tokenizer_.for_language(lang).encode_batch(["l'oiseau"]).ids.tolist() for lang in ("en", "fr")]
+    assert sides[0] != sides[1] and encoded.ids.tolist() == sides[0] + sides[1]
+
+
 def test_translations_share_the_row(make_xlm):
     lm = make_xlm(XLMMaskedLM, objective="tlm", lang=("en", "de"), max_length=20)
     long = "the old house " * 10
