@@ -77,7 +77,8 @@ class TextGenerator:
         repetition_penalty : float, default=1.0
             Above 1 the tokens that the prompt and the text so far have become less likely.
         stop_tokens : list of str, optional
-            Tokens that end a text: ``"."`` is every full stop, at the beginning of a word or elsewhere. The one that ended a
+            Tokens that end a text: ``"."`` is every full stop, at the beginning of a word or elsewhere; each must be one token
+            of the checkpoint. The one that ended a
             text is its last.
         include_prompt : bool, default=False
             Return the prompts with their continuations.
@@ -152,14 +153,22 @@ class TextGenerator:
     def _stop_ids(self, tokens: list[str] | tuple[str, ...]) -> list[int]:
         """Ids of the end of a text and of these tokens, however they begin."""
         stop_ids = {self.tokenizer_.eos_token_id}
-        if tokens:
-            pieces = self.tokenizer_.convert_ids_to_pieces(np.arange(self.tokenizer_.vocab_size))
-            for token in tokens:
-                ids = {i for i, piece in enumerate(pieces) if token in (piece, piece[1:] if piece[0] in "▁Ġ" else None)}
-                if not ids:
-                    raise ValueError(f"stop_tokens: {token!r} is no token of the checkpoint")
-                stop_ids |= ids
+        pieces = self.tokenizer_.convert_ids_to_pieces(np.arange(self.tokenizer_.vocab_size)) if tokens else []
+        for token in tokens:
+            ids = self._ids_of(token, pieces) if isinstance(token, str) and token else set()
+            if not ids:
+                raise ValueError(f"stop_tokens: {token!r} is no token of the checkpoint")
+            stop_ids |= ids
         return sorted(stop_ids)
+
+    def _ids_of(self, token: str, pieces: list[str]) -> set[int]:
+        """Ids that are read as this token, at the beginning of a word or elsewhere."""
+        ids = {i for i, piece in enumerate(pieces) if token in (piece, piece[1:] if piece[:1] in ("▁", "Ġ") else None)}
+        # a byte-level vocabulary writes its pieces in other characters, some of which are other letters
+        encoded = self.tokenizer_.encode_batch([token, f" {token}"])
+        ids |= {int(encoded.row(i)[1]) for i in range(2) if encoded.lengths[i] == 3}
+        read = {i: self.tokenizer_.decode([i], skip_special_tokens=False) for i in ids}
+        return {i for i, text in read.items() if token in (text, text.strip())}
 
     def _as_read(self, prompt: str, ids: list[int]) -> str:
         """The prompt without the white space at its end, if the tokenizer leaves that out."""

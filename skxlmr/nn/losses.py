@@ -1,6 +1,6 @@
 """Losses as pure functions: one value a row (or token), so that weights and averages are the caller's choice.
 
-Shape legend: N rows, K classes or targets, D width of a vector, T packed tokens.
+Shape legend: N rows, S tokens of a padded row, K classes or targets, V vocabulary, D width of a vector, T packed tokens.
 """
 
 import torch
@@ -52,6 +52,17 @@ def span_cross_entropy(logits_T2: Tensor, lengths_N: Tensor, positions_N2: Tenso
     shifted_T2 = logits_T2 - highest_N2[sequence_T]
     normaliser_N2 = torch.segment_reduce(shifted_T2.exp(), "sum", lengths=lengths_N, axis=0).log()
     return (normaliser_N2 - shifted_T2.gather(0, token_N2)) * inside_N2
+
+
+def next_token_cross_entropy(logits_NSV: Tensor, labels_NS: Tensor, ignored: int = -100) -> Tensor:
+    """Cross-entropy of each token of a padded batch, predicted from the one before it, row by row, (M,).
+
+    The labels are the ids themselves, as the reference takes them: the first of each row is predicted by none, and a label
+    of ``ignored`` has no loss.
+    """
+    next_NS = labels_NS[:, 1:]
+    counts_NS = next_NS != ignored
+    return F.cross_entropy(logits_NSV[:, :-1][counts_NS], next_NS[counts_NS], reduction="none")
 
 
 def contrastive(vectors_a_ND: Tensor, vectors_b_ND: Tensor, temperature: float = 0.05) -> Tensor:

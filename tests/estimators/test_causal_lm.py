@@ -261,6 +261,9 @@ def test_prompts_can_be_included(trained):
         ({"do_sample": True, "num_beams": 2}, "do_sample=True needs num_beams=1, got 2"),
         ({"top_k": 3}, "they need do_sample=True"),
         ({"stop_tokens": ["no such token"]}, "'no such token' is no token of the checkpoint"),
+        ({"stop_tokens": [""]}, "'' is no token of the checkpoint"),
+        ({"stop_tokens": [5]}, "5 is no token of the checkpoint"),
+        ({"stop_tokens": ["\U0001f600"]}, "is no token of the checkpoint"),
         ({"stop_tokens": "."}, "'stop_tokens' parameter"),
     ],
 )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
+from transformers import RobertaConfig, RobertaForCausalLM, RobertaModel, RobertaTokenizer
 
-from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
+from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaVectorizer
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
@@ -46,6 +46,24 @@ def test_features_equal_the_reference(roberta, texts):
     expected = (states * mask).sum(1) / mask.sum(1)
     found = XLMRobertaVectorizer(roberta).fit_transform(rows)
     assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+def test_stop_tokens_are_told_as_texts_spell_them(roberta, tmp_path):
+    """The vocabulary writes a new line as Ċ and a space before a word as Ġ."""
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((roberta / name).read_bytes())
+    config = RobertaConfig.from_pretrained(roberta, is_decoder=True)
+    model = RobertaForCausalLM(config)
+    new_line = json.loads((roberta / "vocab.json").read_text(encoding="utf-8"))["Ċ"]
+    with torch.no_grad():
+        model.lm_head.bias[new_line] += 50
+    model.save_pretrained(tmp_path)
+    lm = XLMRobertaCausalLM.from_checkpoint(tmp_path)
+    assert lm.generate(["das Haus"], max_new_tokens=3) == ["\n\n\n"]
+    assert lm.generate(["das Haus"], max_new_tokens=3, stop_tokens=["\n"]) == ["\n"]
+    for token in ("Ċ", "é"):  # the latter is how the vocabulary writes a byte that is no letter
+        with pytest.raises(ValueError, match=f"'{token}' is no token of the checkpoint"):
+            lm.generate(["das Haus"], stop_tokens=[token])
 
 
 def test_fits_and_refuses_subword_sampling(roberta, texts, languages):

@@ -48,12 +48,6 @@ def at(mask, *logits):
     return [x[mask.bool()] for x in logits]
 
 
-def shifted_loss(logits, labels):
-    """Mean over the tokens whose next label is not -100, as a user of the loss functions writes it."""
-    logits, targets = logits[:, :-1], labels[:, 1:]
-    return losses.cross_entropy(logits[targets != -100], targets[targets != -100]).mean()
-
-
 @each_dtype
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("config", [DECODER, CROSS, LONG], ids=["causal", "cross", "long"])
@@ -70,10 +64,9 @@ def test_uncached_forward_loss_and_gradients(config, side, dtype):
     logits = ours(ids, attention_mask=mask, **sources[0])
     assert_near(*at(mask, logits, expected.logits), TOLERANCE[dtype], "logits")
     assert logits.isfinite().all()
-    loss = shifted_loss(logits, labels)
+    loss = losses.next_token_cross_entropy(logits, labels).mean()
     assert_near(loss, expected.loss.to(dtype), max(TOLERANCE[dtype], 1e-6), "loss")  # theirs is computed in float32
-    logits_of_loss = expected.logits
-    shifted_loss(logits_of_loss, labels).backward()
+    losses.next_token_cross_entropy(expected.logits, labels).mean().backward()
     loss.backward()
     assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
     if config.add_cross_attention:  # as an encoder before the decoder would learn

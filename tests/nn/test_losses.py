@@ -28,6 +28,17 @@ def test_cross_entropy(label_smoothing):
     assert torch.autograd.gradcheck(lambda x: losses.cross_entropy(x, target, label_smoothing), logits)
 
 
+def test_next_token_cross_entropy():
+    logits = draw(2, 4, 5, requires_grad=True)
+    labels = torch.tensor([[3, 1, -100, 2], [-100, -100, 0, 4]])
+    found = losses.next_token_cross_entropy(logits, labels)
+    places = [(0, 0, 1), (0, 2, 2), (1, 1, 0), (1, 2, 4)]  # (row, token, the one after it)
+    log_probabilities = logits.log_softmax(2)
+    torch.testing.assert_close(found, torch.stack([-log_probabilities[place] for place in places]))
+    assert torch.autograd.gradcheck(lambda x: losses.next_token_cross_entropy(x, labels), logits)
+    assert losses.next_token_cross_entropy(logits, torch.full_like(labels, -100)).shape == (0,)
+
+
 @pytest.mark.parametrize("n_targets", [1, 3])
 def test_squared_error(n_targets):
     output, target = draw(5, n_targets), draw(5, n_targets, seed=1)
