@@ -250,7 +250,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         ----------
         contexts : like X in ``fit``
             The turns so far.
-        candidates : list of str, or list of list of str
+        candidates : list, array, Series or column of str, or of lists of str
             What the system may say: the same candidates for all contexts, or one list for each context.
 
         Returns

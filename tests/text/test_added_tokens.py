@@ -102,6 +102,12 @@ def test_tokens_that_the_reference_added_have_its_ids(tiny, tmp_path, special):
     assert [ours.token_to_id(token) for token in TOKENS] == theirs.convert_tokens_to_ids(list(TOKENS))
     assert ours.with_tokens(TOKENS, special) is ours
     assert rows(ours.encode_batch([SPELT], parse_special=True)) == [theirs(SPELT)["input_ids"]]
+    for again in (True, False):  # whatever they were, they become what is asked for, on the disk too
+        ours.with_tokens(TOKENS, again).save(tmp_path / "again")
+        found = load_tokenizer(tmp_path / "again")
+        assert found.with_tokens(TOKENS, again) is found
+        expected = ours.encode_batch([SPELT], parse_special=True) if not again else tiny.encode_batch([SPELT])
+        assert rows(found.encode_batch([SPELT])) == rows(expected)
 
 
 def test_old_files_of_added_tokens(tiny, tmp_path):
