@@ -75,6 +75,30 @@ def test_uncached_forward_loss_and_gradients(config, side, dtype):
         assert not found[sources[0]["encoder_attention_mask"] == 0].any()
 
 
+@each_dtype
+def test_untied_head(dtype):
+    config = replace(DECODER, tie_word_embeddings=False)
+    torch.manual_seed(0)
+    theirs = transformers.XLMRobertaForCausalLM(reference_config("clm", config)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    theirs = theirs.to(dtype)
+    with on_meta():
+        ours = XLMRobertaForCausalLM(config)
+    tensors = {name: p.detach().clone() for name, p in theirs.named_parameters()}
+    emplace(ours, normalize_names(tensors, tied=False), source="the reference", dtype=dtype)
+    ours.eval().requires_grad_(True)
+    ids, mask = make_rows(config, [9, 5])
+    expected, logits = theirs(ids, attention_mask=mask).logits, ours(ids, attention_mask=mask)
+    assert_near(*at(mask, logits, expected), TOLERANCE[dtype], "logits")
+    for of_module in (logits, expected):
+        losses.next_token_cross_entropy(of_module, ids.masked_fill(mask == 0, -100)).mean().backward()
+    for name in ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"):
+        wanted = theirs.get_parameter(name).grad
+        assert_near(ours.get_parameter(name).grad, wanted, TOLERANCE[dtype] * wanted.abs().max().item(), name)
+
+
 def look_ahead(ours):
     for layer in ours.roberta.encoder.layer:
         layer.attention.self.causal = False
