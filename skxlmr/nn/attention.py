@@ -99,7 +99,8 @@ def _attend_rectangle(q_NHSd, k_NHKd, v_NHKd, mask, dropout, causal):
         return _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, None, causal)[0]
     if causal and mask is None and width == k_NHKd.shape[2]:
         return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, dropout_p=dropout, is_causal=True)
-    mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
+    if causal:
+        mask = _with_self(_with_causal(mask, q_NHSd, k_NHKd), q_NHSd, k_NHKd)
     return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, attn_mask=mask, dropout_p=dropout)
 
 
@@ -124,6 +125,18 @@ def _with_causal(mask, q_NHSd, k_NHKd):
         return mask
     past_SK = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q_NHSd.device).tril(n_keys - n_queries)
     return past_SK if mask is None else mask & past_SK
+
+
+def _with_self(mask, q_NHSd, k_NHKd):
+    """The mask with each query's own key let through, so that padding before a text looks at something.
+
+    What kernels make of a query without keys differs, and NaN would reach the text through the next layer's values.
+    """
+    if mask is None:
+        return None
+    n_queries, n_keys = q_NHSd.shape[2], k_NHKd.shape[2]
+    own_SK = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q_NHSd.device)
+    return mask | own_SK.triu(n_keys - n_queries).tril(n_keys - n_queries)
 
 
 def _attend_groups(q, k, v, layout, head_size, dropout, causal):

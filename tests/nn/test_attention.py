@@ -168,3 +168,26 @@ def test_the_kernel_for_packed_rows_takes_these_arguments():
     found, expected = signature(varlen_attn).parameters, signature(stand_in_for_varlen_attn).parameters
     assert [(name, found[name].kind) for name in expected] == [(name, p.kind) for name, p in expected.items()]
     assert found["window_size"].default == expected["window_size"].default
+
+
+@pytest.mark.parametrize("n_cached", [0, 3])
+def test_no_query_of_a_causal_rectangle_is_without_keys(monkeypatch, n_cached):
+    """Rows that are padded at their beginning: what the fused kernel is asked for is the same but for the padding."""
+    n_queries = SHORT_ROW + 6  # long enough for the fused kernel
+    n_keys = n_cached + n_queries
+    mask_NK = torch.arange(n_keys) >= torch.tensor([[0], [5], [n_keys - 1]])
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, n, 8, dtype=torch.float64, generator=generator) for n in (n_queries, n_keys, n_keys))
+    layout, keys = TokenLayout.padded((3, n_queries), mask_NK[:, n_cached:]), TokenLayout.padded((3, n_keys), mask_NK)
+    expected, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, causal=True, keys=keys, need_weights=True)
+
+    kernel = F.scaled_dot_product_attention
+
+    def watched(*args, attn_mask, **options):
+        assert attn_mask.expand(3, 1, n_queries, n_keys).any(-1).all()
+        return kernel(*args, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    found, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, causal=True, keys=keys)
+    real = mask_NK[:, n_cached:]
+    torch.testing.assert_close(found[real], expected[real], rtol=0, atol=1e-12)
