@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -78,10 +79,7 @@ class BaseXLMRoberta(Pickled):
         """Folder, config and tokenizer of the checkpoint."""
         folder = resolve_checkpoint(self.checkpoint, self.revision)
         config, tokenizer = self._read_folder(folder)
-        if self.max_length is not None and self.max_length > config.max_length:
-            raise ValueError(
-                f"max_length={self.max_length} is more than the {config.max_length} tokens the checkpoint allows"
-            )
+        self._limit_of(config)
         return str(folder), config, tokenizer
 
     def _read_folder(self, folder: Path) -> tuple[Any, Tokenizer]:
@@ -144,7 +142,16 @@ class BaseXLMRoberta(Pickled):
 
     def _limit(self) -> int:
         """Most tokens of a row."""
-        return self.config_.max_length if self.max_length is None else self.max_length
+        return self._limit_of(self.config_)
+
+    def _limit_of(self, config: Any) -> int:
+        if self.max_length is None:
+            return config.max_length
+        if self.max_length > config.max_length:
+            raise ValueError(
+                f"max_length={self.max_length} is more than the {config.max_length} tokens the checkpoint allows"
+            )
+        return self.max_length
 
     def _encode(
         self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
@@ -155,8 +162,8 @@ class BaseXLMRoberta(Pickled):
         n_cut = int(np.count_nonzero(encoded.n_dropped))
         if n_cut and sampling is None:
             warnings.warn(
-                f"{n_cut} of {len(encoded)} texts are longer than {limit} tokens and were cut; the longest lost "
-                f"{encoded.n_dropped.max()} tokens",
+                f"{n_cut} of {len(encoded)} texts are longer than {limit} tokens and were cut; the longest lost at "
+                f"least {encoded.n_dropped.max()} tokens",  # the ends of huge texts are not looked at
                 TruncationWarning,
                 stacklevel=outside_stacklevel(),
             )
@@ -173,6 +180,8 @@ class BaseXLMRoberta(Pickled):
     def _module_on_device(self) -> TaskModule:
         """The fitted module, moved to the estimator's device if it came from elsewhere."""
         check_is_fitted(self, "module_")
+        if not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
+            self._validate_params()
         device = resolve_device(self.device)
         if next(self.module_.parameters()).device.type != device.type:
             self.module_.to(device)

@@ -1,5 +1,6 @@
 """What every estimator that trains does: read the rows and their targets, split them, run the fit loop."""
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from sklearn.utils import check_random_state, get_tags
 from skxlmr.checkpoints import check_finite, read_config
 from skxlmr.estimators._base import BaseXLMRoberta
 from skxlmr.estimators._callbacks import CallbackWatcher
+from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._partial_fit import PartialFit
 from skxlmr.estimators._training_rows import (
     Rows,
@@ -44,6 +46,7 @@ from skxlmr.training import (
     freeze,
     in_words,
     make_optimizer,
+    undone_on_failure,
     whole_copy,
 )
 from skxlmr.utils._device import resolve_autocast, resolve_device
@@ -80,6 +83,7 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
 
     _head: str | None = None  # name of the part that starts anew in a first fit
     _optional_parts: Sequence[str] = ()  # parts that start anew in a first fit where the checkpoint has none
+    _fewest_validation_rows = 1  # more where fewer have no score
     _compacts_vocabulary = True  # false where every row of the word embeddings has a gradient
 
     # What differs -----------------------------------------------------------------------------------------------------
@@ -146,6 +150,19 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
             raise ValueError("X_val and y_val belong together: pass both or neither")
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume=True goes on from the state in checkpoint_dir, which is None")
+        with consistent(self):
+            history, watcher = self._fit_rows(X, y, sample_weight, X_val, y_val, resume)
+        self.__dict__.pop("_moments", None)  # of weights that are no more
+        self.loss_curve_ = history.loss_curve
+        self.validation_scores_ = history.validation_scores or None
+        self.n_iter_ = len(history.loss_curve)
+        if history.interrupted:
+            raise history.interrupted
+        if watcher is not None:
+            watcher.fit_ends()
+        return self
+
+    def _fit_rows(self, X, y, sample_weight, X_val, y_val, resume) -> tuple[History, CallbackWatcher | None]:
         going_on = self.warm_start and hasattr(self, "module_")
         texts, targets, weights = self._check_rows(X, y, sample_weight, reset=not going_on)
         rows = weighing(weights)
@@ -169,23 +186,11 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
                 rows = split_rows if rows is None else rows[split_rows]
             else:
                 validation = None
-            try:
-                draw, rng = self._drawing(texts, rows), np.random.default_rng(seed)
-                with named_as_passed(rows):
-                    history = self._train(module, training, validation, rng, draw, keeper=keeper, watcher=watcher)
-            except BaseException:
-                if not going_on:  # a first fit that did not finish an epoch leaves no model behind
-                    self.__dict__.pop("module_", None)
-                raise
-        self.__dict__.pop("_moments", None)  # of weights that are no more
-        self.loss_curve_ = history.loss_curve
-        self.validation_scores_ = history.validation_scores if validation is not None else None
-        self.n_iter_ = len(history.loss_curve)
-        if history.interrupted:
-            raise history.interrupted
-        if watcher is not None:
-            watcher.fit_ends()
-        return self
+            self._check_validation(validation)
+            draw, rng = self._drawing(texts, rows), np.random.default_rng(seed)
+            with named_as_passed(rows):
+                history = self._train(module, training, validation, rng, draw, keeper=keeper, watcher=watcher)
+        return history, watcher
 
     def _begin(self, going_on: bool) -> TaskModule:
         """The module to train: that of the last fit, or the checkpoint's with what starts anew."""
@@ -229,6 +234,7 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
                 validation = validation and (relabel(validation[0], lookup), *validation[1:])
             # training reads all of them; of the word embeddings the rows that the texts use, if those are what is left here
             check_finite(module.state_dict(), str(self.checkpoint))
+            was_fitted = vars(self).get("module_") is module
             self.module_ = module.to(device)
             module.backbone.gradient_checkpointing = self.gradient_checkpointing
             optimizer = make_optimizer(
@@ -264,9 +270,11 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
                 keeper.attach(module, optimizer, rng, about)
             if watcher is not None:
                 watcher.copy_module = lambda: self._finished(whole_copy(module, embeddings, lookup))
+            goes_on = was_fitted and moments is None
             try:
                 task = self._make_task(*training)
-                history = fit_loop(module, task, optimizer, settings, rng, validate, renew, keeper, watcher)
+                with undone_on_failure(optimizer) if goes_on else nullcontext():
+                    history = fit_loop(module, task, optimizer, settings, rng, validate, renew, keeper, watcher)
             finally:
                 module.eval()  # after an error or an interrupt too: what is left predicts without dropout
             if moments is not None:
@@ -320,13 +328,28 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
     def _split(self, training, seed: int):
         """Set ``validation_fraction`` of the rows aside; returns both parts and the rows of the first."""
         _, targets, weights = training
+        n_rows = len(weights)
+        n_val = math.ceil(self.validation_fraction * n_rows)
+        if n_val >= n_rows:
+            raise ValueError(
+                f"early_stopping sets {n_val} of {n_rows} rows aside (validation_fraction={self.validation_fraction}) and "
+                "leaves none to train on: pass more rows, or X_val"
+            )
         train_rows, val_rows = train_test_split(
-            np.arange(len(weights)),
+            np.arange(n_rows),
             test_size=self.validation_fraction,
             random_state=seed,
             stratify=self._strata(targets),
         )
         return take(training, train_rows), take(training, val_rows), train_rows
+
+    def _check_validation(self, validation) -> None:
+        """Refuse validation data that has no score."""
+        if validation is not None and len(validation[-1]) < self._fewest_validation_rows:
+            raise ValueError(
+                f"the validation score of {type(self).__name__} needs at least {self._fewest_validation_rows} rows, got "
+                f"{len(validation[-1])}: raise validation_fraction, or pass X_val and y_val"
+            )
 
     def _strata(self, targets: np.ndarray | None) -> np.ndarray | None:
         """What the validation split keeps the proportions of."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._training_rows import n_truncated, named_as_passed, seeded, take, weighing
 from skxlmr.training import Moments
 from skxlmr.utils._sklearn import fit_context
@@ -53,7 +54,8 @@ class PartialFit:
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
-        return self._partial_fit(X, y, sample_weight)
+        with consistent(self):
+            return self._partial_fit(X, y, sample_weight)
 
     def _partial_fit(self, X, y, sample_weight, learns_targets: bool = True):
         """One call; ``learns_targets`` says that what y means is read off the rows of the first one."""
@@ -71,13 +73,8 @@ class PartialFit:
             module = self._begin(not first)
             encoded = self._encode_training(texts)
             training, rng = take((encoded, targets, weights), rows), np.random.default_rng(seed)
-            try:
-                with named_as_passed(rows):
-                    history = self._train(module, training, None, rng, self._drawing(texts, rows), moments=moments)
-            except BaseException:
-                if first:  # as after a fit that did not finish an epoch
-                    self.__dict__.pop("module_", None)
-                raise
+            with named_as_passed(rows):
+                history = self._train(module, training, None, rng, self._drawing(texts, rows), moments=moments)
         self._moments = moments
         self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
         self.loss_curve_ = [*losses, *history.loss_curve]
@@ -123,11 +120,12 @@ class PartialFitOfClasses(PartialFit):
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
-        if not hasattr(self, "module_"):
-            self._announce(classes, X, y)
-        elif classes is not None and not same_classes(self._spelt_out(classes, X), self.classes_):
-            raise ValueError(f"classes must be those of the calls before, {self.classes_!r}, got {classes!r}")
-        return self._partial_fit(X, y, sample_weight, learns_targets=False)
+        with consistent(self):
+            if not hasattr(self, "module_"):
+                self._announce(classes, X, y)
+            elif classes is not None and not same_classes(self._spelt_out(classes, X), self.classes_):
+                raise ValueError(f"classes must be those of the calls before, {self.classes_!r}, got {classes!r}")
+            return self._partial_fit(X, y, sample_weight, learns_targets=False)
 
     def _announce(self, classes: Any, X: Any, y: Any) -> None:
         """Learn the classes before the first rows."""

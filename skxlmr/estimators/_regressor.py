@@ -65,6 +65,7 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
     """
 
     _parameter_constraints: dict = {**SequenceEstimator._parameter_constraints}
+    _fewest_validation_rows = 2  # of which R2 compares the spread
 
     def __init__(
         self,
@@ -201,6 +202,9 @@ class XLMRobertaRegressor(RegressorMixin, SequenceEstimator):
         if values.ndim > 2:
             raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
         check_consistent_length(weights, values)
+        huge = np.flatnonzero((np.abs(values) > np.finfo(np.float32).max).reshape(len(values), -1).any(1))
+        if len(huge):
+            raise ValueError(f"{name} row {huge[0]}: {values[huge[0]].tolist()!r:.60} is too large for float32")
         is_1d, values = values.ndim == 1, values.reshape(len(weights), -1)
         if reset:
             self._y_is_1d, self.n_outputs_ = is_1d, values.shape[1]

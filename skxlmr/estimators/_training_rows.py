@@ -76,9 +76,14 @@ def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block and leave them as they were found."""
+    """Seed torch's global generators inside the block, with gradients on, and leave all as it was found."""
     of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    # a caller's torch.no_grad or inference_mode is for its own tensors
+    with (
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
         torch.manual_seed(seed)
         try:
             yield

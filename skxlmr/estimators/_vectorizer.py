@@ -7,6 +7,7 @@ import torch
 from sklearn.preprocessing import normalize
 
 from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._long_text import LongTexts
 from skxlmr.nn import ModelConfig, TokenLayout, XLMRobertaModel
@@ -121,16 +122,17 @@ class XLMRobertaVectorizer(FeatureNames, LongTexts):
         ValueError
             If a row of X is no text; names the row.
         """
-        texts = self._check_X(X, reset=True)
-        folder, self.config_, self.tokenizer_ = self._open_checkpoint()
-        self._layers()
-        module = self._load_module(folder, self.config_, lambda: self._build(self.config_))
-        self.module_ = module.to(resolve_device(self.device), self._weight_dtype())
-        if self.long_text == "truncate":  # counted here, warned of in transform
-            encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
-        else:
-            encoded = self._encode(texts)
-        self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
+        with consistent(self):
+            texts = self._check_X(X, reset=True)
+            folder, self.config_, self.tokenizer_ = self._open_checkpoint()
+            self._layers()
+            module = self._load_module(folder, self.config_, lambda: self._build(self.config_))
+            self.module_ = module.to(resolve_device(self.device), self._weight_dtype())
+            if self.long_text == "truncate":  # counted here, warned of in transform
+                encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
+            else:
+                encoded = self._encode(texts)
+            self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
     def transform(self, X):
@@ -145,7 +147,9 @@ class XLMRobertaVectorizer(FeatureNames, LongTexts):
         -------
         ndarray of shape (n_rows, hidden_size * n_layers), float32
         """
-        self._module_on_device()
+        module = self._module_on_device()
+        if self.pooling == "pooler" and module.backbone.pooler is None:
+            raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
         texts = self._check_X(X, reset=False)
         features = self._infer_texts(self._run, texts)
         # here and not in the module, so that the mean over windows has unit length too

@@ -3,7 +3,7 @@
 from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
-from skxlmr.training._loop import LoopSettings, autocast, fit_loop, mean_losses
+from skxlmr.training._loop import LoopSettings, autocast, fit_loop, mean_losses, undone_on_failure
 from skxlmr.training._moments import Moments
 from skxlmr.training._optim import SCHEDULES, freeze, make_optimizer
 from skxlmr.training._resume import Keeper
@@ -27,5 +27,6 @@ __all__ = [
     "in_words",
     "make_optimizer",
     "mean_losses",
+    "undone_on_failure",
     "whole_copy",
 ]

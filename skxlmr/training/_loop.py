@@ -1,7 +1,7 @@
 """The fit loop: one optimiser step fits on one screen."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -215,6 +215,18 @@ def _sums(module: TaskModule, task: Task, device: torch.device, batches: list[Ba
         {name: float(values.cpu().double().sum()) for name, values in losses(batch.to(device)).items()}
         for batch in batches
     ]
+
+
+@contextmanager
+def undone_on_failure(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Put what the optimizer trains back as it was, if the block fails."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    before = [p.detach().cpu().clone() for p in parameters]
+    try:
+        yield
+    except BaseException:
+        restore(parameters, before)
+        raise
 
 
 def restore(parameters: list[nn.Parameter], values: list[Tensor]) -> None:

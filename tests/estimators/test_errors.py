@@ -1,5 +1,6 @@
 """What cannot work ends in one clear sentence that names the row, the parameter or the file."""
 
+import copy
 import json
 import shutil
 from contextlib import contextmanager
@@ -167,6 +168,7 @@ def test_bad_labels(make, y, said):
     [
         (["a", "b", "c"], "could not convert string to float"),
         ([0, 1, np.inf], "y contains infinity"),
+        ([0, 1, -1e39], r"y row 2: -1e\+39 is too large for float32"),
     ],
 )
 def test_bad_numbers(make, y, said):
@@ -240,6 +242,19 @@ def test_unknown_values_of_parameters(make, estimator):
         for value in BAD_VALUES[name]:
             with raises(InvalidParameterError, f"The '{name}' parameter of {estimator.__name__} must be"):
                 make(estimator).set_params(**{name: value}).fit(["a", "b"], [0, 1])
+
+
+def test_values_set_after_fit(make, texts):
+    vectorizer = make(XLMRobertaVectorizer).fit(texts)
+    for params, said in (
+        ({"pooling": "sum"}, "The 'pooling' parameter of XLMRobertaVectorizer must be"),
+        ({"batch_size": 0}, "The 'batch_size' parameter of XLMRobertaVectorizer must be"),
+        ({"pooling": "pooler"}, "pooling='pooler' was set after fit, which left the pooler out: fit again"),
+        ({"max_length": 65}, "max_length=65 is more than the 64 tokens the checkpoint allows"),
+        ({"layers": 3}, "layers must name layers from 0"),
+    ):
+        with raises(ValueError, said):
+            copy.copy(vectorizer).set_params(**params).transform(texts)
 
 
 @each

@@ -223,6 +223,15 @@ def test_nothing_around_is_touched(make, texts, languages):
     assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
 
 
+def test_callers_without_gradients(make, texts, languages):
+    expected = weights_of(make(XLMRobertaClassifier).fit(texts, languages))
+    for without in (torch.no_grad, torch.inference_mode):
+        with without():
+            classifier = make(XLMRobertaClassifier).fit(texts, languages)
+            assert not torch.is_grad_enabled()
+        assert not differing(weights_of(classifier), expected)
+
+
 # Subword sampling -----------------------------------------------------------------------------------------------------
 
 

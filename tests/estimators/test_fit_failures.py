@@ -1,4 +1,4 @@
-"""What all estimators that train share: interrupts, and losses that are not finite."""
+"""What all estimators that train share: interrupts, fits that fail, and losses that are not finite."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 import skxlmr.training._loop as loop
-from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor
-from tests.estimators.conftest import differing, weights_of
+from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
+from tests.estimators.conftest import close, differing, weights_of
+from tests.tiny import write_checkpoint
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
 
@@ -66,6 +67,69 @@ def test_interrupted_warm_start_predicts_without_dropout(make, interrupt, texts,
         classifier.fit(texts, languages)
     np.testing.assert_array_equal(classifier.predict_proba(texts), classifier.predict_proba(texts))
     assert weights_of(classifier)[WORDS].shape[0] == classifier.config_.vocab_size
+
+
+@pytest.mark.parametrize("estimator", [XLMRobertaClassifier, XLMRobertaRegressor])
+def test_interrupt_in_the_first_epoch_of_a_warm_start_leaves_the_model_of_before(
+    make, interrupt, texts, languages, estimator
+):
+    y = languages if estimator is XLMRobertaClassifier else np.arange(48.0)
+    fitted = make(estimator, warm_start=True, max_epochs=2).fit(texts, y)
+    before, curve, rows = weights_of(fitted), fitted.loss_curve_, fitted.n_truncated_
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(TruncationWarning):
+        fitted.fit([*texts, "the old house " * 30], [*y, y[0]])
+    assert close(
+        weights_of(fitted), before, 1e-4 if estimator is XLMRobertaRegressor else 0
+    )  # units are put on and off
+    assert (fitted.loss_curve_, fitted.n_iter_, fitted.n_truncated_) == (curve, 2, rows)
+
+
+# Fits that fail -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "said"),
+    [
+        ({"checkpoint": "./no-such-folder"}, [1, 2] * 24, "no such folder"),
+        ({"n_frozen_layers": 9}, [1, 2] * 24, "n_frozen_layers=9 is more"),
+        ({"device": "gpu"}, [1, 2] * 24, "device='gpu' cannot be used here"),
+        ({}, [1, 2] * 23, "inconsistent numbers of samples"),
+        ({"class_weight": {1: 0, 2: 0}}, [1, 2] * 24, "class_weight leaves no row any weight"),
+    ],
+    ids=["checkpoint", "layers", "device", "length of y", "class weight"],
+)
+def test_what_fails_before_training_leaves_the_fit_of_before(make, texts, languages, params, y, said):
+    """No new classes beside the old weights."""
+    classifier = make(XLMRobertaClassifier).fit(texts, languages)
+    attributes, predicted = dict(vars(classifier)), classifier.predict(texts)
+    with pytest.raises(ValueError, match=said):
+        classifier.set_params(**params).fit(list(zip(texts, texts, strict=True)), y)
+    classifier.set_params(**{name: attributes[name] for name in params})
+    assert vars(classifier) == attributes
+    np.testing.assert_array_equal(classifier.predict(texts), predicted)
+
+
+def test_what_fails_in_training_leaves_no_model(make, monkeypatch, texts, languages):
+    """Neither a half-trained one nor the one of before, whose classes are gone."""
+    classifier = make(XLMRobertaClassifier).fit(texts, languages)
+    monkeypatch.setattr(XLMRobertaClassifier, "_make_task", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        classifier.fit(texts, [1, 2] * 24)
+    with pytest.raises(NotFittedError):
+        classifier.predict(texts)
+
+
+def test_vectorizer_that_cannot_be_fitted_anew_stays_as_it_was(make, texts, tmp_path, tiny_checkpoint, tiny_tokenizer):
+    """No new tokenizer beside the old weights."""
+    other = write_checkpoint(tmp_path / "other", tiny_tokenizer, seed=1)
+    vectorizer = make(XLMRobertaVectorizer).fit(texts)
+    features = vectorizer.transform(texts)
+    with pytest.raises(ValueError, match="layers must name layers"):
+        vectorizer.set_params(checkpoint=other, layers=9).fit(texts)
+    vectorizer.set_params(layers=-1)
+    assert vectorizer.module_.origin.tokenizer is vectorizer.tokenizer_
+    np.testing.assert_array_equal(vectorizer.transform(texts), features)
 
 
 def test_loss_that_is_not_finite_names_the_rows(make, monkeypatch, texts, languages):

@@ -73,6 +73,23 @@ def test_early_stopping_on_few_rows(make, texts, languages):
     assert len(classifier.validation_scores_) == 1
 
 
+def test_too_few_rows_to_validate_on(make, texts, languages):
+    """R2 of one row is not a number, so that every epoch would count as one without improvement."""
+    said = "the validation score of XLMRobertaRegressor needs at least 2 rows, got 1: raise validation_fraction, or pass X_val"
+    with pytest.raises(ValueError, match=said):
+        make(XLMRobertaRegressor, early_stopping=True).fit(texts[:10], np.arange(10.0))
+    with pytest.raises(ValueError, match=said):
+        make(XLMRobertaRegressor).fit(texts, np.arange(48.0), X_val=texts[:1], y_val=[1.0])
+    regressor = make(XLMRobertaRegressor, early_stopping=True, validation_fraction=0.2)
+    assert np.isfinite(regressor.fit(texts[:10], np.arange(10.0)).validation_scores_).all()
+    with pytest.raises(
+        ValueError, match=r"sets 1 of 1 rows aside \(validation_fraction=0.1\) and leaves none to train on"
+    ):
+        make(XLMRobertaMaskedLM, early_stopping=True).fit(texts[:1])
+    with pytest.raises(ValueError, match="sets 4 of 4 rows aside"):
+        make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.9).fit(texts[:4], languages[:4])
+
+
 def test_regressor_and_language_model_stop_early(make, texts):
     regressor = make(XLMRobertaRegressor, early_stopping=True).fit(texts, np.arange(48.0))
     lm = make(XLMRobertaMaskedLM, early_stopping=True).fit(texts)

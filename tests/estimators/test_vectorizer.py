@@ -155,6 +155,13 @@ def test_truncation_is_counted_and_warned_of_once(make):
     assert (np.abs(uncut - features).max(1) > 1e-3).tolist() == [False, True, True]
 
 
+def test_what_is_not_looked_at_is_not_counted(make):
+    """Of a huge text only the beginning is encoded."""
+    vectorizer = make(XLMRobertaVectorizer).fit(["a"])
+    with pytest.warns(TruncationWarning, match=r"1 of 1 texts .* the longest lost at least \d{4} tokens"):
+        vectorizer.transform(["wort " * 100_000])
+
+
 def test_texts_that_grow_when_normalised_are_counted(make):
     grown = "⑽" * 20  # 20 characters, which the tokenizer reads as "(10)(10)..."
     vectorizer = make(XLMRobertaVectorizer, max_length=32).fit([grown, "bird"])
