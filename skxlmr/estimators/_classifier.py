@@ -340,7 +340,10 @@ class XLMRobertaClassifier(ClassifierMixin, PartialFitOfClasses, SequenceEstimat
         return targets
 
     def _weigh_targets(self, weights, targets):
-        return self._targets.weigh(weights, targets, self.class_weight)
+        weighed = self._targets.weigh(weights, targets, self.class_weight)
+        if not weighed.any():
+            raise ValueError(f"class_weight leaves no row any weight, got {self.class_weight!r:.200}")
+        return weighed
 
     def _strata(self, targets):
         if targets.ndim > 1:

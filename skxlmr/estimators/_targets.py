@@ -140,7 +140,7 @@ class ManyLabels:
             if unknown:
                 raise ValueError(f"class_weight names {sorted(map(str, unknown))}, which are no labels of y")
             ones = [class_weight.get(label, 1.0) for label in self.classes.tolist()]
-            return np.stack([np.ones(self.n_outputs), ones]).astype(np.float32)
+            return _checked_weights(np.stack([np.ones(self.n_outputs), ones]), class_weight).astype(np.float32)
         if len(class_weight) != self.n_outputs:
             raise ValueError(f"class_weight has {len(class_weight)} dicts, but y has {self.n_outputs} labels")
         for label, weights_of_label in zip(self.names, class_weight, strict=True):
@@ -148,7 +148,8 @@ class ManyLabels:
                 raise ValueError(
                     f"class_weight of the label {label!r} must be a dict with the weights of 0 and 1, got {weights_of_label!r}"
                 )
-        return np.array([[of_label.get(value, 1.0) for of_label in class_weight] for value in (0, 1)], np.float32)
+        table = [[of_label.get(value, 1.0) for of_label in class_weight] for value in (0, 1)]
+        return _checked_weights(np.array(table, np.float32), class_weight)
 
     def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
         return log_expit(logits_NK)
@@ -256,7 +257,14 @@ def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray
     of_class[present] = compute_class_weight(
         class_weight, classes=classes[present], y=classes[codes[counts]], sample_weight=weights[counts]
     )
-    return of_class
+    return _checked_weights(of_class, class_weight)
+
+
+def _checked_weights(found: np.ndarray, class_weight: Any) -> np.ndarray:
+    """The weights of classes, if they are weights."""
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError(f"class_weight must give finite weights of 0 or more, got {class_weight!r:.200}")
+    return found
 
 
 Targets = OneClass | ManyLabels | ManyColumns
@@ -324,12 +332,21 @@ def _is_indicator(column: np.ndarray) -> np.ndarray:
 
 def _one_label_a_row(y: Any, name: str) -> np.ndarray:
     _check_labels(y, name)
+    y = _as_plain_array(y)
     if type_of_target(y, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
         raise ValueError(
             f"Unknown label type: {type_of_target(y)}. A classifier needs one class label a row, an indicator matrix or "
             "columns of classes; use XLMRobertaRegressor for numbers"
         )
     return column_or_1d(y, warn=True)
+
+
+def _as_plain_array(y: Any) -> Any:
+    """Labels of dtypes that scikit-learn refuses (NumPy's texts of any width) or reads as floats (pandas' nullable ones)."""
+    dtype: Any = getattr(y, "dtype", None)
+    if hasattr(dtype, "numpy_dtype"):
+        return np.asarray(y, dtype=dtype.numpy_dtype)
+    return np.array(y.tolist()) if getattr(dtype, "kind", "") == "T" else y
 
 
 def _check_labels(y: Any, name: str) -> None:
@@ -346,6 +363,6 @@ def _check_labels(y: Any, name: str) -> None:
             )
         if label is None or type(label).__name__ == "NAType" or label != label or label in (math.inf, -math.inf):
             raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
-        kinds.add(type(label).__name__)
+        kinds.add("str" if isinstance(label, str) else type(label).__name__)
     if "str" in kinds and len(kinds) > 1:
         raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")

@@ -35,9 +35,10 @@ class Diverged(FloatingPointError):
 
 def diverged(what: str, terms: dict[str, Tensor], *batches: Batch) -> Diverged:
     """The error for a step over these batches; ``terms`` are the losses, where they tell the rows."""
-    rows = [
-        batch.rows[name][~torch.isfinite(terms[name].detach()).cpu().numpy()] if name in terms else batch.rows[name]
-        for batch in batches
-        for name in batch.rows
+    all_rows = [(name, rows) for batch in batches for name, rows in batch.rows.items()]
+    at_fault = [
+        rows[~torch.isfinite(terms[name].detach()).cpu().numpy()] if name in terms else rows for name, rows in all_rows
     ]
-    return Diverged(what, np.unique(np.concatenate(rows)))
+    # finite losses may add up to infinity: then nobody knows which rows they were
+    found = at_fault if sum(map(len, at_fault)) else [rows for _, rows in all_rows]
+    return Diverged(what, np.unique(np.concatenate(found)))

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from scipy.special import softmax
@@ -65,15 +66,30 @@ def test_any_labels(make, texts, labels):
         lambda y: pd.Series(y, dtype="string"),
         lambda y: pd.Series(y, dtype="category"),
         lambda y: np.array(y, dtype=object),
+        lambda y: np.array(y, dtype=np.dtypes.StringDType()),
+        lambda y: [np.str_(label) if i % 3 else label for i, label in enumerate(y)],
         pl.Series,
+        lambda y: pl.Series(y, dtype=pl.Categorical),
+        pa.array,
     ],
-    ids=["list", "tuple", "Series", "odd index", "string", "category", "object", "polars"],
+    ids=[
+        *("list", "tuple", "Series", "odd index", "string", "category", "object", "StringDType", "str_ among str"),
+        *("polars", "polars category", "arrow"),
+    ],
 )
 def test_any_container_of_labels(make, fitted, texts, languages, container):
     classifier = make(XLMRobertaClassifier, max_epochs=2).fit(texts, container(languages.tolist()))
     assert classifier.classes_.tolist() == fitted.classes_.tolist()
     np.testing.assert_array_equal(classifier.predict_proba(texts), fitted.predict_proba(texts))
     assert classifier.predict(texts).tolist() == fitted.predict(texts).tolist()
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("boolean", "b"), ("Int64", "i"), ("int64[pyarrow]", "i")])
+def test_labels_of_nullable_dtypes_stay_what_they_are(make, texts, dtype, kind):
+    y = pd.Series([0, 1] * 24, dtype=dtype, index=range(7, 55))
+    classifier = make(XLMRobertaClassifier).fit(texts, y)
+    assert classifier.classes_.dtype.kind == classifier.predict(texts).dtype.kind == kind
+    assert classifier.score(texts, y) == np.mean(classifier.predict(texts) == y.to_numpy())
 
 
 def test_column_vector_warns_as_everywhere_in_scikit_learn(make, texts, languages):
@@ -147,6 +163,21 @@ def test_balanced_where_all_rows_of_a_class_weigh_nothing(make, still_checkpoint
 def test_class_weight_of_an_unknown_class(make, texts, languages):
     with pytest.raises(ValueError, match=r"The classes, \['el', 'en', 'ru'\], are not in class_weight"):
         make(XLMRobertaClassifier, class_weight={"xx": 2.0, "de": 1.0}).fit(texts, languages)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_class_weight_that_is_no_weight(make, texts, languages, weight):
+    with pytest.raises(ValueError, match=r"class_weight must give finite weights of 0 or more, got \{'de': "):
+        make(XLMRobertaClassifier, class_weight={"de": weight}).fit(texts, languages)
+    labels = np.stack([languages == "de", languages == "en"], axis=1).astype(int)
+    for class_weight in ({0: weight}, [{0: 1.0, 1: weight}, {}]):
+        with pytest.raises(ValueError, match="class_weight must give finite weights of 0 or more"):
+            make(XLMRobertaClassifier, class_weight=class_weight).fit(texts, labels)
+
+
+def test_class_weights_that_leave_nothing(make, texts, languages):
+    with pytest.raises(ValueError, match=r"class_weight leaves no row any weight, got \{'de': 0"):
+        make(XLMRobertaClassifier, class_weight=dict.fromkeys(["de", "el", "en", "ru"], 0)).fit(texts, languages)
 
 
 def test_class_weight_of_a_class_that_a_warm_start_does_not_meet(make, texts, languages):

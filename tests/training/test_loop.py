@@ -271,6 +271,12 @@ def test_many_bad_rows_are_counted():
         fit(make_module(), regression_task([np.nan] * 12), batch_size=12)
 
 
+def test_finite_losses_whose_sum_is_not_name_all_rows():
+    task = make_task(4, weights=np.full(4, 1.5e38))
+    with pytest.raises(FloatingPointError, match="the loss is not finite at rows 0, 1, 2, 3 of the training data"):
+        fit(make_module(torch.float32), task, batch_size=4)
+
+
 @pytest.mark.parametrize("max_grad_norm", [None, 1.0])
 def test_a_gradient_that_is_not_finite_stops_and_names_the_rows_of_the_step(max_grad_norm):
     """The root of zero: the loss is 0, its slope infinite."""
