@@ -109,7 +109,7 @@ class ModelConfig:
         missing = [name for name in _SIZES if name not in values and name != "type_vocab_size"]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
-        given = {name: values[name] for name in known & values.keys()}
+        given = _UNSAID | {name: values[name] for name in known & values.keys()}
         return cls(**given, extra={name: value for name, value in values.items() if name not in known})
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +117,9 @@ class ModelConfig:
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
         return {**self.extra, **known}
 
+
+# What the reference takes where a file does not say: other values than those of XLM-R.
+_UNSAID = {"type_vocab_size": 2, "layer_norm_eps": 1e-12}
 
 # Upper bounds far above any published model: a hostile file must not make us allocate.
 _SIZES = {

@@ -81,6 +81,8 @@ class Embeddings(nn.Module):
         """
         longest = max(layout.lengths, default=0) + n_cached
         n_positions = self.max_positions - self.padding_idx - 1
+        if longest > n_positions and layout.is_padded and input_ids is not None:
+            longest = int((input_ids != self.padding_idx).sum(1).max()) + n_cached  # padding takes none
         if longest > n_positions:
             raise ValueError(f"a sequence of {longest} tokens is longer than the {n_positions} positions of the model")
         if not layout.is_padded:

@@ -117,6 +117,11 @@ class XLMRobertaEncoder(Backbone):
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
         elif attention_mask is not None:
             raise ValueError("attention_mask belongs to padded batches: a packed batch has a layout instead")
+        elif not layout.is_padded and given.shape[: 1 if inputs_embeds is not None else None] != (layout.n_tokens,):
+            raise ValueError(
+                f"a packed batch whose sequences have {layout.n_tokens} tokens takes ids of shape ({layout.n_tokens},), got "
+                f"{tuple(given.shape)}"
+            )
         layers = list(self.encoder.layer)[:n_layers]
         head_masks = [None] * len(layers) if head_mask is None else head_mask.expand(len(layers), -1)
         contexts: list[DecoderContext | None] = [None] * len(layers)

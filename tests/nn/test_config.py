@@ -4,8 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+import transformers
 
 from skxlmr.nn import ModelConfig
+from skxlmr.nn.config import _SIZES
 
 XLM_ROBERTA_BASE = {  # config.json of FacebookAI/xlm-roberta-base
     "architectures": ["XLMRobertaForMaskedLM"],
@@ -85,6 +87,14 @@ def test_missing_fields_are_named(name):
     values = {key: value for key, value in XLM_ROBERTA_BASE.items() if key not in (name, "intermediate_size")}
     with pytest.raises(ValueError, match=rf"{name}.*intermediate_size missing|intermediate_size.*{name} missing"):
         ModelConfig.from_dict(values)
+
+
+def test_what_a_file_does_not_say_is_what_the_reference_takes(tmp_path):
+    values = {name: XLM_ROBERTA_BASE[name] for name in ("model_type", *_SIZES) if name != "type_vocab_size"}
+    (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    reference = transformers.XLMRobertaConfig.from_pretrained(tmp_path)
+    found = ModelConfig.from_dict(values).to_dict()
+    assert found == {name: getattr(reference, name) for name in found}
 
 
 def test_missing_model_type():

@@ -104,6 +104,14 @@ def test_without_a_mask_every_place_is_attended_to():
     assert_encoders_agree(ours, theirs, ids, None, 1e-12)
 
 
+def test_masks_with_holes_and_rows_without_a_token():
+    ours, theirs = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [9, 5, 7])
+    mask[0, 3] = mask[2, 0] = 0
+    mask[1] = 0
+    assert_encoders_agree(ours, theirs, ids, mask, 1e-12)
+
+
 def test_own_position_ids():
     ours, theirs = make_pair("base", dtype=torch.float64)
     ids, mask = make_rows(TINY, [9, 5])
@@ -136,6 +144,7 @@ def test_inputs_embeds(side):
         {"type_vocab_size": 2},
         {"num_attention_heads": 1},
         {"pad_token_id": 3, "bos_token_id": 5},
+        {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3},
     ],
     ids=str,
 )
@@ -210,6 +219,24 @@ def test_train_mode_draws_the_same_dropout(kind, dtype, side):
     expected.backward()
     loss.backward()
     assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", ["seqcls", "mlm"])
+def test_gradient_checkpointing_is_the_references(kind):
+    ours, theirs = make_pair(kind, DROPOUT, torch.float64)
+    ids, mask = make_rows(DROPOUT, LENGTHS["tiny"])
+    labels = make_labels(kind, DROPOUT, mask)
+    enable = getattr(theirs.train(), "activation_checkpointing_enable", None) or theirs.gradient_checkpointing_enable
+    enable()
+    ours.train().roberta.gradient_checkpointing = True
+    torch.manual_seed(7)
+    expected = theirs(ids, attention_mask=mask, labels=labels).loss
+    expected.backward()
+    torch.manual_seed(7)
+    loss = our_loss(kind, ours(ids, attention_mask=mask), labels)
+    loss.backward()
+    assert_near(loss, expected, 1e-12, "loss")
+    assert_gradients_agree(ours, theirs, 1e-12)
 
 
 # Planted faults -------------------------------------------------------------------------------------------------------

@@ -255,6 +255,27 @@ def test_a_sequence_of_exactly_the_limit_runs_and_one_more_does_not(encoder):
         encoder(inputs_embeds=torch.zeros(1, limit + 1, TINY.hidden_size, dtype=torch.float64))
 
 
+def test_padding_takes_no_position():
+    """Rows that are padded beyond the model's positions run, as in the reference."""
+    ours, theirs = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [TINY.max_length, 7])
+    ids = torch.nn.functional.pad(ids, (0, 12), value=TINY.pad_token_id)
+    mask = torch.nn.functional.pad(mask, (0, 12))
+    with torch.no_grad():
+        found, expected = (module(ids, attention_mask=mask).last_hidden_state for module in (ours, theirs))
+    assert_near(found, expected, 1e-12, "last hidden state")
+
+
+def test_a_packed_batch_has_as_many_tokens_as_its_layout(encoder):
+    message = r"a packed batch whose sequences have 5 tokens takes ids of shape \(5,\), got "
+    with pytest.raises(ValueError, match=message + r"\(4,\)"):
+        encoder(torch.full((4,), 5), TokenLayout([2, 3]))
+    with pytest.raises(ValueError, match=message + r"\(1, 5\)"):
+        encoder(torch.full((1, 5), 5), TokenLayout([2, 3]))
+    with pytest.raises(ValueError, match=message + r"\(4, 32\)"):
+        encoder(inputs_embeds=torch.zeros(4, 32, dtype=torch.float64), layout=TokenLayout([2, 3]))
+
+
 def test_ids_and_embeddings_exclude_each_other(encoder):
     ids = torch.full((1, 4), 5)
     with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
