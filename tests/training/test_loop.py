@@ -177,6 +177,8 @@ def test_patience():
     for patience, n_epochs in ((1, 2), (3, 4), (9, 6)):
         history = fit_with_scores([0.5] + [0.1] * 5, early_stopping=True, n_iter_no_change=patience)[2]
         assert len(history.loss_curve) == n_epochs
+    same = fit_with_scores([0.5] * 6, early_stopping=True, n_iter_no_change=1, tol=0.0)[2]
+    assert len(same.loss_curve) == 2  # an equal score is no progress
 
 
 def test_the_best_epoch_is_restored_even_if_the_fit_ran_to_its_end():
