@@ -165,6 +165,16 @@ def test_class_weight_of_an_unknown_class(make, texts, languages):
         make(XLMRobertaClassifier, class_weight={"xx": 2.0, "de": 1.0}).fit(texts, languages)
 
 
+def test_balanced_counts_the_weights_of_rows(make, texts):
+    """Classes whose rows weigh the same together are balanced, however many rows they have."""
+    y = np.array(["often"] * 36 + ["rare"] * 4)
+    balanced, plain = (
+        make(XLMRobertaClassifier, class_weight=weight).fit(texts[:40], y, np.where(y == "rare", 9.0, 1.0))
+        for weight in ("balanced", None)
+    )
+    np.testing.assert_allclose(balanced.predict_proba(texts), plain.predict_proba(texts), atol=1e-6)
+
+
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
 def test_class_weight_that_is_no_weight(make, texts, languages, weight):
     with pytest.raises(ValueError, match=r"class_weight must give finite weights of 0 or more, got \{'de': "):
