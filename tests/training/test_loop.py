@@ -303,6 +303,19 @@ def test_a_gradient_that_is_not_finite_stops_and_names_the_rows_of_the_step(max_
     assert not module.training and all(parameter.grad is None for parameter in module.parameters())
 
 
+def test_a_gradient_whose_norm_overflows_stops():
+    """Clipping by an infinite norm would turn it into zeros and NaN."""
+
+    def loss(logits, targets):
+        return (logits - logits.detach())[:, 0] * 1e200
+
+    task, module = make_task(4), make_module()
+    before = weights_of(module)
+    with pytest.raises(FloatingPointError, match="the gradient is not finite at rows 0, 1, 2, 3"):
+        fit(module, SequenceTask(task.encoded, task.targets, task.weights, loss), max_grad_norm=1.0)
+    assert_same_weights(module, before)
+
+
 def test_rows_of_each_batch_hold_every_row_once_an_epoch():
     task = Watched(make_task(10))
     fit(make_module(config=STILL), task, batch_size=4, max_epochs=3)
