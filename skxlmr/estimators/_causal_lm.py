@@ -11,7 +11,7 @@ from skxlmr.estimators._logits import LogitReader
 from skxlmr.nn import ModelConfig, XLMRobertaForCausalLM
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import fit_context
+from skxlmr.utils._sklearn import check_sample_weight, fit_context
 from skxlmr.utils._validation import check_texts
 
 
@@ -172,7 +172,7 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         """
         return self._log_likelihood(X)[0]
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Mean log-likelihood per token, over all tokens of all texts.
 
         Parameters
@@ -180,6 +180,8 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         X : list, array, Series or DataFrame of str
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_rows,), optional
+            Tokens count as much as their rows weigh.
 
         Returns
         -------
@@ -187,7 +189,8 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
             In nats; 0 is the best.
         """
         sums, counts = self._log_likelihood(X)
-        return float(sums.sum() / counts.sum())
+        weights = check_sample_weight(sample_weight, sums, ensure_non_negative=True)
+        return float(weights @ sums / (weights @ counts))
 
     def perplexity(self, X):
         """``exp(-score(X))``: among how many equally likely tokens the model is undecided on average.

@@ -26,7 +26,7 @@ from skxlmr.text import EncodedBatch, SubwordSampling, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context, output_config
+from skxlmr.utils._sklearn import Interval, check_feature_names, check_sample_weight, fit_context, output_config
 from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 
 SPEAKER_TOKENS = ("[SYS]", "[USR]")
@@ -300,7 +300,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
             return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, a row for each turn
         return features
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Recall@1 of the responses.
 
         Of each dialogue a system turn is drawn, the same whenever the same dialogues are scored. It counts if it has the
@@ -312,6 +312,8 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         X : like in ``fit``
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_rows,), optional
+            How much each dialogue counts; 0 leaves it out, so that its response is no candidate either.
 
         Returns
         -------
@@ -325,22 +327,25 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         """
         self._module_on_device()
         turns = self._encode_turns(self._check_X(X, reset=False))
+        bounds = turn_bounds(turns)
+        weights = check_sample_weight(sample_weight, np.empty(len(bounds)), ensure_non_negative=True)
         rng = np.random.default_rng(0)
-        contexts, responses = [], []
-        for first, last in turn_bounds(turns):
+        contexts, responses, counts = [], [], []
+        for (first, last), weight in zip(bounds, weights, strict=True):
             possible = possible_responses(turns, first, last, self._speaker_ids[0])
-            if len(possible):
+            if len(possible) and weight:
                 turn = rng.choice(possible)
+                counts.append(weight)
                 contexts.append(context_row(turns, first, turn, self.tokenizer_, self._limit()))
                 responses.append(response_row(turns, turn, self.tokenizer_, self._limit()))
         if not contexts:
             raise ValueError("X has no dialogue with a system turn after another turn: there is nothing to rank")
         contexts_ND, responses_ND = self._vectors(contexts), self._vectors(responses)
-        n_right = 0
+        right = np.empty(len(contexts), bool)
         for part in np.array_split(np.arange(len(contexts)), -(-len(contexts) // N_SCORED)):
             best = part[(contexts_ND[part] @ responses_ND[part].T).argmax(1)]
-            n_right += sum(np.array_equal(responses[i], responses[j]) for i, j in zip(part, best, strict=True))
-        return n_right / len(contexts)
+            right[part] = [np.array_equal(responses[i], responses[j]) for i, j in zip(part, best, strict=True)]
+        return float(np.average(right, weights=counts))
 
     # The four places ----------------------------------------------------------------------------------------------------
 

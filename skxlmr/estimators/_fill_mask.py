@@ -8,6 +8,7 @@ import torch
 
 from skxlmr.estimators._logits import LogitReader
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._sklearn import check_sample_weight
 from skxlmr.utils._validation import check_texts
 
 
@@ -149,7 +150,7 @@ class MaskedPredictions(LogitReader):
         """
         return self._pseudo_log_likelihood(X)[0]
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Mean pseudo-log-likelihood per token in nats; ``exp(-score)`` is the pseudo-perplexity.
 
         Parameters
@@ -158,13 +159,17 @@ class MaskedPredictions(LogitReader):
             As in ``score_samples``.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_rows,), optional
+            Tokens count as much as their rows weigh.
 
         Returns
         -------
         float
         """
         sums, counts = self._pseudo_log_likelihood(X)
-        return float(sums.sum() / counts.sum()) if counts.any() else 0.0
+        weights = check_sample_weight(sample_weight, sums, ensure_non_negative=True)
+        n_tokens = weights @ counts
+        return float(weights @ sums / n_tokens) if n_tokens else 0.0
 
     def _pseudo_log_likelihood(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Sum of the tokens' log-probabilities and number of tokens, for each row."""

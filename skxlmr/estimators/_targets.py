@@ -57,8 +57,6 @@ class OneClass:
 
     def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Weights of the rows times those of their classes."""
-        if class_weight is None:
-            return weights
         if isinstance(class_weight, list):
             raise ValueError(
                 "class_weight as a list is for several labels or columns; y has one class a row: pass a dict"
@@ -304,6 +302,20 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
             f"each of the {len(columns)} columns"
         )
     return ManyColumns([OneClass.learn(given, f"classes[{k}]")[0].classes for k, given in enumerate(classes)])
+
+
+def weights_of_classes(class_weight: Any, classes: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weight of each class in the loss, (n_classes,) float32, from the codes and weights of all that is to be learnt."""
+    found = np.ones(len(classes), np.float32)
+    weighing = weights > 0
+    if class_weight is None or not weighing.any():
+        return found
+    # "balanced" knows only the classes of which something weighs, a dict may name others too (in a warm start).
+    present = np.unique(targets[weighing]) if class_weight == "balanced" else np.arange(len(classes))
+    found[present] = compute_class_weight(
+        class_weight, classes=classes[present], y=classes[targets[weighing]], sample_weight=weights[weighing]
+    )
+    return found
 
 
 def columns_of(y: Any, name: str) -> list[np.ndarray] | None:

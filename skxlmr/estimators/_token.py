@@ -294,12 +294,14 @@ class XLMRobertaTokenClassifier(PartialFitOfClasses, TokenPredictions):
             found.append(np.array(codes, np.int64))
         return object_array(found)
 
-    def _weigh_targets(self, weights, targets):
-        """Weight of each word, an object array of float32 arrays."""
-        weight_of = np.ones(len(self.classes_), np.float32)
-        if self.class_weight is not None:
-            of_words = np.repeat(weights, [len(row) for row in targets])
-            weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(targets), of_words)
+    def _word_weights(self, weights, targets):
+        """Weight of each word of the rows with these weights, an object array of float32 arrays."""
+        weight_of = weights_of_classes(
+            self.class_weight,
+            self.classes_,
+            np.concatenate(targets),
+            np.repeat(weights, [len(row) for row in targets]),
+        )
         return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
 
     def _build(self, config):
@@ -312,14 +314,14 @@ class XLMRobertaTokenClassifier(PartialFitOfClasses, TokenPredictions):
         return TokenTask(
             encoded["encoded"],
             targets,
-            weights,
+            self._word_weights(weights, targets),
             lambda logits, codes: cross_entropy(logits, codes, self.label_smoothing),
             self.label_all_subwords,
         )
 
     def _validation_score(self, encoded, targets, weights):
         predicted = self._choose_tags(self._log_proba_of(encoded["encoded"], len(targets)))
-        return self._score_tags([self.classes_[codes].tolist() for codes in targets], predicted)
+        return self._score_tags([self.classes_[codes].tolist() for codes in targets], predicted, weights)
 
     def _hub_config(self):
         labels = [str(label) for label in self.classes_.tolist()]

@@ -133,13 +133,15 @@ class TokenPredictions(FineTunedXLMRoberta):
             (places, np.zeros(len(places), bool), row) for places, row in zip(rows.joined_places(), proba, strict=True)
         ]
 
-    def score(self, X, y):
+    def score(self, X, y, sample_weight=None):
         """F1 of entities, or for plain tags the accuracy of words.
 
         Parameters
         ----------
         X : like in ``fit``
         y : like in ``fit``
+        sample_weight : array-like of shape (n_rows,), optional
+            Entities and words count as much as their rows weigh.
 
         Returns
         -------
@@ -150,8 +152,8 @@ class TokenPredictions(FineTunedXLMRoberta):
         rows = self._read(X)
         predicted = self._predict(rows)
         if rows.texts is None:
-            return self._score_tags(check_tags(y, rows), predicted)
-        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows))[2]
+            return self._score_tags(check_tags(y, rows), predicted, sample_weight)
+        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows), sample_weight)[2]
 
     def _windows(self) -> dict[str, Any]:
         """Length of the windows and what neighbours share."""
@@ -202,11 +204,11 @@ class TokenPredictions(FineTunedXLMRoberta):
         scheme = self._resolved_scheme()
         return TagRules(self.classes_.tolist(), scheme) if self.constrained else None
 
-    def _score_tags(self, true: Any, predicted: Any) -> float:
+    def _score_tags(self, true: Any, predicted: Any, sample_weight: Any) -> float:
         scheme = self._resolved_scheme()
         if scheme == "plain":
-            return word_accuracy(true, predicted)
-        return entity_f1_score(true, predicted, scheme=scheme)
+            return word_accuracy(true, predicted, sample_weight)
+        return entity_f1_score(true, predicted, scheme=scheme, sample_weight=sample_weight)
 
 
 def _by_row(encoded: EncodedBatch, places: np.ndarray, n_rows: int) -> list[np.ndarray]:

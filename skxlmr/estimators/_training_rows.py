@@ -16,7 +16,7 @@ Rows = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
 
 
 def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of the rows, float32.
+    """Weights of the rows, float32, of which the largest is at least 1 and less than 2.
 
     Raises
     ------
@@ -26,13 +26,14 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if sample_weight is None:
         return np.ones(n_rows, np.float32)
     weights = check_sample_weight(
-        sample_weight, np.empty(n_rows), dtype=np.float32, ensure_non_negative=True, allow_all_zero_weights=True
+        sample_weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
     )
     if not weights.any():
         raise ValueError(
             f"Sample weights must contain at least one non-zero number: sample_weight is zero for all {n_rows} rows"
         )
-    return weights
+    # Only proportions count. float32 has no room for them far from 1; by a power of two no digit changes.
+    return np.ldexp(weights, 1 - np.frexp(weights.max())[1]).astype(np.float32)
 
 
 def weighing(weights: np.ndarray) -> np.ndarray | None:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from skxlmr.utils._sklearn import check_sample_weight
 
 # Prefixes that each scheme knows. "BIO" is read leniently, as the CoNLL script does, whichever of the four stand there.
 PREFIXES = {"BIO": "BIES", "IOB2": "BI", "IOBES": "BIES"}
@@ -62,21 +65,25 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
 
 
 def precision_recall_f1(
-    true: Iterable[Iterable[tuple]], predicted: Iterable[Iterable[tuple]]
+    true: Sequence[Iterable[tuple]], predicted: Sequence[Iterable[tuple]], sample_weight: ArrayLike | None = None
 ) -> tuple[float, float, float]:
     """Micro-averaged precision, recall and F1 of what was found in each row; 0 where there is nothing to divide by."""
-    n_true = n_predicted = n_common = 0
-    for true_row, predicted_row in zip(true, predicted, strict=True):
+    n_true = n_predicted = n_common = 0.0
+    for true_row, predicted_row, weight in zip(true, predicted, _weights(sample_weight, true), strict=True):
         true_set, predicted_set = set(true_row), set(predicted_row)
-        n_true, n_predicted = n_true + len(true_set), n_predicted + len(predicted_set)
-        n_common += len(true_set & predicted_set)
+        n_true, n_predicted = n_true + weight * len(true_set), n_predicted + weight * len(predicted_set)
+        n_common += weight * len(true_set & predicted_set)
     precision = n_common / n_predicted if n_predicted else 0.0
     recall = n_common / n_true if n_true else 0.0
     return precision, recall, 2 * n_common / (n_true + n_predicted) if n_common else 0.0
 
 
 def entity_precision_recall_f1(
-    y_true: Sequence[Sequence[str]], y_pred: Sequence[Sequence[str]], *, scheme: str = "BIO"
+    y_true: Sequence[Sequence[str]],
+    y_pred: Sequence[Sequence[str]],
+    *,
+    scheme: str = "BIO",
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
     """Precision, recall and F1 of entities: one is right if its type and both its ends are.
 
@@ -86,6 +93,8 @@ def entity_precision_recall_f1(
         For each row one tag a word.
     scheme : {"BIO", "IOB2", "IOBES", "plain"}
         How tags are read, see the notes.
+    sample_weight : array-like of shape (n_rows,), optional
+        An entity counts as much as its row weighs.
 
     Returns
     -------
@@ -119,10 +128,17 @@ def entity_precision_recall_f1(
     for row, (true, predicted) in enumerate(zip(y_true, y_pred, strict=True)):
         if len(true) != len(predicted):
             raise ValueError(f"row {row}: y_true has {len(true)} tags, y_pred has {len(predicted)}")
-    return precision_recall_f1(*([entities(list(tags), scheme) for tags in y] for y in (y_true, y_pred)))
+    true_entities, predicted_entities = ([entities(list(tags), scheme) for tags in y] for y in (y_true, y_pred))
+    return precision_recall_f1(true_entities, predicted_entities, sample_weight)
 
 
-def entity_f1_score(y_true: Sequence[Sequence[str]], y_pred: Sequence[Sequence[str]], *, scheme: str = "BIO") -> float:
+def entity_f1_score(
+    y_true: Sequence[Sequence[str]],
+    y_pred: Sequence[Sequence[str]],
+    *,
+    scheme: str = "BIO",
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """F1 of entities, micro-averaged; see `entity_precision_recall_f1`.
 
     Parameters
@@ -131,6 +147,8 @@ def entity_f1_score(y_true: Sequence[Sequence[str]], y_pred: Sequence[Sequence[s
         For each row one tag a word.
     scheme : {"BIO", "IOB2", "IOBES", "plain"}
         How tags are read.
+    sample_weight : array-like of shape (n_rows,), optional
+        An entity counts as much as its row weighs.
 
     Returns
     -------
@@ -142,12 +160,20 @@ def entity_f1_score(y_true: Sequence[Sequence[str]], y_pred: Sequence[Sequence[s
     >>> entity_f1_score([["B-PER", "I-PER"]], [["B-PER", "O"]])
     0.0
     """
-    return entity_precision_recall_f1(y_true, y_pred, scheme=scheme)[2]
+    return entity_precision_recall_f1(y_true, y_pred, scheme=scheme, sample_weight=sample_weight)[2]
 
 
-def word_accuracy(y_true: Iterable[Sequence], y_pred: Iterable[Sequence]) -> float:
-    """Share of the words of all rows whose tags agree; 0 without words."""
-    same = [
-        a == b for true, predicted in zip(y_true, y_pred, strict=True) for a, b in zip(true, predicted, strict=True)
-    ]
-    return float(np.mean(same)) if same else 0.0
+def word_accuracy(
+    y_true: Sequence[Sequence], y_pred: Sequence[Sequence], sample_weight: ArrayLike | None = None
+) -> float:
+    """Share of the words of all rows whose tags agree, each as heavy as its row; 0 without words."""
+    weights = _weights(sample_weight, y_true)
+    n_words = weights @ np.array([len(row) for row in y_true])
+    n_same = weights @ np.array(
+        [sum(a == b for a, b in zip(*rows, strict=True)) for rows in zip(y_true, y_pred, strict=True)]
+    )
+    return float(n_same / n_words) if n_words else 0.0
+
+
+def _weights(sample_weight: ArrayLike | None, rows: Sequence) -> np.ndarray:
+    return check_sample_weight(sample_weight, np.empty(len(rows)), dtype=np.float64, ensure_non_negative=True)

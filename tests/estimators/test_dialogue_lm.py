@@ -444,6 +444,8 @@ def test_score_is_recall_at_1_in_parts_of_100(fitted, monkeypatch):
     right = fitted.rank_responses([turns[:1] for turns in X], WORDS)[0][:, 0] == np.arange(8)
     assert fitted.score(X) == pytest.approx(right.mean())
     assert fitted.score(X * 2) == pytest.approx(right.mean())  # the same text said elsewhere is right too
+    weights = np.where(right, 3.0, 1.0)
+    assert 0 < right.mean() < 1 and fitted.score(X, sample_weight=weights) == np.average(right, weights=weights)
     monkeypatch.setattr(_dialogue_lm, "N_SCORED", 1)
     assert fitted.score(X) == 1.0
     assert fitted.score([*X, [("user", "haus")]]) == 1.0

@@ -12,8 +12,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 import skxlmr
-from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor
+from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaTokenClassifier
 from skxlmr.batching import SequenceTask
+from skxlmr.batching._collate import Masker
+from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from tests.contract import ESTIMATORS, each_that, each_that_trains, inputs
 from tests.estimators.conftest import differing, weights_of
 
@@ -27,6 +29,9 @@ STEADY = {
     "XLMRobertaRegressor",
     "XLMRobertaTokenClassifier",
 }
+
+# Theirs draw the tokens that are masked, and nothing else
+MASKED = {"XLMMaskedLM", "XLMRobertaMaskedLM"}
 
 
 @pytest.fixture
@@ -57,9 +62,18 @@ def repeated(values, times):
     return [value for value, n in zip(values, times, strict=True) for _ in range(n)]
 
 
-@each_that(lambda cls: cls.__name__ in STEADY)
-def test_a_weight_is_a_repetition(fitted, estimator):
+def mask_all(masker, ids, rng):
+    """Instead of drawing: every word is to be told."""
+    positions = np.flatnonzero(~masker.is_special[ids])
+    masked = ids.astype(np.int64)
+    masked[positions] = masker.mask_token_id
+    return masked, positions
+
+
+@each_that(lambda cls: cls.__name__ in STEADY | MASKED)
+def test_a_weight_is_a_repetition(fitted, estimator, monkeypatch):
     """The same loss and gradient, but for the last digits of float64; nothing of it hangs on an optimiser."""
+    monkeypatch.setattr(Masker, "mask", mask_all)
     X, y, _ = inputs(estimator)
     made, times = fitted(estimator), [2, 1, 3, 0, 1, 2]
     loss, weighted = gradients(made, X, y, np.array(times, float))
@@ -98,6 +112,26 @@ def test_rows_that_weigh_nothing_are_no_validation_data_either(make, texts, lang
     assert weighted.validation_scores_ == without.validation_scores_
 
 
+@pytest.mark.parametrize("factor", [2.0**-150, 1e-60, 1e60])
+def test_only_proportions_of_weights_count(make, texts, languages, factor):
+    weights = 1.0 + np.arange(48)
+    fitted, scaled = (make(XLMRobertaClassifier).fit(texts, languages, w) for w in (weights, factor * weights))
+    np.testing.assert_allclose(scaled.loss_curve_, fitted.loss_curve_, rtol=1e-5)
+    assert factor != 2.0**-150 or not differing(weights_of(scaled), weights_of(fitted))
+
+
+def test_classes_that_weigh_nothing_balance_nothing(make, texts, languages):
+    weights = np.where(languages == "ru", 0.0, 1.0)  # the others have 12 rows each
+    balanced = make(XLMRobertaClassifier, class_weight="balanced").fit(texts, languages, weights)
+    assert balanced.classes_.tolist() == ["de", "el", "en", "ru"]
+    assert not differing(weights_of(balanced), weights_of(make(XLMRobertaClassifier).fit(texts, languages, weights)))
+    tagger = make(XLMRobertaTokenClassifier, class_weight="balanced")
+    tagger.fit([["the", "bird"], ["das"]], [["O", "B-A"], ["B-B"]], sample_weight=[1, 0])
+    assert tagger.classes_.tolist() == ["B-A", "B-B", "O"] and np.isfinite(tagger.loss_curve_).all()
+    tagger.partial_fit([["the"], []], [["O"], []])
+    assert np.isfinite(tagger.partial_fit([[]], [[]]).loss_curve_[:2]).all()
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -112,6 +146,31 @@ def test_rows_that_weigh_nothing_are_no_validation_data_either(make, texts, lang
 def test_weights_that_make_no_sense(make, texts, weights, message):
     with pytest.raises(ValueError, match=message):
         make(XLMRobertaRegressor).fit(texts, np.arange(48), weights)
+
+
+@each_that(lambda cls: hasattr(cls, "score"))
+def test_a_weight_of_a_score_is_a_repetition(fitted, estimator):
+    X, y, _ = inputs(estimator)
+    made, times = fitted(estimator), [2, 1, 3, 0, 1, 2]
+    if estimator.__name__ == "XLMRobertaDialogueLM":  # a dialogue that stands there twice is a candidate twice
+        times = [1, 1, 0, 0, 1, 1]
+    else:
+        plain, each_heavier = made.score(X, y), 1 + 9 * np.eye(6)
+        assert any(abs(made.score(X, y, sample_weight=weights) - plain) > 1e-3 for weights in each_heavier)
+    weighted = made.score(X, y, sample_weight=times)
+    assert weighted == pytest.approx(made.score(repeated(X, times), repeated(y, times)), rel=1e-5)
+    with pytest.raises(ValueError, match=r"sample_weight|inconsistent numbers of samples"):
+        made.score(X, y, sample_weight=np.ones(3))
+
+
+@each_that(lambda cls: cls.__name__ in STEADY)
+def test_validation_scores_are_those_of_the_weighted_rows(make_any, monkeypatch, estimator):
+    """Those of language models are losses."""
+    monkeypatch.setattr(FineTunedXLMRoberta, "_split", lambda made, rows, seed: (rows, rows, np.arange(6)))
+    X, y, _ = inputs(estimator)
+    weights = np.array([1.0, 2, 8, 1, 4, 1])
+    made = make_any(estimator, early_stopping=True).fit(X, y, sample_weight=weights)
+    assert made.validation_scores_ == pytest.approx([made.score(X, y, sample_weight=weights)], rel=1e-5)
 
 
 def test_score_weighs_rows(make, texts, languages):

@@ -47,6 +47,22 @@ def test_recorded_scores():
     assert word_accuracy([["a", "b"], []], [["a", "c"], []]) == 0.5 and word_accuracy([[]], [[]]) == 0.0
 
 
+def test_weights_are_repetitions():
+    true, predicted = (
+        [PERSON_PLACE, ["O", "B-LOC"], ["B-PER"]],
+        [["B-PER", "O", "O", "B-LOC"], ["B-LOC"] * 2, ["B-PER"]],
+    )
+    times = [3, 2, 0]
+    again = [[row for row, n in zip(rows, times, strict=True) for _ in range(n)] for rows in (true, predicted)]
+    for score in (entity_precision_recall_f1, entity_f1_score):
+        np.testing.assert_allclose(score(true, predicted, sample_weight=times), score(*again), rtol=1e-12)
+    assert word_accuracy(true, predicted, times) == word_accuracy(*again) != word_accuracy(true, predicted)
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(2,\), expected \(3,\)"):
+        entity_f1_score(true, predicted, sample_weight=[1, 2])
+    with pytest.raises(ValueError, match="Negative values"):
+        entity_f1_score(true, predicted, sample_weight=[1, 2, -1])
+
+
 @pytest.mark.parametrize(("scheme", "prefixes"), [("BIO", "BI"), ("BIO", "BIES"), ("IOB2", "BI"), ("IOBES", "BIES")])
 def test_seqeval_agrees(scheme, prefixes):
     seqeval = pytest.importorskip("seqeval.metrics")

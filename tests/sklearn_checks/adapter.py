@@ -156,9 +156,9 @@ class NumberTokenClassifier(FromNumbers, skxlmr.XLMRobertaTokenClassifier):
     def predict_proba(self, X):
         return np.stack(super().predict_proba(X))  # rows have as many words each
 
-    def score(self, X, y):
+    def score(self, X, y, sample_weight=None):
         rows = self._read(X)
-        return self._score_tags(self._tags(y, rows), self._predict(rows))
+        return self._score_tags(self._tags(y, rows), self._predict(rows), sample_weight)
 
 
 class NumberQuestionAnswerer(FromNumbers, skxlmr.XLMRobertaQuestionAnswerer):
