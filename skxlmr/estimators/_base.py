@@ -32,12 +32,12 @@ from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._docs import documentation_url
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import Interval, StrOptions, check_feature_names
+from skxlmr.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, check_feature_names
 from skxlmr.utils._validation import Texts, check_texts
 from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 
 
-class BaseXLMRoberta(Pickled):
+class BaseXLMRoberta(CallbackSupportMixin, Pickled):
     """Texts in, arrays out, through a checkpoint."""
 
     module_: Any  # the TaskModule of the estimator

@@ -156,7 +156,7 @@ class XLMRobertaCausalLM(TextGenerator, LogitReader, FineTunedXLMRoberta):
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
-        return self._fit(X, None, sample_weight, X_val, resume=resume)
+        return self._fit(X, y, sample_weight, X_val, resume=resume)
 
     def score_samples(self, X):
         """Log-likelihood of each text.

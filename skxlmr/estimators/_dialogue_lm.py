@@ -241,7 +241,7 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         FloatingPointError
             If the loss or the gradient stops being finite; names the dialogues.
         """
-        return self._fit(X, None, sample_weight, X_val, resume=resume)
+        return self._fit(X, y, sample_weight, X_val, resume=resume)
 
     def rank_responses(self, contexts, candidates):
         """Rank candidates by how well they follow on each context.

@@ -50,10 +50,10 @@ from skxlmr.training import (
     whole_copy,
 )
 from skxlmr.utils._device import resolve_autocast, resolve_device
-from skxlmr.utils._sklearn import CallbackSupportMixin, Interval, StrOptions
+from skxlmr.utils._sklearn import Interval, StrOptions
 
 
-class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
+class FineTunedXLMRoberta(PartialFit, BaseXLMRoberta):
     """Estimators that train: one fit for all of them, with four places for what differs."""
 
     _parameter_constraints: dict = {
@@ -146,7 +146,7 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
         return estimator
 
     def _fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None, resume=False):
-        if (X_val is None) != (y_val is None) and y is not None:
+        if (X_val is None) != (y_val is None) and get_tags(self).target_tags.required:
             raise ValueError("X_val and y_val belong together: pass both or neither")
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume=True goes on from the state in checkpoint_dir, which is None")
@@ -172,7 +172,7 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         keeper = None if self.checkpoint_dir is None else Keeper(self.checkpoint_dir, self.checkpoint_every, resume)
         seed = seed if keeper is None else keeper.seed(seed)
-        watcher = CallbackWatcher(self, X, y, sample_weight) if hasattr(self, "_skl_callbacks") else None
+        watcher = self._watcher(X, y, sample_weight, self.max_epochs)
 
         with seeded(seed):
             module = self._begin(going_on)
@@ -191,6 +191,12 @@ class FineTunedXLMRoberta(PartialFit, CallbackSupportMixin, BaseXLMRoberta):
             with named_as_passed(rows):
                 history = self._train(module, training, validation, rng, draw, keeper=keeper, watcher=watcher)
         return history, watcher
+
+    def _watcher(self, X, y, sample_weight, n_epochs: int, **earlier) -> CallbackWatcher | None:
+        """What tells the callbacks of the fit, where there are any."""
+        if not hasattr(self, "_skl_callbacks"):
+            return None
+        return CallbackWatcher(self, X, y, sample_weight, n_epochs, **earlier)
 
     def _begin(self, going_on: bool) -> TaskModule:
         """The module to train: that of the last fit, or the checkpoint's with what starts anew."""

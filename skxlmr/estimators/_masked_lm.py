@@ -183,7 +183,7 @@ class XLMRobertaMaskedLM(MaskedPredictions, FeatureNames, FineTunedXLMRoberta):
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
-        return self._fit(X, None, sample_weight, X_val, resume=resume)
+        return self._fit(X, y, sample_weight, X_val, resume=resume)
 
     def _check_targets(self, y, rows, weights, reset, name="y"):
         return None

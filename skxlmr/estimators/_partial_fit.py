@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skxlmr.estimators._callbacks import CallbackWatcher
 from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._training_rows import n_truncated, named_as_passed, seeded, take, weighing
-from skxlmr.training import Moments
+from skxlmr.training import History, Moments
 from skxlmr.utils._sklearn import fit_context
 
 
@@ -25,6 +26,7 @@ class PartialFit:
     _encode_training: Any
     _train: Any
     _drawing: Any
+    _watcher: Any
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -55,9 +57,10 @@ class PartialFit:
             If the loss or the gradient stops being finite; names the rows.
         """
         with consistent(self):
-            return self._partial_fit(X, y, sample_weight)
+            history, watcher = self._fit_portion(X, y, sample_weight)
+        return self._portion_ends(history, watcher)
 
-    def _partial_fit(self, X, y, sample_weight, learns_targets: bool = True):
+    def _fit_portion(self, X, y, sample_weight, learns_targets: bool = True) -> tuple[History, CallbackWatcher | None]:
         """One call; ``learns_targets`` says that what y means is read off the rows of the first one."""
         first = not hasattr(self, "module_")
         texts, targets, weights = self._check_rows(
@@ -66,20 +69,31 @@ class PartialFit:
         rows = weighing(weights)
         weights = weights if targets is None else self._weigh_targets(weights, targets)
         losses = [] if first else getattr(self, "loss_curve_", [])  # none straight from a checkpoint
+        scores = None if first else getattr(self, "validation_scores_", None)
         # an int as random_state is the same in each call, but order, dropout and masks are not
         seed = (int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)) + len(losses)) % 2**31
         moments = Moments() if first else getattr(self, "_moments", Moments())
+        watcher = self._watcher(X, y, sample_weight, 1, losses=losses, scores=scores)
         with seeded(seed):
             module = self._begin(not first)
             encoded = self._encode_training(texts)
             training, rng = take((encoded, targets, weights), rows), np.random.default_rng(seed)
             with named_as_passed(rows):
-                history = self._train(module, training, None, rng, self._drawing(texts, rows), moments=moments)
+                draw = self._drawing(texts, rows)
+                history = self._train(module, training, None, rng, draw, moments=moments, watcher=watcher)
         self._moments = moments
         self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
         self.loss_curve_ = [*losses, *history.loss_curve]
-        self.validation_scores_ = None if first else getattr(self, "validation_scores_", None)
+        self.validation_scores_ = scores
         self.n_iter_ = len(self.loss_curve_)
+        return history, watcher
+
+    def _portion_ends(self, history: History, watcher: CallbackWatcher | None):
+        """After the call, when the estimator has all it learnt: an interrupt after the pass takes nothing of it back."""
+        if history.interrupted:
+            raise history.interrupted
+        if watcher is not None:
+            watcher.fit_ends()
         return self
 
 
@@ -125,7 +139,8 @@ class PartialFitOfClasses(PartialFit):
                 self._announce(classes, X, y)
             elif classes is not None and not same_classes(self._spelt_out(classes, X), self.classes_):
                 raise ValueError(f"classes must be those of the calls before, {self.classes_!r}, got {classes!r}")
-            return self._partial_fit(X, y, sample_weight, learns_targets=False)
+            history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
+        return self._portion_ends(history, watcher)
 
     def _announce(self, classes: Any, X: Any, y: Any) -> None:
         """Learn the classes before the first rows."""

@@ -248,9 +248,10 @@ class ManyColumns:
 
 def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weight of each class, (n_classes,) float32, from the codes and weights of rows or words."""
-    of_class = np.ones(len(classes), np.float32)
+    of_class, counts = np.ones(len(classes), np.float32), weights > 0
+    if class_weight is None or not counts.any():
+        return of_class
     # "balanced" knows only the classes of what weighs something, a dict may name others too (in a warm start).
-    counts = weights > 0
     present = np.unique(codes[counts]) if class_weight == "balanced" else np.arange(len(classes))
     of_class[present] = compute_class_weight(
         class_weight, classes=classes[present], y=classes[codes[counts]], sample_weight=weights[counts]
@@ -302,20 +303,6 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
             f"each of the {len(columns)} columns"
         )
     return ManyColumns([OneClass.learn(given, f"classes[{k}]")[0].classes for k, given in enumerate(classes)])
-
-
-def weights_of_classes(class_weight: Any, classes: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weight of each class in the loss, (n_classes,) float32, from the codes and weights of all that is to be learnt."""
-    found = np.ones(len(classes), np.float32)
-    weighing = weights > 0
-    if class_weight is None or not weighing.any():
-        return found
-    # "balanced" knows only the classes of which something weighs, a dict may name others too (in a warm start).
-    present = np.unique(targets[weighing]) if class_weight == "balanced" else np.arange(len(classes))
-    found[present] = compute_class_weight(
-        class_weight, classes=classes[present], y=classes[targets[weighing]], sample_weight=weights[weighing]
-    )
-    return found
 
 
 def columns_of(y: Any, name: str) -> list[np.ndarray] | None:

@@ -7,6 +7,7 @@ import torch
 from sklearn.preprocessing import normalize
 
 from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._callbacks import fit_task
 from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._long_text import LongTexts
@@ -124,15 +125,16 @@ class XLMRobertaVectorizer(FeatureNames, LongTexts):
         """
         with consistent(self):
             texts = self._check_X(X, reset=True)
-            folder, self.config_, self.tokenizer_ = self._open_checkpoint()
-            self._layers()
-            module = self._load_module(folder, self.config_, lambda: self._build(self.config_))
-            self.module_ = module.to(resolve_device(self.device), self._weight_dtype())
-            if self.long_text == "truncate":  # counted here, warned of in transform
-                encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
-            else:
-                encoded = self._encode(texts)
-            self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
+            with fit_task(self, X, y):
+                folder, self.config_, self.tokenizer_ = self._open_checkpoint()
+                self._layers()
+                module = self._load_module(folder, self.config_, lambda: self._build(self.config_))
+                self.module_ = module.to(resolve_device(self.device), self._weight_dtype())
+                if self.long_text == "truncate":  # counted here, warned of in transform
+                    encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=self._limit())
+                else:
+                    encoded = self._encode(texts)
+                self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
     def transform(self, X):

@@ -14,7 +14,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.checkpoints import read_config
 from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._callbacks import fit_task
 from skxlmr.estimators._classifier import XLMRobertaClassifier
+from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._labels import output_labels
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
 from skxlmr.text import EncodedBatch, SubwordSampling
@@ -184,14 +186,16 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, BaseXLMRoberta):
             If there are no candidate labels, one is no text or stands twice, or the template has no place for them; if y
             has more or fewer rows than X.
         """
-        for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
-            self.__dict__.pop(name, None)
-        if X is not None:
-            check_consistent_length(self._check_X(X, reset=True), y)
-        self.classes_ = self._candidates(y)
-        module = self._open()
-        self._check_hypotheses()
-        self.module_ = module
+        with consistent(self):
+            for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
+                self.__dict__.pop(name, None)
+            if X is not None:
+                check_consistent_length(self._check_X(X, reset=True), y)
+            self.classes_ = self._candidates(y)
+            with fit_task(self, X, y):
+                module = self._open()
+                self._check_hypotheses()
+                self.module_ = module
         return self
 
     def predict_proba(self, X):

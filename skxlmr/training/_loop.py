@@ -96,7 +96,7 @@ def fit_loop(
             if keeper is not None:
                 keeper.catch_up()
             n_now = _n_steps(task, settings)  # other segmentations may give more windows, or fewer
-            watcher.epoch_begins(history, n_now)
+            watcher.epoch_begins(history, n_now, state.step)
             while state.step < n_now:
                 group = batches[state.step * settings.accumulate : (state.step + 1) * settings.accumulate]
                 place = state.epoch * n_steps + state.step * n_steps // n_now

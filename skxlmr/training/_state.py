@@ -75,8 +75,8 @@ class FitState:
 class Watcher:
     """Is told how a fit goes on, and may end the epoch or the fit by answering True; this one lets it run."""
 
-    def epoch_begins(self, history: History, n_steps: int) -> None:
-        """Before the first step of an epoch."""
+    def epoch_begins(self, history: History, n_steps: int, n_done: int) -> None:
+        """Before the first step of an epoch, or the first that is left of one that was interrupted."""
 
     def step_begins(self) -> None:
         """Before a step."""

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks on the estimators that train: which tasks they see, what they are given, how they stop a fit."""
+"""scikit-learn's callbacks on the estimators: which tasks they see, what they are given, how they stop a fit."""
 
 import io
 import pickle
@@ -9,12 +9,14 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skxlmr
-from skxlmr import XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaMaskedLM, XLMRobertaRegressor
+from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
+from tests.contract import answers, assert_same, each, inputs
 
 from .conftest import differing, weights_of
 
@@ -128,18 +130,78 @@ def test_callbacks_change_nothing(small, texts, languages):
     assert watched.loss_curve_ == expected.loss_curve_
 
 
-def test_each_kind_of_estimator(small, texts):
-    dialogues = [[("user", a), ("system", b)] for a, b in zip(texts[:8], texts[8:16], strict=True)]
-    for estimator, data, method in (
-        (XLMRobertaRegressor, (texts[:8], np.arange(8.0)), "predict"),
-        (XLMRobertaMaskedLM, (texts[:8],), "transform"),
-        (XLMRobertaDialogueLM, (dialogues,), "transform"),
-    ):
-        keeping = Keeping()
-        fitted = small(estimator, max_epochs=1).set_callbacks(keeping).fit(*data)
-        expected = getattr(fitted, method)(data[0])
-        for then in keeping.fitted:
-            np.testing.assert_array_equal(getattr(then, method)(data[0]), expected)
+@each
+def test_each_estimator(make_any, estimator):
+    X, y, _ = inputs(estimator)
+    weights = {"sample_weight": np.ones(6)} if hasattr(estimator, "partial_fit") else {}
+    recorder, keeping = Recorder(), Keeping()
+    fitted = make_any(estimator).set_callbacks(recorder, keeping).fit(X, y, **weights)
+    tasks = ["fit", "epoch", "step"] if weights else ["fit"]
+    calls = [f"{hook} {task} 0" for hook, order in (("begin", tasks), ("end", tasks[::-1])) for task in order]
+    assert recorder.names() == ["setup fit 0", *calls, "teardown fit 0"]
+    assert all(given["X"] is X and given["y"] is y for _, _, _, given in recorder.calls if "X" in given)
+    assert len(keeping.fitted) == (2 if weights else 1)
+    for then in keeping.fitted:
+        assert_same(answers(then, X), answers(fitted, X))
+
+
+def test_every_call_of_partial_fit_is_a_fit_of_one_epoch(small, texts, languages):
+    recorder, keeping = Recorder(), Keeping()
+    options = {"max_epochs": 7, "random_state": 3}
+    watched, alone = small(**options).set_callbacks(recorder, keeping), small(**options)
+    for rows in (slice(0, 32), slice(32, 48)):
+        portion = texts[rows], languages[rows], np.unique(languages)
+        watched.partial_fit(*portion, sample_weight=np.ones(len(portion[0])))
+        alone.partial_fit(*portion)
+        assert not differing(weights_of(watched), weights_of(alone))
+        for then in keeping.fitted[-2:]:
+            np.testing.assert_array_equal(then.predict_proba(texts), alone.predict_proba(texts))
+            assert then.loss_curve_ == alone.loss_curve_ and then.n_iter_ == alone.n_iter_
+            assert then.validation_scores_ is None
+    assert recorder.names("fit", "epoch") == 2 * [
+        "setup fit 0",
+        "begin fit 0",
+        "begin epoch 0",
+        "end epoch 0",
+        "end fit 0",
+        "teardown fit 0",
+    ]
+    assert [given["max_subtasks"] for hook, task, _, given in recorder.calls if (hook, task) == ("begin", "fit")] == [
+        1,
+        1,
+    ]
+    with pytest.raises(ValueError, match="is not among the classes"):
+        watched.partial_fit(texts[:1], ["fr"])
+    assert recorder.count("setup") == recorder.count("teardown") == 2
+
+
+def test_an_interrupt_of_partial_fit_is_passed_on(small, texts, languages):
+    def fail(hook, context):
+        if (hook, context.task_name) == ("end", "epoch"):
+            raise KeyboardInterrupt
+
+    recorder = Recorder(fail=fail)
+    classifier = small().set_callbacks(recorder)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.partial_fit(texts, languages, classes=np.unique(languages))
+    assert classifier.n_iter_ == 1 and recorder.count("teardown") == 1  # the pass itself was over
+
+
+def test_a_resumed_fit_goes_on_with_its_numbers(small, texts, languages, tmp_path):
+    def fail(hook, context):
+        if (hook, context.task_name, context.task_id) == ("begin", "step", 2) and context.parent.task_id == 1:
+            raise RuntimeError("killed")
+
+    options = {"max_epochs": 3, "checkpoint_dir": tmp_path, "checkpoint_every": 1}
+    with pytest.raises(RuntimeError, match="killed"):
+        small(**options).set_callbacks(Recorder(fail=fail)).fit(texts, languages)
+    recorder, monitor = Recorder(), ScoringMonitor(scoring="accuracy")
+    resumed = small(**options).set_callbacks(recorder, monitor).fit(texts, languages, resume=True)
+    assert resumed.n_iter_ == 3
+    last = ["begin epoch 2", *(f"{hook} step {i}" for i in range(3) for hook in ("begin", "end")), "end epoch 2"]
+    assert recorder.names("epoch", "step") == ["begin epoch 1", "begin step 2", "end step 2", "end epoch 1", *last]
+    logs = monitor.get_logs().data_as_pandas
+    assert logs[logs["task_name"] == "epoch"]["task_id"].tolist() == [1, 2]
 
 
 # Stopping -------------------------------------------------------------------------------------------------------------
@@ -234,6 +296,14 @@ def test_scoring_monitor_scores_every_epoch(small, texts, languages):
     assert epochs["neg_log_loss"].is_monotonic_increasing
 
 
+def test_scoring_monitor_scores_what_needs_no_targets(small, texts):
+    """scikit-learn's monitor scores nothing where y is None; a language model takes any y, and reads none."""
+    monitor = ScoringMonitor(scoring={"log_likelihood": lambda lm, X, y: lm.score(X)})
+    lm = small(XLMRobertaMaskedLM, max_epochs=1).set_callbacks(monitor).fit(texts[:8], np.zeros(8), X_val=texts[8:12])
+    assert [row["log_likelihood"] for row in monitor.get_logs().data] == 2 * [lm.score(texts[:8])]
+    assert not differing(weights_of(lm), weights_of(small(XLMRobertaMaskedLM, max_epochs=1).fit(texts[:8])))
+
+
 def test_scoring_monitor_passes_the_weights(small, texts, languages):
     monitor, weights = ScoringMonitor(scoring="accuracy"), np.where(languages == "de", 5.0, 0.1)
     classifier = small(max_epochs=1).set_callbacks(monitor).fit(texts, languages, sample_weight=weights)
@@ -264,6 +334,15 @@ def test_in_a_grid_search(small, texts, languages, n_jobs):
     assert len(logs[logs["task_name"] == "epoch"]) == 2 * (2 * 2 + 1)  # two epochs of each split, and of the refit
     assert search.best_estimator_.predict(texts).shape == (48,)
     pickle.dumps(search.best_estimator_)
+
+
+def test_on_features_in_a_pipeline(make_any, texts, languages):
+    """Without a warning that the step with the features knows no callbacks."""
+    pytest.importorskip("rich", reason="the progress bar of scikit-learn needs rich")
+    pipeline = make_pipeline(make_any(XLMRobertaVectorizer), StandardScaler(), LogisticRegression(max_iter=1000))
+    with redirect_stdout(io.StringIO()) as shown:
+        pipeline.set_callbacks(ProgressBar()).fit(texts, languages)
+    assert "XLMRobertaVectorizer - fit" in shown.getvalue()
 
 
 def test_in_a_pipeline(small, texts, languages):
