@@ -7,7 +7,8 @@ import doctest
 import inspect
 import pickle
 import re
-from dataclasses import fields, is_dataclass
+import time
+from dataclasses import fields, is_dataclass, replace
 from email.message import Message
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from sklearn.utils.estimator_checks import check_param_validation
 import skxlmr
 from skxlmr import estimators
 from skxlmr.checkpoints import on_meta
-from skxlmr.nn import ModelConfig, XLMRobertaForSequenceClassification
 from skxlmr.utils import all_estimators
 from tests.contract import ESTIMATORS, each, is_older, parameters
 
@@ -185,17 +185,24 @@ def test_diagram_links_to_the_documentation(estimator, monkeypatch):
     assert f"\n## {estimator.__name__}\n" in reference or f'<a id="{anchor}"></a>' in reference
 
 
-def test_diagram_of_a_fitted_base_size_model(fitted):
+@each
+def test_diagram_of_a_fitted_base_size_model(fitted, estimator):
     """Shapes without values: whatever reads or prints weights fails on them, or is far too long."""
-    classifier = fitted(skxlmr.XLMRobertaClassifier)
-    geometry = {"vocab_size": 250002, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    made = fitted(estimator)
+    sizes = {"emb_dim": 2048, "n_layers": 12, "n_heads": 16, "vocab_size": 64139}
+    if not is_older(estimator):
+        sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 250002}
+        sizes["intermediate_size"] = 3072
     with on_meta():
-        classifier.module_ = XLMRobertaForSequenceClassification(ModelConfig(**geometry), 2)
-    page = classifier._repr_html_()
-    for name in ("classes_", "config_", "loss_curve_", "module_", "n_features_in_", "tokenizer_"):
-        assert name in page
-    assert len(page) < len(skxlmr.XLMRobertaClassifier()._repr_html_()) + 10_000
-    assert len(repr(classifier.set_params(checkpoint="folder"))) < 200
+        made.module_ = made._build(replace(made.config_, **sizes))
+    assert sum(parameter.numel() for parameter in made.module_.parameters()) > 250_000_000
+    start = time.perf_counter()
+    page = made._repr_html_()
+    assert time.perf_counter() - start < 1
+    learnt = [name for name in vars(made) if name.endswith("_") and not name.startswith("_")]
+    assert {"config_", "module_", "tokenizer_"} < set(learnt) and all(name in page for name in learnt)
+    assert len(page) < len(estimator()._repr_html_()) + 10_000
+    assert len(repr(made.set_params(checkpoint="folder"))) < 250
 
 
 # Documentation --------------------------------------------------------------------------------------------------------

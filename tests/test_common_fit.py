@@ -11,6 +11,9 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
 import skxlmr
 from tests.contract import answers, each, each_of_pairs, each_that_trains, infer, inputs, methods_of
@@ -47,6 +50,18 @@ def test_fitting_again_is_fitting_anew(make_any, estimator):
     np.testing.assert_array_equal(infer(made.fit(X[::-1], y).fit(X, y)), first)
     np.testing.assert_array_equal(infer(clone(made).fit(X, y)), first)
     assert made.n_features_in_ == len(columns) and not hasattr(made, "feature_names_in_")
+
+
+@each
+def test_a_search_over_folds(make_any, estimator):
+    """Rows of any kind are cut into folds, and every split is scored."""
+    X, y, columns = inputs(estimator)
+    for rows in (X, pd.DataFrame(X, columns=columns, index=range(10, 16))):
+        made, name = make_any(estimator), "batch_size"
+        if not hasattr(estimator, "score"):
+            made, name = make_pipeline(made, LogisticRegression()), f"{estimator.__name__.lower()}__batch_size"
+        search = GridSearchCV(made, {name: [2, 16]}, cv=2, error_score="raise").fit(rows, y)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all() and search.best_params_[name] in (2, 16)
 
 
 @each_that_trains
@@ -90,6 +105,8 @@ def test_columns_and_their_names(make_any, estimator):
     assert made.n_features_in_ == 1 and made.feature_names_in_.tolist() == ["review"]
     with pytest.raises(ValueError, match="feature names should match"):
         infer(made, _frame(estimator, ["title"])[0])
+    with pytest.raises(ValueError, match=r"Feature names unseen at fit time:\n- price"):  # and not that 1 is no text
+        infer(made, _frame(estimator, ["review"])[0].assign(price=1))
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         infer(made, inputs(estimator)[0])
     made.fit(*_frame(estimator, ["a", "b"]))
@@ -108,7 +125,13 @@ def test_names_of_the_columns_of_a_frame(make_any, estimator):
     X, y, columns = inputs(estimator)
     made = make_any(estimator).fit(pd.DataFrame(X, columns=columns), y)
     assert made.n_features_in_ == len(columns) and made.feature_names_in_.tolist() == columns
-    made.fit(X, y)
+    table = pd.DataFrame(X, columns=columns)
+    with pytest.raises(ValueError, match="feature names should match"):
+        infer(made, table.rename(columns={columns[0]: "other"}))
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        infer(made, X)
+    with pytest.warns(UserWarning, match="X has feature names, but"):
+        infer(made.fit(X, y), table)
     assert made.n_features_in_ == len(columns) and not hasattr(made, "feature_names_in_")
 
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
 
-from skxlmr import TruncationWarning
+from skxlmr import TruncationWarning, XLMRobertaRegressor
 from tests.contract import (
     TEXTS,
     Y,
@@ -24,7 +24,9 @@ from tests.contract import (
     each_that,
     infer,
     inputs,
+    methods_of,
     parts,
+    takes_pairs,
 )
 
 each_with_features = each_that(lambda cls: hasattr(cls, "transform"))
@@ -70,6 +72,33 @@ def test_containers_make_no_difference(make_any, fitted, estimator):
         found = infer(make_any(estimator).fit(X, y if y is None else np.array(y)), X)
         np.testing.assert_array_equal(found, expected, err_msg=name)
         assert pickle.dumps(X) == before, name
+
+
+# What holds rows of any kind, and the frames of rows with named columns
+OF_ROWS = {
+    "tuple": tuple,
+    "object array": lambda X: np.fromiter(X, object),
+    "Series": lambda X: pd.Series(X, index=range(50, 56)),
+    "Series with one index for all": lambda X: pd.Series(X, index=[7] * 6),
+}
+FRAMES = {
+    "pandas": lambda frame: frame.set_axis(list("fedcba")),
+    "one index for all": lambda frame: frame.set_axis([7] * 6),
+    "polars": pl.from_pandas,
+    "arrow": pa.Table.from_pandas,
+}
+
+
+@each
+def test_rows_and_frames_make_no_difference(make_any, fitted, estimator):
+    X, y, columns = inputs(estimator)
+    expected = answers(fitted(estimator), X)
+    table = pd.DataFrame(X, columns=columns)
+    held = [(name, of_rows(X)) for name, of_rows in OF_ROWS.items()]
+    for name, rows in held + [(name, of_frame(table)) for name, of_frame in FRAMES.items()]:
+        before = pickle.dumps(rows)
+        assert_same(answers(make_any(estimator).fit(rows, y), rows), expected, name)
+        assert pickle.dumps(rows) == before, name
 
 
 PAIRS = {
@@ -147,13 +176,12 @@ def test_number_of_rows_makes_no_difference(fitted, estimator):
         assert_same(answers(made.set_params(batch_size=batch_size), X * 3), {k: v * 3 for k, v in expected.items()})
 
 
-@each
+@each_that(lambda cls: hasattr(cls, "predict_proba"))
 def test_prediction_is_the_most_probable(fitted, estimator):
     X, made = inputs(estimator)[0], fitted(estimator)
-    if not hasattr(made, "predict_proba") or not hasattr(made, "classes_"):
-        return
+    classes = getattr(made, "classes_", np.arange(2))  # of the rows' choices there are two
     for predicted, proba in zip(_tags(made, X), made.predict_proba(X), strict=True):
-        np.testing.assert_array_equal(predicted, made.classes_[np.argmax(proba, axis=-1)])
+        np.testing.assert_array_equal(predicted, classes[np.argmax(proba, axis=-1)])
         np.testing.assert_allclose(np.sum(proba, axis=-1), 1, rtol=1e-5)
 
 
@@ -167,10 +195,14 @@ def _tags(made, X):
 @each
 def test_numbers_are_float32(fitted, estimator):
     X, made = inputs(estimator)[0], fitted(estimator)
-    for name in ("predict_proba", "predict_log_proba", "decision_function", "transform"):
-        if hasattr(made, name):
-            found = getattr(made, name)(X)
-            assert {part.dtype for part in (found if isinstance(found, list) else [found])} == {np.dtype("f4")}, name
+    numbers = {"predict_proba", "predict_log_proba", "decision_function", "transform"}
+    if estimator is XLMRobertaRegressor:
+        numbers = {"predict"}
+    for name in numbers.intersection(methods_of(made)):
+        found = getattr(made, name)(X)
+        assert {part.dtype for part in (found if isinstance(found, list) else [found])} == {np.dtype("f4")}, name
+    for name in {"score_samples", "no_answer_score"}.intersection(methods_of(made)):  # sums of many logarithms
+        assert getattr(made, name)(X).dtype == np.float64
 
 
 # Odd texts ------------------------------------------------------------------------------------------------------------
@@ -195,6 +227,32 @@ def test_empty_texts_are_texts(make_any, estimator):
     for name, found in answers(made, X).items():
         assert len(found) == 6, name
         assert all(np.isfinite(row).all() for row in found if getattr(row, "dtype", np.dtype("O")).kind == "f"), name
+
+
+ODD = [
+    "👩‍👩‍👧‍👦 \U0001f3fd",
+    "مرحبا بالعالم",
+    "日本語のテキスト",
+    "\u200b\u200d\ufeff",
+    "<s> </s> <mask> <pad>",
+    "e\u0301 \u00e9",
+    "\x00nul\x00",
+    "naïve\xa0café",
+    "\ud800 half a character",
+    "x" * 40,
+    "bird " * 20,
+    "",
+]
+
+
+@each_of_texts
+def test_odd_texts_are_answered_each_by_itself(fitted, estimator):
+    made = fitted(estimator)
+    expected = answers(made, ODD)
+    alone = [answers(made, [text]) for text in ODD]
+    for name in expected:
+        assert_same([row for found in alone for row in found[name]], expected[name], name)
+        assert_same(answers(made, ODD[::-1])[name], expected[name][::-1], name)
 
 
 LONG = "река bird " * 2000
@@ -241,10 +299,8 @@ def test_columns_of_a_table(make_any, estimator):
         assert as_frame.index.tolist() == table.index.tolist() and as_frame.shape == features.shape
 
 
-@each_of_pairs
+@each_that(lambda cls: takes_pairs(cls) and hasattr(cls, "transform"))
 def test_two_columns_of_a_table_are_pairs(make_any, estimator):
-    if not hasattr(estimator, "transform"):
-        return
     table = pd.DataFrame({"a": TEXTS, "price": range(6), "b": TEXTS[::-1]})
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     both = ColumnTransformer([("pairs", make_any(estimator), ["a", "b"])])

@@ -33,6 +33,7 @@ from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._docs import documentation_url
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import CallbackSupportMixin, Interval, StrOptions, check_feature_names
+from skxlmr.utils._tables import column_names
 from skxlmr.utils._validation import Texts, check_texts
 from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 
@@ -59,12 +60,16 @@ class BaseXLMRoberta(CallbackSupportMixin, Pickled):
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
         """The rows of X, texts unless a subclass reads others; sets or compares the number and names of its columns."""
+        known = not reset and hasattr(self, "n_features_in_")
+        has_names = bool(column_names(X))
+        if known and has_names:  # before any look at texts: a frame with other columns is told which
+            check_feature_names(self, X, reset=False)
         texts = check_texts(X, name)
         if reset:
             self.n_features_in_ = texts.n_columns
             series_name = getattr(X, "name", None)
             self._series_name = series_name if isinstance(series_name, str) else None
-        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+        elif not known:  # straight from a checkpoint: there was no fit to compare with
             return texts
         elif texts.n_columns != self.n_features_in_:
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
@@ -72,7 +77,8 @@ class BaseXLMRoberta(CallbackSupportMixin, Pickled):
                 f"{name} has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on "
                 f"{kinds.get(self.n_features_in_, f'{self.n_features_in_} columns')}"
             )
-        check_feature_names(self, X, reset=reset)
+        if reset or not has_names:
+            check_feature_names(self, X, reset=reset)
         return texts
 
     def _open_checkpoint(self) -> tuple[str, ModelConfig, Tokenizer]:

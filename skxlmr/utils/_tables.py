@@ -27,18 +27,19 @@ def split_columns(X: Any, name: str) -> list[Any]:
         if len(shape) == 2 and isinstance(X, np.ndarray):
             return [X[:, i] for i in range(shape[1])]
         raise ValueError(f"{name} must have one text per row, got a {type(X).__name__} of shape {tuple(shape)}")
-    first = X[0] if isinstance(X, list | tuple) and X else None
+    rows = as_list(X)
+    first = rows[0] if rows else None
     if isinstance(first, list | tuple) or (isinstance(first, np.ndarray) and first.ndim == 1):
-        return _transpose(X, len(first), name)
-    return [X]
+        return _transpose(rows, len(first), name)
+    return [rows]
 
 
-def _transpose(X: list | tuple, width: int, name: str) -> list[list[Any]]:
+def _transpose(rows: list[Any], width: int, name: str) -> list[list[Any]]:
     """Columns of a list of pairs (or of one-element rows)."""
-    for row, values in enumerate(X):
+    for row, values in enumerate(rows):
         if not isinstance(values, list | tuple | np.ndarray) or len(values) != width:
             raise ValueError(f"{name} row {row}: expected {width} texts as in row 0, got {describe(values)}")
-    return [[values[i] for values in X] for i in range(width)]
+    return [[values[i] for values in rows] for i in range(width)]
 
 
 def as_list(column: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """What people pass as texts becomes one list of strings, or two for pairs.
 
 Accepted: a list, tuple, NumPy array, pandas Series or Index, polars Series, Arrow array of strings; a one-column DataFrame,
-Arrow table or 2-D array; and for pairs two columns or rows of two strings.
+Arrow table or 2-D array; and for pairs two columns or rows of two strings, in any of these.
 """
 
 from collections.abc import Iterator, Mapping

@@ -41,6 +41,10 @@ SINGLE = {
 PAIRS = {
     "list of tuples": list(zip(ROWS, OTHER, strict=True)),
     "tuple of lists": tuple(map(list, zip(ROWS, OTHER, strict=True))),
+    "Series of tuples": pd.Series(list(zip(ROWS, OTHER, strict=True)), index=[7] * len(ROWS)),
+    "array of tuples": np.fromiter(zip(ROWS, OTHER, strict=True), object),
+    "polars lists": pl.Series(list(map(list, zip(ROWS, OTHER, strict=True)))),
+    "arrow lists": pa.array(list(map(list, zip(ROWS, OTHER, strict=True)))),
     "list of arrays": [np.array(pair) for pair in zip(ROWS, OTHER, strict=True)],
     "array": np.array([ROWS, OTHER]).T,
     "object array": np.array([ROWS, OTHER], dtype=object).T,
