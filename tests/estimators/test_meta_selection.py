@@ -47,6 +47,20 @@ def test_learning_curve(classifier, many):
     assert all_rows > 0.75 and all_rows > few + 0.2
 
 
+def test_learning_curve_of_portions(classifier, many):
+    """Each size goes on from the model of the one before, with the rows that are new."""
+    X, y = many
+    folds = [(np.arange(64), np.arange(64, 128))]
+    sizes, train, test = learning_curve(
+        classifier, X, y, train_sizes=[24, 64], cv=folds, exploit_incremental_learning=True, error_score="raise"
+    )
+    alone, found = clone(classifier), []
+    for start, stop in ((0, 24), (24, 64)):
+        alone.partial_fit(X[start:stop], y[start:stop], classes=np.unique(y))
+        found.append((alone.score(X[:stop], y[:stop]), alone.score(X[64:], y[64:])))
+    assert sizes.tolist() == [24, 64] and np.c_[train, test].tolist() == [list(scores) for scores in found]
+
+
 def test_validation_curve(classifier, many):
     train, test = validation_curve(classifier, *many, param_name="max_epochs", param_range=[1, 8], cv=2)
     assert (test.mean(1) == np.sort(test.mean(1))).all() and test[1].min() > 0.75 > test[0].max()

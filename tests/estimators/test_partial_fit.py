@@ -108,6 +108,14 @@ def test_zero_weight_leaves_a_row_out(make, texts, languages):
     assert not differing(weights_of(weighted), weights_of(without))
 
 
+def test_class_weights_are_weights_of_rows(make, texts, languages):
+    of_class = {"de": 5.0, "el": 1.0, "en": 1.0, "ru": 0.5}
+    classes, of_rows = make(XLMRobertaClassifier, class_weight=of_class), make(XLMRobertaClassifier)
+    classes.partial_fit(texts, languages, LANGUAGES)
+    of_rows.partial_fit(texts, languages, LANGUAGES, [of_class[language] for language in languages])
+    assert not differing(weights_of(classes), weights_of(of_rows))
+
+
 # What goes before and after -------------------------------------------------------------------------------------------
 
 
