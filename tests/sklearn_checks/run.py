@@ -46,21 +46,23 @@ class Outcome:
         return self.check.partition("(")[0]
 
 
-def run_checks(estimator, strict=True):
-    """Outcomes of all checks; ``strict`` makes warnings errors."""
+def run_checks(estimator, strict=True, only=None):
+    """Outcomes of all checks, or of that function alone; ``strict`` makes warnings errors."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of no use to models this small, and slow where other work is going on
     try:
-        return _outcomes(estimator, strict)
+        return _outcomes(estimator, strict, only)
     finally:
         torch.set_num_threads(n_threads)
 
 
-def _outcomes(estimator, strict):
+def _outcomes(estimator, strict, only):
     outcomes = []
     for check, yielded in checks_of(estimator):
         error = None
         name = check.func.__name__
+        if only not in (None, name):
+            continue
         given = {key: value for key, value in PARAMS_OF_CHECK.get(name, {}).items() if key in estimator.get_params()}
         with (
             warnings.catch_warnings(),

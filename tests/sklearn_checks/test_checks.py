@@ -7,7 +7,16 @@ import pytest
 from sklearn.utils import estimator_checks
 
 import skxlmr.estimators
-from tests.sklearn_checks.adapter import ADAPTED, make, words_of, write_checkpoints
+from tests.sklearn_checks.adapter import (
+    ADAPTED,
+    NumberClassifier,
+    NumberRegressor,
+    NumberVectorizer,
+    make,
+    public,
+    words_of,
+    write_checkpoints,
+)
 from tests.sklearn_checks.expected_failures import EXPECTED_FAILURES, RUN_ON_NONE
 from tests.sklearn_checks.run import checks_of, run_checks
 from tests.sklearn_checks.table import PAGE, left_out, row
@@ -51,6 +60,76 @@ def test_checks_of_scikit_learn(checkpoints, name):
     assert row(name, outcomes) in PAGE.read_text(encoding="utf-8").splitlines(), (
         "docs/sklearn_contract.md tells of other counts: python -m tests.sklearn_checks.table"
     )
+
+
+class ChangesParameter(NumberClassifier):
+    def fit(self, X, y, sample_weight=None):
+        self.max_epochs = 2
+        return super().fit(X, y, sample_weight)
+
+
+class Sorts(NumberClassifier):
+    def predict_proba(self, X):
+        return np.sort(super().predict_proba(X), axis=0)
+
+
+class PeeksAtNeighbours(NumberVectorizer):
+    def transform(self, X):
+        features = super().transform(X)
+        return features - features.mean(0)
+
+
+class Remembers(NumberVectorizer):
+    def transform(self, X):
+        self.last_ = len(X)
+        return super().transform(X)
+
+
+class ForgetsWeights(NumberRegressor):
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(X, y)
+
+
+class ForgetsClassWeights(NumberClassifier):
+    def _weigh_targets(self, weights, targets):
+        return weights
+
+
+class MiscountsFeatures(NumberVectorizer):
+    _n_features_out = 3
+
+
+class DrawsAnew(NumberRegressor):
+    def fit(self, X, y, sample_weight=None):
+        self.random_state, given = None, self.random_state
+        fitted = super().fit(X, y, sample_weight)
+        self.random_state = given
+        return fitted
+
+
+@pytest.mark.parametrize(
+    ("check", "faulty"),
+    [
+        ("check_estimators_overwrite_params", ChangesParameter),
+        ("check_methods_sample_order_invariance", Sorts),
+        ("check_methods_subset_invariance", PeeksAtNeighbours),
+        ("check_dict_unchanged", Remembers),
+        ("check_sample_weight_equivalence_on_dense_data", ForgetsWeights),
+        ("check_class_weight_classifiers", ForgetsClassWeights),
+        ("check_class_weight_balanced_classifiers", ForgetsClassWeights),
+        ("check_transformer_get_feature_names_out", MiscountsFeatures),
+        ("check_set_output_transform_pandas", MiscountsFeatures),
+        ("check_set_output_transform_polars", MiscountsFeatures),
+        ("check_fit_idempotent", DrawsAnew),
+    ],
+)
+def test_the_adapter_hides_no_fault(checkpoints, check, faulty):
+    """The checks see through the sentences: what the real estimator passes, one with a planted fault does not."""
+    real = make(public(faulty).__name__, checkpoints)
+    (passed, *_), (failed, *_) = (
+        run_checks(estimator, only=check) for estimator in (real, faulty(**real.get_params()))
+    )
+    assert passed.error is None and failed.error is not None
 
 
 def test_every_check_is_run_or_left_out_for_a_reason(tmp_path):
