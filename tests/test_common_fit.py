@@ -4,6 +4,7 @@ import copy
 import pickle
 import random
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,17 @@ def test_copies_answer_alike(fitted, estimator):
         np.testing.assert_array_equal(infer(other), expected)
 
 
+# What only some have, and what may be asked of it
+OF_SOME = {
+    "coverage": (["a text"],),
+    "fill_mask": (["a <mask>"],),
+    "generate": (["a text"],),
+    "get_feature_names_out": (),
+    "perplexity": (["a text"],),
+    "rank_responses": ([[("user", "a text")]], ["an answer"]),
+}
+
+
 @each
 def test_nothing_is_answered_before_fit(make_any, estimator):
     X, y, _ = inputs(estimator)
@@ -92,9 +104,9 @@ def test_nothing_is_answered_before_fit(make_any, estimator):
     if hasattr(made, "score"):
         with pytest.raises(NotFittedError):
             made.score(X, y)
-    if hasattr(made, "get_feature_names_out"):
+    for name in filter(partial(hasattr, made), OF_SOME):
         with pytest.raises(NotFittedError):
-            made.get_feature_names_out()
+            getattr(made, name)(*OF_SOME[name])
     with pytest.raises(NotFittedError):
         answers(clone(made.fit(X, y)), X)
 
