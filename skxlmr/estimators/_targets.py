@@ -57,6 +57,8 @@ class OneClass:
 
     def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Weights of the rows times those of their classes."""
+        if class_weight is None:
+            return weights
         if isinstance(class_weight, list):
             raise ValueError(
                 "class_weight as a list is for several labels or columns; y has one class a row: pass a dict"
