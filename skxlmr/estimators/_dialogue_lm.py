@@ -6,31 +6,25 @@ from numbers import Real
 
 import numpy as np
 
-from skxlmr.batching import DialogueTask, context_row, possible_responses, response_row, stack_rows
+from skxlmr.batching import DialogueTask
 from skxlmr.estimators._dialogues import (
     Dialogues,
-    check_candidates,
     check_dialogues,
-    encode_turns,
     indexed_by_dialogue,
     is_frame_of_turns,
-    turn_bounds,
 )
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
+from skxlmr.estimators._response_ranker import SPEAKER_TOKENS, ResponseRanker
 from skxlmr.estimators._training_rows import Rows, seeded
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
-from skxlmr.nn.layout import widen
 from skxlmr.nn.vocabulary import extend_vocabulary
-from skxlmr.text import EncodedBatch, SubwordSampling, load_tokenizer
+from skxlmr.text import SubwordSampling, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._docs import document_parameters
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import Interval, check_feature_names, check_sample_weight, fit_context, output_config
-from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
-
-SPEAKER_TOKENS = ("[SYS]", "[USR]")
-N_SCORED = 100  # responses among which `score` looks for the right one
+from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context, output_config
+from skxlmr.utils._warnings import outside_stacklevel
 
 
 @document_parameters(
@@ -54,7 +48,7 @@ N_SCORED = 100  # responses among which `score` looks for the right one
         "memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
     ),
 )
-class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
+class XLMRobertaDialogueLM(ResponseRanker, FeatureNames, FineTunedXLMRoberta):
     """XLM-RoBERTa for task-oriented dialogues, as TOD-BERT and TOD-XLMR.
 
     A dialogue is read as one text, ``[USR] hello [SYS] hi ...``, with two tokens that ``fit`` adds to the vocabulary where the
@@ -243,45 +237,6 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         """
         return self._fit(X, y, sample_weight, X_val, resume=resume)
 
-    def rank_responses(self, contexts, candidates):
-        """Rank candidates by how well they follow on each context.
-
-        Parameters
-        ----------
-        contexts : like X in ``fit``
-            The turns so far.
-        candidates : list, array, Series or column of str, or of lists of str
-            What the system may say: the same candidates for all contexts, or one list for each context.
-
-        Returns
-        -------
-        order : ndarray of shape (n_contexts, n_candidates), int64
-            Numbers of the candidates, best first. With one list for each context, a list of 1-D arrays.
-        scores : ndarray of shape (n_contexts, n_candidates), float32
-            Dot product of the vectors of context and candidate, in the order of the candidates. With one list for each
-            context, a list of 1-D arrays.
-
-        Raises
-        ------
-        ValueError
-            If a turn has no known speaker or no text, or a candidate is no text; names it.
-        """
-        self._module_on_device()
-        dialogues = check_dialogues(contexts, "contexts", self.speakers)
-        lists, shared = check_candidates(candidates, len(dialogues))
-        number: dict[str, int] = {}  # each distinct candidate is encoded once
-        numbers = [np.array([number.setdefault(text, len(number)) for text in texts]) for texts in lists]
-        single = Dialogues(list(number), np.ones(len(number), bool), np.ones(len(number), np.int64))
-        turns = self._encode_turns(single, kept="start")
-        limit = self._limit()
-        responses_MD = self._vectors([response_row(turns, i, self.tokenizer_, limit) for i in range(len(turns))])
-        contexts_ND = self._vectors(self._whole(self._encode_turns(dialogues)))
-        if shared:
-            scores = contexts_ND @ responses_MD[numbers[0]].T
-            return np.argsort(-scores, axis=1, kind="stable"), scores
-        each = [responses_MD[own] @ context_D for own, context_D in zip(numbers, contexts_ND, strict=True)]
-        return [np.argsort(-values, kind="stable") for values in each], each
-
     def transform(self, X):
         """Features of the dialogues: the first token's vector of the last layer.
 
@@ -299,53 +254,6 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
         if is_frame_of_turns(X) and output_config("transform", self)["dense"] == "pandas":
             return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, a row for each turn
         return features
-
-    def score(self, X, y=None, sample_weight=None):
-        """Recall@1 of the responses.
-
-        Of each dialogue a system turn is drawn, the same whenever the same dialogues are scored. It counts if it has the
-        highest score, given the turns before it, among the drawn turns of 100 dialogues that stand together in X (X is cut
-        into equal parts of at most 100). A dialogue with no system turn after another one is left out.
-
-        Parameters
-        ----------
-        X : like in ``fit``
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_rows,), optional
-            How much each dialogue counts; 0 leaves it out, so that its response is no candidate either.
-
-        Returns
-        -------
-        float
-            From 0 to 1.
-
-        Raises
-        ------
-        ValueError
-            If no dialogue has a system turn after another turn.
-        """
-        self._module_on_device()
-        turns = self._encode_turns(self._check_X(X, reset=False))
-        bounds = turn_bounds(turns)
-        weights = check_sample_weight(sample_weight, np.empty(len(bounds)), ensure_non_negative=True)
-        rng = np.random.default_rng(0)
-        contexts, responses, counts = [], [], []
-        for (first, last), weight in zip(bounds, weights, strict=True):
-            possible = possible_responses(turns, first, last, self._speaker_ids[0])
-            if len(possible) and weight:
-                turn = rng.choice(possible)
-                counts.append(weight)
-                contexts.append(context_row(turns, first, turn, self.tokenizer_, self._limit()))
-                responses.append(response_row(turns, turn, self.tokenizer_, self._limit()))
-        if not contexts:
-            raise ValueError("X has no dialogue with a system turn after another turn: there is nothing to rank")
-        contexts_ND, responses_ND = self._vectors(contexts), self._vectors(responses)
-        right = np.empty(len(contexts), bool)
-        for part in np.array_split(np.arange(len(contexts)), -(-len(contexts) // N_SCORED)):
-            best = part[(contexts_ND[part] @ responses_ND[part].T).argmax(1)]
-            right[part] = [np.array_equal(responses[i], responses[j]) for i, j in zip(part, best, strict=True)]
-        return float(np.average(right, weights=counts))
 
     # The four places ----------------------------------------------------------------------------------------------------
 
@@ -415,43 +323,6 @@ class XLMRobertaDialogueLM(FeatureNames, FineTunedXLMRoberta):
             f"{folder} has no language modelling head that fits: a new one is drawn",
             UserWarning,
             stacklevel=outside_stacklevel(),
-        )
-
-    # From dialogues to vectors --------------------------------------------------------------------------------------------
-
-    @property
-    def _speaker_ids(self) -> tuple[int, int]:
-        """Ids of the tokens of the system and of the user."""
-        system, user = map(self.tokenizer_.token_to_id, SPEAKER_TOKENS)
-        assert system is not None and user is not None, "added when the checkpoint was opened"
-        return system, user
-
-    def _encode_turns(
-        self, dialogues: Dialogues, sampling: SubwordSampling | None = None, kept: str = "last turns"
-    ) -> EncodedBatch:
-        """The turns, see `encode_turns`; warns of dialogues that are too long."""
-        turns = encode_turns(dialogues, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
-        n_cut = np.count_nonzero(turns.n_dropped)
-        if n_cut and sampling is None:
-            what = "dialogues" if kept == "last turns" else "responses"
-            warnings.warn(
-                f"{n_cut} of {len(dialogues)} {what} are longer than {self._limit()} tokens and were cut to their {kept}; the "
-                f"longest lost {turns.n_dropped.max()} tokens",
-                TruncationWarning,
-                stacklevel=outside_stacklevel(),
-            )
-        return turns
-
-    def _whole(self, turns: EncodedBatch) -> list[np.ndarray]:
-        """Each dialogue as one row of ids."""
-        bounds = turn_bounds(turns)
-        return [context_row(turns, first, last, self.tokenizer_, self._limit()) for first, last in bounds]
-
-    def _vectors(self, rows: list[np.ndarray]) -> np.ndarray:
-        """First token's vector of each row, (n_rows, D)."""
-        encoder = self.module_.backbone
-        return self._infer(
-            lambda ids, layout: widen(layout.first(encoder(ids, layout).last_hidden_state)), stack_rows(rows)
         )
 
     def _hub_config(self):

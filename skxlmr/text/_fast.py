@@ -253,25 +253,8 @@ class FastTokenizer(Tokenizer):
             "file": str(self._file),
         }
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FastTokenizer):
-            return NotImplemented
-        return self._state() | {"file": ""} == other._state() | {"file": ""}
+    def _identity(self) -> dict[str, Any]:
+        return self._state() | {"file": ""}
 
     def __hash__(self) -> int:
         return hash((self.vocab_size, self.model_max_length))
-
-    def __repr__(self) -> str:
-        return f"FastTokenizer(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"
-
-    def __copy__(self) -> "FastTokenizer":
-        return self
-
-    def __deepcopy__(self, memo: dict) -> "FastTokenizer":
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._state()
-
-    def __setstate__(self, state: dict) -> None:
-        FastTokenizer.__init__(self, **state)

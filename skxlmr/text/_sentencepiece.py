@@ -320,28 +320,8 @@ class SentencePieceTokenizer(Tokenizer):
             state["settings"] = TokenizerSettings({}, roles, self._additional, self._tokens)
         return state | ({"sp_model_kwargs": self.sp_model_kwargs} if self.sp_model_kwargs else {})
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SentencePieceTokenizer):
-            return NotImplemented
-        return self._state() == other._state()
-
     def __hash__(self) -> int:
         return hash((self._model_proto, self.model_max_length))
-
-    def __repr__(self) -> str:
-        return f"SentencePieceTokenizer(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"
-
-    def __copy__(self) -> "SentencePieceTokenizer":
-        return self
-
-    def __deepcopy__(self, memo: dict) -> "SentencePieceTokenizer":
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._state()
-
-    def __setstate__(self, state: dict) -> None:
-        SentencePieceTokenizer.__init__(self, **state)
 
 
 def _load_processor(model_proto: bytes) -> SentencePieceProcessor:

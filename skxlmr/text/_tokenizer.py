@@ -5,7 +5,7 @@ Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of
 """
 
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from os import PathLike
@@ -17,11 +17,12 @@ from skxlmr.text._arguments import check_room, check_stride, list_of_str
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows_of_pairs
+from skxlmr.text._value import Value
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Tokenizer(ABC):
+class Tokenizer(Value):
     """Strings to ids and back.
 
     Attributes
@@ -50,6 +51,9 @@ class Tokenizer(ABC):
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"
 
     @property
     def all_special_ids(self) -> list[int]:

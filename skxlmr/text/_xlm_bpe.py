@@ -312,11 +312,6 @@ class XLMTokenizer(Tokenizer):
             "model_max_length": self.model_max_length,
         }
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, XLMTokenizer):
-            return NotImplemented
-        return self._state() == other._state()
-
     def __hash__(self) -> int:
         return hash((self.vocab_size, self.language, self.lower, self.model_max_length))
 
@@ -325,18 +320,6 @@ class XLMTokenizer(Tokenizer):
             f"XLMTokenizer(vocab_size={self.vocab_size}, language={self.language!r}, lower={self.lower}, "
             f"model_max_length={self.model_max_length})"
         )
-
-    def __copy__(self) -> "XLMTokenizer":
-        return self
-
-    def __deepcopy__(self, memo: dict) -> "XLMTokenizer":
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._state()
-
-    def __setstate__(self, state: dict) -> None:
-        XLMTokenizer.__init__(self, **state)
 
 
 def _places(text: str, words: list[str], subwords: list[str]) -> NDArray[np.int32]:

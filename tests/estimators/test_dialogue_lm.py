@@ -438,7 +438,7 @@ def test_candidates_in_any_container():
 
 
 def test_score_is_recall_at_1_in_parts_of_100(fitted, monkeypatch):
-    from skxlmr.estimators import _dialogue_lm
+    from skxlmr.estimators import _response_ranker
 
     X = [dialogue(i, 2) for i in range(8)]
     right = fitted.rank_responses([turns[:1] for turns in X], WORDS)[0][:, 0] == np.arange(8)
@@ -446,7 +446,7 @@ def test_score_is_recall_at_1_in_parts_of_100(fitted, monkeypatch):
     assert fitted.score(X * 2) == pytest.approx(right.mean())  # the same text said elsewhere is right too
     weights = np.where(right, 3.0, 1.0)
     assert 0 < right.mean() < 1 and fitted.score(X, sample_weight=weights) == np.average(right, weights=weights)
-    monkeypatch.setattr(_dialogue_lm, "N_SCORED", 1)
+    monkeypatch.setattr(_response_ranker, "N_SCORED", 1)
     assert fitted.score(X) == 1.0
     assert fitted.score([*X, [("user", "haus")]]) == 1.0
     with pytest.raises(ValueError, match="no dialogue with a system turn after another turn"):
