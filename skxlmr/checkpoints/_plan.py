@@ -169,7 +169,8 @@ def _extend(target: Any, items: list[Any]) -> None:
 
 
 def _storage(kind: Any, dtype: Any, key: Any, _location: Any, size: Any, view: Any = None) -> Storage:
-    if kind != "storage" or dtype not in DTYPES or not isinstance(key, str):
+    # the type first: hashing a tuple of tuples of tuples may take for ever, or overflow the stack
+    if kind != "storage" or not isinstance(dtype, _Name) or dtype not in DTYPES or not isinstance(key, str):
         raise NeedsCode("an object beside its tensors")
     if not _are_sizes((size,)) or view is not None:
         raise Unreadable("has a storage of no size")

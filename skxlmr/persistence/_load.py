@@ -69,7 +69,7 @@ def load(
         _verify(folder, file_names(about, folder / FILE))
     estimator = getattr(skxlmr.estimators, about["estimator"])()
     try:
-        estimator.set_params(**{name: decode(value) for name, value in about["params"].items()})
+        estimator.set_params(**decode(about["params"]))
         vars(estimator).update(_learnt(type(estimator), about["fitted"]))
         if estimator.checkpoint is None:  # it was an estimator or a place on another machine, and the weights are here
             estimator.set_params(checkpoint=str(folder) if is_place(given) else given, revision=revision)
@@ -107,7 +107,7 @@ def _learnt(kind: type[BaseXLMRoberta], fitted: dict[str, Any]) -> dict[str, Any
     most = 2 if kind._check_X is BaseXLMRoberta._check_X else MOST_COLUMNS
     if type(n_columns) is not int or not 1 <= n_columns <= most:
         raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
-    return {name: decode(value) for name, value in fitted.items()}
+    return decode(fitted)
 
 
 def _verify(folder: Path, digests: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from skxlmr.estimators._base import BaseXLMRoberta
 
-MOST_BYTES = 2**28  # of an array: what a file claims about one must not fill the memory
+MOST_BYTES = 2**25  # of the arrays of a description together: a short one may claim a width that fills the memory
 
 
 def encode(value: Any) -> Any:
@@ -30,21 +30,28 @@ def encode(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be saved: {value!r}")
 
 
-def decode(value: Any) -> Any:
-    """What :func:`encode` wrote.
+def decode(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by name that :func:`encode` wrote.
 
     Raises
     ------
     ValueError, TypeError, KeyError
         If it did not write this.
     """
+    left = [MOST_BYTES]
+    return {name: _decode(value, left) for name, value in values.items()}
+
+
+def _decode(value: Any, left: list[int]) -> Any:
+    """One value; ``left`` is how many bytes arrays may still take."""
     if isinstance(value, dict) and "array" in value:
-        items, dtype = [decode(item) for item in value["array"]], np.dtype(value["dtype"])
-        if dtype.kind not in "biufUO" or dtype.itemsize * max(len(items), 1) > MOST_BYTES:
-            raise ValueError(f"an array of {len(items)} items of dtype {value['dtype']!r}")
+        items, dtype = [_decode(item, left) for item in value["array"]], np.dtype(value["dtype"])
+        left[0] -= dtype.itemsize * max(len(items), 1)
+        if dtype.kind not in "biufUO" or left[0] < 0:
+            raise ValueError(f"an array of {len(items)} items of dtype {value['dtype']!r:.80}")
         return np.array(items, dtype=dtype)
     if isinstance(value, dict):
-        return {decode(key): decode(item) for key, item in value["items"]}
+        return {_decode(key, left): _decode(item, left) for key, item in value["items"]}
     if isinstance(value, list):
-        return [decode(item) for item in value]
+        return [_decode(item, left) for item in value]
     return value

@@ -3,7 +3,7 @@
 import copy
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from skxlmr.utils._files import read_bytes, read_json
 MOST_IDS = 10**7
 MOST_VALUES = 4_000_000  # of a JSON file: a million pieces with their scores are some three
 MOST_MERGES = 500_000
+LONGEST_TOKEN = 1024  # bytes: the package's tree of pieces is as deep as the longest, and taken apart by recursion
 MOST_BYTES = 16 * 2**20  # of merges.txt
 _PROBES = [
     "",
@@ -101,6 +102,7 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
         pairs = [entry for entry in vocab if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)]
         if len(pairs) != len(vocab) or not vocab:
             raise CheckpointError(file, "expected pieces with their scores as vocab of the model, found something else")
+        _check_lengths(file, [piece for piece, _ in pairs])
         return {piece: i for i, (piece, _) in enumerate(pairs)}
     if kind == "BPE" and isinstance(vocab, dict):
         if model.get("dropout"):
@@ -128,6 +130,7 @@ def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken
         ):
             raise CheckpointError(file, f"expected added tokens with content, id and flags, found {entry!r:.80}")
         added[entry["id"]] = AddedToken(entry["content"], **{flag: entry.get(flag, False) for flag in flags})
+    _check_lengths(file, [token.content for token in added.values()])
     return added
 
 
@@ -209,7 +212,7 @@ def check_layout(file: Path, content: dict[str, Any], start: int, separator: int
         raise CheckpointError(
             file,
             f"expected the layout <s> A </s> and <s> A </s></s> B </s>, {start} A {separator} and {start} A {separator} "
-            f"{separator} B {separator} in ids; found {shown[0]} and {shown[1]}",
+            f"{separator} B {separator} in ids; found {shown[0]:.100} and {shown[1]:.100}",
         )
 
 
@@ -238,7 +241,14 @@ def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) 
     return TokenizerSettings(settings.options, roles, settings.additional, added)
 
 
+def _check_lengths(file: Path, tokens: Iterable[str]) -> None:
+    for token in tokens:
+        if 4 * len(token) > LONGEST_TOKEN and (n := len(token.encode())) > LONGEST_TOKEN:
+            raise CheckpointError(file, f"has a token of {n} bytes, {token!r:.80}, expected at most {LONGEST_TOKEN}")
+
+
 def _check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
+    _check_lengths(file, vocab)
     for token, i in vocab.items():
         if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < MOST_IDS:
             raise CheckpointError(

@@ -53,7 +53,14 @@ def _steps(node: Any) -> Iterator[dict[str, Any]]:
 def _growth(step: dict[str, Any]) -> int:
     """Times as long as the step may make a text."""
     texts = [value for key in ("content", "prepend") if isinstance(value := step.get(key), str)]
-    templates = [len(value) for key in ("single", "pair") if isinstance(value := step.get(key), list)]
+    special = step.get("special_tokens")
+    special = (
+        [value.get("ids") for value in special.values() if isinstance(value, dict)] if isinstance(special, dict) else []
+    )
+    n_ids = max(
+        [1, *(len(ids) for ids in special if isinstance(ids, list))]
+    )  # that one part of a template may stand for
+    templates = [n_ids * len(value) for key in ("single", "pair") if isinstance(value := step.get(key), list)]
     kind = step["type"]
     return max([_GROWTH.get(kind, 1) if isinstance(kind, str) else 1, 1 + sum(map(len, texts)), *templates])
 

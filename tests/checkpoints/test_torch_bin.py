@@ -240,6 +240,14 @@ def test_nested_keys_are_not_hashed(file):
     refused(file, "names a tensor by a tuple")
 
 
+@pytest.mark.parametrize("nested", [b"K\1" + b"q\0h\0\x86" * 60, b")" + b"\x85" * 900_000], ids=["wide", "deep"])
+def test_nor_nested_kinds_of_a_storage(file, nested):
+    """A hash that takes 2**60 steps, or overflows the stack of the process."""
+    raw = b"}K\1(X\7\0\0\0storage" + nested + b"X\1\0\0\x000X\3\0\0\0cpuK\6tQs."
+    rewrite(file, lambda name, held: raw if name.endswith("data.pkl") else held)
+    refused(file, "an object beside its tensors")
+
+
 @pytest.mark.parametrize(
     "raw", [b"}j\xff\xff\xff\x7f.", b"}\x8b\xff\xff\xff\x7f.", b"}B\xff\xff\xff\x7f.", b"}\x8e" + b"\xff" * 8, b"("]
 )

@@ -74,6 +74,12 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"fitted": {"predict": 1}}, "predict is a method, not what fit learns"),
         ({"fitted": {"_weight_dtype": "float32"}}, "_weight_dtype is a method"),
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U400000000"}}}, "an array of 1 items of dtype"),
+        ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U10000000"}}}, "an array of 1 items of dtype"),
+        # each is small, and all of them take 64 MB
+        (
+            {"fitted": {"n_features_in_": 1, **{f"x{i}": {"array": ["a"], "dtype": "<U400000"} for i in range(40)}}},
+            "an array of 1 items of dtype",
+        ),
         ({"fitted": {"classes_": {"array": [1], "dtype": "V8"}}}, "an array of 1 items of dtype 'V8'"),
         ({"fitted": {"classes_": {"array": [10**400], "dtype": "<i8"}}}, "does not describe"),
         ({"params": {"device": ["cpu"]}}, r"skxlmr\.json"),

@@ -189,6 +189,12 @@ def test_pickle_and_copies(pair):
         ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "distinct ids"),
         ({"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}, "expected an id within"),
         ({"model": {"type": "Unigram", "vocab": [["a"]], "unk_id": 0}}, "pieces with their scores"),
+        (
+            {"model": {"type": "Unigram", "vocab": [["a" * 1025, 0.0]]}},
+            "a token of 1025 bytes, 'a+, expected at most 1024",
+        ),
+        ({"model": {"type": "BPE", "vocab": {"é" * 600: 0}, "merges": []}}, "a token of 1200 bytes"),
+        ({"added_tokens": [{"id": 300, "content": "a" * 2000}]}, "a token of 2000 bytes"),
         ({"post_processor": None}, "expected the layout <s> A </s> and"),
         ({"added_tokens": [{"id": 7, "content": "<s>"}]}, "expected the added token '<s>' at id 0, found it at 7"),
         ({"added_tokens": [{"id": "7", "content": "<s>"}]}, "expected added tokens with content, id and flags"),
@@ -201,6 +207,15 @@ def test_broken_files_are_named(unigram_folder, tmp_path, change, reason):
     with pytest.raises(CheckpointError, match=reason) as caught:
         load_tokenizer(tmp_path)
     assert caught.value.file == str(tmp_path / "tokenizer.json")
+
+
+def test_a_piece_that_overflows_the_stack_of_the_package_is_refused(unigram_folder, tmp_path):
+    content = json.loads((unigram_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["vocab"].append(["x" * 5_000_000, -1.0])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="a token of 5000000 bytes") as caught:
+        load_tokenizer(tmp_path)
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
 def test_merges_must_be_pairs(byte_level_folder, tmp_path):

@@ -50,6 +50,10 @@ def test_what_the_family_does(content):
         (sequence(PRECOMPILED, PRECOMPILED), "more than 10000 times as long"),
         (sequence(*[BYTE_LEVEL] * 20), "more than 10000 times as long"),
         ({"post_processor": [{"type": "TemplateProcessing", "single": [{}] * 200}] * 2}, "more than 10000 times"),
+        (
+            {"post_processor": {"type": "X", "single": [{}] * 200, "special_tokens": {"<s>": {"ids": [0] * 100}}}},
+            "more than 10000 times",
+        ),
         (sequence(replace("(a+)+$")), r"without groups, found '\(a\+\)\+\$'"),
         (sequence(replace(".*.*.*x")), "at most one repetition"),
         (sequence(replace("a?" * 30)), "at most one repetition"),
@@ -60,7 +64,7 @@ def test_what_the_family_does(content):
         ),
         (sequence(PRECOMPILED | {"precompiled_charsmap": "é"}), "Precompiled normalizer cannot be used"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_could_take_forever(content, message):
     with pytest.raises(CheckpointError, match=rf"^folder/tokenizer\.json: .*{message}"):
