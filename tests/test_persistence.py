@@ -195,7 +195,7 @@ def test_what_was_there_is_replaced_as_a_whole(classifier, tiny_checkpoint, tmp_
     save(XLMRobertaVectorizer(tiny_checkpoint).fit(TEXTS), folder)
     before = contents(folder)
     with monkeypatch.context() as patch:
-        patch.setattr("skxlmr.checkpoints._folder._swap", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr("skxlmr.checkpoints._folder.swap", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(CheckpointError, match=r"cannot be written \(disk full\)"):
             save(classifier, folder)
     assert contents(folder) == before

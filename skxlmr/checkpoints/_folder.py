@@ -1,9 +1,7 @@
 """What a checkpoint folder is: read its config and weights, write it as a whole or not at all."""
 
-import glob
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
@@ -13,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from skxlmr.checkpoints._formats import FORMATS, Format, write_weights, written_dtype
+from skxlmr.checkpoints._replace import flush, fresh_folder, recover, swap
 from skxlmr.checkpoints._safetensors import Tensors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
@@ -106,7 +105,8 @@ def write_folder(
     """Write a checkpoint folder that ``transformers`` loads, as a whole or not at all.
 
     Everything is written and flushed to disk beside the target, then renamed. A checkpoint that was there before is
-    replaced; what an interrupted write left behind is put back or cleaned by the next one. One writer at a time.
+    replaced; what an interrupted write left behind is put back or cleaned by the next one. Of several processes that write
+    to the same folder at a time the last one wins.
 
     Parameters
     ----------
@@ -147,14 +147,11 @@ def write_folder(
             raise CheckpointError(folder, f"{name!r} cannot be the name of an extra file")
     target = Path(os.path.realpath(os.path.expanduser(folder)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    _recover(target)
+    recover(target)
     _check_replaceable(target, extra_files)
 
     text = json.dumps(_with_dtype(config, tensors, dtype), indent=2, ensure_ascii=False) + "\n"
-    token = secrets.token_hex(4)
-    fresh, aside = (target.with_name(_temporary(target, kind) + token) for kind in ("new", "old"))
-    try:
-        fresh.mkdir()
+    with fresh_folder(target) as fresh:
         (fresh / CONFIG).write_text(text, encoding="utf-8")
         write_weights(fresh, form, tensors, config=config, dtype=dtype, max_shard_size=max_shard_size)
         for path in fresh.iterdir():
@@ -167,11 +164,7 @@ def write_folder(
             (fresh / name).write_bytes(text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes)
         for path in [*fresh.rglob("*"), fresh]:
             flush(path)
-        _swap(fresh, target, aside)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    flush(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+        swap(fresh, target)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -243,38 +236,6 @@ def _with_dtype(config: Mapping[str, Any], tensors: Tensors, dtype: torch.dtype 
     return content
 
 
-def _temporary(target: Path, kind: str) -> str:
-    return f".{target.name}.skxlmr-{kind}-"
-
-
-def _swap(fresh: Path, target: Path, aside: Path) -> None:
-    try:
-        if target.exists():
-            target.rename(aside)
-        fresh.rename(target)
-    except BaseException:
-        if aside.exists() and not target.exists():
-            aside.rename(target)
-        raise
-
-
-def _recover(target: Path) -> None:
-    """Undo what a write that was killed left beside the target."""
-    new, old = _temporary(target, "new"), _temporary(target, "old")
-    for path in sorted(target.parent.iterdir()):
-        if path.name.startswith(old) and not target.exists():
-            path.rename(target)  # killed between the two renames
-        elif path.name.startswith((new, old)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def surviving(target: Path) -> Path | None:
-    """Where a folder lies that a write was killed between moving away and replacing; the next write puts it back."""
-    if target.exists() or not target.parent.is_dir():
-        return None
-    return next(target.parent.glob(glob.escape(_temporary(target, "old")) + "*"), None)
-
-
 def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     if target.exists() and not target.is_dir():
         raise CheckpointError(target, "is a file, expected a folder to write the checkpoint to")
@@ -295,14 +256,3 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
 
 def _matches(name: str, pattern: str) -> bool:
     return name == pattern or ("/" not in name and fnmatch(name, pattern))
-
-
-def flush(path: Path) -> None:
-    """Have a file, or the entries of a folder, written to the disk itself."""
-    if os.name == "nt":  # Windows cannot flush what is open for reading
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

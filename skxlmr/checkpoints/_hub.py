@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from skxlmr.checkpoints._builtin import BUILTIN, builtin_folder
-from skxlmr.checkpoints._folder import READERS, surviving
+from skxlmr.checkpoints._folder import READERS
+from skxlmr.checkpoints._replace import surviving
 from skxlmr.utils._errors import CheckpointError
 
 CONTENT_FILES = [  # beside the weights

@@ -47,7 +47,7 @@ def save(
     Notes
     -----
     Everything is written beside the folder, flushed to the disk and renamed: a process that is killed leaves the old
-    folder or the new one, and the next ``save`` cleans up. One writer at a time.
+    folder or the new one, and the next ``save`` cleans up. Of several processes that save there at a time the last one wins.
 
     A ``random_state`` that is a generator, not an int or None, is saved as None. Where ``checkpoint`` is an estimator, the
     folder itself takes its place: ``load`` sets ``checkpoint`` to the folder.

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skxlmr.checkpoints import Tensors
-from skxlmr.checkpoints._folder import flush
+from skxlmr.checkpoints._replace import flush
 from skxlmr.checkpoints._safetensors import read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.training._fingerprint import STILL_WEIGHTS

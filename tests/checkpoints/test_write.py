@@ -1,12 +1,14 @@
+import errno
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from skxlmr.checkpoints import _folder, normalize_names, read_config, read_tensors, write_folder
+from skxlmr.checkpoints import _folder, _replace, normalize_names, read_config, read_tensors, write_folder
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
 
@@ -173,6 +175,43 @@ def test_leftovers_of_a_killed_write_are_cleaned(folder, tensors):
     write_folder(folder, config=CONFIG, tensors=tensors)
     assert names_in(parent) == [".checkpoint2.skxlmr-new-1", "checkpoint"]
     assert_same(read_tensors(folder), tensors)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders, which Windows has not")
+def test_what_another_process_is_writing_is_left_alone(folder, tensors):
+    with _replace.fresh_folder(folder) as other:
+        (other / "model.safetensors").write_bytes(b"half of it")
+        write_folder(folder, config=CONFIG, tensors=tensors)
+        assert (other / "model.safetensors").read_bytes() == b"half of it"
+    assert names_in(folder.parent) == ["checkpoint"]
+
+
+def test_another_process_comes_in_between(folder, tensors, monkeypatch):
+    """Its folder is in the place of ours once more each time that we have moved the one before away."""
+    rename, n_times = Path.rename, iter(range(3))
+
+    def contended(path, to):
+        moved = rename(path, to)
+        if path == folder and next(n_times, None) is not None:
+            path.mkdir()
+            (path / "config.json").write_text("{}")
+        return moved
+
+    monkeypatch.setattr(Path, "rename", contended)
+    write_folder(folder, config={"mine": 1}, tensors=tensors)
+    assert next(n_times, None) is None and read_config(folder)["mine"] == 1
+    assert names_in(folder.parent) == ["checkpoint"]
+
+
+def test_other_processes_come_in_between_for_ever(folder, tensors, monkeypatch):
+    def contended(path, to):
+        if path != folder:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(Path, "rename", contended)
+    with pytest.raises(CheckpointError, match="is being replaced by other processes again and again"):
+        write_folder(folder, config={"mine": 1}, tensors=tensors)
+    assert names_in(folder.parent) == ["checkpoint"]
 
 
 def test_killed_between_the_two_renames(folder, tensors):
