@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 import skxlmr
 from skxlmr import (
@@ -220,6 +221,34 @@ def test_a_folder_that_holds_something_else_is_left_alone(classifier, tmp_path):
 def test_only_fitted_estimators_are_saved(tiny_checkpoint, tmp_path):
     with pytest.raises(NotFittedError):
         save(XLMRobertaClassifier(tiny_checkpoint), tmp_path / "saved")
+    assert not list(tmp_path.iterdir())
+
+
+class OfTheUser(XLMRobertaVectorizer):
+    """Which load would not find."""
+
+
+def test_what_load_could_not_make_again_is_not_saved(tiny_checkpoint, tmp_path):
+    vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(TEXTS)
+    for other in (OfTheUser(tiny_checkpoint).fit(TEXTS), make_pipeline(vectorizer).fit(TEXTS), None, type(vectorizer)):
+        with pytest.raises(
+            TypeError, match=f"estimators of this library.* got a {type(other).__name__}: save the parts"
+        ):
+            save(other, tmp_path / "saved")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "said"),
+    [
+        (["\ud800", "b"], ValueError, r"holds half a surrogate pair, which no file can: .*\\ud800"),
+        (np.array(["2020", "2021"], "M8[D]"), TypeError, "a date cannot be saved"),
+    ],
+)
+def test_classes_that_no_file_can_hold(tiny_checkpoint, tmp_path, labels, error, said):
+    fitted = XLMRobertaClassifier(tiny_checkpoint, **FIT).fit(TEXTS, np.array(labels)[[0, 1] * 3])
+    with pytest.raises(error, match=said):
+        save(fitted, tmp_path / "saved")
     assert not list(tmp_path.iterdir())
 
 

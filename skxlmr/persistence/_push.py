@@ -40,8 +40,8 @@ def push_to_hub(
 
     Raises
     ------
-    NotFittedError
-        If the estimator is not fitted.
+    NotFittedError, TypeError, ValueError
+        If the estimator cannot be saved; see :func:`save`.
     CheckpointError
         If the hub does not take it: no token, no right to write, no network.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+import skxlmr.estimators
 from skxlmr.checkpoints import sha256_of, write_folder
 from skxlmr.estimators._base import BaseXLMRoberta
 from skxlmr.persistence._description import FILE, describe, read_description
@@ -41,6 +42,11 @@ def save(
     ------
     NotFittedError
         If the estimator is not fitted.
+    TypeError
+        If it is not of a class of this library, which ``load`` would make it of, but a pipeline or a subclass for example; or
+        holds what JSON cannot say, such as dates for classes.
+    ValueError
+        If a text that it holds has half a surrogate pair, which no file can hold; or ``dtype`` or ``max_shard_size`` is none.
     CheckpointError
         If the folder holds something else, or cannot be written: the disk is full, for example. What was there stays.
 
@@ -73,6 +79,11 @@ def write_estimator(
     with_paths: bool = True,
 ) -> None:
     """What ``save`` does; without ``with_paths`` nothing in the folder names a place on this machine."""
+    if type(estimator) not in (getattr(skxlmr.estimators, name) for name in skxlmr.estimators.__all__):
+        raise TypeError(
+            f"save writes estimators of this library, which load can make again, got a {type(estimator).__name__}: save the "
+            "parts of a pipeline, and pickle what is of another class"
+        )
     check_is_fitted(estimator, "module_")
     _check_card(Path(folder).expanduser())
     others = sentence_transformers_files(estimator)
@@ -92,6 +103,11 @@ def write_estimator(
         )
     except OSError as error:
         raise CheckpointError(folder, f"cannot be written ({error})") from error
+    except UnicodeEncodeError as error:
+        around = error.object[max(error.start - 10, 0) : error.end + 10]
+        raise ValueError(
+            f"a class or parameter of the estimator holds half a surrogate pair, which no file can: {around!r}"
+        ) from error
 
 
 def _check_card(folder: Path) -> None:

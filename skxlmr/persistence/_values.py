@@ -12,7 +12,13 @@ MOST_BYTES = 2**25  # of the arrays of a description together: a short one may c
 
 
 def encode(value: Any) -> Any:
-    """JSON for a parameter or a learnt attribute."""
+    """JSON for a parameter or a learnt attribute.
+
+    Raises
+    ------
+    TypeError
+        If JSON has nothing for it.
+    """
     if isinstance(value, np.random.RandomState | BaseXLMRoberta):
         return None
     if isinstance(value, os.PathLike | torch.device):
