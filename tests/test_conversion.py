@@ -126,6 +126,23 @@ def test_bfloat16_stays_or_becomes_float32_where_there_is_none(form, source, ten
     assert read_config(tmp_path / "target")["torch_dtype"] == str(dtype).removeprefix("torch.")
 
 
+@pytest.mark.parametrize("form", WEIGHTS)
+def test_weights_beyond_the_dtype_do_not_become_infinite(form, tmp_path):
+    config, tensors = make_model("XLMRobertaModel")
+    name = "roberta.encoder.layer.1.output.dense.weight"
+    tensors[name][3, 4] = -65519.0  # which is rounded to the largest number of float16
+    write_folder(tmp_path / "source", config=config, tensors=tensors)
+    convert(tmp_path / "source", tmp_path / "half", form, dtype="float16")
+    tensors[name][3, 4] = -65520.0
+    write_folder(tmp_path / "source", config=config, tensors=tensors)
+    with pytest.raises(
+        CheckpointError, match=rf"cannot hold tensor .*{name}, from -65520 to .*, in torch.float16"
+    ) as said:
+        convert(tmp_path / "source", tmp_path / "target", form, dtype="float16")
+    assert said.value.file == str(tmp_path / "target" / WEIGHTS[form])
+    assert not (tmp_path / "target").exists()
+
+
 def test_bfloat16_cannot_be_asked_of_tensorflow_s_format(source, tmp_path):
     with pytest.raises(ValueError, match=r"tf_model\.h5 cannot hold bfloat16"):
         convert(source, tmp_path / "target", "h5", dtype="bfloat16")

@@ -21,6 +21,7 @@ from skxlmr.checkpoints._keras_h5 import (
 from skxlmr.checkpoints._names import published_names
 from skxlmr.checkpoints._safetensors import Tensors, read_safetensors, writable, write_safetensors
 from skxlmr.checkpoints._torch_bin import read_torch_bin, write_torch_bin
+from skxlmr.utils._errors import CheckpointError
 
 Writer = Callable[[Path, Tensors, torch.dtype | None], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -121,8 +122,15 @@ def write_weights(
         What floating tensors are cast to.
     max_shard_size : int or str, optional
         Most bytes of numbers in a file, such as 2_000_000_000 or ``"2GB"``; a larger tensor has a file of its own.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight is beyond what ``dtype`` can hold, and would become infinite.
     """
     tensors = writable(folder / form.file, published_names(tensors) if form.names is None else tensors)
+    for name, tensor in tensors.items():
+        _check_range(folder / form.file, name, tensor, _written(tensor, dtype))
     names = {name: name for name in tensors} if form.names is None else form.names(tensors, config, folder)
     sizes = {name: tensor.numel() * _written(tensor, dtype).itemsize for name, tensor in tensors.items()}
     shards = _split(sizes, max_shard_size)
@@ -169,6 +177,16 @@ def _split(sizes: Mapping[str, int], max_shard_size: int | str | None) -> list[l
         shards[-1].append(name)
         used += size
     return shards
+
+
+def _check_range(file: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
+    if tensor.dtype == dtype or not tensor.numel():
+        return
+    ends = torch.stack(torch.aminmax(tensor.detach()))
+    if not torch.isfinite(ends.to(dtype)).all() and torch.isfinite(ends).all():
+        low, high = ends.tolist()
+        reason = f"cannot hold tensor {name}, from {low:.6g} to {high:.6g}, in {dtype}: write bfloat16 or float32"
+        raise CheckpointError(file, reason)
 
 
 def _written(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:

@@ -29,6 +29,11 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     fresh, lock = _locked_folder(target)
     try:
         yield fresh
+    except CheckpointError as error:
+        if not Path(error.file).is_relative_to(fresh):
+            raise
+        # the name that the file was to have, not that of a folder that is no more
+        raise CheckpointError(target / Path(error.file).relative_to(fresh), error.reason) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         if lock is not None:
