@@ -22,6 +22,10 @@ def in_words(value: Any) -> str:
         value = value.tolist()
     if isinstance(value, np.random.RandomState):
         return "a RandomState"
+    if isinstance(value, dict):
+        return "{" + ", ".join(sorted(f"{in_words(key)}: {in_words(item)}" for key, item in value.items())) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(in_words, value)) + "]"
     return repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 

@@ -82,7 +82,7 @@ def fit_loop(
     watcher = watcher or Watcher()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     n_steps = _n_steps(task, settings)  # in an epoch
-    state = FitState() if keeper is None else keeper.start()
+    state = FitState() if keeper is None else keeper.start(settings.max_epochs)
     progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
     history = state.history
     micro_batches = MicroBatches(settings.batch_size, settings.accumulate, parameters[0].device)

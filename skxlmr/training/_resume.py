@@ -107,13 +107,21 @@ class Keeper:
 
     # What the loop calls ----------------------------------------------------------------------------------------------
 
-    def start(self) -> FitState:
-        """State to start from: the saved one, with weights, optimiser and generators put back, or a new one."""
+    def start(self, max_epochs: int) -> FitState:
+        """State to start from: the saved one, with weights, optimiser and generators put back, or a new one.
+
+        Raises
+        ------
+        CheckpointError
+            If the saved one is broken, or of a fit that has gone further than ``max_epochs``.
+        """
         if self._saved is None:
             return FitState()
         tensors = {name: tensor.clone() for name, tensor in read_safetensors(self.file).items()}
         try:
-            state = self._put_back(self._saved, tensors)
+            state = self._put_back(self._saved, tensors, max_epochs)
+        except CheckpointError:
+            raise
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise CheckpointError(self.file, f"is not the whole state of a fit ({_first_line(error)})") from error
         self._saved = None
@@ -176,9 +184,11 @@ class Keeper:
             flush(self.file.parent)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(self.file, f"cannot be written ({error})") from error
+        finally:
+            fresh.unlink(missing_ok=True)  # half a state would keep a full disk full
         self._steps = 0
 
-    def _put_back(self, saved: dict[str, Any], tensors: Tensors) -> FitState:
+    def _put_back(self, saved: dict[str, Any], tensors: Tensors, max_epochs: int) -> FitState:
         """Weights, optimiser and generators; raises what broken content leads to."""
         counts = saved["state"]
         for name, kind in _KINDS.items():
@@ -188,6 +198,12 @@ class Keeper:
         if len(history.loss_curve) != counts["epoch"]:
             raise ValueError(f"{len(history.loss_curve)} losses of {counts['epoch']} epochs")
         state = FitState(history, **{name: counts[name] for name in _KINDS})
+        if state.epoch + (state.step > 0) > max_epochs:  # which gives other weights than a fit of so many epochs
+            raise CheckpointError(
+                self.file,
+                f"is the state after {state.epoch} epochs and {state.step} steps, more than max_epochs={max_epochs}: fit "
+                "with resume=False starts anew, another checkpoint_dir keeps both",
+            )
 
         weights = self._take("weight", tensors)
         if state.epoch:
@@ -218,6 +234,8 @@ class Keeper:
 
 
 def _read_header(file: Path) -> dict[str, Any]:
+    if not file.is_file():  # a pipe would be waited for
+        raise CheckpointError(file, "is not the state of a fit (it is no file)")
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             saved = json.loads((opened.metadata() or {})["fit"])

@@ -226,6 +226,16 @@ def test_what_changes_no_weight_may_differ(small, tmp_path, stopped, capsys):
     assert "epoch 2/2" in capsys.readouterr().err
 
 
+def test_equal_values_may_be_held_by_something_else(small, tmp_path):
+    small(checkpoint_dir=tmp_path, class_weight={0: 1.0, 1: 2.0, 2: 1.0}).fit(TEXTS, Y)
+    weights = {np.int64(2): np.float64(1.0), 1: 2.0, 0: 1.0}
+    small(checkpoint_dir=tmp_path, class_weight=weights, learning_rate=np.float64(0.003)).fit(TEXTS, Y, resume=True)
+    with pytest.raises(
+        CheckpointError, match=r"class_weight \(then {0: 1.0, 1: 2.0, 2: 1.0}, now {0: 1.0, 1: 2.0, 2: 3.0}"
+    ):
+        small(checkpoint_dir=tmp_path, class_weight={0: 1.0, 1: 2.0, 2: 3.0}).fit(TEXTS, Y, resume=True)
+
+
 def test_resume_needs_a_folder(small):
     with pytest.raises(ValueError, match="resume=True goes on from the state in checkpoint_dir, which is None"):
         small().fit(TEXTS, Y, resume=True)

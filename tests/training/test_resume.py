@@ -133,6 +133,22 @@ def test_more_epochs_at_a_constant_rate(tmp_path):
     assert history.loss_curve == told.loss_curve
 
 
+def test_fewer_epochs_than_there_were_are_refused(tmp_path):
+    constant = {"schedule": "constant", "warmup_ratio": 0.0}
+    with pytest.raises(Stop):
+        kept_fit(tmp_path, stopping_at(4), every=1, **constant)
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(
+        CheckpointError, match="state after 1 epochs and 1 steps, more than max_epochs=1: fit with resume"
+    ):
+        kept_fit(tmp_path, forbidden, resume=True, max_epochs=1, **constant)
+    assert (tmp_path / FILE).read_bytes() == before
+    kept_fit(tmp_path, resume=True, max_epochs=2, **constant)
+    kept_fit(tmp_path, forbidden, resume=True, max_epochs=2, **constant)
+    with pytest.raises(CheckpointError, match="state after 2 epochs and 0 steps, more than max_epochs=1"):
+        kept_fit(tmp_path, forbidden, resume=True, max_epochs=1, **constant)
+
+
 def test_without_a_state_or_without_resume_a_fit_starts_anew(tmp_path):
     expected = weights_of(kept_fit(None)[0])
     assert_same_weights(kept_fit(tmp_path / "a" / "b", resume=True)[0], expected)
@@ -186,6 +202,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
     with pytest.raises(CheckpointError, match=r"fit.safetensors: cannot be written .*No space left"):
         kept_fit(tmp_path, resume=True, every=1)
     assert (tmp_path / FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]  # half a state would keep the disk full
     monkeypatch.undo()
     assert_same_weights(kept_fit(tmp_path, resume=True, every=1)[0], weights_of(kept_fit(None)[0]))
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
@@ -305,6 +322,11 @@ def test_files_that_are_no_state(tmp_path):
         with pytest.raises(CheckpointError):
             kept_fit(tmp_path, forbidden, resume=True)
     file.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(file)  # which is not waited for
+        with pytest.raises(CheckpointError, match="it is no file"):
+            kept_fit(tmp_path, forbidden, resume=True)
+        file.unlink()
     file.mkdir()
     with pytest.raises(CheckpointError):
         kept_fit(tmp_path, forbidden, resume=True)
