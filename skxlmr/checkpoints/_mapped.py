@@ -67,8 +67,25 @@ class MappedFile:
         self._check(start, n_bytes)
         if not n_bytes:
             return torch.empty(*shape, dtype=dtype)
+        if start % dtype.itemsize:
+            return self._copy(start, n_bytes).view(dtype).view(*shape)
         raw = torch.frombuffer(self._bytes, dtype=torch.uint8, count=n_bytes, offset=start)
-        return (raw.clone() if start % dtype.itemsize else raw).view(dtype).view(*shape)
+        return raw.view(dtype).view(*shape)
+
+    def _copy(self, start: int, n_bytes: int) -> torch.Tensor:
+        """Bytes of the file, read past the mapping, whose pages would take the memory once more."""
+        copied = torch.empty(n_bytes, dtype=torch.uint8)
+        try:
+            with open(self.file, "rb", buffering=0) as opened:
+                opened.seek(start)
+                left = copied.numpy().data
+                while left and (n_read := opened.readinto(left)):
+                    left = left[n_read:]
+        except OSError as error:
+            raise CheckpointError(self.file, f"cannot be read ({error})") from error
+        if left:
+            raise CheckpointError(self.file, f"was cut: its last {len(left)} of {self.size} bytes are gone")
+        return copied
 
     def _check(self, start: int, n: int) -> None:
         if not 0 <= start <= start + n <= self.size:

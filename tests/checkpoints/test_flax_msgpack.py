@@ -1,5 +1,6 @@
 import struct
 import sys
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from skxlmr.checkpoints import _flax_msgpack, normalize_names, read_config, read_tensors
 from skxlmr.checkpoints._flax_msgpack import flax_names, flax_to_hf, read_flax_msgpack, write_flax_msgpack
+from skxlmr.checkpoints._mapped import MappedFile
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
 from tests.checkpoints.models import MODELS, UNTIED, XLM_UNTIED, XLMForMaskedLM, XLMRobertaForMaskedLM, make_model
@@ -265,3 +267,31 @@ def test_missing_file_and_pipe(tmp_path):
         read_flax_msgpack(tmp_path / "absent")
     with pytest.raises(CheckpointError, match="no such file"):
         read_flax_msgpack(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize(("chunk", "times"), [(2**30, 1.5), (2**20 + 4, 2.5)])
+def test_copies_do_not_take_the_memory_twice(tmp_path, monkeypatch, chunk, times):
+    def memory(key):
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(key))
+
+    array = torch.arange(2**24, dtype=torch.float32).reshape(2**14, 2**10)
+    monkeypatch.setattr(_flax_msgpack, "CHUNK", chunk)
+    write_flax_msgpack(tmp_path / "flax_model.msgpack", {"a/kernel": array})
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = memory("VmRSS")
+    (found,) = read_flax_msgpack(tmp_path / "flax_model.msgpack").values()
+    assert memory("VmHWM") - before < times * array.nbytes
+    assert torch.equal(found, array)
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path):
+    """The pages of a mapping that the file no longer has would end the process."""
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(range(256)) * 64)
+    mapped = MappedFile(file)
+    assert mapped.tensor(1, (4,), torch.int32)[0] == 0x04030201
+    file.write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="was cut: its last 8000 of 16384 bytes are gone"):
+        mapped.tensor(8193, (2000,), torch.int32)
