@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from skxlmr.checkpoints._flax_msgpack import flax_names, flax_to_hf, read_flax_msgpack, write_flax_msgpack
+from skxlmr.checkpoints._foreign_safetensors import any_index_to_hf, read_any_safetensors
 from skxlmr.checkpoints._keras_h5 import (
     keras_index_to_hf,
     keras_names,
@@ -19,7 +20,7 @@ from skxlmr.checkpoints._keras_h5 import (
     write_keras_h5_shard,
 )
 from skxlmr.checkpoints._names import published_names
-from skxlmr.checkpoints._safetensors import Tensors, read_safetensors, writable, write_safetensors
+from skxlmr.checkpoints._safetensors import Tensors, writable, write_safetensors
 from skxlmr.checkpoints._torch_bin import read_torch_bin, write_torch_bin
 from skxlmr.utils._errors import CheckpointError
 
@@ -61,7 +62,7 @@ class Format:
 
 # By what ``convert`` calls them, in the order in which a folder's weights are looked for.
 FORMATS = {
-    "safetensors": Format("model.safetensors", read_safetensors, write_safetensors),
+    "safetensors": Format("model.safetensors", read_any_safetensors, write_safetensors, index_to_hf=any_index_to_hf),
     "bin": Format("pytorch_model.bin", read_torch_bin, write_torch_bin),
     "h5": Format(
         "tf_model.h5",

@@ -35,6 +35,11 @@ def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
     CheckpointError
         If the file cannot be read, is not a whole safetensors file, or holds tensors of another kind than weights.
     """
+    return read_with_writer(file)[0]
+
+
+def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]:
+    """The same, and whose names they have as the header tells: ``"pt"``, ``"tf"``, ``"flax"`` or anything else."""
     try:
         with open(file, "rb") as start:
             n_header = int.from_bytes(start.read(8), "little")
@@ -52,7 +57,8 @@ def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
                     raise CheckpointError(
                         file, f"tensor {name!r:.80} has dtype {dtype}, expected one of {', '.join(DTYPES)}"
                     )
-            return {name: opened.get_tensor(name) for name in names}
+            written_by = (opened.metadata() or {}).get("format")
+            return {name: opened.get_tensor(name) for name in names}, written_by
     except SafetensorError as error:
         raise CheckpointError(file, f"is not a whole safetensors file ({str(error)[:200]})") from error
     except OSError as error:
