@@ -14,7 +14,7 @@ from skxlmr.batching import batches_by_length, pack
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._device import release_memory
+from skxlmr.utils._device import is_out_of_memory, release_memory
 from skxlmr.utils._warnings import OutOfMemoryWarning, outside_stacklevel
 
 # A text takes some 30 to 60 tokens: batches of this many tokens a row keep the cores busy without filling the caches.
@@ -61,7 +61,9 @@ def run_batches(
         rows, reason = waiting.popleft(), None
         try:
             result = run(rows)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0]
         if reason is None:
             if token_budget < told:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from skxlmr.batching import Batch
-from skxlmr.utils._device import release_memory
+from skxlmr.utils._device import is_out_of_memory, release_memory
 from skxlmr.utils._fork import will_compute
 from skxlmr.utils._warnings import OutOfMemoryWarning, outside_stacklevel
 
@@ -60,7 +60,9 @@ class MicroBatches:
             try:
                 result = step(batches)
                 break
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 reason = str(error).partition("\n")[0]
             # Here the error is gone, and with it the tensors of the frames it came from.
             del batches

@@ -4,6 +4,14 @@ from functools import lru_cache
 
 import torch
 
+# What is said where memory runs out below torch's own allocator, or on Apple's GPUs: plain RuntimeErrors
+_FULL = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
+
 
 def resolve_device(device: str | torch.device) -> torch.device:
     """Device for ``'auto'`` (CUDA, then MPS, then CPU) or a name.
@@ -43,6 +51,11 @@ def has_fast_bfloat16(device_type: str) -> bool:
     if device_type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the error says that the memory of a GPU has run out."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _FULL)
 
 
 def release_memory(device: torch.device) -> None:

@@ -209,6 +209,34 @@ def test_a_single_row_that_does_not_fit():
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "MPS backend out of memory (MPS allocated: 17.9 GB, other allocations: 1.1 GB, max allowed: 18.1 GB)",
+    ],
+)
+def test_other_words_for_it(words, undisturbed):
+    """Below torch's own allocator, and on Apple's GPUs, it is a plain RuntimeError."""
+    memory = Memory(forward=[0])
+    memory.fail = lambda sequences: memory.failures.append(sequences) or raising(RuntimeError(words))
+    found = fit("sequence", memory)
+    assert len(memory.failures) == 1
+    assert_same_fit(found, undisturbed("sequence"), 1e-10)
+    (said,) = found[2]
+    assert said.category is OutOfMemoryWarning
+    failures = iter([RuntimeError(words)])
+    with pytest.warns(OutOfMemoryWarning):
+        batches = list(run_batches(lambda rows: raising(next(failures, None)) or rows, np.array([3, 3]), 9, CPU))
+    assert len(batches) == 2
+
+
+def raising(error):
+    if error is not None:
+        raise error
+
+
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes"), MemoryError(), KeyboardInterrupt()], ids=repr)
 def test_other_errors_are_not_caught(error):
     module = fits.make_module()
