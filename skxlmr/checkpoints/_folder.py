@@ -239,6 +239,12 @@ def _with_dtype(config: Mapping[str, Any], tensors: Tensors, dtype: torch.dtype 
 def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     if target.exists() and not target.is_dir():
         raise CheckpointError(target, "is a file, expected a folder to write the checkpoint to")
+    if os.path.ismount(target):
+        raise CheckpointError(
+            target, "is where a file system is mounted, and cannot be replaced: save to a folder in it"
+        )
+    if target.is_dir() and os.path.samefile(target, os.curdir):  # which would be that of a folder that is no more
+        raise CheckpointError(target, "is the working directory, and cannot be replaced: save to a folder in it")
     entries = list(target.iterdir()) if target.is_dir() else []
     if not entries:
         return

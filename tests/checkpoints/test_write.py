@@ -111,6 +111,23 @@ def test_foreign_data_is_never_deleted(files, message, tmp_path, tensors):
     assert names_in(tmp_path) == ["x"]
 
 
+def test_the_working_directory_is_not_pulled_away(folder, tensors, monkeypatch):
+    monkeypatch.chdir(folder)
+    for target in (".", folder, Path("..", folder.name)):
+        with pytest.raises(
+            CheckpointError, match="is the working directory, and cannot be replaced: save to a folder in it"
+        ):
+            write_folder(target, config=CONFIG, tensors=tensors)
+    write_folder("inside", config=CONFIG, tensors=tensors)
+    assert Path.cwd() == folder and (folder / "inside" / "config.json").is_file()
+
+
+def test_where_a_file_system_is_mounted(folder, tensors, monkeypatch):
+    monkeypatch.setattr("os.path.ismount", lambda path: path == folder)
+    with pytest.raises(CheckpointError, match="is where a file system is mounted, and cannot be replaced: save to"):
+        write_folder(folder, config=CONFIG, tensors=tensors)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "config.json", "model.safetensors"])
 def test_names_of_extra_files(name, tmp_path, tensors):
     with pytest.raises(CheckpointError, match="cannot be the name of an extra file"):
