@@ -55,6 +55,21 @@ def change_tree(tree: Any, rng: random.Random) -> Any:
     return tree
 
 
+def lengthen(tree: Any, rng: random.Random) -> Any:
+    """A very long text somewhere in a tree, in place."""
+    node, texts = tree, []
+    for _ in range(100):
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = rng.choice(keys) if keys else None
+        if key is not None and isinstance(node[key], str):
+            texts.append((node, key))
+        node = node[key] if key is not None and isinstance(node[key], dict | list) else tree
+    if texts:
+        node, key = rng.choice(texts)
+        node[key] = node[key][:1] * rng.choice([2000, 5_000_000])
+    return tree
+
+
 def change_json(content: bytes, rng: random.Random) -> bytes:
     kind = rng.randrange(20)
     if kind == 0:  # nested deeply
@@ -73,6 +88,8 @@ def change_json(content: bytes, rng: random.Random) -> bytes:
     if kind < 8:
         return damaged(content, rng)
     tree = json.loads(content)
+    if kind == 8:
+        return json.dumps(lengthen(tree, rng)).encode()
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         tree = change_tree(tree, rng)
     return json.dumps(tree).encode()
@@ -188,6 +205,8 @@ def change_pickle(content: bytes, rng: random.Random) -> bytes:
             j = rng.choice(places)
             start, end = operations[j][2], ends[j]
             raw = b"c" + rng.choice(GLOBALS).replace(" ", "\n").encode() + b"\n"
+            if rng.random() < 0.3:  # tuples that take forever to hash, or overflow the stack
+                raw = rng.choice([b")" + b"\x85" * 500_000, b"K\1" + b"r\0\0\1\0j\0\0\1\0\x86" * 60])
     elif kind == 5:
         places = [j for j, (operation, *_) in enumerate(operations) if operation.name.startswith("BININT")]
         if places:

@@ -9,3 +9,4 @@ VALUES: list[Any] = [*NUMBERS, *TEXTS, None, True, False, [], {}, [[]], [None] *
 # What a description of an estimator may try.
 VALUES += ["XLMRobertaRegressor", {"items": [[[], 1]]}]
 VALUES += [{"array": ["a"] * 9, "dtype": "<U999999999"}, {"array": [1], "dtype": "O8"}]
+VALUES += [[{"array": ["a"], "dtype": "<U8000000"}] * 9]  # 32 MB each
