@@ -58,13 +58,19 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
     h5py = import_extra("h5py", "tf", f"reading {Path(file).name}")
     reader = _Reader(MappedFile(file), h5py)
     tensors: Tensors = {}
+    n_compared = 0  # bytes; each copy is another array of the file, so that they are fewer than it has
     try:
         with h5py.File(file, "r", locking=False) as opened:
             for path, tensor in reader.arrays(opened):
                 name = keras_to_hf(path)
                 tensor = tensor.t() if path.endswith("/kernel:0") else tensor
                 known = tensors.setdefault(name, tensor)
-                if known is not tensor and not torch.equal(known, tensor):
+                if known is tensor:
+                    continue
+                n_compared += tensor.nbytes
+                if n_compared > reader.mapped.size:
+                    raise CheckpointError(file, "gives the same arrays too many names")
+                if not torch.equal(known, tensor):
                     raise CheckpointError(file, f"holds tensor {name!r:.200} twice, with different values")
     except CheckpointError:
         raise

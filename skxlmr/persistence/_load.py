@@ -77,6 +77,7 @@ def load(
             estimator.set_params(device=str(device))
         estimator._validate_params()
         estimator.config_, estimator.tokenizer_ = estimator._read_folder(folder)
+        estimator._limit_of(estimator.config_)  # raises where max_length is more
         with on_meta():
             module = estimator._build(estimator.config_)
     except CheckpointError:

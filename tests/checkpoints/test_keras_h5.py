@@ -171,6 +171,19 @@ def test_a_repeated_array_must_have_the_same_values(file):
         read_keras_h5(file)
 
 
+def test_arrays_are_not_compared_again_and_again(file):
+    """Two large ones under thousands of names would take minutes."""
+    with h5py.File(file, "w") as opened:
+        for layer in ("a", "b"):
+            opened[f"{layer}/{layer}/m/bias:0"] = np.ones(20_000, "f")
+            opened[layer].attrs["weight_names"] = [b""]
+        for layer in ("a", "b"):
+            for i in range(9):
+                opened[f"{layer}/{layer}/m/{i}/bias:0"] = opened[f"{layer}/{layer}/m/bias:0"]
+    with pytest.raises(CheckpointError, match="gives the same arrays too many names"):
+        read_keras_h5(file)
+
+
 def test_names_of_weights_may_be_spread_over_attributes(file):
     # Keras does so where they are more than HDF5 keeps in one.
     with h5py.File(file, "w") as opened:

@@ -83,6 +83,7 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"fitted": {"classes_": {"array": [1], "dtype": "V8"}}}, "an array of 1 items of dtype 'V8'"),
         ({"fitted": {"classes_": {"array": [10**400], "dtype": "<i8"}}}, "does not describe"),
         ({"params": {"device": ["cpu"]}}, r"skxlmr\.json"),
+        ({"params": {"max_length": 10**9}}, r"max_length=1000000000 is more than the \d+ tokens"),
         ({"params": {"device": "abacus"}}, r"device='abacus' cannot be used here.*load\(\.\.\., device='cpu'\)"),
     ],
 )
