@@ -1,6 +1,7 @@
 """Folders that older versions of the library wrote.
 
-``tests/fixtures/format_1`` was written by version 0.1.0: a classifier, and what it predicted.
+``tests/fixtures/format_1`` was written by version 0.1.0: a classifier, and what it predicted. ``format_2``, with checksums, holds
+a classifier of several labels, a token classifier and a question answerer as they were first saved. They stay as they are.
 """
 
 import json
@@ -44,6 +45,19 @@ def test_format_1(older, expected, tmp_path):
     save(classifier, older)  # and is of today's format from then on
     assert json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))["format"] == 2
     assert_predicts(load(older), expected)
+
+
+@pytest.mark.parametrize("name", ["labels", "tokens", "answers"])
+def test_format_2(name):
+    fixture = FIXTURE.parent / "format_2"
+    expected = json.loads((fixture / "expected.json").read_text(encoding="utf-8"))[name]
+    X = [tuple(row) for row in expected["X"]] if name == "answers" else expected["X"]
+    loaded = load(fixture / name)
+    assert [np.asarray(row).tolist() for row in loaded.predict(X)] == expected["predict"]
+    for row, wanted in (
+        zip(loaded.predict_proba(X), expected["predict_proba"], strict=True) if name != "answers" else ()
+    ):
+        np.testing.assert_allclose(row, wanted, atol=1e-6)
 
 
 def test_parameters_that_came_later_take_their_defaults(older, expected):
