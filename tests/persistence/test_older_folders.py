@@ -1,7 +1,7 @@
 """Folders that older versions of the library wrote.
 
-``tests/fixtures/format_1`` was written by version 0.1.0: a classifier, and what it predicted. ``format_2``, with checksums, holds
-a classifier of several labels, a token classifier and a question answerer as they were first saved. They stay as they are.
+``tests/fixtures/format_1`` was written by version 0.1.0: a classifier, and what it predicted. ``format_2``, with checksums,
+holds a classifier of several labels, a token classifier and a question answerer as first saved. They stay as they are.
 """
 
 import json

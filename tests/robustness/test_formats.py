@@ -142,6 +142,29 @@ def test_transformers_compute_the_same_after_a_round_trip(shared_data, tmp_path,
             assert_near(output, expected[name], 1e-6, name)
 
 
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("architecture", [name for name in MODELS if name.startswith("XLM") and "Roberta" not in name])
+def test_transformers_compute_the_same_with_every_head_of_the_older_xlm(architecture, tmp_path):
+    config, tensors = make_model(architecture)
+    n_labels = {"XLMForSequenceClassification": 3, "XLMForTokenClassification": 5}.get(architecture, 2)
+    config |= {"id2label": {str(i): str(i) for i in range(n_labels)}, "start_n_top": 3, "end_n_top": 3}
+    write_folder(tmp_path / "safetensors", config=config, tensors=tensors)
+    folders = [tmp_path / form for form in ("safetensors", "h5", "msgpack", "bin")]
+    for source, target in pairwise(folders):
+        convert(source, target, target.name, max_shard_size="1KB" if target.name == "msgpack" else None)
+    ids = torch.tensor([[0, 5, 6, 1], [0, 7, 8, 1]])
+    ids = ids[None] if "Choice" in architecture else ids
+    found = []
+    for folder in (folders[0], folders[-1]):
+        model, report = getattr(transformers, architecture).from_pretrained(folder, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+        with torch.no_grad():
+            found.append((model.state_dict(), model.eval()(ids, langs=torch.ones_like(ids))))
+    assert_same(found[1][0], found[0][0])
+    values = [[value for value in outputs.values() if torch.is_tensor(value)] for _, outputs in found]
+    assert values[0] and all(torch.equal(a, b) for a, b in zip(*values, strict=True))
+
+
 def test_transformers_compute_the_same_with_a_head_of_its_own_weights(tmp_path):
     config, tensors = make_model("XLMRobertaForMaskedLM", lambda: XLMRobertaForMaskedLM(UNTIED))
     write_folder(tmp_path / "source", config=config, tensors=tensors)
