@@ -224,6 +224,14 @@ def test_only_fitted_estimators_are_saved(tiny_checkpoint, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_where_nothing_can_be_written(classifier, tmp_path):
+    (tmp_path / "file").touch()
+    for target in (tmp_path / ("x" * 300), tmp_path / "file" / "x"):
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            save(classifier, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 class OfTheUser(XLMRobertaVectorizer):
     """Which load would not find."""
 

@@ -1,5 +1,6 @@
 """From what the user calls a checkpoint, a folder or a name on the Hugging Face hub, to a local folder."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     path = os.path.expanduser(os.fspath(name))
     if not path:
         raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")
+    try:
+        os.stat(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:  # a text, perhaps, in the wrong place
+            said = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{path!r:.80}", f"cannot name a folder or a repository ({said})") from error
     if name != BUILTIN and not os.path.isdir(path):
         if os.path.exists(path):
             raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")

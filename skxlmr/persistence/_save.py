@@ -85,9 +85,9 @@ def write_estimator(
             "parts of a pipeline, and pickle what is of another class"
         )
     check_is_fitted(estimator, "module_")
-    _check_card(Path(folder).expanduser())
     others = sentence_transformers_files(estimator)
     try:
+        _check_card(Path(folder).expanduser())
         write_folder(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},

@@ -226,3 +226,10 @@ def test_hub_is_imported_for_hub_names_only(folder):
     code = f"import sys; resolve_checkpoint({str(folder)!r}); print('huggingface_hub' in sys.modules)"
     output, faults = run_offline(folder, code)
     assert output == "False\n", faults
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a long text where a name is wanted " * 200, Path("a\0b")])
+def test_what_cannot_be_a_name(name):
+    with pytest.raises(CheckpointError, match=r"cannot name a folder or a repository \(.+\)") as caught:
+        resolve_checkpoint(name)
+    assert len(str(caught.value)) < 300 and str(caught.value).encode()
