@@ -13,6 +13,8 @@ CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # of transformers before and from version 5 on
+LONGEST_TOKEN = 1024  # characters: what looks for it in a text takes memory and time for each
+MOST_CHARACTERS = 2**20  # of all added tokens
 ROLES = ("bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token", "mask_token")
 
 
@@ -87,7 +89,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
             for content, i in read_json(added_file).items():
                 if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 10**9:
                     raise CheckpointError(added_file, f"expected an id for the token {content!r:.80}, found {i!r:.80}")
-                added[i] = AddedToken(content, special=False)
+                added[i] = _token(added_file, f"token {i}", content, False)
     roles: dict[str, AddedToken] = {}
     additional: dict[str, AddedToken] = {}
     for source, key, value in named:
@@ -152,22 +154,27 @@ def place_tokens(
     Raises
     ------
     ValueError
-        If a token has an id that does not fit the vocabulary.
+        If a token has an id that does not fit the vocabulary, or they are too many.
     """
     roles = {role: settings.roles.get(role, token) for role, token in default_roles.items()}
     placed: dict[int, AddedToken] = {}
     seen: set[str] = set()
+    of_roles, end, n_characters = set(roles.values()), size, 0
     named = [(None, token) for token in (*roles.values(), *settings.additional)]
     for i, token in [*sorted(settings.added.items()), *named]:
         if token.content in seen:
             continue
         own = lookup(token.content)
         if own is None:
-            own = max(size, *(i + 1 for i in placed)) if placed else size
+            own = end
         if i not in (None, own):
             raise ValueError(f"expected the added token {token.content!r:.80} at id {own}, found it at {i}")
+        n_characters += len(token.content)
+        if n_characters > MOST_CHARACTERS:
+            raise ValueError(f"expected added tokens of at most {MOST_CHARACTERS} characters together, found more")
         seen.add(token.content)
-        placed[own] = replace(token, special=True) if token in roles.values() else token
+        end = max(end, own + 1)
+        placed[own] = replace(token, special=True) if token in of_roles else token
     return roles, placed
 
 
@@ -256,6 +263,9 @@ class TextSplitter:
 
 
 def _token(file: Path, key: str, value: Any, special: bool, lstrip: bool = False) -> AddedToken:
+    content = value.get("content") if isinstance(value, dict) else value
+    if isinstance(content, str) and len(content) > LONGEST_TOKEN:
+        raise CheckpointError(file, f"{key} has {len(content)} characters, expected at most {LONGEST_TOKEN}")
     if isinstance(value, str) and value:
         return AddedToken(value, lstrip=lstrip, special=special)
     if isinstance(value, dict) and isinstance(value.get("content"), str) and value["content"]:

@@ -144,6 +144,10 @@ def test_old_companions_are_honoured(folder, tiny):
         ("tokenizer_config.json", {"added_tokens_decoder": {"x": "a"}}, "expected ids and their tokens"),
         ("special_tokens_map.json", [], "expected a JSON object, found list"),
         ("added_tokens.json", {"a": "b"}, "expected an id for the token 'a', found 'b'"),
+        ("added_tokens.json", {"": 400}, "expected a token as token 400, found ''"),
+        ("added_tokens.json", {"é" * 1025: 400}, "token 400 has 1025 characters, expected at most 1024"),
+        ("tokenizer_config.json", {"mask_token": {"content": "x" * 2000}}, "mask_token has 2000 characters"),
+        ("special_tokens_map.json", {"additional_special_tokens": ["x" * 3_000_000]}, "has 3000000 characters"),
     ],
 )
 def test_broken_companions_are_named(folder, name, content, reason):
@@ -157,3 +161,18 @@ def test_added_ids_that_do_not_fit_are_an_error(tiny_proto, tiny):
     for i in (5, tiny.vocab_size + 1):
         with pytest.raises(ValueError, match=f"the added token 'boat' at id {tiny.vocab_size}, found it at {i}"):
             SentencePieceTokenizer(tiny_proto, settings=TokenizerSettings(added={i: AddedToken("boat")}))
+
+
+def test_many_added_tokens_are_placed_in_a_moment(folder, tiny):
+    """In steps whose number grows with the square it would take hours."""
+    n = tiny.vocab_size
+    write(folder, "added_tokens.json", {f"<{i}>": n + i for i in range(50_000)})
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.vocab_size == n + 50_000
+    assert tokenizer.encode_batch(["<5> <49999>"]).ids.tolist() == [0, n + 5, n + 49_999, 2]
+
+
+def test_added_tokens_have_a_bound_together(folder):
+    write(folder, "special_tokens_map.json", {"additional_special_tokens": [f"{i:01000}" for i in range(1200)]})
+    with pytest.raises(CheckpointError, match="added tokens of at most 1048576 characters together, found more"):
+        load_tokenizer(folder)
