@@ -6,7 +6,7 @@ from typing import Any
 from skxlmr.utils._errors import CheckpointError
 
 MOST_LABELS = 100_000
-MOST_CHARACTERS = 10_000_000  # of an array of labels, in which all are as wide as the longest
+MOST_CHARACTERS = 4_000_000  # of an array of labels, in which all are as wide as the longest
 
 
 def output_labels(config: dict[str, Any], file: Path) -> list[str]:
