@@ -51,11 +51,13 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     if not path:
         raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")
     try:
-        os.stat(path)
+        os.stat(os.path.join(path, os.curdir) if os.path.isdir(path) else path)  # may what is in it be looked at?
     except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:  # a text, perhaps, in the wrong place
+        if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTDIR):  # a text, perhaps, in the wrong place
             said = getattr(error, "strerror", None) or error
-            raise CheckpointError(f"{path!r:.80}", f"cannot name a folder or a repository ({said})") from error
+            raise CheckpointError(
+                f"{path!r:.200}", f"cannot be opened as a folder or name a repository ({said})"
+            ) from error
     if name != BUILTIN and not os.path.isdir(path):
         if os.path.exists(path):
             raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")

@@ -230,6 +230,26 @@ def test_hub_is_imported_for_hub_names_only(folder):
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "a long text where a name is wanted " * 200, Path("a\0b")])
 def test_what_cannot_be_a_name(name):
-    with pytest.raises(CheckpointError, match=r"cannot name a folder or a repository \(.+\)") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be opened as a folder or name a repository \(.+\)") as caught:
         resolve_checkpoint(name)
-    assert len(str(caught.value)) < 300 and str(caught.value).encode()
+    assert len(str(caught.value)) < 400 and str(caught.value).encode()
+
+
+def test_folders_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    stat = os.stat
+
+    def guarded(path, *args, **kwargs):
+        if str(path).startswith(str(tmp_path / "secret") + os.sep):  # as for others than root
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", guarded)
+    for name, said in (
+        ("secret", "Permission denied"),
+        ("secret/inside", "Permission denied"),
+        ("loop", "symbolic links"),
+    ):
+        with pytest.raises(CheckpointError, match=rf"cannot be opened as a folder .*{said}"):
+            resolve_checkpoint(tmp_path / name)
