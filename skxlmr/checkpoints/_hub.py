@@ -20,6 +20,7 @@ CONTENT_FILES = [  # beside the weights
     "merges.txt",
 ]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
+LONGEST_SHOWN = 200  # characters of a path
 
 # (repository, revision) -> folder: a grid search asks the hub once a process, and its fits start from the same weights.
 _downloaded: dict[tuple[str, str | None], Path] = {}
@@ -55,9 +56,8 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTDIR):  # a text, perhaps, in the wrong place
             said = getattr(error, "strerror", None) or error
-            raise CheckpointError(
-                f"{path!r:.200}", f"cannot be opened as a folder or name a repository ({said})"
-            ) from error
+            shown = path if isinstance(error, OSError) and len(path) < LONGEST_SHOWN else f"{path!r:.{LONGEST_SHOWN}}"
+            raise CheckpointError(shown, f"cannot be opened as a folder or name a repository ({said})") from error
     if name != BUILTIN and not os.path.isdir(path):
         if os.path.exists(path):
             raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")
