@@ -146,7 +146,8 @@ class MaskedPredictions(LogitReader):
         Returns
         -------
         ndarray of shape (n_rows,), float64
-            Sum over the row's tokens of their log-probability, in nats.
+            Sum over the row's tokens of their log-probability, in nats. Unknown tokens are left out, since they stand for
+            anything that the vocabulary lacks: a row of nothing else gets 0.
         """
         return self._pseudo_log_likelihood(X)[0]
 

@@ -73,9 +73,9 @@ def mask_all(masker, ids, rng):
 @each_that(lambda cls: cls.__name__ in STEADY | MASKED)
 def test_a_weight_is_a_repetition(fitted, estimator, monkeypatch):
     """The same loss and gradient, but for the last digits of float64; nothing of it hangs on an optimiser."""
-    monkeypatch.setattr(Masker, "mask", mask_all)
     X, y, _ = inputs(estimator)
     made, times = fitted(estimator), [2, 1, 3, 0, 1, 2]
+    monkeypatch.setattr(Masker, "mask", mask_all)  # after the fit, which other tests share
     loss, weighted = gradients(made, X, y, np.array(times, float))
     again, by_rows = gradients(made, repeated(X, times), repeated(y, times))
     plain, _ = gradients(made, X, y)
