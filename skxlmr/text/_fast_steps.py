@@ -54,11 +54,10 @@ def _growth(step: dict[str, Any]) -> int:
     """Times as long as the step may make a text."""
     texts = [value for key in ("content", "prepend") if isinstance(value := step.get(key), str)]
     special = step.get("special_tokens")
-    special = (
-        [value.get("ids") for value in special.values() if isinstance(value, dict)] if isinstance(special, dict) else []
-    )
+    parts = special.values() if isinstance(special, dict) else ()
+    ids = [part.get("ids") for part in parts if isinstance(part, dict)]
     n_ids = max(
-        [1, *(len(ids) for ids in special if isinstance(ids, list))]
+        [1, *(len(each) for each in ids if isinstance(each, list))]
     )  # that one part of a template may stand for
     templates = [n_ids * len(value) for key in ("single", "pair") if isinstance(value := step.get(key), list)]
     kind = step["type"]
