@@ -223,7 +223,7 @@ def main():
     parser = make_parser(__doc__, data="columns text, label")
     parser.add_argument("--steps", type=int, default=12, help="at least 2")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=1, help="the contenders take turns; the best round counts")
+    parser.add_argument("--rounds", type=int, default=2, help="the contenders take turns; the best round counts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16: mixed precision")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
