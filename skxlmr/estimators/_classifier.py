@@ -1,6 +1,5 @@
 """Texts to classes."""
 
-import math
 from numbers import Real
 
 import numpy as np
@@ -349,7 +348,7 @@ class XLMRobertaClassifier(ClassifierMixin, PartialFitOfClasses, SequenceEstimat
         if targets.ndim > 1:
             return None
         counts = np.unique(targets, return_counts=True)[1]
-        n_val = math.ceil(self.validation_fraction * len(targets))
+        n_val = self._n_validation(len(targets))
         enough = counts.min() > 1 and len(counts) <= min(n_val, len(targets) - n_val)
         return targets if enough else None
 

@@ -7,14 +7,10 @@ from numbers import Real
 import numpy as np
 
 from skxlmr.batching import DialogueTask
-from skxlmr.estimators._dialogues import (
-    Dialogues,
-    check_dialogues,
-    indexed_by_dialogue,
-    is_frame_of_turns,
-)
+from skxlmr.estimators._dialogues import Dialogues, check_dialogues, indexed_by_dialogue, is_frame_of_turns
 from skxlmr.estimators._features import FeatureNames
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
+from skxlmr.estimators._readers import FIRST_TOKEN
 from skxlmr.estimators._response_ranker import SPEAKER_TOKENS, ResponseRanker
 from skxlmr.estimators._training_rows import Rows, seeded
 from skxlmr.nn import ModelConfig, XLMRobertaForMaskedLM
@@ -112,7 +108,7 @@ class XLMRobertaDialogueLM(ResponseRanker, FeatureNames, FineTunedXLMRoberta):
         "mask_probability": [Interval(Real, 0, 1, closed="neither")],
         "contrastive_weight": [Interval(Real, 0, None, closed="left")],
     }
-    _needs_both_sides = "the first token, which sees no other there"
+    _needs_both_sides = FIRST_TOKEN
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     def __init__(

@@ -335,7 +335,7 @@ class FineTunedXLMRoberta(PartialFit, BaseXLMRoberta):
         """Set ``validation_fraction`` of the rows aside; returns both parts and the rows of the first."""
         _, targets, weights = training
         n_rows = len(weights)
-        n_val = math.ceil(self.validation_fraction * n_rows)
+        n_val = self._n_validation(n_rows)
         if n_val >= n_rows:
             raise ValueError(
                 f"early_stopping sets {n_val} of {n_rows} rows aside (validation_fraction={self.validation_fraction}) and "
@@ -348,6 +348,10 @@ class FineTunedXLMRoberta(PartialFit, BaseXLMRoberta):
             stratify=self._strata(targets),
         )
         return take(training, train_rows), take(training, val_rows), train_rows
+
+    def _n_validation(self, n_rows: int) -> int:
+        """How many rows ``validation_fraction`` sets aside."""
+        return math.ceil(self.validation_fraction * n_rows)
 
     def _check_validation(self, validation) -> None:
         """Refuse validation data that has no score."""

@@ -78,8 +78,7 @@ class TextGenerator:
             Above 1 the tokens that the prompt and the text so far have become less likely.
         stop_tokens : list of str, optional
             Tokens that end a text: ``"."`` is every full stop, at the beginning of a word or elsewhere; each must be one token
-            of the checkpoint. The one that ended a
-            text is its last.
+            of the checkpoint. The one that ended a text is its last.
         include_prompt : bool, default=False
             Return the prompts with their continuations.
         random_state : int, RandomState instance or None, default=None

@@ -13,7 +13,7 @@ from skxlmr.batching import ChoiceTask, by_row
 from skxlmr.estimators._choices import Choices, check_choices, choice_table
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._partial_fit import PartialFitOfClasses
-from skxlmr.estimators._readers import check_head
+from skxlmr.estimators._readers import FIRST_TOKEN, check_head
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForMultipleChoice
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._docs import document_parameters
@@ -76,7 +76,7 @@ class XLMRobertaMultipleChoiceClassifier(ClassifierMixin, PartialFitOfClasses, F
     """
 
     _head = "classifier"
-    _needs_both_sides = "the first token, which sees no other there"
+    _needs_both_sides = FIRST_TOKEN
     _optional_parts = ("roberta.pooler",)
 
     def __init__(

@@ -21,6 +21,7 @@ OF_WHAT = {
     "ForQuestionAnswering": "answers in a text",
     "ForMultipleChoice": "choices",
 }
+FIRST_TOKEN = "the first token, which sees no other there"  # why an estimator does not read a causal model
 XLM_ESTIMATORS = ("XLMClassifier", "XLMMaskedLM", "XLMVectorizer")
 
 

@@ -6,13 +6,7 @@ from typing import Any
 import numpy as np
 
 from skxlmr.batching import context_row, possible_responses, response_row, stack_rows
-from skxlmr.estimators._dialogues import (
-    Dialogues,
-    check_candidates,
-    check_dialogues,
-    encode_turns,
-    turn_bounds,
-)
+from skxlmr.estimators._dialogues import Dialogues, check_candidates, check_dialogues, encode_turns, turn_bounds
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import check_sample_weight

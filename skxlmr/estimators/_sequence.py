@@ -8,7 +8,7 @@ import numpy as np
 from skxlmr.estimators._fine_tuned import FineTunedXLMRoberta
 from skxlmr.estimators._labels import output_labels
 from skxlmr.estimators._long_text import LongTexts
-from skxlmr.estimators._readers import check_head
+from skxlmr.estimators._readers import FIRST_TOKEN, check_head
 from skxlmr.nn import ModelConfig, TaskModule, XLMRobertaForSequenceClassification
 from skxlmr.utils._errors import CheckpointError
 
@@ -20,7 +20,7 @@ class SequenceEstimator(LongTexts, FineTunedXLMRoberta):
 
     _parameter_constraints: dict = {**FineTunedXLMRoberta._parameter_constraints, **LongTexts._parameter_constraints}
     _head = "classifier"
-    _needs_both_sides = "the first token, which sees no other there"
+    _needs_both_sides = FIRST_TOKEN
 
     def _n_outputs(self) -> int:
         raise NotImplementedError

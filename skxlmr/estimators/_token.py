@@ -296,10 +296,8 @@ class XLMRobertaTokenClassifier(PartialFitOfClasses, TokenPredictions):
 
     def _word_weights(self, weights, targets):
         """Weight of each word of the rows with these weights, an object array of float32 arrays."""
-        weight_of, codes = np.ones(len(self.classes_), np.float32), np.concatenate(targets)
-        if self.class_weight is not None and len(codes):
-            of_words = np.repeat(weights, [len(row) for row in targets])
-            weight_of = weights_of_classes(self.class_weight, self.classes_, codes, of_words)
+        of_words = np.repeat(weights, [len(row) for row in targets])
+        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(targets), of_words)
         return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
 
     def _build(self, config):

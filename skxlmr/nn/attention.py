@@ -134,9 +134,8 @@ def _with_self(mask, q_NHSd, k_NHKd):
     """
     if mask is None:
         return None
-    n_queries, n_keys = q_NHSd.shape[2], k_NHKd.shape[2]
-    own_SK = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q_NHSd.device)
-    return mask | own_SK.triu(n_keys - n_queries).tril(n_keys - n_queries)
+    places_K = torch.arange(k_NHKd.shape[2], device=q_NHSd.device)
+    return mask | (places_K == places_K[-q_NHSd.shape[2] :, None])
 
 
 def _attend_groups(q, k, v, layout, head_size, dropout, causal):

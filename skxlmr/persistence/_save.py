@@ -79,7 +79,7 @@ def write_estimator(
     with_paths: bool = True,
 ) -> None:
     """What ``save`` does; without ``with_paths`` nothing in the folder names a place on this machine."""
-    if type(estimator) not in (getattr(skxlmr.estimators, name) for name in skxlmr.estimators.__all__):
+    if type(estimator) is not getattr(skxlmr.estimators, type(estimator).__name__, None):
         raise TypeError(
             f"save writes estimators of this library, which load can make again, got a {type(estimator).__name__}: save the "
             "parts of a pipeline, and pickle what is of another class"

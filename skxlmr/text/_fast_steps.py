@@ -56,9 +56,8 @@ def _growth(step: dict[str, Any]) -> int:
     special = step.get("special_tokens")
     parts = special.values() if isinstance(special, dict) else ()
     ids = [part.get("ids") for part in parts if isinstance(part, dict)]
-    n_ids = max(
-        [1, *(len(each) for each in ids if isinstance(each, list))]
-    )  # that one part of a template may stand for
+    # how many one part of a template may stand for
+    n_ids = max([1, *(len(each) for each in ids if isinstance(each, list))])
     templates = [n_ids * len(value) for key in ("single", "pair") if isinstance(value := step.get(key), list)]
     kind = step["type"]
     return max([_GROWTH.get(kind, 1) if isinstance(kind, str) else 1, 1 + sum(map(len, texts)), *templates])

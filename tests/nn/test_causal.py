@@ -20,14 +20,19 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 
 
-def make_pair(config, dtype=torch.float32, seed=0):
-    """Our module and the reference's with the same weights, all of them perturbed."""
+def make_reference(config, dtype, seed=0):
+    """The reference's module, all of its weights perturbed."""
     torch.manual_seed(seed)
     theirs = transformers.XLMRobertaForCausalLM(reference_config("clm", config)).eval()
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    theirs = theirs.to(dtype)
+    return theirs.to(dtype)
+
+
+def make_pair(config, dtype=torch.float32, seed=0):
+    """Our module and the reference's with the same weights."""
+    theirs = make_reference(config, dtype, seed)
     with on_meta():
         ours = XLMRobertaForCausalLM(config)
     ours.load_state_dict({name: p.detach().clone() for name, p in named_parameters(theirs).items()}, assign=True)
@@ -78,12 +83,7 @@ def test_uncached_forward_loss_and_gradients(config, side, dtype):
 @each_dtype
 def test_untied_head(dtype):
     config = replace(DECODER, tie_word_embeddings=False)
-    torch.manual_seed(0)
-    theirs = transformers.XLMRobertaForCausalLM(reference_config("clm", config)).eval()
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    theirs = theirs.to(dtype)
+    theirs = make_reference(config, dtype)
     with on_meta():
         ours = XLMRobertaForCausalLM(config)
     tensors = {name: p.detach().clone() for name, p in theirs.named_parameters()}
