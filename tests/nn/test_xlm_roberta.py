@@ -264,6 +264,9 @@ def test_padding_takes_no_position():
     with torch.no_grad():
         found, expected = (module(ids, attention_mask=mask).last_hidden_state for module in (ours, theirs))
     assert_near(found, expected, 1e-12, "last hidden state")
+    ids[0, TINY.max_length] = 5  # one more than there are positions, beside a short row
+    with pytest.raises(ValueError, match=r"a sequence of 39 tokens is longer than the 38 positions of the model"):
+        ours(ids)
 
 
 def test_a_packed_batch_has_as_many_tokens_as_its_layout(encoder):
