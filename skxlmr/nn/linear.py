@@ -9,6 +9,7 @@ up in another order, so that the outputs of a base-size encoder differ by up to 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,18 @@ def _onednn_applies(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.bfloat16)
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _onednn_knows_bfloat16()))
         and x.numel() > 0
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")  # which has weights of another type to choose
     )
+
+
+@cache
+def _onednn_knows_bfloat16() -> bool:
+    """Whether oneDNN computes with bfloat16 on this processor: not before AVX-512, where ``F.linear`` does without it."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Linear(nn.Linear):

@@ -57,3 +57,13 @@ def test_the_fast_kernel_is_for_inference_alone():
                 linear(x, weight, None)  # autocast casts inside F.linear
         with pytest.raises(AssertionError, match="called"), torch.no_grad():
             linear(x, weight, None)
+
+
+def test_bfloat16_on_a_processor_on_which_onednn_does_not_know_it(monkeypatch):
+    """Most laptops: its kernel would raise there."""
+    monkeypatch.setattr("skxlmr.nn.linear._onednn_knows_bfloat16", lambda: False)
+    x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
+    with patch("torch.nn.functional.linear", wraps=F.linear) as torch_s, fast_inference():
+        linear(x, weight, None)
+        linear(x.float(), weight.float(), None)
+    assert torch_s.call_count == 1
