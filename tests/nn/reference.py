@@ -160,7 +160,7 @@ def our_loss(kind, logits, labels):
     if kind == "qa":
         logits_T2 = logits.reshape(-1, 2)
         width = len(logits_T2) // len(labels)
-        loss_N2 = losses.span_cross_entropy(logits_T2, torch.tensor([width] * len(labels)), labels)
+        loss_N2 = losses.span_cross_entropy(logits_T2, torch.full_like(labels[:, 0], width), labels)
         return (loss_N2.sum(0) / (labels < width).sum(0)).mean()
     return losses.cross_entropy(logits, labels).mean()
 
@@ -224,7 +224,8 @@ def assert_gradients_agree(ours, theirs, tolerance):
 def assert_tasks_agree(kind, ours, theirs, config, lengths, tolerance):
     """Logits, loss and the gradients of all parameters agree."""
     ids, mask = make_rows(config, task_lengths(kind, lengths))
-    labels = make_labels(kind, config, mask)
+    device = next(ours.parameters()).device
+    ids, mask, labels = (tensor.to(device) for tensor in (ids, mask, make_labels(kind, config, mask)))
     expected_logits, expected = reference_outputs(kind, theirs, ids, mask, labels)
     logits = ours(ids, attention_mask=mask)
     loss = our_loss(kind, logits, labels)
