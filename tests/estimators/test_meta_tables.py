@@ -29,7 +29,7 @@ def mixed(n, seed):
 
 @pytest.fixture(scope="module")
 def table():
-    return mixed(160, 0)
+    return mixed(320, 0)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_column_of_a_table_vectorizer(vectorizer, table, library):
 def test_each_text_column_has_its_features(vectorizer, table):
     frame = table[0].assign(kind=table[0]["text"].str[::-1])[["text", "kind"]]
     features = skrub.TableVectorizer(low_cardinality=vectorizer, cardinality_threshold=1000).fit_transform(frame)
-    assert features.shape == (160, 384)  # not one vector for both, as pairs would have
+    assert features.shape == (320, 384)  # not one vector for both, as pairs would have
     np.testing.assert_allclose(
         features.filter(like="kind_").to_numpy(), vectorizer.fit_transform(frame["kind"]), atol=1e-5
     )
