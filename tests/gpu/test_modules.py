@@ -1,6 +1,7 @@
 """On a GPU the modules agree with transformers there, and with float64 where they compute in bfloat16."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,16 +41,9 @@ def test_hidden_states_attentions_and_pooler(geometry, dtype, side, gpu):
     ids, mask = (tensor.to(gpu) for tensor in make_rows(CONFIGS[geometry], LENGTHS, side))
     assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype])
     with torch.no_grad():
-        transpose_a_weight(as_task(ours))
+        transpose_a_weight(SimpleNamespace(roberta=ours))
         with pytest.raises(AssertionError, match="differs by"):
             assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype])
-
-
-def as_task(encoder):
-    """Something whose ``roberta`` is the encoder."""
-    holder = torch.nn.Module()
-    holder.roberta = encoder
-    return holder
 
 
 @dtypes

@@ -67,3 +67,13 @@ def test_bfloat16_on_a_processor_on_which_onednn_does_not_know_it(monkeypatch):
         linear(x, weight, None)
         linear(x.float(), weight.float(), None)
     assert torch_s.call_count == 1
+
+
+def test_a_build_without_onednn_is_not_asked_what_it_knows(monkeypatch):
+    """There the operator that tells does not exist."""
+    x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
+    expected = F.linear(x, weight)
+    monkeypatch.setattr("skxlmr.nn.linear._onednn_knows_bfloat16", lambda: 1 / 0)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    with fast_inference():
+        torch.testing.assert_close(linear(x, weight, None), expected)
