@@ -16,6 +16,7 @@ from tests.nn.reference import (
     assert_tasks_agree,
     make_pair,
     make_rows,
+    packed,
     transpose_a_weight,
 )
 
@@ -26,11 +27,6 @@ LENGTHS = [31, 4, 18, 31, 2, 9]
 WIDTHS = {8: TINY, 32: replace(TINY, hidden_size=128), 64: replace(TINY, hidden_size=256)}
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
-
-
-def packed(ids, mask):
-    """Ids (T,) and layout."""
-    return ids[mask.bool()], TokenLayout(mask.sum(1).tolist(), ids.device)
 
 
 @dtypes

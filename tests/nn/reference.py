@@ -6,6 +6,7 @@ import transformers
 from skxlmr.checkpoints import on_meta
 from skxlmr.nn import (
     ModelConfig,
+    TokenLayout,
     XLMRobertaEncoder,
     XLMRobertaForMaskedLM,
     XLMRobertaForMultipleChoice,
@@ -104,6 +105,11 @@ def make_rows(config, lengths, side="right", seed=0):
         ids[row, start : start + length] = torch.randint(4, config.vocab_size, (length,), generator=generator)
         ids[row, start], ids[row, start + length - 1] = config.bos_token_id, config.eos_token_id
     return ids, (ids != config.pad_token_id).long()
+
+
+def packed(ids, mask):
+    """The real tokens of a padded batch and their layout."""
+    return ids[mask.bool()], TokenLayout(mask.sum(1).tolist(), ids.device)
 
 
 def task_lengths(kind, lengths):

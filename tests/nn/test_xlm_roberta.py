@@ -20,17 +20,13 @@ from .reference import (
     make_rows,
     our_loss,
     pack_labels,
+    packed,
     reference_outputs,
     task_lengths,
 )
 
 LENGTHS = [11, 4, 8, 11, 2]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
-
-
-def packed(ids, mask):
-    """The real tokens of a padded batch and their layout."""
-    return ids[mask.bool()], TokenLayout(mask.sum(1).tolist())
 
 
 @pytest.fixture
