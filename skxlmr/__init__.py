@@ -1,5 +1,6 @@
 """Multilingual text for scikit-learn: XLM-RoBERTa behind ``fit``, ``predict`` and ``transform``."""
 
+from skxlmr._version import __version__
 from skxlmr.conversion import convert
 from skxlmr.estimators import (
     XLMClassifier,
@@ -15,12 +16,13 @@ from skxlmr.estimators import (
     XLMRobertaVectorizer,
     XLMRobertaZeroShotClassifier,
     XLMVectorizer,
+    all_estimators,
 )
 from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import OutOfMemoryWarning, TruncationWarning, VersionWarning
 
-__version__ = "0.1.0"
+
 __all__ = [
     "CheckpointError",
     "OutOfMemoryWarning",
@@ -39,6 +41,8 @@ __all__ = [
     "XLMRobertaVectorizer",
     "XLMRobertaZeroShotClassifier",
     "XLMVectorizer",
+    "__version__",
+    "all_estimators",
     "convert",
     "load",
     "push_to_hub",

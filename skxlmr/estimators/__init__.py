@@ -1,18 +1,19 @@
 """The estimators: scikit-learn's interface over everything else."""
 
-from skxlmr.estimators._causal_lm import XLMRobertaCausalLM
-from skxlmr.estimators._classifier import XLMRobertaClassifier
-from skxlmr.estimators._dialogue_lm import XLMRobertaDialogueLM
-from skxlmr.estimators._masked_lm import XLMRobertaMaskedLM
-from skxlmr.estimators._multiple_choice import XLMRobertaMultipleChoiceClassifier
-from skxlmr.estimators._question_answering import XLMRobertaQuestionAnswerer
-from skxlmr.estimators._regressor import XLMRobertaRegressor
-from skxlmr.estimators._token import XLMRobertaTokenClassifier
-from skxlmr.estimators._vectorizer import XLMRobertaVectorizer
-from skxlmr.estimators._xlm_classifier import XLMClassifier
-from skxlmr.estimators._xlm_masked_lm import XLMMaskedLM
-from skxlmr.estimators._xlm_vectorizer import XLMVectorizer
-from skxlmr.estimators._zero_shot import XLMRobertaZeroShotClassifier
+from skxlmr.estimators._answers.estimator import XLMRobertaQuestionAnswerer
+from skxlmr.estimators._choices.estimator import XLMRobertaMultipleChoiceClassifier
+from skxlmr.estimators._dialogues.estimator import XLMRobertaDialogueLM
+from skxlmr.estimators._discovery import all_estimators
+from skxlmr.estimators._language.causal_lm import XLMRobertaCausalLM
+from skxlmr.estimators._language.masked_lm import XLMRobertaMaskedLM
+from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
+from skxlmr.estimators._sequence.regressor import XLMRobertaRegressor
+from skxlmr.estimators._sequence.vectorizer import XLMRobertaVectorizer
+from skxlmr.estimators._sequence.zero_shot import XLMRobertaZeroShotClassifier
+from skxlmr.estimators._tokens.estimator import XLMRobertaTokenClassifier
+from skxlmr.estimators._xlm.classifier import XLMClassifier
+from skxlmr.estimators._xlm.masked_lm import XLMMaskedLM
+from skxlmr.estimators._xlm.vectorizer import XLMVectorizer
 
 __all__ = [
     "XLMClassifier",

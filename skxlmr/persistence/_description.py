@@ -12,26 +12,28 @@ import sklearn
 import torch
 
 import skxlmr.estimators
+from skxlmr._version import __version__
 from skxlmr.checkpoints import BUILTIN, looks_like_path, sha256_of
-from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._values import encode
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import parse_json, read_bytes
 from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
 
 FILE = "skxlmr.json"
-FORMAT = 2  # 1 had no checksums
+FORMAT = 3  # 1 had no checksums, 2 other names of some parameters and kinds of targets
 MOST_BYTES = 64 * 2**20
-PLACES = ("checkpoint", "checkpoint_dir")  # parameters that may name a folder of this machine
-_NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_moments", "_sklearn_version"} | CALLBACK_ATTRIBUTES
+PLACES = ("checkpoint", "resume_dir")  # parameters that may name a folder of this machine
+_NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version"} | CALLBACK_ATTRIBUTES
+# Names that formats 1 and 2 had for the same.
+RENAMED = {"checkpoint_dir": "resume_dir", "checkpoint_every": "resume_every"}
+TARGET_TYPES = {"multi_label": "multilabel-indicator", "multi_output": "multiclass-multioutput"}
 _UNSEALED = '"sha256": ""'
 ALTERED = "is not what save wrote (another SHA-256): damaged or edited since; load(..., verify=False) reads it anyway"
 
 
 def versions() -> dict[str, str]:
     """What the estimator was fitted or saved with."""
-    from skxlmr import __version__
-
     return {
         "skxlmr": __version__,
         "python": platform.python_version(),
@@ -41,7 +43,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe(estimator: BaseXLMRoberta, folder: Path, with_paths: bool) -> str:
+def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
     """Content of ``skxlmr.json`` for an estimator whose other files lie in the folder.
 
     Without ``with_paths`` no parameter names a place on this machine: the folder itself is the checkpoint.
@@ -73,7 +75,7 @@ def is_place(value: Any) -> bool:
 
 
 def read_description(file: Path, verify: bool) -> dict[str, Any]:
-    """Parsed ``skxlmr.json`` of any format up to the present one.
+    """Parsed ``skxlmr.json`` of any format up to the present one, with the names of the present one.
 
     Raises
     ------
@@ -99,7 +101,20 @@ def read_description(file: Path, verify: bool) -> dict[str, Any]:
         seal = about.get("sha256")
         if not isinstance(seal, str) or _digest(text.replace(f'"sha256": "{seal}"', _UNSEALED, 1)) != seal:
             raise CheckpointError(file, ALTERED)
-    return about
+    return _renamed(about) if about["format"] < FORMAT else about
+
+
+def _renamed(about: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file of format 1 or 2 under the names of the present format."""
+    params = {RENAMED.get(name, name): value for name, value in about["params"].items()}
+    fitted = dict(about["fitted"])
+    if fitted.get("target_type_") == "single_label":
+        classes = fitted.get("classes_")
+        n_classes = len(classes.get("array", ())) if isinstance(classes, dict) else 0
+        fitted["target_type_"] = "binary" if n_classes == 2 else "multiclass"
+    elif "target_type_" in fitted:
+        fitted["target_type_"] = TARGET_TYPES.get(fitted["target_type_"], fitted["target_type_"])
+    return {**about, "params": params, "fitted": fitted}
 
 
 def file_names(about: dict[str, Any], file: Path) -> dict[str, str]:

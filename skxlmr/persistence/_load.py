@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 import skxlmr.estimators
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_tensors, resolve_checkpoint, sha256_of
-from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.checkpoints import Origin, assign_weights, on_meta, read_model, resolve_checkpoint, sha256_of
+from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators.heads import PARTS
 from skxlmr.persistence._description import ALTERED, FILE, file_names, is_place, read_description
 from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import MODULES, POOLING, TRANSFORMER
@@ -76,36 +77,35 @@ def load(
         if device is not None:
             estimator.set_params(device=str(device))
         estimator._validate_params()
-        estimator.config_, estimator.tokenizer_ = estimator._read_folder(folder)
-        estimator._limit_of(estimator.config_)  # raises where max_length is more
+        stored = read_model(folder)
+        estimator.config_, estimator.tokenizer_ = estimator._read_folder(stored)
+        estimator._limit()  # raises where max_length is more
         with on_meta():
             module = estimator._build(estimator.config_)
     except CheckpointError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(folder / FILE, f"does not describe a {about['estimator']} ({error})") from error
-    config = estimator.config_
     try:
         target = resolve_device(estimator.device)
     except (ValueError, TypeError) as error:
         if device is not None:
             raise
         raise CheckpointError(folder / FILE, f"{error}; load(..., device='cpu') puts it elsewhere") from error
-    tensors = normalize_names(
-        read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=str(folder)
-    )
-    emplace(module, tensors, source=folder, dtype=estimator._weight_dtype())
+    dtype = estimator._weight_dtype()
+    assign_weights(module, stored.tensors(), source=folder, head_parts=PARTS, dtype=dtype)
+    module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
     return estimator
 
 
-def _learnt(kind: type[BaseXLMRoberta], fitted: dict[str, Any]) -> dict[str, Any]:
+def _learnt(kind: type[Estimator], fitted: dict[str, Any]) -> dict[str, Any]:
     """The attributes that ``fit`` learnt."""
     for name in fitted:
         if callable(getattr(kind, name, None)):
             raise ValueError(f"{name} is a method, not what fit learns")
-    n_columns = fitted.get("n_features_in_", 1 if hasattr(kind, "from_checkpoint") else None)
-    most = 2 if kind._check_X is BaseXLMRoberta._check_X else MOST_COLUMNS
+    n_columns = fitted.get("n_features_in_", 1)  # an estimator straight from a checkpoint has none
+    most = 2 if kind._check_X is Estimator._check_X else MOST_COLUMNS
     if type(n_columns) is not int or not 1 <= n_columns <= most:
         raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
     return decode(fitted)

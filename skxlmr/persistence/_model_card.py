@@ -1,98 +1,58 @@
 """``README.md`` of a saved estimator: a model card, as the Hugging Face hub reads it."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from skxlmr.checkpoints import BUILTIN
-from skxlmr.estimators._base import BaseXLMRoberta
-from skxlmr.estimators._xlm import XLMEstimator
+from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators.heads import Head
 from skxlmr.persistence._description import is_place, versions
 
 CARD = "README.md"
 N_CLASSES = 20  # how many are spelled out
 MOST_CHARACTERS = 200  # of a value
-_PLACES_AND_NOISE = {"checkpoint", "checkpoint_dir", "revision", "device", "verbose"}
+_PLACES_AND_NOISE = {"checkpoint", "resume_dir", "revision", "device", "verbose"}
 
 
-class _Task(NamedTuple):
-    pipeline_tag: str
-    auto_class: str  # of transformers
-    metric: str | None = None  # the hub's name for the validation score, where it has one
-    score: str = ""  # what the validation score is
-
-
-_LM_SCORE = "minus the mean loss of a predicted token, in nats"
-TASKS = {
-    "XLMRobertaVectorizer": _Task("feature-extraction", "AutoModel"),
-    "XLMRobertaClassifier": _Task(
-        "text-classification", "AutoModelForSequenceClassification", "accuracy", "share of the rows that are right"
-    ),
-    "XLMRobertaRegressor": _Task("text-classification", "AutoModelForSequenceClassification", "r_squared", "R²"),
-    "XLMRobertaTokenClassifier": _Task(
-        "token-classification",
-        "AutoModelForTokenClassification",
-        "f1",
-        "F1 of entities; accuracy of words for plain tags",
-    ),
-    "XLMRobertaQuestionAnswerer": _Task("question-answering", "AutoModelForQuestionAnswering", "f1", "token F1"),
-    "XLMRobertaMultipleChoiceClassifier": _Task(
-        "multiple-choice", "AutoModelForMultipleChoice", "accuracy", "share of the rows that are right"
-    ),
-    "XLMRobertaZeroShotClassifier": _Task("zero-shot-classification", "AutoModelForSequenceClassification"),
-    "XLMRobertaMaskedLM": _Task("fill-mask", "AutoModelForMaskedLM", None, _LM_SCORE),
-    "XLMRobertaDialogueLM": _Task("feature-extraction", "AutoModelForMaskedLM", None, "minus the mean loss"),
-    "XLMRobertaCausalLM": _Task(
-        "text-generation", "AutoModelForCausalLM", None, "mean log-likelihood of a token, in nats"
-    ),
-}
-TASKS |= {
-    "XLMVectorizer": TASKS["XLMRobertaVectorizer"],
-    "XLMClassifier": TASKS["XLMRobertaClassifier"],
-    "XLMMaskedLM": TASKS["XLMRobertaMaskedLM"],
-}
-
-
-def model_card(estimator: BaseXLMRoberta, for_sentences: bool) -> str:
+def model_card(estimator: Estimator, for_sentences: bool) -> str:
     """Text of the card: front matter for the hub, how to load it, scores, settings, versions.
 
     It names no place on this machine: a card is made to be published.
     """
-    name = type(estimator).__name__
+    name, head = type(estimator).__name__, estimator._head
     parts = [
-        _front_matter(estimator, TASKS[name], for_sentences),
+        _front_matter(estimator, head, for_sentences),
         f"# {name}",
         f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa behind scikit-learn's interface. {_origin(estimator)}",
-        _use(TASKS[name], for_sentences),
+        _use(head, for_sentences),
         _outputs(estimator),
-        _scores(estimator, TASKS[name].score),
+        _scores(estimator, head.score),
         _settings(estimator),
         "## Versions\n\n" + _table(["package", "version"], list(versions().items())),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(estimator: BaseXLMRoberta, task: _Task, for_sentences: bool) -> str:
+def _front_matter(estimator: Estimator, head: Head, for_sentences: bool) -> str:
     family = estimator.config_.model_type
-    older = isinstance(estimator, XLMEstimator)
-    languages = estimator._languages() if older else ["multilingual"] if family == "xlm-roberta" else []
     tags = ["skxlmr", "scikit-learn", family, *(["sentence-transformers"] if for_sentences else [])]
     repo = _base_model(estimator)
     fields: dict[str, Any] = {
         "library_name": "skxlmr",
-        "pipeline_tag": task.pipeline_tag,
-        "language": languages,
+        "pipeline_tag": head.pipeline_tag,
+        "language": estimator._family.languages(estimator),
         "base_model": repo,
         "tags": tags,
-        "metrics": [task.metric] if task.metric and _has_scores(estimator) else [],
+        "metrics": [head.metric] if head.metric and _has_scores(estimator) else [],
     }
     # JSON is YAML
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value]
     return "\n".join(["---", *lines, "---"])
 
 
-def _base_model(estimator: BaseXLMRoberta) -> str | None:
+def _base_model(estimator: Estimator) -> str | None:
     """The repository on the hub that it started from, if it did."""
     checkpoint = estimator.checkpoint
     if not isinstance(checkpoint, str) or "/" not in checkpoint or is_place(checkpoint):
@@ -100,7 +60,7 @@ def _base_model(estimator: BaseXLMRoberta) -> str | None:
     return checkpoint.partition("@")[0]
 
 
-def _origin(estimator: BaseXLMRoberta) -> str:
+def _origin(estimator: Estimator) -> str:
     repo = _base_model(estimator)
     if repo is not None:
         revision = estimator.revision or estimator.checkpoint.partition("@")[2]
@@ -111,18 +71,18 @@ def _origin(estimator: BaseXLMRoberta) -> str:
     return "It started from a local checkpoint."
 
 
-def _use(task: _Task, for_sentences: bool) -> str:
+def _use(head: Head, for_sentences: bool) -> str:
     text = (
         "## Use\n\nThe folder, or its name on the hub:\n\n"
         '```python\nfrom skxlmr import load\n\nmodel = load("FOLDER")\n```\n\n'
-        f'`transformers.{task.auto_class}.from_pretrained("FOLDER")` opens it too'
+        f'`transformers.{head.auto_class}.from_pretrained("FOLDER")` opens it too'
     )
     if for_sentences:
         text += ', and `sentence_transformers.SentenceTransformer("FOLDER")`, whose `encode` equals `model.transform`'
     return text + "."
 
 
-def _outputs(estimator: BaseXLMRoberta) -> str:
+def _outputs(estimator: Estimator) -> str:
     classes = getattr(estimator, "classes_", None)
     if classes is None:
         return ""
@@ -135,11 +95,11 @@ def _outputs(estimator: BaseXLMRoberta) -> str:
     return "## Classes\n\n" + "\n\n".join(lines)
 
 
-def _has_scores(estimator: BaseXLMRoberta) -> bool:
+def _has_scores(estimator: Estimator) -> bool:
     return bool(getattr(estimator, "validation_scores_", None))
 
 
-def _scores(estimator: BaseXLMRoberta, meaning: str) -> str:
+def _scores(estimator: Estimator, meaning: str) -> str:
     losses = getattr(estimator, "loss_curve_", None)
     if not losses:
         return ""
@@ -156,7 +116,7 @@ def _scores(estimator: BaseXLMRoberta, meaning: str) -> str:
     return text + _table(["epoch", "training loss", "validation score"], rows)
 
 
-def _settings(estimator: BaseXLMRoberta) -> str:
+def _settings(estimator: Estimator) -> str:
     defaults = type(estimator)().get_params(deep=False)
     rows = [
         (_code(name, quote=False), _code(value))

@@ -3,13 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr._version import __version__
+from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._save import write_estimator
 from skxlmr.utils._errors import CheckpointError
 
 
 def push_to_hub(
-    estimator: BaseXLMRoberta,
+    estimator: Estimator,
     repo_id: str,
     *,
     private: bool | None = None,
@@ -59,8 +60,6 @@ def push_to_hub(
     """
     import huggingface_hub
     from huggingface_hub import errors
-
-    from skxlmr import __version__
 
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "estimator"

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import skxlmr.estimators
 from skxlmr.checkpoints import sha256_of, write_folder
-from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._description import FILE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
 from skxlmr.persistence._sentence_transformers import sentence_transformers_files
@@ -16,7 +16,7 @@ from skxlmr.utils._errors import CheckpointError
 
 
 def save(
-    estimator: BaseXLMRoberta,
+    estimator: Estimator,
     folder: str | os.PathLike,
     *,
     dtype: torch.dtype | str | None = None,
@@ -72,7 +72,7 @@ def save(
 
 
 def write_estimator(
-    estimator: BaseXLMRoberta,
+    estimator: Estimator,
     folder: str | os.PathLike,
     dtype: torch.dtype | str | None,
     max_shard_size: int | str | None,

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaVectorizer
-from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._core.estimator import Estimator
 
 # What each pooling is called there
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
@@ -13,7 +13,7 @@ TRANSFORMER = "sentence_bert_config.json"
 POOLING = "1_Pooling/config.json"
 
 
-def sentence_transformers_files(estimator: BaseXLMRoberta) -> dict[str, str]:
+def sentence_transformers_files(estimator: Estimator) -> dict[str, str]:
     """Content of the files by name; none where its ``encode`` could not equal our ``transform``."""
     if not _is_sentence_encoder(estimator):
         return {}
@@ -31,7 +31,7 @@ def sentence_transformers_files(estimator: BaseXLMRoberta) -> dict[str, str]:
     return {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
 
 
-def _is_sentence_encoder(estimator: BaseXLMRoberta) -> bool:
+def _is_sentence_encoder(estimator: Estimator) -> bool:
     """Whether the features are one pooled vector of the last layer of single, cut texts."""
     if getattr(estimator, "n_features_in_", 1) != 1:
         return False

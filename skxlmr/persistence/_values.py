@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._core.estimator import Estimator
 
 MOST_BYTES = 2**25  # of the arrays of a description together: a short one may claim a width that fills the memory
 
@@ -19,7 +19,7 @@ def encode(value: Any) -> Any:
     TypeError
         If JSON has nothing for it.
     """
-    if isinstance(value, np.random.RandomState | BaseXLMRoberta):
+    if isinstance(value, np.random.RandomState | Estimator):
         return None
     if isinstance(value, os.PathLike | torch.device):
         return str(value)

@@ -1,8 +1,10 @@
 """Which device, and which precision it is fast at."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
+from torch import nn
 
 # What is said where memory runs out below torch's own allocator, or on Apple's GPUs: plain RuntimeErrors
 _FULL = (
@@ -41,6 +43,17 @@ def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.
         return torch.bfloat16
     fast = has_fast_bfloat16(device.type)
     return torch.bfloat16 if fast and (training or device.type == "cuda") else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
+    """Mixed precision on the device, or nothing."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def is_on(module: nn.Module, device: torch.device) -> bool:
+    """Whether a module is on a device; one without a number is any of its type."""
+    here = next(module.parameters()).device
+    return here.type == device.type and device.index in (None, here.index)
 
 
 @lru_cache

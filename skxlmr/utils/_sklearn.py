@@ -1,12 +1,98 @@
-"""The only file that touches scikit-learn's private API."""
+"""The only file that touches scikit-learn's private API, and what type checkers are told of its classes.
 
-from sklearn.base import _fit_context as fit_context
-from sklearn.callback import CallbackSupportMixin
+scikit-learn ships no types. A base class without types would make every attribute of an estimator valid, so type checkers
+see the classes below instead; at run time they are scikit-learn's own.
+"""
+
+from typing import TYPE_CHECKING, Any
+
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import _get_feature_names as get_feature_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self, TypeVar
+
+    import numpy as np
+
+    Method = TypeVar("Method", bound=Callable[..., Any])
+
+    def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+        """Validate the parameters before a fit."""
+
+    class BaseEstimator:
+        """Parameters, clone, representation, metadata routing."""
+
+        def get_params(self, deep: bool = True) -> dict[str, Any]:
+            """Parameters by name."""
+
+        def set_params(self, **params: Any) -> Self:
+            """Set parameters by name."""
+
+        def get_metadata_routing(self) -> Any:
+            """Which metadata the methods ask for."""
+
+        def set_fit_request(self, **requests: bool | str | None) -> Self:
+            """Ask for metadata in ``fit``."""
+
+        def set_partial_fit_request(self, **requests: bool | str | None) -> Self:
+            """Ask for metadata in ``partial_fit``."""
+
+        def set_score_request(self, **requests: bool | str | None) -> Self:
+            """Ask for metadata in ``score``."""
+
+        def _validate_params(self) -> None: ...
+
+        def __getstate__(self) -> dict[str, Any]: ...
+
+        def __setstate__(self, state: dict[str, Any]) -> None: ...
+
+        def __sklearn_clone__(self) -> Self: ...
+
+        def __sklearn_tags__(self) -> Any: ...
+
+    class CallbackSupportMixin:
+        """Callbacks of a fit."""
+
+        def set_callbacks(self, *callbacks: Any) -> Self:
+            """Watch the fits with these callbacks."""
+
+        def _init_callback_context(self, **settings: Any) -> Any: ...
+
+    class ClassifierMixin:
+        """Tags and the score of classifiers."""
+
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+            """Accuracy on the rows of X."""
+
+        def __sklearn_tags__(self) -> Any: ...
+
+    class RegressorMixin:
+        """Tags and the score of regressors."""
+
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+            """R2 on the rows of X."""
+
+        def __sklearn_tags__(self) -> Any: ...
+
+    class TransformerMixin:
+        """``fit_transform`` and ``set_output``."""
+
+        def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+            """Fit, then transform the same rows."""
+
+        def set_output(self, *, transform: str | None = None) -> Self:
+            """Choose what ``transform`` returns: ``'default'``, ``'pandas'`` or ``'polars'``."""
+
+        def __sklearn_tags__(self) -> Any: ...
+
+else:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+    from sklearn.base import _fit_context as fit_context
+    from sklearn.callback import CallbackSupportMixin
 
 # What scikit-learn keeps on an estimator that has callbacks; the first stays after a fit.
 CALLBACK_ATTRIBUTES = frozenset(
@@ -15,10 +101,14 @@ CALLBACK_ATTRIBUTES = frozenset(
 
 __all__ = [
     "CALLBACK_ATTRIBUTES",
+    "BaseEstimator",
     "CallbackSupportMixin",
+    "ClassifierMixin",
     "Interval",
     "Options",
+    "RegressorMixin",
     "StrOptions",
+    "TransformerMixin",
     "check_feature_names",
     "check_sample_weight",
     "fit_context",

@@ -1,0 +1,340 @@
+"""Questions and contexts to answers."""
+
+from math import exp
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._answers.rows import check_questions, question_table, read_targets
+from skxlmr.estimators._answers.search import RowAnswers, best_answers
+from skxlmr.estimators._answers.task import SpanTask
+from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators.heads import QUESTION_ANSWERING, check_architecture
+from skxlmr.estimators.parameters import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    CheckpointParameters,
+    SamplingParameters,
+    changed,
+    estimator,
+    parameter,
+)
+from skxlmr.metrics import answer_f1_score
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
+from skxlmr.utils._validation import Texts
+
+STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
+
+
+@estimator
+class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
+    """Find the part of a text that answers a question, by fine-tuning XLM-RoBERTa.
+
+    The model gives every token of the context two logits: that the answer starts there, and that it ends there. A long
+    context is read in overlapping windows, each behind the whole question. In training, a window that does not show the
+    whole answer points to its first token, ``<s>``, which stands for "no answer here".
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Token F1 on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Always 0: nothing is cut, a long context has several windows.
+    n_features_in_ : int
+        2, the question and the context.
+    feature_names_in_ : ndarray of str
+        Names of these two columns, of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Devlin et al. (2019), "BERT: Pre-training of Deep Bidirectional Transformers", section 4.2, arXiv:1810.04805.
+    .. [3] Rajpurkar et al. (2018), "Know What You Don't Know: Unanswerable Questions for SQuAD", arXiv:1806.03822.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaQuestionAnswerer
+    >>> X = [("Who sings?", "A bird sings."), ("Wer singt?", "Ein Kind singt."), ("Who runs?", "A dog runs.")]
+    >>> y = [("bird", 2), ("Kind", 4), ("dog", 2)]
+    >>> answerer = XLMRobertaQuestionAnswerer("skxlmr-mini", learning_rate=1e-3, max_epochs=15, random_state=0)
+    >>> answerer.fit(X, y).predict([("Who sings?", "A bird sings.")])
+    array(['bird'], dtype=object)
+    """
+
+    max_length: int | None = changed(
+        CheckpointParameters,
+        "max_length",
+        text="Most tokens of a window: the question, a part of its context and the special tokens. None is as many as the\n"
+        "checkpoint allows.",
+    )
+    stride: int | None = parameter(
+        default=None,
+        kind="int or None",
+        text="Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if that is\n"
+        "less.",
+        constraint=[AT_LEAST_0, None],
+    )
+    max_answer_length: int = parameter(
+        default=15, kind="int", text="Most tokens of a predicted answer.", constraint=[AT_LEAST_1]
+    )
+    align_to_words: bool = parameter(
+        default=False,
+        kind="bool",
+        text="Let predicted answers reach to the next white space on both sides, as the pipeline of ``transformers`` does by\n"
+        "default. That takes in punctuation, and whole clauses in scripts without spaces.",
+        constraint=["boolean"],
+    )
+    allow_no_answer: bool = parameter(
+        default=False,
+        kind="bool",
+        text="Whether ``predict`` may say that the context does not hold the answer.",
+        constraint=["boolean"],
+    )
+    no_answer_threshold: float = parameter(
+        default=0.0,
+        kind="float",
+        text="How much more probable than the best answer no answer must be to be predicted, in logarithms:\n"
+        "``no_answer_score`` must be higher. Used with ``allow_no_answer``.",
+        constraint=[Interval(Real, None, None, closed="neither")],
+    )
+
+    _head = QUESTION_ANSWERING
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool = False,
+    ) -> Self:
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of pairs or array of shape (n_rows, 2)
+            Questions and contexts. Of a DataFrame and of dicts, the columns named ``question`` and ``context``; otherwise
+            the first column is the question, the second the context.
+        y : list, Series, array or DataFrame of n_rows answers
+            For each row the answer's text and the character of the context where it starts: a dict or a DataFrame with
+            ``text`` and ``answer_start``, or a tuple. Without a start, the text's first occurrence in the context is
+            meant. None or an empty text is no answer. Of several answers (a list, or SQuAD's dict of lists) the first is
+            trained on, and all count as right in a score.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows.
+        X_val : DataFrame, list of dict, list of pairs or array of shape (n_val_rows, 2), optional
+            Validation questions and contexts, for ``validation_scores_`` and early stopping.
+        y_val : list, Series, array or DataFrame, optional
+            Their answers.
+        resume : bool
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a question or a context is not a text or empty, or an answer is not where it should be in its context (names
+            the row), or a question leaves no room for its context in ``max_length`` tokens.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Answer to each question.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of pairs or array of shape (n_rows, 2)
+            Questions and contexts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) of str, object
+            Parts of the contexts as they stand there; '' for no answer.
+        """
+        contexts, answers = self._answers(X, n_best=1)
+        return np.array(self._best(contexts, answers), dtype=object)
+
+    def predict_spans(self, X: Any, n_best: int = 5, distinct: bool = True) -> list[list[dict[str, Any]]]:
+        """Best answers to each question with their scores and places.
+
+        The score is the probability of the start times that of the end, among the tokens of a window's context and its
+        ``<s>``. With ``allow_no_answer``, no answer is among the answers, with the lowest score of ``<s>`` in any window;
+        it is placed as if its score were ``exp(-no_answer_threshold)`` times what it is.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of pairs or array of shape (n_rows, 2)
+            Questions and contexts.
+        n_best : int
+            Most answers for a question.
+        distinct : bool
+            Whether a part of the context that several windows show counts once, with its best score. Together with
+            ``align_to_words=True``, False returns the scores of the pipeline of ``transformers`` 4.
+
+        Returns
+        -------
+        list of list of dict
+            For each row its answers, best first: ``answer``, ``score``, and the characters ``start`` and ``end`` between
+            which it stands in the context, both 0 for no answer.
+        """
+        if isinstance(n_best, bool) or not isinstance(n_best, Integral) or n_best < 1:
+            raise ValueError(f"n_best must be a whole number from 1, got {n_best!r}")
+        contexts, answers = self._answers(X, int(n_best), distinct)
+        return [self._as_records(context, row)[:n_best] for context, row in zip(contexts, answers, strict=True)]
+
+    def no_answer_score(self, X: Any) -> np.ndarray:
+        """How much more probable it is, in logarithms, that a context holds no answer than the best answer found in it.
+
+        In a context of one window this is the difference of logits that the SQuAD 2.0 scripts compare with a threshold.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of pairs or array of shape (n_rows, 2)
+            Questions and contexts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float64
+            What ``no_answer_threshold`` is compared with; choose that on validation data.
+        """
+        return np.array([row.null_log_odds for row in self._answers(X, n_best=1)[1]])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Token F1 of the predicted answers, as in the SQuAD and MLQA scripts.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of pairs or array of shape (n_rows, 2)
+            Questions and contexts.
+        y : list, Series, array or DataFrame of n_rows answers
+            Only the texts count, not where they start.
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+            :func:`skxlmr.metrics.answer_f1_score` with its rules for text of any language.
+        """
+        return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
+
+    # Places in the shared fit -------------------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
+        table = question_table(X, name)
+        questions = check_questions(table, name)
+        if reset:
+            self.n_features_in_ = 2
+        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+            return questions
+        if reset or table is X or hasattr(table, "columns"):  # records name their columns themselves
+            check_feature_names(self, table, reset=reset)
+        return questions
+
+    def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
+        return read_targets(rows.second, y, name)
+
+    def _adopt(self, stored: StoredModel, file: Path) -> None:
+        check_architecture(stored.raw, file, self._head)
+
+    def _tokenize(
+        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
+    ) -> EncodedBatch:
+        return self.tokenizer_.encode_batch(
+            texts.first,
+            texts.second,
+            max_length=limit,
+            truncation="only_second",
+            stride=min(STRIDE, limit // 4) if self.stride is None else self.stride,
+            parse_special=parse_special,
+            return_offsets=True,
+            sampling=sampling,
+        )
+
+    def _make_task(self, rows: TrainingRows) -> SpanTask:
+        spans = np.array([(target.start, target.end) for target in rows.targets], np.int64)
+        return SpanTask(rows.encoded["encoded"], spans, rows.weights)
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        contexts = [target.context for target in rows.targets]
+        predicted = self._best(contexts, self._search(rows.encoded["encoded"], contexts, n_best=1))
+        return answer_f1_score([target.answers for target in rows.targets], predicted, sample_weight=rows.weights)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    # From logits to answers ---------------------------------------------------------------------------------------------
+
+    def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
+        """Contexts, and what is found in each."""
+        check_is_fitted(self, "module_")
+        questions = self._check_X(X, reset=False)
+        contexts = questions.second or []
+        return contexts, self._search(self._encode(questions), contexts, n_best, distinct)
+
+    def _search(
+        self, encoded: Any, contexts: list[str], n_best: int, distinct: bool = True
+    ) -> list[RowAnswers]:
+        return best_answers(
+            self._engine().tokens(encoded),
+            encoded,
+            contexts,
+            n_best=n_best,
+            max_answer_length=self.max_answer_length,
+            align_to_words=self.align_to_words,
+            distinct=distinct,
+        )
+
+    def _best(self, contexts: list[str], answers: list[RowAnswers]) -> list[str]:
+        """The best answer of each row, '' where there is none."""
+        records = [self._as_records(context, row) for context, row in zip(contexts, answers, strict=True)]
+        return [row[0]["answer"] if row else "" for row in records]
+
+    def _as_records(self, context: str, row: RowAnswers) -> list[dict[str, Any]]:
+        """Answers of a row, best first, no answer among them where that is allowed."""
+        records = [
+            {
+                "answer": context[span.start : span.end],
+                "score": exp(span.log_score),
+                "start": span.start,
+                "end": span.end,
+            }
+            for span in row.spans
+        ]
+        if self.allow_no_answer:
+            rank = sum(span.log_score >= row.log_null_score - self.no_answer_threshold for span in row.spans)
+            records.insert(rank, {"answer": "", "score": exp(row.log_null_score), "start": 0, "end": 0})
+        return records

@@ -1,0 +1,104 @@
+"""What people pass as questions with contexts becomes two lists of strings, and answers become parts of the contexts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length
+
+from skxlmr.metrics._answers import AnswerList, read_answers
+from skxlmr.utils._tables import as_list, column_names
+from skxlmr.utils._validation import Texts, check_texts
+
+COLUMNS = ["question", "context"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Answers of a row, with the context that validation slices its predictions from.
+
+    Attributes
+    ----------
+    context : str
+    start, end : int
+        Characters of the first answer, which is trained on; (-1, -1) for no answer.
+    answers : AnswerList
+        All that count as right.
+    """
+
+    context: str
+    start: int
+    end: int
+    answers: AnswerList
+
+
+def question_table(X: Any, name: str) -> Any:
+    """The two columns of X: of a frame those named question and context, of records a list of pairs, else X itself."""
+    if hasattr(X, "columns"):
+        names = [str(column) for column in column_names(X)]
+        if not set(COLUMNS) <= set(names):
+            return X
+        return X[COLUMNS] if hasattr(X, "iloc") else X.select(COLUMNS)  # polars frames and Arrow tables select
+    if isinstance(X, str | bytes | Mapping) or not hasattr(X, "__len__") or getattr(X, "ndim", 1) != 1:
+        return X
+    rows = as_list(X)
+    if not rows or not isinstance(rows[0], Mapping):
+        return X
+    for row, record in enumerate(rows):
+        if not isinstance(record, Mapping) or not set(COLUMNS) <= set(record):
+            raise ValueError(f"{name} row {row}: expected a dict with 'question' and 'context', found {record!r:.80}")
+    return [tuple(record[column] for column in COLUMNS) for record in rows]
+
+
+def check_questions(table: Any, name: str) -> Texts:
+    """Questions (first) and contexts (second) of what ``question_table`` returns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``check_texts``; and if there are not two columns, or a question or a context is empty (names the row).
+    """
+    texts = check_texts(table, name)
+    if texts.second is None:
+        raise ValueError(f"{name} must have a question and a context in each row (2 columns), found 1 column")
+    for column, values in zip(COLUMNS, (texts.first, texts.second), strict=True):
+        for row, value in enumerate(values):
+            if not value or value.isspace():
+                raise ValueError(f"{name} row {row}: expected a {column} with some text, found {value!r}")
+    return texts
+
+
+def read_targets(contexts: list[str], y: Any, name: str) -> np.ndarray:
+    """Object array of targets, (n_rows,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``read_answers``; and if a row's first answer is not where it should be in its context (names the row).
+    """
+    answers = read_answers(y, name)
+    check_consistent_length(contexts, answers)
+    targets = np.empty(len(answers), object)
+    for row, (context, found) in enumerate(zip(contexts, answers, strict=True)):
+        span = _locate(context, *found[0], f"{name} row {row}") if found else (-1, -1)
+        targets[row] = Target(context, *span, found)
+    return targets
+
+
+def _locate(context: str, text: str, start: int | None, where: str) -> tuple[int, int]:
+    """Characters between which an answer stands in its context, without the white space around it."""
+    if start is None:
+        start = context.find(text)
+        if start < 0:
+            raise ValueError(
+                f"{where}: expected a part of the context, found {text!r:.80}, which is not in {context!r:.80}"
+            )
+    elif context[start : start + len(text)] != text:
+        found = context[start : start + len(text)]
+        raise ValueError(
+            f"{where}: expected the answer {text!r:.80} at character {start} of the context, found {found!r:.80} there"
+        )
+    inner = text.strip()
+    start += text.index(inner)
+    return start, start + len(inner)

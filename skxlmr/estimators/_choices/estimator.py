@@ -1,0 +1,263 @@
+"""Prompts with choices to the index of the right choice."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_consistent_length
+
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._choices.rows import Choices, check_choices, choice_table
+from skxlmr.estimators._choices.task import ChoiceTask, by_row
+from skxlmr.estimators._core.classes import check_classes
+from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators.heads import MULTIPLE_CHOICE, check_architecture
+from skxlmr.estimators.parameters import SamplingParameters, estimator
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._sklearn import ClassifierMixin, check_feature_names, fit_context
+from skxlmr.utils._validation import Texts
+
+
+@estimator
+class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, FineTuned):
+    """Choose the right one of two or more texts for each prompt by fine-tuning XLM-RoBERTa.
+
+    Each choice is read together with its prompt and gets a score; the loss is the cross-entropy over the choices of a row.
+    The number of choices may differ from row to row.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_most_choices,), int64
+        Indices 0, 1, ... up to the most choices of a row of ``fit``; rows with more can be predicted too.
+    module_ : torch.nn.Module
+        The encoder with its pooler and head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Accuracy on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Choices of the training data that were cut, or whose prompt was.
+    n_features_in_ : int
+        Columns of X: 2 for prompts and lists of choices.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Radford et al. (2018), "Improving Language Understanding by Generative Pre-Training", section 3.3.
+    .. [3] Ponti et al. (2020), "XCOPA: A Multilingual Dataset for Causal Commonsense Reasoning", arXiv:2005.00333.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaMultipleChoiceClassifier
+    >>> X = [
+    ...     {"prompt": "It rained.", "choices": ["The street is wet.", "The street is dry."]},
+    ...     {"prompt": "Es schneite.", "choices": ["Heiß.", "Alles war grün.", "Alles war weiß."]},
+    ... ]
+    >>> chooser = XLMRobertaMultipleChoiceClassifier("skxlmr-mini", learning_rate=1e-3, max_epochs=20, random_state=0)
+    >>> chooser.fit(X, [0, 2]).predict(X)
+    array([0, 2])
+    >>> chooser.predict_proba(X).shape
+    (2, 3)
+    """
+
+    _head = MULTIPLE_CHOICE
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool = False,
+    ) -> Self:
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
+            One prompt and two or more choices per row. A DataFrame has a column of prompts (the one named ``prompt``, or
+            else the first) and either one column of lists of choices, or one column per choice, in which rows with fewer
+            choices end in missing values. A dict has the keys ``prompt`` and ``choices``. Where there are columns or keys
+            of these two names, no others are read.
+        y : array-like of shape (n_rows,) of int
+            Index of the right choice of each row, from 0.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows.
+        X_val : DataFrame, list of dict, list of (prompt, choices) or 2-D array, optional
+            Validation rows, for ``validation_scores_`` and early stopping.
+        y_val : array-like of shape (n_val_rows,) of int, optional
+            Indices of their right choices.
+        resume : bool
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X has no prompt, fewer than two choices or one that is not a text, or y is not one of its choices;
+            names the row.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(  # type: ignore[override]  # takes classes, as scikit-learn's classifiers do
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train on more rows, in one pass over them at a constant learning rate.
+
+        The first call opens the checkpoint, unless there was a fit. Every call trains with ``learning_rate`` from its first
+        step on: ``max_epochs``, ``schedule``, ``warmup_ratio``, early stopping and ``resume_dir`` are not read. AdamW's
+        moments stay in memory from one call to the next. ``n_iter_``, ``loss_curve_`` and ``n_truncated_`` continue.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
+            One prompt and two or more choices per row.
+        y : array-like of shape (n_rows,) of int
+            Index of the right choice of each row, from 0.
+        classes : array-like of int, optional
+            Not needed: the classes are the indices of the choices. Indices beyond those of the rows seen so far are
+            refused.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If X or y is not what ``fit`` takes.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        """
+        with all_or_nothing(self):
+            known = getattr(self, "classes_", None)  # not yet in a first call, nor straight from a checkpoint
+            if classes is not None and known is not None:
+                check_classes(np.union1d(classes, known), known)  # some of them say as much as all
+            history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
+        return self._fit_ends(history, watcher)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores of the choices.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
+            One prompt and two or more choices per row.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_most_choices), float32
+            Minus infinity where a row has fewer choices than another.
+        """
+        engine = self._engine()
+        rows = self._check_X(X, reset=False)
+        return by_row(engine.rows(self._encode_choices(rows)), rows.n_choices, fill=-np.inf)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each choice among those of its row.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
+            One prompt and two or more choices per row.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_most_choices), float32
+            Zero where a row has fewer choices than another; lines sum to one.
+        """
+        return softmax(self.decision_function(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable choice of each row.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
+            One prompt and two or more choices per row.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), int64
+            Its index.
+        """
+        return self.predict_proba(X).argmax(1)
+
+    def _adopt(self, stored: StoredModel, file: Path) -> None:
+        check_architecture(stored.raw, file, self._head)
+
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Choices:
+        rows = check_choices(X, name)
+        if reset:
+            self.n_features_in_ = rows.n_columns
+            self.classes_ = np.arange(rows.n_choices.max())
+        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+            return rows
+        check_feature_names(self, choice_table(X), reset=reset)
+        return rows
+
+    def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
+        """The targets as int64, each one of the choices of its row."""
+        answers = column_or_1d(y, warn=True).tolist()
+        answers = [int(answer) if isinstance(answer, float) and answer.is_integer() else answer for answer in answers]
+        check_consistent_length(rows, answers)
+        for row, (answer, n_choices) in enumerate(zip(answers, rows.n_choices, strict=True)):
+            if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < n_choices:
+                kind = "a continuous target, " if isinstance(answer, float) else ""
+                raise ValueError(
+                    f"{name} row {row}: expected the index of a choice, 0 to {n_choices - 1}, got {kind}{answer!r}"
+                )
+        return np.array(answers, np.int64)
+
+    def _encode_training(self, rows: Choices, sampling: SubwordSampling | None = None) -> Encoded:
+        return {"encoded": self._encode_choices(rows, sampling)}
+
+    def _encode_choices(self, rows: Choices, sampling: SubwordSampling | None = None) -> EncodedBatch:
+        """Each prompt with each of its choices, which take the place of the windows of a long text."""
+        row_of_choice = np.repeat(np.arange(len(rows)), rows.n_choices)
+        prompts = [rows.prompts[row] for row in row_of_choice]
+        choices = [choice for of_row in rows.choices for choice in of_row]
+        return replace(self._encode(Texts(prompts, choices), sampling=sampling), row_of_window=row_of_choice)
+
+    def _make_task(self, rows: TrainingRows) -> ChoiceTask:
+        return ChoiceTask(rows.encoded["encoded"], rows.targets, rows.weights)
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        encoded = rows.encoded["encoded"]
+        predicted = by_row(self._engine().rows(encoded), encoded.n_windows, fill=-np.inf).argmax(1)
+        return float(accuracy_score(rows.targets, predicted, sample_weight=rows.weights))

@@ -1,0 +1,65 @@
+"""Batches of prompts with their choices, and the loss over the choices of each row.
+
+Shape legend: R rows, K most choices of a row, N sequences, one for each choice of each row.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxlmr.batching import WHOLE, Batch, pack
+from skxlmr.nn import TaskModule, losses
+from skxlmr.nn.layout import widen
+from skxlmr.text import EncodedBatch
+
+
+class ChoiceTask:
+    """The right one of two or more choices for each row of the input; a row's choices are always in one batch.
+
+    Parameters
+    ----------
+    encoded : EncodedBatch
+        The prompt with each choice, a row's choices one after another; ``row_of_window`` tells whose they are.
+    targets : ndarray of shape (n_rows,) int64
+        Index of the right choice of each row.
+    weights : ndarray of shape (n_rows,) float32
+    """
+
+    def __init__(self, encoded: EncodedBatch, targets: np.ndarray, weights: np.ndarray):
+        self.encoded, self.targets, self.weights = encoded, targets, weights
+        self.n_rows = len(targets)
+
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
+        """Make a batch of these rows of the input."""
+        rows = rows[part]
+        encoded = self.encoded.take_input_rows(rows)
+        order_N = np.argsort(-encoded.lengths, kind="stable")  # longest first, which attention is fastest at
+        ids, layout = pack(encoded.take(order_N))
+        place_N = np.empty_like(order_N)
+        place_N[order_N] = np.arange(len(order_N))
+        weights = torch.from_numpy(self.weights[rows])
+        return Batch(
+            ids,
+            layout,
+            {
+                "places": torch.from_numpy(by_row(place_N, encoded.n_windows, fill=-1)),
+                "y": torch.from_numpy(self.targets[rows]),
+                "weights": weights,
+            },
+            {"loss": float(weights.sum(dtype=torch.float64))},
+            {"loss": rows},
+        )
+
+    def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
+        """Weighted cross-entropy of each row over its own choices."""
+        scores_N = widen(module(batch.ids, batch.layout))
+        places_RK = batch.targets["places"]
+        scores_RK = scores_N[places_RK.clamp(min=0)].masked_fill(places_RK < 0, -torch.inf)
+        return {"loss": losses.cross_entropy(scores_RK, batch.targets["y"]) * batch.targets["weights"]}
+
+
+def by_row(values_N: np.ndarray, n_choices_R: np.ndarray, fill: float) -> np.ndarray:
+    """Values of all choices as one line a row, (R, K); ``fill`` where a row has fewer than K."""
+    values_RK = np.full((len(n_choices_R), n_choices_R.max()), fill, values_N.dtype)
+    values_RK[np.arange(values_RK.shape[1]) < n_choices_R[:, None]] = values_N
+    return values_RK

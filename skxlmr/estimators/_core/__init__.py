@@ -1,0 +1,1 @@
+"""What every estimator does: read texts, open the checkpoint, train, predict, pickle."""

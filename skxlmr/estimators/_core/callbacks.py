@@ -1,0 +1,93 @@
+"""scikit-learn's callbacks: a task for each fit and, where it trains, one for each of its epochs and their steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from skxlmr.nn import TaskModule
+from skxlmr.training import History, Watcher
+
+
+@contextmanager
+def fit_task(estimator: Any, X: Any, y: Any) -> Iterator[None]:
+    """Report a fit without parts to the callbacks of an estimator; at its end the estimator is fitted."""
+    if not hasattr(estimator, "_skl_callbacks"):
+        yield
+        return
+    about = {"estimator": estimator, "X": X, "y": y}
+    task = estimator._init_callback_context().call_on_fit_task_begin(**about)
+    yield
+    task.call_on_fit_task_end(**about, reconstruction_attributes=dict)
+
+
+class CallbackWatcher(Watcher):
+    """Reports a fit to the callbacks of an estimator, and stops the fit where one of them asks for it.
+
+    Parameters
+    ----------
+    estimator : estimator with callbacks
+    X, y, sample_weight
+        As they were passed to ``fit`` or ``partial_fit``.
+    n_epochs : int
+        Of this call at most.
+    losses, scores
+        ``loss_curve_`` and ``validation_scores_`` of the calls before, which this one continues.
+
+    Attributes
+    ----------
+    copy_module : callable, set once there is a module to copy
+        Returns a copy of the module as it is now, ready to predict.
+    """
+
+    copy_module: Callable[[], TaskModule]
+
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        n_epochs: int,
+        losses: Sequence[float] = (),
+        scores: list[float] | None = None,
+    ):
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self._about = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._losses, self._scores = losses, scores
+        self._n_begun = 0
+        self._fit = estimator._init_callback_context(max_subtasks=n_epochs)
+        self._fit.call_on_fit_task_begin(**self._about)
+
+    def epoch_begins(self, history: History, n_steps: int, n_done: int) -> None:
+        # What was done before an interrupt is not reported again, but has its number.
+        for _ in range(self._n_begun, len(history.loss_curve)):
+            self._fit.subcontext("epoch")
+        self._n_begun = len(history.loss_curve) + 1
+        self._epoch = self._fit.subcontext("epoch", max_subtasks=n_steps)
+        for _ in range(n_done):
+            self._epoch.subcontext("step")
+        self._epoch.call_on_fit_task_begin(**self._about, reconstruction_attributes=lambda: self._fitted(history))
+
+    def step_begins(self) -> None:
+        self._step = self._epoch.subcontext("step")
+        self._step.call_on_fit_task_begin(**self._about)
+
+    def step_ends(self) -> bool:
+        return self._step.call_on_fit_task_end(**self._about)
+
+    def epoch_ends(self, history: History) -> bool:
+        return self._epoch.call_on_fit_task_end(**self._about, reconstruction_attributes=lambda: self._fitted(history))
+
+    def fit_ends(self) -> None:
+        """After the fit, when the estimator has all it learnt."""
+        self._fit.call_on_fit_task_end(**self._about, reconstruction_attributes=dict)
+
+    def _fitted(self, history: History) -> dict[str, Any]:
+        """What a copy of the estimator needs to predict as if the fit ended here."""
+        losses = [*self._losses, *history.loss_curve]
+        return {
+            "module_": self.copy_module(),
+            "loss_curve_": losses,
+            "validation_scores_": list(history.validation_scores) or self._scores,
+            "n_iter_": len(losses),
+        }

@@ -1,0 +1,23 @@
+"""Classes that are passed to ``partial_fit``."""
+
+from typing import Any
+
+import numpy as np
+
+
+def check_classes(classes: Any, known: Any) -> None:
+    """Check that the classes of a later call, if any are passed, are those of the calls before, in any order.
+
+    Raises
+    ------
+    ValueError
+        If they are others.
+    """
+    if classes is not None and not _are_same(classes, known):
+        raise ValueError(f"classes must be those of the calls before, {known!r}, got {classes!r}")
+
+
+def _are_same(classes: Any, known: Any) -> bool:
+    if isinstance(known, list):
+        return len(classes) == len(known) and all(map(_are_same, classes, known))
+    return np.array_equal(np.unique(np.asarray(classes)), np.unique(known))

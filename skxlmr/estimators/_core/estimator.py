@@ -1,0 +1,285 @@
+"""What every estimator does: check texts, open the checkpoint, encode, and hand rows to the engine."""
+
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils.validation import check_is_fitted
+
+from skxlmr._version import __version__
+from skxlmr.checkpoints import Origin, StoredModel, assign_weights, on_meta, read_model, resolve_checkpoint
+from skxlmr.estimators._core.documentation import documentation_url
+from skxlmr.estimators._core.family import Family
+from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
+from skxlmr.estimators._core.truncation import warn_of_truncation
+from skxlmr.estimators.heads import CAUSAL_LM, PARTS, Head
+from skxlmr.estimators.parameters import CheckpointParameters, misspelt
+from skxlmr.inference import Engine
+from skxlmr.nn import TaskModule
+from skxlmr.nn.xlm_roberta import init_weights
+from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
+from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
+from skxlmr.utils._tables import column_names
+from skxlmr.utils._validation import Texts, check_texts
+from skxlmr.utils._warnings import outside_stacklevel
+
+
+class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
+    """Texts in, arrays out, through a checkpoint."""
+
+    module_: TaskModule
+    tokenizer_: Any  # a Tokenizer; those of some families have more to offer
+    config_: Any  # of the family's config class
+    n_features_in_: int
+    _series_name: str | None = None  # unless fit saw a named Series
+
+    _head: Head
+    _family = Family()
+    _weights_have_dtype = False  # whether `dtype` is the type of the weights, not only of the computation
+    _doc_link_module = "skxlmr"  # scikit-learn's diagrams link to the documentation of this package
+
+    # Parameters ---------------------------------------------------------------------------------------------------------
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this estimator.
+
+        Parameters
+        ----------
+        **params
+            Values by the names of the constructor's parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; names the nearest one.
+        """
+        known = self.get_params(deep=True)
+        for name in params:
+            if name.partition("__")[0] not in known:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {self!r}: {misspelt(type(self).__name__, name, list(known))}"
+                )
+        return super().set_params(**params)
+
+    # Rows ---------------------------------------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
+        """The rows of X, texts unless a subclass reads others; sets or compares the number and names of its columns."""
+        known = not reset and hasattr(self, "n_features_in_")
+        has_names = bool(column_names(X))
+        if known and has_names:  # before any look at texts: an error about another frame names its columns
+            check_feature_names(self, X, reset=False)
+        texts = check_texts(X, name)
+        if reset:
+            self.n_features_in_ = texts.n_columns
+            self._remember_name(X)
+        elif not known:  # straight from a checkpoint: there was no fit to compare with
+            return texts
+        elif texts.n_columns != self.n_features_in_:
+            kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
+            raise ValueError(
+                f"{name} has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on "
+                f"{kinds.get(self.n_features_in_, f'{self.n_features_in_} columns')}"
+            )
+        if reset or not has_names:
+            check_feature_names(self, X, reset=reset)
+        return texts
+
+    def _remember_name(self, X: Any) -> None:
+        """Keep the name of a Series, which names the features."""
+        name = getattr(X, "name", None)
+        self._series_name = name if isinstance(name, str) else None
+
+    def _limit(self) -> int:
+        """Most tokens of a row."""
+        if self.max_length is None:
+            return self.config_.max_length
+        if self.max_length > self.config_.max_length:
+            raise ValueError(
+                f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows"
+            )
+        return self.max_length
+
+    def _encode(
+        self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
+    ) -> EncodedBatch:
+        """Ids of the texts; warns of what is cut, but not again when segmentations are redrawn."""
+        limit = self._limit()
+        encoded = self._tokenize(texts, limit, parse_special, sampling)
+        if sampling is None:
+            warn_of_truncation(encoded.n_dropped, limit, "texts")
+        return encoded
+
+    def _tokenize(
+        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
+    ) -> EncodedBatch:
+        """Ids of the texts in rows of at most ``limit`` tokens."""
+        return self.tokenizer_.encode_batch(
+            texts.first, texts.second, max_length=limit, parse_special=parse_special, sampling=sampling
+        )
+
+    # Checkpoint ---------------------------------------------------------------------------------------------------------
+
+    def _open_checkpoint(self) -> StoredModel:
+        """Open the checkpoint: its config and tokenizer become the estimator's."""
+        stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
+        self.config_, self.tokenizer_ = self._read_folder(stored)
+        self._limit()
+        return stored
+
+    def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
+        """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
+        folder, config, file = stored.folder, stored.config, stored.folder / "config.json"
+        if not isinstance(config, self._family.config_class):
+            raise CheckpointError(file, self._other_family(config.model_type))
+        if self._head.bidirectional and getattr(config, "is_decoder", False):
+            raise CheckpointError(
+                file,
+                f"describes a causal model (is_decoder is true), and {type(self).__name__} reads "
+                f"{self._head.bidirectional}: use {CAUSAL_LM.estimator}",
+            )
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                folder,
+                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings",
+            )
+        return config, self._family.check(self, config, tokenizer, file)
+
+    def _other_family(self, model_type: str) -> str:
+        """What to say of a checkpoint that belongs to another family."""
+        name = type(self).__name__
+        found = "the original XLM" if model_type == "xlm" else f"a {model_type} model"
+        other = "XLM" if model_type == "xlm" else "XLMRoberta"
+        twin = name.replace(self._family.prefix, other, 1)
+        return (
+            f"describes {found} (model_type {model_type!r}), but {name} reads {self._family.name}: use {twin}, or another "
+            f"estimator whose name starts with {other}"
+        )
+
+    def _build(self, config: Any) -> TaskModule:
+        """Module with the head."""
+        return self._family.prepared(self, self._head.module(config, *self._head_arguments()))
+
+    def _head_arguments(self) -> tuple[int, ...]:
+        """What the module takes beside the geometry, such as the number of outputs."""
+        return ()
+
+    def _load_module(
+        self, stored: StoredModel, new_part: str | None = None, optional_parts: Sequence[str] = ()
+    ) -> TaskModule:
+        """Module with the checkpoint's weights.
+
+        ``new_part``, the head, starts from scratch; ``optional_parts`` do where the checkpoint lacks them.
+        """
+        tensors, config = stored.tensors(), self.config_
+        if new_part:
+            kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
+            if len(kept) < len(tensors):
+                warnings.warn(
+                    f"{stored.folder} has a head of its own ({new_part}), trained for other targets: fit trains a new one "
+                    "from scratch",
+                    UserWarning,
+                    stacklevel=outside_stacklevel(),
+                )
+            tensors = kept
+        with on_meta():
+            module = self._build(config)
+        new_parts = [*optional_parts, *([new_part] if new_part else [])]
+        from_scratch = assign_weights(module, tensors, source=stored.folder, new_parts=new_parts, head_parts=PARTS)
+        for part in new_parts:
+            if any(name.startswith(part + ".") for name in from_scratch):
+                if part in optional_parts:
+                    self._announce_new_part(stored.folder, part)
+                init_weights(module.get_submodule(part).to_empty(device="cpu"), config.initializer_range)
+        module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
+        return module.eval()
+
+    def _announce_new_part(self, folder: Path, part: str) -> None:
+        """Warn that an optional part starts from scratch, where that matters."""
+
+    def _weight_dtype(self) -> torch.dtype:
+        """Type in which the fitted module keeps its weights."""
+        return torch.float32
+
+    # Predictions --------------------------------------------------------------------------------------------------------
+
+    def _engine(self) -> Engine:
+        """The engine over the fitted module, on the estimator's device."""
+        check_is_fitted(self, "module_")
+        if not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
+            self._validate_params()
+        device = resolve_device(self.device)
+        if not is_on(self.module_, device):
+            self._move_module(device)
+        precision = None if self._weights_have_dtype else resolve_autocast(self.dtype, device, training=False)
+        return Engine(self.module_, self.batch_size, precision, str(self.checkpoint))
+
+    def _move_module(self, device: torch.device) -> None:
+        self.module_.to(device)
+
+    # Files --------------------------------------------------------------------------------------------------------------
+
+    def _hub_config(self) -> dict[str, Any]:
+        """What ``config.json`` says besides the geometry, for ``transformers``."""
+        return {"architectures": [self._head.architecture]}
+
+    def _published_tokenizer(self) -> Tokenizer:
+        """The tokenizer as others are to read it from a saved folder."""
+        return self.tokenizer_
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__(), "_skxlmr_version": __version__}
+        if "module_" in state:
+            self._pack(state)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        warn_of_version(type(self).__name__, state.pop("_skxlmr_version", "before 0.1"))
+        super().__setstate__(state)
+        self._unpack()
+
+    def _pack(self, state: dict[str, Any]) -> None:
+        """Replace the module by what is stored of it."""
+        pack(self, state)
+
+    def _unpack(self) -> None:
+        """Make the module from what is stored of it."""
+        unpack(self)
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__dict__.update(deepcopy(vars(self), memo))
+        return copied
+
+    # scikit-learn -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _doc_link_template(self) -> str:
+        """Address of the estimator's part of the API reference, for scikit-learn's diagrams."""
+        url = documentation_url()
+        return f"{url}/api.html#{type(self).__name__.lower()}" if url else ""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.no_validation = False
+        return tags

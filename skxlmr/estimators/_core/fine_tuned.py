@@ -1,0 +1,308 @@
+"""What every estimator that trains does: read rows and targets, split them, train, in one fit or in portions."""
+
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, get_tags
+
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._core.callbacks import CallbackWatcher
+from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.training_rows import (
+    Encoded,
+    TrainingRows,
+    check_weights,
+    n_truncated,
+    seeded,
+    take_encoded,
+    with_weight,
+)
+from skxlmr.estimators._core.training_run import TrainingRun
+from skxlmr.estimators.parameters import TrainingParameters
+from skxlmr.nn import TaskModule
+from skxlmr.text import SubwordSampling
+from skxlmr.training import AdamState, History, Keeper
+from skxlmr.utils._device import resolve_device
+from skxlmr.utils._sklearn import fit_context
+
+
+class FineTuned(TrainingParameters, Estimator):
+    """Estimators that train: one fit for all of them, with a few places for what differs."""
+
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    n_iter_: int
+    n_truncated_: int
+
+    _fewest_validation_rows = 1  # more where fewer have no score
+    _compacts_vocabulary = True  # false where every row of the word embeddings has a gradient
+
+    # What differs -------------------------------------------------------------------------------------------------------
+
+    def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> Any:
+        """Targets of the rows with these weights as numbers; ``reset`` learns what they mean (classes, scale)."""
+        return None
+
+    def _weigh_targets(self, weights: np.ndarray, targets: Any) -> np.ndarray:
+        """Sample weights times class weights, where there are any."""
+        return weights
+
+    def _encode_training(self, rows: Any, sampling: SubwordSampling | None = None) -> Encoded:
+        """Encoded rows by the name under which ``_make_task`` takes them."""
+        return {"encoded": self._encode(rows, sampling=sampling)}
+
+    def _make_task(self, rows: TrainingRows) -> Any:
+        """Task for the fit loop."""
+        raise NotImplementedError
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        """Score of ``module_`` on validation data, higher is better."""
+        raise NotImplementedError
+
+    def _adopt(self, stored: StoredModel, file: Path) -> None:
+        """Learn what the outputs of a checkpoint's own head mean from its ``config.json``."""
+
+    def _strata(self, targets: Any) -> np.ndarray | None:
+        """What the validation split keeps the proportions of."""
+        return None
+
+    def _to_training_units(self, module: TaskModule) -> None:
+        """Undo what ``_to_final_units`` did, before a fitted module trains again."""
+
+    def _to_final_units(self, module: TaskModule) -> TaskModule:
+        """The module as it predicts after the fit."""
+        return module
+
+    # What is the same ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Any, **params: Any) -> Self:
+        """Fitted estimator with the checkpoint's own head, ready without ``fit``.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor.
+        **params
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or has no head for this task.
+        """
+        estimator = cls(checkpoint, **params)
+        estimator._validate_params()
+        stored = estimator._open_checkpoint()
+        estimator._adopt(stored, stored.folder / "config.json")
+        estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
+        return estimator
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        if (X_val is None) != (y_val is None) and get_tags(self).target_tags.required:
+            raise ValueError("X_val and y_val belong together: pass both or neither")
+        if resume and self.resume_dir is None:
+            raise ValueError("resume=True continues from the state in resume_dir, which is None")
+        with all_or_nothing(self):
+            history, watcher = self._fit_rows(X, y, sample_weight, X_val, y_val, resume)
+        self.__dict__.pop("_adam_state", None)  # of weights that no longer exist
+        self.loss_curve_ = history.loss_curve
+        self.validation_scores_ = history.validation_scores or None
+        self.n_iter_ = len(history.loss_curve)
+        return self._fit_ends(history, watcher)
+
+    def _fit_rows(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, resume: bool
+    ) -> tuple[History, CallbackWatcher | None]:
+        continues = self.warm_start and hasattr(self, "module_")
+        read, targets, weights = self._check_rows(X, y, sample_weight, reset=not continues)
+        rows = with_weight(weights)
+        weights = weights if targets is None else self._weigh_targets(weights, targets)
+        given = None if X_val is None else self._check_rows(X_val, y_val, None, False, "X_val", "y_val")
+        random_state = check_random_state(self.random_state)
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        keeper = None if self.resume_dir is None else Keeper(self.resume_dir, self.resume_every, resume)
+        seed = seed if keeper is None else keeper.seed(seed)
+        watcher = self._watcher(X, y, sample_weight, self.max_epochs)
+
+        with seeded(seed):
+            module = self._begin(continues)
+            encoded = self._encode_training(read)
+            self.n_truncated_ = n_truncated(encoded)
+            training = TrainingRows(encoded, targets, weights).take(rows)
+            validation = None
+            if given is not None:
+                validation = TrainingRows(self._encode_training(given[0]), *given[1:])
+            elif self.early_stopping:
+                training, validation, split_rows = self._split(training, seed)
+                rows = split_rows if rows is None else rows[split_rows]
+            self._check_validation(validation)
+            run = TrainingRun(
+                self, module, training, validation, seed, self._redraw(read, rows), rows, keeper=keeper, watcher=watcher
+            )
+            return run.run(), watcher
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train on more rows, in one pass over them at a constant learning rate.
+
+        The first call opens the checkpoint, unless there was a fit. Every call trains with ``learning_rate`` from its first
+        step on: ``max_epochs``, ``schedule``, ``warmup_ratio``, early stopping and ``resume_dir`` are not read. AdamW's
+        moments stay in memory from one call to the next. ``n_iter_``, ``loss_curve_`` and ``n_truncated_`` continue.
+
+        Parameters
+        ----------
+        X, y
+            Rows and targets as ``fit`` takes them.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If X or y is not what ``fit`` takes, or does not go with the rows of the calls before.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        """
+        with all_or_nothing(self):
+            history, watcher = self._fit_portion(X, y, sample_weight)
+        return self._fit_ends(history, watcher)
+
+    def _fit_portion(
+        self, X: Any, y: Any, sample_weight: Any, learns_targets: bool = True
+    ) -> tuple[History, CallbackWatcher | None]:
+        """One call; ``learns_targets`` says that what y means is learnt from the rows of the first one."""
+        first = not hasattr(self, "module_")
+        read, targets, weights = self._check_rows(
+            X, y, sample_weight, first and learns_targets, reset_X=first or not hasattr(self, "n_features_in_")
+        )
+        rows = with_weight(weights)
+        weights = weights if targets is None else self._weigh_targets(weights, targets)
+        losses = [] if first else getattr(self, "loss_curve_", [])  # none straight from a checkpoint
+        scores = None if first else getattr(self, "validation_scores_", None)
+        # an int as random_state is the same in each call, but order, dropout and masks are not
+        seed = (int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)) + len(losses)) % 2**31
+        adam_state = AdamState() if first else getattr(self, "_adam_state", AdamState())
+        watcher = self._watcher(X, y, sample_weight, 1, losses=losses, scores=scores)
+        with seeded(seed):
+            module = self._begin(not first)
+            encoded = self._encode_training(read)
+            training = TrainingRows(encoded, targets, weights).take(rows)
+            run = TrainingRun(
+                self, module, training, None, seed, self._redraw(read, rows), rows, adam_state=adam_state, watcher=watcher
+            )
+            history = run.run()
+        self._adam_state = adam_state
+        self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
+        self.loss_curve_ = [*losses, *history.loss_curve]
+        self.validation_scores_ = scores
+        self.n_iter_ = len(self.loss_curve_)
+        return history, watcher
+
+    def _fit_ends(self, history: History, watcher: CallbackWatcher | None) -> Self:
+        """After the fit, when the estimator has all it learnt: an interrupt takes nothing of it back."""
+        if history.interrupted:
+            raise history.interrupted
+        if watcher is not None:
+            watcher.fit_ends()
+        return self
+
+    def _watcher(self, X: Any, y: Any, sample_weight: Any, n_epochs: int, **earlier: Any) -> CallbackWatcher | None:
+        """What reports the fit to the callbacks, where there are any."""
+        if not hasattr(self, "_skl_callbacks"):
+            return None
+        return CallbackWatcher(self, X, y, sample_weight, n_epochs, **earlier)
+
+    def _begin(self, continues: bool) -> TaskModule:
+        """The module to train: that of the last fit, or the checkpoint's with its new parts from scratch."""
+        if continues:
+            self.tokenizer_ = self._family.continued(self)
+            module = self.module_
+        else:
+            module = self._load_module(self._open_checkpoint(), self._head.new_part, self._head.optional_parts)
+        if self.n_frozen_layers > self.config_.num_hidden_layers:
+            raise ValueError(
+                f"n_frozen_layers={self.n_frozen_layers} is more than the {self.config_.num_hidden_layers} layers of the "
+                "checkpoint"
+            )
+        return module
+
+    def _redraw(self, read: Any, rows: np.ndarray | None) -> Any:
+        """What returns the training rows with redrawn segmentations, None where they stay the same."""
+        strength = getattr(self, "subword_sampling", None)
+        if strength is None:
+            return None
+
+        def redraw(rng: np.random.Generator) -> Encoded:
+            sampling = SubwordSampling(-1, strength, int(rng.integers(2**32)))
+            return take_encoded(self._encode_training(read, sampling), rows)
+
+        return redraw
+
+    def _check_rows(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        reset: bool,
+        X_name: str = "X",
+        y_name: str = "y",
+        reset_X: bool | None = None,
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Rows, their targets and their weights; ``reset`` learns what the targets mean."""
+        rows = self._check_X(X, X_name == "X" if reset_X is None else reset_X, X_name)
+        if y is None and get_tags(self).target_tags.required:
+            raise ValueError(f"{type(self).__name__} requires {y_name} to be passed, but the target {y_name} is None")
+        weights = check_weights(sample_weight, len(rows))
+        return rows, self._check_targets(y, rows, weights, reset, y_name), weights
+
+    def _split(self, training: TrainingRows, seed: int) -> tuple[TrainingRows, TrainingRows, np.ndarray]:
+        """Set ``validation_fraction`` of the rows aside; returns both parts and the rows of the first."""
+        n_rows = len(training)
+        n_val = self._n_validation(n_rows)
+        if n_val >= n_rows:
+            raise ValueError(
+                f"early_stopping sets {n_val} of {n_rows} rows aside (validation_fraction={self.validation_fraction}) and "
+                "leaves none to train on: pass more rows, or X_val"
+            )
+        train_rows, val_rows = train_test_split(
+            np.arange(n_rows),
+            test_size=self.validation_fraction,
+            random_state=seed,
+            stratify=self._strata(training.targets),
+        )
+        return training.take(train_rows), training.take(val_rows), train_rows
+
+    def _n_validation(self, n_rows: int) -> int:
+        """How many rows ``validation_fraction`` sets aside."""
+        return math.ceil(self.validation_fraction * n_rows)
+
+    def _check_validation(self, validation: TrainingRows | None) -> None:
+        """Refuse validation data that has no score."""
+        if validation is not None and len(validation) < self._fewest_validation_rows:
+            raise ValueError(
+                f"the validation score of {type(self).__name__} needs at least {self._fewest_validation_rows} rows, got "
+                f"{len(validation)}: raise validation_fraction, or pass X_val and y_val"
+            )

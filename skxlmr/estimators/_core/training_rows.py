@@ -1,0 +1,118 @@
+"""What a fit trains on: encoded rows, their targets and their weights; which of them, and under which seed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from skxlmr.text import EncodedBatch
+from skxlmr.training import Diverged
+from skxlmr.utils._sklearn import check_sample_weight
+
+Encoded = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows of the input as a fit sees them.
+
+    Attributes
+    ----------
+    encoded : dict of str to EncodedBatch or None
+        By the name under which the task takes them.
+    targets : ndarray of shape (n_rows, ...), or None where the rows are their own targets
+    weights : ndarray of shape (n_rows,), float32
+    """
+
+    encoded: Encoded
+    targets: Any
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def take(self, rows: np.ndarray | None) -> Self:
+        """These rows of the input, None for all."""
+        if rows is None:
+            return self
+        targets = None if self.targets is None else self.targets[rows]
+        return replace(self, encoded=take_encoded(self.encoded, rows), targets=targets, weights=self.weights[rows])
+
+    def relabelled(self, lookup: np.ndarray) -> Self:
+        """The same rows with the ids of a compact vocabulary."""
+        parts = self.encoded.items()
+        encoded = {name: None if part is None else replace(part, ids=lookup[part.ids]) for name, part in parts}
+        return replace(self, encoded=encoded)
+
+    @property
+    def ids(self) -> list[np.ndarray]:
+        """Ids of each part."""
+        return [part.ids for part in self.encoded.values() if part is not None]
+
+
+def take_encoded(encoded: Encoded, rows: np.ndarray | None) -> Encoded:
+    """These rows of the input from each part, None for all."""
+    if rows is None:
+        return encoded
+    return {name: None if part is None else part.take_input_rows(rows) for name, part in encoded.items()}
+
+
+def n_truncated(encoded: Encoded) -> int:
+    """Rows that were cut."""
+    return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None)
+
+
+def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of the rows, float32, of which the largest is at least 1 and less than 2.
+
+    Raises
+    ------
+    ValueError
+        If they are not one number per row, one is negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows, np.float32)
+    weights = check_sample_weight(
+        sample_weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+    )
+    if not weights.any():
+        raise ValueError(
+            f"Sample weights must contain at least one non-zero number: sample_weight is zero for all {n_rows} rows"
+        )
+    # Only proportions count. float32 has no room for them far from 1; by a power of two no digit changes.
+    return np.ldexp(weights, 1 - np.frexp(weights.max())[1]).astype(np.float32)
+
+
+def with_weight(weights: np.ndarray) -> np.ndarray | None:
+    """The rows whose weight is not zero, None for all: the others are left out, as if they had not been passed."""
+    return None if weights.all() else np.flatnonzero(weights)
+
+
+@contextmanager
+def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
+    """Let an error name the rows as they stand in X, of which the training has only these."""
+    try:
+        yield
+    except Diverged as error:
+        raise error if rows is None else Diverged(error.what, rows[error.rows]) from None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block, with gradients on, and leave all as it was found."""
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    # a caller's torch.no_grad or inference_mode is for its own tensors
+    with (
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if of_mps is not None:
+                torch.mps.set_rng_state(of_mps)

@@ -1,0 +1,161 @@
+"""From rows and targets to trained weights: a module, an optimiser and the fit loop, set up from an estimator's parameters."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skxlmr.checkpoints import check_finite
+from skxlmr.estimators._core.callbacks import CallbackWatcher
+from skxlmr.estimators._core.training_rows import Encoded, TrainingRows, named_as_passed
+from skxlmr.nn import TaskModule
+from skxlmr.training import (
+    STILL_WEIGHTS,
+    AdamState,
+    History,
+    Keeper,
+    LoopSettings,
+    compact_vocabulary,
+    digest,
+    digest_of_still_weights,
+    fit_loop,
+    freeze,
+    in_words,
+    make_optimizer,
+    undone_on_failure,
+    whole_copy,
+)
+from skxlmr.utils._device import resolve_autocast, resolve_device
+
+# Parameters that do not change the result of a fit, or whose effect is compared itself.
+_BESIDE_THE_FIT = ("resume_dir", "resume_every", "verbose", "device", "dtype")
+
+
+@dataclass
+class TrainingRun:
+    """One run of the fit loop.
+
+    Parameters
+    ----------
+    estimator : FineTuned
+    module : TaskModule
+        Trained in place; becomes the estimator's ``module_``.
+    training, validation : TrainingRows
+        ``validation`` is None without validation data.
+    seed : int
+        Of the order of the rows, masks and whatever else a task draws.
+    redraw : callable or None
+        Returns the training rows with redrawn segmentations.
+    rows : ndarray of int or None
+        Where the training rows stand in X, for errors.
+    adam_state : AdamState, optional
+        Of the call before: the run is one of many short ones, a single pass at a constant learning rate.
+    keeper : Keeper, optional
+        Writes the state of the fit.
+    watcher : CallbackWatcher, optional
+    """
+
+    estimator: Any
+    module: TaskModule
+    training: TrainingRows
+    validation: TrainingRows | None
+    seed: int
+    redraw: Callable[[np.random.Generator], Encoded] | None
+    rows: np.ndarray | None
+    adam_state: AdamState | None = None
+    keeper: Keeper | None = None
+    watcher: CallbackWatcher | None = None
+
+    def run(self) -> History:
+        """Train; whatever happens, the module is left in eval mode and in its final units."""
+        estimator, module = self.estimator, self.module
+        is_fitted = vars(estimator).get("module_") is module
+        compacts = estimator._compacts_vocabulary and not estimator.n_frozen_layers and self.redraw is None
+        ids = [*self.training.ids, *(self.validation.ids if self.validation else [])]
+        embeddings = module.backbone.get_input_embeddings()
+        if is_fitted:
+            estimator._to_training_units(module)
+        try:
+            freeze(module, estimator.n_frozen_layers)
+            with compact_vocabulary(module.backbone, *ids) if compacts else nullcontext() as lookup:
+                return self._train(embeddings, lookup, undo=is_fitted and self.adam_state is None)
+        finally:
+            estimator._to_final_units(module)
+
+    def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
+        """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` the ids in a compact one."""
+        estimator, module, training, validation = self.estimator, self.module, self.training, self.validation
+        if lookup is not None:
+            training = training.relabelled(lookup)
+            validation = validation and validation.relabelled(lookup)
+        # training reads all of them; of the word embeddings the rows that the texts use, if those are what is left here
+        check_finite(module.state_dict(), str(estimator.checkpoint))
+        device = resolve_device(estimator.device)
+        estimator.module_ = module.to(device)
+        module.backbone.gradient_checkpointing = estimator.gradient_checkpointing
+        optimizer = make_optimizer(
+            module,
+            learning_rate=estimator.learning_rate,
+            head_learning_rate=estimator.head_learning_rate,
+            layer_decay=estimator.layer_decay,
+            weight_decay=estimator.weight_decay,
+        )
+        settings, rng = self._settings(device), np.random.default_rng(self.seed)
+        words = None if lookup is None else np.flatnonzero(lookup >= 0)
+        if self.adam_state is not None:
+            self.adam_state.restore(optimizer, module, words)
+        if self.keeper is not None:
+            still = digest_of_still_weights(module, embeddings, lookup)
+            self.keeper.attach(module, optimizer, rng, self._about(device, settings) | {STILL_WEIGHTS: still})
+        if self.watcher is not None:
+            self.watcher.copy_module = lambda: estimator._to_final_units(whole_copy(module, embeddings, lookup))
+        validate = (lambda: estimator._validation_score(validation)) if validation else None
+        redraw = self.redraw
+        renew = redraw and (lambda rng: estimator._make_task(replace(training, encoded=redraw(rng))))
+        try:
+            task = estimator._make_task(training)
+            with undone_on_failure(optimizer) if undo else nullcontext(), named_as_passed(self.rows):
+                history = fit_loop(
+                    module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher
+                )
+        finally:
+            module.eval()  # after an error or an interrupt too: what is left predicts without dropout
+        if self.adam_state is not None:
+            self.adam_state.keep(optimizer, module, words)
+        return history
+
+    def _settings(self, device: torch.device) -> LoopSettings:
+        estimator = self.estimator
+        values = {each.name: getattr(estimator, each.name) for each in fields(LoopSettings) if each.name != "autocast"}
+        values |= {"verbose": int(estimator.verbose)}
+        settings = LoopSettings(**values, autocast=resolve_autocast(estimator.dtype, device, training=True))
+        if self.adam_state is None:
+            return settings
+        # nobody knows how many steps are to come: there is nothing to lay a schedule out for
+        return replace(settings, max_epochs=1, schedule="constant", warmup_ratio=0.0, early_stopping=False)
+
+    def _about(self, device: torch.device, settings: LoopSettings) -> dict[str, str]:
+        """What distinguishes this fit from others: all that determines its result, in words or as a digest."""
+        estimator, training = self.estimator, self.training
+        # at a constant rate every step is the same, however many follow
+        free = settings.schedule == "constant" and not settings.warmup_ratio
+        left_out = {*_BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
+        params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in left_out}
+        validation = self.validation
+        return {
+            "the estimator": type(estimator).__name__,
+            **{name: in_words(value) for name, value in params.items()},
+            "the device": device.type,
+            "the precision": str(settings.autocast or torch.float32),
+            "the checkpoint's geometry": digest(estimator.config_.to_dict()),
+            "the training texts": digest(training.encoded),
+            "the targets": digest(training.targets),
+            "the weights of the rows": digest(training.weights),
+            "the validation data": digest(
+                validation and (validation.encoded, validation.targets, validation.weights)
+            ),
+        }

@@ -1,0 +1,51 @@
+"""Estimators with ``transform``: how many features they return, and their names."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.utils._sklearn import TransformerMixin
+
+
+class Transformer(TransformerMixin, Estimator):
+    """Estimators with ``transform``: they know ``_n_features_out``, and the names of these features."""
+
+    @property
+    def _n_features_out(self) -> int:
+        raise NotImplementedError
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the output columns: the text column's name and a number.
+
+        Where the texts had no name, the class name in lower case stands for it.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the input columns; by default those seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        if input_features is not None:
+            given = np.asarray(input_features, dtype=object)
+            if names is not None and not np.array_equal(given, names):
+                raise ValueError("input_features is not equal to feature_names_in_")
+            n_expected = getattr(self, "n_features_in_", len(given))
+            if len(given) != n_expected:
+                raise ValueError(
+                    f"input_features should have length equal to the number of columns of X, {n_expected}, got {len(given)}"
+                )
+            names = given
+        prefix = self._series_name or type(self).__name__.lower() if names is None else "_".join(map(str, names))
+        return np.asarray([f"{prefix}_{i}" for i in range(self._n_features_out)], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags

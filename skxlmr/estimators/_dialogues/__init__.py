@@ -1,0 +1,1 @@
+"""Dialogues: which response follows."""

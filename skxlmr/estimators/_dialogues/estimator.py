@@ -1,0 +1,250 @@
+"""Dialogues: masked language modelling together with finding the response that follows a context."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._core.training_rows import Encoded, TrainingRows, seeded
+from skxlmr.estimators._dialogues.ranking import SPEAKER_TOKENS, ResponseRanker
+from skxlmr.estimators._dialogues.rows import Dialogues, check_dialogues, indexed_by_dialogue, is_frame_of_turns
+from skxlmr.estimators._dialogues.task import DialogueTask
+from skxlmr.estimators.heads import DIALOGUE_LM
+from skxlmr.estimators.parameters import (
+    NOT_NEGATIVE,
+    MaskingParameters,
+    SamplingParameters,
+    TrainingParameters,
+    changed,
+    estimator,
+    parameter,
+)
+from skxlmr.nn import TaskModule
+from skxlmr.nn.vocabulary import extend_vocabulary
+from skxlmr.text import SubwordSampling, Tokenizer, load_tokenizer
+from skxlmr.training import mean_losses
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._sklearn import check_feature_names, fit_context, output_config
+from skxlmr.utils._warnings import outside_stacklevel
+
+
+@estimator
+class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker):
+    """XLM-RoBERTa for task-oriented dialogues, as TOD-BERT and TOD-XLMR.
+
+    A dialogue is read as one text, ``[USR] hello [SYS] hi ...``, with two tokens that ``fit`` adds to the vocabulary where the
+    checkpoint lacks them. ``fit`` learns to fill gaps and, at the same time, to tell which system response follows on a
+    context from the responses of the other dialogues in the batch: the similarity is the dot product of the first tokens'
+    vectors. The split into context and response is drawn anew in every epoch. The fitted model ranks responses and gives
+    features of dialogues, and ``skxlmr.save`` writes it as a checkpoint that every other estimator starts from.
+
+    Of a dialogue longer than ``max_length`` the last turns are kept, of a response its start.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its language modelling head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer, with the speakers' tokens.
+    config_ : ModelConfig
+        Geometry of the checkpoint, with the enlarged vocabulary.
+    loss_curve_ : list of float
+        Mean loss of each epoch, in nats: that of a predicted token and that of a response added up.
+    validation_scores_ : list of float or None
+        After each epoch minus the loss on validation data, in batches of ``batch_size``; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Dialogues of the training data that are longer than ``max_length``.
+    n_features_in_ : int
+        1, a dialogue.
+    feature_names_in_ : ndarray of str
+        Column name of a DataFrame with a column of dialogues that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Wu et al. (2020), "TOD-BERT: Pre-trained Natural Language Understanding for Task-Oriented Dialogue",
+       arXiv:2004.06871.
+    .. [2] Hung et al. (2022), "Multi2WOZ: A Robust Multilingual Dataset and Conversational Pretraining for Task-Oriented
+       Dialog", arXiv:2205.10400.
+    .. [3] Gao et al. (2021), "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv:2101.06983.
+    .. [4] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaDialogueLM
+    >>> dialogues = [
+    ...     [("user", "A table for two, please."), ("system", "For what time?"), ("user", "At eight.")],
+    ...     [("user", "Wann fährt der Zug?"), ("system", "Um neun Uhr.")],
+    ... ]
+    >>> lm = XLMRobertaDialogueLM("skxlmr-mini", max_epochs=1, random_state=0).fit(dialogues)
+    >>> order, scores = lm.rank_responses([[("user", "A table, please.")]], ["For what time?", "Um neun Uhr."])
+    >>> order.shape, scores.shape
+    ((1, 2), (1, 2))
+    """
+
+    accumulate: int = changed(
+        TrainingParameters,
+        "accumulate",
+        text="Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in the\n"
+        "memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
+    )
+    contrastive_weight: float = parameter(
+        default=1.0,
+        kind="float",
+        text="Weight of the response contrastive loss relative to the masked language modelling loss; 0 trains without it, on\n"
+        "masked dialogues alone.",
+        constraint=[NOT_NEGATIVE],
+    )
+
+    _head = DIALOGUE_LM
+    _compacts_vocabulary = False  # the head predicts over the whole vocabulary
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Any, **params: Any) -> Self:
+        """Fitted estimator with the checkpoint's own weights, ready without ``fit``.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor; its vocabulary must have the speakers' tokens.
+        **params
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or its vocabulary lacks the speakers' tokens.
+        """
+        with seeded(0):  # a language modelling head that the checkpoint lacks is drawn at random
+            return super().from_checkpoint(checkpoint, **params)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False
+    ) -> Self:
+        """Train on dialogues.
+
+        Parameters
+        ----------
+        X : list, Series, object array or DataFrame of dialogues
+            Each dialogue a list of turns, or a dict with its ``turns``; a turn a dict with ``speaker`` and ``text``, or a pair
+            of both. Or a DataFrame with one row per turn and the columns ``dialogue``, ``speaker`` and ``text``.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_dialogues,), optional
+            Weight of each dialogue's tokens and response in the loss. As a negative a response counts in full, unless its
+            dialogue weighs 0 and is left out.
+        X_val : list, Series, object array or DataFrame of dialogues, optional
+            Validation dialogues, for ``validation_scores_`` and early stopping.
+        resume : bool
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a turn has no known speaker or no text; names the dialogue and the turn.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the dialogues.
+        """
+        return self._fit(X, y, sample_weight, X_val, resume=resume)
+
+    def transform(self, X: Any) -> Any:
+        """Features of the dialogues: the first token's vector of the last layer.
+
+        Parameters
+        ----------
+        X : list, Series, object array or DataFrame of dialogues
+            As ``fit`` takes them.
+
+        Returns
+        -------
+        ndarray of shape (n_dialogues, hidden_size), float32
+            With ``set_output(transform="pandas")`` a DataFrame, whose index for a frame of turns are the dialogues.
+        """
+        engine = self._engine()
+        features = engine.rows(self._whole(self._encode_turns(self._check_X(X, reset=False))), self._first_vectors)
+        if is_frame_of_turns(X) and output_config("transform", self)["dense"] == "pandas":
+            return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, a row for each turn
+        return features
+
+    # Places in the shared fit -------------------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Dialogues:
+        dialogues = check_dialogues(X, name, self.speakers)
+        if reset:
+            self.n_features_in_ = 1
+            self._remember_name(X)
+        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
+            return dialogues
+        check_feature_names(self, [] if is_frame_of_turns(X) else X, reset=reset)
+        return dialogues
+
+    def _encode_training(self, rows: Dialogues, sampling: SubwordSampling | None = None) -> Encoded:
+        return {"turns": self._encode_turns(rows, sampling)}
+
+    def _make_task(self, rows: TrainingRows) -> DialogueTask:
+        return DialogueTask(
+            rows.encoded["turns"],
+            self.tokenizer_,
+            self._speaker_ids,
+            rows.weights,
+            self._limit(),
+            self.mask_probability,
+            self.contrastive_weight,
+        )
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        """Minus the mean loss, with splits and masks of a fixed seed."""
+        task = self._make_task(rows)
+        return -sum(mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0)).values())
+
+    # Checkpoints, with or without the speakers' tokens ------------------------------------------------------------------
+
+    def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
+        config, tokenizer = super()._read_folder(stored)
+        try:  # special, so that a turn cannot spell them
+            return config, tokenizer.with_tokens(SPEAKER_TOKENS)
+        except ValueError as error:
+            raise CheckpointError(stored.folder, str(error)) from error
+
+    def _published_tokenizer(self) -> Tokenizer:
+        # other estimators read dialogues as texts, in which the tokens are spelt out
+        return self.tokenizer_.with_tokens(SPEAKER_TOKENS, special=False)
+
+    def _adopt(self, stored: StoredModel, file: Path) -> None:
+        # word embeddings may have spare rows at their end, which nobody has trained
+        if max(self._speaker_ids) >= load_tokenizer(file.parent).vocab_size:
+            tokens = " and ".join(SPEAKER_TOKENS)
+            raise CheckpointError(file, f"describes a model without word embeddings of {tokens}: fit adds and trains them")
+
+    def _load_module(self, stored: StoredModel, *new_parts: Any) -> TaskModule:
+        module = super()._load_module(stored, None, self._head.optional_parts)
+        extend_vocabulary(module, self.tokenizer_.vocab_size, self.config_.initializer_range)
+        vocab_size = max(self.config_.vocab_size, self.tokenizer_.vocab_size)
+        self.config_ = replace(self.config_, vocab_size=vocab_size)
+        return module
+
+    def _announce_new_part(self, folder: Path, part: str) -> None:
+        warnings.warn(
+            f"{folder} has no language modelling head that fits: a new one starts from scratch",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )

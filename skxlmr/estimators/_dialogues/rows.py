@@ -1,0 +1,212 @@
+"""What people pass as dialogues becomes the texts of all turns, who spoke each, and how many each dialogue has.
+
+Accepted: a list (or Series, object array, one column of a frame) of dialogues, each a list of turns or a dict with ``turns``;
+a turn is a dict with ``speaker`` and ``text`` or a pair of both. Or a frame of turns with the columns ``dialogue``,
+``speaker`` and ``text``.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skxlmr.estimators._dialogues.task import context_row
+from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
+from skxlmr.utils._tables import as_list, column_names, describe, is_missing
+
+SYSTEM, USER = "system", "user"
+SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
+COLUMNS = ("dialogue", "speaker", "text")
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Turns of several dialogues, one dialogue after another.
+
+    Attributes
+    ----------
+    texts : list of str
+        What is said in each turn.
+    from_system : ndarray of shape (n_turns,), bool
+        Whether the system says it.
+    n_turns : ndarray of shape (n_dialogues,), int64
+        Turns of each dialogue, at least one.
+    """
+
+    texts: list[str]
+    from_system: np.ndarray
+    n_turns: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.n_turns)
+
+
+def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None = None) -> Dialogues:
+    """Return the dialogues of X.
+
+    Parameters
+    ----------
+    X : list, Series, array or frame
+        The dialogues.
+    name : str
+        What error messages call it.
+    speakers : mapping of str to {'system', 'user'}, optional
+        Who is meant by names beyond ``system``, ``sys``, ``user`` and ``usr``.
+
+    Raises
+    ------
+    TypeError
+        If X is a string, a mapping or an iterator.
+    ValueError
+        If X has no dialogues, columns that are not those of dialogues, a dialogue has no turns, or a turn no known speaker, no text or no
+        dialogue; names the dialogue and the turn, or the row of a frame of turns.
+    """
+    if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
+        raise TypeError(f"{name} must be a list, array, Series or DataFrame of dialogues, got a {type(X).__name__}")
+    texts: list[str] = []
+    from_system: list[bool] = []
+    n_turns: list[int] = []
+    for key, role in (speakers or {}).items():
+        if not isinstance(key, str) or role not in (SYSTEM, USER):
+            raise ValueError(f"speakers must give 'system' or 'user' for each name, got {role!r} for {key!r}")
+    known = {**SPEAKERS, **(speakers or {})}
+    for label, dialogue in _rows(X, name):
+        turns = dialogue["turns"] if isinstance(dialogue, Mapping) and "turns" in dialogue else dialogue
+        if isinstance(turns, np.ndarray):
+            turns = list(turns)
+        if not isinstance(turns, list | tuple):
+            raise ValueError(f"{name} dialogue {label}: expected a list of turns, got {describe(dialogue)}")
+        if not turns:
+            raise ValueError(f"{name} dialogue {label}: expected a turn at least, got none")
+        for number, turn in enumerate(turns):
+            speaker, text = _turn(turn, known, f"{name} dialogue {label}, turn {number}")
+            texts.append(text)
+            from_system.append(speaker == SYSTEM)
+        n_turns.append(len(turns))
+    if not n_turns:
+        raise ValueError(f"{name} has no rows: at least one dialogue is needed")
+    return Dialogues(texts, np.array(from_system), np.array(n_turns, np.int64))
+
+
+def encode_turns(
+    dialogues: Dialogues,
+    tokenizer: Tokenizer,
+    speaker_ids: tuple[int, int],
+    max_length: int,
+    sampling: SubwordSampling | None = None,
+) -> EncodedBatch:
+    """Ids of the turns, each with its speaker's token (the system's, the user's) and no other special one.
+
+    ``row_of_window`` is the dialogue of each turn. For a dialogue that is too long for ``max_length``, ``n_dropped`` of its first
+    turn says how many tokens do not fit.
+    """
+    encoded = tokenizer.encode_batch(dialogues.texts, sampling=sampling)
+    ids = encoded.ids.copy()
+    ids[encoded.starts[:-1]] = np.where(dialogues.from_system, *speaker_ids)  # in the place of <s>
+    ids = np.delete(ids, encoded.starts[1:] - 1)  # </s>
+    row_of_turn = np.repeat(np.arange(len(dialogues)), dialogues.n_turns)
+    turns = EncodedBatch(ids, encoded.lengths - 1, 0 * encoded.lengths, row_of_window=row_of_turn)
+    for first, last in turn_bounds(turns):
+        n_tokens = turns.starts[last] - turns.starts[first]
+        if n_tokens > max_length - 2:
+            n_kept = len(context_row(turns, first, last, tokenizer, max_length)) - 2
+            turns.n_dropped[first] = n_tokens - n_kept
+    return turns
+
+
+def turn_bounds(turns: EncodedBatch) -> list[tuple[int, int]]:
+    """First turn of each dialogue, and the first that is no longer its own."""
+    ends = np.cumsum(turns.n_windows)
+    return list(zip((ends - turns.n_windows).tolist(), ends.tolist(), strict=True))
+
+
+def is_frame_of_turns(X: Any) -> bool:
+    """Whether X is a frame with one row per turn."""
+    return set(COLUMNS) <= set(column_names(X))
+
+
+def indexed_by_dialogue(features: np.ndarray, X: Any) -> Any:
+    """The features as a pandas frame whose index are the dialogues of a frame of turns."""
+    import pandas as pd
+
+    return pd.DataFrame(features, index=pd.Index(list(dict.fromkeys(as_list(X[COLUMNS[0]]))), name=COLUMNS[0]))
+
+
+def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]], bool]:
+    """Return the candidates of each context (one list if it is shared), and whether it is shared.
+
+    Raises
+    ------
+    TypeError
+        If the candidates are not a list.
+    ValueError
+        If there are none, several columns, not a list for each context, or one is not a text.
+    """
+    if isinstance(candidates, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(candidates, "__len__"):
+        raise TypeError(
+            f"candidates must be a list of texts or a list of such lists, got a {type(candidates).__name__}"
+        )
+    names = column_names(candidates)
+    if names:
+        if len(names) != 1:
+            raise ValueError(f"candidates must be one column, got {', '.join(map(str, names))}")
+        candidates = candidates[names[0]]
+    rows = as_list(candidates)
+    shared = not rows or isinstance(rows[0], str)
+    lists = [rows] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]
+    if not shared and len(lists) != n_contexts:
+        raise ValueError(f"candidates must be one list for each of the {n_contexts} contexts, found {len(lists)} lists")
+    for number, row in enumerate(lists):
+        where = "candidates" if shared else f"candidates of context {number}"
+        if not isinstance(row, list):
+            raise ValueError(f"{where}: expected a list of texts, got {describe(row)}")
+        if not row:
+            raise ValueError(f"{where}: expected at least one text, got none")
+        for place, text in enumerate(row):
+            if not isinstance(text, str):
+                raise ValueError(f"{where}: expected a text as number {place}, got {describe(text)}")
+    return lists, shared
+
+
+def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
+    """What errors call each dialogue, and the dialogue."""
+    names = column_names(X)
+    if is_frame_of_turns(X):
+        for column in COLUMNS:
+            if names.count(column) > 1:
+                raise ValueError(f"{name} must have one column {column}, got {names.count(column)}")
+        # pandas and polars answer X[name] with a column, arrow too
+        ids, speakers, texts = (as_list(X[column]) for column in COLUMNS)
+        dialogues: dict[Any, list] = {}
+        for row, (dialogue, speaker, text) in enumerate(zip(ids, speakers, texts, strict=True)):
+            if is_missing(dialogue) or not isinstance(dialogue, Hashable):
+                raise ValueError(f"{name} row {row}: expected a dialogue's number or name, got {describe(dialogue)}")
+            dialogues.setdefault(dialogue, []).append((speaker, text))
+        return [(repr(dialogue), turns) for dialogue, turns in dialogues.items()]
+    if names:
+        if len(names) != 1:
+            found = ", ".join(map(str, names))
+            raise ValueError(
+                f"{name} must have one column of dialogues or the columns {', '.join(COLUMNS)}, got {found}"
+            )
+        X = X[names[0]]
+    return list(enumerate(as_list(X)))
+
+
+def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
+    if isinstance(turn, Mapping) and {"speaker", "text"} <= turn.keys():
+        speaker, text = turn["speaker"], turn["text"]
+    elif isinstance(turn, list | tuple | np.ndarray) and len(turn) == 2:
+        speaker, text = turn
+    else:
+        raise ValueError(f"{where}: expected a dict with speaker and text, or both as a pair, got {describe(turn)}")
+    role = (known.get(speaker) or known.get(speaker.lower())) if isinstance(speaker, str) else None
+    if role is None:
+        raise ValueError(
+            f"{where}: expected one of the speakers {', '.join(known)}, got {describe(speaker)}: say in the parameter "
+            "speakers who is meant"
+        )
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: expected a text, got {describe(text)}")
+    return role, str(text)

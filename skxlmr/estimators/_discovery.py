@@ -1,0 +1,46 @@
+"""What there is to iterate over: every estimator of the library."""
+
+from typing import Any
+
+import sklearn.base
+
+KINDS = {
+    "classifier": sklearn.base.ClassifierMixin,
+    "regressor": sklearn.base.RegressorMixin,
+    "transformer": sklearn.base.TransformerMixin,
+}
+
+
+def all_estimators(type_filter: str | list[str] | None = None) -> list[tuple[str, type[Any]]]:
+    """Name and class of each estimator of the library, in the order of their names.
+
+    Parameters
+    ----------
+    type_filter : {'classifier', 'regressor', 'transformer'}, list of these or None
+        Only those that are one of these kinds. None is all.
+
+    Returns
+    -------
+    list of (str, type)
+
+    Raises
+    ------
+    ValueError
+        If ``type_filter`` names another kind.
+
+    Examples
+    --------
+    >>> from skxlmr import all_estimators
+    >>> [name for name, _ in all_estimators("regressor")]
+    ['XLMRobertaRegressor']
+    """
+    from skxlmr import estimators
+
+    wanted = [type_filter] if isinstance(type_filter, str) else list(KINDS if type_filter is None else type_filter)
+    unknown = [kind for kind in wanted if kind not in KINDS]
+    if unknown:
+        raise ValueError(f"type_filter must be of {', '.join(map(repr, KINDS))}, got {unknown[0]!r}")
+    found = [(name, getattr(estimators, name)) for name in sorted(estimators.__all__)]
+    if type_filter is None:
+        return found
+    return [(name, cls) for name, cls in found if issubclass(cls, tuple(KINDS[kind] for kind in wanted))]

@@ -1,0 +1,65 @@
+"""Log-likelihoods of texts under a language model."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from skxlmr.estimators._language.task import before_ends
+from skxlmr.inference import Engine
+from skxlmr.text import EncodedBatch
+from skxlmr.utils._sklearn import check_sample_weight
+
+SumsAndCounts = tuple[np.ndarray, np.ndarray]  # per row: the sum of its tokens' log-probabilities, and how many they are
+
+
+def next_token_log_p(engine: Engine, encoded: EncodedBatch) -> SumsAndCounts:
+    """Of each row the tokens' log-probabilities, each given those before it."""
+    places = before_ends(encoded)
+    labels = torch.from_numpy(encoded.ids[places + 1].astype(np.int64))
+    log_p = engine.places(encoded, places, read=_log_p_of(labels))
+    return _by_row(encoded, places, log_p)
+
+
+def pseudo_log_p(engine: Engine, encoded: EncodedBatch, tokenizer: Any) -> SumsAndCounts:
+    """Of each row the tokens' log-probabilities, each masked in turn; special and unknown tokens are left out."""
+    ordinary = ~np.isin(encoded.ids, tokenizer.all_special_ids)
+    places = np.flatnonzero(ordinary)
+    rows = np.searchsorted(encoded.starts, places, "right") - 1
+    log_p = np.zeros(len(places))
+    # One copy of the row for each token; as many at a time as make a few batches.
+    for chunk in np.split(np.arange(len(places)), _cuts(encoded.lengths[rows], 8 * engine.token_budget)):
+        copies = encoded.take(rows[chunk])
+        masked = copies.starts[:-1] + places[chunk] - encoded.starts[rows[chunk]]
+        labels = torch.from_numpy(copies.ids[masked].astype(np.int64))
+        copies.ids[masked] = tokenizer.mask_token_id
+        log_p[chunk] = engine.places(copies, masked, read=_log_p_of(labels))
+    return _by_row(encoded, places, log_p)
+
+
+def mean_log_p(likelihood: SumsAndCounts, sample_weight: Any) -> float:
+    """Mean log-probability per token, in which tokens count as much as their rows weigh; 0 without tokens."""
+    sums, counts = likelihood
+    weights = check_sample_weight(sample_weight, sums, ensure_non_negative=True)
+    n_tokens = weights @ counts
+    return float(weights @ sums / n_tokens) if n_tokens else 0.0
+
+
+def _log_p_of(labels: torch.Tensor) -> Any:
+    """Reads the log-probabilities of these tokens."""
+
+    def read(logits_MV: torch.Tensor, items: np.ndarray) -> torch.Tensor:
+        return logits_MV.log_softmax(1).gather(1, labels[items].to(logits_MV.device)[:, None])[:, 0]
+
+    return read
+
+
+def _by_row(encoded: EncodedBatch, places: np.ndarray, log_p: np.ndarray) -> SumsAndCounts:
+    rows = np.searchsorted(encoded.starts, places, "right") - 1
+    return np.bincount(rows, log_p, len(encoded)), np.bincount(rows, minlength=len(encoded))
+
+
+def _cuts(sizes: np.ndarray, budget: int) -> np.ndarray:
+    """Where to split neighbours so that each part's sizes add up to about the budget."""
+    part = np.cumsum(sizes) // budget
+    return np.flatnonzero(np.diff(part)) + 1

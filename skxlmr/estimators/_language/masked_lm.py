@@ -1,0 +1,295 @@
+"""Masked language modelling: adapt the encoder to a domain, fill masks, score texts."""
+
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+
+from skxlmr.batching import concatenate
+from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators._core.transformer import Transformer
+from skxlmr.estimators._language.fill_mask import Filling, MaskFiller
+from skxlmr.estimators._language.likelihood import SumsAndCounts, mean_log_p, pseudo_log_p
+from skxlmr.estimators._language.task import MaskedLMTask
+from skxlmr.estimators.heads import MASKED_LM
+from skxlmr.estimators.parameters import (
+    NOT_NEGATIVE,
+    LanguageModelParameters,
+    MaskingParameters,
+    PoolingParameters,
+    SamplingParameters,
+    changed,
+    estimator,
+    parameter,
+)
+from skxlmr.nn.pooling import pool
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.training import mean_losses
+from skxlmr.utils._sklearn import StrOptions, fit_context
+from skxlmr.utils._validation import Texts, check_texts
+
+
+class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Transformer, FineTuned):
+    """A language model over masked texts, whatever the architecture family."""
+
+    _compacts_vocabulary = False  # the head predicts over the whole vocabulary
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False
+    ) -> Self:
+        """Train on masked texts.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of translations. A pair whose second text is empty is trained as a single text.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row's tokens in the loss.
+        X_val : list, array, Series or DataFrame of str, optional
+            Validation texts or pairs, for ``validation_scores_`` and early stopping.
+        resume : bool
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        """
+        return self._fit(X, y, sample_weight, X_val, resume=resume)
+
+    def fill_mask(self, texts: Any, top_k: int = 5, targets: Any = None) -> list[list[list[dict[str, Any]]]]:
+        """Most probable fillings of each mask, which a text spells as the checkpoint does: ``<mask>`` for XLM-R.
+
+        Parameters
+        ----------
+        texts : list, array, Series or DataFrame of str
+            Each with one or more masks.
+        top_k : int, default=5
+            Number of fillings.
+        targets : list of str, optional
+            Rank only these words. A word of several tokens gets as many masks, and its score is the product of its tokens'
+            probabilities.
+
+        Returns
+        -------
+        list (one item per text) of lists (one item per mask) of dicts
+            ``score`` (probability), ``token`` (id, or list of ids for a target of several tokens), ``token_str`` and
+            ``sequence`` (the text with this mask filled), best first.
+
+        Raises
+        ------
+        ValueError
+            If a text has no mask (names the row), ``top_k`` is less than 1, or a target is empty.
+        """
+        engine = self._engine()
+        texts = check_texts(texts, "texts", pairs_allowed=False)
+        if not isinstance(top_k, Integral) or top_k < 1:
+            raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
+        encoded = self._encode(texts, parse_special=True)
+        places = np.flatnonzero(encoded.ids == self.tokenizer_.mask_token_id)
+        rows = np.searchsorted(encoded.starts, places, "right") - 1
+        without = np.setdiff1d(np.arange(len(texts)), rows)
+        (mask,) = self.tokenizer_.convert_ids_to_pieces([self.tokenizer_.mask_token_id])
+        if len(without):
+            raise ValueError(
+                f"row {without[0]}: no {mask} among the first {encoded.lengths[without[0]]} tokens of the text"
+            )
+        filler = MaskFiller(engine, self.tokenizer_, encoded, places)
+        if targets is None:
+            found = filler.best_tokens(int(top_k))
+        else:
+            words = check_texts(targets, "targets", pairs_allowed=False).first
+            found = filler.rank(words, self.config_.max_length)
+        answers: list[list[list[dict]]] = [[] for _ in range(len(texts))]
+        for row, fillings in zip(rows, found, strict=True):
+            # The n-th part ends where the n-th mask stands.
+            parts = texts.first[row].split(mask)
+            before = mask.join(parts[: len(answers[row]) + 1])
+            after = mask.join(parts[len(answers[row]) + 1 :])
+            for filling in fillings[: int(top_k)]:
+                filling["sequence"] = self._joined(before, filling) + after
+            answers[row].append(fillings[: int(top_k)])
+        return answers
+
+    def _joined(self, before: str, filling: Filling) -> str:
+        """Text up to the end of the filling; like the tokenizer, the mask drops the white space before it."""
+        (piece,) = self.tokenizer_.convert_ids_to_pieces(np.ravel(filling["token"])[:1])
+        starts_word = piece.startswith("\u2581") and before.strip()
+        if starts_word and before[-1].isspace():
+            return before + filling["token_str"]
+        return before.rstrip() + (" " if starts_word else "") + filling["token_str"]
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Pseudo-log-likelihood of each text: every token is masked in turn (Salazar et al. 2020, arXiv:1910.14659).
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs of texts, as passed to ``fit``; either after ``from_checkpoint``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float64
+            Sum over the row's tokens of their log-probability, in nats. Unknown tokens are left out, since they stand for
+            anything that the vocabulary lacks: a row of nothing else has 0.
+        """
+        return self._likelihood(X)[0]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean pseudo-log-likelihood per token in nats; ``exp(-score)`` is the pseudo-perplexity.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            As in ``score_samples``.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_rows,), optional
+            Tokens count as much as their rows weigh.
+
+        Returns
+        -------
+        float
+        """
+        return mean_log_p(self._likelihood(X), sample_weight)
+
+    def transform(self, X: Any) -> Any:
+        """Features of the texts, pooled from the last layer.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs of texts, as passed to ``fit``; either after ``from_checkpoint``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, hidden_size), float32
+            Or a DataFrame, see ``set_output``.
+        """
+        engine = self._engine()
+        backbone, layers = engine.module.backbone, [self.config_.num_hidden_layers]
+        encoded = self._encode(self._check_X(X, reset=False))
+        return engine.rows(encoded, lambda ids, layout: pool(backbone, ids, layout, self.pooling, layers))
+
+    def _likelihood(self, X: Any) -> SumsAndCounts:
+        """Sum of the tokens' log-probabilities and number of tokens, for each row."""
+        engine = self._engine()
+        return pseudo_log_p(engine, self._encode(self._check_X(X, reset=False)), self.tokenizer_)
+
+    def _encode_training(self, rows: Texts, sampling: SubwordSampling | None = None) -> Encoded:
+        """Texts, or pairs of translations as one row each; a pair whose second text is empty is a single text."""
+        first = self._encode(rows, sampling=sampling)
+        alone = np.array([not text for text in rows.second or []])
+        if alone.any():
+            place = np.arange(len(alone))
+            first = concatenate(self._encode(Texts(rows.first), sampling=sampling), first).take(
+                np.where(alone, place, place + len(alone))
+            )
+        return {"first": first, "second": None}
+
+    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+        raise NotImplementedError
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
+        task = self._make_task(rows)
+        task.alignment_weight = 0.0
+        losses = mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0))
+        return -losses.get("masked_lm", 0.0)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.config_.hidden_size
+
+
+@estimator
+class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
+    """XLM-RoBERTa as a masked language model.
+
+    ``fit`` adapts the checkpoint to the texts of a domain (Gururangan et al. 2020, arXiv:2004.10964), on plain texts or on
+    pairs of translations. The fitted model fills masks, scores texts, gives features, and ``skxlmr.save`` writes it as a
+    checkpoint that every other estimator starts from.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its language modelling head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean loss of each epoch, in nats per predicted token.
+    validation_scores_ : list of float or None
+        After each epoch minus the loss on validation data; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Texts of the training data that were cut.
+    n_features_in_ : int
+        1 for texts, 2 for pairs.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaMaskedLM
+    >>> lm = XLMRobertaMaskedLM("skxlmr-mini", max_epochs=1, random_state=0)
+    >>> lm = lm.fit(["Der Akku hält zwei Tage.", "The battery lasts two days."])
+    >>> len(lm.fill_mask(["The battery lasts two <mask>."], top_k=3)[0][0])
+    3
+    """
+
+    pooling: str = changed(PoolingParameters, "pooling", text="How token vectors become one in ``transform``.")
+    pair_objective: str = parameter(
+        default="translation",
+        kind="{'translation', 'alignment'}",
+        text="What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each helps\n"
+        "to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and draws the\n"
+        "mean vectors and the first tokens' vectors of translations together and those of other rows apart (Feng et al.\n"
+        "2022), which makes for better features.",
+        constraint=[StrOptions({"translation", "alignment"})],
+    )
+    alignment_weight: float = parameter(
+        default=1.0,
+        kind="float",
+        text="Weight of that contrastive loss relative to the masked language modelling loss.",
+        constraint=[NOT_NEGATIVE],
+    )
+
+    _head = MASKED_LM
+
+    def _encode_training(self, rows: Texts, sampling: SubwordSampling | None = None) -> Encoded:
+        if rows.second is None or self.pair_objective == "translation":
+            return super()._encode_training(rows, sampling)
+        first, second = (self._encode(Texts(side), sampling=sampling) for side in (rows.first, rows.second))
+        alone = np.array([not text for text in rows.second])
+        if alone.any():
+            kept = np.repeat(~alone, second.lengths)
+            second = EncodedBatch(second.ids[kept], np.where(alone, 0, second.lengths), second.n_dropped)
+        return {"first": first, "second": second}
+
+    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+        first, second = rows.encoded["first"], rows.encoded["second"]
+        assert first is not None
+        return MaskedLMTask(
+            first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight
+        )

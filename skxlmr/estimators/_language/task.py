@@ -1,0 +1,155 @@
+"""Masked and causal language modelling: batches, and their losses."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxlmr.batching import WHOLE, Batch, concatenate, layout_of
+from skxlmr.estimators._language.masking import Masker
+from skxlmr.nn import XLMRobertaForMaskedLM, losses
+from skxlmr.nn.layout import widen
+from skxlmr.text import EncodedBatch, Tokenizer
+
+
+class MaskedLMTask:
+    """Masked language modelling over texts, over translation pairs, and the alignment of translations.
+
+    Parameters
+    ----------
+    first, second : EncodedBatch
+        The texts with their special tokens; ``second`` holds translations (rows of length 0 where there is none) and is
+        None for plain texts. When given, each side is encoded on its own.
+    tokenizer : Tokenizer
+        Tells the special tokens, which are never masked, and the mask.
+    weights : ndarray of shape (n_rows,) float32
+    mask_probability : float
+        Share of the tokens that are predicted; see :class:`Masker`.
+    alignment_weight : float
+        Weight of the contrastive loss between both sides of a pair: half of it between their mean vectors, half between
+        their first tokens' vectors.
+    """
+
+    def __init__(
+        self,
+        first: EncodedBatch,
+        second: EncodedBatch | None,
+        tokenizer: Tokenizer,
+        weights: np.ndarray,
+        mask_probability: float = 0.15,
+        alignment_weight: float = 0.0,
+    ):
+        self.first, self.second, self.weights = first, second, weights
+        self.alignment_weight = alignment_weight
+        self.masker = Masker(tokenizer, mask_probability)
+        self.n_rows = len(first)
+
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
+        """Make a batch of these rows with a fresh mask."""
+        encoded = self.first.take(rows)
+        owner = np.arange(len(rows))  # place in `rows` that each sequence comes from
+        is_paired = np.zeros(len(rows), bool) if self.second is None else self.second.lengths[rows] > 0
+        if self.second is not None:
+            encoded = concatenate(encoded, self.second.take(rows[is_paired]))
+            owner = np.concatenate([owner, np.flatnonzero(is_paired)])
+        order = np.argsort(-encoded.lengths, kind="stable")
+        encoded, owner, is_second = encoded.take(order), owner[order], order >= len(rows)
+
+        ids, positions, labels = self._predicted(encoded, rng)
+        if part != WHOLE:
+            kept_S = np.isin(owner, np.arange(len(rows))[part])
+            kept_T = np.repeat(kept_S, encoded.lengths)
+            kept_M = kept_T[positions]
+            ids, positions, labels = ids[kept_T], (np.cumsum(kept_T) - 1)[positions[kept_M]], labels[kept_M]
+            encoded, owner, is_second = encoded.take(kept_S), owner[kept_S], is_second[kept_S]
+        owner_of_token = np.repeat(owner, encoded.lengths)[positions]
+        weights = self.weights[rows][owner_of_token]
+        batch = Batch(
+            torch.from_numpy(ids),
+            layout_of(encoded),
+            {
+                "positions": torch.from_numpy(positions),
+                "labels": torch.from_numpy(labels),
+                "weights": torch.from_numpy(weights),
+            },
+            {"masked_lm": float(weights.sum(dtype=np.float64))},
+            {"masked_lm": rows[owner_of_token]},
+        )
+        if self.compares_rows and np.count_nonzero(is_paired) > 1:  # there is nothing to tell a lone pair from
+            sides = (np.flatnonzero(is_paired[owner] & (is_second == side)) for side in (False, True))
+            side_a, side_b = (numbers[np.argsort(owner[numbers])] for numbers in sides)
+            pair_rows = rows[owner[side_a]]
+            weights = self.weights[pair_rows]
+            batch.targets["side_a"] = torch.from_numpy(side_a)
+            batch.targets["side_b"] = torch.from_numpy(side_b)
+            batch.targets["pair_weights"] = torch.from_numpy(weights * np.float32(self.alignment_weight))
+            batch.totals["alignment"] = float(weights.sum(dtype=np.float64))
+            batch.rows["alignment"] = pair_rows
+        return batch
+
+    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the model reads (int64), at which places it predicts, and what is right there."""
+        masked_ids, positions = self.masker.mask(encoded.ids, rng)
+        return masked_ids, positions, encoded.ids[positions].astype(np.int64)
+
+    def losses(
+        self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each aligned pair.
+
+        ``joint`` gives the values of the pairs from their vectors, by default what they are within this batch.
+        """
+        x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
+        logits = widen(module.project(x_TD[batch.targets["positions"]]))
+        terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
+        if "alignment" in batch.totals:
+            vectors_P22D = self._pairs(x_TD, batch)
+            terms["alignment"] = self.joint_losses(vectors_P22D, [batch]) if joint is None else joint(vectors_P22D)
+        return terms
+
+    # What gradient caching needs; see skxlmr.training ------------------------------------------------------------------
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether there is a loss that compares rows with each other."""
+        return self.second is not None and bool(self.alignment_weight)
+
+    def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
+        """Mean vectors and first tokens' vectors of both sides of each pair, (P, 2, 2, D)."""
+        return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
+
+    def joint_losses(self, vectors_P22D: Tensor, batches: Sequence[Batch]) -> Tensor:
+        """Weighted loss of each pair among the pairs of all these batches, (P,)."""
+        weights = [batch.targets["pair_weights"] for batch in batches if "alignment" in batch.totals]
+        if not weights:
+            return vectors_P22D.sum((1, 2, 3))
+        # both vectors that a text is read by: features are means, a classification head reads the first token
+        with torch.autocast(vectors_P22D.device.type, enabled=False):
+            means, firsts = (losses.contrastive(x_P2D[:, 0], x_P2D[:, 1]) for x_P2D in vectors_P22D.unbind(1))
+            return (means + firsts) / 2 * torch.cat(weights).to(vectors_P22D.device)
+
+    @staticmethod
+    def _pairs(x_TD: Tensor, batch: Batch) -> Tensor:
+        both_N2D = torch.stack([batch.layout.mean(x_TD), widen(batch.layout.first(x_TD))], 1)
+        if "alignment" not in batch.totals:
+            return both_N2D[:0, :, None].expand(-1, -1, 2, -1)
+        return torch.stack([both_N2D[batch.targets["side_a"]], both_N2D[batch.targets["side_b"]]], 2)
+
+
+class NextTokenTask(MaskedLMTask):
+    """Causal language modelling: from each token the next one is predicted, the end of the row included."""
+
+    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator):
+        positions = before_ends(encoded)
+        return encoded.ids.astype(np.int64), positions, encoded.ids[positions + 1].astype(np.int64)
+
+
+def before_ends(encoded: EncodedBatch) -> np.ndarray:
+    """Places of the tokens whose next one is to be predicted.
+
+    All but the last of each row, which has none; and of a row that was cut not the one before it either, for the text does not
+    end there.
+    """
+    ends = encoded.starts[1:] - 1
+    return np.setdiff1d(np.arange(len(encoded.ids)), np.concatenate([ends, ends[encoded.n_dropped > 0] - 1]))

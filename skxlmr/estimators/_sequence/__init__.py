@@ -1,0 +1,1 @@
+"""Whole texts, or pairs of texts: features, classes, numbers, labels in words."""

@@ -1,0 +1,394 @@
+"""Texts to classes."""
+
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._core.classes import check_classes
+from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._core.long_text import LongTexts
+from skxlmr.estimators._core.output_labels import labels_config
+from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._sequence.saved_head import read_head
+from skxlmr.estimators._sequence.targets import (
+    ManyColumns,
+    ManyLabels,
+    OneClass,
+    Targets,
+    announced_targets,
+    columns_of,
+    learn_targets,
+    targets_of,
+)
+from skxlmr.estimators._sequence.task import SequenceTask
+from skxlmr.estimators.heads import CLASSIFICATION
+from skxlmr.estimators.parameters import (
+    LabelSmoothingParameters,
+    SamplingParameters,
+    changed,
+    estimator,
+    parameter,
+    parameters,
+)
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._sklearn import ClassifierMixin, Interval, StrOptions, fit_context
+
+
+@parameters
+class ClassificationParameters(LabelSmoothingParameters):
+    """Of classifiers of either family."""
+
+    label_smoothing: float = changed(
+        LabelSmoothingParameters,
+        "label_smoothing",
+        text="Share of the target that is spread evenly over all classes (Szegedy et al. 2016), over yes and no of each label.",
+    )
+    class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = parameter(
+        default=None,
+        kind="dict, list of dicts, 'balanced' or None",
+        text="Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency. With several\n"
+        "labels per row ``'balanced'`` does so for yes and no of each label, a dict has the weight of some labels where\n"
+        "they are 1, and a list of dicts the weights of 0 and 1 for each label. With several columns of classes it is a\n"
+        "list of dicts, one for each column, whose weights are multiplied, as in scikit-learn's forests.",
+        constraint=[dict, list, StrOptions({"balanced"}), None],
+    )
+    threshold: float | Sequence[float] | np.ndarray = parameter(
+        default=0.5,
+        kind="float or array-like of shape (n_labels,)",
+        text="With several labels per row, the least probability of a label that is predicted, one for all or one for each. It\n"
+        "is read when predictions are made, so that ``set_params(threshold=...)`` needs no new fit.",
+        constraint=[Interval(Real, 0, 1, closed="both"), "array-like"],
+    )
+
+
+class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, FineTuned):
+    """Classes of texts, whatever the architecture family."""
+
+    classes_: Any
+    target_type_: str
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool = False,
+    ) -> Self:
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of texts.
+        y : array-like of shape (n_rows,), or array-like or sparse matrix of shape (n_rows, n_labels)
+            Class labels; an indicator matrix of 0 and 1, with a column per label; or several columns of class labels.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows.
+        X_val : list, array, Series or DataFrame of str, optional
+            Validation texts or pairs, for ``validation_scores_`` and early stopping.
+        y_val : array-like or sparse matrix, optional
+            Their labels, with the shape of y.
+        resume : bool
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is not a text (names the row), y does not fit X, or there is only one class.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(  # type: ignore[override]  # with the classes of all calls, as in scikit-learn
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train on more rows, in one pass over them at a constant learning rate.
+
+        The first call opens the checkpoint, unless there was a fit. Every call trains with ``learning_rate`` from its first
+        step on: ``max_epochs``, ``schedule``, ``warmup_ratio``, early stopping and ``resume_dir`` are not read. AdamW's
+        moments stay in memory from one call to the next. ``n_iter_``, ``loss_curve_`` and ``n_truncated_`` continue.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of texts.
+        y : array-like of shape (n_rows,), or array-like or sparse matrix of shape (n_rows, n_labels)
+            Labels of these rows, as in ``fit``.
+        classes : array-like of shape (n_classes,), or list of array-like, optional
+            All classes of all calls, needed in the first one; with several columns of classes a list for each. The columns
+            of an indicator matrix need none.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If X or y is not what ``fit`` takes, ``classes`` are missing in the first call or differ from those before, or y
+            holds another class.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        """
+        with all_or_nothing(self):
+            if not hasattr(self, "module_"):
+                self._set_targets(announced_targets(classes, y, "y"))
+            else:
+                check_classes(classes, self.classes_)
+            history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
+        return self._fit_ends(history, watcher)
+
+    def decision_function(self, X: Any) -> Any:
+        """Logits.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs, as passed to ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes: the second logit minus the first
+            With several labels per row (n_rows, n_labels); with several columns of classes a list of arrays.
+        """
+        return self._targets.scores(self._logits(X))
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of the class probabilities.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs, as passed to ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), float32
+            With several labels per row (n_rows, n_labels), each label's on its own; with several columns of classes a list
+            of arrays.
+        """
+        return self._targets.log_proba(self._logits(X))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Class probabilities.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs, as passed to ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), float32
+            With several labels per row (n_rows, n_labels), each label's on its own; with several columns of classes a list
+            of arrays.
+        """
+        return self._targets.proba(self._logits(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable class of each row, or its labels.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs, as passed to ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), with the dtype of ``classes_``
+            With several labels per row an indicator matrix (n_rows, n_labels) of 0 and 1: which probabilities reach
+            ``threshold``. With several columns of classes (n_rows, n_columns).
+        """
+        targets = self._targets
+        return targets.label(targets.decide(self.predict_proba(X), self.threshold))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the rows that are predicted right, in every label or column where there are several.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs, as passed to ``fit``.
+        y : array-like or sparse matrix
+            Their labels, with the shape that ``fit`` was given.
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        if not isinstance(self._targets, ManyColumns):
+            return super().score(X, y, sample_weight)
+        predicted, columns = self.predict(X), columns_of(y, "y") or []
+        check_consistent_length(predicted, *columns)
+        right = [given == found for given, found in zip(columns, predicted.T, strict=True)]
+        return float(np.average(np.all(right, axis=0), weights=sample_weight))
+
+    @property
+    def _targets(self) -> Targets:
+        """What y was in the fit."""
+        check_is_fitted(self, "classes_")
+        return targets_of(self.target_type_, self.classes_)
+
+    def _set_targets(self, targets: Targets) -> None:
+        self.classes_, self.target_type_ = targets.classes, targets.target_type
+
+    def _logits(self, X: Any) -> np.ndarray:
+        """Outputs of the head, (n_rows, n_outputs) float32."""
+        engine = self._engine()
+        encoded = self._encode(self._check_X(X, reset=False))
+        return engine.rows(encoded, window_weights=np.ones(len(encoded)))
+
+    def _head_arguments(self) -> tuple[int, ...]:
+        return (self._targets.n_outputs,)
+
+    def _hub_config(self) -> dict[str, Any]:
+        targets = self._targets
+        about = {"problem_type": targets.problem_type, **labels_config(targets.names)}
+        if isinstance(targets, ManyColumns):  # the reference has no word for it, but from_checkpoint must not read them as one
+            about["classes_per_column"] = [part.n_outputs for part in targets.parts]
+        return {**super()._hub_config(), **about}
+
+    def _adopt(self, stored: StoredModel, file: Path) -> None:
+        problem_type, labels = read_head(stored.raw, file, self._head)
+        if "classes_per_column" in stored.raw:
+            raise CheckpointError(file, "describes several columns of classes: skxlmr.load opens such an estimator")
+        if problem_type == "regression":
+            raise CheckpointError(file, "describes a regression: use XLMRobertaRegressor.from_checkpoint")
+        if problem_type == ManyLabels.problem_type:
+            self._set_targets(ManyLabels(np.array(labels)))
+        elif len(labels) > 1:
+            self._set_targets(OneClass(np.array(labels)))
+        else:
+            raise CheckpointError(file, f"names only one class, {labels[0]!r}: at least two are needed")
+
+    def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
+        if reset:
+            learnt, targets = learn_targets(y, name)
+            self._set_targets(learnt)
+        else:
+            targets = self._targets.encode(y, name)
+        check_consistent_length(weights, targets)
+        if isinstance(self._targets, ManyLabels):
+            self._targets.checked(self.threshold)
+        return targets
+
+    def _weigh_targets(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        weighed = self._targets.weigh(weights, targets, self.class_weight)
+        if not weighed.any():
+            raise ValueError(f"class_weight leaves no row any weight, got {self.class_weight!r:.200}")
+        return weighed
+
+    def _strata(self, targets: np.ndarray) -> np.ndarray | None:
+        if targets.ndim > 1:
+            return None
+        counts = np.unique(targets, return_counts=True)[1]
+        n_val = self._n_validation(len(targets))
+        enough = counts.min() > 1 and len(counts) <= min(n_val, len(targets) - n_val)
+        return targets if enough else None
+
+    def _make_task(self, rows: TrainingRows) -> SequenceTask:
+        loss = self._targets.loss(rows.targets, rows.weights, self.class_weight, self.label_smoothing)
+        return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, loss)
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        encoded = rows.encoded["encoded"]
+        proba = self._targets.proba(self._engine().rows(encoded, window_weights=np.ones(len(encoded))))
+        right = self._targets.decide(proba, self.threshold) == rows.targets
+        return float(np.average(right.reshape(len(rows), -1).all(1), weights=rows.weights))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+
+@estimator
+class XLMRobertaClassifier(SamplingParameters, SequenceClassifier):
+    """Classify multilingual texts, or pairs of texts, by fine-tuning XLM-RoBERTa.
+
+    The encoder is trained together with a new head (dense layer, tanh, projection) on the vector of the first token, with
+    AdamW and a learning rate that rises and falls.
+
+    ``y`` determines what is learnt: one class per row; several labels per row, if it is a matrix of several columns of 0 and
+    1; or several classes per row, if it is a matrix of other values (one block of outputs for each column, the loss is their
+    mean).
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,), or list of ndarray
+        Class labels, sorted. With several labels per row their names, if ``y`` was a DataFrame, or else their numbers from 0
+        on; with several columns of classes the classes of each. After ``from_checkpoint`` the labels of ``id2label``.
+    target_type_ : {'binary', 'multiclass', 'multilabel-indicator', 'multiclass-multioutput'}
+        What ``y`` was, in the words of :func:`sklearn.utils.multiclass.type_of_target`: one class per row (of two, or of
+        more), several labels per row, or several columns of classes.
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        What ``score`` returns for the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Texts of the training data that were cut.
+    n_features_in_ : int
+        1 for texts, 2 for pairs.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    See Also
+    --------
+    XLMRobertaVectorizer : Features for any classifier of scikit-learn, without training the encoder.
+    XLMRobertaZeroShotClassifier : Labels in words, without training rows.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Devlin et al. (2019), "BERT: Pre-training of Deep Bidirectional Transformers", section 3.2, arXiv:1810.04805.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaClassifier
+    >>> texts = ["Guter Film", "Great film", "Schlechter Film", "Bad film"]
+    >>> labels = ["good", "good", "bad", "bad"]
+    >>> classifier = XLMRobertaClassifier("skxlmr-mini", learning_rate=1e-3, max_epochs=20, random_state=0)
+    >>> classifier.fit(texts, labels).predict(["Guter Film"])
+    array(['good'], dtype='<U4')
+    """
+
+    _head = CLASSIFICATION

@@ -1,0 +1,379 @@
+"""What y may be for a classifier: one class per row, several labels per row, or several columns of classes.
+
+Each kind says how y becomes targets, what the loss is, how logits become probabilities and these predictions.
+Shape suffixes: N rows, K outputs of the head.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from scipy.special import log_expit, log_softmax
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import type_of_target
+from torch import Tensor
+
+from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
+from skxlmr.utils._sklearn import get_feature_names
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class OneClass:
+    """One class per row: softmax and cross-entropy. Targets are codes (N,) int64."""
+
+    problem_type = "single_label_classification"
+
+    def __init__(self, classes: np.ndarray):
+        self.classes = classes
+        self.n_outputs = len(classes)
+        self.target_type = "binary" if self.n_outputs == 2 else "multiclass"
+        self.names = [str(label) for label in classes.tolist()]
+
+    @classmethod
+    def learn(cls, y: Any, name: str) -> "tuple[OneClass, np.ndarray]":
+        """Kind and targets of a first fit."""
+        classes, codes = np.unique(_one_label_per_row(y, name), return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"{name} has only one class, {classes.tolist()[0]!r}: at least two are needed")
+        return cls(classes), codes.astype(np.int64)
+
+    def encode(self, y: Any, name: str) -> np.ndarray:
+        """Targets of later rows, which may hold known classes only."""
+        labels = _one_label_per_row(y, name).tolist()
+        code_of = {label: code for code, label in enumerate(self.classes.tolist())}
+        found = [code_of.get(label) for label in labels]
+        if None in found:
+            row = found.index(None)
+            raise ValueError(
+                f"{name} row {row}: label {labels[row]!r} is not among the classes of the fit, "
+                f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
+            )
+        return np.array(found, np.int64)
+
+    def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Weights of the rows times those of their classes."""
+        if class_weight is None:
+            return weights
+        if isinstance(class_weight, list):
+            raise ValueError(
+                "class_weight as a list is for several labels or columns; y has one class per row: pass a dict"
+            )
+        return weights * weights_of_classes(class_weight, self.classes, targets, weights)[targets]
+
+    def loss(self, targets: np.ndarray, weights: np.ndarray, class_weight: Any, label_smoothing: float) -> Loss:
+        """Values (N,) from logits and targets."""
+        return lambda logits_NK, target_N: cross_entropy(logits_NK, target_N, label_smoothing)
+
+    def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
+        return log_softmax(logits_NK, axis=1)
+
+    def proba(self, logits_NK: np.ndarray) -> np.ndarray:
+        return np.exp(self.log_proba(logits_NK))
+
+    def scores(self, logits_NK: np.ndarray) -> np.ndarray:
+        """What decision_function returns."""
+        return logits_NK[:, 1] - logits_NK[:, 0] if self.n_outputs == 2 else logits_NK
+
+    def decide(self, proba: np.ndarray, threshold: Any) -> np.ndarray:
+        """Predicted targets."""
+        return proba.argmax(1)
+
+    def label(self, codes: np.ndarray) -> np.ndarray:
+        """Predictions in the user's words."""
+        return self.classes[codes]
+
+
+class ManyLabels:
+    """Any number of K labels per row: sigmoid and binary cross-entropy. Targets are indicators (N, K) float32."""
+
+    target_type = "multilabel-indicator"
+    problem_type = "multi_label_classification"
+
+    def __init__(self, classes: np.ndarray):
+        self.classes = classes
+        self.n_outputs = len(classes)
+        self.names = [str(label) for label in classes.tolist()]
+
+    @classmethod
+    def learn(cls, y: Any, columns: list[np.ndarray]) -> "tuple[ManyLabels, np.ndarray]":
+        """Kind and targets of a first fit."""
+        names = get_feature_names(y)
+        return cls(np.arange(len(columns)) if names is None else names.astype(str)), np.stack(columns, 1).astype("f4")
+
+    def encode(self, y: Any, name: str) -> np.ndarray:
+        """Targets of later rows, of the same labels."""
+        columns = columns_of(y, name)
+        if columns is None or len(columns) != self.n_outputs:
+            raise ValueError(
+                f"{name} must be an indicator matrix with one column for each of the {self.n_outputs} labels"
+            )
+        names = get_feature_names(y)
+        if names is not None and self.classes.dtype.kind == "U" and names.tolist() != self.classes.tolist():
+            raise ValueError(f"{name} has the columns {', '.join(names)}, but the fit had {', '.join(self.classes)}")
+        for k, column in enumerate(columns):
+            wrong = np.flatnonzero(~_is_indicator(column))
+            if len(wrong):
+                raise ValueError(
+                    f"{name} column {k} row {wrong[0]}: expected 0 or 1, got {column.tolist()[wrong[0]]!r}"
+                )
+        return np.stack(columns, 1).astype(np.float32)
+
+    def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """The weights as they are: labels have theirs in the loss."""
+        return weights
+
+    def loss(self, targets: np.ndarray, weights: np.ndarray, class_weight: Any, label_smoothing: float) -> Loss:
+        """Values (N,) from logits and targets."""
+        table = None if class_weight is None else torch.from_numpy(self._weights_2K(targets, weights, class_weight))
+        return lambda logits_NK, target_NK: binary_cross_entropy(logits_NK, target_NK, label_smoothing, table)
+
+    def _weights_2K(self, targets: np.ndarray, weights: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Weights of 0 and of 1 in the loss of each label, (2, K) float32."""
+        if isinstance(class_weight, str):  # "balanced": as in scikit-learn, for each label on its own
+            ones_K, total = weights @ targets, weights.sum()
+            counts_2K = np.stack([total - ones_K, ones_K])
+            return np.where(counts_2K > 0, total / (2 * np.maximum(counts_2K, 1e-12)), 1.0).astype(np.float32)
+        if isinstance(class_weight, dict):
+            unknown = set(class_weight) - set(self.classes.tolist())
+            if unknown:
+                raise ValueError(f"class_weight names {sorted(map(str, unknown))}, which are not labels of y")
+            ones = [class_weight.get(label, 1.0) for label in self.classes.tolist()]
+            return _checked_weights(np.stack([np.ones(self.n_outputs), ones]), class_weight).astype(np.float32)
+        if len(class_weight) != self.n_outputs:
+            raise ValueError(f"class_weight has {len(class_weight)} dicts, but y has {self.n_outputs} labels")
+        for label, weights_of_label in zip(self.names, class_weight, strict=True):
+            if not isinstance(weights_of_label, dict) or not set(weights_of_label) <= {0, 1}:
+                raise ValueError(
+                    f"class_weight of the label {label!r} must be a dict with the weights of 0 and 1, got {weights_of_label!r}"
+                )
+        table = [[of_label.get(value, 1.0) for of_label in class_weight] for value in (0, 1)]
+        return _checked_weights(np.array(table, np.float32), class_weight)
+
+    def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
+        return log_expit(logits_NK)
+
+    def proba(self, logits_NK: np.ndarray) -> np.ndarray:
+        return np.exp(self.log_proba(logits_NK))
+
+    def scores(self, logits_NK: np.ndarray) -> np.ndarray:
+        """What decision_function returns."""
+        return logits_NK
+
+    def decide(self, proba: np.ndarray, threshold: Any) -> np.ndarray:
+        """Predicted targets."""
+        return (proba >= self.checked(threshold)).astype(int)
+
+    def checked(self, threshold: Any) -> np.ndarray:
+        """One threshold, or one per label."""
+        of_label = np.asarray(threshold, np.float64)
+        if of_label.shape not in [(), (self.n_outputs,)]:
+            raise ValueError(f"threshold must be one number or {self.n_outputs}, one for each label, got {threshold!r}")
+        if not ((of_label >= 0) & (of_label <= 1)).all():
+            raise ValueError(f"threshold must be from 0 to 1, got {threshold!r}")
+        return of_label
+
+    def label(self, codes: np.ndarray) -> np.ndarray:
+        """Predictions in the user's words."""
+        return codes
+
+
+class ManyColumns:
+    """One class per row in each of several columns: the logits stand side by side, the loss is the mean of the columns'.
+
+    Targets are codes (N, n_columns) int64.
+    """
+
+    target_type = "multiclass-multioutput"
+    problem_type = None  # the reference has no word for it
+
+    def __init__(self, classes: Sequence[np.ndarray]):
+        self.parts = [OneClass(of_column) for of_column in classes]
+        self.classes = [part.classes for part in self.parts]
+        self.n_outputs = sum(part.n_outputs for part in self.parts)
+        self.names = [f"{k}: {name}" for k, part in enumerate(self.parts) for name in part.names]
+        self._ends = np.cumsum([part.n_outputs for part in self.parts])[:-1].tolist()
+
+    @classmethod
+    def learn(cls, columns: list[np.ndarray], name: str) -> "tuple[ManyColumns, np.ndarray]":
+        """Kind and targets of a first fit."""
+        parts, codes = zip(*(OneClass.learn(y, f"{name} column {k}") for k, y in enumerate(columns)), strict=True)
+        return cls([part.classes for part in parts]), np.stack(codes, axis=1)
+
+    def encode(self, y: Any, name: str) -> np.ndarray:
+        """Targets of later rows, which may hold known classes only."""
+        columns = columns_of(y, name) or []
+        if len(columns) != len(self.parts):
+            raise ValueError(f"{name} must have {len(self.parts)} columns of classes, as in the fit")
+        found = zip(self.parts, columns, strict=True)
+        return np.stack([part.encode(y, f"{name} column {k}") for k, (part, y) in enumerate(found)], axis=1)
+
+    def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
+        """Weights of the rows times those of their classes in every column, as in scikit-learn's forests."""
+        if isinstance(class_weight, dict) or (isinstance(class_weight, list) and len(class_weight) != len(self.parts)):
+            raise ValueError(f"class_weight must be a list of {len(self.parts)} dicts, one for each column of y")
+        each = class_weight if isinstance(class_weight, list) else [class_weight] * len(self.parts)
+        factors = [np.ones_like(weights)]
+        for part, codes, of_column in zip(self.parts, targets.T, each, strict=True):
+            # the weights of a column's classes depend on the rows' own weights, not on the other columns
+            factors.append(part.weigh(weights, codes, of_column) / np.where(weights > 0, weights, 1))
+        return weights * np.prod(factors, axis=0)
+
+    def loss(self, targets: np.ndarray, weights: np.ndarray, class_weight: Any, label_smoothing: float) -> Loss:
+        """Values (N,) from logits and targets."""
+        sizes = [part.n_outputs for part in self.parts]
+
+        def mean_of_columns(logits_NK: Tensor, targets_NC: Tensor) -> Tensor:
+            pairs = zip(logits_NK.split(sizes, dim=1), targets_NC.unbind(1), strict=True)
+            return torch.stack([cross_entropy(logits, y, label_smoothing) for logits, y in pairs]).mean(0)
+
+        return mean_of_columns
+
+    def _each(self, logits_NK: np.ndarray):
+        return zip(self.parts, np.split(logits_NK, self._ends, axis=1), strict=True)
+
+    def log_proba(self, logits_NK: np.ndarray) -> list[np.ndarray]:
+        return [part.log_proba(logits) for part, logits in self._each(logits_NK)]
+
+    def proba(self, logits_NK: np.ndarray) -> list[np.ndarray]:
+        return [part.proba(logits) for part, logits in self._each(logits_NK)]
+
+    def scores(self, logits_NK: np.ndarray) -> list[np.ndarray]:
+        """What decision_function returns."""
+        return [part.scores(logits) for part, logits in self._each(logits_NK)]
+
+    def decide(self, proba: list[np.ndarray], threshold: Any) -> np.ndarray:
+        """Predicted targets."""
+        return np.stack([of_column.argmax(1) for of_column in proba], axis=1)
+
+    def label(self, codes: np.ndarray) -> np.ndarray:
+        """Predictions in the user's words; of dtype object where some columns hold texts and others numbers."""
+        columns = [part.label(column) for part, column in zip(self.parts, codes.T, strict=True)]
+        kinds = {column.dtype.kind for column in columns}
+        return np.stack([column if len(kinds) == 1 else column.astype(object) for column in columns], axis=1)
+
+
+def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weight of each class, (n_classes,) float32, from the codes and weights of rows or words."""
+    of_class, counts = np.ones(len(classes), np.float32), weights > 0
+    if class_weight is None or not counts.any():
+        return of_class
+    # "balanced" knows only the classes of rows with a weight, a dict may name others too (in a warm start).
+    present = np.unique(codes[counts]) if class_weight == "balanced" else np.arange(len(classes))
+    of_class[present] = compute_class_weight(
+        class_weight, classes=classes[present], y=classes[codes[counts]], sample_weight=weights[counts]
+    )
+    return _checked_weights(of_class, class_weight)
+
+
+def _checked_weights(found: np.ndarray, class_weight: Any) -> np.ndarray:
+    """The weights of classes, if they are weights."""
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError(f"class_weight must give finite weights of 0 or more, got {class_weight!r:.200}")
+    return found
+
+
+Targets = OneClass | ManyLabels | ManyColumns
+
+
+def targets_of(target_type: str, classes: Any) -> Targets:
+    """The kind of that name, with the classes of a fit."""
+    kinds = {ManyLabels.target_type: ManyLabels, ManyColumns.target_type: ManyColumns}
+    kind: Any = kinds.get(target_type, OneClass)
+    return kind(classes)
+
+
+def learn_targets(y: Any, name: str) -> tuple[Targets, np.ndarray]:
+    """Kind of y, and its targets."""
+    columns = columns_of(y, name)
+    if columns is None:
+        return OneClass.learn(y, name)
+    if all(_is_indicator(column).all() for column in columns):
+        return ManyLabels.learn(y, columns)
+    return ManyColumns.learn(columns, name)
+
+
+def announced_targets(classes: Any, y: Any, name: str) -> Targets:
+    """Kind of a y that need not hold all of its classes, because they are given; columns of labels need none."""
+    columns = columns_of(y, name)
+    if columns is None:
+        if classes is None:
+            raise ValueError(
+                f"classes must be passed on the first call to partial_fit: {name} need not hold all of them"
+            )
+        return OneClass.learn(classes, "classes")[0]
+    nested = classes is not None and any(isinstance(given, list | tuple | np.ndarray) for given in classes)
+    if not nested and all(_is_indicator(column).all() for column in columns):
+        return ManyLabels.learn(y, columns)[0]
+    if not isinstance(classes, list | tuple) or len(classes) != len(columns):
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit: for several columns of classes a list with those of "
+            f"each of the {len(columns)} columns"
+        )
+    return ManyColumns([OneClass.learn(given, f"classes[{k}]")[0].classes for k, given in enumerate(classes)])
+
+
+def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
+    """The columns of a y that has several, None for one label per row."""
+    if issparse(y):
+        y = y.toarray()
+    if len(getattr(y, "shape", ())) == 2 and hasattr(y, "iloc"):
+        columns = [y.iloc[:, k].to_numpy() for k in range(y.shape[1])]
+    else:
+        values = np.asarray(y, dtype=object if isinstance(y, list | tuple) else None)
+        if values.ndim > 2:
+            raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
+        columns = list(values.T) if values.ndim == 2 else []
+    if len(columns) < 2:
+        return None
+    for k, column in enumerate(columns):
+        if column.dtype == object:  # before NumPy turns missing values into text
+            _check_labels(column, f"{name} column {k}")
+    return [np.array(column.tolist()) if column.dtype == object else column for column in columns]
+
+
+def _is_indicator(column: np.ndarray) -> np.ndarray:
+    """Which values are 0 or 1."""
+    return np.isin(column, (0, 1)) if column.dtype.kind in "biuf" else np.zeros(len(column), bool)
+
+
+def _one_label_per_row(y: Any, name: str) -> np.ndarray:
+    _check_labels(y, name)
+    y = _as_plain_array(y)
+    if type_of_target(y, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {type_of_target(y)}. A classifier needs one class label per row, an indicator matrix or "
+            "columns of classes; use XLMRobertaRegressor for numbers"
+        )
+    return column_or_1d(y, warn=True)
+
+
+def _as_plain_array(y: Any) -> Any:
+    """Labels of dtypes that scikit-learn refuses (NumPy's texts of any width) or reads as floats (pandas' nullable ones)."""
+    dtype: Any = getattr(y, "dtype", None)
+    if hasattr(dtype, "numpy_dtype"):
+        return np.asarray(y, dtype=dtype.numpy_dtype)
+    return np.array(y.tolist()) if getattr(dtype, "kind", "") == "T" else y
+
+
+def _check_labels(y: Any, name: str) -> None:
+    """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
+    labels = np.asarray(y, dtype=object)
+    if labels.ndim != 1 and labels.shape[1:] != (1,):
+        return  # several labels per row: the caller reports that
+    kinds = set()
+    for row, label in enumerate(labels.ravel().tolist()):
+        if isinstance(label, list | tuple | set | frozenset):
+            raise ValueError(
+                f"{name} row {row}: expected a label, got {label!r:.60}; for several labels per row pass an indicator matrix "
+                "(sklearn.preprocessing.MultiLabelBinarizer makes one)"
+            )
+        if label is None or type(label).__name__ == "NAType" or label != label or label in (math.inf, -math.inf):
+            raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
+        kinds.add("str" if isinstance(label, str) else type(label).__name__)
+    if "str" in kinds and len(kinds) > 1:
+        raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")

@@ -1,0 +1,52 @@
+"""One target for each text."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxlmr.batching import WHOLE, Batch, by_length, pack
+from skxlmr.nn import TaskModule
+from skxlmr.nn.layout import widen
+from skxlmr.text import EncodedBatch
+
+
+class SequenceTask:
+    """One target (or one vector of targets) for each row of the input; its windows, if it has several, share its weight.
+
+    Parameters
+    ----------
+    encoded : EncodedBatch
+        The rows.
+    targets : ndarray of shape (n_rows,) int64 or (n_rows, n_outputs) float32
+    weights : ndarray of shape (n_rows,) float32
+    loss : callable
+        Values (N,) from logits (N, K) and targets.
+    """
+
+    def __init__(
+        self, encoded: EncodedBatch, targets: np.ndarray, weights: np.ndarray, loss: Callable[[Tensor, Tensor], Tensor]
+    ):
+        self.encoded, self.targets, self.loss = encoded, targets, loss
+        self.weights = (weights / encoded.n_windows).astype(np.float32)
+        self.n_rows = len(encoded)
+
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
+        """Make a batch of these rows of ``encoded``."""
+        rows = by_length(rows[part], self.encoded.lengths)
+        ids, layout = pack(self.encoded.take(rows))
+        rows = self.encoded.input_rows[rows]
+        weights = torch.from_numpy(self.weights[rows])
+        return Batch(
+            ids,
+            layout,
+            {"y": torch.from_numpy(self.targets[rows]), "weights": weights},
+            {"loss": float(weights.sum(dtype=torch.float64))},
+            {"loss": rows},
+        )
+
+    def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
+        """Weighted loss of each row."""
+        logits = widen(module(batch.ids, batch.layout))
+        return {"loss": self.loss(logits, batch.targets["y"]) * batch.targets["weights"]}

@@ -1,0 +1,212 @@
+"""Texts to features through a frozen encoder."""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.preprocessing import normalize
+
+from skxlmr.estimators._core.callbacks import fit_task
+from skxlmr.estimators._core.long_text import LongTexts
+from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.transformer import Transformer
+from skxlmr.estimators.heads import MODEL
+from skxlmr.estimators.parameters import CheckpointParameters, PoolingParameters, changed, estimator, parameter, parameters
+from skxlmr.nn import TokenLayout
+from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.utils._device import resolve_autocast, resolve_device
+from skxlmr.utils._sklearn import StrOptions, fit_context
+
+
+@parameters
+class VectorizerParameters(PoolingParameters):
+    """Of vectorizers of either family."""
+
+    dtype: str = changed(
+        CheckpointParameters,
+        "dtype",
+        text="Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 elsewhere;\n"
+        "``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
+    )
+    layers: int | Sequence[int] = parameter(
+        default=-1,
+        kind="int or list of int",
+        text="Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several layers\n"
+        "stand side by side.",
+        constraint=[Integral, "array-like"],
+    )
+    normalize: bool = parameter(
+        default=False, kind="bool", text="Scale each row to unit length.", constraint=["boolean"]
+    )
+
+
+class Vectorizer(VectorizerParameters, LongTexts, Transformer):
+    """Features of texts, whatever the architecture family."""
+
+    n_truncated_: int
+    _weights_have_dtype = True
+    _opened: tuple[Any, ...] | None = None  # the parameters of a checkpoint that was opened without `fit`
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Open the checkpoint. ``transform`` does so itself where there was no ``fit``.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of texts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is not a text; names the row.
+        """
+        with all_or_nothing(self):
+            texts = self._check_X(X, reset=True)
+            with fit_task(self, X, y):
+                self._open()
+                self._opened = None
+                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here, warned of in transform
+                self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Features of the texts.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
+            Texts, or pairs of texts; after ``fit``, with its number of columns.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, hidden_size * n_layers), float32
+            Or a DataFrame, see ``set_output``.
+
+        Raises
+        ------
+        CheckpointError
+            Without ``fit``, if the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is not a text; names the row.
+        """
+        self._open_at_first_use()
+        engine = self._engine()
+        if self.pooling == "pooler" and engine.module.backbone.pooler is None:
+            raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
+        texts = self._check_X(X, reset=False)
+        encoded = self._encode(texts)
+        n_tokens_W = encoded.lengths - self.tokenizer_.n_special(pair=texts.second is not None)
+        features = engine.rows(encoded, self._pooled, window_weights=n_tokens_W)
+        # here and not in the module, so that the mean over windows has unit length too
+        return normalize(features, copy=False) if self.normalize else features
+
+    def _open(self) -> None:
+        stored = self._open_checkpoint()
+        self._layers()
+        self.module_ = self._load_module(stored).to(resolve_device(self.device), self._weight_dtype())
+
+    def _open_at_first_use(self) -> None:
+        """Without ``fit``, open the checkpoint, and open it again when the parameters name another one."""
+        if hasattr(self, "module_") and self._opened is None:
+            return
+        self._validate_params()
+        wanted = self.checkpoint, self.revision, self.pooling == "pooler", self._weight_dtype()
+        if self._opened != wanted:
+            with all_or_nothing(self):
+                self._open()
+                self._opened = wanted
+
+    def _pooled(self, ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+        return pool(self.module_.backbone, ids, layout, self.pooling, self._layers())
+
+    def _layers(self) -> list[int]:
+        """The wanted layers, counted from 0."""
+        n_layers = self.config_.num_hidden_layers
+        layers = [self.layers] if isinstance(self.layers, Integral) else list(self.layers)
+        if not layers or not all(isinstance(i, int | np.integer) and -n_layers - 1 <= i <= n_layers for i in layers):
+            raise ValueError(
+                f"layers must name layers from 0 (embeddings) to {n_layers}, or from -1 back to {-n_layers - 1}, got "
+                f"{self.layers!r}"
+            )
+        return [int(i) % (n_layers + 1) for i in layers]
+
+    def _weight_dtype(self) -> torch.dtype:
+        return resolve_autocast(self.dtype, resolve_device(self.device), training=False) or torch.float32
+
+    @property
+    def _n_features_out(self) -> int:
+        self._open_at_first_use()
+        return self.config_.hidden_size * len(self._layers())
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+@estimator
+class XLMRobertaVectorizer(Vectorizer):
+    """Turn multilingual texts into dense features with XLM-RoBERTa.
+
+    The encoder stays as it is, so that ``transform`` works without ``fit``: it opens the checkpoint at first use. Texts are
+    sorted by length and run without padding, each distinct text once, and the features return in the order of the rows.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    n_truncated_ : int
+        Texts passed to ``fit`` that are longer than ``max_length`` tokens.
+    n_features_in_ : int
+        1 for texts, 2 for pairs; set by ``fit``.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    See Also
+    --------
+    XLMRobertaMaskedLM : Adapts the encoder to the texts of a domain first.
+    XLMRobertaClassifier : Trains the encoder together with a classifier.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaVectorizer
+    >>> XLMRobertaVectorizer("skxlmr-mini").transform(["Guten Morgen", "Good morning"]).shape
+    (2, 192)
+    """
+
+    pooling: str = changed(
+        PoolingParameters,
+        "pooling",
+        kind="{'mean', 'cls', 'max', 'pooler'}",
+        text="How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler (a\n"
+        "dense layer and tanh on the first token's vector).",
+        constraint=[StrOptions(set(POOLINGS))],
+    )
+
+    _head = MODEL
+
+    def _head_arguments(self) -> tuple[int, ...]:
+        return (self.pooling == "pooler",)

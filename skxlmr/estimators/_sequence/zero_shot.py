@@ -1,0 +1,378 @@
+"""Texts to labels that no one trained for, through entailment."""
+
+import copy
+import os
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.special import expit, softmax
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from skxlmr.estimators._core.callbacks import fit_task
+from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.output_labels import labels_config, output_labels
+from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.truncation import warn_of_truncation
+from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
+from skxlmr.estimators._sequence.targets import OneClass
+from skxlmr.estimators.heads import ENTAILMENT
+from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter
+from skxlmr.nn import TaskModule
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
+from skxlmr.utils._validation import Texts
+
+
+@estimator
+class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
+    """Classify multilingual texts by labels given in words, without training on them.
+
+    Each label becomes a hypothesis about the text, and a model of natural language inference scores how far the text entails
+    it. With one label per text, probabilities are the softmax of the entailment logits over the labels; with ``multi_label`` the
+    probability of each label is the softmax of its entailment logit against its contradiction logit.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The candidate labels, sorted; with ``multi_label`` in the order in which they were given, which is that of the
+        columns of an indicator matrix.
+    module_ : torch.nn.Module
+        The encoder with the head of the inference model.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    n_features_in_ : int
+        1, where ``fit`` was given texts.
+    feature_names_in_ : ndarray of str
+        Column name of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Yin et al. (2019), "Benchmarking Zero-shot Text Classification: Datasets, Evaluation and Entailment Approach",
+       arXiv:1909.00161.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaClassifier, XLMRobertaZeroShotClassifier
+    >>> pairs = [("A man sleeps.", "He rests."), ("A man sleeps.", "He runs."), ("A man sleeps.", "He dreams.")]
+    >>> nli = XLMRobertaClassifier("skxlmr-mini", max_epochs=1, random_state=0)
+    >>> nli = nli.fit(pairs, ["entailment", "contradiction", "neutral"])
+    >>> zero_shot = XLMRobertaZeroShotClassifier(nli, candidate_labels=["food", "weather"]).fit()
+    >>> zero_shot.predict_proba(["Es regnet.", "The soup was cold."]).shape
+    (2, 2)
+    """
+
+    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = changed(  # type: ignore[assignment]  # a model is one too
+        CheckpointParameters,
+        "checkpoint",
+        default="joeddav/xlm-roberta-large-xnli",
+        kind="str, path or fitted XLMRobertaClassifier",
+        text="An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a local\n"
+        "folder; or a classifier fitted on pairs of premise and hypothesis, whose weights are shared, not copied.",
+        constraint=[str, os.PathLike, XLMRobertaClassifier],
+        kw_only=False,
+    )
+    max_length: int | None = changed(
+        CheckpointParameters,
+        "max_length",
+        text="Most tokens of a text with a hypothesis, special tokens included; longer texts are cut, the hypothesis never.\n"
+        "None is as many as the checkpoint allows.",
+    )
+    candidate_labels: Sequence[str] | np.ndarray | None = parameter(
+        default=None,
+        kind="list of str or None",
+        text="The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
+        constraint=["array-like", None],
+    )
+    hypothesis_template: str = parameter(
+        default="This example is {}.",
+        kind="str",
+        text="The hypothesis about a text; each label takes the place of ``{}`` in it.",
+        constraint=[str],
+    )
+    multi_label: bool = parameter(
+        default=False,
+        kind="bool",
+        text="Whether each label holds or not on its own, so that a text may have several labels or none.",
+        constraint=["boolean"],
+    )
+    threshold: float = parameter(
+        default=0.5,
+        kind="float",
+        text="With ``multi_label``, the least probability of a label that ``predict`` returns.",
+        constraint=[Interval(Real, 0, 1, closed="both")],
+    )
+    entailment: str | None = parameter(
+        default=None,
+        kind="str or None",
+        text="The checkpoint's label for entailment. None is the one that starts with ``entail``.",
+        constraint=[str, None],
+    )
+    contradiction: str | None = parameter(
+        default=None,
+        kind="str or None",
+        text="The checkpoint's label for contradiction, which only ``multi_label`` needs. None is the one that starts with\n"
+        "``contradict``, or the other one of two.",
+        constraint=[str, None],
+    )
+
+    _head = ENTAILMENT
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Any, **params: Any) -> Self:
+        """Fitted estimator, the same as after ``fit`` without X and y.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor.
+        **params
+            Other parameters of the constructor, ``candidate_labels`` among them.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or was not trained for natural language inference.
+        """
+        return cls(checkpoint, **params).fit()
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Open the checkpoint and take the labels; nothing is trained.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1), optional
+            Texts; only the name of their column is used.
+        y : array-like of str, of shape (n_rows,), optional
+            Labels, whose distinct ones are the candidates if ``candidate_labels`` is None; otherwise ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or has no label for entailment.
+        NotFittedError
+            If ``checkpoint`` is a classifier that is not fitted.
+        ValueError
+            If there are no candidate labels, one is not a text or occurs twice, or the template has no place for them; if y
+            has more or fewer rows than X.
+        """
+        with all_or_nothing(self):
+            for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
+                self.__dict__.pop(name, None)
+            if X is not None:
+                check_consistent_length(self._check_X(X, reset=True), y)
+            self.classes_ = self._candidates(y)
+            with fit_task(self, X, y):
+                module = self._open()
+                self._check_hypotheses()
+                self.module_ = module
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each label.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes), float32
+            In the order of ``classes_``. Lines sum to one unless ``multi_label``.
+        """
+        engine = self._engine()
+        texts, hypotheses = self._check_X(X, reset=False).first, self._hypotheses()
+        pairs = Texts([text for text in texts for _ in hypotheses], hypotheses * len(texts))
+        logits_NLK = engine.rows(self._encode(pairs)).reshape(len(texts), len(hypotheses), -1)
+        entailment_NL = logits_NLK[..., self._entailment]
+        if not self.multi_label:
+            return softmax(entailment_NL, axis=1)
+        return expit(entailment_NL - logits_NLK[..., self._contradicting()])  # the softmax of two
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable label of each text, or all labels that hold.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) of str, or with ``multi_label`` of shape (n_rows, n_classes), int64
+            A member of ``classes_``; or an indicator matrix, 1 for the labels whose probability reaches ``threshold``.
+        """
+        probabilities = self.predict_proba(X)
+        if self.multi_label:
+            return (probabilities >= self.threshold).astype(np.int64)
+        return self.classes_[probabilities.argmax(1)]
+
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
+        texts = super()._check_X(X, reset, name)
+        if texts.second is not None:
+            raise ValueError(f"{name} has pairs of texts (2 columns): {type(self).__name__} takes single texts")
+        return texts
+
+    def _candidates(self, y: Any) -> np.ndarray:
+        """The labels to choose from."""
+        if self.candidate_labels is not None:
+            labels = list(self.candidate_labels)
+            for place, label in enumerate(labels):
+                if not isinstance(label, str) or not label.strip():
+                    raise ValueError(f"candidate_labels must be texts, got {label!r} at place {place}")
+                if label in labels[:place]:
+                    raise ValueError(f"candidate_labels has {label!r} twice")
+        elif y is not None:
+            of_rows = np.asarray(y, dtype=object)
+            if of_rows.ndim != 1 and of_rows.shape[1:] != (1,):
+                raise ValueError(f"y has the shape {of_rows.shape} and no names of labels: set candidate_labels")
+            of_rows = column_or_1d(of_rows, warn=True)
+            for row, label in enumerate(of_rows.tolist()):
+                if not isinstance(label, str) or not label.strip():
+                    kind = "a continuous target, " if isinstance(label, float) else ""
+                    raise ValueError(f"y row {row}: expected a label that is a text, got {kind}{label!r}")
+            labels = list(set(of_rows.tolist()))
+        else:
+            raise ValueError(
+                f"{type(self).__name__} without candidate_labels requires y to be passed, but the target y is None"
+            )
+        if len(labels) < (1 if self.multi_label else 2):
+            found = f"one class, {labels[0]!r:.80}" if labels else "none"
+            raise ValueError(f"there must be two candidate labels or more (one or more with multi_label), got {found}")
+        classes = np.array(labels, dtype=str)
+        return classes if self.multi_label and self.candidate_labels is not None else np.unique(classes)
+
+    def _open(self) -> TaskModule:
+        """The inference model, after its outputs were looked at."""
+        if isinstance(self.checkpoint, XLMRobertaClassifier):
+            classifier = self.checkpoint
+            check_is_fitted(classifier, "module_")
+            if not isinstance(classifier._targets, OneClass):
+                raise ValueError(f"checkpoint is a classifier of another kind of target ({classifier.target_type_})")
+            if getattr(classifier, "n_features_in_", 2) != 2:
+                raise ValueError("checkpoint is a classifier of single texts: fit it on pairs (premise, hypothesis)")
+            self.config_, self.tokenizer_ = classifier.config_, classifier.tokenizer_
+            self._limit()
+            self._read_labels(classifier._targets.names)
+            return classifier.module_
+        stored = self._open_checkpoint()
+        self._read_labels(output_labels(stored.raw, stored.folder / "config.json"))
+        return self._load_module(stored)
+
+    def _read_labels(self, labels: list[str]) -> None:
+        """Find the outputs for entailment and, where it is needed, contradiction."""
+        self._nli_labels = labels
+        self._entailment = self._find("entailment", "entail")
+        if self.multi_label:
+            self._contradicting()
+
+    def _contradicting(self) -> int:
+        """The output for contradiction: looked for when it is needed, for ``multi_label`` may be set after ``fit``."""
+        others = [i for i in range(len(self._nli_labels)) if i != self._entailment]
+        if self.contradiction is None and len(others) == 1:
+            return others[0]
+        found = self._find("contradiction", "contradict")
+        if found == self._entailment:
+            raise ValueError(f"entailment and contradiction are both {self._nli_labels[found]!r}")
+        return found
+
+    def _find(self, parameter: str, prefix: str) -> int:
+        """The output whose label the parameter names, or the one whose label starts with ``prefix``."""
+        labels, wanted = self._nli_labels, getattr(self, parameter)
+        shown = f"{', '.join(map(repr, labels[:10]))}{', ...' if len(labels) > 10 else ''}"
+        if wanted is not None:
+            if wanted not in labels:
+                raise ValueError(f"{parameter}={wanted!r} is not among the labels of the checkpoint, {shown}")
+            return labels.index(wanted)
+        found = [i for i, label in enumerate(labels) if label.lower().startswith(prefix)]
+        if len(found) != 1:
+            raise ValueError(
+                f"{'no label' if not found else 'more than one label'} of the checkpoint starts with {prefix!r} ({shown}): use "
+                f"one trained for natural language inference, or name its label with {parameter}="
+            )
+        return found[0]
+
+    def _hypotheses(self) -> list[str]:
+        if "{}" not in self.hypothesis_template:
+            raise ValueError(
+                f"hypothesis_template must have {{}} where the label goes, got {self.hypothesis_template!r}"
+            )
+        return [self.hypothesis_template.replace("{}", label) for label in self.classes_.tolist()]
+
+    def _check_hypotheses(self) -> None:
+        """Refuse a hypothesis that leaves no token for the text."""
+        lengths = self.tokenizer_.encode_batch(self._hypotheses()).lengths - self.tokenizer_.n_special(False)
+        room, label = self._limit() - self.tokenizer_.n_special(True), self.classes_.tolist()[lengths.argmax()]
+        if lengths.max() >= room:
+            raise ValueError(
+                f"the hypothesis for {label!r} has {lengths.max()} tokens, and max_length leaves room for {room} "
+                f"together with the text: shorten the label or hypothesis_template"
+            )
+
+    def _encode(
+        self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
+    ) -> EncodedBatch:
+        limit = self._limit()
+        encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=limit, truncation="only_first")
+        n_dropped = encoded.n_dropped.reshape(-1, len(self.classes_)).max(1)  # each text stands next to all labels
+        warn_of_truncation(n_dropped, limit, "texts", when=", with their hypothesis,")
+        return encoded
+
+    def _head_arguments(self) -> tuple[int, ...]:
+        return (len(self._nli_labels),)
+
+    def _hub_config(self) -> dict[str, Any]:
+        about = {"problem_type": OneClass.problem_type, **labels_config(self._nli_labels)}
+        return {**super()._hub_config(), **about}
+
+    @property
+    def _shares_module(self) -> bool:
+        """Whether the module is that of the classifier that was passed as the checkpoint."""
+        return isinstance(self.checkpoint, XLMRobertaClassifier) and self.module_ is vars(self.checkpoint).get("module_")
+
+    def _move_module(self, device: torch.device) -> None:
+        # the classifier stays where it is
+        self.module_ = (copy.deepcopy(self.module_) if self._shares_module else self.module_).to(device)
+
+    def _pack(self, state: dict[str, Any]) -> None:
+        if self._shares_module:
+            del state["module_"], state["tokenizer_"]  # they are in the classifier's state, and stay shared
+        else:
+            super()._pack(state)
+
+    def _unpack(self) -> None:
+        if hasattr(self, "config_") and not hasattr(self, "module_"):
+            assert isinstance(self.checkpoint, XLMRobertaClassifier)
+            self.module_, self.tokenizer_ = self.checkpoint.module_, self.checkpoint.tokenizer_
+        super()._unpack()
+
+    def __sklearn_clone__(self) -> Self:
+        # A clone of a fitted classifier would have to be fitted again: clones share it, as they would share a folder.
+        return super().__sklearn_clone__().set_params(checkpoint=self.checkpoint)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = bool(self.multi_label)
+        tags.classifier_tags.poor_score = True  # with labels that mean nothing to the model
+        tags.target_tags.required = self.candidate_labels is None
+        return tags

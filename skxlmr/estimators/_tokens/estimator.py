@@ -1,0 +1,315 @@
+"""Rows of words, or texts, to a tag for each word."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._core.classes import check_classes
+from skxlmr.estimators._core.output_labels import labels_config, output_labels
+from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators._sequence.targets import weights_of_classes
+from skxlmr.estimators._tokens.predictions import TokenPredictions
+from skxlmr.estimators._tokens.rows import (
+    TokenRows,
+    check_spans,
+    check_tags,
+    check_token_rows,
+    entity_tags,
+    has_dicts,
+    object_array,
+    tags_of_spans,
+)
+from skxlmr.estimators._tokens.task import TokenTask
+from skxlmr.estimators.heads import TOKEN_CLASSIFICATION, check_architecture
+from skxlmr.estimators.parameters import (
+    CheckpointParameters,
+    LabelSmoothingParameters,
+    SamplingParameters,
+    changed,
+    estimator,
+    parameter,
+)
+from skxlmr.metrics import split_tag
+from skxlmr.nn.losses import cross_entropy
+from skxlmr.text import SubwordSampling
+from skxlmr.utils._sklearn import StrOptions, check_feature_names, fit_context
+from skxlmr.utils._validation import check_texts
+
+
+@estimator
+class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, TokenPredictions):
+    """Tag words or find entities in texts by fine-tuning XLM-RoBERTa.
+
+    The encoder is trained together with a new projection of each word's first token. Rows of words take a tag for each word;
+    texts take spans of characters, and are cut into words: runs of letters, marks and digits, or single other characters,
+    each character of a script that puts no spaces between words (Chinese, Japanese, Thai, ...).
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Tags, sorted; straight from a checkpoint in the checkpoint's order.
+    module_ : torch.nn.Module
+        The encoder with its head.
+    tokenizer_ : Tokenizer
+        The checkpoint's tokenizer.
+    config_ : ModelConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Score (see ``score``) on the validation data after each epoch; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Rows of the training data that were cut: always 0.
+    n_features_in_ : int
+        1, the column of words or texts.
+    feature_names_in_ : ndarray of str
+        Column name of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Devlin et al. (2019), "BERT: Pre-training of Deep Bidirectional Transformers", section 5.3, arXiv:1810.04805.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaTokenClassifier
+    >>> X = [["Anna", "lebt", "in", "Rom"], ["Paul", "lives", "in", "Paris"]] * 4
+    >>> y = [["B-PER", "O", "O", "B-LOC"]] * 8
+    >>> tagger = XLMRobertaTokenClassifier("skxlmr-mini", learning_rate=2e-3, max_epochs=10, random_state=0)
+    >>> tagger.fit(X, y).predict([["Paul", "lebt", "in", "Paris"]])[0]
+    ['B-PER', 'O', 'O', 'B-LOC']
+    """
+
+    max_length: int | None = changed(
+        CheckpointParameters,
+        "max_length",
+        text="Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut. None\n"
+        "is as many as the checkpoint allows.",
+    )
+    class_weight: dict[Any, float] | str | None = parameter(
+        default=None,
+        kind="dict, 'balanced' or None",
+        text="Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
+        constraint=[dict, StrOptions({"balanced"}), None],
+    )
+    label_all_subwords: bool = parameter(
+        default=False,
+        kind="bool",
+        text="Learn a word's tag at all of its tokens instead of the first only.",
+        constraint=["boolean"],
+    )
+
+    _head = TOKEN_CLASSIFICATION
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool = False,
+    ) -> Self:
+        """Fine-tune the checkpoint.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column DataFrame, of shape (n_rows,)
+            Rows of words (lists, tuples or arrays of str), or texts. A row may have no words; an empty word is one unknown
+            token.
+        y : list, array or Series of shape (n_rows,)
+            For rows of words, lists of one tag per word. For texts, lists of spans ``(start, end, label)``, or dicts with
+            these keys, in characters of the text; they begin and end where words do and do not overlap.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row's words in the loss; a weight of 2 counts like two rows.
+        X_val : list, array, Series or one-column DataFrame, optional
+            Validation rows, for ``validation_scores_`` and early stopping.
+        y_val : list, array or Series, optional
+            Their tags or spans.
+        resume : bool
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If a row of X is neither words nor a text, if there is not one tag for each word, or a span overlaps another or
+            cuts a word apart (names the row); if no row has words, or there is only one tag.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        KeyboardInterrupt
+            Passed on; after at least one epoch the weights of the last finished one are in place.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(  # type: ignore[override]  # with the tags of all calls, as in scikit-learn
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train on more rows, in one pass over them at a constant learning rate.
+
+        The first call opens the checkpoint, unless there was a fit. Every call trains with ``learning_rate`` from its first
+        step on: ``max_epochs``, ``schedule``, ``warmup_ratio``, early stopping and ``resume_dir`` are not read. AdamW's
+        moments stay in memory from one call to the next. ``n_iter_`` and ``loss_curve_`` continue.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column DataFrame, of shape (n_rows,)
+            Rows of words, or texts.
+        y : list, array or Series of shape (n_rows,)
+            Their tags or spans, as in ``fit``.
+        classes : array-like of str, optional
+            The tags of all calls, or with texts the labels of their spans; needed in the first call.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row's words in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or does not fit.
+        ValueError
+            If X or y is not what ``fit`` takes, ``classes`` are missing in the first call or differ from those before, or y
+            holds another tag.
+        FloatingPointError
+            If the loss or the gradient stops being finite; names the rows.
+        """
+        with all_or_nothing(self):
+            if hasattr(self, "module_"):
+                check_classes(None if classes is None else self._tags_of(classes, X), self.classes_)
+            elif classes is None:
+                raise ValueError(
+                    "classes must be passed on the first call to partial_fit: the tags, or the labels of spans, of all calls"
+                )
+            else:
+                self._learn_tags(self._tags_of(classes, X), "classes")
+            history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
+        return self._fit_ends(history, watcher)
+
+    # Places in the shared fit -----------------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, reset: bool, name: str = "X") -> TokenRows:
+        rows = check_token_rows(X, name)
+        if reset:
+            if not rows.n_words.any():
+                raise ValueError("X has no words: at least one row with words is needed")
+            self.n_features_in_ = 1
+            self._fitted_on = rows.kind
+        elif not hasattr(self, "_fitted_on"):  # straight from a checkpoint: it may be words or texts
+            return rows
+        elif rows.kind != self._fitted_on:
+            kinds = {"words": "rows of words", "texts": "texts"}
+            raise ValueError(
+                f"{name} has {kinds[rows.kind]}, but {type(self).__name__} was fitted on {kinds[self._fitted_on]}"
+            )
+        check_feature_names(self, X, reset=reset)
+        return rows
+
+    def _scheme_of_spans(self) -> str:
+        return "BIO" if self.scheme == "auto" else self.scheme
+
+    def _tags_of(self, classes: Any, X: Any) -> list[str]:
+        """The tags that the classes of ``partial_fit`` stand for: with texts those of spans with these labels."""
+        given = check_texts(classes, "classes", pairs_allowed=False).first
+        if check_token_rows(X, "X").texts is None:
+            return given
+        scheme = self._scheme_of_spans()
+        return _all_tags([tag for label in given for tag in entity_tags(label, 1, scheme)], scheme)
+
+    def _learn_tags(self, tags: list[str], name: str) -> None:
+        """Take these as all the tags there are."""
+        self.classes_ = np.unique(tags)
+        if len(self.classes_) < 2:
+            raise ValueError(f"{name} has only one tag, {self.classes_.tolist()[0]!r}: at least two are needed")
+        self._rules()  # raises where the scheme does not fit the tags, before anything is trained
+
+    def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
+        """Codes of the tags of each row, an object array of int64 arrays."""
+        if rows.texts is None:
+            tags_of_rows = check_tags(y, rows, name)
+        else:
+            tags_of_rows = tags_of_spans(check_spans(y, rows, name), rows, self._scheme_of_spans(), name)
+        if name == "y":
+            self._dict_spans = rows.texts is not None and has_dicts(y)
+        if reset:
+            tags = [tag for row in tags_of_rows for tag in row]
+            if rows.texts is not None:
+                tags += _all_tags(tags, self._scheme_of_spans())
+            self._learn_tags(tags, name)
+        code_of = {tag: code for code, tag in enumerate(self.classes_.tolist())}
+        found = []
+        for row, row_tags in enumerate(tags_of_rows):
+            codes = [code_of.get(tag, -1) for tag in row_tags]
+            if -1 in codes:
+                raise ValueError(
+                    f"{name} row {row}: tag {row_tags[codes.index(-1)]!r} is not among the classes of the fit, "
+                    f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
+                )
+            found.append(np.array(codes, np.int64))
+        return object_array(found)
+
+    def _word_weights(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Weight of each word of the rows with these weights, an object array of float32 arrays."""
+        of_words = np.repeat(weights, [len(row) for row in targets])
+        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(targets), of_words)
+        return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
+
+    def _head_arguments(self) -> tuple[int, ...]:
+        return (len(self.classes_),)
+
+    def _encode_training(self, rows: TokenRows, sampling: SubwordSampling | None = None) -> Encoded:
+        return {"encoded": self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())}
+
+    def _make_task(self, rows: TrainingRows) -> TokenTask:
+        return TokenTask(
+            rows.encoded["encoded"],
+            rows.targets,
+            self._word_weights(rows.weights, rows.targets),
+            lambda logits, codes: cross_entropy(logits, codes, self.label_smoothing),
+            self.label_all_subwords,
+        )
+
+    def _validation_score(self, rows: TrainingRows) -> float:
+        predicted = self._choose_tags(self._log_proba(rows.encoded["encoded"], len(rows)))
+        return self._score_tags([self.classes_[codes].tolist() for codes in rows.targets], predicted, rows.weights)
+
+    def _hub_config(self) -> dict[str, Any]:
+        return {**super()._hub_config(), **labels_config([str(label) for label in self.classes_.tolist()])}
+
+    def _adopt(self, stored: StoredModel, file: Path) -> None:
+        check_architecture(stored.raw, file, self._head)
+        self.classes_ = np.array(output_labels(stored.raw, file))
+        self._rules()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+def _all_tags(tags: list[str], scheme: str) -> list[str]:
+    """Every tag that the types among these may take, so that longer entities than those of the training are known."""
+    found = {"O"}
+    for _, label in {split_tag(tag, scheme) for tag in tags if tag != "O"}:
+        for n_words in (1, 2, 3):
+            found.update(entity_tags(label, n_words, scheme))
+    return sorted(found)

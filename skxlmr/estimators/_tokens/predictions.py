@@ -1,0 +1,255 @@
+"""From the logits of tokens to tags, spans and entities.
+
+Shape suffixes: m tokens of an entity or a word, K classes.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.utils.validation import check_is_fitted
+
+from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._tokens.entities import AGGREGATIONS, find_entities
+from skxlmr.estimators._tokens.rows import (
+    SPAN_KEYS,
+    TokenRows,
+    check_spans,
+    check_tags,
+    check_token_rows,
+    object_array,
+    spans_of_tags,
+)
+from skxlmr.estimators._tokens.tag_rules import TagRules, detect_scheme
+from skxlmr.estimators._tokens.task import best_places, starts_of_words
+from skxlmr.estimators.parameters import AT_LEAST_0, parameter, parameters
+from skxlmr.inference import Engine
+from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
+from skxlmr.text import EncodedBatch
+from skxlmr.utils._sklearn import StrOptions
+
+
+@parameters
+class TaggingParameters:
+    """Of taggers: what their predictions depend on."""
+
+    stride: int = parameter(
+        default=32,
+        kind="int",
+        text="Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and predicted\n"
+        "where it has the most context.",
+        constraint=[AT_LEAST_0],
+    )
+    scheme: str = parameter(
+        default="auto",
+        kind="{'auto', 'BIO', 'IOB2', 'IOBES', 'plain'}",
+        text="What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or strictly\n"
+        "(``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` chooses between ``'BIO'``,\n"
+        "``'IOBES'`` and ``'plain'`` by the classes. Spans of texts become tags of this scheme, of ``'BIO'`` with\n"
+        "``'auto'``.",
+        constraint=[StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+    )
+    constrained: bool = parameter(
+        default=False,
+        kind="bool",
+        text="Predict the most probable row of tags that keeps the rules of the scheme (Viterbi) instead of the most probable\n"
+        "tag of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its ``B-``: there ``I-``\n"
+        "begins entities (IOB1).",
+        constraint=["boolean"],
+    )
+
+
+class TokenPredictions(TaggingParameters, FineTuned):
+    """What a tagger does once it is fitted."""
+
+    classes_: np.ndarray
+
+    def predict_proba(self, X: Any) -> list[np.ndarray]:
+        """Probabilities of the tags of each word.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column DataFrame
+            Rows of words, or texts, whichever ``fit`` was given.
+
+        Returns
+        -------
+        list of ndarray of shape (n_words, n_classes), float32
+            For each row. The words of texts are cut as in ``fit``.
+        """
+        rows = self._read(X)
+        return [np.exp(row) for row in self._log_proba(self._encode_rows(rows), len(rows))]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Tags of the words, or spans in the texts.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column DataFrame
+            Rows of words, or texts, whichever ``fit`` was given.
+
+        Returns
+        -------
+        ndarray of object, of shape (n_rows,)
+            For rows of words, lists of one tag per word, with ``constrained=False`` the most probable one. For texts, lists of
+            spans ``(start, end, label)``, dicts if the spans of ``fit`` were.
+        """
+        return object_array(self._predict(self._read(X)))
+
+    def predict_entities(
+        self, X: Any, aggregation: str = "simple", ignore_labels: Collection[str] = ("O",)
+    ) -> list[list[dict[str, Any]]]:
+        """Entities with scores, from the tokens of the raw text.
+
+        Parameters
+        ----------
+        X : texts, or rows of words, which are joined with spaces
+            Either, whatever the estimator was fitted on.
+        aggregation : {"simple", "first", "average", "max", "none", "word"}
+            How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
+            ``"max"`` first give each word (what lies between white space) one tag: that of its first token, of the mean
+            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token. ``"word"`` groups the
+            words and tags of ``predict``, each word encoded on its own as in ``fit``.
+        ignore_labels : collection of str
+            Types, or tags, that are left out.
+
+        Returns
+        -------
+        list of list of dict
+            For each row, the entities in order: ``entity_group``, ``score`` (mean probability), ``word`` (the part of the
+            text), ``start`` and ``end`` (characters). With ``"none"``: ``entity`` (the tag) and ``index`` (number of the
+            token) instead of ``entity_group``.
+
+        Notes
+        -----
+        Numbers equal those of the token-classification pipeline of ``transformers``, which has no ``"word"``, but for white
+        space before an entity, which never belongs to it here, and for texts too long for the model, which are shown in
+        windows here. With ``constrained=True`` the tags keep the rules of the scheme.
+        """
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
+        if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
+            raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
+        engine = self._engine()
+        rows = check_token_rows(X)
+        texts = rows.joined()
+        labels = [str(label) for label in self.classes_.tolist()]
+        rules = self._rules()
+
+        def choose(scores_mK: np.ndarray) -> np.ndarray:
+            return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
+
+        parts = self._words_of(rows) if aggregation == "word" else self._tokens_of(texts, engine)
+        return [
+            find_entities(
+                text,
+                *part,
+                labels,
+                aggregation=aggregation,
+                choose=choose,
+                ignore_labels=ignore_labels,
+            )
+            for text, part in zip(texts, parts, strict=True)
+        ]
+
+    def _tokens_of(self, texts: list[str], engine: Engine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each text the places of its tokens, which are unknown, and the probabilities of their classes."""
+        encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
+        assert encoded.offsets is not None
+        proba = np.exp(log_softmax(engine.tokens(encoded), axis=1))
+        is_unknown = encoded.ids == self.tokenizer_.unk_token_id
+        by_row = _by_row(encoded, best_places(encoded), len(texts))
+        return [(encoded.offsets[row], is_unknown[row], proba[row]) for row in by_row]
+
+    def _words_of(self, rows: TokenRows) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The same of words, none of which is unknown."""
+        proba = map(np.exp, self._log_proba(self._encode_rows(rows), len(rows)))
+        return [
+            (places, np.zeros(len(places), bool), row) for places, row in zip(rows.joined_places(), proba, strict=True)
+        ]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """F1 of entities, or for plain tags the accuracy of words.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column DataFrame
+            Rows of words, or texts.
+        y : list, array or Series
+            Their tags or spans.
+        sample_weight : array-like of shape (n_rows,), optional
+            Entities and words count as much as their rows weigh.
+
+        Returns
+        -------
+        float
+            Micro average over the entities (`skxlmr.metrics.entity_f1_score`) or words of all rows. For texts always the F1
+            of spans.
+        """
+        rows = self._read(X)
+        predicted = self._predict(rows)
+        if rows.texts is None:
+            return self._score_tags(check_tags(y, rows), predicted, sample_weight)
+        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows), sample_weight)[2]
+
+    def _windows(self) -> dict[str, Any]:
+        """Length of the windows and what neighbours share."""
+        limit = self._limit()
+        return {"max_length": limit, "stride": min(self.stride, (limit - 2) // 2)}
+
+    def _read(self, X: Any) -> TokenRows:
+        """The rows of X, for the fitted module."""
+        check_is_fitted(self, "module_")
+        return self._check_X(X, reset=False)
+
+    def _predict(self, rows: TokenRows) -> list[list[Any]]:
+        """Tags or spans of each row."""
+        tags = self._choose_tags(self._log_proba(self._encode_rows(rows), len(rows)))
+        if rows.places is None:
+            return tags
+        scheme = self._resolved_scheme()
+        spans = [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
+        if not getattr(self, "_dict_spans", False):
+            return spans
+        return [[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans]
+
+    def _encode_rows(self, rows: TokenRows) -> EncodedBatch:
+        return self.tokenizer_.encode_words(rows.words, **self._windows())
+
+    def _log_proba(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
+        """Log-probabilities of the words of each row, (n_words, n_classes) float32."""
+        logits = self._engine().tokens(encoded)
+        places = best_places(encoded)
+        words = places[starts_of_words(encoded, places)]
+        return [log_softmax(logits[row], axis=1) for row in _by_row(encoded, words, n_rows)]
+
+    def _choose_tags(self, log_proba: list[np.ndarray]) -> list[list[Any]]:
+        rules = self._rules()
+        codes = [np.exp(row).argmax(1) if rules is None else rules.decode(row) for row in log_proba]
+        return [self.classes_[row].tolist() for row in codes]
+
+    def _resolved_scheme(self) -> str:
+        """The scheme of the classes; an error if they have another than the parameter says."""
+        if self.scheme == "auto":
+            return detect_scheme(self.classes_.tolist())
+        for tag in self.classes_.tolist():
+            split_tag(tag, self.scheme)
+        return self.scheme
+
+    def _rules(self) -> TagRules | None:
+        """The rules that predictions keep, if any."""
+        scheme = self._resolved_scheme()
+        return TagRules(self.classes_.tolist(), scheme) if self.constrained else None
+
+    def _score_tags(self, true: Any, predicted: Any, sample_weight: Any) -> float:
+        scheme = self._resolved_scheme()
+        if scheme == "plain":
+            return word_accuracy(true, predicted, sample_weight)
+        return entity_f1_score(true, predicted, scheme=scheme, sample_weight=sample_weight)
+
+
+def _by_row(encoded: EncodedBatch, places: np.ndarray, n_rows: int) -> list[np.ndarray]:
+    """The places of each row of the input."""
+    row_of_place = np.repeat(encoded.input_rows, encoded.lengths)[places]
+    return np.split(places, np.searchsorted(row_of_place, np.arange(1, n_rows)))

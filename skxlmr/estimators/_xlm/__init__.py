@@ -1,0 +1,1 @@
+"""The original XLM: features, classes, language models."""

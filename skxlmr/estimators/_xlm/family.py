@@ -1,0 +1,101 @@
+"""What the original XLM adds: its config, its tokenizer, and the languages of the texts."""
+
+from pathlib import Path
+from typing import Any
+
+from skxlmr.estimators._core.family import Family
+from skxlmr.estimators.parameters import CheckpointParameters, changed, parameter, parameters
+from skxlmr.nn import TaskModule, XLMConfig
+from skxlmr.text import Tokenizer, XLMTokenizer
+from skxlmr.utils._errors import CheckpointError
+
+
+@parameters
+class XLMParameters(CheckpointParameters):
+    """Of every estimator of the original XLM."""
+
+    checkpoint: Any = changed(
+        CheckpointParameters,
+        "checkpoint",
+        default="FacebookAI/xlm-mlm-en-2048",
+        text="Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an original XLM.\n"
+        "None ships with the package.",
+        kw_only=False,
+    )
+    lang: Any = parameter(
+        default=None,
+        kind="str or None",
+        text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"
+        "language embeddings: those need it. None is English rules.",
+        constraint=[str, None],
+    )
+
+
+class XLMFamily(Family):
+    """The original XLM; estimators have a parameter ``lang``."""
+
+    config_class = XLMConfig
+    name = "the original XLM"
+    prefix = "XLM"
+
+    def languages(self, estimator: Any) -> list[str]:
+        """What ``lang`` says.
+
+        Raises
+        ------
+        ValueError
+            If it is not a pair of languages where the objective needs one, or is one where it does not.
+        """
+        lang, objective = estimator.lang, getattr(estimator, "objective", None)
+        found = [] if lang is None else list(lang) if isinstance(lang, tuple | list) else [lang]
+        is_right = len(found) == 2 if objective == "tlm" else not isinstance(lang, tuple | list)
+        if not is_right or not all(isinstance(language, str) for language in found):
+            expected = "a pair of languages" if objective == "tlm" else "one language or None"
+            raise ValueError(f"lang must be {expected} for objective={objective!r}, got {lang!r}")
+        return found
+
+    def check(self, estimator: Any, config: XLMConfig, tokenizer: Tokenizer, file: Path) -> Tokenizer:
+        """Check the languages; returns the tokenizer with the rules of the (first) one."""
+        assert isinstance(tokenizer, XLMTokenizer)
+        if config.has_lang_embeddings and not config.lang2id:
+            raise CheckpointError(
+                file,
+                f"the checkpoint has embeddings of {config.n_langs} languages, but its config.json does not name "
+                "them (lang2id)",
+            )
+        known = config.lang2id or tokenizer.lang2id
+        for language in self.languages(estimator):
+            if known and language not in known:
+                raise ValueError(
+                    f"lang={language!r} is not a language of the checkpoint, which has {', '.join(sorted(known))}"
+                )
+        self._lang_ids(estimator, config)
+        return self._with_rules(estimator, tokenizer)
+
+    def prepared(self, estimator: Any, module: Any) -> TaskModule:
+        """The module, with the language of its texts."""
+        module.transformer.lang_ids = self._lang_ids(estimator, module.transformer.config)
+        return module
+
+    def continued(self, estimator: Any) -> Tokenizer:
+        """Set up a fitted module for texts that may be in another language; returns the tokenizer."""
+        self.prepared(estimator, estimator.module_)
+        return self._with_rules(estimator, estimator.tokenizer_)
+
+    def _with_rules(self, estimator: Any, tokenizer: XLMTokenizer) -> XLMTokenizer:
+        languages = self.languages(estimator)
+        return tokenizer.for_language(languages[0]) if languages else tokenizer
+
+    def _lang_ids(self, estimator: Any, config: XLMConfig) -> tuple[int, ...]:
+        """Numbers of the languages, where the checkpoint has embeddings for them."""
+        if not config.has_lang_embeddings:
+            return ()
+        languages = self.languages(estimator)
+        if not languages:
+            raise ValueError(
+                f"the checkpoint has embeddings of its languages: pass lang, one of {', '.join(sorted(config.lang2id))}"
+            )
+        return tuple(config.lang2id[language] for language in languages)
+
+
+XLM = XLMFamily()

@@ -1,0 +1,151 @@
+"""Language modelling with the original XLM: masked, causal, and on translations."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from skxlmr.batching import concatenate
+from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators._language.likelihood import SumsAndCounts, next_token_log_p
+from skxlmr.estimators._language.masked_lm import Filling, MaskedLM
+from skxlmr.estimators._language.task import MaskedLMTask, NextTokenTask
+from skxlmr.estimators._xlm.family import XLM, XLMParameters
+from skxlmr.estimators.heads import XLM_MASKED_LM
+from skxlmr.estimators.parameters import MaskingParameters, changed, estimator, parameter
+from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
+from skxlmr.utils._sklearn import StrOptions
+from skxlmr.utils._validation import Texts
+
+
+@estimator
+class XLMMaskedLM(XLMParameters, MaskedLM):
+    """The original XLM as a language model.
+
+    Like :class:`XLMRobertaMaskedLM`, for checkpoints such as ``FacebookAI/xlm-mlm-en-2048``, with the three objectives of [1]_.
+    After ``objective='clm'`` attention is causal, ``score`` and ``score_samples`` return the log-likelihood of every token after
+    the first, the end of the text included, and there are no masks to fill. It needs the extra ``xlm``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The encoder with its language modelling head.
+    tokenizer_ : XLMTokenizer
+        The checkpoint's tokenizer, with the rules of the (first) language.
+    config_ : XLMConfig
+        Geometry of the checkpoint.
+    loss_curve_ : list of float
+        Mean loss of each epoch, in nats per predicted token.
+    validation_scores_ : list of float or None
+        After each epoch minus the loss on validation data; None without validation data.
+    n_iter_ : int
+        Number of epochs.
+    n_truncated_ : int
+        Texts of the training data that were cut.
+    n_features_in_ : int
+        1 for texts, 2 for pairs.
+    feature_names_in_ : ndarray of str
+        Column names of a DataFrame that was passed to ``fit``.
+
+    References
+    ----------
+    .. [1] Lample & Conneau (2019), "Cross-lingual Language Model Pretraining", section 3, arXiv:1901.07291.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMMaskedLM
+    >>> lm = XLMMaskedLM("FacebookAI/xlm-mlm-ende-1024", objective="tlm", lang=("en", "de"))
+    >>> lm.objective
+    'tlm'
+    >>> lm.fit([("Good morning", "Guten Morgen")])  # doctest: +SKIP
+    XLMMaskedLM(checkpoint='FacebookAI/xlm-mlm-ende-1024', lang=('en', 'de'), objective='tlm')
+    """
+
+    lang: str | Sequence[str] | None = changed(
+        XLMParameters,
+        "lang",
+        kind="str, pair of str or None",
+        text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"
+        "language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of the first and\n"
+        "the second texts.",
+        constraint=[str, tuple, list, None],
+    )
+    mask_probability: float = changed(
+        MaskingParameters,
+        "mask_probability",
+        text="Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` predicts all.",
+    )
+    objective: str = parameter(
+        default="mlm",
+        kind="{'mlm', 'clm', 'tlm'}",
+        text="What is learnt: ``'mlm'`` to fill masks, ``'clm'`` to predict each token from those before it, ``'tlm'`` to fill\n"
+        "the masks in pairs of translations, each text with its own language and its own positions.",
+        constraint=[StrOptions({"mlm", "clm", "tlm"})],
+    )
+
+    _head = XLM_MASKED_LM
+    _family = XLM
+
+    def fill_mask(self, texts: Any, top_k: int = 5, targets: Any = None) -> list[list[list[dict[str, Any]]]]:
+        self._engine()
+        if self.config_.causal:
+            raise ValueError(
+                "a causal model does not see what follows a mask: fill_mask needs objective 'mlm' or 'tlm'"
+            )
+        return super().fill_mask(texts, top_k, targets)
+
+    fill_mask.__doc__ = MaskedLM.fill_mask.__doc__
+
+    def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
+        config, tokenizer = super()._read_folder(stored)
+        if self.objective == "clm":
+            return replace(config, causal=True), tokenizer
+        if config.causal:
+            raise ValueError(
+                f"objective={self.objective!r} looks at later tokens, but the checkpoint is causal: pass 'clm'"
+            )
+        return config, tokenizer
+
+    def _tokenize(
+        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
+    ) -> EncodedBatch:
+        if self.objective != "tlm" or texts.second is None:
+            return super()._tokenize(texts, limit, parse_special, sampling)
+        # Each text is a whole one, <s> A </s>, of up to half of the row.
+        tokenizers = self.tokenizer_, self.tokenizer_.for_language(XLM.languages(self)[1])
+        sides = [
+            tokenizer.encode_batch(side, max_length=limit // 2, parse_special=parse_special)
+            for tokenizer, side in zip(tokenizers, (texts.first, texts.second), strict=True)
+        ]
+        both = concatenate(*sides).take(np.arange(2 * len(texts)).reshape(2, -1).T.ravel())
+        n_dropped = sides[0].n_dropped + sides[1].n_dropped
+        return EncodedBatch(both.ids, sides[0].lengths + sides[1].lengths, n_dropped, second_starts=sides[0].lengths)
+
+    def _encode_training(self, rows: Texts, sampling: SubwordSampling | None = None) -> Encoded:
+        if self.objective == "tlm" and rows.second is None:
+            raise ValueError("objective='tlm' learns from pairs of translations, and X has single texts (1 column)")
+        if self.config_.causal != (self.objective == "clm"):
+            raise ValueError(
+                f"warm_start cannot continue with objective={self.objective!r}: the last fit made the model "
+                + ("causal" if self.config_.causal else "look at later tokens too")
+            )
+        return super()._encode_training(rows)
+
+    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+        task = NextTokenTask if self.objective == "clm" else MaskedLMTask
+        return task(rows.encoded["first"], None, self.tokenizer_, rows.weights, self.mask_probability)
+
+    def _joined(self, before: str, filling: Filling) -> str:
+        return before + filling["token_str"]  # where a word begins, no piece says so: the text's own spaces stay
+
+    def _likelihood(self, X: Any) -> SumsAndCounts:
+        engine = self._engine()
+        if not self.config_.causal:
+            return super()._likelihood(X)
+        return next_token_log_p(engine, self._encode(self._check_X(X, reset=False)))

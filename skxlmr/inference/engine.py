@@ -1,0 +1,185 @@
+"""The only way from encoded rows to outputs.
+
+Rows are sorted by length and run in packed batches under a token budget, each distinct row once; outputs return in the order
+of the rows. Device, precision, token budget and what happens where memory runs out are decided here. A cache, another backend
+or a captured graph would be a variant of this class: no estimator would know.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxlmr.batching import pack
+from skxlmr.checkpoints import check_finite
+from skxlmr.inference._batch_queue import BatchQueue
+from skxlmr.inference._rows import distinct_rows, mean_of_windows
+from skxlmr.nn import TaskModule, TokenLayout
+from skxlmr.nn.linear import fast_inference
+from skxlmr.text import EncodedBatch
+
+# A text takes some 30 to 60 tokens: batches of this many tokens per row keep the cores busy without filling the caches.
+TOKENS_PER_ROW = 128
+ROWS_ON_GPU = 8  # times as many keep a GPU busy
+LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
+
+Run = Callable[[Tensor, TokenLayout], Tensor]
+Read = Callable[[Tensor, np.ndarray], Tensor]
+Result = TypeVar("Result")
+
+
+class Engine:
+    """Runs a module on the device that holds it.
+
+    Parameters
+    ----------
+    module : TaskModule
+        In eval mode.
+    batch_size : int
+        A batch has up to ``128 * batch_size`` tokens, eight times that on a GPU.
+    precision : torch.dtype or None
+        What is computed with where that is not the type of the weights.
+    source : str
+        The checkpoint, for the error about weights that are not finite.
+    """
+
+    def __init__(self, module: TaskModule, batch_size: int, precision: torch.dtype | None, source: str):
+        self.module, self.batch_size, self.precision, self.source = module, batch_size, precision, source
+        self.device = next(module.parameters()).device
+        self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens of a batch; a single longer row still makes a batch."""
+        return self.batch_size * self._budget_per_row
+
+    def rows(self, encoded: EncodedBatch, run: Run | None = None, window_weights: np.ndarray | None = None) -> np.ndarray:
+        """One output per row.
+
+        Parameters
+        ----------
+        encoded : EncodedBatch
+            The rows, or windows of rows.
+        run : callable, optional
+            (ids (T,), layout of N sequences) -> Tensor (N, ...), by default the module.
+        window_weights : ndarray of shape (n_windows,), optional
+            Average the outputs of each input row's windows with these weights.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, ...), or (n_input_rows, ...) with ``window_weights``, float32 (float64 if ``run`` returns that)
+
+        Raises
+        ------
+        CheckpointError
+            If an output is NaN because a weight is not finite; names the weight.
+        """
+        outputs = self._run(encoded, run or self.module, per_token=False)
+        return outputs if window_weights is None else mean_of_windows(outputs, encoded, window_weights)
+
+    def tokens(self, encoded: EncodedBatch) -> np.ndarray:
+        """The module's output for every token, (n_tokens, ...), likewise."""
+        return self._run(encoded, self.module, per_token=True)
+
+    def _run(self, encoded: EncodedBatch, run: Run, per_token: bool) -> np.ndarray:
+        distinct, row_of_distinct = distinct_rows(encoded)
+        queue = self._queue(distinct.lengths)
+        results: np.ndarray | None = None
+
+        def keep(rows: np.ndarray, output: Tensor) -> None:
+            nonlocal results
+            values = output.to(torch.float64 if output.dtype == torch.float64 else torch.float32).cpu().numpy()
+            if results is None:
+                n_results = len(distinct.ids) if per_token else len(distinct)
+                results = np.empty((n_results, *values.shape[1:]), values.dtype)
+            results[distinct.token_places(rows) if per_token else rows] = values
+
+        pending: tuple[np.ndarray, Tensor] | None = None  # copied one batch later, while the GPU is busy with the next
+        with self._computing():
+            for rows in queue:
+                with queue:
+                    output = run(*pack(distinct.take(rows), self.device))
+                    if pending is not None:
+                        keep(*pending)
+                    pending = rows, output
+            if pending is not None:
+                keep(*pending)
+        assert results is not None, "no rows"
+        if np.isnan(results).any():  # large tensors are not looked at when they are read
+            check_finite(self.module.state_dict(), self.source)
+        if row_of_distinct is None:
+            return results
+        return results[distinct.token_places(row_of_distinct) if per_token else row_of_distinct]
+
+    def places(self, encoded: EncodedBatch, places: np.ndarray, read: Read) -> np.ndarray:
+        """Read something off the logits over the vocabulary, at some places of the rows; only these logits are computed.
+
+        Parameters
+        ----------
+        encoded : EncodedBatch
+        places : ndarray of int, (M,)
+            Indices into ``encoded.ids``, ascending.
+        read : callable
+            (float32 logits (m, V), which of the places they are at (m,)) -> Tensor (m, ...).
+
+        Returns
+        -------
+        ndarray of shape (M, ...)
+        """
+        module: Any = self.module  # one with a language modelling head
+        first_item = np.searchsorted(places, encoded.starts)
+        queue = self._queue(encoded.lengths)
+        results: np.ndarray | None = None
+        with self._computing():
+            for rows in queue:
+                with queue:
+                    batch = encoded.take(rows)
+                    items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])
+                    n_items = first_item[rows + 1] - first_item[rows]
+                    shift = np.repeat(batch.starts[:-1] - encoded.starts[rows], n_items)
+                    ids, layout = pack(batch, self.device)
+                    wanted = torch.from_numpy(places[items] + shift).to(self.device)
+                    x_MD = module.backbone(ids, layout).last_hidden_state[wanted]
+                    for first in range(0, len(items), LOGIT_ROWS):
+                        part = items[first : first + LOGIT_ROWS]
+                        logits = module.project(x_MD[first : first + LOGIT_ROWS]).float()
+                        values = read(logits, part).cpu().numpy()
+                        if results is None:
+                            results = np.empty((len(places), *values.shape[1:]), values.dtype)
+                        results[part] = values
+        return np.empty((0,)) if results is None else results
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], run: Callable[[list[int]], list[Result]]
+    ) -> list[Result]:
+        """What ``run`` makes of each prompt, ``batch_size`` at a time, longest first.
+
+        Parameters
+        ----------
+        prompts : list of list of int
+            Token ids.
+        run : callable
+            Numbers of prompts -> a result for each.
+        """
+        order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+        queue = BatchQueue(np.ones_like(order), self.batch_size, self.device, budget_per_row=1)
+        found: dict[int, Result] = {}
+        check_finite(self.module.state_dict(), self.source)  # among scores that are NaN some token would be the best
+        with self._computing():
+            for places in queue:
+                with queue:
+                    numbers = order[places].tolist()
+                    found |= zip(numbers, run(numbers), strict=True)
+        return [found[number] for number in range(len(prompts))]
+
+    def _queue(self, lengths: np.ndarray) -> BatchQueue:
+        return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        # switched off explicitly where there is none: the caller may be inside an autocast of its own
+        with fast_inference(), torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+            yield
