@@ -3,7 +3,7 @@
 from typing import Any
 
 from skxlmr.nn.config import MODEL_TYPES, ModelConfig
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm import XLMConfig
 
 CONFIGS: dict[str, type[ModelConfig] | type[XLMConfig]] = {
     **dict.fromkeys(MODEL_TYPES, ModelConfig),

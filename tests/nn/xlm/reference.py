@@ -1,4 +1,4 @@
-"""The older XLM of transformers as a reference: pairs of modules with the same weights, and inputs for both.
+"""The original XLM of transformers as a reference: pairs of modules with the same weights, and inputs for both.
 
 Every parameter of every pair is perturbed. The reference rounds its attention weights to float32 whatever its own precision;
 in double precision it is asked for its true values (``exact_softmax``).

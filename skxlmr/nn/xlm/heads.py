@@ -1,4 +1,4 @@
-"""Task models of the older XLM: what stands on top of its encoder.
+"""Task models of the original XLM: what stands on top of its encoder.
 
 Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, V vocabulary, L outputs of a summary.
 """
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear, linear
-from skxlmr.nn.xlm import XLMTask
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm.config import XLMConfig
+from skxlmr.nn.xlm.encoder import XLMTask
 
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda x: x,

@@ -1,4 +1,4 @@
-"""The older XLM encoder (Lample & Conneau 2019, arXiv:1901.07291).
+"""The original XLM encoder (Lample & Conneau 2019, arXiv:1901.07291).
 
 Modules and parameters carry Hugging Face's names, so that a checkpoint needs no map. Every tensor of token vectors is
 (T, D) when packed and (N, S, D) when padded.
@@ -17,7 +17,7 @@ from skxlmr.nn.attention import attend
 from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm.config import XLMConfig
 
 
 class SinusoidalPositions(nn.Module):

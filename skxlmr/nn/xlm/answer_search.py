@@ -1,4 +1,4 @@
-"""The older XLM's head that searches for answers with a beam, which it has from XLNet (Yang et al. 2019, arXiv:1906.08237).
+"""The original XLM's head that searches for answers with a beam, which it has from XLNet (Yang et al. 2019, arXiv:1906.08237).
 
 Where the answer ends is predicted from every token's vector and that of the token where it starts; whether there is an answer,
 from the starts' mean vector and one token of the row. All of it is computed on padded rectangles.
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
-from skxlmr.nn.xlm import XLMTask
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm.config import XLMConfig
+from skxlmr.nn.xlm.encoder import XLMTask
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The older XLM's heads against transformers', in both precisions, and gradients."""
+"""The original XLM's heads against transformers', in both precisions, and gradients."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from skxlmr.nn import TokenLayout, XLMForSequenceClassification, losses
+from tests.nn.reference import assert_near
 
-from .reference import assert_near
-from .test_xlm import OPTIONS
-from .xlm_reference import HEADS, N_OUTPUTS, TINY, TOLERANCE, make_inputs, make_pair, run_theirs
+from .reference import HEADS, N_OUTPUTS, TINY, TOLERANCE, make_inputs, make_pair, run_theirs
+from .test_encoder import OPTIONS
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 

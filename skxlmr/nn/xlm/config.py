@@ -1,4 +1,4 @@
-"""What a ``config.json`` of the older XLM says, as typed and bounded fields."""
+"""What a ``config.json`` of the original XLM says, as typed and bounded fields."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ _FLAGS = (
 
 @dataclass(frozen=True)
 class XLMConfig:
-    """Geometry of an older XLM model; the field names are those of its ``config.json``.
+    """Geometry of an original XLM model; the field names are those of its ``config.json``.
 
     The defaults are the geometry of ``FacebookAI/xlm-mlm-en-2048``. Fields that the model does not need are kept in ``extra``
     and written back by :meth:`to_dict`. Adaptive softmax (``asm``) and decoders (``is_encoder`` false) are refused.

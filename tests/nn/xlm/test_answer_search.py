@@ -1,13 +1,13 @@
-"""The older XLM's answer search and multiple choice against transformers', in both precisions, and gradients."""
+"""The original XLM's answer search and multiple choice against transformers', in both precisions, and gradients."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from skxlmr.nn import TokenLayout
+from tests.nn.reference import assert_near
 
-from .reference import assert_near
-from .xlm_reference import TOLERANCE, exact_softmax, make_inputs, make_pair, run_theirs
+from .reference import TOLERANCE, exact_softmax, make_inputs, make_pair, run_theirs
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 CLS_INDEX = torch.tensor([0, 2, 1])

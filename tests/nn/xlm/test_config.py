@@ -1,4 +1,4 @@
-"""The older XLM's config: published ones, defaults, and what is wrong."""
+"""The original XLM's config: published ones, defaults, and what is wrong."""
 
 import pytest
 import transformers
