@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: the encoder, its heads and the losses. No files and no strings here."""
+"""Tensors in, tensors out: encoders, heads and losses. No files and no strings here."""
 
 from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
 from skxlmr.nn.cache import KeyValueCache

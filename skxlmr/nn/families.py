@@ -1,4 +1,4 @@
-"""Which configuration a ``model_type`` means."""
+"""Which config class belongs to a ``model_type``."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def config_of(values: dict[str, Any]) -> ModelConfig | XLMConfig:
     Raises
     ------
     ValueError
-        If the model type is missing or unknown, or a field of it is missing or wrong.
+        If the model type is missing or unknown, or a field is missing or wrong.
     """
     model_type = values.get("model_type")
     family = CONFIGS.get(model_type, ModelConfig) if isinstance(model_type, str) else ModelConfig

@@ -27,7 +27,7 @@ def assert_gradients(ours, theirs, dtype, fixed_positions=False):
     of_ours, of_theirs = (
         {name: p.grad for name, p in module.named_parameters() if p.grad is not None} for module in (ours, theirs)
     )
-    if fixed_positions:  # they train what the paper fixes
+    if fixed_positions:  # the reference trains what the paper fixes
         del of_theirs["transformer.position_embeddings.weight"]
     assert of_ours.keys() == of_theirs.keys()
     largest = max(gradient.abs().max().item() for gradient in of_theirs.values())
