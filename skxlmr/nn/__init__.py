@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: the encoder, its heads and the losses. No files and no strings here."""
+"""Tensors in, tensors out: encoders, heads and losses. No files and no strings here."""
 
 from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
 from skxlmr.nn.cache import KeyValueCache
@@ -6,15 +6,16 @@ from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.families import config_of
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.xlm import XLMEncoder, XLMModel
-from skxlmr.nn.xlm_answer_search import XLMForQuestionAnswering
-from skxlmr.nn.xlm_config import XLMConfig
-from skxlmr.nn.xlm_heads import (
+from skxlmr.nn.xlm import (
+    XLMConfig,
+    XLMEncoder,
     XLMForMaskedLM,
     XLMForMultipleChoice,
+    XLMForQuestionAnswering,
     XLMForQuestionAnsweringSimple,
     XLMForSequenceClassification,
     XLMForTokenClassification,
+    XLMModel,
 )
 from skxlmr.nn.xlm_roberta import (
     XLMRobertaEncoder,

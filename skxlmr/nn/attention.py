@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.layout import TokenLayout
 
-# Up to this many tokens a row two matrix products beat the fused kernel in float32 on two CPU cores.
+# Up to this many tokens per row, two matrix products beat the fused kernel in float32 on two CPU cores.
 SHORT_ROW = 64
 
 
@@ -33,7 +33,7 @@ def attend(
     q, k, v : Tensor
         Projections, (T, C) for a packed layout and (N, S, C) for a padded one.
     layout : TokenLayout
-        Where the sequences lie.
+        Layout of the queries.
     head_size : int
         Width of one head.
     dropout : float
@@ -43,10 +43,10 @@ def attend(
     need_weights : bool
         Return the attention weights too, (N, H, S, K); padded layouts only.
     causal : bool
-        Let each token attend to itself and those before it alone. The last query stands where the last key does.
+        Each token attends only to itself and to those before it. The last query has the position of the last key.
     keys : TokenLayout, optional
-        Where the keys and values lie, (N, K, C), if not where the queries do: another text, or the same with what came
-        before; padded layouts only.
+        Layout of the keys and values, (N, K, C), if it is not that of the queries: another text, or the same text with the
+        tokens before it; padded layouts only.
 
     Returns
     -------
@@ -84,15 +84,15 @@ def _merge(x_NHSd: Tensor) -> Tensor:
 
 
 def _all_true(mask: Tensor) -> bool:
-    # On a GPU the answer would cost a synchronisation, so there the mask is always passed on.
+    # On a GPU the answer would cost a synchronisation, so the mask is always passed on.
     return not mask.is_cuda and bool(mask.all())
 
 
 def _attend_rectangle(q_NHSd, k_NHKd, v_NHKd, mask, dropout, causal):
     """Context (N, H, S, d) by the fastest kernel for a rectangle.
 
-    On a CPU two matrix products win over the fused kernel for short rows, for bfloat16 (which the fused kernel does not
-    compute with at full rate) and with dropout (which it does not have).
+    On a CPU two matrix products are faster than the fused kernel for short rows and for bfloat16, which it does not compute at
+    full rate; and it has no dropout.
     """
     width = q_NHSd.shape[2]
     if not q_NHSd.is_cuda and (width <= SHORT_ROW or dropout or q_NHSd.dtype == torch.bfloat16):
@@ -119,18 +119,18 @@ def _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, head_mask, causal)
 
 
 def _with_causal(mask, q_NHSd, k_NHKd):
-    """The mask of the keys, narrowed to those up to each query; None where every query may look at every key."""
+    """The mask of the keys, limited to those up to each query; None if every query may attend to every key."""
     n_queries, n_keys = q_NHSd.shape[2], k_NHKd.shape[2]
-    if n_queries == 1:  # the next token looks at all there is
+    if n_queries == 1:  # the last token attends to all keys
         return mask
     past_SK = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q_NHSd.device).tril(n_keys - n_queries)
     return past_SK if mask is None else mask & past_SK
 
 
 def _with_self(mask, q_NHSd, k_NHKd):
-    """The mask with each query's own key let through, so that padding before a text looks at something.
+    """The mask with each query's own key added, so that padding before a text attends to something.
 
-    What kernels make of a query without keys differs, and NaN would reach the text through the next layer's values.
+    Kernels differ in what they return for a query without keys, and NaN would reach the text through the next layer's values.
     """
     if mask is None:
         return None
@@ -139,11 +139,11 @@ def _with_self(mask, q_NHSd, k_NHKd):
 
 
 def _attend_groups(q, k, v, layout, head_size, dropout, causal):
-    """Rectangles of like length, one call each: hardly any padding, and none outside the kernel."""
+    """One call per group of sequences of similar length: hardly any padding, and none outside the kernel."""
     outputs = []
     for group in layout.groups:
         q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
-        # The rows of a rectangle are padded at their ends, where no real token of a causal model looks.
+        # The rows of a rectangle are padded on the right, where no real token of a causal model looks.
         mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
         out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)
         outputs.append(out if group.place_of_token is None else out.index_select(0, group.place_of_token))
@@ -151,13 +151,13 @@ def _attend_groups(q, k, v, layout, head_size, dropout, causal):
 
 
 def _to_rectangle(x_TC, group, head_size):
-    """Tokens of a group as (N, H, S, d)."""
+    """The tokens of a group as (N, H, S, d)."""
     x = x_TC if group.token_of_place is None else x_TC.index_select(0, group.token_of_place)
     return _heads(x.view(group.count, group.width, -1), head_size)
 
 
 def _flash_applies(q: Tensor, head_size: int) -> bool:
-    """Whether flash attention has a kernel for these queries: NVIDIA GPUs from Ampere on, half precision, heads up to 256."""
+    """Whether flash attention has a kernel for these queries: NVIDIA GPUs since Ampere, half precision, heads up to 256."""
     return (
         q.is_cuda
         and q.dtype in (torch.bfloat16, torch.float16)
@@ -173,7 +173,7 @@ def _attend_varlen(q, k, v, layout, head_size, causal):
 
     q_THd, k_THd, v_THd = (x.unflatten(-1, (-1, head_size)) for x in (q, k, v))
     longest = max(layout.lengths)
-    window = (-1, 0 if causal else -1)  # how far a token looks back and ahead, -1 without limit
+    window = (-1, 0 if causal else -1)  # how far a token looks back and ahead, -1 for no limit
     out = varlen_attn(q_THd, k_THd, v_THd, layout.bounds, layout.bounds, longest, longest, window_size=window)
     assert isinstance(out, torch.Tensor)
     return out.flatten(1)

@@ -1,12 +1,17 @@
-"""What all encoders and all task models offer, whatever their family: the training room knows no more of them than this."""
+"""What every encoder and every task model offers, whatever its family. Other rooms rely on nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn.layout import TokenLayout
+
+# (vectors, layout, whether to return attention weights, further inputs) -> (vectors, attention weights or None)
+LayerCall = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 @dataclass
@@ -17,7 +22,7 @@ class EncoderOutput:
     ----------
     last_hidden_state : Tensor of shape (T, D) or (N, S, D)
     pooler_output : Tensor of shape (N, D), or None without a pooler
-    hidden_states : tuple of Tensor, the embeddings' output and each layer's, or None unless asked for
+    hidden_states : tuple of Tensor, the first layer's input and each layer's output, or None unless asked for
     attentions : tuple of Tensor of shape (N, H, S, S), each layer's weights, or None unless asked for
     layout : TokenLayout of the batch
     """
@@ -30,29 +35,115 @@ class EncoderOutput:
 
 
 class Backbone(nn.Module):
-    """An encoder as the training room sees it: blocks from below to above, and a table of word embeddings."""
+    """An encoder: embeddings, and layers that run one after the other.
+
+    A family adds ``forward``, which embeds a batch and calls :meth:`run_layers`, and the members that raise here.
+    """
 
     gradient_checkpointing = False
     pooler: nn.Module | None
 
     @property
+    def layers(self) -> Sequence[LayerCall]:
+        """The layers from the lowest to the highest, to be called as in :meth:`run_layers`."""
+        raise NotImplementedError
+
+    @property
     def blocks(self) -> Sequence[nn.Module]:
-        """All that belongs to the embeddings, then all that belongs to each layer, from the lowest to the highest."""
+        """The modules of the embeddings, then those of each layer, from the lowest to the highest."""
         raise NotImplementedError
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
+        """Return the word embeddings."""
         raise NotImplementedError
 
     def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
-        """Put other word embeddings in their place."""
+        """Replace the word embeddings."""
         raise NotImplementedError
+
+    def run_layers(
+        self,
+        x: Tensor,
+        layout: TokenLayout,
+        first: int = 0,
+        last: int | None = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        inputs: Sequence[tuple[Any, ...]] | None = None,
+    ) -> EncoderOutput:
+        """Run the layers from ``first`` to before ``last``.
+
+        The output of the first k layers can be kept: running the others on it equals running all, to the last bit.
+
+        Parameters
+        ----------
+        x : Tensor of shape (T, D) or (N, S, D)
+            Input of layer ``first``: the output of the embeddings or of the layer before.
+        layout : TokenLayout
+            Layout of the batch.
+        first, last : int
+            Layers, counted from 0; by default all.
+        output_hidden_states, output_attentions : bool
+            Return every layer's vectors, every layer's attention weights (padded batches only).
+        inputs : sequence of tuple, optional
+            Further inputs of each layer that is run.
+
+        Returns
+        -------
+        EncoderOutput
+            A pooler, if there is one, sees the last of these layers.
+        """
+        layers = self.layers[first:last]
+        checkpointing = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        hidden_states, attentions = [x], []
+        for layer, further in zip(layers, [()] * len(layers) if inputs is None else inputs, strict=True):
+            if checkpointing:
+                x, weights = checkpoint(layer, x, layout, output_attentions, *further, use_reentrant=False)
+            else:
+                x, weights = layer(x, layout, output_attentions, *further)
+            if output_hidden_states:
+                hidden_states.append(x)
+            if output_attentions:
+                attentions.append(weights)
+        return EncoderOutput(
+            last_hidden_state=x,
+            pooler_output=None if self.pooler is None else self.pooler(layout.first(x)),
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+            layout=layout,
+        )
+
+
+def tokens_of(
+    input_ids: Tensor | None, inputs_embeds: Tensor | None, layout: TokenLayout | None, attention_mask: Tensor | None
+) -> Tensor:
+    """Return the ids of a batch, or the vectors given in their place.
+
+    Raises
+    ------
+    ValueError
+        If both or neither are given, a packed batch comes with a mask, or its shape is not that of its layout.
+    """
+    given = input_ids if inputs_embeds is None else inputs_embeds
+    if given is None or (input_ids is not None and inputs_embeds is not None):
+        raise ValueError("pass either input_ids or inputs_embeds")
+    if layout is None:
+        return given
+    if attention_mask is not None:
+        raise ValueError("attention_mask belongs to padded batches: a packed batch has a layout instead")
+    if not layout.is_padded and given.shape[: 1 if inputs_embeds is not None else None] != (layout.n_tokens,):
+        raise ValueError(
+            f"a packed batch whose sequences have {layout.n_tokens} tokens takes ids of shape ({layout.n_tokens},), got "
+            f"{tuple(given.shape)}"
+        )
+    return given
 
 
 class TaskModule(nn.Module):
     """What all task models have: the encoder, under the name that Hugging Face gives it.
 
-    ``origin`` is the checkpoint that the weights came from, where pickles may name it instead of holding them.
+    ``origin`` is the checkpoint that the weights came from, if a pickle may name it instead of holding the weights.
     """
 
     backbone_name: str

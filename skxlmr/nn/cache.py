@@ -1,20 +1,24 @@
-"""What a decoder remembers of the tokens it has seen: their keys and values, layer by layer.
+"""What a decoder sees as well as its input: keys and values of earlier tokens, and another text.
 
 Shape legend: N sequences, S new tokens, K tokens of another text, C = heads * head size.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
+
+from skxlmr.nn.layout import TokenLayout
 
 
 class LayerCache:
-    """Keys and values of one layer, in room that is taken once, for ``capacity`` tokens.
+    """Keys and values of one layer, in memory allocated once, for ``capacity`` tokens.
 
     Attributes
     ----------
     length : int
         Tokens so far.
     source : tuple of two Tensors of shape (N, K, C), or None
-        Keys and values of the other text that cross-attention looks at.
+        Keys and values of the other text, for cross-attention.
     """
 
     def __init__(self, capacity: int):
@@ -24,7 +28,7 @@ class LayerCache:
         self._room: Tensor | None = None  # (2, N, capacity, C)
 
     def extend(self, k_NSC: Tensor, v_NSC: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new tokens; returns those of all tokens so far."""
+        """Add the keys and values of new tokens; return those of all tokens so far."""
         n_rows, n_new, width = k_NSC.shape
         end = self.length + n_new
         if end > self.capacity:
@@ -37,7 +41,7 @@ class LayerCache:
         return self._room[0, :, :end], self._room[1, :, :end]
 
     def take(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may be named more than once."""
+        """Keep these rows, in this order; a row may be given more than once."""
         if self._room is not None:
             self._room = self._room[:, rows]
         if self.source is not None:
@@ -46,14 +50,14 @@ class LayerCache:
 
 
 class KeyValueCache:
-    """Cache of all layers. It is written in place and holds no gradients: a means of inference.
+    """Cache of all layers, for inference only: it is written in place and holds no gradients.
 
     Parameters
     ----------
     n_layers : int
-        Layers of the model.
+        Number of layers of the model.
     capacity : int
-        Most tokens of a sequence, padding included.
+        Largest number of tokens per sequence, padding included.
 
     Attributes
     ----------
@@ -65,10 +69,32 @@ class KeyValueCache:
 
     @property
     def length(self) -> int:
-        """Tokens so far, padding included."""
+        """Number of tokens so far, padding included."""
         return self.layers[0].length
 
     def take(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, (N,), in this order; a row may be named more than once."""
+        """Keep these rows of the batch, (N,), in this order; a row may be given more than once."""
         for layer in self.layers:
             layer.take(rows)
+
+
+@dataclass(frozen=True)
+class DecoderContext:
+    """What a layer of a decoder sees as well as its input.
+
+    Attributes
+    ----------
+    past : LayerCache, or None
+        Keys and values of the tokens before the input.
+    keys : TokenLayout, or None
+        Layout of those tokens together with the input's.
+    source_NKD : Tensor, or None
+        Vectors of another text, for cross-attention.
+    source : TokenLayout, or None
+        Their layout.
+    """
+
+    past: LayerCache | None
+    keys: TokenLayout | None
+    source_NKD: Tensor | None
+    source: TokenLayout | None

@@ -1,5 +1,6 @@
-"""What a ``config.json`` says, as typed and bounded fields."""
+"""The content of a ``config.json`` as typed and bounded fields."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -12,8 +13,8 @@ MODEL_TYPES = ("xlm-roberta", "roberta", "camembert")
 class ModelConfig:
     """Geometry of an XLM-RoBERTa model; the field names are those of Hugging Face's ``config.json``.
 
-    The defaults are the geometry of ``FacebookAI/xlm-roberta-base``. Fields that the encoder does not need (label names,
-    the dtype of the file) are kept in ``extra`` and written back by :meth:`to_dict`.
+    The defaults are the geometry of ``FacebookAI/xlm-roberta-base``. Fields that the encoder does not need (names of
+    labels, dtype of the file) are kept in ``extra`` and written back by :meth:`to_dict`.
     """
 
     vocab_size: int = 250_002
@@ -41,27 +42,11 @@ class ModelConfig:
     base_prefix: ClassVar[str] = "roberta"  # what task models call the encoder
 
     def __post_init__(self):
-        for name in _SIZES:
-            value = getattr(self, name)
-            if not _is_int(value) or not 1 <= value <= _SIZES[name]:
-                raise ValueError(f"{name} must be a whole number from 1 to {_SIZES[name]}, got {value!r:.80}")
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-            value = getattr(self, name)
-            if not _is_int(value) or not 0 <= value < self.vocab_size:
-                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r:.80}")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            value = getattr(self, name)
-            if value is None and name == "classifier_dropout":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r:.80}")
-        for name in ("initializer_range", "layer_norm_eps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r:.80}")
-        for name in ("tie_word_embeddings", "is_decoder", "add_cross_attention"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r:.80}")
+        shares = ["hidden_dropout_prob", "attention_probs_dropout_prob"]
+        if self.classifier_dropout is not None:
+            shares.append("classifier_dropout")
+        flags = ("tie_word_embeddings", "is_decoder", "add_cross_attention")
+        check_fields(self, _SIZES, shares, ("initializer_range", "layer_norm_eps"), flags)
         if self.add_cross_attention and not self.is_decoder:
             raise ValueError("add_cross_attention is for decoders: it needs is_decoder=true")
         if self.hidden_act not in ACTIVATIONS:
@@ -109,7 +94,7 @@ class ModelConfig:
         missing = [name for name in _SIZES if name not in values and name != "type_vocab_size"]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
-        given = _UNSAID | {name: values[name] for name in known & values.keys()}
+        given = _LEFT_OUT | {name: values[name] for name in known & values.keys()}
         return cls(**given, extra={name: value for name, value in values.items() if name not in known})
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,8 +103,8 @@ class ModelConfig:
         return {**self.extra, **known}
 
 
-# What the reference takes where a file does not say: other values than those of XLM-R.
-_UNSAID = {"type_vocab_size": 2, "layer_norm_eps": 1e-12}
+# The reference's defaults for fields that a file leaves out, where they are not those of XLM-R.
+_LEFT_OUT = {"type_vocab_size": 2, "layer_norm_eps": 1e-12}
 
 # Upper bounds far above any published model: a hostile file must not make us allocate.
 _SIZES = {
@@ -133,5 +118,45 @@ _SIZES = {
 }
 
 
-def _is_int(value: object) -> bool:
+def check_fields(
+    config: Any, sizes: dict[str, int], shares: Sequence[str], small: Sequence[str], flags: Sequence[str]
+) -> None:
+    """Check the types and bounds that configs of all families share.
+
+    Parameters
+    ----------
+    config : ModelConfig or XLMConfig
+    sizes : dict of str to int
+        Fields that are whole numbers from 1, and their upper bounds.
+    shares, small, flags : sequence of str
+        Fields from 0 to below 1, above 0 and at most 1, true or false.
+
+    Raises
+    ------
+    ValueError
+        If a field has the wrong type or is out of bounds.
+    """
+    for name, most in sizes.items():
+        value = getattr(config, name)
+        if not is_int(value) or not 1 <= value <= most:
+            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r:.80}")
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        value = getattr(config, name)
+        if not is_int(value) or not 0 <= value < config.vocab_size:
+            raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r:.80}")
+    for name in shares:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r:.80}")
+    for name in small:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r:.80}")
+    for name in flags:
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r:.80}")
+
+
+def is_int(value: object) -> bool:
+    """Whether a value is a whole number, which true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
 """Continue token sequences with a causal language model: greedily, by sampling, or by beam search.
 
-What is chosen agrees with ``generate`` of the reference for one prompt at a time. Prompts of a batch are padded on the left
-with masks and positions of their own, so that a prompt's neighbours do not matter.
+The tokens are those that ``generate`` of the reference chooses for each prompt alone. The prompts of a batch are padded on the
+left, each with its own mask and positions, so that a prompt's neighbours do not matter.
 
 Shape legend: N rows, S tokens so far, V vocabulary, R prompts, B beams of a prompt, K candidates of a prompt.
 """
@@ -17,13 +17,13 @@ from skxlmr.nn.xlm_roberta import XLMRobertaForCausalLM
 
 Chooser = Callable[[Tensor, list[int]], Tensor]  # (scores (N, V), prompt of each row) -> tokens (N,)
 
-_NEVER = -1e9  # score of what must not be chosen; finite, as in the reference
+_NEVER = -1e9  # score of tokens that must not be chosen; finite, as in the reference
 
 
 def penalize_repetition(scores_NV: Tensor, ids_NS: Tensor, penalty: float) -> Tensor:
-    """Make tokens that a row has less likely: positive scores are divided by the penalty, negative ones multiplied.
+    """Make the tokens that a row already has less likely: divide positive scores by the penalty, multiply negative ones.
 
-    An id of V stands for none (Keskar et al. 2019, arXiv:1909.05858).
+    The id V means no token (Keskar et al. 2019, arXiv:1909.05858).
     """
     if penalty == 1:
         return scores_NV
@@ -36,19 +36,19 @@ def penalize_repetition(scores_NV: Tensor, ids_NS: Tensor, penalty: float) -> Te
 def restrict(
     scores_NV: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """Scores that tokens are drawn by: sharpened, then minus infinity for all but the likeliest.
+    """Return the scores to sample from: sharpened, then minus infinity for all but the likeliest tokens.
 
     Parameters
     ----------
     scores_NV : Tensor
     temperature : float
-        The scores are divided by it.
+        Divisor of the scores.
     top_k : int, optional
-        Keep so many tokens, and those that tie with the last of them (Fan et al. 2018, arXiv:1805.04833).
+        Keep this number of tokens, and any that tie with the last of them (Fan et al. 2018, arXiv:1805.04833).
     top_p : float, optional
-        Keep the likeliest tokens that together have this probability (Holtzman et al. 2020, arXiv:1904.09751).
+        Keep the likeliest tokens that reach this probability together (Holtzman et al. 2020, arXiv:1904.09751).
     """
-    if temperature != 1:  # probabilities do not change with the height of the scores, which may not overflow
+    if temperature != 1:  # subtracting the maximum leaves the probabilities as they are and avoids overflow
         least = torch.finfo(scores_NV.dtype).tiny
         scores_NV = (scores_NV - scores_NV.amax(1, keepdim=True)) / max(temperature, least)
     if top_k is not None:
@@ -63,7 +63,7 @@ def restrict(
 
 
 def greedily(scores_NV: Tensor, prompts: list[int]) -> Tensor:
-    """The likeliest token of each row."""
+    """Choose the likeliest token of each row."""
     return scores_NV.argmax(1)
 
 
@@ -73,7 +73,7 @@ def sampler(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Chooser:
-    """Chooser that draws tokens, for each prompt from its own generator: its neighbours do not matter."""
+    """Return a chooser that draws tokens, for each prompt from its own generator: its neighbours do not matter."""
 
     def choose(scores_NV: Tensor, prompts: list[int]) -> Tensor:
         p_NV = restrict(scores_NV, temperature, top_k, top_p).softmax(1)
@@ -84,15 +84,15 @@ def sampler(
 
 
 class Continuations:
-    """Rows of a batch that are being continued: their tokens so far, and what the model remembers of them.
+    """The rows of a batch that is being continued: their tokens so far, and the cache of the model.
 
     Parameters
     ----------
     module : XLMRobertaForCausalLM
     prompts : list of list of int
-        Token ids; at least one each.
+        Token ids, at least one per prompt.
     max_new_tokens : int
-        Most tokens that will be appended.
+        Largest number of tokens that will be appended.
     """
 
     def __init__(self, module: XLMRobertaForCausalLM, prompts: Sequence[Sequence[int]], max_new_tokens: int):
@@ -100,16 +100,14 @@ class Continuations:
         device = module.roberta.embeddings.word_embeddings.weight.device
         width = max(map(len, prompts))
         self.module, self.padding = module, config.pad_token_id
-        self.ids_NS = torch.full((len(prompts), width), self.padding)
-        self.mask_NS = torch.zeros(len(prompts), width, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            self.ids_NS[row, width - len(prompt) :] = torch.tensor(prompt)
-            self.mask_NS[row, width - len(prompt) :] = True
-        self.ids_NS, self.mask_NS = self.ids_NS.to(device), self.mask_NS.to(device)
+        padded = [[self.padding] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        real = [[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts]
+        self.ids_NS = torch.tensor(padded, dtype=torch.int64, device=device)
+        self.mask_NS = torch.tensor(real, device=device)
         self.cache = KeyValueCache(config.num_hidden_layers, width + max_new_tokens)
 
     def scores(self) -> Tensor:
-        """Logits (N, V) of the next token, in float32 or wider."""
+        """Return the logits (N, V) of the next token, in float32 or wider."""
         new = slice(self.cache.length, None)
         positions_NS = self.mask_NS.cumsum(1) * self.mask_NS + self.padding
         output = self.module.roberta(
@@ -119,16 +117,16 @@ class Continuations:
         return logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
 
     def seen(self) -> Tensor:
-        """Tokens of each row, (N, S), for :func:`penalize_repetition`."""
+        """Return the tokens of each row, (N, S), for :func:`penalize_repetition`."""
         return self.ids_NS.masked_fill(~self.mask_NS, self.module.roberta.config.vocab_size)
 
     def append(self, tokens_N: Tensor) -> None:
-        """Put a token behind each row."""
+        """Append a token to each row."""
         self.ids_NS = torch.cat([self.ids_NS, tokens_N[:, None]], 1)
         self.mask_NS = F.pad(self.mask_NS, (0, 1), value=True)
 
     def take(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may be named more than once."""
+        """Keep these rows, in this order; a row may be given more than once."""
         self.ids_NS, self.mask_NS = self.ids_NS[rows], self.mask_NS[rows]
         self.cache.take(rows)
 
@@ -143,27 +141,27 @@ def generate(
     choose: Chooser = greedily,
     repetition_penalty: float = 1.0,
 ) -> list[list[int]]:
-    """Append one chosen token after the other.
+    """Continue each prompt token by token.
 
     Parameters
     ----------
     module : XLMRobertaForCausalLM
         In eval mode.
     prompts : list of list of int
-        Token ids; at least one each.
+        Token ids, at least one per prompt.
     max_new_tokens : int
-        Most tokens to append.
+        Largest number of tokens to append.
     stop_ids : list of int
         Tokens that end a row.
     choose : callable
-        Tokens (N,) from scores (N, V) and the prompt of each row: :func:`greedily`, or what :func:`sampler` makes.
+        Chooses tokens (N,) from scores (N, V) and the prompt of each row: :func:`greedily`, or the result of :func:`sampler`.
     repetition_penalty : float
         See :func:`penalize_repetition`.
 
     Returns
     -------
     list of list of int
-        The new tokens of each prompt, the one that ended it included.
+        The new tokens of each prompt, including the one that ended it.
     """
     rows = Continuations(module, prompts, max_new_tokens)
     stop = torch.tensor(stop_ids, dtype=torch.int64, device=rows.ids_NS.device)
@@ -196,23 +194,23 @@ def beam_search(
 ) -> list[list[int]]:
     """Keep the ``num_beams`` likeliest continuations of each prompt, and return the best that ended.
 
-    The best has the highest log-probability a token. As in the reference, a prompt is done when its best running beam scores
-    less than its worst finished one, of ``num_beams``; what runs when ``max_new_tokens`` are reached counts as finished.
+    The best has the highest log-probability per token. As in the reference, a prompt is done when its best running beam scores
+    less than the worst of its ``num_beams`` finished ones; beams that still run after ``max_new_tokens`` count as finished.
     The arguments are those of :func:`generate`.
 
     Returns
     -------
     list of list of int
-        The new tokens of each prompt, the one that ended it included.
+        The new tokens of each prompt, including the one that ended it.
     """
     rows = Continuations(module, prompts, max_new_tokens)
     device = rows.ids_NS.device
     width = rows.ids_NS.shape[1]
     rows.take(torch.arange(len(prompts), device=device).repeat_interleave(num_beams))
     stop = torch.tensor(stop_ids, dtype=torch.int64, device=device)
-    n_wanted = max(2, 1 + len(stop_ids)) * num_beams  # enough to go on with if the best of every beam stop
+    n_wanted = max(2, 1 + len(stop_ids)) * num_beams  # enough to continue with if the best of every beam end
     score_RB = torch.full((len(prompts), num_beams), _NEVER, device=device)
-    score_RB[:, 0] = 0.0  # the beams start alike: only one of them may be continued at first
+    score_RB[:, 0] = 0.0  # the beams start equal: only one of them may be continued at first
     finished: list[list[tuple[float, list[int]]]] = [[] for _ in prompts]  # (score, tokens), best first
     running = list(range(len(prompts)))
     for n_new in range(1, max_new_tokens + 1):
@@ -225,22 +223,22 @@ def beam_search(
         row_RK = first_row_R1 + place_RK // n_ids
         ends_RK = torch.isin(token_RK, stop) | (n_new == max_new_tokens)
 
-        # Only the best num_beams candidates may finish; the others are there to go on with.
+        # Only the best num_beams candidates may finish; the others are there to be continued.
         for i, k in ends_RK[:, :num_beams].nonzero().tolist():
             tokens = [*rows.ids_NS[row_RK[i, k], width:].tolist(), int(token_RK[i, k])]
             finished[running[i]].append((float(score_RK[i, k]) / n_new, tokens))
         score_RB, best_RB = (score_RK + ends_RK * _NEVER).topk(num_beams)
-        going_on = []
+        unfinished = []
         for i, prompt in enumerate(running):
             finished[prompt] = sorted(finished[prompt], key=lambda item: -item[0])[:num_beams]
             full = len(finished[prompt]) == num_beams
             if not full or float(score_RB[i, 0]) / n_new > finished[prompt][-1][0]:
-                going_on.append(i)
-        if not going_on or n_new == max_new_tokens:
+                unfinished.append(i)
+        if not unfinished or n_new == max_new_tokens:
             break
-        kept = torch.tensor(going_on, device=device)
+        kept = torch.tensor(unfinished, device=device)
         score_RB, best_RB = score_RB[kept], best_RB[kept]
         rows.take(row_RK[kept].gather(1, best_RB).flatten())
         rows.append(token_RK[kept].gather(1, best_RB).flatten())
-        running = [running[i] for i in going_on]
+        running = [running[i] for i in unfinished]
     return [ended[0][1] for ended in finished]

@@ -1,4 +1,4 @@
-"""Heads: what turns token vectors into logits. Parameter names are Hugging Face's."""
+"""Heads: they turn token vectors into logits. Parameter names are Hugging Face's."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from skxlmr.nn.linear import Linear, linear
 
 
 class SequenceClassificationHead(nn.Module):
-    """Dense layer, tanh and projection on the vector of ``<s>``.
+    """Dense layer, tanh and projection of the vector of ``<s>``.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class SequenceClassificationHead(nn.Module):
         self.out_proj = Linear(config.hidden_size, n_outputs)
 
     def forward(self, first_ND: Tensor) -> Tensor:
-        """Logits (N, n_outputs) of the first tokens' vectors (N, D)."""
+        """Return the logits, (N, n_outputs), of the vectors of first tokens, (N, D)."""
         x_ND = self.dropout(first_ND).to(self.dense.weight.dtype)
         x_ND = self.dense(x_ND).tanh()
         return self.out_proj(self.dropout(x_ND))
 
 
 class LanguageModelingHead(nn.Module):
-    """Dense layer, GELU, layer norm and projection on the vocabulary, with the word embeddings as its weight.
+    """Dense layer, GELU, layer norm and projection to the vocabulary, with the word embeddings as its weight.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class LanguageModelingHead(nn.Module):
             self.decoder = Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
-        """Logits over the vocabulary (..., V) of token vectors (..., D)."""
+        """Return the logits over the vocabulary, (..., V), of token vectors, (..., D)."""
         x = self.layer_norm(self.dense(x, gelu=True))
         weight_VD = self.decoder.weight if hasattr(self, "decoder") else word_embeddings_VD
         return linear(x, weight_VD, self.bias)

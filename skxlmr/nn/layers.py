@@ -1,10 +1,9 @@
-"""The parts of the encoder: embeddings, the two halves of a layer, pooler; and cross-attention, for the use as a decoder.
+"""The parts of the encoder: embeddings, the two halves of a layer, pooler; and cross-attention, for decoders.
 
 Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of another one), D hidden size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skxlmr.nn.attention import attend
-from skxlmr.nn.cache import LayerCache
+from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
@@ -22,28 +21,6 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
-
-
-@dataclass(frozen=True)
-class DecoderContext:
-    """What a layer of a decoder sees beside its input.
-
-    Attributes
-    ----------
-    past : LayerCache, or None
-        Keys and values of the tokens before the input.
-    keys : TokenLayout, or None
-        Where those tokens and the input's lie together.
-    source_NKD : Tensor, or None
-        Vectors of another text, which cross-attention looks at.
-    source : TokenLayout, or None
-        Where these lie.
-    """
-
-    past: LayerCache | None
-    keys: TokenLayout | None
-    source_NKD: Tensor | None
-    source: TokenLayout | None
 
 
 class Embeddings(nn.Module):
@@ -70,19 +47,19 @@ class Embeddings(nn.Module):
         x = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             position_ids = self._position_ids(input_ids, x, layout, n_cached)
-        # One row of token types in all published checkpoints; type 0 is the reference's default for the others.
+        # Published checkpoints have one token type; for others type 0 is the reference's default.
         x = x + self.token_type_embeddings.weight[0] + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(x))
 
     def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout, n_cached: int) -> Tensor:
-        """Positions count the non-padding tokens and start after the padding index; padding itself keeps that index.
+        """Positions count the tokens from after the padding index; padding itself has that index.
 
-        Like the reference's, they count every place of a cache, padding too: pass others where that is not meant.
+        As in the reference, they count every place of a cache, padding included: pass your own where this is not wanted.
         """
         longest = max(layout.lengths, default=0) + n_cached
         n_positions = self.max_positions - self.padding_idx - 1
         if longest > n_positions and layout.is_padded and input_ids is not None:
-            longest = int((input_ids != self.padding_idx).sum(1).max()) + n_cached  # padding takes none
+            longest = int((input_ids != self.padding_idx).sum(1).max()) + n_cached  # padding takes no position
         if longest > n_positions:
             raise ValueError(f"a sequence of {longest} tokens is longer than the {n_positions} positions of the model")
         if not layout.is_padded:
@@ -110,8 +87,8 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,
         layout: TokenLayout,
-        head_mask: Tensor | None = None,
         need_weights: bool = False,
+        head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         q, k, v, keys = self.query(x), self.key(x), self.value(x), None
@@ -133,14 +110,14 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(SelfAttention):
-    """Attention to the vectors of another text, whose keys and values a cache keeps."""
+    """Attention to the vectors of another text; a cache keeps their keys and values."""
 
     def forward(
         self,
         x: Tensor,
         layout: TokenLayout,
-        head_mask: Tensor | None = None,
         need_weights: bool = False,
+        head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         assert context is not None
@@ -156,7 +133,7 @@ class CrossAttention(SelfAttention):
 
 
 class ResidualOutput(nn.Module):
-    """Dense layer, dropout, residual, layer norm: the end of both halves of a layer."""
+    """Dense layer, dropout, residual, layer norm: the end of each half of a layer."""
 
     def __init__(self, config: ModelConfig, n_inputs: int):
         super().__init__()
@@ -182,7 +159,7 @@ class Intermediate(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.activation = _ACTIVATIONS.get(config.hidden_act)  # None is exact GELU, which the linear layer brings
+        self.activation = _ACTIVATIONS.get(config.hidden_act)  # None is exact GELU, which the linear layer computes
         self.dense = Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,11 +180,11 @@ class Layer(nn.Module):
         self,
         x: Tensor,
         layout: TokenLayout,
-        head_mask: Tensor | None = None,
         need_weights: bool = False,
+        head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        attended, weights = self.attention.self(x, layout, head_mask, need_weights, context)
+        attended, weights = self.attention.self(x, layout, need_weights, head_mask, context)
         x = self.attention.output(attended, x)
         if context is not None and context.source_NKD is not None:
             assert self.crossattention is not None
@@ -217,7 +194,7 @@ class Layer(nn.Module):
 
 
 class LayerStack(nn.Module):
-    """The layers, under Hugging Face's name for their list."""
+    """The layers, under the name that Hugging Face gives their list."""
 
     layer: nn.ModuleList
 

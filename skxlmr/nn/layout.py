@@ -1,16 +1,17 @@
-"""Where the sequences of a batch lie: one after another (packed, the native form) or in a padded rectangle.
+"""Layout of the sequences of a batch: one after another (packed, the native form) or in a padded rectangle.
 
 Shape legend: T tokens of the whole batch, N sequences, S longest sequence, D hidden size.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-# A rectangle of fewer tokens than this takes sequences of other lengths in, down to this share of its width.
+from skxlmr.utils._lazy import lazy
+
+# A rectangle of fewer tokens than this also takes shorter sequences, down to this share of its width.
 GROUP_TOKENS = 512
 GROUP_FILL = 0.75
 
@@ -25,11 +26,11 @@ class Group:
     count, width : int
         Number of sequences, and tokens of the longest.
     mask_NS : Tensor of shape (count, width), or None where all sequences have the same length
-        Which places of the rectangle are real.
+        Which places of the rectangle hold a token.
     token_of_place : Tensor of shape (count * width,), or None likewise
-        Token, counted from the slice's start, at each place; any one where the place is not real.
+        Index of the token at each place, counted from the slice's start; arbitrary where the place is not real.
     place_of_token : Tensor of shape (tokens,), or None likewise
-        The way back.
+        The inverse: the place of each token.
     """
 
     tokens: slice
@@ -41,7 +42,7 @@ class Group:
 
 
 def widen(x: Tensor) -> Tensor:
-    """The tensor in float32 or wider, which sums and losses are computed in."""
+    """Return the tensor in float32 or wider, as sums and losses need it."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -54,13 +55,13 @@ class TokenLayout:
     Parameters
     ----------
     lengths : sequence of int
-        Tokens of each sequence, in the order in which the sequences lie.
+        Tokens of each sequence, in the order of the batch.
     device : torch.device or str
-        Where the batch lies.
+        Device of the batch.
     mask_NS : Tensor of shape (N, S), optional
         Makes the layout a padded one: true (or 1) where a token may be attended to.
     second_starts : sequence of int, optional
-        For packed pairs whose texts count their positions each on its own: where in each sequence the second text begins.
+        For packed pairs in which each text counts its own positions: where in each sequence the second text begins.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class TokenLayout:
     def padded(
         cls, shape: Sequence[int], mask_NS: Tensor | None = None, device: torch.device | str = "cpu"
     ) -> "TokenLayout":
-        """Layout of an (N, S) rectangle; without a mask every token counts."""
+        """Return the layout of an (N, S) rectangle; without a mask every place holds a token."""
         n_sequences, width = shape
         if mask_NS is None:
             mask_NS = torch.ones(n_sequences, width, dtype=torch.bool, device=device)
@@ -92,13 +93,25 @@ class TokenLayout:
         """Whether the batch is a padded rectangle."""
         return self.mask_NS is not None
 
+    @lazy
+    def real_NS1(self) -> Tensor | None:
+        """Which places of a padded batch hold tokens, (N, S, 1); None where all do, and for packed batches."""
+        return None if self.mask_NS is None or bool(self.mask_NS.all()) else self.mask_NS[..., None]
+
+    @lazy
+    def unmasked(self) -> "TokenLayout":
+        """The same layout with padding counted as tokens."""
+        if self.mask_NS is None or self.real_NS1 is None:
+            return self
+        return TokenLayout(self.lengths, self.device, torch.ones_like(self.mask_NS))
+
     def to(self, device: torch.device) -> "TokenLayout":
-        """The same layout of a batch on a device (packed batches)."""
+        """Return the same layout for a batch on another device (packed batches)."""
         return TokenLayout(self.lengths, device, second_starts=self.second_starts)
 
     @property
     def longest_text(self) -> int:
-        """Positions that the batch needs."""
+        """Number of positions that the batch needs."""
         if self.second_starts is None:
             return max(self.lengths, default=0)
         return max((max(n, length - n) for n, length in zip(self.second_starts, self.lengths, strict=True)), default=0)
@@ -108,13 +121,13 @@ class TokenLayout:
         """Number of token places."""
         return sum(self.lengths)
 
-    @cached_property
+    @lazy
     def groups(self) -> "list[Group]":
-        """Neighbouring sequences of like length, for kernels that want rectangles (packed batches).
+        """Neighbouring sequences of similar length, for kernels that need rectangles (packed batches).
 
-        A rectangle holds sequences of one length, or of lengths within a quarter of the longest where few tokens have the
-        same length. Batches that are sorted by length make the fewest and fullest rectangles. On a GPU, where launching a
-        kernel costs more than padding, all sequences share one.
+        A rectangle holds sequences of one length or, where these are few tokens, sequences at most a quarter shorter than the
+        longest. Batches sorted by length give the fewest and fullest rectangles. On a GPU, where launching a kernel costs
+        more than padding, all sequences share one.
         """
         groups, first = [], 0
         while first < len(self.lengths):
@@ -132,41 +145,41 @@ class TokenLayout:
         return groups
 
     def _group(self, first: int, last: int, n_tokens: int, uniform: bool) -> "Group":
-        lengths = torch.tensor(self.lengths[first:last])
+        lengths = torch.tensor(self.lengths[first:last], device="cpu")
         width = int(lengths.max())
         start = sum(self.lengths[:first])
         tokens = slice(start, start + n_tokens)
         if uniform:
             return Group(tokens, last - first, width)
-        places_S = torch.arange(width)
+        places_S = torch.arange(width, device="cpu")
         mask_NS = places_S < lengths[:, None]
         index_NS = ((lengths.cumsum(0) - lengths)[:, None] + places_S).clamp(max=n_tokens - 1)
         parts = mask_NS, index_NS.flatten(), mask_NS.flatten().nonzero()[:, 0]
         return Group(tokens, last - first, width, *(part.to(self.device, non_blocking=True) for part in parts))
 
-    @cached_property
+    @lazy
     def lengths_N(self) -> Tensor:
-        """Lengths, int64 on the device."""
-        return torch.tensor(self.lengths, dtype=torch.int64).to(self.device, non_blocking=True)
+        """Lengths as int64, on the device."""
+        return torch.tensor(self.lengths, dtype=torch.int64, device="cpu").to(self.device, non_blocking=True)
 
-    @cached_property
+    @lazy
     def bounds(self) -> Tensor:
-        """Cumulative lengths with a leading zero, shape (N + 1,), int32: what variable-length kernels read."""
-        host = torch.zeros(len(self.lengths) + 1, dtype=torch.int32)
-        torch.cumsum(torch.tensor(self.lengths, dtype=torch.int32), 0, dtype=torch.int32, out=host[1:])
+        """Cumulative lengths with a leading zero, shape (N + 1,), int32: as variable-length kernels take it."""
+        host = torch.zeros(len(self.lengths) + 1, dtype=torch.int32, device="cpu")
+        torch.cumsum(torch.tensor(self.lengths, dtype=torch.int32, device="cpu"), 0, dtype=torch.int32, out=host[1:])
         return host.to(self.device, non_blocking=True)
 
-    @cached_property
+    @lazy
     def positions_T(self) -> Tensor:
-        """Place of each token in its sequence, or in its text where second texts are known, from 0 (packed batches)."""
+        """Position of each token in its sequence, or in its text if ``second_starts`` is given, from 0 (packed batches)."""
         places_T = torch.arange(self.n_tokens, device=self.device) - self._spread(self.bounds[:-1].long())
         if self.second_T is None:
             return places_T
         return places_T - self._spread(self._second_starts_N) * self.second_T
 
-    @cached_property
+    @lazy
     def second_T(self) -> Tensor | None:
-        """Whether each token belongs to a second text; None where none are known."""
+        """Whether each token belongs to a second text; None without ``second_starts``."""
         if self.second_starts is None:
             return None
         starts_N = self.bounds[:-1].long() + self._second_starts_N
@@ -174,25 +187,25 @@ class TokenLayout:
 
     @property
     def _second_starts_N(self) -> Tensor:
-        return torch.tensor(self.second_starts, dtype=torch.int64).to(self.device, non_blocking=True)
+        return torch.tensor(self.second_starts, dtype=torch.int64, device="cpu").to(self.device, non_blocking=True)
 
     def _spread(self, x_N: Tensor) -> Tensor:
-        """What is known of each sequence, for each of its tokens (T,)."""
+        """Repeat the value of each sequence for each of its tokens, (T,)."""
         return torch.repeat_interleave(x_N, self.lengths_N, output_size=self.n_tokens)
 
     def first(self, x: Tensor) -> Tensor:
-        """Vector of the first token of each sequence, (N, D)."""
+        """Return the vector of the first token of each sequence, (N, D)."""
         return x[:, 0] if self.is_padded else x[self.bounds[:-1].long()]
 
     def last(self, x: Tensor) -> Tensor:
-        """Vector of the last token of each sequence, (N, D)."""
+        """Return the vector of the last token of each sequence, (N, D)."""
         if self.mask_NS is None:
             return x[self.bounds[1:].long() - 1]
         places_S = torch.arange(x.shape[1], device=x.device)
         return x[torch.arange(len(x), device=x.device), (self.mask_NS * places_S).argmax(1)]
 
     def mean(self, x: Tensor) -> Tensor:
-        """Mean over the tokens of each sequence, (N, D), added up in float32 or wider."""
+        """Return the mean over the tokens of each sequence, (N, D), summed in float32 or wider."""
         x = widen(x)
         if self.mask_NS is None:
             return self._reduce(x, "mean")
@@ -200,13 +213,13 @@ class TokenLayout:
         return (x * mask_NS1).sum(1) / mask_NS1.sum(1)
 
     def max(self, x: Tensor) -> Tensor:
-        """Largest value over the tokens of each sequence, (N, D)."""
+        """Return the maximum over the tokens of each sequence, (N, D)."""
         if self.mask_NS is None:
             return self._reduce(widen(x), "max")
         return x.masked_fill(~self.mask_NS[..., None], -torch.inf).amax(1)
 
     def _reduce(self, x_TD: Tensor, how: str) -> Tensor:
-        """Mean or maximum over the tokens of each packed sequence, (N, D), added up in the order of the tokens."""
-        # Apple's GPUs have no such kernel in PyTorch: there the CPU, which shares their memory, does it.
+        """Mean or maximum over the tokens of each packed sequence, (N, D), computed in the order of the tokens."""
+        # PyTorch has no such kernel for Apple's GPUs: the CPU, which shares their memory, computes it.
         host = x_TD.cpu() if x_TD.device.type == "mps" else x_TD
         return torch.segment_reduce(host, how, lengths=self.lengths_N.to(host.device), axis=0).to(x_TD.device)

@@ -1,9 +1,9 @@
 """The linear layer, and which kernel runs it.
 
-By default it is ``F.linear``, whose results equal those of the reference implementation. Inside ``fast_inference()``, on a
-CPU, oneDNN's kernel is called directly: in float32 it is about twice as fast as the BLAS that ``F.linear`` calls where that
-BLAS does not know the processor (measured: 420 against 190 GFLOP/s on two AMD cores), and GELU rides along for free. It adds
-up in another order, so that the outputs of a base-size encoder differ by up to 1e-5, twice the rounding error of float32.
+By default it is ``F.linear``, with the same results as the reference implementation. Inside ``fast_inference()``, on a
+CPU, oneDNN's kernel is called directly: in float32 it is about twice as fast as the BLAS behind ``F.linear`` where that BLAS is
+not tuned for the processor (measured: 420 against 190 GFLOP/s on two AMD cores), and GELU comes for free. It sums in another
+order, so that the outputs of a base-size encoder differ by up to 1e-5, twice the rounding error of float32.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _fast: ContextVar[bool] = ContextVar("fast", default=False)
 
 @contextmanager
 def fast_inference() -> Iterator[None]:
-    """Without gradients, and with the fastest kernels for it, inside the block; in this thread alone."""
+    """Inside the block compute without gradients and with the fastest kernels for this; in this thread only."""
     will_compute()
     token = _fast.set(True)
     try:
@@ -62,13 +62,13 @@ def _onednn_applies(x: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
         and (x.dtype == torch.float32 or _onednn_knows_bfloat16())
-        and not torch.is_autocast_enabled("cpu")  # which has weights of another type to choose
+        and not torch.is_autocast_enabled("cpu")  # which casts the weights
     )
 
 
 @cache
 def _onednn_knows_bfloat16() -> bool:
-    """Whether oneDNN computes with bfloat16 on this processor: not before AVX-512, where ``F.linear`` does without it."""
+    """Whether oneDNN computes in bfloat16 on this processor; before AVX-512 it does not, and ``F.linear`` does without it."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -1,4 +1,4 @@
-"""Losses as pure functions: one value a row (or token), so that weights and averages are the caller's choice.
+"""Losses as pure functions: one value per row or token, so that weights and averages are the caller's choice.
 
 Shape legend: N rows, S tokens of a padded row, K classes or targets, V vocabulary, D width of a vector, T packed tokens.
 """
@@ -21,7 +21,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of each row's K yes-or-no labels, averaged over the labels, (N,).
 
-    Label smoothing mixes each label with a coin toss. ``weight_2K`` weighs the labels that are 0 and those that are 1.
+    Label smoothing mixes each label with 0.5. ``weight_2K`` holds the weights of labels that are 0 and of labels that are 1.
     """
     target_NK = target_NK.to(logits_NK)
     smoothed_NK = target_NK + label_smoothing * (0.5 - target_NK)
@@ -38,10 +38,10 @@ def squared_error(output_NK: Tensor, target_NK: Tensor) -> Tensor:
 
 
 def span_cross_entropy(logits_T2: Tensor, lengths_N: Tensor, positions_N2: Tensor) -> Tensor:
-    """Cross-entropy of where a span starts and where it ends, among the tokens of each sequence, (N, 2).
+    """Cross-entropy of the start and the end of a span among the tokens of each sequence, (N, 2).
 
-    Positions count from the sequence's first token. As in the reference, one before it means the first token, and one behind
-    the last token has no loss: 0 here, and to be left out of a mean.
+    Positions count from the sequence's first token. As in the reference, a position before it means the first token,
+    and a position after the last token has no loss: it is 0 here and must be left out of a mean.
     """
     starts_N = lengths_N.cumsum(0) - lengths_N
     positions_N2 = positions_N2.clamp(min=0)
@@ -57,8 +57,8 @@ def span_cross_entropy(logits_T2: Tensor, lengths_N: Tensor, positions_N2: Tenso
 def next_token_cross_entropy(logits_NSV: Tensor, labels_NS: Tensor, ignored: int = -100) -> Tensor:
     """Cross-entropy of each token of a padded batch, predicted from the one before it, row by row, (M,).
 
-    The labels are the ids themselves, as the reference takes them: the first of each row is predicted by none, and a label
-    of ``ignored`` has no loss.
+    As in the reference, the labels are the ids themselves: the first of each row is not predicted, and a label of ``ignored``
+    has no loss.
     """
     next_NS = labels_NS[:, 1:]
     counts_NS = next_NS != ignored
@@ -66,7 +66,7 @@ def next_token_cross_entropy(logits_NSV: Tensor, labels_NS: Tensor, ignored: int
 
 
 def contrastive(vectors_a_ND: Tensor, vectors_b_ND: Tensor, temperature: float = 0.05) -> Tensor:
-    """Loss of finding each row's partner among the partners of the whole batch, in both directions, (N,).
+    """Loss of finding the partner of each row among those of the whole batch, in both directions, (N,).
 
     The similarity is the cosine divided by the temperature; the other rows are the negatives (Henderson et al. 2017;
     for translations: Feng et al. 2022, arXiv:2007.01852).
@@ -79,7 +79,7 @@ def contrastive(vectors_a_ND: Tensor, vectors_b_ND: Tensor, temperature: float =
 
 
 def response_contrastive(contexts_ND: Tensor, responses_ND: Tensor) -> Tensor:
-    """Loss of finding each context's response among those of the whole batch, (N,).
+    """Loss of finding the response to each context among those of the whole batch, (N,).
 
     As in TOD-BERT: minus the logarithm of the diagonal of softmax(C Rᵀ), rows being contexts, with the dot product as the
     similarity and the other rows' responses as the negatives (Wu et al. 2020, arXiv:2004.06871, section 3.2).

@@ -18,9 +18,9 @@ def pool(
     pooling: str,
     layers: Sequence[int],
 ) -> Tensor:
-    """Features (N, D * len(layers)) of a packed batch.
+    """Return the features of a packed batch, (N, D * len(layers)).
 
-    Only as many layers are run as are needed.
+    No more layers are run than needed.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def pool(
         The packed batch.
     pooling : {"mean", "cls", "max", "pooler"}
     layers : sequence of int
-        Layers counted from 0, the embeddings' output; their features stand side by side.
+        Layers, where 0 is the output of the embeddings; their features are concatenated.
     """
     output = encoder(input_ids, layout, output_hidden_states=len(layers) > 1, n_layers=max(layers))
     states = [output.last_hidden_state] if output.hidden_states is None else [output.hidden_states[i] for i in layers]

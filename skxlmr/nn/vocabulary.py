@@ -1,4 +1,4 @@
-"""More words for a module: rows of the word embeddings, and what a language modelling head holds for each word."""
+"""More words for a module: rows of its word embeddings and of its language modelling head."""
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,10 @@ from skxlmr.nn.heads import LanguageModelingHead
 
 @torch.no_grad()
 def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: float) -> None:
-    """Append rows to the word embeddings, in place. Rows that were there keep their values bit by bit.
+    """Append rows to the word embeddings, in place. The rows that exist keep their values to the last bit.
 
-    New rows, and those of a head that does not share the embeddings, are drawn from the normal distribution as all weights
-    once were; a language modelling head's bias goes on with zeros. A vocabulary that is as large already stays as it is.
+    New rows, also those of a head that does not share the embeddings, are drawn from the normal distribution, as weights from
+    scratch are; the bias of a language modelling head continues with zeros. A vocabulary that is large enough stays as it is.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The XLM-RoBERTa encoder and its task models (Conneau et al. 2020, arXiv:1911.02116).
 
-Modules and parameters carry Hugging Face's names, so that a checkpoint needs no map. Every tensor of token vectors is
-(T, D) when packed and (N, S, D) when padded; only attention and pooling look at the layout.
+Modules and parameters have Hugging Face's names, so that a checkpoint needs no map. Token vectors are (T, D) when packed and
+(N, S, D) when padded; only attention and pooling look at the layout.
 
 Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of another one), D hidden size, V vocabulary.
 """
@@ -10,26 +10,25 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
-from skxlmr.nn.cache import KeyValueCache
+from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
+from skxlmr.nn.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
-from skxlmr.nn.layers import DecoderContext, Embeddings, LayerStack, Pooler
+from skxlmr.nn.layers import Embeddings, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
 
 
 class XLMRobertaEncoder(Backbone):
-    """The encoder: embeddings, layers and, where asked for, the pooler.
+    """The encoder: embeddings, layers and, if asked for, the pooler.
 
     Parameters
     ----------
     config : ModelConfig
-        Geometry. With ``is_decoder`` a token attends to itself and those before it alone.
+        Geometry. With ``is_decoder`` a token attends only to itself and to those before it.
     add_pooler : bool
-        Whether to have the pooler.
+        Whether there is a pooler.
     """
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
@@ -40,16 +39,21 @@ class XLMRobertaEncoder(Backbone):
         self.pooler = Pooler(config) if add_pooler else None
 
     @property
+    def layers(self) -> Sequence[LayerCall]:
+        """The layers, from the lowest to the highest."""
+        return list(self.encoder.layer)
+
+    @property
     def blocks(self) -> Sequence[nn.Module]:
         """The embeddings, then each layer."""
         return [self.embeddings, *self.encoder.layer]
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
+        """Return the word embeddings."""
         return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
-        """Put other word embeddings in their place."""
+        """Replace the word embeddings."""
         self.embeddings.word_embeddings = embeddings
 
     def forward(
@@ -74,26 +78,26 @@ class XLMRobertaEncoder(Backbone):
         ----------
         input_ids : Tensor of int, (T,) packed with a layout, (N, S) padded without one
         layout : TokenLayout, optional
-            Where the sequences of a packed batch lie.
+            Lengths of the sequences of a packed batch.
         attention_mask : Tensor of shape (N, S), optional
-            For padded batches: 1 for tokens, 0 for padding. All ones by default, as in the reference. With a cache it tells
-            of the cached tokens too: (N, cached + S).
+            For padded batches: 1 for tokens, 0 for padding. All ones by default, as in the reference. With a cache it
+            covers the cached tokens too: (N, cached + S).
         position_ids : Tensor of input_ids' shape, optional
         inputs_embeds : Tensor of shape (T, D) or (N, S, D), optional
-            Instead of ``input_ids``.
+            In place of ``input_ids``.
         head_mask : Tensor of shape (H,) or (n_layers, H), optional
-            Factor for each head's attention weights; padded batches only.
+            Factor for the attention weights of each head; padded batches only.
         output_hidden_states, output_attentions : bool
             Return every layer's vectors, every layer's attention weights (padded batches only).
         n_layers : int, optional
-            Stop after so many layers; the pooler then sees that layer.
+            Stop after this number of layers; the pooler then sees the last of them.
         cache : KeyValueCache, optional
-            For decoders: what the tokens before this batch left; this one adds to it. Padded batches only.
+            For decoders: keys and values of the tokens before this batch, to which it adds its own. Padded batches only.
         encoder_hidden_states : Tensor of shape (N, K, D), optional
-            For decoders with cross-attention: vectors of another text. A cache that has seen them keeps what it needs of
-            them, yet they are still to be passed. Padded batches only.
+            For decoders with cross-attention: vectors of another text. A cache that has seen them keeps their keys and
+            values, but they must still be passed. Padded batches only.
         encoder_attention_mask : Tensor of shape (N, K), optional
-            1 for the tokens of that text, 0 for padding.
+            1 for tokens of that text, 0 for padding.
 
         Returns
         -------
@@ -102,12 +106,10 @@ class XLMRobertaEncoder(Backbone):
         Raises
         ------
         ValueError
-            If both or none of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, a sequence is too long, or the
-            model has no use for a cache or another text.
+            If both or neither of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, a sequence is too long, or
+            the model has no use for a cache or another text.
         """
-        given = input_ids if inputs_embeds is None else inputs_embeds
-        if given is None or (input_ids is not None and inputs_embeds is not None):
-            raise ValueError("pass either input_ids or inputs_embeds")
+        given = tokens_of(input_ids, inputs_embeds, layout, attention_mask)
         n_cached = 0 if cache is None else cache.length
         keys = None
         if layout is None and n_cached:
@@ -115,37 +117,19 @@ class XLMRobertaEncoder(Backbone):
             layout = TokenLayout.padded(given.shape[:2], device=given.device)
         elif layout is None:
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
-        elif attention_mask is not None:
-            raise ValueError("attention_mask belongs to padded batches: a packed batch has a layout instead")
-        elif not layout.is_padded and given.shape[: 1 if inputs_embeds is not None else None] != (layout.n_tokens,):
-            raise ValueError(
-                f"a packed batch whose sequences have {layout.n_tokens} tokens takes ids of shape ({layout.n_tokens},), got "
-                f"{tuple(given.shape)}"
-            )
-        layers = list(self.encoder.layer)[:n_layers]
-        head_masks = [None] * len(layers) if head_mask is None else head_mask.expand(len(layers), -1)
-        contexts: list[DecoderContext | None] = [None] * len(layers)
+        contexts: list[DecoderContext | None] = [None] * len(self.encoder.layer)
         if cache is not None or encoder_hidden_states is not None:
-            contexts = self._contexts(layout, keys, cache, encoder_hidden_states, encoder_attention_mask)[:n_layers]
-
+            contexts = self._contexts(layout, keys, cache, encoder_hidden_states, encoder_attention_mask)
+        contexts = contexts[:n_layers]
+        head_masks = [None] * len(contexts) if head_mask is None else head_mask.expand(len(contexts), -1)
         x = self.embeddings(input_ids, layout, position_ids, inputs_embeds, n_cached)
-        hidden_states, attentions = [x], []
-        for layer, layer_head_mask, context in zip(layers, head_masks, contexts, strict=True):
-            inputs = (x, layout, layer_head_mask, output_attentions, context)
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, weights = checkpoint(layer, *inputs, use_reentrant=False)
-            else:
-                x, weights = layer(*inputs)
-            if output_hidden_states:
-                hidden_states.append(x)
-            if output_attentions:
-                attentions.append(weights)
-        return EncoderOutput(
-            last_hidden_state=x,
-            pooler_output=None if self.pooler is None else self.pooler(layout.first(x)),
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-            layout=layout,
+        return self.run_layers(
+            x,
+            layout,
+            last=n_layers,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            inputs=list(zip(head_masks, contexts, strict=True)),
         )
 
     def _contexts(
@@ -156,11 +140,11 @@ class XLMRobertaEncoder(Backbone):
         source_NKD: Tensor | None,
         source_mask_NK: Tensor | None,
     ) -> list[DecoderContext | None]:
-        """What each layer sees beside its input."""
+        """What each layer sees as well as its input."""
         if not layout.is_padded:
             raise ValueError("a cache or encoder_hidden_states need a padded batch: pass ids of shape (rows, tokens)")
         if cache is not None and not self.config.is_decoder:
-            raise ValueError("a cache is of use to decoders alone: this model's config has is_decoder=False")
+            raise ValueError("a cache is for decoders only: this model's config has is_decoder=False")
         source = None
         if source_NKD is not None:
             if not self.config.add_cross_attention:
@@ -206,7 +190,7 @@ class XLMRobertaForSequenceClassification(XLMRobertaTask):
 
 
 class XLMRobertaForTokenClassification(XLMRobertaTask):
-    """Encoder with a projection of every token's vector."""
+    """Encoder with a projection of each token's vector."""
 
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__()
@@ -221,7 +205,7 @@ class XLMRobertaForTokenClassification(XLMRobertaTask):
 
 
 class XLMRobertaForQuestionAnswering(XLMRobertaTask):
-    """Encoder with two logits for every token: that the answer starts there, and that it ends there."""
+    """Encoder with two logits per token: that the answer starts there, and that it ends there."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -235,7 +219,7 @@ class XLMRobertaForQuestionAnswering(XLMRobertaTask):
 
 
 class XLMRobertaForMultipleChoice(XLMRobertaTask):
-    """Encoder with pooler and one score for each sequence, a prompt with one of its choices."""
+    """Encoder with pooler and one score per sequence, which is a prompt with one of its choices."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -272,7 +256,7 @@ class XLMRobertaForMaskedLM(XLMRobertaTask):
         input_ids, layout, **inputs
             As for :class:`XLMRobertaEncoder`.
         positions : Tensor of int, (M,), optional
-            Places of a packed batch whose logits are wanted; the head, the most expensive part, is run on these alone.
+            Tokens of a packed batch to return logits for; the head, the most expensive part, runs only on these.
 
         Returns
         -------
@@ -282,7 +266,7 @@ class XLMRobertaForMaskedLM(XLMRobertaTask):
         return self.project(x if positions is None else x[positions])
 
     def project(self, x: Tensor) -> Tensor:
-        """Logits (..., V) of token vectors (..., D)."""
+        """Return the logits (..., V) of token vectors (..., D)."""
         return self.lm_head(x, self.roberta.embeddings.word_embeddings.weight)
 
 

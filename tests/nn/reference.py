@@ -27,7 +27,7 @@ TINY = ModelConfig(
     intermediate_size=64,
     max_position_embeddings=40,
 )
-# XLM-R-base but for its vocabulary, which would only cost memory.
+# XLM-R-base with a small vocabulary, as the large one would only cost memory.
 BASE = ModelConfig(vocab_size=1000)
 
 
@@ -53,12 +53,12 @@ N_LABELS = {"seqcls": N_OUTPUTS, "multilabel": N_OUTPUTS, "regression": 1, "tokc
 
 
 def reference_config(kind, config):
-    n_labels = N_LABELS.get(kind, 2)  # the reference's default, for heads whose size does not hang on it
+    n_labels = N_LABELS.get(kind, 2)  # the reference's default, for heads that do not depend on it
     return transformers.XLMRobertaConfig(**config.to_dict(), num_labels=n_labels, attn_implementation="eager")
 
 
 def named_parameters(theirs):
-    """The reference's parameters; the tied weight goes by its name in the encoder, where ours has it."""
+    """The reference's parameters; tied weights under the names that ours have."""
     tied = {
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
@@ -69,8 +69,8 @@ def named_parameters(theirs):
 def make_reference(kind, config, seed=0):
     """A transformers module in eval mode, float32, with noise on every parameter: zeros would hide transposed weights.
 
-    The noise falls with the width: as much as a narrow model stands makes all tokens of a wide one alike after twelve layers,
-    which would hide tokens in the wrong place.
+    The noise falls with the width: with as much as a narrow model needs, all tokens of a wide one become equal after twelve
+    layers, which would hide tokens in the wrong place.
     """
     torch.manual_seed(seed)
     theirs = KINDS[kind][1](reference_config(kind, config)).eval()
@@ -82,7 +82,7 @@ def make_reference(kind, config, seed=0):
 
 
 def make_ours(kind, config, theirs, share=False):
-    """Our module with the reference's weights: the names must agree one by one. ``share`` saves the memory of a copy."""
+    """Our module with the reference's weights: the names must be the same. ``share`` saves the memory of a copy."""
     with on_meta():
         ours = KINDS[kind][0](config)
     weights = {name: p.detach() if share else p.detach().clone() for name, p in named_parameters(theirs).items()}
@@ -123,9 +123,9 @@ def task_lengths(kind, lengths):
 def make_labels(kind, config, mask, seed=0):
     """Targets of the loss.
 
-    A class, value or indicator row for each row; the right one of each N_CHOICES rows; the places of the first and the
-    last token of a span in each row, (N, 2), some of them beyond the row's end, which the loss ignores; a tag for about two
-    thirds of the real tokens, or an id for a third, and -100 elsewhere.
+    A class, value or row of indicators per row; the right one of each N_CHOICES rows; the positions of the first and the last
+    token of a span per row, (N, 2), some of them beyond the end of the row, which the loss ignores; a tag for about two thirds
+    of the real tokens, or an id for a third, and -100 elsewhere.
     """
     generator = torch.Generator().manual_seed(seed)
     n_rows, width = mask.shape
@@ -149,7 +149,7 @@ def make_labels(kind, config, mask, seed=0):
 
 
 def pack_labels(kind, labels, mask):
-    """Labels as they belong to a packed batch."""
+    """The labels of a packed batch."""
     return labels[mask.bool()] if kind in ("mlm", "tokcls") else labels
 
 
@@ -172,7 +172,7 @@ def our_loss(kind, logits, labels):
 
 
 def reference_outputs(kind, theirs, ids, mask, labels=None):
-    """The reference's logits, in the shape that ours have, and its loss."""
+    """The reference's logits, in the shape of ours, and its loss."""
     if kind == "mc":
         ids, mask = (tensor.view(-1, N_CHOICES, tensor.shape[1]) for tensor in (ids, mask))
     if kind == "qa":
@@ -212,7 +212,7 @@ def outputs_of_encoders(ours, theirs, ids, mask, grad=False):
 
 
 def assert_encoders_agree(ours, theirs, ids, mask, tolerance, grad=False):
-    """All hidden states, attentions and the pooler output agree at every row and every place, padding included."""
+    """All hidden states, attentions and the pooler output agree at every place of every row, including padding."""
     for what, (found, expected) in outputs_of_encoders(ours, theirs, ids, mask, grad).items():
         assert_near(found, expected, tolerance, what)
 

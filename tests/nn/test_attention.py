@@ -1,4 +1,4 @@
-"""Attention over packed batches: how their sequences are put into rectangles, and that this changes nothing."""
+"""Attention over packed batches: how sequences are grouped into rectangles, and that this changes nothing."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def projections(n_tokens, seed=0, requires_grad=False):
 
 
 def attend_one_by_one(q, k, v, lengths, causal=False):
-    """Each sequence alone through torch's own attention."""
+    """Each sequence alone, through torch's own attention."""
     rows = []
     for parts in zip(*(x.split(lengths) for x in (q, k, v)), strict=True):
         q_HSd, k_HSd, v_HSd = (x.unflatten(1, (N_HEADS, HEAD_SIZE)).transpose(0, 1) for x in parts)
@@ -72,7 +72,7 @@ def test_packed_attention_equals_attention_row_by_row(lengths, in_order):
         ([3, 40, 3, 40], [1, 1, 1, 1]),
         ([90, 90, 3, 3, 3], [2, 3]),
         ([1], [1]),
-        ([64] * 9, [9]),  # equal lengths stay together however many tokens they are
+        ([64] * 9, [9]),  # sequences of one length stay together, however many tokens they have
         ([64] * (GROUP_TOKENS // 64) + [63], [GROUP_TOKENS // 64, 1]),
         ([64] * (GROUP_TOKENS // 64 - 1) + [63], [GROUP_TOKENS // 64]),
     ],
@@ -138,7 +138,7 @@ def test_dropout_drops_that_share_of_the_weights(padded):
 
 
 def stand_in_for_varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1)):
-    """What torch's kernel for CUDA does with the arguments that it documents, sequence by sequence."""
+    """What torch's CUDA kernel computes from its documented arguments, sequence by sequence."""
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32 and window_size in [(-1, -1), (-1, 0)]
     outputs = []
     for start, end, start_k, end_k in zip(cu_seq_q, cu_seq_q[1:], cu_seq_k, cu_seq_k[1:], strict=False):
@@ -150,8 +150,8 @@ def stand_in_for_varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_what_the_kernel_for_packed_rows_is_told(monkeypatch, causal):
-    """The way of a batch on a GPU in half precision, where the kernel itself is torch's."""
+def test_arguments_of_the_kernel_for_packed_rows(monkeypatch, causal):
+    """The path of a batch on a GPU in half precision; the kernel itself is torch's."""
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in_for_varlen_attn)
     monkeypatch.setattr(attention, "_flash_applies", lambda q, head_size: True)
     lengths = [7, 1, 30, 7]
@@ -172,7 +172,7 @@ def test_the_kernel_for_packed_rows_takes_these_arguments():
 
 @pytest.mark.parametrize("n_cached", [0, 3])
 def test_no_query_of_a_causal_rectangle_is_without_keys(monkeypatch, n_cached):
-    """Rows that are padded at their beginning: what the fused kernel is asked for is the same but for the padding."""
+    """Rows padded on the left: the fused kernel returns the same except at the padding."""
     n_queries = SHORT_ROW + 6  # long enough for the fused kernel
     n_keys = n_cached + n_queries
     mask_NK = torch.arange(n_keys) >= torch.tensor([[0], [5], [n_keys - 1]])

@@ -1,4 +1,4 @@
-"""The causal language model: equal to the reference with and without cache and cross-attention, and causal indeed."""
+"""The causal language model: equal to the reference with and without cache and cross-attention, and really causal."""
 
 import copy
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.nn.reference import TINY, assert_gradients_agree, assert_near, make_r
 
 DECODER = replace(TINY, is_decoder=True)
 CROSS = replace(DECODER, add_cross_attention=True)
-LONG = replace(CROSS, max_position_embeddings=SHORT_ROW + 40)  # rows that the fused kernel takes
+LONG = replace(CROSS, max_position_embeddings=SHORT_ROW + 40)  # rows for the fused kernel
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 
@@ -49,7 +49,7 @@ def make_source(dtype, width=6, n_rows=3):
 
 
 def at(mask, *logits):
-    """The logits at real tokens: of padding that sees nothing but itself, nobody asks."""
+    """The logits at real tokens: those of padding that sees only itself do not matter."""
     return [x[mask.bool()] for x in logits]
 
 
@@ -74,7 +74,7 @@ def test_uncached_forward_loss_and_gradients(config, side, dtype):
     losses.next_token_cross_entropy(expected.logits, labels).mean().backward()
     loss.backward()
     assert_gradients_agree(ours, theirs, TOLERANCE[dtype])
-    if config.add_cross_attention:  # as an encoder before the decoder would learn
+    if config.add_cross_attention:  # with which an encoder before the decoder would be trained
         found, wanted = (source["encoder_hidden_states"].grad for source in sources)
         assert_near(found, wanted, TOLERANCE[dtype] * wanted.abs().max().item(), "gradient of the other text")
         assert not found[sources[0]["encoder_attention_mask"] == 0].any()
@@ -181,7 +181,7 @@ def test_cached_forward(config, dtype):
 
 
 def test_cached_forward_of_left_padded_rows():
-    """With the positions given, as generation gives them, a row's neighbours and their padding do not matter."""
+    """With positions passed as in generation, a row's neighbours and their padding do not matter."""
     ours, _ = make_pair(DECODER, torch.float64)
     ids, mask = make_rows(DECODER, [9, 5, 3], side="left")
     positions = mask.cumsum(1) * mask + DECODER.pad_token_id
@@ -214,7 +214,7 @@ def test_positions_with_cache_and_padding_are_the_references():
 
 @pytest.mark.parametrize("lengths", [[9, 9, 4], [SHORT_ROW + 20, SHORT_ROW + 9, 20]], ids=["short", "long"])
 def test_later_tokens_do_not_matter(lengths):
-    """Bit for bit, packed and padded; and what stands at a token or before it does."""
+    """To the last bit, packed and padded; a token and those before it do matter."""
     ours, _ = make_pair(replace(LONG, add_cross_attention=False))
     ids, mask = make_rows(DECODER, lengths)
     packed, layout = ids[mask.bool()], TokenLayout(lengths)
@@ -268,7 +268,7 @@ def test_the_other_text_its_mask_and_its_cache_matter():
         assert torch.equal(ours(ids, attention_mask=mask, **changed), expected)
         assert (ours(ids, encoder_hidden_states=source["encoder_hidden_states"])[1:] != expected[1:]).any()
         assert (ours(ids) != expected).any()
-        # what the cache has seen is what counts, until another one is begun
+        # the text that the cache has seen counts, until another cache is started
         ours(ids[:, :4], cache=cache, **source)
         other = {**source, "encoder_hidden_states": source["encoder_hidden_states"] * 2}
         assert_near(ours(ids[:, 4:], cache=cache, **other), expected[:, 4:], 1e-5, "logits")
@@ -287,7 +287,7 @@ def test_cache_takes_rows_in_any_order():
         assert_near(found, ours(ids, **source)[rows, 4:], 1e-12, "logits")
 
 
-def test_a_full_cache_says_so():
+def test_a_full_cache_raises():
     ours, _ = make_pair(DECODER)
     ids, _ = make_rows(DECODER, [6])
     with pytest.raises(ValueError, match="a cache for 5 tokens has no room for 6"):
@@ -298,7 +298,7 @@ def test_a_full_cache_says_so():
         ours(ids[:, :3], cache=cache)
 
 
-def test_what_does_not_fit_is_refused():
+def test_wrong_calls_are_refused():
     ids, mask = make_rows(TINY, [4, 3])
     encoder = XLMRobertaEncoder(TINY)
     cache = KeyValueCache(TINY.num_hidden_layers, 4)
@@ -322,7 +322,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_an_encoder_reads_a_decoders_config():
-    """A checkpoint with is_decoder stays causal whatever the head, as in the reference."""
+    """A checkpoint with is_decoder is causal with every head, as in the reference."""
     ours, theirs = make_pair(DECODER)
     ids, mask = make_rows(DECODER, [7, 4])
     encoder = XLMRobertaEncoder(DECODER).eval()

@@ -1,4 +1,4 @@
-"""Reading, checking and writing of a model's geometry."""
+"""Reading, checking and writing the geometry of a model."""
 
 import json
 from dataclasses import replace
@@ -89,7 +89,7 @@ def test_missing_fields_are_named(name):
         ModelConfig.from_dict(values)
 
 
-def test_what_a_file_does_not_say_is_what_the_reference_takes(tmp_path):
+def test_fields_that_a_file_leaves_out_have_the_references_defaults(tmp_path):
     values = {name: XLM_ROBERTA_BASE[name] for name in ("model_type", *_SIZES) if name != "type_vocab_size"}
     (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
     reference = transformers.XLMRobertaConfig.from_pretrained(tmp_path)

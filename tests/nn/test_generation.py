@@ -20,7 +20,7 @@ NEW = 12
 
 @pytest.fixture(scope="module")
 def pair():
-    """A module whose next token hangs on all that came before, with a mildly likely end, and the reference's."""
+    """A module that looks at all earlier tokens and ends rows now and then, and the reference's."""
     ours, theirs = make_pair(DECODER, torch.float64, seed=1)
     with torch.no_grad():
         for module in (ours, theirs):
@@ -39,8 +39,8 @@ def make_prompts(n, longest=12):
 def reference_generate(theirs, prompt, seed=None, **options):
     """What transformers generates for one prompt.
 
-    The positions are those of its own forward: left alone, ``generate`` of transformers 5 counts them from 0, where no token
-    of these models ever stood in training.
+    The positions are those of its own forward. By default ``generate`` of transformers 5 counts them from 0, a position that no
+    token of these models has in training.
     """
     if seed is not None:
         torch.manual_seed(seed)
@@ -54,7 +54,7 @@ def reference_generate(theirs, prompt, seed=None, **options):
 
 
 def check(pair, search, n_prompts, reference_options, min_distinct=10, **options):
-    """All prompts in one batch give what the reference gives one by one, and many different endings and lengths."""
+    """All prompts in one batch get the tokens that the reference generates one by one, with many endings and lengths."""
     ours, theirs = pair
     prompts = make_prompts(n_prompts)
     found = search(ours, prompts, **{"max_new_tokens": NEW, "stop_ids": [STOP], **options})
@@ -110,7 +110,7 @@ def test_several_stop_tokens(pair):
     "options", [{}, {"temperature": 0.6}, {"top_k": 5}, {"top_p": 0.7}, {"temperature": 1.5, "top_k": 9, "top_p": 0.8}]
 )
 def test_samples_are_the_references(pair, options):
-    """The same seed draws the same tokens; a prompt alone draws what it draws among others."""
+    """The same seed draws the same tokens, for a prompt alone as among others."""
     ours, theirs = pair
     prompts = make_prompts(8)
     generators = [torch.Generator().manual_seed(i) for i in range(8)]
@@ -140,7 +140,7 @@ def test_sampling_frequencies(pair):
     "search", [generate, lambda *a, **k: beam_search(*a, num_beams=3, **k)], ids=["greedy", "beam"]
 )
 def test_cached_equals_uncached_and_alone(pair, search):
-    """Choosing from whole forward passes, with no cache at all, gives the same tokens; so does a batch of one."""
+    """Full forward passes without a cache choose the same tokens; so does a batch of one."""
     ours, _ = pair
     prompts = make_prompts(6)
     found = search(ours, prompts, max_new_tokens=NEW, stop_ids=[STOP])
@@ -164,8 +164,8 @@ def test_a_wide_beam_finds_the_likeliest_text(pair):
         assert found == [[best // 60, best % 60]]
 
 
-def test_padding_is_no_token_of_the_prompt(pair):
-    """Short prompts beside long ones: the padding in front of them is not penalised, wherever it would be chosen."""
+def test_padding_is_not_a_token_of_the_prompt(pair):
+    """Short prompts next to long ones: the padding before them is not penalised, even where its id is likely."""
     ours = copy.deepcopy(pair[0])
     with torch.no_grad():
         ours.lm_head.bias[DECODER.pad_token_id] += 6.0
@@ -187,7 +187,7 @@ def test_as_many_stop_tokens_as_there_are_tokens(pair):
 
 def test_penalty():
     scores = torch.tensor([[1.0, -1.0, 2.0, -2.0]] * 2)
-    ids = torch.tensor([[0, 1, 0], [4, 3, 3]])  # 4 is no id
+    ids = torch.tensor([[0, 1, 0], [4, 3, 3]])  # 4 is not an id
     found = penalize_repetition(scores, ids, 2.0)
     assert found.tolist() == [[0.5, -2.0, 2.0, -2.0], [1.0, -1.0, 2.0, -4.0]]
     assert penalize_repetition(scores, ids, 1.0) is scores
@@ -202,7 +202,7 @@ def test_restrictions():
     assert kept(top_p=1.0) == [[True] * 4] * 2
     assert kept(top_p=1e-9) == [[True, False, False, False], [False, False, False, True]]
     torch.testing.assert_close(restrict(p.log(), temperature=0.5).softmax(1), F.normalize(p**2, 1, 1))
-    for scores in (p.log(), p.log() + 50, p.log() - 50):  # colder than float32 has room for
+    for scores in (p.log(), p.log() + 50, p.log() - 50):  # colder than float32 can hold
         for temperature in (1e-30, 1e-300):
             assert restrict(scores, temperature, top_p=0.9).softmax(1)[1].tolist() == [0, 0, 0, 1]
     assert greedily(p, [0, 1]).tolist() == [0, 3]

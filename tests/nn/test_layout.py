@@ -19,7 +19,7 @@ def vectors():
 
 def padded(vectors, side):
     width = max(LENGTHS)
-    x = torch.full((len(LENGTHS), width, 5), 1e3, dtype=torch.float64)  # would show in any mean or maximum
+    x = torch.full((len(LENGTHS), width, 5), 1e3, dtype=torch.float64)  # would change any mean or maximum
     places = torch.arange(width)
     mask = places < torch.tensor(LENGTHS)[:, None]
     mask = mask if side == "right" else mask.flip(1)

@@ -48,7 +48,7 @@ def test_the_layer_has_a_gradient_and_the_state_of_torch_s():
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
-def test_the_fast_kernel_is_for_inference_alone():
+def test_the_fast_kernel_is_for_inference_only():
     x, weight = draw(7, 24).float(), draw(10, 24, seed=1).float()
     with patch("torch.nn.functional.linear", side_effect=AssertionError("F.linear was called")):
         with fast_inference():
@@ -59,8 +59,8 @@ def test_the_fast_kernel_is_for_inference_alone():
             linear(x, weight, None)
 
 
-def test_bfloat16_on_a_processor_on_which_onednn_does_not_know_it(monkeypatch):
-    """Most laptops: its kernel would raise there."""
+def test_bfloat16_on_a_processor_without_onednn_support_for_it(monkeypatch):
+    """As on most laptops, where oneDNN's kernel would raise."""
     monkeypatch.setattr("skxlmr.nn.linear._onednn_knows_bfloat16", lambda: False)
     x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
     with patch("torch.nn.functional.linear", wraps=F.linear) as torch_s, fast_inference():
@@ -69,8 +69,8 @@ def test_bfloat16_on_a_processor_on_which_onednn_does_not_know_it(monkeypatch):
     assert torch_s.call_count == 1
 
 
-def test_a_build_without_onednn_is_not_asked_what_it_knows(monkeypatch):
-    """There the operator that tells does not exist."""
+def test_a_build_without_onednn_is_not_asked_about_bfloat16(monkeypatch):
+    """The operator that answers does not exist there."""
     x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
     expected = F.linear(x, weight)
     monkeypatch.setattr("skxlmr.nn.linear._onednn_knows_bfloat16", lambda: 1 / 0)

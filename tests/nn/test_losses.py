@@ -32,7 +32,7 @@ def test_next_token_cross_entropy():
     logits = draw(2, 4, 5, requires_grad=True)
     labels = torch.tensor([[3, 1, -100, 2], [-100, -100, 0, 4]])
     found = losses.next_token_cross_entropy(logits, labels)
-    places = [(0, 0, 1), (0, 2, 2), (1, 1, 0), (1, 2, 4)]  # (row, token, the one after it)
+    places = [(0, 0, 1), (0, 2, 2), (1, 1, 0), (1, 2, 4)]  # (row, token, next token)
     log_probabilities = logits.log_softmax(2)
     torch.testing.assert_close(found, torch.stack([-log_probabilities[place] for place in places]))
     assert torch.autograd.gradcheck(lambda x: losses.next_token_cross_entropy(x, labels), logits)

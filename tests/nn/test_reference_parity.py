@@ -55,7 +55,7 @@ def references():
 @dtypes
 @sides
 def test_hidden_states_attentions_and_pooler(references, geometry, dtype, side):
-    """In training our linear layers are the reference's; the kernel of ``fast_inference`` adds up in another order."""
+    """In training our linear layers compute as the reference's; the kernel of ``fast_inference`` sums in another order."""
     config = CONFIGS[geometry]
     theirs = references("base", geometry, dtype)
     ours = make_ours("base", config, theirs, share=True)
@@ -100,7 +100,7 @@ def test_rows_long_enough_for_the_fused_kernel(dtype, side):
 
 def test_without_a_mask_every_place_is_attended_to():
     ours, theirs = make_pair("base", dtype=torch.float64)
-    ids, _ = make_rows(TINY, [9, 5])  # padding in the ids, none in the mask: positions stop, attention does not
+    ids, _ = make_rows(TINY, [9, 5])  # padding in the ids, not in the mask: it has no positions, but attention sees it
     assert_encoders_agree(ours, theirs, ids, None, 1e-12)
 
 
@@ -171,8 +171,8 @@ def test_untied_language_modelling_head():
 
 
 def test_head_mask_is_a_factor_on_the_attention_weights():
-    """The reference dropped head masks in version 5; in 4.46 they multiply the weights, which is the same as scaling the
-    values of the head."""
+    """The reference dropped head masks in version 5. In 4.46 they multiply the weights, which equals scaling the values of
+    the head."""
     ours, theirs = make_pair("base", dtype=torch.float64)
     ids, mask = make_rows(TINY, [9, 5, 7])
     factors = torch.tensor([[1, 0, 0.5, 2], [0, 1, 1, 1], [0.25, 1, 3, 0]], dtype=torch.float64)
@@ -204,7 +204,7 @@ DROPOUT = replace(TINY, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.
 @sides
 @pytest.mark.parametrize("kind", TASKS)
 def test_train_mode_draws_the_same_dropout(kind, dtype, side):
-    """From the same seed both draw the same masks at the same places, so that losses and gradients agree with dropout on."""
+    """From the same seed both draw the same masks in the same order, so that losses and gradients agree with dropout on."""
     ours, theirs = make_pair(kind, DROPOUT, dtype)
     ids, mask = make_rows(DROPOUT, task_lengths(kind, LENGTHS["tiny"]), side)
     labels = make_labels(kind, DROPOUT, mask)
@@ -292,7 +292,7 @@ def test_the_comparison_finds_a_dropped_mask(dtype):
 
 
 def test_the_comparison_of_gradients_finds_a_planted_fault():
-    """A branch without a gradient leaves the loss as it is."""
+    """A branch without a gradient does not change the loss."""
     ours, theirs = make_pair("seqcls", dtype=torch.float64)
     ids, mask = make_rows(TINY, LENGTHS["tiny"])
     labels = make_labels("seqcls", TINY, mask)

@@ -45,7 +45,7 @@ def tokens_of(ids, mask):
 
 
 def of_tokens(kind, logits, mask):
-    """Of padded outputs those of real tokens, as packed outputs come."""
+    """Of padded outputs those of real tokens, in the form of packed outputs."""
     return logits if kind == "mc" else logits[mask.bool()]
 
 
@@ -88,7 +88,7 @@ def test_regression_on_several_targets(dtype):
 
 @pytest.mark.parametrize(("classifier_dropout", "expected"), [(0.3, 0.3), (None, 0.1), (0.0, 0.0)])
 def test_rates_of_the_heads(classifier_dropout, expected):
-    """The head for tags has a rate of its own, the one for choices that of the encoder, as in the reference."""
+    """The head for tags has its own rate, the head for choices that of the encoder, as in the reference."""
     config = replace(TINY, hidden_dropout_prob=0.1, classifier_dropout=classifier_dropout)
     for kind, rate in [("tokcls", expected), ("mc", 0.1)]:
         ours, theirs = make_pair(kind, config)
@@ -135,7 +135,7 @@ def test_labels_cover_what_is_ignored():
 
 @dtypes
 def test_a_place_beyond_the_row_leaves_the_other_end_in_the_loss(dtype):
-    """Starts and ends are averaged apart, each over the rows that have one, and then with equal weight."""
+    """Starts and ends are averaged separately, each over the rows that have one, and then with equal weight."""
     ours, theirs = make_pair("qa", dtype=dtype)
     ids, mask = make_rows(TINY, [7, 7, 7])
     labels = torch.tensor([[2, 7], [500, 3], [1, 99]])
@@ -149,8 +149,8 @@ def test_a_place_beyond_the_row_leaves_the_other_end_in_the_loss(dtype):
 
 @dtypes
 def test_spans_of_packed_rows_cost_what_each_costs_alone(dtype):
-    """The reference's softmax would run over padding, so that it sees one row at a time; a place before the row is its
-    first token for both."""
+    """The reference's softmax would run over padding, so it gets one row at a time. For both, a position before the row means
+    its first token."""
     ours, theirs = make_pair("qa", dtype=dtype)
     ids, mask = make_rows(TINY, LENGTHS)
     labels = torch.tensor([[2, 5], [0, 3], [7, 7], [-4, 10], [1, 1], [0, -1]])

@@ -1,4 +1,4 @@
-"""The encoder's own ways: packed batches, fewer layers, gradient checkpointing, dropout, errors."""
+"""The encoder beyond the reference: packed batches, fewer layers, gradient checkpointing, dropout, errors."""
 
 from dataclasses import replace
 
@@ -101,7 +101,7 @@ def test_language_model_computes_only_the_positions_asked_for():
         assert_near(logits, ours(tokens, layout)[positions], 1e-12, "logits")
 
 
-def test_model_without_a_head_gives_the_encoder_output():
+def test_model_without_a_head_returns_the_encoder_output():
     model = XLMRobertaModel(TINY, add_pooler=True).eval()
     ids, mask = make_rows(TINY, LENGTHS)
     with torch.no_grad():
@@ -252,7 +252,7 @@ def test_a_sequence_of_exactly_the_limit_runs_and_one_more_does_not(encoder):
 
 
 def test_padding_takes_no_position():
-    """Rows that are padded beyond the model's positions run, as in the reference."""
+    """Rows padded beyond the model's positions run, as in the reference."""
     ours, theirs = make_pair("base", dtype=torch.float64)
     ids, mask = make_rows(TINY, [TINY.max_length, 7])
     ids = torch.nn.functional.pad(ids, (0, 12), value=TINY.pad_token_id)
@@ -260,7 +260,7 @@ def test_padding_takes_no_position():
     with torch.no_grad():
         found, expected = (module(ids, attention_mask=mask).last_hidden_state for module in (ours, theirs))
     assert_near(found, expected, 1e-12, "last hidden state")
-    ids[0, TINY.max_length] = 5  # one more than there are positions, beside a short row
+    ids[0, TINY.max_length] = 5  # one more than there are positions, next to a short row
     with pytest.raises(ValueError, match=r"a sequence of 39 tokens is longer than the 38 positions of the model"):
         ours(ids)
 

@@ -1,4 +1,4 @@
-"""The older XLM's heads against transformers', in both precisions, and gradients."""
+"""The original XLM's heads against transformers', in both precisions, and gradients."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from skxlmr.nn import TokenLayout, XLMForSequenceClassification, losses
+from tests.nn.reference import assert_near
 
-from .reference import assert_near
-from .test_xlm import OPTIONS
-from .xlm_reference import HEADS, N_OUTPUTS, TINY, TOLERANCE, make_inputs, make_pair, run_theirs
+from .reference import HEADS, N_OUTPUTS, TINY, TOLERANCE, make_inputs, make_pair, run_theirs
+from .test_encoder import OPTIONS
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
@@ -27,7 +27,7 @@ def assert_gradients(ours, theirs, dtype, fixed_positions=False):
     of_ours, of_theirs = (
         {name: p.grad for name, p in module.named_parameters() if p.grad is not None} for module in (ours, theirs)
     )
-    if fixed_positions:  # they train what the paper fixes
+    if fixed_positions:  # the reference trains what the paper fixes
         del of_theirs["transformer.position_embeddings.weight"]
     assert of_ours.keys() == of_theirs.keys()
     largest = max(gradient.abs().max().item() for gradient in of_theirs.values())

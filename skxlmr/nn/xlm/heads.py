@@ -1,4 +1,4 @@
-"""Task models of the older XLM: what stands on top of its encoder.
+"""Task models of the original XLM: heads on top of its encoder.
 
 Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, V vocabulary, L outputs of a summary.
 """
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear, linear
-from skxlmr.nn.xlm import XLMTask
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm.config import XLMConfig
+from skxlmr.nn.xlm.encoder import XLMTask
 
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda x: x,
@@ -23,21 +23,21 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 
 
 class SequenceSummary(nn.Module):
-    """One vector of each sequence, then dropout, projection, activation and dropout, as the config says.
+    """One vector per sequence, then dropout, projection, activation and dropout, as the config says.
 
-    Unlike the reference's, it never looks at padding: ``last``, ``cls_index`` and ``mean`` see the row's own tokens.
+    Unlike the reference's, it never sees padding: ``last``, ``cls_index`` and ``mean`` take the tokens of the row alone.
 
     Parameters
     ----------
     config : XLMConfig
-        Which vector (``summary_type``) and what is done to it.
+        Which vector is taken (``summary_type``), and what is done with it.
     n_outputs : int
         Number of logits.
 
     Raises
     ------
     ValueError
-        If the config gives the hidden size, and not ``n_outputs``, as the number of logits.
+        If the config makes the number of logits the hidden size, not ``n_outputs``.
     """
 
     def __init__(self, config: XLMConfig, n_outputs: int):
@@ -56,7 +56,7 @@ class SequenceSummary(nn.Module):
         self.last_dropout = nn.Dropout(config.summary_last_dropout)
 
     def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
-        """Logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
+        """Return the logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
         if self.summary_type == "mean":
             x_ND = layout.mean(x)
         else:
@@ -68,7 +68,7 @@ class SequenceSummary(nn.Module):
 
 
 class Projection(nn.Module):
-    """Projection on the vocabulary; with tied embeddings it has a bias alone."""
+    """Projection to the vocabulary; with tied embeddings it has only a bias."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -77,12 +77,12 @@ class Projection(nn.Module):
             self.weight = nn.Parameter(torch.empty(config.vocab_size, config.emb_dim).normal_(0, config.init_std))
 
     def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
-        """Logits (..., V) of token vectors (..., D)."""
+        """Return the logits (..., V) of token vectors (..., D)."""
         return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
 
 
 class PredictionLayer(nn.Module):
-    """The language modelling head, under Hugging Face's name for its part."""
+    """The language modelling head, under the name that Hugging Face gives its part."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -101,12 +101,12 @@ class XLMForMaskedLM(XLMTask):
         return self.project(self.transformer(input_ids, layout, **inputs).last_hidden_state)
 
     def project(self, x: Tensor) -> Tensor:
-        """Logits (..., V) of token vectors (..., D)."""
+        """Return the logits (..., V) of token vectors (..., D)."""
         return self.pred_layer.proj(x, self.transformer.embeddings.weight)
 
 
 class XLMForSequenceClassification(XLMTask):
-    """Encoder with a summary of each sequence that ends in logits."""
+    """Encoder with a summary of each sequence, which ends in logits."""
 
     def __init__(self, config: XLMConfig, n_outputs: int):
         super().__init__(config)
@@ -119,7 +119,7 @@ class XLMForSequenceClassification(XLMTask):
 
 
 class XLMForTokenClassification(XLMTask):
-    """Encoder with a projection of every token's vector."""
+    """Encoder with a projection of each token's vector."""
 
     def __init__(self, config: XLMConfig, n_outputs: int):
         super().__init__(config)
@@ -133,7 +133,7 @@ class XLMForTokenClassification(XLMTask):
 
 
 class XLMForQuestionAnsweringSimple(XLMTask):
-    """Encoder with two logits for every token: that the answer starts there, and that it ends there."""
+    """Encoder with two logits per token: that the answer starts there, and that it ends there."""
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
@@ -146,10 +146,9 @@ class XLMForQuestionAnsweringSimple(XLMTask):
 
 
 class XLMForMultipleChoice(XLMTask):
-    """Encoder with one score of each sequence, a prompt with one of its choices.
+    """Encoder with one score per sequence, which is a prompt with one of its choices.
 
-    As in the reference the summary has ``n_summary`` outputs (its ``num_labels``), which one more projection turns into the
-    score.
+    As in the reference the summary has ``n_summary`` outputs (its ``num_labels``); one more projection makes them the score.
     """
 
     def __init__(self, config: XLMConfig, n_summary: int = 2):

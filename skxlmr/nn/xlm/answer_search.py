@@ -1,7 +1,7 @@
-"""The older XLM's head that searches for answers with a beam, which it has from XLNet (Yang et al. 2019, arXiv:1906.08237).
+"""The original XLM's head that finds answers by beam search, taken from XLNet (Yang et al. 2019, arXiv:1906.08237).
 
-Where the answer ends is predicted from every token's vector and that of the token where it starts; whether there is an answer,
-from the starts' mean vector and one token of the row. All of it is computed on padded rectangles.
+The end of an answer is predicted from the vectors of each token and of the token where the answer starts; whether there is an
+answer, from the mean vector of the starts and one token of the row. All of it is computed on padded rectangles.
 
 Shape legend: N sequences, S tokens of a padded row, D hidden size, K starts, E ends of each start.
 """
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
-from skxlmr.nn.xlm import XLMTask
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm.config import XLMConfig
+from skxlmr.nn.xlm.encoder import XLMTask
 
 
 @dataclass
 class AnswerLogits:
-    """What is learnt when the start of the answer is given.
+    """The logits that are trained, where the start of the answer is given.
 
     Attributes
     ----------
     start_NS, end_NS : Tensor
-        Logits of every token, minus infinity where no answer can be.
+        Logits of each token, minus infinity where no answer can be.
     no_answer_N : Tensor
         Logit that there is no answer, the reference's ``cls_logits``.
     """
@@ -41,11 +41,11 @@ class AnswerBeams:
     Attributes
     ----------
     starts_NK, ends_NEK : Tensor of int64
-        Places of tokens, best first.
+        Indices of tokens in their row, best first.
     start_proba_NK, end_proba_NEK : Tensor
-        Probability of each start, and of each end given its start. The reference calls them ``log_probs``, which they are not.
+        Probability of each start, and of each end given its start. The reference calls them ``log_probs``, wrongly.
     no_answer_N : Tensor
-        As in `AnswerLogits`, on the starts' mean vector.
+        As in `AnswerLogits`, from the mean vector of the starts.
     """
 
     starts_NK: Tensor
@@ -56,7 +56,7 @@ class AnswerBeams:
 
 
 class StartLogits(nn.Module):
-    """Logit of each token that an answer starts there."""
+    """Logit per token that an answer starts there."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -67,7 +67,7 @@ class StartLogits(nn.Module):
 
 
 class EndLogits(nn.Module):
-    """Logit of each token that an answer with this start ends there."""
+    """Logit per token that an answer with this start ends there."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -76,14 +76,14 @@ class EndLogits(nn.Module):
         self.dense_1 = Linear(config.emb_dim, 1)
 
     def forward(self, x_NSD: Tensor, start_NKD: Tensor) -> Tensor:
-        """Logits (N, S, K)."""
+        """Return the logits, (N, S, K)."""
         shape = (*x_NSD.shape[:2], *start_NKD.shape[1:])
         pairs = torch.cat([x_NSD[:, :, None].expand(shape), start_NKD[:, None].expand(shape)], -1)
         return self.dense_1(self.LayerNorm(self.dense_0(pairs).tanh())).squeeze(-1)
 
 
 class Answerable(nn.Module):
-    """Logit of each sequence, from the vectors of a start and of one more token."""
+    """Logit per sequence, from the vectors of a start and of one more token."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -95,7 +95,7 @@ class Answerable(nn.Module):
 
 
 class AnswerSearch(nn.Module):
-    """The head, under Hugging Face's names for its parts."""
+    """The head, under the names that Hugging Face gives its parts."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -122,18 +122,18 @@ class XLMForQuestionAnswering(XLMTask):
         n_ends: int = 5,
         **inputs,
     ) -> AnswerBeams:
-        """The best answers.
+        """Find the best answers.
 
         Parameters
         ----------
         input_ids, layout, **inputs
             As for :class:`XLMEncoder`; the batch is padded.
         impossible : Tensor of shape (N, S), optional
-            True (or 1) where no answer starts or ends, such as in the question. Padding never holds an answer.
+            True (or 1) where no answer can start or end, such as in the question. Padding never holds an answer.
         cls_index : Tensor of shape (N,), optional
-            The token that tells whether there is an answer; by default the last of each sequence.
+            The token that shows whether there is an answer; by default the last of each sequence.
         n_starts, n_ends : int
-            Width of the beam, at most the length of the rows; ``start_n_top`` and ``end_n_top`` of the reference's config.
+            Widths of the beam, at most the length of the rows: ``start_n_top`` and ``end_n_top`` in the reference's config.
 
         Raises
         ------
@@ -161,12 +161,12 @@ class XLMForQuestionAnswering(XLMTask):
         cls_index: Tensor | None = None,
         **inputs,
     ) -> AnswerLogits:
-        """What is trained: the logits where the answers' first tokens are known.
+        """Return the logits that are trained, where the first tokens of the answers are known.
 
         Parameters
         ----------
         starts : Tensor of shape (N,)
-            Places of the answers' first tokens.
+            Indices of the answers' first tokens.
         input_ids, layout, impossible, cls_index, **inputs
             As in ``forward``.
         """
@@ -179,7 +179,7 @@ class XLMForQuestionAnswering(XLMTask):
         )
 
     def _read(self, input_ids, layout, impossible, cls_index, inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors of the tokens, those that tell whether there is an answer, and where none can be."""
+        """Vectors of all tokens, of those that show whether there is an answer, and where none can be."""
         output = self.transformer(input_ids, layout, **inputs)
         if output.layout.mask_NS is None:
             raise ValueError("answers are searched in padded rows: pass a padded batch")

@@ -1,4 +1,4 @@
-"""The older XLM's encoder against transformers', with each option and in both precisions."""
+"""The original XLM's encoder against transformers', with each option and in both precisions."""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from skxlmr.nn import TokenLayout, XLMEncoder
+from tests.nn.reference import assert_near
 
-from .reference import assert_near
-from .xlm_reference import TINY, TOLERANCE, make_inputs, make_pair, run_theirs
+from .reference import TINY, TOLERANCE, make_inputs, make_pair, run_theirs
 
 OPTIONS = {
     "plain": {},

@@ -1,11 +1,13 @@
-"""What a ``config.json`` of the older XLM says, as typed and bounded fields."""
+"""The content of a ``config.json`` of the original XLM as typed and bounded fields."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+from skxlmr.nn.config import check_fields, is_int
+
 SUMMARY_TYPES = ("first", "last", "mean", "cls_index")
 SUMMARY_ACTIVATIONS = ("tanh", "gelu", "relu")
-# Names of other times for the same field.
+# Other names for the same field, in older files.
 _ALIASES = {
     "n_words": "vocab_size",
     "hidden_size": "emb_dim",
@@ -25,6 +27,7 @@ _SIZES = {
     "max_position_embeddings": 1_048_576,
     "n_langs": 10_000,
 }
+_SHARES = ("dropout", "attention_dropout", "summary_first_dropout", "summary_last_dropout")
 _FLAGS = (
     "use_lang_emb",
     "sinusoidal_embeddings",
@@ -38,7 +41,7 @@ _FLAGS = (
 
 @dataclass(frozen=True)
 class XLMConfig:
-    """Geometry of an older XLM model; the field names are those of its ``config.json``.
+    """Geometry of an original XLM; the field names are those of its ``config.json``.
 
     The defaults are the geometry of ``FacebookAI/xlm-mlm-en-2048``. Fields that the model does not need are kept in ``extra``
     and written back by :meth:`to_dict`. Adaptive softmax (``asm``) and decoders (``is_encoder`` false) are refused.
@@ -81,25 +84,7 @@ class XLMConfig:
     base_prefix: ClassVar[str] = "transformer"  # what task models call the encoder
 
     def __post_init__(self):
-        for name, most in _SIZES.items():
-            value = getattr(self, name)
-            if not _is_int(value) or not 1 <= value <= most:
-                raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r:.80}")
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-            value = getattr(self, name)
-            if not _is_int(value) or not 0 <= value < self.vocab_size:
-                raise ValueError(f"{name} must be a whole number from 0 to vocab_size - 1, got {value!r:.80}")
-        for name in ("dropout", "attention_dropout", "summary_first_dropout", "summary_last_dropout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name} must be a number from 0 to below 1, got {value!r:.80}")
-        for name in ("layer_norm_eps", "init_std"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-                raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r:.80}")
-        for name in _FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r:.80}")
+        check_fields(self, _SIZES, _SHARES, ("layer_norm_eps", "init_std"), _FLAGS)
         if self.model_type != "xlm":
             raise ValueError(f"model_type must be 'xlm', got {self.model_type!r:.80}")
         if self.emb_dim % self.n_heads:
@@ -112,7 +97,7 @@ class XLMConfig:
             raise ValueError(
                 f"summary_activation must be null or one of {SUMMARY_ACTIVATIONS}, got {self.summary_activation!r:.80}"
             )
-        if not isinstance(self.lang2id, dict) or not all(_is_int(i) for i in self.lang2id.values()):
+        if not isinstance(self.lang2id, dict) or not all(is_int(i) for i in self.lang2id.values()):
             raise ValueError(f"lang2id must be an object of language ids, got {self.lang2id!r:.80}")
         for language, i in self.lang2id.items():
             if self.has_lang_embeddings and not 0 <= i < self.n_langs:
@@ -159,7 +144,7 @@ class XLMConfig:
         Raises
         ------
         ValueError
-            If a field is missing, has the wrong type, is out of bounds, or stands under two names with different values.
+            If a field is missing, has the wrong type, is out of bounds, or has two names with different values.
         """
         if "model_type" not in values:
             raise ValueError("model_type is missing")
@@ -176,7 +161,7 @@ class XLMConfig:
             raise ValueError(f"{', '.join(missing)} missing")
         if renamed.get("lang2id", {}) is None:
             del renamed["lang2id"]
-        if renamed.get("summary_activation") == "":  # as good as null in the reference
+        if renamed.get("summary_activation") == "":  # the same as null in the reference
             renamed["summary_activation"] = None
         known = {item.name for item in fields(cls)} - {"extra"}
         given = {name: renamed[name] for name in known & renamed.keys()}
@@ -188,7 +173,3 @@ class XLMConfig:
         if not self.lang2id:
             del known["lang2id"]
         return {**self.extra, **known}
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

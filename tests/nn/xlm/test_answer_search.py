@@ -1,20 +1,20 @@
-"""The older XLM's answer search and multiple choice against transformers', in both precisions, and gradients."""
+"""The original XLM's answer search and multiple choice against transformers', in both precisions, and gradients."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from skxlmr.nn import TokenLayout
+from tests.nn.reference import assert_near
 
-from .reference import assert_near
-from .xlm_reference import TOLERANCE, exact_softmax, make_inputs, make_pair, run_theirs
+from .reference import TOLERANCE, exact_softmax, make_inputs, make_pair, run_theirs
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 CLS_INDEX = torch.tensor([0, 2, 1])
 
 
 def make_search(dtype=torch.float32, **options):
-    """Both modules with an answer head whose scores differ, three rows of unlike lengths, and where no answer can be."""
+    """Both modules with an answer head whose scores differ, three rows of different lengths, and where no answer can be."""
     ours, theirs = make_pair("search", dtype, **options)
     with torch.no_grad():
         for module in (ours, theirs):
@@ -45,7 +45,7 @@ def test_beams_are_the_references(options, dtype):
     assert_near(found.end_proba_NEK.flatten(1), expected.end_top_log_probs, TOLERANCE[dtype], "ends")
     assert_near(found.no_answer_N, expected.cls_logits, TOLERANCE[dtype], "no answer")
     assert (found.starts_NK >= 2).all() and (found.ends_NEK >= 2).all()
-    assert len(set(found.starts_NK[:, 0].tolist())) > 1  # else the weights would make the places too easy
+    assert len(set(found.starts_NK[:, 0].tolist())) > 1  # otherwise the weights would make the places too easy to find
 
 
 @dtypes
@@ -81,7 +81,7 @@ def test_loss_and_gradients_are_the_references(train, dtype):
 
 
 def test_a_row_has_the_answers_it_has_alone():
-    """Without ``cls_index`` the last token of each row decides, and padding never holds an answer."""
+    """Without ``cls_index`` the last token of each row decides; padding never holds an answer."""
     ours, _, inputs, ids, _ = make_search()
     with torch.no_grad():
         together = ours(ids, **inputs)
@@ -92,7 +92,7 @@ def test_a_row_has_the_answers_it_has_alone():
             assert_near(alone.no_answer_N[0], together.no_answer_N[row], 1e-5, "no answer")
 
 
-def test_a_beam_is_no_wider_than_the_rows():
+def test_a_beam_is_not_wider_than_the_rows():
     ours, _, inputs, ids, _ = make_search()
     with torch.no_grad():
         found = ours(ids, n_starts=50, n_ends=60, **inputs)

@@ -1,4 +1,4 @@
-"""The older XLM's config: published ones, defaults, and what is wrong."""
+"""The original XLM's config: published ones, defaults, and what is wrong."""
 
 import pytest
 import transformers
@@ -25,7 +25,7 @@ def test_config_of_a_published_checkpoint():
     assert (theirs.vocab_size, theirs.n_langs, theirs.pad_token_id, theirs.emb_dim) == (64699, 2, 2, 1024)
 
 
-def test_no_activation_may_be_spelt_as_an_empty_string():
+def test_an_empty_string_means_no_activation():
     assert config_of({**PUBLISHED, "summary_activation": ""}).summary_activation is None
     assert config_of({**PUBLISHED, "summary_activation": "tanh"}).summary_activation == "tanh"
 

@@ -1,7 +1,7 @@
-"""The older XLM of transformers as a reference: pairs of modules with the same weights, and inputs for both.
+"""The original XLM of transformers as a reference: pairs of modules with the same weights, and inputs for both.
 
-Every parameter of every pair is perturbed. The reference rounds its attention weights to float32 whatever its own precision;
-in double precision it is asked for its true values (``exact_softmax``).
+Every parameter of every pair is perturbed. The reference rounds its attention weights to float32 in every precision;
+``exact_softmax`` keeps them in double precision.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def exact_softmax(dtype):
 
 
 def make_pair(kind="encoder", dtype=torch.float32, num_labels=N_OUTPUTS, **options):
-    """(ours, theirs) with the same weights, all of them perturbed; the names agree one by one."""
+    """(ours, theirs) with the same weights, all of them perturbed; the names must be the same."""
     config = replace(TINY, **options)
     num_labels = 2 if kind in ("spans", "choices") else num_labels
     torch.manual_seed(0)

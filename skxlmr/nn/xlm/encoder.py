@@ -1,27 +1,27 @@
-"""The older XLM encoder (Lample & Conneau 2019, arXiv:1901.07291).
+"""The original XLM encoder (Lample & Conneau 2019, arXiv:1901.07291).
 
-Modules and parameters carry Hugging Face's names, so that a checkpoint needs no map. Every tensor of token vectors is
-(T, D) when packed and (N, S, D) when padded.
+Modules and parameters have Hugging Face's names, so that a checkpoint needs no map. Token vectors are (T, D) when packed and
+(N, S, D) when padded.
 
 Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden size, P positions.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn.attention import attend
-from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
+from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
-from skxlmr.nn.xlm_config import XLMConfig
+from skxlmr.nn.xlm.config import XLMConfig
 
 
 class SinusoidalPositions(nn.Module):
-    """Fixed position embeddings (Vaswani et al. 2017), a buffer under the name of the learnt ones."""
+    """Fixed position embeddings (Vaswani et al. 2017), a buffer under the name of the learned ones."""
 
     weight: Tensor
 
@@ -33,12 +33,12 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("weight", table_PD.float())
 
     def forward(self, position_ids: Tensor) -> Tensor:
-        """Embeddings (..., D) of positions (...)."""
+        """Return the embeddings (..., D) of positions (...)."""
         return F.embedding(position_ids, self.weight)
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention half of a layer, dropout at its end included."""
+    """Attention half of a layer, including the dropout at its end."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -64,7 +64,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Feed-forward half of a layer, dropout at its end included."""
+    """Feed-forward half of a layer, including the dropout at its end."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -78,7 +78,7 @@ class FeedForward(nn.Module):
 
 
 class XLMEncoder(Backbone):
-    """The encoder: embeddings of words, positions and languages, then layers with the norm after each half.
+    """The encoder: embeddings of words, positions and languages, then layers with a norm after each half.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ class XLMEncoder(Backbone):
     Attributes
     ----------
     lang_ids : tuple of int
-        Language of all tokens, or of first and second texts, where the call names none. Empty adds no language embedding,
-        as in the reference.
+        Language of all tokens, or of first and second texts, if the call gives none. Without any, no language embedding is
+        added, as in the reference.
     """
 
     def __init__(self, config: XLMConfig):
@@ -113,6 +113,11 @@ class XLMEncoder(Backbone):
         self.layer_norm2 = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in layers)
 
     @property
+    def layers(self) -> Sequence[LayerCall]:
+        """The layers, from the lowest to the highest."""
+        return [partial(self._layer, i) for i in range(len(self.attentions))]
+
+    @property
     def blocks(self) -> Sequence[nn.Module]:
         """The embeddings, then each layer."""
         embeddings = [self.embeddings, self.position_embeddings, self.layer_norm_emb]
@@ -122,11 +127,11 @@ class XLMEncoder(Backbone):
         return [nn.ModuleList(parts) for parts in (embeddings, *layers)]
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
+        """Return the word embeddings."""
         return self.embeddings
 
     def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
-        """Put other word embeddings in their place."""
+        """Replace the word embeddings."""
         self.embeddings = embeddings
 
     def forward(
@@ -148,20 +153,20 @@ class XLMEncoder(Backbone):
         ----------
         input_ids : Tensor of int, (T,) packed with a layout, (N, S) padded without one
         layout : TokenLayout, optional
-            Where the sequences of a packed batch lie.
+            Lengths of the sequences of a packed batch.
         attention_mask : Tensor of shape (N, S), optional
-            For padded batches: 1 for tokens, 0 for padding, whose vectors become zero. By default, as in the reference, each
-            row has as many tokens at its start as ids that are not the padding. A causal model attends to padding too.
+            For padded batches: 1 for tokens, 0 for padding, where the vectors become zero. By default, as in the reference, a
+            row has as many tokens, from its start, as ids other than padding. A causal model attends to padding too.
         langs : Tensor of int of input_ids' shape, optional
-            Language of each token; by default that of ``lang_ids``.
+            Language of each token; by default from ``lang_ids``.
         position_ids : Tensor of input_ids' shape, optional
-            By default places in the sequence, or in the text where the layout knows second texts.
+            By default positions in the sequence, or in the text if the layout has second texts.
         inputs_embeds : Tensor of shape (T, D) or (N, S, D), optional
-            Instead of ``input_ids``.
+            In place of ``input_ids``.
         output_hidden_states, output_attentions : bool
             Return every layer's vectors, every layer's attention weights (padded batches only).
         n_layers : int, optional
-            Stop after so many layers.
+            Stop after this number of layers.
 
         Returns
         -------
@@ -170,43 +175,20 @@ class XLMEncoder(Backbone):
         Raises
         ------
         ValueError
-            If both or none of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, or a text is too long.
+            If both or neither of ``input_ids`` and ``inputs_embeds`` are given, shapes disagree, or a text is too long.
         """
-        given = input_ids if inputs_embeds is None else inputs_embeds
-        if given is None or (input_ids is not None and inputs_embeds is not None):
-            raise ValueError("pass either input_ids or inputs_embeds")
+        given = tokens_of(input_ids, inputs_embeds, layout, attention_mask)
         if layout is None:
             if attention_mask is None and input_ids is not None:
                 lengths_N1 = (input_ids != self.config.pad_token_id).sum(1, keepdim=True)
                 attention_mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths_N1
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
-        elif attention_mask is not None:
-            raise ValueError("attention_mask belongs to padded batches: a packed batch has a layout instead")
-        real = None if layout.mask_NS is None or bool(layout.mask_NS.all()) else layout.mask_NS[..., None]
-        # The reference's causal attention knows no padding: it matters where rows are padded at their start.
-        attended = (
-            TokenLayout.padded(given.shape[:2], device=given.device)
-            if real is not None and self.config.causal
-            else layout
-        )
-
-        x = _kept(self._embed(input_ids, layout, langs, position_ids, inputs_embeds), real)
-        hidden_states, attentions = [x], []
-        for i in range(len(self.attentions))[:n_layers]:
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, weights = checkpoint(self._layer, i, x, attended, real, output_attentions, use_reentrant=False)
-            else:
-                x, weights = self._layer(i, x, attended, real, output_attentions)
-            if output_hidden_states:
-                hidden_states.append(x)
-            if output_attentions:
-                attentions.append(weights)
-        return EncoderOutput(
-            last_hidden_state=x,
-            pooler_output=None,
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-            layout=layout,
+        return self.run_layers(
+            _without_padding(self._embed(input_ids, layout, langs, position_ids, inputs_embeds), layout),
+            layout,
+            last=n_layers,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
         )
 
     def _embed(
@@ -232,7 +214,7 @@ class XLMEncoder(Backbone):
         return F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
 
     def _lang_embeddings(self, layout: TokenLayout) -> Tensor:
-        """Embeddings of ``lang_ids``: (D,) of the only language, (T, D) where second texts have another."""
+        """Embeddings of ``lang_ids``: (D,) for one language, (T, D) if second texts have another."""
         assert self.lang_embeddings is not None
         if layout.second_T is None:
             return self.lang_embeddings.weight[self.lang_ids[0]]
@@ -240,16 +222,17 @@ class XLMEncoder(Backbone):
         return self.lang_embeddings(torch.where(layout.second_T, second, first))
 
     def _layer(
-        self, i: int, x: Tensor, layout: TokenLayout, real: Tensor | None, need_weights: bool
+        self, i: int, x: Tensor, layout: TokenLayout, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        attended, weights = self.attentions[i](x, layout, need_weights)
+        # The reference's causal attention ignores the mask, which matters where rows are padded on the left.
+        attended, weights = self.attentions[i](x, layout.unmasked if self.config.causal else layout, need_weights)
         x = self.layer_norm1[i](x + attended)
-        return _kept(self.layer_norm2[i](x + self.ffns[i](x)), real), weights
+        return _without_padding(self.layer_norm2[i](x + self.ffns[i](x)), layout), weights
 
 
-def _kept(x: Tensor, real: Tensor | None) -> Tensor:
-    """Zeros in place of padding."""
-    return x if real is None else x * real.to(x.dtype)
+def _without_padding(x: Tensor, layout: TokenLayout) -> Tensor:
+    """Put zeros in place of padding."""
+    return x if layout.real_NS1 is None else x * layout.real_NS1.to(x.dtype)
 
 
 class XLMTask(TaskModule):

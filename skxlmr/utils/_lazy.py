@@ -1,0 +1,22 @@
+"""Properties that are computed once, without a lock."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class lazy(Generic[Value]):
+    """A property that is computed at the first read and then kept in the instance.
+
+    ``functools.cached_property`` of Python 3.11 holds a lock for the whole class while it computes. A child forked by another
+    thread at that moment would wait for it forever. Without a lock two threads may compute the same value twice.
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]):
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Value:
+        value = instance.__dict__[self.compute.__name__] = self.compute(instance)
+        return value
