@@ -15,18 +15,16 @@ from torch import Tensor
 
 from skxlmr.checkpoints import (
     Origin,
+    assign_weights,
     check_finite,
-    emplace,
-    normalize_names,
     on_meta,
-    read_config,
-    read_tensors,
+    read_model,
     resolve_checkpoint,
 )
 from skxlmr.estimators._pickling import Pickled
-from skxlmr.estimators._readers import other_family
+from skxlmr.estimators._readers import HEAD_PARTS, other_family
 from skxlmr.inference import predict_batches, tokens_of_rows
-from skxlmr.nn import ModelConfig, TaskModule, TokenLayout, config_of
+from skxlmr.nn import ModelConfig, TaskModule, TokenLayout
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.utils._device import resolve_autocast, resolve_device
@@ -90,11 +88,7 @@ class BaseXLMRoberta(CallbackSupportMixin, Pickled):
 
     def _read_folder(self, folder: Path) -> tuple[Any, Tokenizer]:
         """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
-        values, file = read_config(folder), folder / "config.json"
-        try:
-            config = config_of(values)
-        except ValueError as error:
-            raise CheckpointError(file, str(error)) from error
+        config, file = read_model(folder).config, folder / "config.json"
         if not isinstance(config, self._config_class):
             raise CheckpointError(file, other_family(type(self).__name__, config.model_type))
         if self._needs_both_sides and getattr(config, "is_decoder", False):
@@ -119,9 +113,7 @@ class BaseXLMRoberta(CallbackSupportMixin, Pickled):
         optional_parts: Sequence[str] = (),
     ) -> TaskModule:
         """Module with the checkpoint's weights; ``new_part``, the head, starts anew, ``optional_parts`` where they lack."""
-        tensors = normalize_names(
-            read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=folder
-        )
+        tensors = read_model(folder).tensors()
         if new_part:
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
             if len(kept) < len(tensors):
@@ -134,7 +126,7 @@ class BaseXLMRoberta(CallbackSupportMixin, Pickled):
         with on_meta():
             module = build()
         new_parts = [*optional_parts, *([new_part] if new_part else [])]
-        started_anew = emplace(module, tensors, source=folder, new_parts=new_parts)
+        started_anew = assign_weights(module, tensors, source=folder, new_parts=new_parts, head_parts=HEAD_PARTS)
         for part in new_parts:
             if any(name.startswith(part + ".") for name in started_anew):
                 if part in optional_parts:

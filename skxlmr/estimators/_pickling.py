@@ -16,7 +16,8 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skxlmr.checkpoints import Origin, Tensors, emplace, normalize_names, on_meta, open_again, read_tensors
+from skxlmr.checkpoints import Origin, Tensors, assign_weights, on_meta, open_again, read_model
+from skxlmr.estimators._readers import HEAD_PARTS
 from skxlmr.nn import TaskModule
 from skxlmr.text import Tokenizer
 from skxlmr.utils._warnings import VersionWarning, outside_stacklevel
@@ -113,7 +114,7 @@ class Pickled(BaseEstimator):
             if stored.borrows_tokenizer:
                 self.tokenizer_ = self._open_tokenizer(Path(source))
             origin = Origin.of(name, revision, source, self.tokenizer_ if stored.borrows_tokenizer else None)
-            theirs = _read(source, self.config_)
+            theirs = read_model(source).tensors()
             tensors |= {name: theirs[name] for name in stored.borrowed}
             for name, rows in stored.added.items():
                 tensors[name] = torch.cat([tensors[name].to(rows.dtype), rows])
@@ -121,7 +122,7 @@ class Pickled(BaseEstimator):
             module = self._build(self.config_)
         # what the vectorizer takes by itself depends on the device, which may be another one here
         dtype = self._weight_dtype() if self.device == "auto" and stored.dtype != torch.float64 else stored.dtype
-        emplace(module, tensors, source=source, dtype=dtype)
+        assign_weights(module, tensors, source=source, head_parts=HEAD_PARTS, dtype=dtype)
         module.origin = origin
         self.module_ = module.eval()
 
@@ -129,7 +130,7 @@ class Pickled(BaseEstimator):
         """Tensors of the module's checkpoint, where it can be opened again and the word embeddings are still its own."""
         if module.origin is None or not module.origin.is_unchanged():
             return {}
-        theirs = _read(module.origin.folder, self.config_)
+        theirs = read_model(module.origin.folder).tensors()
         embeddings = module.backbone.get_input_embeddings().weight
         (name,) = (name for name, tensor in weights.items() if tensor.data_ptr() == embeddings.data_ptr())
         return theirs if _n_common_rows(weights[name], theirs.get(name)) else {}
@@ -142,10 +143,6 @@ class Pickled(BaseEstimator):
 def _version() -> str:
     # by name, for the package imports this room
     return importlib.import_module("skxlmr").__version__
-
-
-def _read(folder: str, config: Any) -> Tensors:
-    return normalize_names(read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=folder)
 
 
 def _tied(module: TaskModule) -> tuple[str, ...]:

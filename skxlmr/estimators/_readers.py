@@ -14,6 +14,8 @@ READERS = {
     "XLMRobertaForQuestionAnswering": "XLMRobertaQuestionAnswerer",
     "XLMRobertaForMultipleChoice": "XLMRobertaMultipleChoiceClassifier",
 }
+# Names of the submodules that are heads: a checkpoint may hold them where the estimator's module has none.
+HEAD_PARTS = ("lm_head", "classifier", "qa_outputs", "roberta.pooler", "pred_layer", "sequence_summary", "logits_proj")
 # What a head reads, by the end of its name: the models of one architecture (RoBERTa, CamemBERT, ...) differ in the beginning.
 OF_WHAT = {
     "ForSequenceClassification": "whole texts",

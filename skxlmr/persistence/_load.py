@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 import skxlmr.estimators
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_tensors, resolve_checkpoint, sha256_of
+from skxlmr.checkpoints import assign_weights, on_meta, read_model, resolve_checkpoint, sha256_of
 from skxlmr.estimators._base import BaseXLMRoberta
+from skxlmr.estimators._readers import HEAD_PARTS
 from skxlmr.persistence._description import ALTERED, FILE, file_names, is_place, read_description
 from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import MODULES, POOLING, TRANSFORMER
@@ -84,17 +85,14 @@ def load(
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(folder / FILE, f"does not describe a {about['estimator']} ({error})") from error
-    config = estimator.config_
     try:
         target = resolve_device(estimator.device)
     except (ValueError, TypeError) as error:
         if device is not None:
             raise
         raise CheckpointError(folder / FILE, f"{error}; load(..., device='cpu') puts it elsewhere") from error
-    tensors = normalize_names(
-        read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=str(folder)
-    )
-    emplace(module, tensors, source=folder, dtype=estimator._weight_dtype())
+    tensors = read_model(folder).tensors()
+    assign_weights(module, tensors, source=folder, head_parts=HEAD_PARTS, dtype=estimator._weight_dtype())
     estimator.module_ = module.eval().to(target)
     return estimator
 
