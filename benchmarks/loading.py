@@ -23,13 +23,14 @@ def open_skxlmr(folder):
 
 
 def open_skxlmr_weights(folder):
-    from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors
-    from skxlmr.nn import ModelConfig, XLMRobertaModel
+    from skxlmr.checkpoints import assign_weights, on_meta, read_model
+    from skxlmr.nn import XLMRobertaModel
 
     def load():
+        model = read_model(folder)
         with on_meta():
-            module = XLMRobertaModel(ModelConfig.from_dict(read_config(folder)))
-        emplace(module, normalize_names(read_tensors(folder), tied=True, source=folder), source=folder)
+            module = XLMRobertaModel(model.config)
+        assign_weights(module, model.tensors(), source=folder, head_parts=("lm_head", "roberta.pooler"))
 
     return load, None
 

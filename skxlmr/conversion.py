@@ -1,14 +1,13 @@
-"""From one format of weights to another, without TensorFlow or JAX."""
+"""Convert weights from one format to another, without TensorFlow or JAX."""
 
 import os
 import shutil
 from pathlib import Path
 
-from skxlmr.checkpoints import normalize_names, read_config, read_tensors, resolve_checkpoint, write_folder
-from skxlmr.nn import config_of
+from skxlmr.checkpoints import read_model, resolve_checkpoint, write_folder
 from skxlmr.utils._errors import CheckpointError
 
-# What lies beside config and weights in a checkpoint, and means the same whatever the format of the weights.
+# Files of a checkpoint apart from config and weights. They do not depend on the format of the weights.
 COPIED = (
     *("sentencepiece.bpe.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "generation_config.json"),
@@ -23,26 +22,26 @@ def convert(
     dtype: str | None = None,
     max_shard_size: int | str | None = None,
 ) -> None:
-    """Write a checkpoint once more, with its weights in another format, dtype or number of files.
+    """Write a copy of a checkpoint with its weights in another format, dtype or number of files.
 
-    TensorFlow's and Flax's files are read and written under the names and in the orientation of the classes of
-    ``transformers`` 4, without either framework. The configuration and the tokenizer's files go along; what ``save`` writes
-    beside a checkpoint (``skxlmr.json``, the model card) stays behind.
+    TensorFlow's and Flax's files are read and written with the names and orientation of the classes of ``transformers`` 4,
+    without either framework. The configuration and the tokenizer's files are copied. What else ``save`` writes into a folder
+    (``skxlmr.json``, the model card) is not.
 
     Parameters
     ----------
     source : str or path
         A checkpoint: ``"skxlmr-mini"``, a folder, or a name on the Hugging Face hub.
     target : str or path
-        The folder to write, as a whole or not at all; another checkpoint that is there is replaced.
+        The folder to write, as a whole or not at all. A checkpoint that is already there is replaced.
     format : {"safetensors", "bin", "h5", "msgpack"}, default="safetensors"
-        Of the weights: safetensors, PyTorch's ``pytorch_model.bin``, TensorFlow's ``tf_model.h5`` (extra ``tf``) or Flax's
-        ``flax_model.msgpack`` (extra ``flax``).
+        Format of the weights: safetensors, PyTorch's ``pytorch_model.bin``, TensorFlow's ``tf_model.h5`` (extra ``tf``) or
+        Flax's ``flax_model.msgpack`` (extra ``flax``).
     dtype : {"float32", "bfloat16", "float16"}, optional
-        What the weights are stored in; by default each tensor stays as it is. TensorFlow's format has no bfloat16, and gets
-        float32 instead.
+        Dtype of the weights; by default each tensor keeps its own. TensorFlow's format has no bfloat16 and uses float32
+        instead.
     max_shard_size : int or str, optional
-        Most bytes of a file of weights, such as 2_000_000_000 or ``"2GB"``; by default they are one file.
+        Most bytes of weights per file, such as 2_000_000_000 or ``"2GB"``; by default they are in one file.
 
     Raises
     ------
@@ -50,15 +49,15 @@ def convert(
         If the source is missing, broken or does not fit the format, or the target holds something else, is the source, or
         cannot be written.
     ValueError
-        If ``format``, ``dtype`` or ``max_shard_size`` is none of these, or the format does not have the dtype.
+        If ``format``, ``dtype`` or ``max_shard_size`` is not one of these, or the format does not have the dtype.
     ImportError
         If the format needs a package that is not installed.
 
     Notes
     -----
     TensorFlow's classes always project on the vocabulary with the word embeddings: a language model head with weights of
-    its own (``tie_word_embeddings`` false) cannot be written for them. Flax has no class for the older XLM; the file follows
-    Flax's general rules, and this library reads it.
+    its own (``tie_word_embeddings`` false) cannot be written for them. Flax has no class for the original XLM; the file
+    follows Flax's general rules, and this library can read it.
 
     Examples
     --------
@@ -73,18 +72,12 @@ def convert(
     written = Path(target).expanduser()
     if os.path.realpath(folder) == os.path.realpath(written):
         raise CheckpointError(written, "is the source: convert to another folder")
-    raw = read_config(folder)
-    try:
-        config = config_of(raw)
-    except ValueError as error:
-        raise CheckpointError(folder / "config.json", str(error)) from error
-    tensors = normalize_names(
-        read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings, source=str(folder)
-    )
+    model = read_model(folder)
+    tensors = model.tensors()
     try:
         write_folder(
             written,
-            config=raw,
+            config=model.raw,
             tensors=tensors,
             tokenizer=_Copies(folder),
             format=format,
@@ -96,7 +89,7 @@ def convert(
 
 
 class _Copies:
-    """Stands for a tokenizer whose files are there already."""
+    """In place of a tokenizer: copies the files of one."""
 
     def __init__(self, source: Path):
         self.source = source

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from skxlmr import CheckpointError, XLMRobertaVectorizer, convert, load, save
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
-from skxlmr.checkpoints._formats import bytes_of
+from skxlmr.checkpoints._formats.write import bytes_of
 from tests.checkpoints.conftest import assert_same
 from tests.checkpoints.models import UNTIED, XLMRobertaForMaskedLM, make_model
 
@@ -30,7 +30,7 @@ def sizes_of(tensors):
 
 @pytest.fixture
 def source(tmp_path):
-    """A checkpoint of a language model with some files beside it."""
+    """A checkpoint of a language model with some other files."""
     config, tensors = make_model("XLMRobertaForMaskedLM")
     folder = tmp_path / "source"
     write_folder(folder, config=config, tensors=tensors)
@@ -45,7 +45,7 @@ def tensors():
 
 
 @pytest.mark.parametrize("form", WEIGHTS)
-def test_the_whole_checkpoint_goes_along(form, source, tensors, tmp_path):
+def test_the_whole_checkpoint_is_converted(form, source, tensors, tmp_path):
     before = {path.name: path.read_bytes() for path in source.iterdir()}
     convert(str(source), tmp_path / "a" / "target", form)
     target = tmp_path / "a" / "target"
@@ -86,7 +86,7 @@ def test_names_in_the_indexes_are_those_of_the_frameworks(source, tmp_path):
         assert name in json.loads((tmp_path / form / f"{WEIGHTS[form]}.index.json").read_text())["weight_map"]
 
 
-def test_shards_hold_as_much_as_they_may(source, tmp_path):
+def test_shards_are_as_full_as_possible(source, tmp_path):
     convert(source, tmp_path / "target", max_shard_size=1000)
     sizes = [
         [tensor.nbytes for tensor in load_file(path).values()] for path in sorted((tmp_path / "target").glob("model-*"))
@@ -118,7 +118,7 @@ def test_dtype(form, dtype, source, tensors, tmp_path):
 
 
 @pytest.mark.parametrize("form", WEIGHTS)
-def test_bfloat16_stays_or_becomes_float32_where_there_is_none(form, source, tensors, tmp_path):
+def test_bfloat16_stays_or_becomes_float32_if_the_format_lacks_it(form, source, tensors, tmp_path):
     convert(source, tmp_path / "half", dtype="bfloat16")
     convert(tmp_path / "half", tmp_path / "target", form)
     dtype = torch.float32 if form == "h5" else torch.bfloat16
@@ -127,10 +127,10 @@ def test_bfloat16_stays_or_becomes_float32_where_there_is_none(form, source, ten
 
 
 @pytest.mark.parametrize("form", WEIGHTS)
-def test_weights_beyond_the_dtype_do_not_become_infinite(form, tmp_path):
+def test_weights_out_of_range_do_not_become_infinite(form, tmp_path):
     config, tensors = make_model("XLMRobertaModel")
     name = "roberta.encoder.layer.1.output.dense.weight"
-    tensors[name][3, 4] = -65519.0  # which is rounded to the largest number of float16
+    tensors[name][3, 4] = -65519.0  # rounds to the largest number of float16
     write_folder(tmp_path / "source", config=config, tensors=tensors)
     convert(tmp_path / "source", tmp_path / "half", form, dtype="float16")
     tensors[name][3, 4] = -65520.0
@@ -143,7 +143,7 @@ def test_weights_beyond_the_dtype_do_not_become_infinite(form, tmp_path):
     assert not (tmp_path / "target").exists()
 
 
-def test_bfloat16_cannot_be_asked_of_tensorflow_s_format(source, tmp_path):
+def test_bfloat16_is_refused_for_tensorflow(source, tmp_path):
     with pytest.raises(ValueError, match=r"tf_model\.h5 cannot hold bfloat16"):
         convert(source, tmp_path / "target", "h5", dtype="bfloat16")
     assert names_in(tmp_path) == ["source"]
@@ -155,7 +155,7 @@ def test_bfloat16_cannot_be_asked_of_tensorflow_s_format(source, tmp_path):
         ({"format": "onnx"}, "format must be one of safetensors, bin, h5, msgpack, got 'onnx'"),
         ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16 or None, got 'int8'"),
         ({"dtype": torch.int8}, r"dtype must be one of .* got torch\.int8"),
-        ({"max_shard_size": "big"}, "max_shard_size must be a number of bytes or a text such as '5GB', got 'big'"),
+        ({"max_shard_size": "big"}, "max_shard_size must be a number of bytes or a string such as '5GB', got 'big'"),
         ({"max_shard_size": 0}, "max_shard_size must be .*, got 0"),
         ({"max_shard_size": True}, "max_shard_size must be .*, got True"),
         ({"max_shard_size": 1.5}, r"max_shard_size must be .*, got 1\.5"),
@@ -176,7 +176,7 @@ def test_sizes(size, n):
 
 
 @pytest.mark.parametrize("size", ["0B", "0.1B", "5gb", "GB", "-1GB", "5", "5XB", ""])
-def test_texts_that_are_no_sizes(size):
+def test_strings_that_are_not_sizes(size):
     with pytest.raises(ValueError, match="max_shard_size must be"):
         bytes_of(size)
 
@@ -216,7 +216,7 @@ def test_broken_sources(source, tmp_path):
     assert names_in(tmp_path) == ["source"]
 
 
-def test_a_head_that_tensorflow_does_not_know_leaves_nothing_behind(tmp_path):
+def test_a_head_that_tensorflow_lacks_leaves_nothing_behind(tmp_path):
     config, tensors = make_model("XLMRobertaForMaskedLM", lambda: XLMRobertaForMaskedLM(UNTIED))
     write_folder(tmp_path / "source", config=config, tensors=tensors)
     with pytest.raises(CheckpointError, match=r"cannot be written for TensorFlow.*lm_head\.decoder\.weight"):
@@ -250,7 +250,7 @@ def test_estimators_open_every_format(form, tiny_checkpoint, tmp_path):
     assert abs(features - XLMRobertaVectorizer(tiny_checkpoint).fit_transform(texts)).max() < 1e-6
 
 
-def test_what_was_saved_can_be_converted(tiny_checkpoint, tmp_path):
+def test_a_saved_estimator_can_be_converted(tiny_checkpoint, tmp_path):
     vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(["a"])
     save(vectorizer, tmp_path / "saved", dtype=torch.float16, max_shard_size="20KB")
     assert len(list((tmp_path / "saved").glob("model-*.safetensors"))) > 1

@@ -1,4 +1,4 @@
-"""The small checkpoint that ships inside the package."""
+"""The small checkpoint that comes with the package."""
 
 from importlib import resources
 from pathlib import Path

@@ -1,16 +1,16 @@
-"""What a file or a checkpoint holds, as a number that changes with every bit of it."""
+"""Hashes of the content of a file and of a checkpoint."""
 
 import hashlib
 import os
 from pathlib import Path
 
-from skxlmr.checkpoints._folder import READERS
+from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.checkpoints._hub import CONTENT_FILES, weight_patterns
 from skxlmr.utils._errors import CheckpointError
 
 
 def sha256_of(file: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, read in small pieces: a gigabyte takes about a second and no memory.
+    """SHA-256 of a file, read in small pieces: a gigabyte takes about a second, and hardly any memory.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def sha256_of(file: str | os.PathLike[str]) -> str:
     CheckpointError
         If the file is missing or cannot be read.
     """
-    if not Path(file).is_file():  # a pipe would be waited for
+    if not Path(file).is_file():  # opening a pipe would wait for a writer
         raise CheckpointError(file, "is missing")
     try:
         with open(file, "rb") as opened:
@@ -37,9 +37,9 @@ def sha256_of(file: str | os.PathLike[str]) -> str:
 
 
 def content_hash(folder: str | os.PathLike[str]) -> str:
-    """SHA-256 of what makes a checkpoint: its configuration, the weights that are read, and its tokenizer.
+    """SHA-256 of what defines a checkpoint: its configuration, the weights that are read, and its tokenizer.
 
-    The same for every copy of a checkpoint, whatever else lies in the folder: a card, the same weights in another format.
+    It is the same for every copy, whatever else is in the folder, such as a model card or the weights in another format.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def content_hash(folder: str | os.PathLike[str]) -> str:
     Raises
     ------
     CheckpointError
-        If the folder holds no checkpoint, or a file of it cannot be read.
+        If the folder holds no weights, or a file cannot be read.
     """
     lines = [f"{sha256_of(Path(folder, name))}  {name}\n" for name in content_files(folder)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -67,10 +67,10 @@ def content_files(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def _weight_files(folder: Path) -> list[str]:
-    """Names of the files that ``read_tensors`` reads: a single file before shards, the first format before the others."""
-    for name in READERS:
+    """Names of the files that ``read_tensors`` reads: in the first format there is, one file before shards."""
+    for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return [name]
         if (folder / f"{name}.index.json").is_file():
             return [path.name for pattern in weight_patterns(name) for path in folder.glob(pattern)]
-    raise CheckpointError(folder, f"holds no weights: expected {' or '.join(READERS)} or an index of shards")
+    raise CheckpointError(folder, f"holds no weights: expected {' or '.join(WEIGHT_FILES)} or an index of shards")

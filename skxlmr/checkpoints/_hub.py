@@ -1,15 +1,15 @@
-"""From what the user calls a checkpoint, a folder or a name on the Hugging Face hub, to a local folder."""
+"""From the name of a checkpoint, a folder or a repository on the Hugging Face hub, to a local folder."""
 
 import errno
 import os
 from pathlib import Path
 
+from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._builtin import BUILTIN, builtin_folder
-from skxlmr.checkpoints._folder import READERS
-from skxlmr.checkpoints._replace import surviving
+from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.utils._errors import CheckpointError
 
-CONTENT_FILES = [  # beside the weights
+CONTENT_FILES = [  # apart from the weights
     "config.json",
     "sentencepiece.bpe.model",
     "tokenizer.json",
@@ -20,9 +20,9 @@ CONTENT_FILES = [  # beside the weights
     "merges.txt",
 ]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
-LONGEST_SHOWN = 200  # characters of a path
+LONGEST_SHOWN = 200  # characters of a path in an error
 
-# (repository, revision) -> folder: a grid search asks the hub once a process, and its fits start from the same weights.
+# (repository, revision) -> folder: a grid search asks the hub once per process, and all its fits start from the same weights.
 _downloaded: dict[tuple[str, str | None], Path] = {}
 
 
@@ -40,8 +40,8 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     Returns
     -------
     Path
-        An existing folder. Only the configuration, the tokenizer and one format of the weights are downloaded, and
-        ``skxlmr.json`` where there is one.
+        An existing folder. Only the configuration, the tokenizer, one format of the weights and ``skxlmr.json``, if there
+        is one, are downloaded.
 
     Raises
     ------
@@ -52,9 +52,9 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     if not path:
         raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")
     try:
-        os.stat(os.path.join(path, os.curdir) if os.path.isdir(path) else path)  # may what is in it be looked at?
+        os.stat(os.path.join(path, os.curdir) if os.path.isdir(path) else path)  # fails if it may not be entered
     except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTDIR):  # a text, perhaps, in the wrong place
+        if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTDIR):  # perhaps a text passed by mistake
             said = getattr(error, "strerror", None) or error
             shown = path if isinstance(error, OSError) and len(path) < LONGEST_SHOWN else f"{path!r:.{LONGEST_SHOWN}}"
             raise CheckpointError(shown, f"cannot be opened as a folder or name a repository ({said})") from error
@@ -67,12 +67,12 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
             return _download(name, revision)
         raise CheckpointError(path, "no such folder")
     if revision is not None:
-        raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, and this is a local folder")
+        raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, but this is a local folder")
     return builtin_folder() if name == BUILTIN else Path(path)
 
 
 def weight_patterns(weights: str) -> list[str]:
-    """What the files of one format are called, by the name of a single one: that, shards and their index."""
+    """Patterns of the file names of one format: the single file ``weights``, its shards and their index."""
     stem, ending = os.path.splitext(weights)
     return [weights, f"{stem}-*{ending}", f"{weights}.index.json"]
 
@@ -88,7 +88,7 @@ def _download(name: str, revision: str | None) -> Path:
 
     repo, _, pinned = name.partition("@")
     if pinned and revision not in (None, pinned):
-        raise CheckpointError(name, f"the name asks for revision {pinned!r} and revision={revision!r} for another")
+        raise CheckpointError(name, f"the name asks for revision {pinned!r}, but revision={revision!r} for another")
     revision = pinned or revision
     known = _downloaded.get((repo, revision))
     if known is not None and known.is_dir():
@@ -96,7 +96,7 @@ def _download(name: str, revision: str | None) -> Path:
     offline = _is_offline(constants.HF_HUB_OFFLINE)
 
     try:
-        for weights in READERS:
+        for weights in WEIGHT_FILES:
             wanted_files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
             folder = Path(
                 huggingface_hub.snapshot_download(

@@ -1,4 +1,4 @@
-"""Where weights came from: what a pickle names instead of holding them, and how it finds them again."""
+"""Where weights came from: a pickle stores this instead of the weights, and opens them again."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from skxlmr.checkpoints._hashes import content_files, content_hash
 from skxlmr.checkpoints._hub import resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError
 
-Stamp = tuple[tuple[str, int, int], ...]  # name, size and time of change of each file
+Stamp = tuple[tuple[str, int, int], ...]  # name, size and modification time of each file
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,16 @@ class Origin:
 
     Attributes
     ----------
-    name : what opens it from any working directory: an absolute path, a built-in name, or a name on the hub
-    revision : the commit on the hub
-    folder : where it was found
-    tokenizer : what was made of its tokenizer's files
-    stamp : tells whether its files are still the same
+    name : str
+        Opens it from any working directory: an absolute path, a built-in name, or a name on the hub.
+    revision : str or None
+        The commit on the hub.
+    folder : str
+        Where it was found.
+    tokenizer : object
+        The tokenizer that was made from its files.
+    stamp : tuple
+        Changes with the files.
     """
 
     name: str
@@ -37,7 +42,7 @@ class Origin:
     def of(
         cls, checkpoint: str | os.PathLike[str], revision: str | None, folder: str | os.PathLike[str], tokenizer: Any
     ) -> "Origin":
-        """Origin of what ``resolve_checkpoint(checkpoint, revision)`` has just found in the folder."""
+        """Origin of the checkpoint that ``resolve_checkpoint(checkpoint, revision)`` has just found in the folder."""
         place = Path(os.path.abspath(folder))
         stamp = _stamp(str(place))
         if checkpoint == BUILTIN:
@@ -49,36 +54,41 @@ class Origin:
         return cls(name, place.name if is_snapshot else pinned or revision, str(place), tokenizer, stamp)
 
     def is_unchanged(self) -> bool:
-        """Whether the files are those that were opened."""
+        """Whether the files are still those that were opened."""
         try:
             return _stamp(self.folder) == self.stamp
         except CheckpointError:
             return False
 
     def content_hash(self) -> str:
-        """Content hash of the checkpoint, computed once a process."""
+        """Content hash of the checkpoint, computed once per process."""
         return _content_hash(self.folder, self.stamp)
 
 
 def open_again(name: str, revision: str | None, digest: str, what: str) -> str:
-    """Folder of the checkpoint with this content hash that ``what`` needs.
+    """Find the checkpoint that ``what`` needs, by name and content hash.
+
+    Returns
+    -------
+    str
+        Its folder.
 
     Raises
     ------
     CheckpointError
-        If there is no checkpoint of this name, or it is another one.
+        If there is no checkpoint of this name, or its content is another one.
     """
     try:
         folder = str(resolve_checkpoint(name, revision))
         found = _content_hash(folder, _stamp(folder))
     except CheckpointError as error:
         raise CheckpointError(
-            name, f"{what} holds only what was learnt and needs this checkpoint, which cannot be opened ({error})"
+            name, f"{what} holds only the learnt weights and needs this checkpoint, which cannot be opened ({error})"
         ) from error
     if found != digest:
         raise CheckpointError(
             name,
-            f"{what} holds only what was learnt and needs the checkpoint with the content hash {digest}, but this one has "
+            f"{what} holds only the learnt weights and needs the checkpoint with the content hash {digest}, but this one has "
             f"{found}: put the right one in its place",
         )
     return folder

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skxlmr.checkpoints import Tensors
-from skxlmr.checkpoints._replace import flush
-from skxlmr.checkpoints._safetensors import read_safetensors
+from skxlmr.checkpoints._atomic_replace import flush
+from skxlmr.checkpoints._formats.safetensors import read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.training._fingerprint import STILL_WEIGHTS
 from skxlmr.training._gradient_cache import random_state, set_random_state

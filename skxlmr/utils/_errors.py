@@ -1,23 +1,23 @@
-"""The exceptions of the library that scikit-learn and Python have no word for."""
+"""Exceptions that neither scikit-learn nor Python has."""
 
 from os import PathLike
 
 
 class CheckpointError(ValueError):
-    """A checkpoint folder or one of its files is missing, broken or does not fit what was asked of it.
+    """A checkpoint folder or one of its files is missing, broken, or does not fit its use.
 
     Parameters
     ----------
     file : str or path
         The file or folder at fault.
     reason : str
-        What is wrong with it, as one sentence.
+        What is wrong with it, in one sentence.
     """
 
     def __init__(self, file: str | PathLike, reason: str):
         self.file = str(file)
         self.reason = reason
-        super().__init__(self.file, reason)  # both arguments, so that the exception survives pickling between processes
+        super().__init__(self.file, reason)  # both, so that the exception can be pickled
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}"

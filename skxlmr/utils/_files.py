@@ -1,4 +1,4 @@
-"""Files from strangers: read as bytes or JSON, within bounds that are checked before anything large is made of them."""
+"""Files from strangers, read as bytes or JSON within bounds that are checked before anything large is made of them."""
 
 import json
 import os
@@ -9,10 +9,11 @@ from typing import Any
 from skxlmr.utils._errors import CheckpointError
 
 MOST_BYTES = 512 * 2**20
-# A value of JSON takes Python up to about 70 bytes, an empty list two of the file.
+# A JSON value takes up to about 70 bytes in Python; an empty list is two bytes of the file.
 MOST_VALUES = 1_000_000
 MOST_BYTES_PER_VALUE = 64
 MOST_DEPTH = 64
+LONGEST_NAME = 255  # bytes, the limit of most file systems
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -22,14 +23,18 @@ def read_bytes(file: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     Parameters
     ----------
     file : str or path
-        The file; a pipe or a device is refused, which might never end.
+        The file. Pipes and devices are refused: they might never end.
     most : int
         Most bytes it may have.
+
+    Returns
+    -------
+    bytes
 
     Raises
     ------
     CheckpointError
-        If it is missing, unreadable, no plain file or too large.
+        If it is missing, unreadable, not a plain file, or too large.
     """
     try:
         status = os.stat(file)
@@ -53,14 +58,18 @@ def read_json(
     file : str or path
         The file, in UTF-8.
     most_values : int
-        Most numbers, texts, lists and objects it may hold; of the last two a quarter of it.
+        Most numbers, strings, lists and objects it may hold; at most a quarter of them may be lists and objects.
     unique_names : bool
-        Refuse an object that says two things under one name; otherwise the last counts, as everywhere.
+        Refuse an object with two entries of the same name; otherwise the last one counts, as usual.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
     CheckpointError
-        If it is missing, unreadable, too large, nested too deeply or no JSON object.
+        If it is missing, unreadable, too large, nested too deeply, or not a JSON object.
     """
     content = read_bytes(file, most_values * MOST_BYTES_PER_VALUE)
     return parse_json(file, content, most_values, unique_names)
@@ -75,7 +84,7 @@ def parse_json(
         raise CheckpointError(file, f"is not valid JSON for a checkpoint (more than {most_values} values)")
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique if unique_names else None)
-        if _SURROGATE.search(content):  # half a pair is no character, and no text elsewhere may hold it
+        if _SURROGATE.search(content):  # half a surrogate pair is not a character, and cannot be encoded later
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(file, f"is not valid JSON ({error})") from error
@@ -105,3 +114,8 @@ def _is_deep(value: dict[str, Any]) -> bool:
         if not level:
             return False
     return True
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can only mean a file in the same folder, on every operating system."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0") and len(name.encode()) <= LONGEST_NAME

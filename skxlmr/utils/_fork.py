@@ -1,8 +1,8 @@
-"""What becomes of torch's threads where a process forks.
+"""Torch's threads after a fork.
 
-A fork copies the memory of the process, but of its threads only the one that forks. GNU's OpenMP, with which torch computes,
-goes on to hand work to threads that are no more and waits for them for ever. So the child of a process that has computed
-with several threads, if only to open a model, computes with one, as torch's own data loaders do: then nobody is waited for.
+A fork copies the memory of the process, but only the thread that forks. GNU's OpenMP, which torch computes with, still hands
+work to the other threads, which no longer exist, and waits forever. So the child of a process that has used several threads,
+if only to open a model, uses one thread, as torch's own data loaders do.
 """
 
 import os

@@ -1,18 +1,18 @@
-"""Packages that only some installations have."""
+"""Optional dependencies."""
 
 import importlib
 from types import ModuleType
 
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import a package of an extra, or say what brings it.
+    """Import a package of an extra, or say how to install it.
 
     Parameters
     ----------
     module : str
         Name of the package.
     extra : str
-        The extra of this library that it belongs to.
+        The extra of this library that installs it.
     purpose : str
         What needs it, as the subject of a sentence.
 
@@ -28,6 +28,6 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:  # the package is there, and something that it needs is not
+        if error.name != module:  # the package is installed, but not something that it needs
             raise
         raise ImportError(f'{purpose} needs {module}, which is not installed: pip install "skxlmr[{extra}]"') from None

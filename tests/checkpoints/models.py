@@ -1,4 +1,4 @@
-"""A tiny model of every head of both families, by what its architecture is called, for tests of formats."""
+"""A tiny model with every head of both families, by the name of its architecture, for tests of formats."""
 
 import h5py
 import torch
@@ -56,7 +56,7 @@ MODELS = {
 
 
 def make_model(architecture, make=None):
-    """The config.json and the tensors of a model, none of them at its neutral value."""
+    """The config.json and the tensors of a model, none of which keeps its initial value."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = (make or MODELS[architecture])()
@@ -69,7 +69,7 @@ def make_model(architecture, make=None):
 
 
 def h5_content(file):
-    """Everything in a TensorFlow checkpoint that a reader can see, save layers without weights."""
+    """Everything in a TensorFlow checkpoint that a reader can see, except layers without weights."""
     with h5py.File(file) as opened:
         arrays, weights = {}, {}
 

@@ -10,7 +10,7 @@ from tests.checkpoints.conftest import assert_same
 
 
 def write_shards(folder, tensors, kind="safetensors"):
-    """Spread tensors over two shards, the first of them alone in the second shard."""
+    """Distribute tensors over two shards, with the first tensor alone in the second shard."""
     stem, write = {"safetensors": ("model", save_file), "bin": ("pytorch_model", torch.save)}[kind]
     shards = [f"{stem}-0000{i}-of-00002.{kind}" for i in (1, 2)]
     first = next(iter(tensors))
@@ -103,14 +103,14 @@ def test_shards_never_leave_the_folder(sharded, shard):
         read_tensors(folder)
 
 
-def test_a_name_that_no_file_system_knows(sharded):
+def test_a_name_that_is_too_long_for_a_file(sharded):
     change_index(sharded[0], {"weight": "a" * 5000})
     with pytest.raises(CheckpointError, match="must be a file of the same folder"):
         read_tensors(sharded[0])
 
 
 def in_hub_cache(folder, root):
-    """The folder as the hub's cache keeps it: links in a snapshot to files that lie elsewhere."""
+    """The folder as in the hub's cache: a snapshot of links to files elsewhere."""
     blobs, snapshot = root / "models--a--b" / "blobs", root / "models--a--b" / "snapshots" / "0123"
     blobs.mkdir(parents=True)
     snapshot.mkdir(parents=True)
@@ -135,11 +135,11 @@ def test_links_of_the_hubs_cache(tmp_path, tensors):
 
 def test_a_single_file_may_be_a_link(folder, tmp_path, tensors):
     (folder / "model.safetensors").rename(tmp_path / "elsewhere")
-    (folder / "model.safetensors").symlink_to(tmp_path / "elsewhere")  # the user put it there, no file named it
+    (folder / "model.safetensors").symlink_to(tmp_path / "elsewhere")  # put there by the user, not named by a file
     assert_same(read_tensors(folder), tensors)
 
 
-def test_shards_that_link_out_of_the_folder(sharded, tmp_path_factory):
+def test_shards_that_link_to_another_folder(sharded, tmp_path_factory):
     folder, shards = sharded
     outside = tmp_path_factory.mktemp("outside") / "secret"
     (folder / shards[1]).rename(outside)
@@ -174,7 +174,7 @@ def test_a_tensor_in_two_shards(sharded, tensors):
         read_tensors(folder)
 
 
-def test_an_index_that_says_two_things(sharded):
+def test_an_index_that_contradicts_itself(sharded):
     folder, shards = sharded
     text = f'{{"weight_map": {{"a": "{shards[0]}", "a": "{shards[1]}"}}}}'
     (folder / "model.safetensors.index.json").write_text(text)

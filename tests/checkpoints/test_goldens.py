@@ -1,32 +1,30 @@
-"""Outputs that transformers 4.46 recorded beside the checkpoints that it wrote: ours from the same files."""
+"""Our outputs equal those that transformers 4.46 recorded with the checkpoints that it wrote."""
 
 import numpy as np
 import pytest
 import torch
 
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors
-from skxlmr.nn import ModelConfig
+from skxlmr.checkpoints import assign_weights, on_meta, read_model, read_tensors
 from tests.nn.reference import KINDS, TASK_FAULTS, assert_near
 
 RECORDED = ["base", "mlm", "seqcls", "tokcls", "qa", "mc"]
 
 
 def load(folder, kind):
-    """Our module with the weights of a folder: every tensor finds its place, and every place its tensor."""
-    config = ModelConfig.from_dict(read_config(folder))
+    """Our module with the weights of a folder: every tensor is used, and every parameter has one."""
+    model = read_model(folder)
     with on_meta():
-        module = KINDS[kind][0](config)
-    tensors = read_tensors(folder)
+        module = KINDS[kind][0](model.config)
     if kind == "base":
-        tensors = {name.removeprefix("roberta."): tensor for name, tensor in tensors.items()}
+        tensors = {name.removeprefix("roberta."): tensor for name, tensor in read_tensors(folder).items()}
     else:
-        tensors = normalize_names(tensors, tied=config.tie_word_embeddings, source=folder)
-    assert emplace(module, tensors, source=folder) == []
+        tensors = model.tensors()
+    assert assign_weights(module, tensors, source=folder) == []
     return module.eval()
 
 
 def run(module, kind, ids, mask):
-    """Our outputs under the names and in the shapes that the reference gives them."""
+    """Our outputs with the names and shapes of the reference."""
     with torch.no_grad():
         output = module(ids.view(-1, ids.shape[-1]), attention_mask=mask.view(-1, mask.shape[-1]))
     if kind == "base":

@@ -15,7 +15,7 @@ def test_sha256(tmp_path):
     assert sha256_of(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
 
 
-def test_what_is_no_file(tmp_path):
+def test_what_is_not_a_file(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(CheckpointError, match="is missing"):
             sha256_of(path)
@@ -46,7 +46,7 @@ def test_content_changes_with_what_is_read(folder, name):
     assert content_hash(folder) != expected
 
 
-def test_names_belong_to_the_content(folder):
+def test_file_names_are_part_of_the_content(folder):
     (folder / "vocab.json").write_text("{}")
     one = content_hash(folder)
     (folder / "vocab.json").rename(folder / "tokenizer.json")

@@ -14,7 +14,7 @@ from skxlmr.utils._errors import CheckpointError
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A stand-in for the hub: ``files`` of the repository, ``calls`` that were made, the ``error`` that it raises."""
+    """A stand-in for the hub: the ``files`` of its repository, the ``calls`` made, the ``error`` that it raises."""
 
     class Hub:
         files = ("config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "sentencepiece.bpe.model")
@@ -46,7 +46,7 @@ def refuse(kind, message, status):
 
 
 class ProxyError(errors.HTTPError):
-    """One of the transport errors of the hub's HTTP library, which are no OSError."""
+    """One of the transport errors of the hub's HTTP library, which are not OSErrors."""
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -110,7 +110,7 @@ def test_download_takes_one_format(hub):
     assert [(repo, options["revision"]) for repo, options in hub.calls] == [("org/name", None)]
 
 
-def test_download_takes_bin_where_there_is_nothing_else(hub):
+def test_download_takes_bin_if_there_is_nothing_else(hub):
     hub.files = ("config.json", "pytorch_model-1-of-2.bin", "pytorch_model-2-of-2.bin", "pytorch_model.bin.index.json")
     assert {path.name for path in resolve_checkpoint("org/name").iterdir()} == set(hub.files)
 
@@ -128,11 +128,11 @@ def test_revision(name, revision, hub):
 
 
 def test_two_revisions(hub):
-    with pytest.raises(CheckpointError, match="asks for revision 'v1' and revision='v2'"):
+    with pytest.raises(CheckpointError, match="asks for revision 'v1', but revision='v2'"):
         resolve_checkpoint("org/name@v1", "v2")
 
 
-def test_the_hub_is_asked_once_a_revision(hub):
+def test_the_hub_is_asked_once_per_revision(hub):
     resolve_checkpoint("org/name")
     folder = resolve_checkpoint("org/name")
     assert len(hub.calls) == 1
@@ -157,7 +157,7 @@ def test_the_hub_is_asked_once_a_revision(hub):
         (OSError(28, "No space left on device"), ["No space left on device"]),
     ],
 )
-def test_what_the_hub_answers(error, parts, hub):
+def test_errors_of_the_hub(error, parts, hub):
     hub.error = error
     with pytest.raises(CheckpointError) as caught:
         resolve_checkpoint("org/name", "v9")
@@ -228,20 +228,20 @@ def test_hub_is_imported_for_hub_names_only(folder):
     assert output == "False\n", faults
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a long text where a name is wanted " * 200, Path("a\0b")])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a long text instead of a name " * 200, Path("a\0b")])
 def test_what_cannot_be_a_name(name):
     with pytest.raises(CheckpointError, match=r"cannot be opened as a folder or name a repository \(.+\)") as caught:
         resolve_checkpoint(name)
     assert len(str(caught.value)) < 400 and str(caught.value).encode()
 
 
-def test_folders_that_may_not_be_looked_into(tmp_path, monkeypatch):
+def test_folders_that_may_not_be_entered(tmp_path, monkeypatch):
     (tmp_path / "secret").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     stat = os.stat
 
     def guarded(path, *args, **kwargs):
-        if str(path).startswith(str(tmp_path / "secret") + os.sep):  # as for others than root
+        if str(path).startswith(str(tmp_path / "secret") + os.sep):  # as for users other than root
             raise PermissionError(13, "Permission denied")
         return stat(path, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Downloads over HTTP, from a stand-in of the hub on the loopback interface."""
+"""Downloads over HTTP, from a stand-in for the hub on the loopback interface."""
 
 import pytest
 from huggingface_hub import constants
@@ -53,7 +53,7 @@ def test_commit(hub):
     assert contents(resolve_checkpoint(f"org/name@{sha}"))["config.json"] == b'{"old": 1}'
 
 
-def test_other_formats_where_there_are_no_safetensors(hub):
+def test_another_format_if_there_are_no_safetensors(hub):
     files = hub.repositories["org/name"]["main"]
     del files["model.safetensors"]
     assert set(contents(resolve_checkpoint("org/name"))) == set(wanted()) - {"model.safetensors"} | {
@@ -69,7 +69,7 @@ def test_shards(hub):
     assert set(contents(resolve_checkpoint("org/name"))) >= {*shards, "model.safetensors.index.json"}
 
 
-def test_a_broken_download_goes_on_where_it_broke_off(hub):
+def test_a_broken_download_continues_where_it_stopped(hub):
     hub.break_after = [30_000, 20_000]
     assert contents(resolve_checkpoint("org/name")) == wanted()
     ranges = [headers.get("Range") for headers in hub.asked("GET", "model.safetensors")]
@@ -78,13 +78,13 @@ def test_a_broken_download_goes_on_where_it_broke_off(hub):
     assert 0 < starts[0] <= 30_000 and starts[0] < starts[1] <= 50_000
 
 
-def test_a_download_that_breaks_again_and_again_is_reported_and_may_be_repeated(hub):
+def test_a_download_that_breaks_every_time_is_reported_and_can_be_repeated(hub):
     hub.break_after = [30_000] + [0] * 20
     with pytest.raises(CheckpointError, match=r"could be fetched neither from the Hugging Face hub nor from its cache"):
         resolve_checkpoint("org/name")
     hub.break_after, hub.requests = [], []
     assert contents(resolve_checkpoint("org/name")) == wanted()
-    assert not hub.asked("GET", "sentencepiece.bpe.model")  # what was whole is not fetched again
+    assert not hub.asked("GET", "sentencepiece.bpe.model")  # complete files are not fetched again
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_download_that_breaks_again_and_again_is_reported_and_may_be_repeated(
         (418, {}, ["418", "hf download org/name"]),
     ],
 )
-def test_what_the_hub_refuses(hub, status, headers, parts):
+def test_refusals_of_the_hub(hub, status, headers, parts):
     hub.refusal = status, headers
     with pytest.raises(CheckpointError) as caught:
         resolve_checkpoint("org/name", "v9")
@@ -116,14 +116,14 @@ def test_unknown_names_and_revisions(hub):
         resolve_checkpoint("org/name@v9")
 
 
-def test_an_answer_that_is_not_the_hub_s(hub, monkeypatch):
+def test_an_answer_that_is_not_from_the_hub(hub, monkeypatch):
     monkeypatch.setattr(stand_in._Handler, "_answer", _portal)
     with pytest.raises(CheckpointError, match=r"could be fetched neither.* check the network"):
         resolve_checkpoint("org/name")
 
 
 def _portal(handler, *args):
-    """What a network says that wants to be logged in to first."""
+    """The answer of a network that asks for a login first."""
     handler.send_response(200)
     handler.send_header("Content-Length", "6")
     handler.end_headers()
@@ -140,7 +140,7 @@ def test_offline_and_unreachable(hub, monkeypatch):
         with pytest.raises(CheckpointError, match=r"is not in the cache .* HF_HUB_OFFLINE is set: unset it"):
             resolve_checkpoint("org/name@v1")
         assert len(hub.requests) == n_requests
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setattr("skxlmr.checkpoints._hub._downloaded", {})
     assert resolve_checkpoint("org/name") == folder
     with pytest.raises(CheckpointError, match=r"could be fetched neither .*check the network"):

@@ -1,4 +1,4 @@
-"""What a pickle names instead of holding it, and how that is found again."""
+"""Checkpoints that pickles refer to, and how they are found again."""
 
 import os
 
@@ -11,12 +11,8 @@ from skxlmr.utils._errors import CheckpointError
 @pytest.mark.parametrize(
     ("name", "revision", "place", "expected"),
     [
-        (
-            "org/name",
-            None,
-            "models--org--name/snapshots/0a1b",
-            ("org/name", "0a1b"),
-        ),  # a branch moves, a commit does not
+        # a branch moves, a commit does not
+        ("org/name", None, "models--org--name/snapshots/0a1b", ("org/name", "0a1b")),
         ("org/name@main", None, "models--org--name/snapshots/0a1b", ("org/name", "0a1b")),
         ("org/name", "v1", "models--org--name/snapshots/0a1b", ("org/name", "0a1b")),
         ("org/name@v1", None, "elsewhere", ("org/name", "v1")),
@@ -30,7 +26,7 @@ def test_a_name_on_the_hub_is_pinned(folder, tmp_path, name, revision, place, ex
     assert (origin.name, origin.revision) == expected
 
 
-def test_a_folder_is_named_from_the_root(folder, tmp_path, monkeypatch):
+def test_a_folder_is_named_by_its_absolute_path(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("checkpoint", "./checkpoint", folder, str(folder)):
         assert Origin.of(name, None, "checkpoint", None).name == str(folder)

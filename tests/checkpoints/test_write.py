@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from skxlmr.checkpoints import _folder, _replace, normalize_names, read_config, read_tensors, write_folder
+from skxlmr.checkpoints import _atomic_replace, _folder, normalize_names, read_config, read_tensors, write_folder
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
 
@@ -37,7 +37,7 @@ def test_round_trip(tmp_path, tensors):
     assert names_in(folder.parent) == ["b"]
 
 
-def test_permissions_are_those_of_a_new_file(tmp_path, tensors):
+def test_permissions_are_those_of_new_files(tmp_path, tensors):
     (tmp_path / "plain").touch()
     write_folder(tmp_path / "x", config=CONFIG, tensors=tensors)
     expected = stat.S_IMODE((tmp_path / "plain").stat().st_mode)
@@ -111,20 +111,20 @@ def test_foreign_data_is_never_deleted(files, message, tmp_path, tensors):
     assert names_in(tmp_path) == ["x"]
 
 
-def test_the_working_directory_is_not_pulled_away(folder, tensors, monkeypatch):
+def test_the_working_directory_is_not_replaced(folder, tensors, monkeypatch):
     monkeypatch.chdir(folder)
     for target in (".", folder, Path("..", folder.name)):
         with pytest.raises(
-            CheckpointError, match="is the working directory, and cannot be replaced: save to a folder in it"
+            CheckpointError, match="is the working directory and cannot be replaced: save to a folder in it"
         ):
             write_folder(target, config=CONFIG, tensors=tensors)
     write_folder("inside", config=CONFIG, tensors=tensors)
     assert Path.cwd() == folder and (folder / "inside" / "config.json").is_file()
 
 
-def test_where_a_file_system_is_mounted(folder, tensors, monkeypatch):
+def test_mount_points_are_not_replaced(folder, tensors, monkeypatch):
     monkeypatch.setattr("os.path.ismount", lambda path: path == folder)
-    with pytest.raises(CheckpointError, match="is where a file system is mounted, and cannot be replaced: save to"):
+    with pytest.raises(CheckpointError, match="is the mount point of a file system and cannot be replaced: save to"):
         write_folder(folder, config=CONFIG, tensors=tensors)
 
 
@@ -142,7 +142,7 @@ def test_extra_files_of_the_last_write_may_be_replaced(tmp_path, tensors):
 
 
 class Killed(BaseException):
-    """Stands for a signal."""
+    """In place of a signal."""
 
 
 def kill(*args, **kwargs):
@@ -173,7 +173,7 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(stage, folder, tensors, 
     assert names_in(folder.parent) == ["checkpoint"]
 
 
-def test_what_cannot_be_written_leaves_the_old_checkpoint(folder, tensors):
+def test_a_failed_write_leaves_the_old_checkpoint(folder, tensors):
     before = (folder / "config.json").read_bytes()
     with pytest.raises(TypeError):
         write_folder(folder, config={"x": object()}, tensors=tensors)
@@ -183,7 +183,7 @@ def test_what_cannot_be_written_leaves_the_old_checkpoint(folder, tensors):
     assert names_in(folder.parent) == ["checkpoint"]
 
 
-def test_leftovers_of_a_killed_write_are_cleaned(folder, tensors):
+def test_leftovers_of_a_killed_write_are_removed(folder, tensors):
     parent = folder.parent
     (parent / ".checkpoint.skxlmr-new-1").mkdir()
     (parent / ".checkpoint.skxlmr-new-1" / "model.safetensors").touch()
@@ -194,17 +194,17 @@ def test_leftovers_of_a_killed_write_are_cleaned(folder, tensors):
     assert_same(read_tensors(folder), tensors)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders, which Windows has not")
-def test_what_another_process_is_writing_is_left_alone(folder, tensors):
-    with _replace.fresh_folder(folder) as other:
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks on folders, which Windows does not have")
+def test_a_folder_that_another_process_is_writing_is_kept(folder, tensors):
+    with _atomic_replace.fresh_folder(folder) as other:
         (other / "model.safetensors").write_bytes(b"half of it")
         write_folder(folder, config=CONFIG, tensors=tensors)
         assert (other / "model.safetensors").read_bytes() == b"half of it"
     assert names_in(folder.parent) == ["checkpoint"]
 
 
-def test_another_process_comes_in_between(folder, tensors, monkeypatch):
-    """Its folder is in the place of ours once more each time that we have moved the one before away."""
+def test_another_process_writes_at_the_same_time(folder, tensors, monkeypatch):
+    """It puts its folder in place each time that we have moved the old one away."""
     rename, n_times = Path.rename, iter(range(3))
 
     def contended(path, to):
@@ -220,7 +220,7 @@ def test_another_process_comes_in_between(folder, tensors, monkeypatch):
     assert names_in(folder.parent) == ["checkpoint"]
 
 
-def test_other_processes_come_in_between_for_ever(folder, tensors, monkeypatch):
+def test_other_processes_replace_it_every_time(folder, tensors, monkeypatch):
     def contended(path, to):
         if path != folder:
             raise OSError(errno.ENOTEMPTY, "Directory not empty")

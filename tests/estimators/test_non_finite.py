@@ -14,7 +14,7 @@ from skxlmr import (
     XLMRobertaMaskedLM,
     XLMRobertaVectorizer,
 )
-from skxlmr.checkpoints import _emplace, read_config, read_tensors, write_folder
+from skxlmr.checkpoints import _weights, read_config, read_tensors, write_folder
 from skxlmr.text import load_tokenizer
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
@@ -50,7 +50,7 @@ def test_small_tensors_are_looked_at_when_they_are_read(broken):
 @cases
 def test_large_ones_when_they_show(broken, monkeypatch):
     folder, name = broken
-    monkeypatch.setattr(_emplace, "CHEAP", 0)
+    monkeypatch.setattr(_weights, "CHEAP", 0)
     vectorizer = XLMRobertaVectorizer(folder, dtype="float32").fit(TEXTS)
     with pytest.raises(CheckpointError, match=rf"{folder}: holds weights that are NaN or infinite, in {name}"):
         vectorizer.transform(TEXTS)
@@ -60,7 +60,7 @@ def test_large_ones_when_they_show(broken, monkeypatch):
 
 @cases
 def test_all_of_them_before_training(broken, monkeypatch):
-    monkeypatch.setattr(_emplace, "CHEAP", 0)
+    monkeypatch.setattr(_weights, "CHEAP", 0)
     with pytest.raises(CheckpointError, match=f"NaN or infinite, in {broken[1]}"):
         XLMRobertaClassifier(broken[0], max_epochs=1).fit(TEXTS * 2, [0, 1] * 2)
 
@@ -77,7 +77,7 @@ def test_a_saved_estimator(tiny_checkpoint, tmp_path):
 
 @cases
 def test_a_text_is_not_continued_by_chance(broken, monkeypatch):
-    monkeypatch.setattr(_emplace, "CHEAP", 0)
+    monkeypatch.setattr(_weights, "CHEAP", 0)
     config = json.loads((broken[0] / "config.json").read_text())
     (broken[0] / "config.json").write_text(json.dumps(config | {"is_decoder": True}))
     model = XLMRobertaCausalLM.from_checkpoint(broken[0], dtype="float32")

@@ -210,7 +210,7 @@ def test_a_checkpoint_that_is_gone(checkpoint):
     content = pickle.dumps(classifier(checkpoint))
     shutil.rmtree(checkpoint)
     with pytest.raises(
-        CheckpointError, match="this pickle of a XLMRobertaClassifier holds only what was learnt and needs"
+        CheckpointError, match="this pickle of a XLMRobertaClassifier holds only the learnt weights and needs"
     ) as said:
         pickle.loads(content)
     assert str(checkpoint) in str(said.value) and "no such folder" in str(said.value)

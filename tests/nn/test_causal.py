@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors
+from skxlmr.checkpoints import assign_weights, normalize_names, on_meta, read_config, read_tensors
 from skxlmr.nn import KeyValueCache, ModelConfig, TokenLayout, XLMRobertaEncoder, XLMRobertaForCausalLM, losses
 from skxlmr.nn.attention import SHORT_ROW, attend
 from tests.nn.reference import TINY, assert_gradients_agree, assert_near, make_rows, named_parameters, reference_config
@@ -87,7 +87,7 @@ def test_untied_head(dtype):
     with on_meta():
         ours = XLMRobertaForCausalLM(config)
     tensors = {name: p.detach().clone() for name, p in theirs.named_parameters()}
-    emplace(ours, normalize_names(tensors, tied=False), source="the reference", dtype=dtype)
+    assign_weights(ours, normalize_names(tensors, tied=False), source="the reference", dtype=dtype)
     ours.eval().requires_grad_(True)
     ids, mask = make_rows(config, [9, 5])
     expected, logits = theirs(ids, attention_mask=mask).logits, ours(ids, attention_mask=mask)
@@ -353,7 +353,9 @@ def test_recorded_outputs(shared_data, part):
     config = ModelConfig.from_dict(read_config(folder / part))
     with on_meta():
         module = XLMRobertaForCausalLM(config)
-    emplace(module, normalize_names(read_tensors(folder / part), tied=True, source=str(folder)), source=str(folder))
+    assign_weights(
+        module, normalize_names(read_tensors(folder / part), tied=True, source=str(folder)), source=str(folder)
+    )
     ids, mask = torch.from_numpy(golden["input_ids"]), torch.from_numpy(golden["attention_mask"])
     with torch.no_grad():
         logits = module.eval()(ids, attention_mask=mask)

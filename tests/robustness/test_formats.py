@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from skxlmr import convert
-from skxlmr.checkpoints import emplace, normalize_names, on_meta, read_config, read_tensors, write_folder
+from skxlmr.checkpoints import assign_weights, on_meta, read_config, read_model, write_folder
 from skxlmr.nn import XLMForMaskedLM, XLMRobertaForCausalLM, config_of
 from tests.checkpoints.conftest import assert_same
 from tests.checkpoints.models import MODELS, UNTIED, XLMRobertaForMaskedLM, h5_content, make_model
@@ -29,14 +29,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tensors_of(folder):
-    config = config_of(read_config(folder))
-    return normalize_names(read_tensors(folder), config.base_prefix, tied=config.tie_word_embeddings)
+    return read_model(folder).tensors()
 
 
 def load(folder, make, prefix=""):
     with on_meta():
-        module = make(config_of(read_config(folder)))
-    assert emplace(module, {n.removeprefix(prefix): t for n, t in tensors_of(folder).items()}, source=folder) == []
+        module = make(read_model(folder).config)
+    assert (
+        assign_weights(module, {n.removeprefix(prefix): t for n, t in tensors_of(folder).items()}, source=folder) == []
+    )
     return module.eval()
 
 

@@ -1,7 +1,7 @@
-"""What the pickle inside a PyTorch file says of its tensors: read as a description, by an interpreter that runs no code.
+"""The pickle inside a PyTorch file, read as a description of tensors by an interpreter that runs no code.
 
-The interpreter knows the instructions that a dict of tensors is made of, and for each global name of theirs what it means.
-Python's own unpickler is not involved, nor is anything imported, called or allocated because the file says so.
+The interpreter knows the instructions that make up a dict of tensors, and the meaning of each global name in them. Python's
+own unpickler is not involved, and nothing is imported, called or allocated because the file says so.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-MOST_OPERATIONS = 1_000_000  # some 35 a tensor; each makes less than 100 bytes of Python objects
+MOST_OPERATIONS = 1_000_000  # about 35 per tensor; each makes less than 100 bytes of Python objects
 DTYPES = {
     "torch DoubleStorage": torch.float64,
     "torch FloatStorage": torch.float32,
@@ -30,11 +30,11 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class Unreadable(ValueError):
-    """What is wrong with a file, as the end of a sentence that starts with its name."""
+    """The file is broken. The message completes a sentence that starts with its name."""
 
 
 class NeedsCode(Unreadable):
-    """The name of what the file wants to be called."""
+    """The file asks for code to be run. The message is the name of that code."""
 
 
 class _Name(str):
@@ -52,7 +52,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Slice:
-    """A tensor of ``shape`` in a storage. No two of its numbers share memory, and all lie within."""
+    """A tensor of ``shape`` in a storage. No two of its numbers share memory, and all are within the storage."""
 
     storage: Storage
     offset: int
@@ -61,25 +61,30 @@ class Slice:
 
 
 def read_pickle(stream: BinaryIO) -> Any:
-    """Read one pickle as dicts, lists, tuples, numbers, texts and slices of storages.
+    """Read one pickle as dicts, lists, tuples, numbers, strings and slices of storages.
 
     Parameters
     ----------
     stream : binary file
         Read up to the end of the pickle.
 
+    Returns
+    -------
+    object
+        What the pickle describes.
+
     Raises
     ------
     Unreadable
-        If it is broken, too long, or describes a tensor that cannot be.
+        If it is broken, too long, or describes an impossible tensor.
     NeedsCode
-        If it asks for anything else than plain tensors.
+        If it asks for anything other than plain tensors.
     """
     try:
         return _run(stream)
     except Unreadable:
         raise
-    except (LookupError, TypeError, ValueError) as error:  # of the stack, of what stands there, of the stream
+    except (LookupError, TypeError, ValueError) as error:  # from the stack, its values or the stream
         raise Unreadable("has a broken pickle") from error
 
 
@@ -138,7 +143,7 @@ def _run(stream: BinaryIO) -> Any:
             if not isinstance(called, _Name) or called not in _CALLS:
                 raise NeedsCode("an object of the file")
             stack.append(_CALLS[called](*arguments))
-        elif name == "BUILD":  # attributes of the dict: the versions of the modules
+        elif name == "BUILD":  # attributes of the dict, such as the versions of the modules
             stack.pop()
             if not isinstance(stack[-1], dict):
                 raise NeedsCode("the state of an object")
@@ -148,14 +153,14 @@ def _run(stream: BinaryIO) -> Any:
             return stack.pop()
         elif name != "PROTO":
             raise NeedsCode(f"the instruction {name}")
-    raise Unreadable("has a pickle without end")
+    raise Unreadable("has a pickle that does not end")
 
 
 def _add(target: Any, items: list[Any]) -> None:
     if not isinstance(target, dict) or len(items) % 2:
         raise TypeError
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) not in (str, int):  # a nested tuple may take forever to hash
+        if type(key) not in (str, int):  # hashing a nested tuple may take forever
             raise Unreadable(f"names a tensor by a {type(key).__name__}")
         if key in target:
             raise Unreadable(f"holds {key!r:.80} twice")
@@ -169,18 +174,18 @@ def _extend(target: Any, items: list[Any]) -> None:
 
 
 def _storage(kind: Any, dtype: Any, key: Any, _location: Any, size: Any, view: Any = None) -> Storage:
-    # the type first: hashing a tuple of tuples of tuples may take for ever, or overflow the stack
+    # The type first: hashing a tuple of tuples of tuples may take forever, or overflow the stack.
     if kind != "storage" or not isinstance(dtype, _Name) or dtype not in DTYPES or not isinstance(key, str):
-        raise NeedsCode("an object beside its tensors")
+        raise NeedsCode("an object other than its tensors")
     if not _are_sizes((size,)) or view is not None:
-        raise Unreadable("has a storage of no size")
+        raise Unreadable("has a storage without a size")
     return Storage(key, DTYPES[dtype], size)
 
 
 def _tensor(storage, offset, shape, strides, _requires_grad=None, _hooks=None, metadata=None) -> Slice:
     sizes = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
     if not sizes or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)) or metadata:
-        raise Unreadable("describes a tensor that cannot be")
+        raise Unreadable("describes an impossible tensor")
     reach = 1
     for stride, length in sorted((s, n) for s, n in zip(strides, shape, strict=True) if n > 1):
         if stride < reach:

@@ -1,13 +1,13 @@
-"""The spellings that files use for the same tensor."""
+"""The different names that files use for the same tensor."""
 
 import torch
 
-from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.utils._errors import CheckpointError
 
 LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
 BUFFERS = ("position_ids", "token_type_ids")  # saved by transformers before 4.31; they hold no weights
-# What encoders consist of, by what task models call them: files of a bare encoder leave that name out.
+# Parts of an encoder, by its name inside a model with a head. Files of a bare encoder leave that name out.
 BARE_PARTS = {
     "roberta": ("embeddings.", "encoder.", "pooler."),
     "transformer": (
@@ -21,7 +21,7 @@ BARE_PARTS = {
         "layer_norm2.",
     ),
 }
-# Projections on the vocabulary, and the word embeddings whose weight they share when tied.
+# Projections on the vocabulary, and the word embeddings that they share their weight with when tied.
 TIED = {
     "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
     "pred_layer.proj.weight": "embeddings.weight",
@@ -31,32 +31,33 @@ TIED = {
 def normalize_names(
     tensors: Tensors, base_prefix: str = "roberta", *, tied: bool = True, source: str = "checkpoint"
 ) -> Tensors:
-    """Bring the names of a file to the one spelling that the modules use. Tensors are not copied.
+    """Rename the tensors of a file as the modules name them. Nothing is copied.
 
-    Layer norms become ``weight`` and ``bias``, position and token type buffers go, bare encoder names get their prefix,
-    and the language model head keeps one bias (``lm_head.bias``).
+    Parameters of layer norms become ``weight`` and ``bias``, position and token type buffers are dropped, names of a bare
+    encoder get its prefix, and the language model head keeps one bias (``lm_head.bias``).
 
     Parameters
     ----------
     tensors : dict of str to Tensor
         As read from the file.
     base_prefix : {"roberta", "transformer"}
-        What the encoder is called inside a model with a head: XLM-R's, or the older XLM's.
+        Name of the encoder inside a model with a head: XLM-R's, or the original XLM's.
     tied : bool, default=True
         ``tie_word_embeddings`` of the config: whether the language model head projects with the word embeddings. If so,
-        the copy of them that some files hold is dropped; one with other values is kept, for :func:`emplace` to refuse.
+        the copy of them that some files hold is dropped. A tensor with other values is kept: :func:`assign_weights` will
+        refuse it.
     source : str, default="checkpoint"
         File or folder to name in errors.
 
     Returns
     -------
     dict of str to Tensor
-        A new dict in the order of the file.
+        A new dict, in the order of the file.
 
     Raises
     ------
     CheckpointError
-        If two names of the file mean the same tensor.
+        If two names mean the same tensor.
     """
     renamed: Tensors = {}
     for name, tensor in tensors.items():
@@ -64,25 +65,25 @@ def normalize_names(
         if new is None:
             continue
         if new in renamed:
-            raise CheckpointError(source, f"holds tensor {new} twice, once of them under the name {name}")
+            raise CheckpointError(source, f"holds tensor {new} twice, once under the name {name}")
         renamed[new] = tensor
 
-    # Where both exist, the reference computes with the decoder's bias: lm_head.bias is an alias of it or dead.
+    # If both exist, the reference computes with the decoder's bias: lm_head.bias is an alias of it or unused.
     if "lm_head.decoder.bias" in renamed:
         renamed["lm_head.bias"] = renamed.pop("lm_head.decoder.bias")
     for decoder, words in TIED.items():
         if tied and decoder in renamed:
             weight = renamed[decoder]
-            # Some converted files hold the shared matrix under the decoder's name only.
+            # Some converted files hold the shared matrix only under the decoder's name.
             if _same_values(renamed.setdefault(f"{base_prefix}.{words}", weight), weight):
                 del renamed[decoder]
     return renamed
 
 
 def published_names(tensors: Tensors) -> Tensors:
-    """Add what ``transformers`` reads beyond the tensors of our modules.
+    """Add the tensors that ``transformers`` reads and our modules do not have.
 
-    An untied head of ``transformers`` computes with ``lm_head.decoder.bias``, and would start it at random.
+    An untied head of ``transformers`` computes with ``lm_head.decoder.bias``, and would initialise it at random.
 
     Parameters
     ----------
@@ -112,5 +113,5 @@ def _normalize(name: str, base_prefix: str) -> str | None:
 def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    # The .bin format stores a tied matrix once, which saves the comparison of a gigabyte.
+    # The .bin format stores a tied matrix once: no need to compare a gigabyte.
     return a.data_ptr() == b.data_ptr() or torch.equal(a, b)

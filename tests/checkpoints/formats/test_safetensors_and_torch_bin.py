@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skxlmr.checkpoints._safetensors import read_safetensors, write_safetensors
-from skxlmr.checkpoints._torch_bin import read_torch_bin
+from skxlmr.checkpoints._formats.safetensors import read_safetensors, write_safetensors
+from skxlmr.checkpoints._formats.torch_bin import read_torch_bin
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
 
@@ -41,7 +41,7 @@ def test_round_trip(file_and_reader, tensors):
     assert_same(read(file), tensors)
 
 
-def test_writing_to_a_tensor_never_reaches_the_file(file_and_reader, tensors):
+def test_writing_to_a_tensor_never_changes_the_file(file_and_reader, tensors):
     file, read = file_and_reader
     before = file.read_bytes()
     parameters = {name: torch.nn.Parameter(tensor) for name, tensor in read(file).items()}
@@ -58,7 +58,7 @@ def test_writing_to_a_tensor_never_reaches_the_file(file_and_reader, tensors):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="reads Linux's table of memory maps")
 @pytest.mark.parametrize("kind", ["safetensors", "zip"])
-def test_tensors_lie_in_the_mapped_file(kind, tmp_path, tensors):
+def test_tensors_are_in_the_mapped_file(kind, tmp_path, tensors):
     write, read = FORMATS[kind]
     file = tmp_path / "weights"
     write(tensors, file)
@@ -74,7 +74,7 @@ def test_truncated(file_and_reader, part):
     file, read = file_and_reader
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(CheckpointError, match=r"weights: .*(not a|is broken|is empty|was cut)"):
+    with pytest.raises(CheckpointError, match=r"weights: .*(not a|is broken|is empty|is truncated)"):
         read(file)
 
 
@@ -116,8 +116,8 @@ def test_pickle_is_never_executed(write, tmp_path, tensors):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "it holds a list, expected tensors by name"),
-        ({"a": torch.ones(1), "epoch": 3}, "it holds a int under 'epoch', expected tensors"),
+        ([1, 2], "it holds a list, expected named tensors"),
+        ({"a": torch.ones(1), "epoch": 3}, "it holds a int under 'epoch', expected named tensors"),
         ({"state_dict": {"a": torch.ones(1)}}, "it holds a dict under 'state_dict'"),
         ({1: torch.ones(1)}, "it holds a Tensor under 1, expected"),
         ({"a": torch.ones(2, device="meta")}, "it asks for 'torch._utils._rebuild_meta_tensor"),
@@ -196,7 +196,7 @@ def test_safetensors_that_lie(tmp_path, header, n_data, message):
 
 
 @pytest.mark.parametrize("claimed", [0, 1, 2**23 + 1, 2**40, 2**64 - 1])
-def test_safetensors_with_another_length_of_the_header(tmp_path, claimed):
+def test_safetensors_with_a_wrong_length_of_the_header(tmp_path, claimed):
     write_header(tmp_path / "weights", {"a": entry()}, 8, claimed)
     with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         read_safetensors(tmp_path / "weights")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from skxlmr.checkpoints import normalize_names
-from skxlmr.checkpoints._names import published_names
+from skxlmr.checkpoints._tensor_names import published_names
 from skxlmr.utils._errors import CheckpointError
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
@@ -27,14 +27,14 @@ def numbered(*names):
         ("classifier.gamma", "classifier.gamma"),
     ],
 )
-def test_spelling(old, new):
+def test_names(old, new):
     tensor = torch.ones(2)
     renamed = normalize_names({old: tensor})
     assert list(renamed) == [new]
     assert renamed[new] is tensor
 
 
-def test_older_xlm():
+def test_original_xlm():
     bare = [
         "attentions.0.q_lin.weight",
         "layer_norm1.0.bias",
@@ -49,11 +49,11 @@ def test_older_xlm():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_older_xlm_ties_its_projection(tied):
+def test_original_xlm_ties_its_projection(tied):
     weight = torch.ones(2)
     names = {"transformer.embeddings.weight": weight, "pred_layer.proj.weight": weight.clone()}
     assert len(normalize_names(names, "transformer", tied=tied)) == (1 if tied else 2)
-    names["pred_layer.proj.weight"] += 1  # another matrix: left for emplace to refuse
+    names["pred_layer.proj.weight"] += 1  # another matrix: assign_weights refuses it
     assert len(normalize_names(names, "transformer", tied=tied)) == 2
 
 
@@ -62,7 +62,7 @@ def test_buffers_are_dropped():
     assert list(normalize_names(numbered(*names))) == ["roberta.embeddings.token_type_embeddings.weight"]
 
 
-def test_input_is_left_alone():
+def test_the_input_does_not_change():
     tensors = numbered("embeddings.position_ids", "encoder.x", "lm_head.decoder.bias")
     normalize_names(tensors)
     assert list(tensors) == ["embeddings.position_ids", "encoder.x", "lm_head.decoder.bias"]
@@ -96,7 +96,7 @@ def test_tied_weight_is_dropped(other):
     assert list(normalize_names({WORDS: words, DECODER: decoder}, tied=False)) == [WORDS, DECODER]
 
 
-def test_tied_weight_under_the_decoder_name_only():
+def test_tied_weight_only_under_the_name_of_the_decoder():
     words = torch.ones(3, 2)
     renamed = normalize_names({DECODER: words})
     assert list(renamed) == [WORDS]

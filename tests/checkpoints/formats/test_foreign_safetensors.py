@@ -1,4 +1,4 @@
-"""Safetensors with TensorFlow's and Flax's names, made of the very arrays that their classes wrote."""
+"""Safetensors files with TensorFlow's and Flax's names, made from the arrays that their classes wrote."""
 
 import json
 
@@ -46,7 +46,7 @@ def of_flax(folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_they_hold_what_the_formats_of_their_own_hold(shared_data, tmp_path, kind):
+def test_they_hold_the_same_as_the_own_formats(shared_data, tmp_path, kind):
     folder = shared_data / "checkpoints" / kind
     tensorflow = {without_model(name): array for name, array in of_tensorflow(folder).items()}
     for written_by, arrays in (("tf", tensorflow), ("flax", of_flax(folder))):

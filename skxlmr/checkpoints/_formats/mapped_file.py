@@ -1,4 +1,7 @@
-"""A file as tensors over its own bytes: pages are read when first used, and nothing beyond its end."""
+"""A file as tensors over its own bytes: pages are read when first used, and nothing beyond its end.
+
+Here are also the bounds that all formats share. No default device moves these tensors: they lie where the file is mapped.
+"""
 
 import os
 from collections.abc import Sequence
@@ -9,12 +12,14 @@ import torch
 
 from skxlmr.utils._errors import CheckpointError
 
+Tensors = dict[str, torch.Tensor]
+MOST_TENSORS = 50_000  # per file; the largest models of the family have 800
 MOST_DIMENSIONS = 2  # of any weight of these models
 LONGEST_DIMENSION = 2**40
 
 
 class MappedFile:
-    """Map a file privately: writing to a tensor copies the touched pages, the file stays as it is.
+    """Map a file privately: writing to a tensor copies the touched pages, and the file stays unchanged.
 
     Parameters
     ----------
@@ -24,12 +29,12 @@ class MappedFile:
     Raises
     ------
     CheckpointError
-        If it cannot be read or is empty.
+        If the file cannot be read or is empty.
     """
 
     def __init__(self, file: str | os.PathLike[str]):
         self.file = file
-        if not os.path.isfile(file):  # a pipe would be waited for
+        if not os.path.isfile(file):  # opening a pipe would wait for a writer
             raise CheckpointError(file, "cannot be read (no such file)")
         try:
             with open(file, "rb") as opened:
@@ -52,12 +57,12 @@ class MappedFile:
         return self._bytes[start : start + n]
 
     def tensor(self, start: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Make a tensor over the bytes from ``start``; it is a copy where they are not aligned to its numbers.
+        """Make a tensor over the bytes from ``start``; a copy if they are not aligned for the dtype.
 
         Raises
         ------
         CheckpointError
-            If the shape is not that of a weight, or the file has fewer bytes.
+            If no weight has such a shape, or the file has fewer bytes.
         """
         if len(shape) > MOST_DIMENSIONS or not all(0 <= n < LONGEST_DIMENSION for n in shape):
             raise CheckpointError(
@@ -66,15 +71,15 @@ class MappedFile:
         n_bytes = prod(shape) * dtype.itemsize
         self._check(start, n_bytes)
         if not n_bytes:
-            return torch.empty(*shape, dtype=dtype)
+            return torch.empty(*shape, dtype=dtype, device="cpu")
         if start % dtype.itemsize:
             return self._copy(start, n_bytes).view(dtype).view(*shape)
         raw = torch.frombuffer(self._bytes, dtype=torch.uint8, count=n_bytes, offset=start)
         return raw.view(dtype).view(*shape)
 
     def _copy(self, start: int, n_bytes: int) -> torch.Tensor:
-        """Bytes of the file, read past the mapping, whose pages would take the memory once more."""
-        copied = torch.empty(n_bytes, dtype=torch.uint8)
+        """Read bytes into memory; not through the mapping, since its pages would take the same memory again."""
+        copied = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
         try:
             with open(self.file, "rb", buffering=0) as opened:
                 opened.seek(start)
@@ -84,11 +89,11 @@ class MappedFile:
         except OSError as error:
             raise CheckpointError(self.file, f"cannot be read ({error})") from error
         if left:
-            raise CheckpointError(self.file, f"was cut: its last {len(left)} of {self.size} bytes are gone")
+            raise CheckpointError(
+                self.file, f"was truncated while it was read: {len(left)} of {self.size} bytes are gone"
+            )
         return copied
 
     def _check(self, start: int, n: int) -> None:
         if not 0 <= start <= start + n <= self.size:
-            raise CheckpointError(
-                self.file, f"was cut: it has {self.size} bytes, and something of {n} bytes lies at {start}"
-            )
+            raise CheckpointError(self.file, f"is truncated: it has {self.size} bytes, but needs {n} bytes at {start}")

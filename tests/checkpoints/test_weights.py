@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skxlmr.checkpoints import check_finite, emplace, on_meta
+from skxlmr.checkpoints import assign_weights, check_finite, on_meta
 from skxlmr.utils._errors import CheckpointError
 
 
@@ -38,10 +38,10 @@ def state(**options):
     return {name: tensor.clone() for name, tensor in Model(**options).state_dict().items()}
 
 
-def test_values_arrive_without_a_copy():
+def test_values_are_assigned_without_a_copy():
     module, tensors = build(head=True), state(head=True)
     module.roberta["dense"].requires_grad_(False)
-    assert emplace(module, tensors, source="here") == []
+    assert assign_weights(module, tensors, source="here") == []
     found = module.state_dict()
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -56,16 +56,16 @@ def test_values_arrive_without_a_copy():
 def test_dtype(stored, dtype):
     module = build(head=True)
     tensors = {n: t.to(stored) if t.is_floating_point() else t for n, t in state().items()}
-    emplace(module, tensors, source="here", dtype=dtype, new_parts=["classifier"])
+    assign_weights(module, tensors, source="here", dtype=dtype, new_parts=["classifier"])
     assert {parameter.dtype for parameter in module.parameters()} == {dtype or torch.float32}
     assert module.roberta.steps.dtype == torch.int64
 
 
-def test_turned_tensors_become_contiguous():
+def test_transposed_tensors_become_contiguous():
     module, tensors = build(), state()
     expected = tensors["roberta.dense.weight"].clone()
     tensors["roberta.dense.weight"] = expected.T.contiguous().T
-    emplace(module, tensors, source="here")
+    assign_weights(module, tensors, source="here")
     assert module.roberta["dense"].weight.is_contiguous()
     assert torch.equal(module.roberta["dense"].weight, expected)
 
@@ -94,27 +94,30 @@ def test_strict(change, message):
     module, tensors = build(), state()
     change(tensors)
     with pytest.raises(CheckpointError, match=r"folder/x: does not fit the model: " + message):
-        emplace(module, tensors, source="folder/x")
+        assign_weights(module, tensors, source="folder/x")
     assert all(parameter.is_meta for parameter in module.parameters())
 
 
-def test_parts_that_the_module_lacks_are_skipped():
+def test_heads_that_the_module_lacks_are_skipped():
     tensors = state(head=True)
     tensors["lm_head.bias"] = torch.ones(5)
     tensors["roberta.pooler.dense.weight"] = torch.ones(4, 4)
-    assert emplace(build(), tensors, source="here") == []
+    parts = ["classifier", "lm_head", "roberta.pooler"]
+    assert assign_weights(build(), tensors, source="here", head_parts=(part for part in parts)) == []
     with pytest.raises(CheckpointError, match=r"unexpected \(classifier\.0\.bias"):
-        emplace(build(), tensors, source="here", ignore_parts=["lm_head", "roberta.pooler"])
+        assign_weights(build(), tensors, source="here", head_parts=["lm_head", "roberta.pooler"])
+    with pytest.raises(CheckpointError, match="6 tensors unexpected"):
+        assign_weights(build(), tensors, source="here")
     tensors["classifiers.bias"] = torch.ones(1)
     with pytest.raises(CheckpointError, match=r"1 tensor unexpected \(classifiers\.bias"):
-        emplace(build(), tensors, source="here")
+        assign_weights(build(), tensors, source="here", head_parts=parts)
 
 
-def test_a_part_of_the_module_is_never_ignored():
+def test_a_head_of_the_module_is_never_skipped():
     tensors = state(head=True)
     tensors["classifier.extra"] = torch.ones(1)
     with pytest.raises(CheckpointError, match=r"unexpected \(classifier\.extra"):
-        emplace(build(head=True), tensors, source="here")
+        assign_weights(build(head=True), tensors, source="here", head_parts=["classifier"])
 
 
 HEAD = ["classifier.0.weight", "classifier.0.bias", "classifier.1.weight", "classifier.1.bias"]
@@ -130,20 +133,20 @@ HEAD = ["classifier.0.weight", "classifier.0.bias", "classifier.1.weight", "clas
     ],
     ids=["absent", "partly", "another shape", "more"],
 )
-def test_a_part_starts_anew(change):
+def test_a_part_starts_from_scratch(change):
     tensors = state(head=True)
     change(tensors)
     with pytest.raises(CheckpointError, match="does not fit"):
-        emplace(build(head=True), dict(tensors), source="here")
+        assign_weights(build(head=True), dict(tensors), source="here")
     module = build(head=True)
-    assert emplace(module, tensors, source="here", new_parts=["classifier"]) == HEAD
+    assert assign_weights(module, tensors, source="here", new_parts=["classifier"]) == HEAD
     assert {name for name, parameter in module.named_parameters() if parameter.is_meta} == set(HEAD)
     assert torch.equal(module.roberta["dense"].weight, tensors["roberta.dense.weight"])
 
 
 def test_a_part_that_fits_is_loaded():
     module, tensors = build(head=True), state(head=True)
-    assert emplace(module, tensors, source="here", new_parts=["classifier"]) == []
+    assert assign_weights(module, tensors, source="here", new_parts=["classifier"]) == []
     assert torch.equal(module.classifier[1].weight, tensors["classifier.1.weight"])
 
 
@@ -153,18 +156,18 @@ def test_tied_names(in_file):
     if not in_file:
         del tensors["lm_head.weight"]
     module = build(tie=True)
-    assert emplace(module, tensors, source="here") == []
+    assert assign_weights(module, tensors, source="here") == []
     assert module.lm_head.weight is module.roberta["words"].weight
     assert torch.equal(module.lm_head.weight, tensors["roberta.words.weight"])
 
 
-def test_a_tied_head_starts_anew():
+def test_a_tied_head_starts_from_scratch():
     module = build(tie=True)
-    assert emplace(module, state(), source="here", new_parts=["lm_head"]) == ["lm_head.bias"]
+    assert assign_weights(module, state(), source="here", new_parts=["lm_head"]) == ["lm_head.bias"]
     assert not module.lm_head.weight.is_meta
 
 
-def test_building_does_not_load_the_compiler():
+def test_building_does_not_import_the_compiler():
     code = """
 import sys
 from torch import nn
@@ -177,7 +180,7 @@ print(layer.weight.is_meta, "torch._dynamo" in sys.modules)
     assert run.stdout == "True False\n", run.stderr
 
 
-def test_on_meta_leaves_nothing_behind():
+def test_on_meta_has_no_lasting_effect():
     build()
     assert nn.Linear(2, 2).weight.device.type == "cpu"
     assert torch.zeros(3).normal_(5.0, 0.1).min() > 3
@@ -185,29 +188,29 @@ def test_on_meta_leaves_nothing_behind():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", ["roberta.words.weight", "classifier.1.bias"])
-def test_weights_that_are_no_numbers(name, value):
+def test_weights_that_are_not_finite(name, value):
     tensors = state(head=True)
     tensors[name].view(-1)[3 % tensors[name].numel()] = value
     with pytest.raises(CheckpointError, match=f"^here: holds weights that are NaN or infinite, in {name}$"):
-        emplace(build(head=True), tensors, source="here")
+        assign_weights(build(head=True), tensors, source="here")
 
 
 def test_weights_that_sum_up_to_infinity():
     tensors = state()
     tensors["roberta.words.weight"].fill_(3e38)
-    assert emplace(build(), tensors, source="here") == []
+    assert assign_weights(build(), tensors, source="here") == []
 
 
 @pytest.mark.parametrize(
     ("n_rows", "part", "stored", "is_seen"),
     [
         (50, "dense", torch.float32, True),
-        (2**18, "dense", torch.float32, False),  # more than a megabyte, which stays on disk
+        (2**18, "dense", torch.float32, False),  # more than a megabyte stays on disk
         (2**18, "dense", torch.float16, True),  # all of it is converted anyway
         (2**18, "classifier", torch.float32, True),
     ],
 )
-def test_what_is_looked_at_when_it_is_read(n_rows, part, stored, is_seen):
+def test_which_weights_are_checked_when_they_are_read(n_rows, part, stored, is_seen):
     def make():
         with on_meta():
             return nn.ModuleDict({part: nn.Linear(4, n_rows, bias=False)})
@@ -216,9 +219,9 @@ def test_what_is_looked_at_when_it_is_read(n_rows, part, stored, is_seen):
     tensors[f"{part}.weight"][-1, -1] = float("nan")
     if is_seen:
         with pytest.raises(CheckpointError, match=f"NaN or infinite, in {part}.weight"):
-            emplace(make(), tensors, source="here")
+            assign_weights(make(), tensors, source="here", head_parts=["classifier"])
         return
     module = make()
-    emplace(module, tensors, source="here")
+    assign_weights(module, tensors, source="here", head_parts=["classifier"])
     with pytest.raises(CheckpointError, match=f"^there: .*in {part}.weight"):
         check_finite(module.state_dict(), "there")

@@ -1,4 +1,4 @@
-"""PyTorch's files are read as what they describe, and refused where the description cannot be true."""
+"""PyTorch's files are read by their description, and refused if the description cannot be true."""
 
 import io
 import pickle
@@ -10,14 +10,14 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from skxlmr.checkpoints import _plan, _zip
-from skxlmr.checkpoints._torch_bin import read_torch_bin
+from skxlmr.checkpoints._formats import torch_pickle, torch_zip
+from skxlmr.checkpoints._formats.torch_bin import read_torch_bin
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
 
 
 def rewrite(file, change=lambda name, held: held, packing=zipfile.ZIP_STORED, more=()):
-    """Write the archive anew with other entries; their order stays."""
+    """Rewrite the archive with other entries in the same order."""
     with zipfile.ZipFile(file) as old:
         entries = [(name, change(name, old.read(name))) for name in old.namelist()] + list(more)
     with zipfile.ZipFile(file, "w", packing) as new:
@@ -79,7 +79,7 @@ def test_an_archive_of_another_writer_is_read(file, tensors):
 
 
 def test_large_offsets_are_read(file, tensors, monkeypatch):
-    # torch writes the 64-bit record always; a reader that ignored it would pass all other tests
+    # torch always writes the 64-bit record; a reader that ignored it would pass all other tests
     assert file.read_bytes()[-42:-38] == b"PK\x06\x07"
     content = bytearray(file.read_bytes())
     content[-14:-2] = struct.pack("<2H2L", 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
@@ -98,23 +98,23 @@ def test_large_offsets_are_read(file, tensors, monkeypatch):
     ],
 )
 def test_sizes_and_places_beyond_four_gigabytes(extra, expected):
-    assert _zip._wide(extra, 4, 2**32 - 1, 2**32 - 1) == expected
+    assert torch_zip._wide(extra, 4, 2**32 - 1, 2**32 - 1) == expected
 
 
 def test_compressed(file):
     rewrite(file, packing=zipfile.ZIP_DEFLATED)
-    refused(file, "compressed or encrypted, expected it stored as it is")
+    refused(file, "compressed or encrypted, expected it uncompressed")
 
 
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
-        (lambda name, held: held[:-1] if "/data/" in name else held, [], "holds less for tensor .* than the"),
-        (lambda name, held: None if name.endswith("/data/1") else held, [], "holds less for tensor"),
+        (lambda name, held: held[:-1] if "/data/" in name else held, [], "holds fewer bytes for tensor .* than the"),
+        (lambda name, held: None if name.endswith("/data/1") else held, [], "holds fewer bytes for tensor"),
         (lambda name, held: None if name.endswith("data.pkl") else held, [], "has 0 pickles, expected one"),
         (lambda name, held: held, [("other/data.pkl", b"")], "has 2 pickles, expected one"),
         (lambda name, held: b"big" if name.endswith("byteorder") else held, [], "big-endian machine"),
-        (lambda name, held: held[:-5] if name.endswith("data.pkl") else held, [], "broken pickle|without end"),
+        (lambda name, held: held[:-5] if name.endswith("data.pkl") else held, [], "broken pickle|does not end"),
         (lambda name, held: b"." * 2**26 if name.endswith("data.pkl") else held, [], "has a pickle of 67108864 bytes"),
     ],
 )
@@ -124,14 +124,14 @@ def test_archives_that_lie(file, change, more, message):
 
 
 def test_archives_that_are_too_long(file, monkeypatch):
-    monkeypatch.setattr(_plan, "MOST_OPERATIONS", 50)
+    monkeypatch.setattr(torch_pickle, "MOST_OPERATIONS", 50)
     refused(file, "has a pickle of more than 50 instructions")
-    monkeypatch.setattr(_zip, "MOST_TENSORS", 10)
+    monkeypatch.setattr(torch_zip, "MOST_TENSORS", 10)
     rewrite(file, more=[(f"x/{i}", b"") for i in range(120)])
-    refused(file, r"has \d+ entries, expected one for each tensor, at most 10")
+    refused(file, r"has \d+ entries, expected one per tensor, at most 10")
 
 
-def test_names_that_stand_twice(file):
+def test_two_entries_of_one_name(file):
     with pytest.warns(UserWarning, match="Duplicate name"):
         rewrite(file, more=[("weights/data/0", b"x")])
     refused(file, "has two entries called 'weights/data/0'")
@@ -159,7 +159,7 @@ def test_something_after_the_end(file, end):
 
 
 class Described:
-    """Pickles as what torch would build a tensor from."""
+    """Pickles as the arguments that torch would build a tensor from."""
 
     def __init__(self, *arguments):
         self.arguments = arguments
@@ -169,7 +169,7 @@ class Described:
 
 
 def describe(file, offset=0, shape=(2, 3), strides=(3, 1), size=6, kind=torch.FloatStorage, key="0", metadata=()):
-    """Put one tensor into the archive that is described like that, of a storage of six numbers."""
+    """Write an archive whose one tensor is described like this, over a storage of six numbers."""
     torch.save({"a": torch.arange(6.0)}, file)
 
     class Pickler(pickle.Pickler):
@@ -183,7 +183,7 @@ def describe(file, offset=0, shape=(2, 3), strides=(3, 1), size=6, kind=torch.Fl
     return file
 
 
-def test_what_the_description_says(tmp_path):
+def test_tensors_as_described(tmp_path):
     assert torch.equal(read_torch_bin(describe(tmp_path / "w"))["a"], torch.arange(6.0).reshape(2, 3))
     turned = read_torch_bin(describe(tmp_path / "w", shape=(3, 2), strides=(1, 3)))["a"]
     assert torch.equal(turned, torch.arange(6.0).reshape(2, 3).T)
@@ -197,32 +197,32 @@ def test_what_the_description_says(tmp_path):
         ({"shape": (10**12,), "strides": (1,)}, "larger than its storage"),
         (
             {"shape": (10**12,), "strides": (1,), "size": 10**12},
-            "holds less for tensor 'a' than the 4000000000000 bytes",
+            "holds fewer bytes for tensor 'a' than the 4000000000000",
         ),
-        ({"size": 2**62}, "storage of no size"),
+        ({"size": 2**62}, "storage without a size"),
         ({"shape": (10**9, 6), "strides": (0, 1)}, "whose numbers share memory"),
         ({"shape": (3, 3), "strides": (1, 1)}, "whose numbers share memory"),
-        ({"shape": (2, 3), "strides": (-3, 1)}, "a tensor that cannot be"),
-        ({"shape": (-2, 3)}, "a tensor that cannot be"),
-        ({"offset": -1}, "a tensor that cannot be"),
-        ({"shape": (2.0, 3)}, "a tensor that cannot be"),
-        ({"shape": (True, 3)}, "a tensor that cannot be"),
-        ({"shape": [2, 3]}, "a tensor that cannot be"),
-        ({"shape": (6,)}, "a tensor that cannot be"),
-        ({"shape": (1,) * 70, "strides": (1,) * 70}, "a tensor that cannot be"),
-        ({"metadata": ({"conj": True},)}, "a tensor that cannot be"),
-        ({"size": -1}, "storage of no size"),
-        ({"key": "7"}, "holds less for tensor 'a'"),
-        ({"key": "../../0"}, "holds less for tensor 'a'"),
-        ({"key": 0}, "an object beside its tensors"),
+        ({"shape": (2, 3), "strides": (-3, 1)}, "an impossible tensor"),
+        ({"shape": (-2, 3)}, "an impossible tensor"),
+        ({"offset": -1}, "an impossible tensor"),
+        ({"shape": (2.0, 3)}, "an impossible tensor"),
+        ({"shape": (True, 3)}, "an impossible tensor"),
+        ({"shape": [2, 3]}, "an impossible tensor"),
+        ({"shape": (6,)}, "an impossible tensor"),
+        ({"shape": (1,) * 70, "strides": (1,) * 70}, "an impossible tensor"),
+        ({"metadata": ({"conj": True},)}, "an impossible tensor"),
+        ({"size": -1}, "storage without a size"),
+        ({"key": "7"}, "holds fewer bytes for tensor 'a'"),
+        ({"key": "../../0"}, "holds fewer bytes for tensor 'a'"),
+        ({"key": 0}, "an object other than its tensors"),
         ({"kind": torch.ComplexFloatStorage}, "asks for 'torch.ComplexFloatStorage'"),
         ({"kind": torch.QInt8Storage}, "asks for 'torch.QInt8Storage'"),
-        ({"kind": torch.DoubleStorage}, "holds less for tensor 'a' than the 48 bytes"),
-        ({"kind": 7}, "an object beside its tensors"),
+        ({"kind": torch.DoubleStorage}, "holds fewer bytes for tensor 'a' than the 48 it"),
+        ({"kind": 7}, "an object other than its tensors"),
     ],
     ids=str,
 )
-def test_tensors_that_cannot_be(tmp_path, changes, message):
+def test_impossible_tensors(tmp_path, changes, message):
     refused(describe(tmp_path / "w", **changes), message)
 
 
@@ -231,7 +231,7 @@ def test_many_names_for_the_same_numbers(tmp_path):
     torch.save({"a": shared, "b": shared}, tmp_path / "w")
     assert len(read_torch_bin(tmp_path / "w")) == 2
     torch.save({str(i): shared for i in range(20)}, tmp_path / "w")
-    refused(tmp_path / "w", "makes 400000 bytes of tensors of")
+    refused(tmp_path / "w", "describes 400000 bytes of tensors in")
 
 
 def test_nested_keys_are_not_hashed(file):
@@ -241,11 +241,11 @@ def test_nested_keys_are_not_hashed(file):
 
 
 @pytest.mark.parametrize("nested", [b"K\1" + b"q\0h\0\x86" * 60, b")" + b"\x85" * 900_000], ids=["wide", "deep"])
-def test_nor_nested_kinds_of_a_storage(file, nested):
+def test_nested_dtypes_of_a_storage_are_not_hashed(file, nested):
     """A hash that takes 2**60 steps, or overflows the stack of the process."""
     raw = b"}K\1(X\7\0\0\0storage" + nested + b"X\1\0\0\x000X\3\0\0\0cpuK\6tQs."
     rewrite(file, lambda name, held: raw if name.endswith("data.pkl") else held)
-    refused(file, "an object beside its tensors")
+    refused(file, "an object other than its tensors")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_instructions_that_would_allocate(file, raw):
     rewrite(file, lambda name, held: raw if name.endswith("data.pkl") else held)
     refused(file, "weights: ")
     rewrite(file, lambda name, held: b"}r\xff\xff\xff\x7f." if name.endswith("data.pkl") else held)
-    assert read_torch_bin(file) == {}  # Python's own unpickler would make room for 2**31 notes
+    assert read_torch_bin(file) == {}  # Python's own unpickler would allocate a memo of 2**31 entries
 
 
 def parts_of(legacy):
@@ -274,11 +274,11 @@ def parts_of(legacy):
         (2, pickle.dumps({"little_endian": False}, 2), "big-endian"),
         (2, pickle.dumps([], 2), "unknown version"),
         (4, pickle.dumps(["0", "0"], 2), "lists its storages wrongly"),
-        (4, pickle.dumps([], 2), "was cut, or something was added"),
+        (4, pickle.dumps([], 2), "is truncated, or something was added"),
         (4, pickle.dumps({}, 2), "unknown version"),
-        (5, struct.pack("<q", -1), "was cut|broken|outside"),
-        (5, struct.pack("<q", 2**60), "was cut|broken"),
-        (5, b"", "was cut"),
+        (5, struct.pack("<q", -1), "is truncated|broken|outside"),
+        (5, struct.pack("<q", 2**60), "is truncated|broken"),
+        (5, b"", "is truncated"),
     ],
 )
 def test_the_older_format(tmp_path, tensors, place, content, message):

@@ -1,8 +1,8 @@
 """TensorFlow's format: Keras's HDF5 files, with the names that transformers' TensorFlow classes give their weights.
 
-A single file has a group for each top-level layer, and in it each weight under its full name
-(``/roberta/tfxlm_roberta_model/roberta/embeddings/word_embeddings/weight:0``). The weights of a layer that holds another
-are there again: a language model head repeats the embeddings. A shard has each weight under its name without the model's.
+A single file has a group per top-level layer, which holds each weight under its full name
+(``/roberta/tfxlm_roberta_model/roberta/embeddings/word_embeddings/weight:0``). A layer that contains another one repeats its
+weights: a language model head repeats the embeddings. A shard holds each weight under its name without that of the model.
 
 Reference: ``modeling_tf_utils.py`` and ``modeling_tf_pytorch_utils.py`` of transformers 4.46.
 """
@@ -16,25 +16,24 @@ from typing import Any
 
 import torch
 
-from skxlmr.checkpoints._mapped import MappedFile
-from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.checkpoints._formats.mapped_file import MappedFile, Tensors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._optional import import_extra
 
 MOST_DEPTH = 32
 MOST_OBJECTS = 50_000
-# What libhdf5 and its Python side were seen to raise on broken files.
+# Exceptions that h5py was seen to raise on broken files.
 BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
-KERAS = {"backend": b"tensorflow", "keras_version": b"2.17.0"}  # whose layout this is
+KERAS = {"backend": b"tensorflow", "keras_version": b"2.17.0"}  # the version that writes this layout
 UNTIED = ("lm_head.decoder.weight", "pred_layer.proj.weight")
 ENCODERS = ("roberta", "transformer")
-# What a language model head shares with the encoder, so that Keras counts it among the head's weights too.
+# Weights that a language model head shares with the encoder. Keras lists them in the head too.
 TIED = {"lm_head": "/roberta/embeddings/", "pred_layer_._proj": "/transformer/embeddings/"}
 DTYPES = {"IEEE_F32LE": torch.float32, "IEEE_F16LE": torch.float16, "IEEE_F64LE": torch.float64}  # by h5py's name
 
 
 def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
-    """Map a ``tf_model.h5``, or a shard of one: HDF5 tells where each array lies, and nothing else is left to it.
+    """Map a ``tf_model.h5``, or a shard of one. HDF5 only says where each array is.
 
     Parameters
     ----------
@@ -44,13 +43,13 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
     Returns
     -------
     dict of str to Tensor
-        By Hugging Face's names, with the dtypes of the file, sharing its pages; what TensorFlow stores transposed is a
+        With Hugging Face's names and the dtypes of the file, sharing its pages; what TensorFlow stores transposed is a
         transposed view.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is broken, leads to another file or another place, or holds anything but plain
+        If the file cannot be read, is broken, has links to another file or another place, or holds anything but plain
         floating-point arrays.
     ImportError
         If h5py is not installed.
@@ -58,7 +57,7 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
     h5py = import_extra("h5py", "tf", f"reading {Path(file).name}")
     reader = _Reader(MappedFile(file), h5py)
     tensors: Tensors = {}
-    n_compared = 0  # bytes; each copy is another array of the file, so that they are fewer than it has
+    n_compared = 0  # bytes; copies are separate arrays, so a sound file has more bytes than that
     try:
         with h5py.File(file, "r", locking=False) as opened:
             for path, tensor in reader.arrays(opened):
@@ -69,7 +68,7 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
                     continue
                 n_compared += tensor.nbytes
                 if n_compared > reader.mapped.size:
-                    raise CheckpointError(file, "gives the same arrays too many names")
+                    raise CheckpointError(file, "has too many names for the same arrays")
                 if not torch.equal(known, tensor):
                     raise CheckpointError(file, f"holds tensor {name!r:.200} twice, with different values")
     except CheckpointError:
@@ -78,12 +77,12 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(file, f"is not a whole HDF5 file ({first_line})") from error
     if not tensors:
-        raise CheckpointError(file, "expected arrays by name, found none")
+        raise CheckpointError(file, "expected named arrays, found none")
     return tensors
 
 
 def keras_to_hf(path: str) -> str:
-    """Hugging Face's name of ``roberta/encoder/layer_._0/output/dense/kernel:0``."""
+    """Hugging Face's name of, for example, ``roberta/encoder/layer_._0/output/dense/kernel:0``."""
     *parts, last = path.removesuffix(":0").replace("_._", "/").split("/")
     return ".".join(
         [*parts, {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias"}.get(last, last)]
@@ -91,7 +90,7 @@ def keras_to_hf(path: str) -> str:
 
 
 def keras_index_to_hf(name: str) -> str:
-    """The same of a name in an index of shards, which begins with that of the model."""
+    """Hugging Face's name of a tensor in an index of shards, where names begin with that of the model."""
     return keras_to_hf(name.partition("/")[2])
 
 
@@ -106,9 +105,9 @@ class _Reader:
         self._at: dict[tuple[int, tuple[int, ...], torch.dtype], torch.Tensor] = {}
 
     def arrays(self, opened: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        """Path, beginning with the layer, and values of each array."""
+        """Path, which begins with the layer, and values of each array."""
         for layer, entry in self._entries(opened):
-            # Of the names of a file by layers, the first two parts are the layer once more and the model.
+            # In a single file, the first two parts of a path are the layer and the model.
             n_extra = 2 if any(name.startswith("weight_names") for name in getattr(entry, "attrs", ())) else 0
             for path, dataset in self._datasets(layer, entry):
                 yield path.split("/", n_extra)[-1], self._tensor(path, dataset)
@@ -119,7 +118,7 @@ class _Reader:
             if self._n_objects > MOST_OBJECTS:
                 raise CheckpointError(self.mapped.file, f"holds more than {MOST_OBJECTS} objects")
             if "/" in name or name in (".", "..") or not name.isascii():
-                raise CheckpointError(self.mapped.file, f"has an object of the name {name!r:.200}")
+                raise CheckpointError(self.mapped.file, f"has an object with the name {name!r:.200}")
             if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
                 reason = f"has a soft or external link {name!r:.200}, which might lead anywhere"
                 raise CheckpointError(self.mapped.file, reason)
@@ -140,41 +139,41 @@ class _Reader:
         where = f"array {path!r:.200}"
         creation = dataset.id.get_create_plist()
         if creation.get_layout() != self.h5py.h5d.CONTIGUOUS or creation.get_external_count():
-            reason = "is compressed, in chunks, virtual or in another file, expected one plain piece of this file"
+            reason = "is compressed, chunked, virtual or in another file, expected one contiguous piece of this file"
             raise CheckpointError(self.mapped.file, f"{where} {reason}")
         kind = dataset.id.get_type()
         dtype = next((dtype for known, dtype in DTYPES.items() if kind == getattr(self.h5py.h5t, known)), None)
         if dtype is None:
-            reason = f"is of dtype {kind.dtype}, expected little-endian float16, float32 or float64"
+            reason = f"has dtype {kind.dtype}, expected little-endian float16, float32 or float64"
             raise CheckpointError(self.mapped.file, f"{where} {reason}")
         shape, start = dataset.shape, dataset.id.get_offset()
         if shape is None or (start is None and 0 not in shape):
             raise CheckpointError(self.mapped.file, f"{where} has no values in the file")
         key = (start or 0, shape, dtype)
-        if key not in self._at:  # else another name of the same array
+        if key not in self._at:  # otherwise another name of the same array
             self._at[key] = tensor = self.mapped.tensor(start or 0, shape, dtype)
             self._n_bytes += tensor.nbytes
         if self._n_bytes > self.mapped.size:
-            raise CheckpointError(self.mapped.file, "says that the same bytes are several arrays")
+            raise CheckpointError(self.mapped.file, "has arrays that overlap")
         return self._at[key]
 
 
 def keras_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.PathLike[str]) -> dict[str, str]:
-    """TensorFlow's names of a model's tensors, by Hugging Face's.
+    """Map Hugging Face's names of a model's tensors to TensorFlow's.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
         The whole model.
     config : dict
-        Whose ``architectures`` name the class; the names begin with it.
+        Content of ``config.json``. Its ``architectures`` name the class, with which TensorFlow's names begin.
     folder : str or path
-        What is written, for errors.
+        The folder to be written, for errors.
 
     Returns
     -------
     dict of str to str
-        Such as ``tfxlm_roberta_model/roberta/encoder/layer_._0/output/dense/kernel:0``.
+        Values such as ``tfxlm_roberta_model/roberta/encoder/layer_._0/output/dense/kernel:0``.
 
     Raises
     ------
@@ -183,7 +182,7 @@ def keras_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.Pa
     """
     for name in UNTIED:
         if name in tensors:
-            reason = f"cannot be written for TensorFlow, whose classes know no {name}, only the word embeddings"
+            reason = f"cannot be written for TensorFlow: its classes have no {name}, only the word embeddings"
             raise CheckpointError(folder, reason)
     model = _model_name(config)
     norms = {
@@ -208,7 +207,7 @@ def _keras_name(name: str, norms: set[str]) -> str:
 
 
 def _model_name(config: Mapping[str, Any]) -> str:
-    """What Keras calls a model of the class: ``tfxlm_roberta_for_masked_lm``."""
+    """Keras's name of a model of this class: ``tfxlm_roberta_for_masked_lm``."""
     architectures = config.get("architectures")
     name = architectures[0] if isinstance(architectures, list) and architectures else "Model"
     spaced = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", "TF" + re.sub(r"\W", "", str(name)))
@@ -223,19 +222,19 @@ def write_keras_h5(file: Path, tensors: Tensors, dtype: torch.dtype | None = Non
     file : Path
         The file to write.
     tensors : dict of str to Tensor
-        The whole model, by the names of :func:`keras_names`; in PyTorch's orientation.
+        The whole model, with the names of :func:`keras_names`, in PyTorch's orientation.
     dtype : torch.dtype, optional
-        What they are cast to, one after another; by default they are written as they are.
+        What they are cast to, one after another; by default they keep their dtype.
 
     Raises
     ------
     CheckpointError
-        If a tensor is not of a floating-point dtype that HDF5 has, or the file cannot be written.
+        If the dtype of a tensor is not a floating-point dtype of HDF5, or the file cannot be written.
     ImportError
         If h5py is not installed.
     """
     layers: dict[str, list[str]] = {}
-    for name in sorted(tensors, key=lambda name: name.split("/")[1] not in ENCODERS):  # a model makes its encoder first
+    for name in sorted(tensors, key=lambda name: name.split("/")[1] not in ENCODERS):  # Keras builds the encoder first
         layers.setdefault(name.split("/")[1], []).append(name)
     with _created(file) as opened:
         opened.attrs["layer_names"] = [layer.encode() for layer in layers]
@@ -246,13 +245,13 @@ def write_keras_h5(file: Path, tensors: Tensors, dtype: torch.dtype | None = Non
                 _write_array(group, name, tensors[name], dtype, file)
             shared = [name for name in tensors if TIED.get(layer, " ") in name]
             for name in shared:
-                group[name] = opened[f"{name.split('/')[1]}/{name}"]  # another name of the array, not another array
+                group[name] = opened[f"{name.split('/')[1]}/{name}"]  # a second name of the array, not a second array
             group.attrs["weight_names"] = [name.encode() for name in names + shared]
         opened.create_group("top_level_model_weights").attrs["weight_names"] = []
 
 
 def write_keras_h5_shard(file: Path, tensors: Tensors, dtype: torch.dtype | None = None) -> None:
-    """Write one of several files of a model, as transformers' TensorFlow classes would; otherwise :func:`write_keras_h5`."""
+    """Write a shard as transformers' TensorFlow classes would; parameters and errors as in :func:`write_keras_h5`."""
     with _created(file) as opened:
         for name, tensor in tensors.items():
             _write_array(opened, name.partition("/")[2], tensor, dtype, file)
@@ -263,7 +262,7 @@ def write_keras_h5_shard(file: Path, tensors: Tensors, dtype: torch.dtype | None
 def _created(file: Path) -> Iterator[Any]:
     h5py = import_extra("h5py", "tf", f"writing {file.name}")
     try:
-        with h5py.File(file, "w", libver="earliest") as opened:  # TensorFlow's HDF5 may be of any age
+        with h5py.File(file, "w", libver="earliest") as opened:  # TensorFlow's HDF5 may be old
             yield opened
     except (OSError, RuntimeError) as error:
         raise CheckpointError(file, f"cannot be written ({error})") from error
@@ -272,5 +271,5 @@ def _created(file: Path) -> Iterator[Any]:
 def _write_array(group: Any, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, file: Path) -> None:
     whole = tensor.detach().to("cpu", dtype)
     if whole.dtype not in DTYPES.values():
-        raise CheckpointError(file, f"cannot hold {name}, which is of {whole.dtype}")
+        raise CheckpointError(file, f"cannot hold {name}, which has dtype {whole.dtype}")
     group.create_dataset(name, data=(whole.t() if name.endswith("/kernel:0") else whole).numpy())

@@ -1,91 +1,31 @@
-"""The formats of weights, and how a large model is spread over several files of one."""
+"""Write the weights of a model in any format, as one file or as shards with an index."""
 
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from skxlmr.checkpoints._flax_msgpack import flax_names, flax_to_hf, read_flax_msgpack, write_flax_msgpack
-from skxlmr.checkpoints._foreign_safetensors import any_index_to_hf, read_any_safetensors
-from skxlmr.checkpoints._keras_h5 import (
-    keras_index_to_hf,
-    keras_names,
-    read_keras_h5,
-    write_keras_h5,
-    write_keras_h5_shard,
-)
-from skxlmr.checkpoints._names import published_names
-from skxlmr.checkpoints._safetensors import Tensors, writable, write_safetensors
-from skxlmr.checkpoints._torch_bin import read_torch_bin, write_torch_bin
+from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.checkpoints._formats.safetensors import writable
+from skxlmr.checkpoints._formats.table import Format
+from skxlmr.checkpoints._tensor_names import published_names
 from skxlmr.utils._errors import CheckpointError
 
-Writer = Callable[[Path, Tensors, torch.dtype | None], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
-@dataclass(frozen=True)
-class Format:
-    """How weights of one format are read and written.
-
-    Parameters
-    ----------
-    file : str
-        Name of the file that holds a whole model.
-    read : function of a path
-        Gives tensors by Hugging Face's names.
-    write : function of a path, tensors and a dtype or None
-        Writes a whole model; the tensors come by the names of the format.
-    write_shard : the same
-        Writes one of several files; by default as ``write``.
-    names : function of tensors, a config and a folder for errors
-        Gives the names of the format by Hugging Face's; None if those are the same.
-    index_to_hf : function of a name
-        Hugging Face's name of a tensor in an index of shards.
-    has_bfloat16 : bool
-        Whether there is such a dtype in it; if not, float32 holds the same values.
-    """
-
-    file: str
-    read: Callable[[Path], Tensors]
-    write: Writer
-    write_shard: Writer | None = None
-    names: Callable[[Tensors, Mapping[str, Any], Path], dict[str, str]] | None = None
-    index_to_hf: Callable[[str], str] = str
-    has_bfloat16: bool = True
-
-
-# By what ``convert`` calls them, in the order in which a folder's weights are looked for.
-FORMATS = {
-    "safetensors": Format("model.safetensors", read_any_safetensors, write_safetensors, index_to_hf=any_index_to_hf),
-    "bin": Format("pytorch_model.bin", read_torch_bin, write_torch_bin),
-    "h5": Format(
-        "tf_model.h5",
-        read_keras_h5,
-        write_keras_h5,
-        write_shard=write_keras_h5_shard,
-        names=keras_names,
-        index_to_hf=keras_index_to_hf,
-        has_bfloat16=False,
-    ),
-    "msgpack": Format(
-        "flax_model.msgpack", read_flax_msgpack, write_flax_msgpack, names=flax_names, index_to_hf=flax_to_hf
-    ),
-}
-
-
 def written_dtype(form: Format, tensors: Tensors, dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """What floating tensors are cast to where ``dtype`` is asked for; None leaves each as it is.
+    """Return the dtype that floating tensors are cast to for a requested ``dtype``; None leaves each one unchanged.
 
     Raises
     ------
     ValueError
-        If there is no such dtype, or not in this format.
+        If there is no such dtype, or the format does not have it.
     """
     wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if wanted not in (None, *DTYPES.values()) or (wanted is None and dtype is not None):
@@ -107,33 +47,33 @@ def write_weights(
     dtype: torch.dtype | None,
     max_shard_size: int | str | None,
 ) -> None:
-    """Write the weights of a model into an existing folder: one file, or an index and files of at most so many bytes.
+    """Write the weights of a model into an existing folder: one file, or shards of a limited size and their index.
 
     Parameters
     ----------
     folder : Path
-        Where to.
+        The folder.
     form : Format
-        How.
+        The format.
     tensors : dict of str to Tensor
-        By Hugging Face's names. A tensor under two names is written once, under the first.
+        With Hugging Face's names. A tensor with two names is written once, under the first.
     config : dict
         Content of ``config.json``.
     dtype : torch.dtype, optional
         What floating tensors are cast to.
     max_shard_size : int or str, optional
-        Most bytes of numbers in a file, such as 2_000_000_000 or ``"2GB"``; a larger tensor has a file of its own.
+        Most bytes of weights per file, such as 2_000_000_000 or ``"2GB"``; a larger tensor gets a file of its own.
 
     Raises
     ------
     CheckpointError
-        If a weight is beyond what ``dtype`` can hold, and would become infinite.
+        If a finite weight would become infinite in ``dtype``.
     """
     tensors = writable(folder / form.file, published_names(tensors) if form.names is None else tensors)
     for name, tensor in tensors.items():
-        _check_range(folder / form.file, name, tensor, _written(tensor, dtype))
+        _check_range(folder / form.file, name, tensor, _dtype_in_file(tensor, dtype))
     names = {name: name for name in tensors} if form.names is None else form.names(tensors, config, folder)
-    sizes = {name: tensor.numel() * _written(tensor, dtype).itemsize for name, tensor in tensors.items()}
+    sizes = {name: tensor.numel() * _dtype_in_file(tensor, dtype).itemsize for name, tensor in tensors.items()}
     shards = _split(sizes, max_shard_size)
     stem, ending = os.path.splitext(form.file)
     weight_map: dict[str, str] = {}
@@ -150,24 +90,24 @@ def write_weights(
 
 
 def bytes_of(size: int | str) -> int:
-    """Read a size such as ``"5GB"``: KB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB of 1024.
+    """Parse a size such as ``"5GB"``: KB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB of 1024.
 
     Raises
     ------
     ValueError
-        If it is none, or less than one byte.
+        If it is not a size, or less than one byte.
     """
     n = size
     if isinstance(size, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?))?B", size)):
         number, unit, binary = match.groups()
         n = int(float(number) * (1024 if binary else 1000) ** _UNITS.get(unit, 0))
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"max_shard_size must be a number of bytes or a text such as '5GB', got {size!r}")
+        raise ValueError(f"max_shard_size must be a number of bytes or a string such as '5GB', got {size!r}")
     return n
 
 
 def _split(sizes: Mapping[str, int], max_shard_size: int | str | None) -> list[list[str]]:
-    """Names, in their order, of what goes into each file."""
+    """Names of the tensors of each file, in order."""
     most = None if max_shard_size is None else bytes_of(max_shard_size)
     shards: list[list[str]] = [[]]
     used = 0
@@ -190,5 +130,5 @@ def _check_range(file: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype
         raise CheckpointError(file, reason)
 
 
-def _written(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
+def _dtype_in_file(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype

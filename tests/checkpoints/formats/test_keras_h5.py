@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr.checkpoints import _keras_h5, normalize_names, read_config, read_tensors
-from skxlmr.checkpoints._keras_h5 import (
+from skxlmr.checkpoints import normalize_names, read_config, read_tensors
+from skxlmr.checkpoints._formats import keras_h5
+from skxlmr.checkpoints._formats.keras_h5 import (
     keras_index_to_hf,
     keras_names,
     read_keras_h5,
@@ -66,7 +67,7 @@ def write(file, config, tensors, write=write_keras_h5, **options):
 
 
 @pytest.mark.parametrize("name", ["base", "mlm", "seqcls", "tokcls", "qa", "mc", "clm"])
-def test_written_files_hold_what_those_of_the_tensorflow_classes_do(shared_data, file, name):
+def test_written_files_hold_the_same_as_those_of_the_tensorflow_classes(shared_data, file, name):
     source = shared_data / "checkpoints" / name
     write(file, read_config(source), normalize_names(read_tensors(source)))
     assert h5_content(file) == h5_content(source / "tf" / "tf_model.h5")
@@ -81,14 +82,14 @@ def test_round_trip(architecture, writer, file):
     assert all(keras_index_to_hf(keras) == name for name, keras in names.items())
 
 
-def test_names_of_the_older_xlm():
+def test_names_of_the_original_xlm():
     config, tensors = make_model("XLMWithLMHeadModel")
     tensors = {name: tensor for name, tensor in tensors.items() if ".1." not in name}
     names = keras_names(tensors, config, "x")
     assert sorted(names.values()) == sorted(f"tfxlm_with_lm_head_model/{name}" for name in XLM_VARIABLES)
 
 
-def test_the_head_of_the_older_xlm_names_the_embeddings_once_more(file):
+def test_the_head_of_the_original_xlm_lists_the_embeddings_too(file):
     config, tensors = make_model("XLMWithLMHeadModel")
     write(file, config, tensors)
     _, weights, order, _ = h5_content(file)
@@ -122,15 +123,15 @@ def test_more_than_ten_layers():
 
 
 @pytest.mark.parametrize("architectures", [None, [], "x", [3], ["a/b:0"]])
-def test_any_config_gives_a_name(architectures, file):
+def test_every_config_results_in_a_name(architectures, file):
     write(file, {"architectures": architectures}, {"roberta.embeddings.word_embeddings.weight": torch.ones(2, 3)})
     assert list(read_keras_h5(file)) == ["roberta.embeddings.word_embeddings.weight"]
 
 
 @pytest.mark.parametrize("make", [lambda: XLMRobertaForMaskedLM(UNTIED), lambda: XLMForMaskedLM(XLM_UNTIED)])
-def test_a_head_that_is_not_tied_is_refused(make, tmp_path):
+def test_an_untied_head_is_refused(make, tmp_path):
     config, tensors = make_model("any", make)
-    with pytest.raises(CheckpointError, match=r"cannot be written for TensorFlow, whose classes know no .*weight"):
+    with pytest.raises(CheckpointError, match=r"cannot be written for TensorFlow: its classes have no .*weight"):
         keras_names(tensors, config, tmp_path)
 
 
@@ -143,8 +144,8 @@ def test_dtypes(dtype, file):
 
 
 @pytest.mark.parametrize("tensor", [torch.ones(2, dtype=torch.bfloat16), torch.arange(2)])
-def test_what_hdf5_cannot_hold_is_not_written(tensor, file):
-    with pytest.raises(CheckpointError, match=r"cannot hold m/a/bias:0, which is of torch\.(bfloat16|int64)"):
+def test_a_dtype_that_hdf5_does_not_have_is_not_written(tensor, file):
+    with pytest.raises(CheckpointError, match=r"cannot hold m/a/bias:0, which has dtype torch\.(bfloat16|int64)"):
         write_keras_h5(file, {"m/a/bias:0": tensor})
 
 
@@ -171,8 +172,8 @@ def test_a_repeated_array_must_have_the_same_values(file):
         read_keras_h5(file)
 
 
-def test_arrays_are_not_compared_again_and_again(file):
-    """Two large ones under thousands of names would take minutes."""
+def test_arrays_are_not_compared_too_often(file):
+    """Two large arrays with thousands of names would take minutes."""
     with h5py.File(file, "w") as opened:
         for layer in ("a", "b"):
             opened[f"{layer}/{layer}/m/bias:0"] = np.ones(20_000, "f")
@@ -180,12 +181,12 @@ def test_arrays_are_not_compared_again_and_again(file):
         for layer in ("a", "b"):
             for i in range(9):
                 opened[f"{layer}/{layer}/m/{i}/bias:0"] = opened[f"{layer}/{layer}/m/bias:0"]
-    with pytest.raises(CheckpointError, match="gives the same arrays too many names"):
+    with pytest.raises(CheckpointError, match="has too many names for the same arrays"):
         read_keras_h5(file)
 
 
-def test_names_of_weights_may_be_spread_over_attributes(file):
-    # Keras does so where they are more than HDF5 keeps in one.
+def test_names_of_weights_may_be_split_over_attributes(file):
+    # Keras does so if they do not fit into one.
     with h5py.File(file, "w") as opened:
         opened[f"roberta/{WORDS}"] = ONES
         opened["roberta"].attrs["weight_names0"] = [WORDS.encode()]
@@ -193,7 +194,7 @@ def test_names_of_weights_may_be_spread_over_attributes(file):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's table of memory maps")
-def test_arrays_lie_in_the_mapped_file(file):
+def test_arrays_are_in_the_mapped_file(file):
     config, tensors = make_model("XLMRobertaForMaskedLM")
     write(file, config, tensors)
     before = file.read_bytes()
@@ -247,7 +248,7 @@ def virtual(opened):
     opened.create_virtual_dataset("b", layout)
 
 
-def virtual_of_any_length(opened):
+def virtual_of_unlimited_length(opened):
     layout = h5py.VirtualLayout((4,), "f4", maxshape=(None,))
     source = h5py.VirtualSource("/etc/passwd", "x", (4,), maxshape=(None,))
     layout[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
@@ -302,11 +303,11 @@ def named_type(opened):
     opened["b"] = np.dtype("f4")
 
 
-def texts_of_any_length(opened):
+def strings_of_variable_length(opened):
     opened.create_dataset("b", data=["x", "y"], dtype=h5py.string_dtype())
 
 
-def lists_of_any_length(opened):
+def lists_of_variable_length(opened):
     opened.create_dataset("b", (1,), h5py.vlen_dtype(np.dtype("f4")))
 
 
@@ -316,20 +317,20 @@ HOSTILE = {
     link_in_a_group: "soft or external link 'e'",
     external_storage: "in another file",
     virtual: "virtual",
-    virtual_of_any_length: "virtual",
+    virtual_of_unlimited_length: "virtual",
     compressed: "compressed",
-    chunked: "in chunks",
-    compact: "one plain piece",
+    chunked: "chunked",
+    compact: "one contiguous piece",
     huge_and_empty: "has no values in the file",
-    name_of_another_alphabet: "object of the name 'вес'",
+    name_of_another_alphabet: "object with the name 'вес'",
     three_dimensions: r"shape \(1, 2, 1\)",
     hard_links_in_a_circle: "nests deeper than 32 levels",
-    references: "of dtype object",
-    opaque: "of dtype",
+    references: "has dtype object",
+    opaque: "has dtype",
     null_space: "has no values",
     named_type: "Datatype at 'b'",
-    texts_of_any_length: "of dtype object",
-    lists_of_any_length: "of dtype object",
+    strings_of_variable_length: "has dtype object",
+    lists_of_variable_length: "has dtype object",
 }
 
 
@@ -348,12 +349,12 @@ def test_hostile_files(make, file):
 def test_other_dtypes(dtype, file):
     with h5py.File(file, "w") as opened:
         opened["a"] = np.zeros(2, dtype)
-    with pytest.raises(CheckpointError, match=r"of dtype .* expected little-endian float16, float32 or float64"):
+    with pytest.raises(CheckpointError, match=r"has dtype .* expected little-endian float16, float32 or float64"):
         read_keras_h5(file)
 
 
 def test_too_many_objects(file, monkeypatch):
-    monkeypatch.setattr(_keras_h5, "MOST_OBJECTS", 30)
+    monkeypatch.setattr(keras_h5, "MOST_OBJECTS", 30)
     with h5py.File(file, "w") as opened:
         for i in range(30):
             opened[f"a/{i}"] = ONES
@@ -361,13 +362,13 @@ def test_too_many_objects(file, monkeypatch):
         read_keras_h5(file)
 
 
-def test_bytes_are_not_several_arrays(file):
+def test_arrays_that_overlap(file):
     numbers = np.arange(4096, dtype="f")
     with h5py.File(file, "w") as opened:
         opened["a"], opened["b"] = numbers, numbers
         start = opened["a"].id.get_offset()
         for name in "cde":
-            opened.create_dataset(name, (4096,), "f4")  # without values, hence without a place
+            opened.create_dataset(name, (4096,), "f4")  # has no values, hence no place in the file
     content = file.read_bytes()
     for i in range(1, 4):
         nowhere, here = (
@@ -379,14 +380,14 @@ def test_bytes_are_not_several_arrays(file):
     file.write_bytes(content)
     with h5py.File(file) as opened:
         assert opened["e"][0] in (1, 2, 3)
-    with pytest.raises(CheckpointError, match="says that the same bytes are several arrays"):
+    with pytest.raises(CheckpointError, match="has arrays that overlap"):
         read_keras_h5(file)
 
 
 def test_file_without_arrays(file):
     with h5py.File(file, "w") as opened:
         opened.create_group("a")
-    with pytest.raises(CheckpointError, match="expected arrays by name, found none"):
+    with pytest.raises(CheckpointError, match="expected named arrays, found none"):
         read_keras_h5(file)
 
 
@@ -396,7 +397,7 @@ def test_truncated(part, file):
     write(file, config, tensors)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(CheckpointError, match=r"is empty|is not a whole HDF5 file|was cut"):
+    with pytest.raises(CheckpointError, match=r"is empty|is not a whole HDF5 file|is truncated"):
         read_keras_h5(file)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's own ``.bin`` format, read without ever executing its pickle."""
+"""PyTorch's ``.bin`` format, read without ever executing its pickle."""
 
 import io
 import os
@@ -8,23 +8,22 @@ from typing import Any
 
 import torch
 
-from skxlmr.checkpoints._mapped import MappedFile
-from skxlmr.checkpoints._plan import NeedsCode, Slice, Storage, Unreadable, read_pickle
-from skxlmr.checkpoints._safetensors import MOST_TENSORS, Tensors
-from skxlmr.checkpoints._zip import stored_entries
+from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile, Tensors
+from skxlmr.checkpoints._formats.torch_pickle import NeedsCode, Slice, Storage, Unreadable, read_pickle
+from skxlmr.checkpoints._formats.torch_zip import stored_entries
 from skxlmr.utils._errors import CheckpointError
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch.save before version 1.6
 LEGACY_VERSION = 1001
-MOST_PICKLE = 32 * 2**20  # bytes; those of the largest models have 0.1 MB
+MOST_PICKLE = 32 * 2**20  # bytes; the largest models need 0.1 MB
 
 
 def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
     """Map a state dict written by ``torch.save``: a zip archive (torch 1.6 and later), or the older format.
 
-    Its pickle is read as a description of tensors, by an interpreter of its own that knows nothing else: no code is
-    executed, and nothing is allocated because the file says so. The mapping is private, as that of safetensors.
+    Its pickle is read as a description of tensors, by an interpreter that knows nothing else: no code is executed, and
+    nothing is allocated because the file says so. The mapping is private: writing to a tensor leaves the file unchanged.
 
     Parameters
     ----------
@@ -34,13 +33,13 @@ def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
     Returns
     -------
     dict of str to Tensor
-        By the names and with the dtypes of the file.
+        With the names and dtypes of the file.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is broken, compressed or too large for what it holds, holds anything but tensors by
-        name, or needs code to be executed.
+        If the file cannot be read, is broken or compressed, describes more tensors than it has bytes for, holds anything
+        but named tensors, or would need code to be executed.
     """
     try:
         data = MappedFile(file)
@@ -50,7 +49,7 @@ def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
                 file, "is not a PyTorch file: it starts neither as a zip archive nor as its older format"
             )
         state, places = (_read_zip if head.startswith(ZIP) else _read_legacy)(data)
-        return _tensors(data, _plan(state), places)
+        return _tensors(data, _named_slices(state), places)
     except NeedsCode as error:
         reason = f"is broken, or holds more than tensors: it asks for {str(error)!r:.80}, and skxlmr executes no code"
         raise CheckpointError(file, f"{reason} (convert it to safetensors if you trust it)") from error
@@ -68,7 +67,7 @@ def write_torch_bin(file: Path, tensors: Tensors, dtype: torch.dtype | None = No
     tensors : dict of str to Tensor
         On any device.
     dtype : torch.dtype, optional
-        What floating tensors are cast to; by default they are written as they are.
+        What floating tensors are cast to; by default they keep their dtype.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def write_torch_bin(file: Path, tensors: Tensors, dtype: torch.dtype | None = No
     state: Tensors = {}
     for name, tensor in tensors.items():
         whole = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        # All of the memory that a tensor is part of would be written.
+        # torch.save would write all of the memory that a slice is part of.
         state[name] = whole if whole.untyped_storage().nbytes() == whole.nbytes else whole.clone()
     try:
         torch.save(state, file)
@@ -87,7 +86,7 @@ def write_torch_bin(file: Path, tensors: Tensors, dtype: torch.dtype | None = No
 
 
 def _read_zip(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """What the pickle says, and where each storage lies."""
+    """The content of the pickle, and the place of each storage."""
     entries = stored_entries(data)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -95,7 +94,7 @@ def _read_zip(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
     root = pickles[0].removesuffix("data.pkl")
     order = entries.get(f"{root}byteorder")
     if order is not None and data.take(order.start, min(order.end - order.start, 8)) != b"little":
-        raise Unreadable("was written by a big-endian machine: save it again on another")
+        raise Unreadable("was written by a big-endian machine: save it again on a little-endian one")
     pickle = entries[pickles[0]]
     if pickle.end - pickle.start > MOST_PICKLE:
         raise Unreadable(f"has a pickle of {pickle.end - pickle.start} bytes, expected at most {MOST_PICKLE}")
@@ -109,59 +108,59 @@ def _read_zip(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
 
 
 def _read_legacy(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """The same of the older format: five pickles, then the storages one after another, each behind its length."""
+    """The same for the older format: five pickles, then the storages one after another, each after its length."""
     stream = io.BytesIO(data.take(0, min(data.size, MOST_PICKLE)))
     _, version, system, state, keys = (read_pickle(stream) for _ in range(5))
     if version != LEGACY_VERSION or not isinstance(system, dict) or not isinstance(keys, list):
         raise Unreadable("is of an unknown version")
     if system.get("little_endian") is not True:
-        raise Unreadable("was written by a big-endian machine: save it again on another")
-    sizes = {s.storage.key: s.storage.dtype.itemsize for s in _plan(state).values()}
+        raise Unreadable("was written by a big-endian machine: save it again on a little-endian one")
+    sizes = {s.storage.key: s.storage.dtype.itemsize for s in _named_slices(state).values()}
     places: dict[str, tuple[int, int]] = {}
     start = stream.tell()
     for key in keys:
         if not isinstance(key, str) or key not in sizes or key in places:
-            raise Unreadable("was cut, or lists its storages wrongly")
+            raise Unreadable("is truncated, or lists its storages wrongly")
         (n_numbers,) = struct.unpack("<Q", data.take(start, 8))
         places[key] = (start + 8, start + 8 + n_numbers * sizes[key])
         start = places[key][1]
     if start != data.size:
-        raise Unreadable("was cut, or something was added to it")
+        raise Unreadable("is truncated, or something was added to it")
     return state, places
 
 
-def _plan(state: Any) -> dict[str, Slice]:
-    """What the pickle says, if that is tensors by name."""
+def _named_slices(state: Any) -> dict[str, Slice]:
+    """Check that the pickle describes named tensors."""
     if not isinstance(state, dict):
-        raise Unreadable(f"holds a {type(state).__name__}, expected tensors by name")
+        raise Unreadable(f"holds a {type(state).__name__}, expected named tensors")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Slice):
             kind = "Tensor" if isinstance(value, Slice) else type(value).__name__
-            raise Unreadable(f"holds a {kind} under {name!r:.80}, expected tensors by name")
+            raise Unreadable(f"holds a {kind} under {name!r:.80}, expected named tensors")
     if len(state) > MOST_TENSORS:
         raise Unreadable(f"names {len(state)} tensors, expected at most {MOST_TENSORS}")
     return state
 
 
-def _tensors(data: MappedFile, plan: dict[str, Slice], places: dict[str, tuple[int, int]]) -> Tensors:
+def _tensors(data: MappedFile, slices: dict[str, Slice], places: dict[str, tuple[int, int]]) -> Tensors:
     """Tensors over the bytes of the file."""
     storages: dict[str, tuple[Storage, torch.Tensor]] = {}
     tensors: Tensors = {}
     total = 0
-    for name, piece in plan.items():
+    for name, piece in slices.items():
         storage, size = piece.storage, piece.storage.dtype.itemsize
         if storage.key not in storages:
             start, end = places.get(storage.key, (0, -1))
             if end - start < storage.size * size:
                 raise Unreadable(
-                    f"holds less for tensor {name!r:.80} than the {storage.size * size} bytes it speaks of"
+                    f"holds fewer bytes for tensor {name!r:.80} than the {storage.size * size} it describes"
                 )
             storages[storage.key] = storage, data.tensor(start, (storage.size,), storage.dtype)
         known, numbers = storages[storage.key]
         if known != storage:
-            raise Unreadable(f"says two things of the storage of tensor {name!r:.80}")
+            raise Unreadable(f"contradicts itself about the storage of tensor {name!r:.80}")
         tensors[name] = numbers.as_strided(piece.shape, piece.strides, piece.offset)
         total += tensors[name].numel() * size
-    if total > 2 * data.size:  # tied weights may stand there twice
-        raise Unreadable(f"makes {total} bytes of tensors of {data.size} bytes")
+    if total > 2 * data.size:  # tied weights may be listed twice
+        raise Unreadable(f"describes {total} bytes of tensors in {data.size} bytes")
     return tensors

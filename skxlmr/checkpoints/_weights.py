@@ -1,4 +1,4 @@
-"""Put the tensors of a checkpoint into a module that was built without memory."""
+"""Give the weights of a checkpoint to a module that was built on the meta device, without memory."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,20 +9,19 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._fork import will_compute
 
-HEADS = ("lm_head", "classifier", "qa_outputs", "roberta.pooler", "pred_layer", "sequence_summary", "logits_proj")
-N_NAMED = 3  # how many tensors of each kind an error spells out
-# Bytes of a tensor that is looked at when it is read. Larger ones stay on disk until they are used.
+N_NAMED = 3  # tensors of each kind that an error names
+# Most bytes of a tensor that is checked when it is read. Larger ones stay on disk until they are used.
 CHEAP, CHEAP_IN_HEAD = 2**20, 2**26
 
 
 class _SkipNormal(TorchFunctionMode):
-    """Leave tensors alone that should be drawn from the normal distribution.
+    """Skip drawing from the normal distribution.
 
-    On the meta device there is nothing to draw, yet torch imports its whole compiler for it: 0.8 s, once a process.
+    On the meta device there is nothing to draw, yet torch imports its whole compiler for it: 0.8 s, once per process.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -34,7 +33,7 @@ class _SkipNormal(TorchFunctionMode):
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Build modules without memory: in this context parameters have shapes and no values, for :func:`emplace` to fill.
+    """Build modules without memory: parameters made here have shapes but no values. :func:`assign_weights` supplies those.
 
     Examples
     --------
@@ -49,51 +48,53 @@ def on_meta() -> Iterator[None]:
         yield
 
 
-def emplace(
+def assign_weights(
     module: nn.Module,
     tensors: Tensors,
     *,
     source: str | os.PathLike[str],
     new_parts: Iterable[str] = (),
-    ignore_parts: Iterable[str] = HEADS,
+    head_parts: Iterable[str] = (),
     dtype: torch.dtype | None = None,
 ) -> list[str]:
-    """Assign tensors as the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.
+    """Make tensors the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.
 
     Parameters
     ----------
     module : nn.Module
-        Built under :func:`on_meta`. Names in its optional attribute ``tied_names`` are not looked for in the
-        file; its optional method ``tie_weights()`` is called at the end.
+        Built under :func:`on_meta`. Tensors named in its optional attribute ``tied_names`` are ignored; its optional
+        method ``tie_weights()`` is called at the end.
     tensors : dict of str to Tensor
-        Under the module's names (see :func:`normalize_names`).
+        Under the module's names (see :meth:`StoredModel.tensors`).
     source : str or path
         The file or folder they come from, for errors.
     new_parts : iterable of str
-        Submodules that may start anew, such as ``"classifier"``. A part that the file lacks, or holds in another shape,
-        is left on the meta device as a whole.
-    ignore_parts : iterable of str
-        Parts that the file may hold and the module may lack.
+        Submodules that may start from scratch, such as ``"classifier"``. A part that is missing, or has another shape, is
+        left on the meta device as a whole.
+    head_parts : iterable of str
+        Submodules that are heads: ``tensors`` may hold them where the module has none.
     dtype : torch.dtype, optional
-        Dtype of the floating tensors; by default float32, in which half-precision files are computed.
+        Dtype of the floating tensors; by default float32, also for half-precision files.
 
     Returns
     -------
     list of str
-        The parameters that were left on the meta device, for the caller to initialise.
+        Names of the parameters that were left on the meta device, for the caller to initialise.
 
     Raises
     ------
     CheckpointError
-        If a tensor is missing, unexpected, or has another shape or kind of dtype; if a weight is NaN or infinite in
-        a head, a tensor of up to a megabyte or one that is converted. :func:`check_finite` looks at the others too.
+        If a tensor is missing, unexpected, or has another shape or kind of dtype; if a weight is NaN or infinite, as far
+        as it is checked here: in heads up to 64 MiB, in other tensors up to 1 MiB, and in all that are converted.
+        :func:`check_finite` checks the others too.
     """
+    heads = tuple(head_parts)
     tied = set(getattr(module, "tied_names", ()))
     wanted = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items() if name not in tied}
     given = {
         name: tensor
         for name, tensor in tensors.items()
-        if name not in tied and not any(_in(name, part) and not _any_in(wanted, part) for part in ignore_parts)
+        if name not in tied and not any(_in(name, part) and not _any_in(wanted, part) for part in heads)
     }
 
     new: list[str] = []
@@ -107,12 +108,12 @@ def emplace(
     _check(wanted, given, source)
     target = torch.float32 if dtype is None else dtype
     will_compute()
-    check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target)}, source)
+    check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target, heads)}, source)
     fitted = {
         name: (tensor.to(target) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in given.items()
     }
-    module.to(target)  # parts that start anew compute in the same dtype
+    module.to(target)  # parts that start from scratch compute in the same dtype
     module.load_state_dict(fitted, strict=False, assign=True)
     if callable(tie_weights := getattr(module, "tie_weights", None)):
         tie_weights()
@@ -120,14 +121,19 @@ def emplace(
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[str]) -> None:
-    """Raise CheckpointError that names the tensors in which a weight is NaN or infinite.
+    """Check that no weight is NaN or infinite.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
         All of them are read.
     source : str or path
-        The file or folder they come from.
+        The file or folder they come from, for errors.
+
+    Raises
+    ------
+    CheckpointError
+        If one is; names the tensors.
     """
     broken = [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor.detach())
@@ -137,15 +143,15 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[
         raise CheckpointError(source, f"holds weights that are NaN or infinite, in {named}")
 
 
-def _is_cheap(name: str, tensor: torch.Tensor, target: torch.dtype) -> bool:
+def _is_cheap(name: str, tensor: torch.Tensor, target: torch.dtype, heads: tuple[str, ...]) -> bool:
     is_read_anyway = tensor.dtype != target
-    # A head may turn an infinite weight into a finite output; the encoder's normalisation makes it NaN, which is seen.
-    in_head = any(_in(name, part) for part in HEADS)
+    # A head may turn an infinite weight into a finite output; the encoder's normalisation makes it NaN, which shows.
+    in_head = any(_in(name, part) for part in heads)
     return is_read_anyway or tensor.nbytes <= (CHEAP_IN_HEAD if in_head else CHEAP)
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    # A sum needs no memory; finite numbers may sum up to infinity, and are looked at one by one then.
+    # A sum needs no memory. Finite numbers may sum up to infinity; only then is each one checked.
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 

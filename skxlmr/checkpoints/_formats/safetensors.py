@@ -7,18 +7,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, Tensors
 from skxlmr.utils._errors import CheckpointError
 
-Tensors = dict[str, torch.Tensor]
-MOST_TENSORS = 50_000  # of a file; the largest models of the family have 800
-MOST_HEADER = 8 * 2**20  # bytes, some 100 for each tensor
+MOST_HEADER = 8 * 2**20  # bytes, about 100 per tensor
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
 
 def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
-    """Map a ``.safetensors`` file: tensors that share the pages of the file until they are written to.
+    """Map a ``.safetensors`` file.
 
-    The mapping is private: writing to a tensor (an optimiser's step) copies the touched pages, the file stays as it is.
+    The mapping is private: writing to a tensor (an optimiser's step) copies the touched pages, and the file stays unchanged.
 
     Parameters
     ----------
@@ -28,18 +27,18 @@ def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
     Returns
     -------
     dict of str to Tensor
-        By the names and with the dtypes of the file.
+        With the names and dtypes of the file.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is not a whole safetensors file, or holds tensors of another kind than weights.
+        If the file cannot be read, is not a whole safetensors file, or holds tensors of a dtype that no weight has.
     """
     return read_with_writer(file)[0]
 
 
 def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]:
-    """The same, and whose names they have as the header tells: ``"pt"``, ``"tf"``, ``"flax"`` or anything else."""
+    """The same, and the framework that the header names: ``"pt"``, ``"tf"``, ``"flax"`` or anything else."""
     try:
         with open(file, "rb") as start:
             n_header = int.from_bytes(start.read(8), "little")
@@ -47,8 +46,9 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
             raise CheckpointError(
                 file, f"is not a whole safetensors file (a header of {n_header} bytes, expected at most {MOST_HEADER})"
             )
-        # The package sees to it that the tensors cover the file, one after another, each as large as its shape.
-        with safe_open(file, framework="pt", device="cpu") as opened:
+        # The package checks that the tensors cover the file, one after another, each as large as its shape says. Old versions
+        # of it (0.5) make them on the default device, whatever device they are asked for.
+        with torch.device("cpu"), safe_open(file, framework="pt", device="cpu") as opened:
             names = opened.keys()
             if len(names) > MOST_TENSORS:
                 raise CheckpointError(file, f"holds {len(names)} tensors, expected at most {MOST_TENSORS}")
@@ -66,7 +66,7 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
 
 
 def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = None) -> None:
-    """Write tensors that ``transformers`` can load; a tensor under two names is written once, under the first.
+    """Write a file that ``transformers`` can load. A tensor with two names is written once, under the first.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
     tensors : dict of str to Tensor
         On any device.
     dtype : torch.dtype, optional
-        What floating tensors are cast to; by default they are written as they are.
+        What floating tensors are cast to; by default they keep their dtype.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
     for name, tensor in writable(file, tensors).items():
         tensor = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         storage = tensor.untyped_storage().data_ptr()
-        if storage in storages:  # a slice of another tensor's memory, which the format cannot say
+        if storage in storages:  # a slice of another tensor's memory, which the format cannot express
             tensor = tensor.clone()
         storages.add(storage)
         whole[name] = tensor
@@ -98,7 +98,7 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
 
 
 def writable(file: Path, tensors: Tensors) -> Tensors:
-    """Leave out what is another name of a tensor before it, and refuse what has no data.
+    """Leave out tensors that occurred before under another name, and refuse those without data.
 
     Raises
     ------

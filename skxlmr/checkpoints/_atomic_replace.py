@@ -1,7 +1,7 @@
 """Replace a folder as a whole or not at all, whatever ends the process and whoever writes there at the same time.
 
-The new folder is written beside the target and renamed. Its writer holds a lock on it, which ends with the process: so the
-next one can tell what a killed process left behind, and removes it, from what another process is still writing.
+The new folder is written next to the target and renamed. Its writer holds a lock on it, which ends with the process. So the
+next writer can distinguish what a killed process left behind, which it removes, from what another process is still writing.
 """
 
 import errno
@@ -20,19 +20,19 @@ try:
 except ImportError:  # Windows: one writer at a time
     fcntl = None  # type: ignore[assignment]
 
-_TRIES = 100  # swaps that other writers may come in between of
+_TRIES = 100  # of a swap, each disturbed by another writer
 
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside the target to write into and :func:`swap`; removed at the end if it is still there."""
+    """A new folder next to the target, to be filled and passed to :func:`swap`; removed at the end if it is still there."""
     fresh, lock = _locked_folder(target)
     try:
         yield fresh
     except CheckpointError as error:
         if not Path(error.file).is_relative_to(fresh):
             raise
-        # the name that the file was to have, not that of a folder that is no more
+        # the name that the file was meant to have: the fresh folder no longer exists when the error is read
         raise CheckpointError(target / Path(error.file).relative_to(fresh), error.reason) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -41,12 +41,14 @@ def fresh_folder(target: Path) -> Iterator[Path]:
 
 
 def swap(fresh: Path, target: Path) -> None:
-    """Put the fresh folder, whose content is on the disk, into the place of the target.
+    """Put the fresh folder, already flushed to disk, in the place of the target.
 
     Raises
     ------
     OSError
-        If it cannot be renamed; what was there stays.
+        If it cannot be renamed; the old folder stays.
+    CheckpointError
+        If other processes replace the target each time.
     """
     asides: list[Path] = []
     try:
@@ -59,7 +61,7 @@ def swap(fresh: Path, target: Path) -> None:
                 break
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise  # not because another process has put its own there since
+                    raise  # otherwise another process has put its own folder there meanwhile
         else:
             raise CheckpointError(target, "is being replaced by other processes again and again")
     except BaseException:
@@ -72,7 +74,7 @@ def swap(fresh: Path, target: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Undo what a write that was killed left beside the target."""
+    """Put back or remove what a killed write left next to the target."""
     new, old = _temporary(target, "new"), _temporary(target, "old")
     for path in sorted(target.parent.iterdir()):
         with suppress(OSError):  # another process did it first
@@ -85,15 +87,15 @@ def recover(target: Path) -> None:
 
 
 def surviving(target: Path) -> Path | None:
-    """Where a folder lies that a write was killed between moving away and replacing; the next write puts it back."""
+    """Where the old folder is if a write was killed between the two renames; the next write puts it back."""
     if target.exists() or not target.parent.is_dir():
         return None
     return next(target.parent.glob(glob.escape(_temporary(target, "old")) + "*"), None)
 
 
 def flush(path: Path) -> None:
-    """Have a file, or the entries of a folder, written to the disk itself."""
-    if os.name == "nt":  # Windows cannot flush what is open for reading
+    """Force a file, or the entries of a folder, to disk."""
+    if os.name == "nt":  # Windows cannot flush a file that is open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -107,13 +109,13 @@ def _temporary(target: Path, kind: str) -> str:
 
 
 def _locked_folder(target: Path) -> tuple[Path, int | None]:
-    """A new folder and the descriptor that holds its lock, None where there are no locks."""
+    """Make a new folder; returns it and the descriptor that holds its lock, None where there are no locks."""
     while True:
         fresh = target.with_name(_temporary(target, "new") + secrets.token_hex(4))
         fresh.mkdir()
         if fcntl is None:
             return fresh, None
-        with suppress(FileNotFoundError, BlockingIOError):  # a writer that came in between took it for a leftover
+        with suppress(FileNotFoundError, BlockingIOError):  # another writer took it for a leftover meanwhile
             lock = _lock(fresh)
             if lock is None or os.fstat(lock).st_nlink:
                 return fresh, lock
@@ -121,7 +123,7 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
 
 
 def _remove_unless_locked(folder: Path) -> None:
-    with suppress(BlockingIOError):  # somebody is writing it
+    with suppress(BlockingIOError):  # another process is writing it
         lock = None if fcntl is None else _lock(folder)
         try:
             shutil.rmtree(folder, ignore_errors=True)
@@ -131,12 +133,12 @@ def _remove_unless_locked(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """Descriptor with the lock of a folder; None if the file system has no locks.
+    """Lock a folder; returns the descriptor that holds the lock, None if the file system has no locks.
 
     Raises
     ------
     BlockingIOError
-        If another process has it.
+        If another process holds it.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,8 +1,8 @@
-"""Flax's format: a msgpack tree of names whose leaves are arrays, as ``flax.serialization`` writes it.
+"""Flax's format: a msgpack tree of names with arrays as leaves, as ``flax.serialization`` writes it.
 
-The reader walks over the mapped file itself, for the msgpack package copies all of it. The vocabulary of the format is
-small: maps with text keys, and arrays as extension type 1, which holds shape, name of the dtype and the numbers. Arrays
-above 1 GiB are cut into chunks, as msgpack allows no more than 4 GiB in one piece.
+The reader parses the mapped file itself, since the msgpack package would copy all of it. The vocabulary of the format is
+small: maps with string keys, and arrays as extension type 1, which holds shape, name of the dtype and the numbers. Arrays
+above 1 GiB are split into chunks, since msgpack allows at most 4 GiB in one piece.
 
 Reference: https://github.com/msgpack/msgpack/blob/master/spec.md and ``flax/serialization.py``.
 """
@@ -16,32 +16,31 @@ from typing import Any, BinaryIO
 
 import torch
 
-from skxlmr.checkpoints._mapped import MOST_DIMENSIONS, MappedFile
-from skxlmr.checkpoints._safetensors import Tensors
+from skxlmr.checkpoints._formats.mapped_file import MOST_DIMENSIONS, MappedFile, Tensors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._optional import import_extra
 
-ARRAY = 1  # flax's number for an array; it has others for complex and single numbers
+ARRAY = 1  # Flax's extension type of arrays; complex and single numbers have others
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 }
 CHUNKED = "__msgpack_chunked_array__"
 CHUNK = 2**30  # bytes
 MOST_DEPTH = 32
-MOST_VALUES = 200_000  # each takes Python some hundred bytes
+MOST_VALUES = 200_000  # each takes a few hundred bytes in Python
 LONGEST_NAME = 1000
-# The kind of value that a byte introduces, and in how many bytes its number or length follows.
+# The kind of value that a byte introduces, and the number of bytes of the number or length that follows.
 _LONG = {
     0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4),
     0xC7: ("extension", 1), 0xC8: ("extension", 2), 0xC9: ("extension", 4),
     0xCC: ("number", 1), 0xCD: ("number", 2), 0xCE: ("number", 4), 0xCF: ("number", 8),
-    0xD9: ("text", 1), 0xDA: ("text", 2), 0xDB: ("text", 4),
+    0xD9: ("string", 1), 0xDA: ("string", 2), 0xDB: ("string", 4),
     0xDC: ("array", 2), 0xDD: ("array", 4),
     0xDE: ("map", 2), 0xDF: ("map", 4),
 }  # fmt: skip
-# The kind of value whose number or length is what the byte adds to the first of its range.
-_SHORT = (("number", 0x00, 0x7F), ("map", 0x80, 0x8F), ("array", 0x90, 0x9F), ("text", 0xA0, 0xBF))
-_TRUTH = (0xC2, 0xC3)
+# Kinds of value with the number or length in the byte itself: its offset from the first of the range.
+_SHORT = (("number", 0x00, 0x7F), ("map", 0x80, 0x8F), ("array", 0x90, 0x9F), ("string", 0xA0, 0xBF))
+_BOOLS = (0xC2, 0xC3)
 _EXTENSIONS = range(0xD4, 0xD9)  # of 1, 2, 4, 8 and 16 bytes
 _ENDINGS = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
@@ -57,8 +56,8 @@ def read_flax_msgpack(file: str | os.PathLike[str]) -> Tensors:
     Returns
     -------
     dict of str to Tensor
-        By Hugging Face's names, with the dtypes of the file; what Flax stores transposed is a transposed view. Tensors
-        share the pages of the file, or are copies where the format, which aligns nothing, puts them at odd places.
+        With Hugging Face's names and the dtypes of the file; what Flax stores transposed is a transposed view. Tensors
+        share the pages of the file, or are copies where they are not aligned, which the format does not care about.
 
     Raises
     ------
@@ -68,9 +67,9 @@ def read_flax_msgpack(file: str | os.PathLike[str]) -> Tensors:
     reader = _Reader(MappedFile(file))
     tree = reader.value()
     if reader.position != reader.mapped.size:
-        raise CheckpointError(file, f"goes on for {reader.mapped.size - reader.position} bytes after its end")
+        raise CheckpointError(file, f"has {reader.mapped.size - reader.position} bytes after its end")
     if not isinstance(tree, dict) or not tree:
-        raise CheckpointError(file, "expected arrays by name, found something else")
+        raise CheckpointError(file, "expected named arrays, found something else")
     tensors: Tensors = {}
     for path, tensor in _leaves(tree, reader):
         name = flax_to_hf(path)
@@ -81,25 +80,25 @@ def read_flax_msgpack(file: str | os.PathLike[str]) -> Tensors:
 
 
 def flax_to_hf(path: str) -> str:
-    """Hugging Face's name of ``encoder/layer/0/output/dense/kernel``."""
+    """Hugging Face's name of, for example, ``encoder/layer/0/output/dense/kernel``."""
     *parts, last = path.split("/")
     return ".".join([*parts, _ENDINGS.get(last, last)])
 
 
 def flax_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Flax's names of a model's tensors, by Hugging Face's.
+    """Map Hugging Face's names of a model's tensors to Flax's.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
         The whole model.
     config, folder
-        Not needed: Flax names nothing after the class, and all heads fit.
+        Not used: Flax's names do not depend on the class, and all heads can be written.
 
     Returns
     -------
     dict of str to str
-        Such as ``encoder/layer/0/output/dense/kernel``. An encoder alone goes without its prefix, as in Flax's classes.
+        Values such as ``encoder/layer/0/output/dense/kernel``. A bare encoder has no prefix, as in Flax's classes.
     """
     prefixes = {name.partition(".")[0] for name in tensors}
     prefix = f"{min(prefixes)}." if prefixes in ({"roberta"}, {"transformer"}) else ""
@@ -123,14 +122,14 @@ def write_flax_msgpack(file: Path, tensors: Tensors, dtype: torch.dtype | None =
     file : Path
         The file to write.
     tensors : dict of str to Tensor
-        By the names of :func:`flax_names`; in PyTorch's orientation.
+        With the names of :func:`flax_names`, in PyTorch's orientation.
     dtype : torch.dtype, optional
-        What they are cast to, one after another; by default they are written as they are.
+        What they are cast to, one after another; by default they keep their dtype.
 
     Raises
     ------
     CheckpointError
-        If a tensor is not of a floating-point dtype that Flax reads.
+        If the dtype of a tensor is not a floating-point dtype that Flax reads.
     ImportError
         If msgpack is not installed.
     """
@@ -143,7 +142,7 @@ def write_flax_msgpack(file: Path, tensors: Tensors, dtype: torch.dtype | None =
             node = node.setdefault(part, {})
         node[last] = tensors[path].t() if last == "kernel" else tensors[path]
         if str(dtype or node[last].dtype).removeprefix("torch.") not in DTYPES:
-            raise CheckpointError(file, f"cannot hold {path}, which is of {node[last].dtype}")
+            raise CheckpointError(file, f"cannot hold {path}, which has dtype {node[last].dtype}")
     with open(file, "wb") as opened:
         _write(opened, packer, tree, dtype)
 
@@ -173,11 +172,11 @@ def _write_array(opened: BinaryIO, packer: Any, array: torch.Tensor) -> None:
     opened.write(_length(b"\xc7\xc8\xc9", n) if short is None else bytes([_EXTENSIONS[short]]))
     opened.write(bytes([ARRAY]) + head)
     if array.nbytes:
-        opened.write(array.reshape(-1).view(torch.uint8).numpy().data)  # no copy of what may be a gigabyte
+        opened.write(array.reshape(-1).view(torch.uint8).numpy().data)  # no copy: it may be a gigabyte
 
 
 def _length(codes: bytes, n: int) -> bytes:
-    """The shortest head of something of ``n`` bytes; ``codes`` are those for lengths of 1, 2 and 4 bytes."""
+    """The shortest header of ``n`` bytes; ``codes`` are those for lengths of 1, 2 and 4 bytes."""
     return next(
         struct.pack(f">B{form}", code, n)
         for code, form in zip(codes, "BHI", strict=True)
@@ -217,19 +216,19 @@ def _joined(value: dict[str, Any], path: str, reader: "_Reader") -> torch.Tensor
         and prod(shape) == sum(map(len, chunks)) > 0
     )
     if not fits:
-        raise reader.error(f"holds chunks at {path!r:.200} that do not make up an array")
+        raise reader.error(f"holds chunks at {path!r:.200} that do not form an array")
     return torch.cat(chunks).view(*shape)
 
 
 def _in_order(value: Any) -> list[Any]:
-    """What flax makes a dict ``{"0": ..., "1": ...}`` of."""
+    """The sequence that Flax wrote as a dict ``{"0": ..., "1": ...}``; empty if it is not one."""
     if not isinstance(value, dict) or value.keys() != {str(i) for i in range(len(value))}:
         return []
     return [value[str(i)] for i in range(len(value))]
 
 
 class _Reader:
-    """Walks over the file; ``position`` is where the next value begins."""
+    """Parses the file; ``position`` is where the next value begins."""
 
     def __init__(self, mapped: MappedFile):
         self.mapped = mapped
@@ -237,7 +236,7 @@ class _Reader:
         self._n_values = 0
 
     def value(self, depth: int = 0) -> Any:
-        """The next value: a dict, a tensor, a whole number or a truth."""
+        """The next value: a dict, a tensor, an integer or a bool."""
         self._n_values += 1
         if depth > MOST_DEPTH or self._n_values > MOST_VALUES:
             raise self.error(f"nests deeper than {MOST_DEPTH} levels, or holds more than {MOST_VALUES} values")
@@ -248,12 +247,12 @@ class _Reader:
             return self._array(n)
         if kind == "number":
             return n
-        if kind == "truth":
+        if kind == "bool":
             return bool(n)
-        raise self.error(f"holds a msgpack {kind}, expected a map or an array of Flax")
+        raise self.error(f"holds a msgpack {kind}, expected a map or an array")
 
     def error(self, reason: str) -> CheckpointError:
-        """What to raise."""
+        """The exception to raise."""
         return CheckpointError(self.mapped.file, f"is not a Flax checkpoint: it {reason}")
 
     def _take(self, n: int) -> bytes:
@@ -272,9 +271,9 @@ class _Reader:
             return kind, int.from_bytes(self._take(width), "big")
         if code in _EXTENSIONS:
             return "extension", 1 << _EXTENSIONS.index(code)
-        if code in _TRUTH:
-            return "truth", _TRUTH.index(code)
-        raise self.error(f"has byte 0x{code:02x} at {self.position - 1}, which begins nothing that Flax writes")
+        if code in _BOOLS:
+            return "bool", _BOOLS.index(code)
+        raise self.error(f"has byte 0x{code:02x} at {self.position - 1}, with which no value of Flax begins")
 
     def _sized(self, wanted: str) -> int:
         kind, n = self._head()
@@ -283,7 +282,7 @@ class _Reader:
         return n
 
     def _text(self) -> str:
-        n = self._sized("text")
+        n = self._sized("string")
         if n > LONGEST_NAME:
             raise self.error(f"has a name of {n} bytes, expected at most {LONGEST_NAME}")
         try:
@@ -296,17 +295,17 @@ class _Reader:
         for _ in range(n):  # each round takes at least two bytes of the file
             name = self._text()
             if name in values:
-                raise self.error(f"holds {name!r:.200} twice in one place")
+                raise self.error(f"holds {name!r:.200} twice in one map")
             values[name] = self.value(depth + 1)
         return values
 
     def _array(self, n: int) -> torch.Tensor:
         kind = self._take(1)[0]
         if kind != ARRAY:
-            raise self.error(f"holds extension type {kind}, expected {ARRAY}, an array")
+            raise self.error(f"holds extension type {kind}, expected {ARRAY} (an array)")
         end = self.position + n
         if self._sized("array") != 3:
-            raise self.error("describes an array by other things than shape, dtype and numbers")
+            raise self.error("describes an array by anything but shape, dtype and numbers")
         n_dimensions = self._sized("array")
         if n_dimensions > MOST_DIMENSIONS:
             raise self.error(f"holds an array of {n_dimensions} dimensions, expected at most {MOST_DIMENSIONS}")

@@ -1,12 +1,11 @@
-"""Where the entries of an uncompressed zip archive lie. PyTorch's files are such archives, so that they can be mapped."""
+"""Where the entries of an uncompressed zip archive are. PyTorch's files are such archives, so that they can be mapped."""
 
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
 
-from skxlmr.checkpoints._mapped import MappedFile
-from skxlmr.checkpoints._plan import Unreadable
-from skxlmr.checkpoints._safetensors import MOST_TENSORS
+from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile
+from skxlmr.checkpoints._formats.torch_pickle import Unreadable
 
 _END = struct.Struct("<4s4H2LH")  # end of the central directory
 _END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -28,7 +27,7 @@ class Entry:
 
 
 def stored_entries(data: MappedFile) -> dict[str, Entry]:
-    """Find the entries of an archive that holds nothing compressed.
+    """Find the entries of an archive in which nothing is compressed.
 
     Parameters
     ----------
@@ -38,16 +37,16 @@ def stored_entries(data: MappedFile) -> dict[str, Entry]:
     Returns
     -------
     dict of str to Entry
-        By name. They lie within the archive and do not overlap.
+        By name. They are within the archive and do not overlap.
 
     Raises
     ------
     Unreadable
-        If the archive is broken, compressed, encrypted, or says two things of the same bytes.
+        If the archive is broken, compressed or encrypted, or contradicts itself.
     """
     start, size, n_entries = _directory(data)
     if n_entries > MOST_TENSORS + 100:
-        raise Unreadable(f"has {n_entries} entries, expected one for each tensor, at most {MOST_TENSORS}")
+        raise Unreadable(f"has {n_entries} entries, expected one per tensor, at most {MOST_TENSORS}")
     entries: dict[str, Entry] = {}
     place = start
     for _ in range(n_entries):
@@ -56,7 +55,7 @@ def stored_entries(data: MappedFile) -> dict[str, Entry]:
             raise Unreadable(f"has two entries called {name!r:.80}")
         entries[name] = entry
     if place != start + size:
-        raise Unreadable("has a directory that is not as long as it says")
+        raise Unreadable("has a directory of another length than it says")
     for before, after in pairwise(sorted(entries.values(), key=lambda entry: entry.header)):
         if before.end > after.header:
             raise Unreadable(f"has entries that overlap, at byte {after.header}")
@@ -68,7 +67,7 @@ def _directory(data: MappedFile) -> tuple[int, int, int]:
     place = data.size - _END.size
     signature, *_, n_entries, size, start, n_comment = _read(_END, data, place)
     if signature != b"PK\x05\x06" or n_comment:
-        raise Unreadable("has no end: the file was cut, or something was added to it")
+        raise Unreadable("has no end record: the file is truncated, or something was added to it")
     end = place
     if n_entries == _SHORT or _LONG in (size, start):
         signature, _, end, _ = _read(_LOCATOR_64, data, place - _LOCATOR_64.size)
@@ -83,7 +82,7 @@ def _directory(data: MappedFile) -> tuple[int, int, int]:
 
 
 def _entry(data: MappedFile, place: int, most: int) -> tuple[str, Entry, int]:
-    """One entry of the directory, whose data must end before byte ``most``; and where the next one begins."""
+    """Name and place of one entry, which must end before byte ``most``; and where the next one begins."""
     (signature, _, _, flags, method, _, _, _, packed, size, n_name, n_extra, n_comment, _, _, _, header) = _read(
         _ENTRY, data, place
     )
@@ -94,14 +93,14 @@ def _entry(data: MappedFile, place: int, most: int) -> tuple[str, Entry, int]:
     extra = data.take(place + _ENTRY.size + n_name, n_extra)
     size, packed, header = _wide(extra, size, packed, header)
     if method != _STORED or flags & _ENCRYPTED or packed != size:
-        raise Unreadable(f"holds {name!r:.80} compressed or encrypted, expected it stored as it is")
+        raise Unreadable(f"holds {name!r:.80} compressed or encrypted, expected it uncompressed")
     if header + _LOCAL.size > most:
         raise Unreadable(f"places {name!r:.80} outside the file")
     signature, _, _, local_method, _, _, _, _, _, n_local_name, n_local_extra = _read(_LOCAL, data, header)
     start = header + _LOCAL.size + n_local_name + n_local_extra
     local_name = data.take(header + _LOCAL.size, n_local_name)
     if signature != b"PK\x03\x04" or local_method != _STORED or local_name != raw_name:
-        raise Unreadable(f"says two things of {name!r:.80}")
+        raise Unreadable(f"contradicts itself about {name!r:.80}")
     if start + size > most:
         raise Unreadable(f"places {name!r:.80} outside the file")
     return name, Entry(header, start, start + size), place + _ENTRY.size + n_name + n_extra + n_comment
@@ -112,7 +111,7 @@ def _read(kind: struct.Struct, data: MappedFile, place: int) -> tuple:
 
 
 def _wide(extra: bytes, *numbers: int) -> list[int]:
-    """Size, packed size and place, each from the 64-bit field of the entry where the short one is full."""
+    """Size, packed size and place, each from the 64-bit field of the entry if the short field is full."""
     place = 0
     while place + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, place)

@@ -1,0 +1,99 @@
+"""Read the weights of a checkpoint folder in any format, from one file or from shards with an index."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES, Format
+from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import is_plain_name, read_json
+
+LFS_POINTER = b"version https://git-lfs"
+
+
+def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
+    """Map the weights of a checkpoint folder.
+
+    Formats are tried in this order: safetensors, PyTorch's ``.bin``, TensorFlow's, Flax's; in each, one file before shards.
+
+    Parameters
+    ----------
+    folder : str or path
+        A checkpoint folder.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU, with Hugging Face's names and the dtypes of the files. Memory-mapped: pages are read when first used,
+        and writing to a tensor never changes the file.
+
+    Raises
+    ------
+    CheckpointError
+        If there are no weights, or a file of them is missing or broken.
+    ImportError
+        If they are TensorFlow's, and h5py is not installed.
+    """
+    folder = Path(folder)
+    for form in FORMATS.values():
+        index = folder / f"{form.file}.index.json"
+        if (folder / form.file).is_file():
+            return _read_weights(folder / form.file, form.read)
+        if index.is_file():
+            return _read_shards(index, form)
+    if not folder.is_dir():
+        raise CheckpointError(folder, "no such folder")
+    found = sorted(entry.name for entry in folder.iterdir())
+    reason = f"holds no weights: expected {' or '.join(WEIGHT_FILES)} or an index of shards, found "
+    raise CheckpointError(folder, reason + (", ".join(found) or "nothing"))
+
+
+def _read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
+    try:
+        with file.open("rb") as opened:
+            is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError as error:
+        raise CheckpointError(file, f"cannot be read ({error})") from error
+    if is_pointer:
+        raise CheckpointError(file, "is a Git LFS pointer, not the weights: run `git lfs pull` in its repository")
+    return read(file)
+
+
+def _read_shards(index: Path, form: Format) -> Tensors:
+    places = read_json(index, unique_names=True).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(index, 'expected an object "weight_map" that names the shard of each tensor')
+    names_of: dict[str, list[str]] = {}
+    for name, shard in places.items():
+        if not isinstance(shard, str) or not is_plain_name(shard):
+            raise CheckpointError(
+                index, f"the shard of tensor {name!r:.80} must be a file of the same folder, found {shard!r:.80}"
+            )
+        names_of.setdefault(shard, []).append(form.index_to_hf(name))
+    absent = [shard for shard in names_of if not (index.parent / shard).is_file()]
+    if absent:
+        raise CheckpointError(
+            index, f"{len(absent)} of {len(names_of)} shards missing from the folder: {', '.join(absent[:3])}"
+        )
+    # The hub's cache keeps the files of a snapshot, index and shards alike, in another folder and links to them.
+    homes = {os.path.dirname(os.path.realpath(index)), os.path.realpath(index.parent)}
+    for shard in names_of:
+        if os.path.dirname(os.path.realpath(index.parent / shard)) not in homes:
+            raise CheckpointError(
+                index.parent / shard, f"links to a file outside the folder and not next to {index.name}"
+            )
+    tensors: Tensors = {}
+    for shard, names in names_of.items():
+        held = _read_weights(index.parent / shard, form.read)
+        for name in names:
+            if name not in held:
+                raise CheckpointError(
+                    index.parent / shard, f"tensor {name} is not in this shard, where {index.name} places it"
+                )
+            tensors[name] = held[name]
+        if unplaced := sorted(held.keys() - names):
+            raise CheckpointError(
+                index.parent / shard, f"holds tensor {unplaced[0]}, which {index.name} does not place in this shard"
+            )
+    return tensors

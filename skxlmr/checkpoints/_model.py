@@ -1,0 +1,88 @@
+"""A checkpoint folder as a model: its configuration, and its weights under the names of the modules."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skxlmr.checkpoints._folder import CONFIG, read_config
+from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.checkpoints._formats.read import read_tensors
+from skxlmr.checkpoints._tensor_names import normalize_names
+from skxlmr.nn import ModelConfig, XLMConfig, config_of
+from skxlmr.utils._errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A checkpoint folder: its configuration, and its weights when asked for.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    raw : dict
+        Content of ``config.json``.
+    config : ModelConfig or XLMConfig
+        The same as typed and checked fields.
+    """
+
+    folder: Path
+    raw: dict[str, Any]
+    config: ModelConfig | XLMConfig
+
+    def tensors(self) -> Tensors:
+        """Map the weights, under the names that the modules use.
+
+        Returns
+        -------
+        dict of str to Tensor
+            As from :func:`read_tensors`, with the names of :func:`normalize_names`.
+
+        Raises
+        ------
+        CheckpointError
+            If there are no weights, a file of them is missing or broken, or two names mean the same tensor.
+        ImportError
+            If they are TensorFlow's, and h5py is not installed.
+        """
+        return normalize_names(
+            read_tensors(self.folder),
+            self.config.base_prefix,
+            tied=self.config.tie_word_embeddings,
+            source=str(self.folder),
+        )
+
+
+def read_model(folder: str | os.PathLike[str]) -> StoredModel:
+    """Read what ``config.json`` says of the model in a checkpoint folder. The weights are not opened yet.
+
+    Parameters
+    ----------
+    folder : str or path
+        A checkpoint folder.
+
+    Returns
+    -------
+    StoredModel
+
+    Raises
+    ------
+    CheckpointError
+        If ``config.json`` is missing or broken, or describes a model that this library does not know.
+
+    Examples
+    --------
+    >>> from skxlmr.checkpoints import read_model, resolve_checkpoint
+    >>> model = read_model(resolve_checkpoint("skxlmr-mini"))
+    >>> model.config.hidden_size
+    192
+    >>> tuple(model.tensors()["roberta.encoder.layer.0.output.dense.bias"].shape)
+    (192,)
+    """
+    raw = read_config(folder)
+    try:
+        config = config_of(raw)
+    except ValueError as error:
+        raise CheckpointError(Path(folder) / CONFIG, str(error)) from error
+    return StoredModel(Path(folder), raw, config)
