@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from skxlmr.text._spans import Tokens, without_room
+from skxlmr.text._tokens import Tokens
+from skxlmr.text._truncation import without_room
 
 
 def list_of_str(texts: Iterable[str], name: str) -> list[str]:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from skxlmr.text._spans import spans
+from skxlmr.text._tokens import spans
 
 
 @dataclass(frozen=True, eq=False)

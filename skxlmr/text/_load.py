@@ -3,11 +3,12 @@
 from os import PathLike
 from pathlib import Path
 
-from skxlmr.text._fast import TOKENIZER_FILE, FastTokenizer
-from skxlmr.text._sentencepiece import MODEL_FILE, SentencePieceTokenizer
-from skxlmr.text._special import CONFIG_FILE
+from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE
+from skxlmr.text._fast.tokenizer import TOKENIZER_FILE, FastTokenizer
+from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE, SentencePieceTokenizer
+from skxlmr.text._special_tokens import CONFIG_FILE
 from skxlmr.text._tokenizer import Tokenizer
-from skxlmr.text._xlm_bpe import MERGES_FILE, MODEL_CONFIG_FILE, VOCAB_FILE, XLMTokenizer
+from skxlmr.text._xlm.tokenizer import MODEL_CONFIG_FILE, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 

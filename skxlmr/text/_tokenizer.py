@@ -4,7 +4,6 @@ A concrete tokenizer says how texts become ids (`_encode_texts`); the layout aro
 Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
 """
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 from skxlmr.text._arguments import check_room, check_stride, list_of_str
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows_of_pairs
+from skxlmr.text._tokens import Tokens, spans
+from skxlmr.text._truncation import TRUNCATIONS, Part, truncate, windows_of_pairs
 from skxlmr.text._value import Value
-
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(Value):
@@ -362,11 +360,6 @@ class Tokenizer(Value):
             i = outside[0]
             raise ValueError(f"ids must be within 0 ... {self.vocab_size - 1}, found {ids_T[i]} at position {i}")
         return ids_T
-
-
-def mended(text: str) -> str:
-    """Read surrogates, which are no characters, as U+FFFD."""
-    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
 
 
 def _sources(tokens: Tokens, part: Part, row_W: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from skxlmr.text._charsmap import MOST_KEY_BYTES, MOST_VALUE_BYTES, check_charsmap
-from skxlmr.text._model_proto import MOST_PIECE_BYTES, MOST_PIECES, _fields, check_model_proto
+from skxlmr.text._sentencepiece.model_file import MOST_PIECE_BYTES, MOST_PIECES, _fields, check_model_proto
 from tests.robustness.mutations import proto_field
 
 

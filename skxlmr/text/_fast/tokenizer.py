@@ -13,12 +13,12 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from skxlmr.text import _fast_files as files
-from skxlmr.text._fast_steps import check_steps
-from skxlmr.text._offsets import trimmed
+from skxlmr.text._bpe_files import MOST_VALUES, read_merges, read_vocab
+from skxlmr.text._fast import tokenizer_json
+from skxlmr.text._fast.offsets import trimmed
+from skxlmr.text._fast.steps import check_steps
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import Tokens
-from skxlmr.text._special import (
+from skxlmr.text._special_tokens import (
     CONFIG_FILE,
     ROLES,
     AddedToken,
@@ -30,13 +30,13 @@ from skxlmr.text._special import (
     read_settings,
     with_further,
 )
-from skxlmr.text._tokenizer import Tokenizer, mended
+from skxlmr.text._surrogates import without_surrogates
+from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
-VOCAB_FILE = "vocab.json"
-MERGES_FILE = "merges.txt"
 DEFAULT_MAX_LENGTH = 512
 
 _DEFAULT_ROLES = {
@@ -89,9 +89,9 @@ class FastTokenizer(Tokenizer):
         self._content = content
         self.model_max_length = model_max_length
         check_steps(self._file, content)
-        vocabulary = files.vocabulary_of(self._file, content)
-        self._settings = files.merged_settings(
-            settings or TokenizerSettings(), files.added_tokens_of(self._file, content)
+        vocabulary = tokenizer_json.vocabulary_of(self._file, content)
+        self._settings = tokenizer_json.merged_settings(
+            settings or TokenizerSettings(), tokenizer_json.added_tokens_of(self._file, content)
         )
         size = max(vocabulary.values()) + 1
         try:
@@ -109,8 +109,10 @@ class FastTokenizer(Tokenizer):
         self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
         self._pieces = {i: piece for piece, i in vocabulary.items()}
         self._pieces |= {i: token.content for i, token in self._tokens.items()}
-        files.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
-        self._literal = files.load(self._file, files.with_tokens(content, self._tokens, True), literal=True)
+        tokenizer_json.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
+        self._literal = tokenizer_json.load(
+            self._file, tokenizer_json.with_tokens(content, self._tokens, True), literal=True
+        )
 
     @classmethod
     def from_file(cls, file: str | PathLike) -> "FastTokenizer":
@@ -122,7 +124,7 @@ class FastTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(file)
-        return cls._with_companions(file, read_json(file, files.MOST_VALUES), read_settings(file.parent))
+        return cls._with_companions(file, read_json(file, MOST_VALUES), read_settings(file.parent))
 
     @classmethod
     def from_vocab(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "FastTokenizer":
@@ -136,7 +138,7 @@ class FastTokenizer(Tokenizer):
         file = Path(vocab_file)
         settings = read_settings(file.parent)
         prefix = boolean(file.with_name(CONFIG_FILE), settings.options, "add_prefix_space", False)
-        content = files.byte_level_json(files.read_vocab(file), files.read_merges(Path(merges_file)), prefix)
+        content = tokenizer_json.byte_level_json(read_vocab(file), read_merges(Path(merges_file)), prefix)
         return cls._with_companions(file, content, settings)
 
     @classmethod
@@ -160,7 +162,7 @@ class FastTokenizer(Tokenizer):
         """Write ``tokenizer.json`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        content = files.with_tokens(self._content, self._tokens, False)
+        content = tokenizer_json.with_tokens(self._content, self._tokens, False)
         content["post_processor"] = self._content.get("post_processor")
         byte_level = isinstance(content["model"]["vocab"], dict)
         config = dict(self._settings.options)
@@ -199,17 +201,21 @@ class FastTokenizer(Tokenizer):
 
     @cached_property
     def _parsing(self) -> tokenizers.Tokenizer:
-        return files.load(self._file, files.with_tokens(self._content, self._tokens, False), literal=False)
+        return tokenizer_json.load(
+            self._file, tokenizer_json.with_tokens(self._content, self._tokens, False), literal=False
+        )
 
     @cached_property
     def _for_words(self) -> dict[bool, tokenizers.Tokenizer]:
         """By `parse_special`: what reads a first word as any other word."""
         chosen = {False: self._literal, True: self._parsing}
-        prefixed = files.with_prefix_space(self._content)
+        prefixed = tokenizer_json.with_prefix_space(self._content)
         if prefixed is None:
             return chosen
         return {
-            parse: files.load(self._file, files.with_tokens(prefixed, self._tokens, not parse), literal=not parse)
+            parse: tokenizer_json.load(
+                self._file, tokenizer_json.with_tokens(prefixed, self._tokens, not parse), literal=not parse
+            )
             for parse in chosen
         }
 
@@ -233,7 +239,7 @@ class FastTokenizer(Tokenizer):
     ) -> Tokens:
         if sampling is not None and sampling.draws:
             raise ValueError("sampling needs a SentencePiece model, and this is a tokenizer of the tokenizers package")
-        texts = [mended(text) for text in texts]
+        texts = [without_surrogates(text) for text in texts]
         encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
         encodings = encode(texts, add_special_tokens=False)
         rows = [encoding.ids for encoding in encodings]

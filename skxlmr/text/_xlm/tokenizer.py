@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skxlmr.text._align import align
-from skxlmr.text._fast_files import read_merges, read_vocab
-from skxlmr.text._moses import lower_without_accents, words_of
+from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE, read_merges, read_vocab
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import Tokens
-from skxlmr.text._special import (
+from skxlmr.text._special_tokens import (
     CONFIG_FILE,
     ROLES,
     AddedToken,
@@ -30,11 +27,12 @@ from skxlmr.text._special import (
     read_settings,
 )
 from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokens import Tokens
+from skxlmr.text._xlm.alignment import align
+from skxlmr.text._xlm.moses import lower_without_accents, words_of
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
-VOCAB_FILE = "vocab.json"
-MERGES_FILE = "merges.txt"
 MODEL_CONFIG_FILE = "config.json"
 DEFAULT_MAX_LENGTH = 512
 WITHOUT_SPACES = ("ja", "th", "zh")  # languages whose words Moses cannot find

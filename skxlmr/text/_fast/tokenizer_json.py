@@ -1,24 +1,18 @@
 """From ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, to what the `tokenizers` package is given."""
 
 import copy
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from skxlmr.text._special import AddedToken, TokenizerSettings
+from skxlmr.text._bpe_files import MOST_IDS, check_ids, check_lengths
+from skxlmr.text._special_tokens import AddedToken, TokenizerSettings
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import read_bytes, read_json
 
-MOST_IDS = 10**7
-MOST_VALUES = 4_000_000  # of a JSON file: a million pieces with their scores are some three
-MOST_MERGES = 500_000
-LONGEST_TOKEN = 1024  # bytes: the package's tree of pieces is as deep as the longest, and taken apart by recursion
-MOST_BYTES = 16 * 2**20  # of merges.txt
 _PROBES = [
     "",
     "Hello worlds",
@@ -28,38 +22,6 @@ _PROBES = [
     "\U0001f469\u200d\ufffd",
 ]  # a broken file shows here
 _OUTSIDE = "\uffff \n"  # no text keeps this together, so no text spells what it is put around
-
-
-def read_vocab(file: Path) -> dict[str, int]:
-    """Read ``vocab.json``; CheckpointError unless it maps tokens to distinct ids."""
-    vocab = read_json(file, MOST_VALUES)
-    _check_ids(file, vocab)
-    return vocab
-
-
-def read_merges(file: Path) -> list[tuple[str, str]]:
-    """Read the pairs of ``merges.txt``, most frequent first; CheckpointError if a line is no pair.
-
-    A third column (fastBPE's counts) is allowed, a first line ``#version`` skipped.
-    """
-    try:
-        text = read_bytes(file, MOST_BYTES).decode("utf-8")
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(file, f"expected text in UTF-8, found something else ({error})") from error
-    merges: list[tuple[str, str]] = []
-    for i, line in enumerate(io.StringIO(text, newline="\n")):
-        line = line.rstrip("\r\n")
-        parts = [part for part in line.split(" ") if part]
-        if not parts or line.startswith("#version"):
-            continue
-        if len(parts) not in (2, 3):
-            raise CheckpointError(file, f"expected two tokens in line {i + 1}, found {line!r:.80}")
-        if len(merges) == MOST_MERGES:
-            raise CheckpointError(file, f"expected at most {MOST_MERGES} pairs, found more")
-        merges.append((parts[0], parts[1]))
-    return merges
 
 
 def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool) -> dict[str, Any]:
@@ -102,14 +64,14 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
         pairs = [entry for entry in vocab if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)]
         if len(pairs) != len(vocab) or not vocab:
             raise CheckpointError(file, "expected pieces with their scores as vocab of the model, found something else")
-        _check_lengths(file, [piece for piece, _ in pairs])
+        check_lengths(file, [piece for piece, _ in pairs])
         return {piece: i for i, (piece, _) in enumerate(pairs)}
     if kind == "BPE" and isinstance(vocab, dict):
         if model.get("dropout"):
             raise CheckpointError(
                 file, "expected a model without dropout, whose ids are the same every time, found dropout"
             )
-        _check_ids(file, vocab)
+        check_ids(file, vocab)
         return vocab
     raise CheckpointError(
         file, f"expected a Unigram or BPE model, found {kind!r:.80} with a vocab of {type(vocab).__name__}"
@@ -130,7 +92,7 @@ def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken
         ):
             raise CheckpointError(file, f"expected added tokens with content, id and flags, found {entry!r:.80}")
         added[entry["id"]] = AddedToken(entry["content"], **{flag: entry.get(flag, False) for flag in flags})
-    _check_lengths(file, [token.content for token in added.values()])
+    check_lengths(file, [token.content for token in added.values()])
     return added
 
 
@@ -239,22 +201,3 @@ def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) 
     flags = {token.content: token for token in added.values()}  # a role is often named by its content alone
     roles = {role: flags.get(token.content, token) for role, token in settings.roles.items()}
     return TokenizerSettings(settings.options, roles, settings.additional, added)
-
-
-def _check_lengths(file: Path, tokens: Iterable[str]) -> None:
-    for token in tokens:
-        if 4 * len(token) > LONGEST_TOKEN and (n := len(token.encode())) > LONGEST_TOKEN:
-            raise CheckpointError(file, f"has a token of {n} bytes, {token!r:.80}, expected at most {LONGEST_TOKEN}")
-
-
-def _check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
-    _check_lengths(file, vocab)
-    for token, i in vocab.items():
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < MOST_IDS:
-            raise CheckpointError(
-                file, f"expected an id within 0 ... {MOST_IDS - 1} for {token!r:.80}, found {i!r:.80}"
-            )
-    if not vocab or len(set(vocab.values())) != len(vocab):
-        raise CheckpointError(
-            file, f"expected tokens with distinct ids, found {len(vocab)} tokens with shared ids or none"
-        )

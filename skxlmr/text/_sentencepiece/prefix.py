@@ -9,7 +9,7 @@ well before the end of what is normalised. A text without such a place (one lett
 import numpy as np
 from sentencepiece import SentencePieceProcessor
 
-from skxlmr.text._tokenizer import mended
+from skxlmr.text._surrogates import without_surrogates
 
 LONG_TEXT = 20_000  # characters from which on looking for a place to cut costs less than encoding the rest
 CHARACTERS_PER_TOKEN = 8  # a first guess, about twice what running text has
@@ -38,7 +38,7 @@ class PrefixCutter:
         """Return a beginning of `text` with more than `limit` tokens, those of the whole text, or else all of it."""
         n = max(LONG_TEXT // 2, CHARACTERS_PER_TOKEN * limit)
         while n < len(text) - self._look_ahead:
-            beginning = self._whole_tokens(mended(text[: n + self._look_ahead]), n)
+            beginning = self._whole_tokens(without_surrogates(text[: n + self._look_ahead]), n)
             if beginning and len(self._processor.encode(beginning, out_type=int)) > limit:
                 return beginning
             n *= 4

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from skxlmr.text import XLMTokenizer, load_tokenizer
-from skxlmr.text._align import align
+from skxlmr.text._xlm.alignment import align
 from skxlmr.utils._errors import CheckpointError
 from tests.text.texts import HOSTILE, real_texts
 from tests.tiny import sentences
@@ -225,8 +225,8 @@ def test_broken_files_are_named(tmp_path, name, content, reason):
 def test_without_sacremoses_the_extra_is_named(tmp_path, monkeypatch):
     write_folder(tmp_path, ["ab"], ["a b</w>"])
     monkeypatch.setitem(__import__("sys").modules, "sacremoses", None)
-    from skxlmr.text import _moses
+    from skxlmr.text._xlm import moses
 
-    _moses._normalizer.cache_clear()
+    moses._normalizer.cache_clear()
     with pytest.raises(ImportError, match=r'needs sacremoses, which is not installed: pip install "skxlmr\[xlm\]"'):
         load_tokenizer(tmp_path).encode_batch(["ab"])

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from skxlmr.text import _prefix
+from skxlmr.text._sentencepiece import prefix, tokenizer
 from tests.text.texts import HOSTILE, real_texts
 from tests.tiny import sentences
 
@@ -42,8 +42,8 @@ def check(tokenizer, texts, budgets):
 @pytest.fixture
 def short_is_long(monkeypatch):
     """Let the search for a place to cut begin with short texts already."""
-    monkeypatch.setattr(_prefix, "LONG_TEXT", 64)
-    monkeypatch.setattr("skxlmr.text._sentencepiece.LONG_TEXT", 64)
+    monkeypatch.setattr(prefix, "LONG_TEXT", 64)
+    monkeypatch.setattr(tokenizer, "LONG_TEXT", 64)
 
 
 def test_tiny_model(tiny, short_is_long):

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
-from skxlmr.text._model_proto import MOST_BYTES, check_model_proto
-from skxlmr.text._offsets import piece_offsets
-from skxlmr.text._prefix import LONG_TEXT, PrefixCutter
-from skxlmr.text._sampling import SegmentationSampler, SubwordSampling, sampling_of
-from skxlmr.text._spans import Tokens
-from skxlmr.text._special import (
+from skxlmr.text._sampling import SubwordSampling, sampling_of
+from skxlmr.text._sentencepiece.model_file import MOST_BYTES, check_model_proto
+from skxlmr.text._sentencepiece.offsets import piece_offsets
+from skxlmr.text._sentencepiece.prefix import LONG_TEXT, PrefixCutter
+from skxlmr.text._sentencepiece.sampler import SegmentationSampler
+from skxlmr.text._special_tokens import (
     CONFIG_FILE,
     ROLES,
     AddedToken,
@@ -30,7 +30,9 @@ from skxlmr.text._special import (
     read_settings,
     with_further,
 )
-from skxlmr.text._tokenizer import SURROGATE, Tokenizer, mended
+from skxlmr.text._surrogates import to_utf8, without_surrogates
+from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_bytes
 
@@ -278,7 +280,7 @@ class SentencePieceTokenizer(Tokenizer):
         return Tokens(ids_T, np.diff(ends), offsets_T2)
 
     def _encode_plain(self, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None) -> Tokens:
-        texts = [mended(text) for text in texts] if with_offsets or sampling is not None else texts
+        texts = [without_surrogates(text) for text in texts] if with_offsets or sampling is not None else texts
         if sampling is None:
             ids_T, lengths_N = self._best(texts)
             n_characters_T = self._characters(texts, ids_T) if with_offsets else None
@@ -296,7 +298,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _best(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """SentencePiece's ids of the best segmentations, packed, and how many each text has."""
-        utf8 = [_to_utf8(text) for text in texts]
+        utf8 = [to_utf8(text) for text in texts]
         n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
         rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
@@ -348,13 +350,6 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
     if not np.isfinite(processor.get_score(ids)).all():
         raise ValueError("expected a SentencePiece model, found a damaged one (a score is not finite)")
     return processor
-
-
-def _to_utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # rare, so the common case pays no search
-        return SURROGATE.sub("\ufffd", text).encode()
 
 
 def _n_cpus() -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from skxlmr.text._fast_steps import MOST_STEPS, check_steps
+from skxlmr.text._fast.steps import MOST_STEPS, check_steps
 from skxlmr.utils._errors import CheckpointError
-from tests.text.test_model_proto import charsmap
+from tests.text.sentencepiece.test_model_file import charsmap
 
 FILE = Path("folder/tokenizer.json")
 
