@@ -11,9 +11,9 @@ from skxlmr.utils._files import read_bytes, read_json
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MOST_IDS = 10**7
-MOST_VALUES = 4_000_000  # of a JSON file: a million pieces with their scores are some three
+MOST_VALUES = 4_000_000  # in a JSON file: a million pieces with scores are about 3 million values
 MOST_MERGES = 500_000
-LONGEST_TOKEN = 1024  # bytes: the package's tree of pieces is as deep as the longest, and taken apart by recursion
+LONGEST_TOKEN = 1024  # bytes: the tokenizers package recurses once per byte when it frees its tree of pieces
 MOST_BYTES = 16 * 2**20  # of merges.txt
 
 
@@ -25,9 +25,9 @@ def read_vocab(file: Path) -> dict[str, int]:
 
 
 def read_merges(file: Path) -> list[tuple[str, str]]:
-    """Read the pairs of ``merges.txt``, most frequent first; CheckpointError if a line is no pair.
+    """Read the pairs of ``merges.txt``, most frequent first; CheckpointError if a line is not a pair.
 
-    A third column (fastBPE's counts) is allowed, a first line ``#version`` skipped.
+    A third column (fastBPE's counts) is allowed; a line that starts with ``#version`` is skipped.
     """
     try:
         text = read_bytes(file, MOST_BYTES).decode("utf-8")
@@ -50,12 +50,14 @@ def read_merges(file: Path) -> list[tuple[str, str]]:
 
 
 def check_lengths(file: Path, tokens: Iterable[str]) -> None:
+    """Raise CheckpointError if a token is too long."""
     for token in tokens:
         if 4 * len(token) > LONGEST_TOKEN and (n := len(token.encode())) > LONGEST_TOKEN:
             raise CheckpointError(file, f"has a token of {n} bytes, {token!r:.80}, expected at most {LONGEST_TOKEN}")
 
 
 def check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless the vocabulary maps tokens to distinct ids."""
     check_lengths(file, vocab)
     for token, i in vocab.items():
         if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < MOST_IDS:
@@ -64,5 +66,5 @@ def check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
             )
     if not vocab or len(set(vocab.values())) != len(vocab):
         raise CheckpointError(
-            file, f"expected tokens with distinct ids, found {len(vocab)} tokens with shared ids or none"
+            file, f"expected tokens with distinct ids, found {len(set(vocab.values()))} ids for {len(vocab)} tokens"
         )

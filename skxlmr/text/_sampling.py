@@ -13,13 +13,13 @@ class SubwordSampling:
     Parameters
     ----------
     nbest_size : int
-        0 or 1 draw nothing: the best segmentation. More than 1 draws among that many best ones, at most 512. Less than
-        0 draws among all of them (forward filtering, backward sampling).
+        0 or 1: take the best segmentation, draw nothing. 2 to 512: draw among this many best ones. Negative: draw among
+        all of them (forward filtering, backward sampling).
     alpha : float
-        How strongly likelier segmentations are preferred; 0 makes them all equally likely. Each is drawn with
-        probability proportional to its own, to the power of `alpha`.
+        How strongly likely segmentations are preferred: each is drawn with a probability proportional to its own to
+        the power of `alpha`; 0 makes all equally likely.
     seed : int
-        What all draws of one call depend on, beside the texts; 0 or more.
+        Seed of the draws of one call, 0 or more. They depend on it and on the texts alone.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class SubwordSampling:
         if self.nbest_size > MOST_NBEST:
             raise ValueError(f"nbest_size must be at most {MOST_NBEST}, found {self.nbest_size}")
         if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha must be a finite number from 0 on, found {self.alpha}")
+            raise ValueError(f"alpha must be a finite number of 0 or more, found {self.alpha}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, found {self.seed}")
 
@@ -51,7 +51,7 @@ class SubwordSampling:
 
 
 def sampling_of(sp_model_kwargs: dict[str, Any], seed: int) -> SubwordSampling | None:
-    """Read ``sp_model_kwargs`` of a ``tokenizer_config.json``; None if they do not switch sampling on."""
+    """Return what ``sp_model_kwargs`` of a ``tokenizer_config.json`` describe; None if they do not enable sampling."""
     if not sp_model_kwargs.get("enable_sampling", False):
         return None
     return SubwordSampling(sp_model_kwargs.get("nbest_size", -1), sp_model_kwargs.get("alpha", 0.1), seed)

@@ -7,14 +7,14 @@ _SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], np.u
 
 
 def trimmed(texts: list[str], n_tokens_N: NDArray[np.int64], offsets_T2: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Leave the white space at both ends of each token out of its place; all of it where there is nothing else.
+    """Return the places without the white space at either end; a token of white space alone keeps its place.
 
     Parameters
     ----------
     texts : list of str
         Original texts, without surrogates.
     n_tokens_N : ndarray of shape (n_texts,)
-        Tokens of each text.
+        How many tokens each text has.
     offsets_T2 : ndarray of shape (n_tokens, 2)
         Place of each token in its text.
     """

@@ -1,4 +1,4 @@
-"""From ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, to what the `tokenizers` package is given."""
+"""Read, check and rewrite the content of a ``tokenizer.json`` before the `tokenizers` package loads it."""
 
 import copy
 import json
@@ -20,12 +20,12 @@ _PROBES = [
     "γνῶθι σεαυτόν",
     "漢字\u3000①",
     "\U0001f469\u200d\ufffd",
-]  # a broken file shows here
-_OUTSIDE = "\uffff \n"  # no text keeps this together, so no text spells what it is put around
+]  # texts on which a broken file fails at once
+_OUTSIDE = "\uffff \n"  # put around a token, so that no text can spell it: normalisers split or drop it
 
 
 def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool) -> dict[str, Any]:
-    """Return the ``tokenizer.json`` of a RoBERTa checkpoint that has ``vocab.json`` and ``merges.txt`` only."""
+    """Return the ``tokenizer.json`` that stands for RoBERTa's ``vocab.json`` and ``merges.txt``."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
     special = [token for token in ("<s>", "</s>") if token in vocab]
     processor = {"type": "RobertaProcessing", "trim_offsets": True, "add_prefix_space": add_prefix_space}
@@ -54,7 +54,7 @@ def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_pr
 
 
 def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
-    """Return the vocabulary of a ``tokenizer.json``; CheckpointError if its model is none of the family's."""
+    """Return the vocabulary of a ``tokenizer.json``; CheckpointError unless the model is Unigram or BPE."""
     model = content.get("model")
     if not isinstance(model, dict):
         raise CheckpointError(file, f"expected an object as model, found {model!r:.80}")
@@ -68,9 +68,7 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
         return {piece: i for i, (piece, _) in enumerate(pairs)}
     if kind == "BPE" and isinstance(vocab, dict):
         if model.get("dropout"):
-            raise CheckpointError(
-                file, "expected a model without dropout, whose ids are the same every time, found dropout"
-            )
+            raise CheckpointError(file, "expected a model without dropout, found dropout, which makes ids random")
         check_ids(file, vocab)
         return vocab
     raise CheckpointError(
@@ -97,9 +95,9 @@ def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken
 
 
 def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], literal: bool) -> dict[str, Any]:
-    """Return the file's content with these added tokens, and without what the library does itself.
+    """Return the file's content with these added tokens, and without the steps that this library does itself.
 
-    If `literal`, no text can spell a special token: a Unigram model would find them in its vocabulary.
+    If `literal`, no text can spell a special token, not even one that the model's vocabulary contains.
     """
     content = copy.copy(content)
     content |= {"truncation": None, "padding": None, "post_processor": None}
@@ -126,12 +124,12 @@ def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], liter
 
 
 def hide(token: str) -> str:
-    """Return a name for `token` that no text spells."""
+    """Return a name for `token` that no text can spell."""
     return f"{_OUTSIDE}{token}{_OUTSIDE}"
 
 
 def with_prefix_space(content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the content such that a first word is read as any other word; None if it is so already."""
+    """Return content that reads a first word as if a space preceded it; None if the content does so already."""
     content = copy.deepcopy({key: content[key] for key in content if key != "model"}) | {"model": content["model"]}
     changed = False
     pre_tokenizer = content.get("pre_tokenizer") or {}
@@ -142,7 +140,7 @@ def with_prefix_space(content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def load(file: Path, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
-    """Give a file's content to the `tokenizers` package; CheckpointError if it refuses."""
+    """Load content with the `tokenizers` package; CheckpointError if that fails."""
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(content))
     tokenizer.encode_special_tokens = literal
     guarded(file, tokenizer.encode_batch, _PROBES)
@@ -156,7 +154,7 @@ def load(file: Path, content: dict[str, Any], literal: bool) -> tokenizers.Token
 
 
 def check_layout(file: Path, content: dict[str, Any], start: int, separator: int) -> None:
-    """Raise unless the file's own post-processor lays texts out as XLM-R and RoBERTa do."""
+    """Raise CheckpointError unless the file's own post-processor lays texts out as XLM-R and RoBERTa do."""
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
     bare: dict[str, Any] = {
@@ -181,7 +179,7 @@ def check_layout(file: Path, content: dict[str, Any], start: int, separator: int
 def guarded(file: Path, function, *arguments):
     """Call the `tokenizers` package; whatever it raises on a broken file becomes a CheckpointError.
 
-    It raises plain Exception, and PanicException, which is none, from the Rust code: neither has a narrower name.
+    It raises plain Exception and, from Rust, PanicException, which is not an Exception and cannot be imported.
     """
     try:
         return function(*arguments)
@@ -192,12 +190,12 @@ def guarded(file: Path, function, *arguments):
 
 
 def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) -> TokenizerSettings:
-    """Add a ``tokenizer.json``'s own added tokens to those that ``tokenizer_config.json`` lists, which count more."""
+    """Add the added tokens of a ``tokenizer.json`` to those of ``tokenizer_config.json``, which take precedence."""
     listed = {token.content for token in settings.added.values()}
     special = {token.content for token in (*settings.roles.values(), *settings.additional) if token.special}
     added = {i: token for i, token in own.items() if token.content not in listed}
     added |= settings.added
     added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
-    flags = {token.content: token for token in added.values()}  # a role is often named by its content alone
+    flags = {token.content: token for token in added.values()}  # a role is often named by its content only
     roles = {role: flags.get(token.content, token) for role, token in settings.roles.items()}
     return TokenizerSettings(settings.options, roles, settings.additional, added)

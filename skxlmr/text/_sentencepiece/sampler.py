@@ -16,9 +16,9 @@ _WORD = re.compile("▁?[^▁]*[^▁]|▁")
 
 
 class SegmentationSampler:
-    """Draws segmentations with SentencePiece's distribution, but from a seed alone.
+    """Draws segmentations from SentencePiece's distribution, with a seed alone.
 
-    SentencePiece's own generator cannot be used: that of 0.2.3 mixes its seed with a number that every process draws anew.
+    SentencePiece's own generator cannot be used: version 0.2.3 mixes its seed with a number that each process draws.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ class SegmentationSampler:
     Raises
     ------
     ValueError
-        If the model is no Unigram model, or falls back to bytes.
+        If the model is not a Unigram model, or falls back to bytes.
     """
 
     def __init__(self, processor: SentencePieceProcessor, pieces: list[str]):
         try:
             processor.nbest_encode("a", nbest_size=2, out_type=int)
         except RuntimeError as error:
-            raise ValueError(f"sampling needs a Unigram model, and SentencePiece says of this one: {error}") from error
+            raise ValueError(f"sampling needs a Unigram model; SentencePiece says: {error}") from error
         if any(processor.is_byte(i) for i in range(min(len(pieces), 512))):
             raise ValueError("sampling needs a model whose unknown characters do not fall back to bytes")
         self._processor = processor
@@ -51,12 +51,12 @@ class SegmentationSampler:
         self._scores = {i: processor.get_score(i) for i in ordinary}
         self._longest = max(map(len, self._ids), default=1)
         self._unknown_score = min(self._scores.values(), default=0.0) - UNKNOWN_PENALTY
-        # where no piece reaches across a space, each word is drawn on its own, which is the same and can be remembered
+        # if no piece reaches across a space, words can be drawn one by one: the same distribution, and cacheable
         self._by_word = not any("▁" in piece[1:] for piece in self._ids)
         self._remembered = lru_cache(50_000)(self._lattice)
 
     def draw(self, texts: list[str], sampling: SubwordSampling) -> list[list[tuple[int, int]]]:
-        """Draw a segmentation of each text: SentencePiece's id of each piece, and its normalised characters."""
+        """Draw a segmentation of each text: SentencePiece's id of each piece, and how many normalised characters it has."""
         rng = random.Random(sampling.seed)
         one = self._draw_among_best if sampling.nbest_size > 1 else self._draw_among_all
         return [self._with_unknown_joined(one(text, sampling, rng)) for text in texts]
@@ -83,8 +83,8 @@ class SegmentationSampler:
         return drawn
 
     def _lattice(self, word: str, alpha: float) -> list[tuple[list[float], list[tuple[int, int]]]]:
-        """For each place in `word`: the pieces that may end there, with their cumulated probabilities (forward filtering)."""
-        total = [0.0]  # log of the summed weights of all segmentations up to each place
+        """Return the pieces that may end at each place in `word`, with cumulative probabilities (forward filtering)."""
+        total = [0.0]  # log of the sum of the weights of all segmentations up to each place
         lattice = []
         for end in range(1, len(word) + 1):
             candidates = []
@@ -102,7 +102,7 @@ class SegmentationSampler:
         return self._scores.get(i, n * self._unknown_score)
 
     def _with_unknown_joined(self, pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Make one unknown piece of neighbouring ones, as SentencePiece does."""
+        """Merge neighbouring unknown pieces into one, as SentencePiece does."""
         joined: list[tuple[int, int]] = []
         for i, n in pieces:
             if i == self._unknown and joined and joined[-1][0] == i:

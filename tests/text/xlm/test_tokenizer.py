@@ -1,4 +1,4 @@
-"""The older XLM's tokenizer, against transformers'."""
+"""The original XLM's tokenizer, against transformers'."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from skxlmr.utils._errors import CheckpointError
 from tests.text.texts import HOSTILE, real_texts
 from tests.tiny import sentences
 
-pytest.importorskip("sacremoses", reason="the older XLM needs the extra xlm")
+pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
 transformers = pytest.importorskip("transformers", reason="the reference tokenizer is in transformers")
 SPECIAL = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
 LANGUAGES = "ar bg de el en es fr hi ru sw th tr ur vi zh".split()
