@@ -70,8 +70,12 @@ def concatenate(*parts: EncodedBatch) -> EncodedBatch:
     ids, lengths, n_dropped = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "lengths", "n_dropped")
     )
-    if all(part.second_starts is None for part in parts):
-        return EncodedBatch(ids, lengths, n_dropped)
-    # A row without a second text ends where that would begin.
-    second_starts = [part.lengths if part.second_starts is None else part.second_starts for part in parts]
-    return EncodedBatch(ids, lengths, n_dropped, second_starts=np.concatenate(second_starts))
+    second_starts = is_minimum = None
+    if any(part.second_starts is not None for part in parts):
+        # A row without a second text ends where that would begin.
+        second_starts = np.concatenate([p.lengths if p.second_starts is None else p.second_starts for p in parts])
+    if any(part.n_dropped_is_minimum is not None for part in parts):
+        is_minimum = np.concatenate(
+            [np.zeros(len(p), bool) if p.n_dropped_is_minimum is None else p.n_dropped_is_minimum for p in parts]
+        )
+    return EncodedBatch(ids, lengths, n_dropped, second_starts=second_starts, n_dropped_is_minimum=is_minimum)

@@ -1,13 +1,13 @@
 """Strings to token ids and back. Nothing here knows about torch."""
 
 from skxlmr.text._encoded import EncodedBatch
-from skxlmr.text._fast import FastTokenizer
+from skxlmr.text._fast.tokenizer import FastTokenizer
 from skxlmr.text._load import load_tokenizer
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._sentencepiece import SentencePieceTokenizer
-from skxlmr.text._special import AddedToken, TokenizerSettings
+from skxlmr.text._sentencepiece.tokenizer import SentencePieceTokenizer
+from skxlmr.text._special_tokens import AddedToken, TokenizerSettings
 from skxlmr.text._tokenizer import Tokenizer
-from skxlmr.text._xlm_bpe import XLMTokenizer
+from skxlmr.text._xlm.tokenizer import XLMTokenizer
 
 __all__ = [
     "AddedToken",

@@ -1,18 +1,19 @@
-"""What a tokenizer is asked for, checked: texts that are str, windows that can advance."""
+"""Checks of what a tokenizer is asked for: texts that are str, windows that can advance."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from skxlmr.text._spans import Tokens, without_room
+from skxlmr.text._tokens import Tokens
+from skxlmr.text._truncation import without_room
 
 
 def list_of_str(texts: Iterable[str], name: str) -> list[str]:
-    """The texts as a list, each of them a str."""
+    """Return the texts as a list; TypeError if one is not a str."""
     if isinstance(texts, str | bytes):
         raise TypeError(f"{name} must be a list of str, found one {type(texts).__name__}")
     texts = list(texts)
-    if set(map(type, texts)) - {str}:  # one C loop; only what is odd is looked at row by row (np.str_ is a str)
+    if set(map(type, texts)) - {str}:  # one C loop; row by row only if a type differs (np.str_ is a str)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"{name} must be str, found {type(text).__name__} in row {i}")
@@ -20,7 +21,7 @@ def list_of_str(texts: Iterable[str], name: str) -> list[str]:
 
 
 def check_stride(stride: int | None, max_length: int | None, n_special: int) -> None:
-    """Refuse a stride with which windows of `max_length` tokens could not advance."""
+    """Raise ValueError if windows of `max_length` tokens that share `stride` tokens could not advance."""
     if stride is None:
         return
     if stride < 0:
@@ -30,19 +31,19 @@ def check_stride(stride: int | None, max_length: int | None, n_special: int) -> 
     budget = max(0, max_length - n_special)
     if stride >= budget:
         raise ValueError(
-            f"stride={stride} must be less than the {budget} tokens that max_length={max_length} leaves beside the special "
+            f"stride={stride} must be less than the {budget} tokens that max_length={max_length} leaves next to the special "
             "tokens"
         )
 
 
 def check_room(
-    texts: tuple[list[str], list[str]],
-    tokens: tuple[Tokens, Tokens],
+    texts: Sequence[list[str]],
+    tokens: Sequence[Tokens],
     max_length: int | None,
     n_special: int,
     stride: int | None,
 ) -> None:
-    """Refuse a pair whose shorter text leaves no room for windows on the longer one, and say which text that is."""
+    """Raise ValueError if the shorter text of a pair leaves no room for windows on the longer one; it is quoted."""
     if max_length is None or stride is None:
         return
     budget = max_length - n_special
@@ -53,6 +54,6 @@ def check_room(
         i = unfit[0]
         shorter = texts[int(n_second_N[i] <= n_first_N[i])][i]
         raise ValueError(
-            f"a pair's shorter text must leave room for windows on the longer one: {shorter[:40]!r}... has "
-            f"{n_shorter_N[i]} tokens, of the {budget} that max_length={max_length} leaves, stride={stride} of them shared"
+            f"a pair's shorter text must leave room for windows on the longer one: {shorter[:40]!r}... has {n_shorter_N[i]} "
+            f"tokens, of the {budget} that max_length={max_length} leaves, and windows share stride={stride}"
         )

@@ -1,18 +1,20 @@
 """Ids of many rows, packed, with what else is known about each token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skxlmr.text._spans import spans
+from skxlmr.text._tokens import spans
+
+_PER_TOKEN = ("ids", "offsets", "sequence_ids", "word_ids")
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedBatch:
-    """Token ids of many rows, one row after another with no padding.
+    """Token ids of many rows, one row after another without padding.
 
     Attributes
     ----------
@@ -21,12 +23,11 @@ class EncodedBatch:
     lengths : ndarray of shape (n_rows,), int64
         Tokens of each row.
     n_dropped : ndarray of shape (n_rows,), int64
-        Tokens that truncation cut from each row. For a text so long that its end was never looked at, a lower bound:
-        more than 0 whenever something was cut.
+        Tokens that truncation cut from each row; see `n_dropped_is_minimum`.
     offsets : ndarray of shape (n_tokens, 2), int32, optional
-        Where each token begins and ends in its text, in characters of the original str; in its word, for pre-split
-        words. White space around a token is not part of it, unless it is all there is. (0, 0) for the special tokens
-        around the texts.
+        Where each token begins and ends in its text (in its word, for pre-split words), in characters of the original
+        str. White space around a token is left out, unless there is nothing else. (0, 0) for the special tokens around
+        the texts.
     sequence_ids : ndarray of shape (n_tokens,), int8, optional
         Which text of the pair a token belongs to, 0 or 1; -1 for the special tokens around them. With `offsets`.
     word_ids : ndarray of shape (n_tokens,), int32, optional
@@ -36,7 +37,10 @@ class EncodedBatch:
     window_starts : ndarray of shape (n_rows,), int64, optional
         Tokens of the windowed text that precede each window.
     second_starts : ndarray of shape (n_rows,), int64, optional
-        For pairs whose texts count their positions each on its own: where the second text begins in its row.
+        For pairs whose second text counts its positions from 0 again: where it begins in its row.
+    n_dropped_is_minimum : ndarray of shape (n_rows,), bool, optional
+        Rows that lost at least `n_dropped` tokens, perhaps more: the end of a very long text is never looked at. None if
+        every count is exact.
     """
 
     ids: NDArray[np.int32]
@@ -48,6 +52,7 @@ class EncodedBatch:
     row_of_window: NDArray[np.int64] | None = None
     window_starts: NDArray[np.int64] | None = None
     second_starts: NDArray[np.int64] | None = None
+    n_dropped_is_minimum: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -59,15 +64,21 @@ class EncodedBatch:
 
     @cached_property
     def input_rows(self) -> NDArray[np.int64]:
-        """Row of the input that each row shows: `row_of_window`, or each its own. Shape (n_rows,), int64, ascending."""
+        """Row of the input that each row shows; without windows, each its own. Shape (n_rows,), int64, ascending."""
         return np.arange(len(self)) if self.row_of_window is None else self.row_of_window
 
     @property
     def n_windows(self) -> NDArray[np.int64]:
-        """Windows of each row of the input, 1 where its text did not overflow: shape (n_input_rows,), int64."""
+        """Windows of each row of the input, 1 where its text fits: shape (n_input_rows,), int64."""
         if self.row_of_window is None:
             return np.ones(len(self), np.int64)
         return np.bincount(self.row_of_window).astype(np.int64)
+
+    def describe_longest_loss(self) -> str:
+        """Return how much the row lost that lost most, in words: "1,062 tokens" or "at least 3,307 tokens"."""
+        n = int(self.n_dropped.max(initial=0))
+        bound = "at least " if self.n_dropped_is_minimum is not None and self.n_dropped_is_minimum.any() else ""
+        return f"{bound}{n:,} token{'' if n == 1 else 's'}"
 
     def row(self, i: int) -> NDArray[np.int32]:
         """Ids of row `i`, a view."""
@@ -83,7 +94,7 @@ class EncodedBatch:
         return spans(self.starts[rows], self.lengths[rows])
 
     def take_input_rows(self, rows: NDArray[np.integer]) -> "EncodedBatch":
-        """Return all windows of these rows of the input, each named once, and number the rows anew in that order."""
+        """Return all windows of these rows of the input, each named once, numbered from 0 in that order."""
         if self.row_of_window is None:
             return self.take(rows)
         n_windows = self.n_windows
@@ -94,16 +105,6 @@ class EncodedBatch:
     def take(self, indices: Sequence[int] | NDArray[np.integer | np.bool_] | slice) -> "EncodedBatch":
         """Return the rows that `indices` (integers, a mask or a slice) choose, in that order."""
         rows = np.arange(len(self))[indices]
-        lengths = self.lengths[rows]
         tokens = self.token_places(rows)
-        return EncodedBatch(
-            self.ids[tokens],
-            lengths,
-            self.n_dropped[rows],
-            None if self.offsets is None else self.offsets[tokens],
-            None if self.sequence_ids is None else self.sequence_ids[tokens],
-            None if self.word_ids is None else self.word_ids[tokens],
-            None if self.row_of_window is None else self.row_of_window[rows],
-            None if self.window_starts is None else self.window_starts[rows],
-            None if self.second_starts is None else self.second_starts[rows],
-        )
+        known = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return EncodedBatch(**{name: getattr(self, name)[tokens if name in _PER_TOKEN else rows] for name in known})

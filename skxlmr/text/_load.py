@@ -3,19 +3,20 @@
 from os import PathLike
 from pathlib import Path
 
-from skxlmr.text._fast import TOKENIZER_FILE, FastTokenizer
-from skxlmr.text._sentencepiece import MODEL_FILE, SentencePieceTokenizer
-from skxlmr.text._special import CONFIG_FILE
+from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE
+from skxlmr.text._fast.tokenizer import TOKENIZER_FILE, FastTokenizer
+from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE, SentencePieceTokenizer
+from skxlmr.text._special_tokens import CONFIG_FILE
 from skxlmr.text._tokenizer import Tokenizer
-from skxlmr.text._xlm_bpe import MERGES_FILE, MODEL_CONFIG_FILE, VOCAB_FILE, XLMTokenizer
+from skxlmr.text._xlm.tokenizer import MODEL_CONFIG_FILE, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
 VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
-SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others number the same pieces otherwise
+SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others give the same pieces other ids
 BYTE_LEVEL_TYPES = ("roberta", "roberta-prelayernorm")
 XLM_TYPES = ("xlm",)
-# what a tokenizer_config.json of before 2020, without config.json beside it, says instead of the model's type
+# stands in for the model's type if there is no config.json, in folders saved before 2020
 CLASS_TYPES = {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
 
 
@@ -26,7 +27,7 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
     Vocabulary files           ``model_type`` of ``config.json``     Tokenizer
     =========================  ====================================  ==========================================
     sentencepiece.bpe.model    ``xlm-roberta``, ``xlm-roberta-xl``,  `SentencePieceTokenizer` (a
-    (with or without           ``xmod``, or none                     ``tokenizer.json`` beside it is its Fast
+    (with or without           ``xmod``, or none                     ``tokenizer.json`` next to it is its Fast
     tokenizer.json)                                                  conversion, and not read)
     tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
     tokenizer.json, vocab.json any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
@@ -36,8 +37,8 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
                                                                      ``tokenizer.json``)
     =========================  ====================================  ==========================================
 
-    Without ``config.json``, the ``tokenizer_class`` of ``tokenizer_config.json`` stands in for the ``model_type``.
-    Everything else is an error.
+    Without ``config.json``, ``tokenizer_class`` in ``tokenizer_config.json`` stands in for the ``model_type``. Everything
+    else is an error.
 
     Parameters
     ----------
@@ -51,8 +52,8 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
     Raises
     ------
     CheckpointError
-        If the folder is missing, holds no tokenizer file this library reads, or files that do not tell one tokenizer (the
-        message lists what it holds), or its tokenizer files are broken.
+        If the folder is missing, its files are not those of one tokenizer that this library reads (the message lists
+        them), or its tokenizer files are broken.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -74,11 +75,11 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
         return FastTokenizer.from_vocab(folder / VOCAB_FILE, folder / MERGES_FILE)
     if both and model_type is None:
         types = ", ".join(BYTE_LEVEL_TYPES + XLM_TYPES)
-        expected = f"a config.json whose model_type ({types}) tells what {VOCAB_FILE} and {MERGES_FILE} are"
+        expected = f"a config.json whose model_type ({types}) says what {VOCAB_FILE} and {MERGES_FILE} are"
         raise _ambiguous(folder, model_type, expected)
     expected = f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
     if has:
-        expected += " that goes with the model"
+        expected += " that matches the model"
     raise _ambiguous(folder, model_type, expected)
 
 

@@ -1,19 +1,9 @@
 """Subword regularisation: draw a segmentation of a text instead of taking the best one."""
 
-import math
-import random
-import re
-from bisect import bisect
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
-from sentencepiece import SentencePieceProcessor
-
 MOST_NBEST = 512  # SentencePiece's own limit
-UNKNOWN_PENALTY = 10.0  # SentencePiece's: how much less likely an unknown character is than the least likely piece
-_WORD = re.compile("▁?[^▁]*[^▁]|▁")
 
 
 @dataclass(frozen=True)
@@ -23,13 +13,13 @@ class SubwordSampling:
     Parameters
     ----------
     nbest_size : int
-        0 or 1 draw nothing: the best segmentation. More than 1 draws among that many best ones, at most 512. Less than
-        0 draws among all of them (forward filtering, backward sampling).
+        0 or 1: take the best segmentation, draw nothing. 2 to 512: draw among this many best ones. Negative: draw among
+        all of them (forward filtering, backward sampling).
     alpha : float
-        How strongly likelier segmentations are preferred; 0 makes them all equally likely. Each is drawn with
-        probability proportional to its own, to the power of `alpha`.
+        How strongly likely segmentations are preferred: each is drawn with a probability proportional to its own to
+        the power of `alpha`; 0 makes all equally likely.
     seed : int
-        What all draws of one call depend on, beside the texts; 0 or more.
+        Seed of the draws of one call, 0 or more. They depend on it and on the texts alone.
 
     Raises
     ------
@@ -50,7 +40,7 @@ class SubwordSampling:
         if self.nbest_size > MOST_NBEST:
             raise ValueError(f"nbest_size must be at most {MOST_NBEST}, found {self.nbest_size}")
         if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha must be a finite number from 0 on, found {self.alpha}")
+            raise ValueError(f"alpha must be a finite number of 0 or more, found {self.alpha}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, found {self.seed}")
 
@@ -61,104 +51,7 @@ class SubwordSampling:
 
 
 def sampling_of(sp_model_kwargs: dict[str, Any], seed: int) -> SubwordSampling | None:
-    """Read ``sp_model_kwargs`` of a ``tokenizer_config.json``; None if they do not switch sampling on."""
+    """Return what ``sp_model_kwargs`` of a ``tokenizer_config.json`` describe; None if they do not enable sampling."""
     if not sp_model_kwargs.get("enable_sampling", False):
         return None
     return SubwordSampling(sp_model_kwargs.get("nbest_size", -1), sp_model_kwargs.get("alpha", 0.1), seed)
-
-
-class SegmentationSampler:
-    """Draws segmentations with SentencePiece's distribution, but from a seed alone.
-
-    SentencePiece's own generator cannot be used: that of 0.2.3 mixes its seed with a number that every process draws anew.
-
-    Parameters
-    ----------
-    processor : SentencePieceProcessor
-        A Unigram model.
-    pieces : list of str
-        Its vocabulary.
-
-    Raises
-    ------
-    ValueError
-        If the model is no Unigram model, or falls back to bytes.
-    """
-
-    def __init__(self, processor: SentencePieceProcessor, pieces: list[str]):
-        try:
-            processor.nbest_encode("a", nbest_size=2, out_type=int)
-        except RuntimeError as error:
-            raise ValueError(f"sampling needs a Unigram model, and SentencePiece says of this one: {error}") from error
-        if any(processor.is_byte(i) for i in range(min(len(pieces), 512))):
-            raise ValueError("sampling needs a model whose unknown characters do not fall back to bytes")
-        self._processor = processor
-        self._unknown = processor.unk_id()
-        ordinary = [
-            i
-            for i in range(len(pieces))
-            if not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i))
-        ]
-        self._ids = {pieces[i]: i for i in ordinary}
-        self._scores = {i: processor.get_score(i) for i in ordinary}
-        self._longest = max(map(len, self._ids), default=1)
-        self._unknown_score = min(self._scores.values(), default=0.0) - UNKNOWN_PENALTY
-        # where no piece reaches across a space, each word is drawn on its own, which is the same and can be remembered
-        self._by_word = not any("▁" in piece[1:] for piece in self._ids)
-        self._remembered = lru_cache(50_000)(self._lattice)
-
-    def draw(self, texts: list[str], sampling: SubwordSampling) -> list[list[tuple[int, int]]]:
-        """Draw a segmentation of each text: SentencePiece's id of each piece, and its normalised characters."""
-        rng = random.Random(sampling.seed)
-        one = self._draw_among_best if sampling.nbest_size > 1 else self._draw_among_all
-        return [self._with_unknown_joined(one(text, sampling, rng)) for text in texts]
-
-    def _draw_among_best(self, text: str, sampling: SubwordSampling, rng: random.Random) -> list[tuple[int, int]]:
-        best = self._processor.nbest_encode(text, nbest_size=sampling.nbest_size, out_type=str)
-        found = [[(self._ids.get(piece, self._unknown), len(piece)) for piece in pieces] for pieces in best]
-        scores = [sum(self._score(i, n) for i, n in segmentation) for segmentation in found]
-        weights = [math.exp(sampling.alpha * (score - max(scores))) for score in scores]
-        return rng.choices(found, weights)[0] if found else []
-
-    def _draw_among_all(self, text: str, sampling: SubwordSampling, rng: random.Random) -> list[tuple[int, int]]:
-        normalized = self._processor.normalize(text)
-        drawn: list[tuple[int, int]] = []
-        for word in _WORD.findall(normalized) if self._by_word else [normalized]:
-            lattice = (self._remembered if len(word) < 50 else self._lattice)(word, sampling.alpha)
-            pieces = []
-            end = len(word)
-            while end:
-                cumulated, candidates = lattice[end - 1]
-                pieces.append(candidates[min(bisect(cumulated, rng.random()), len(candidates) - 1)])
-                end -= pieces[-1][1]
-            drawn += reversed(pieces)
-        return drawn
-
-    def _lattice(self, word: str, alpha: float) -> list[tuple[list[float], list[tuple[int, int]]]]:
-        """For each place in `word`: the pieces that may end there, with their cumulated probabilities (forward filtering)."""
-        total = [0.0]  # log of the summed weights of all segmentations up to each place
-        lattice = []
-        for end in range(1, len(word) + 1):
-            candidates = []
-            for n in range(1, min(end, self._longest) + 1):
-                i = self._ids.get(word[end - n : end])
-                if i is not None or n == 1:
-                    candidates.append((self._unknown if i is None else i, n))
-            logs = [total[end - n] + alpha * self._score(i, 1) for i, n in candidates]
-            weights = [math.exp(value - max(logs)) for value in logs]
-            total.append(max(logs) + math.log(sum(weights)))
-            lattice.append(([weight / sum(weights) for weight in accumulate(weights)], candidates))
-        return lattice
-
-    def _score(self, i: int, n: int) -> float:
-        return self._scores.get(i, n * self._unknown_score)
-
-    def _with_unknown_joined(self, pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Make one unknown piece of neighbouring ones, as SentencePiece does."""
-        joined: list[tuple[int, int]] = []
-        for i, n in pieces:
-            if i == self._unknown and joined and joined[-1][0] == i:
-                joined[-1] = (i, joined[-1][1] + n)
-            else:
-                joined.append((i, n))
-        return joined

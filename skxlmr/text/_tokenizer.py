@@ -1,12 +1,11 @@
 """What every tokenizer offers: batches of ids packed without padding, pairs, truncation, windows, offsets, decoding.
 
-A concrete tokenizer says how texts become ids (`_encode_texts`); the layout around them is here.
+A concrete tokenizer turns distinct texts into ids (`_encode_texts`); the rows around them are laid out here.
 Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
 """
 
-import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from os import PathLike
 
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from skxlmr.text._arguments import check_room, check_stride, list_of_str
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import TRUNCATIONS, Part, Tokens, spans, truncate, windows_of_pairs
+from skxlmr.text._special_tokens import AddedToken, TokenizerSettings, place_tokens
+from skxlmr.text._tokens import Tokens, encode_distinct, spans
+from skxlmr.text._truncation import TRUNCATIONS, Part, truncate, windows_of_pairs
 from skxlmr.text._value import Value
-
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(Value):
@@ -32,9 +31,9 @@ class Tokenizer(Value):
     bos_token_id, eos_token_id, cls_token_id, sep_token_id, pad_token_id, unk_token_id, mask_token_id : int
         Ids of the special tokens.
     all_special_ids : list of int
-        All of them and the additional ones, ascending, each once.
+        Ids of these and of the additional special tokens, ascending, each once.
     model_max_length : int
-        Most tokens a row may have for the model the tokenizer came with; `encode_batch` itself does not apply it.
+        Most tokens of a row that the model can read; `encode_batch` does not apply it.
     """
 
     vocab_size: int
@@ -47,7 +46,9 @@ class Tokenizer(Value):
     mask_token_id: int
     additional_special_ids: Sequence[int] = ()
     model_max_length: int
-    _ids: Mapping[str, int]  # of the special and added tokens
+    _roles: Mapping[str, AddedToken]
+    _tokens: Mapping[int, AddedToken]  # special and added tokens by their ids
+    _ids: Mapping[str, int]  # and the other way round
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
@@ -86,24 +87,24 @@ class Tokenizer(Value):
         Parameters
         ----------
         texts : iterable of str
-            First (or only) text of each row.
+            First (or only) text of each row. Equal texts are tokenised once.
         pairs : iterable of str, optional
             Second text of each row.
         max_length : int, optional
             Most tokens of a row, special tokens included. None keeps everything.
         truncation : {"longest_first", "only_first", "only_second"}
-            What is cut, always at its end, where a row is longer than `max_length`: the longer text until both are
-            equally long, then both (an odd token goes to the text that was longer, the second if they were equal); or
-            one of the two only, which then keeps a token at least.
+            Which text loses its end where a row is longer than `max_length`: the longer one until both are equally
+            long, then both (an odd token goes to the text that was longer, the second if they were equal); or one of
+            the two only, which keeps at least one token.
         stride : int, optional
-            Show all of a text too long for `max_length` in several windows, each a row of the result, whose neighbours
-            share this many tokens (0 for none), instead of cutting its end. Of a pair, `truncation` names the text that
-            becomes windows, each beside the whole other text: the longer one (the first if both are equally long), or one
-            of the two only.
+            Show a text that is too long for `max_length` in several windows, each a row of the result, instead of
+            cutting its end. Neighbouring windows share this many tokens. In a pair, `truncation` says which text is
+            split into windows, each next to the whole other text: the longer one (the first if both are equally long),
+            or one of the two only.
         parse_special : bool
-            Whether a text that spells a special token (``<mask>``, ``</s>``) means that token. By default it is text.
+            Whether ``<mask>`` or ``</s>`` in a text means the special token. By default it is ordinary text.
         return_offsets : bool
-            Whether the result tells each token's place in its text (`offsets`, `sequence_ids`).
+            Whether the result says where each token lies in its text (`offsets`, `sequence_ids`).
         sampling : SubwordSampling, optional
             Draw a segmentation of each text instead of taking the best one.
 
@@ -114,10 +115,10 @@ class Tokenizer(Value):
         Raises
         ------
         TypeError
-            If a text is no str.
+            If a text is not a str.
         ValueError
-            If `pairs` has another length than `texts`, `truncation` is unknown, a row cannot fit into `max_length`,
-            `stride` or the text beside it leaves no room for a window to advance, or the tokenizer cannot draw
+            If `pairs` and `texts` differ in length, `truncation` is unknown, a row cannot fit into `max_length`,
+            `stride` or the other text leaves no room for a window to advance, or the tokenizer cannot draw
             segmentations.
         """
         if truncation not in TRUNCATIONS:
@@ -130,16 +131,22 @@ class Tokenizer(Value):
             raise ValueError(f"pairs must have as many rows as texts ({len(first_texts)}), found {len(second_texts)}")
         check_stride(stride, max_length, self.n_special(pairs is not None))
 
-        # how much of a text the result can show: nothing beyond it need be encoded
+        # how many tokens of a text the result can show: nothing beyond them need be encoded
         limit = None if max_length is None or stride is not None else max_length - self.n_special(pairs is not None)
         if pairs is not None and truncation == "longest_first" and limit is not None and limit % 2:
-            limit = None  # the odd token goes to the longer text, which only whole texts tell
-        options = (limit, parse_special, return_offsets, sampling)
-        first = self._encode_texts(first_texts, *options)
-        second = None if second_texts is None else self._encode_texts(second_texts, *options)
-        if second_texts is not None and second is not None and truncation == "longest_first":
-            check_room((first_texts, second_texts), (first, second), max_length, self.n_special(pair=True), stride)
-        return self._lay_out(first, second, max_length, truncation, stride)
+            limit = None  # the odd token goes to the longer text, and only whole texts show which that is
+
+        def encode(some: list[str]) -> Tokens:
+            return self._encode_texts(some, limit, parse_special, return_offsets, sampling)
+
+        columns = [first_texts] if second_texts is None else [first_texts, second_texts]
+        if sampling is not None and sampling.draws:  # each row draws its own segmentation
+            tokens = [encode(column) for column in columns]
+        else:
+            tokens = encode_distinct(encode, *columns)
+        if len(columns) == 2 and truncation == "longest_first":
+            check_room(columns, tokens, max_length, self.n_special(pair=True), stride)
+        return self._lay_out(tokens[0], tokens[1] if len(tokens) == 2 else None, max_length, truncation, stride)
 
     def encode_words(
         self,
@@ -151,23 +158,23 @@ class Tokenizer(Value):
         return_offsets: bool = False,
         sampling: SubwordSampling | None = None,
     ) -> EncodedBatch:
-        """Encode rows of pre-split words, each word on its own, and tell which word each token belongs to.
+        """Encode rows of pre-split words, each word on its own, and say which word each token belongs to.
 
-        A word that the tokenizer sees nothing in (empty, white space, control characters) becomes one unknown token, so
-        that every word has a token.
+        A word without tokens of its own (empty, white space, control characters) becomes one unknown token, so that
+        every word has a token. Equal words are tokenised once.
 
         Parameters
         ----------
         rows : iterable of sequence of str
             Words of each row.
         max_length : int, optional
-            Most tokens of a row, special tokens included. None keeps everything; otherwise the last words may be cut.
+            Most tokens of a row, special tokens included: the last words are cut. None keeps everything.
         stride : int, optional
-            Show too long a row in several windows that share this many tokens, as in `encode_batch`.
+            Show a row that is too long in several windows that share this many tokens, as in `encode_batch`.
         parse_special : bool
-            Whether a word that spells a special token means that token.
+            Whether a word that spells a special token means the token.
         return_offsets : bool
-            Whether the result tells each token's place in its word.
+            Whether the result says where each token lies in its word.
         sampling : SubwordSampling, optional
             Draw a segmentation of each word instead of taking the best one.
 
@@ -179,9 +186,10 @@ class Tokenizer(Value):
         Raises
         ------
         TypeError
-            If a row is no sequence of words, or a word no str.
+            If a row is not a sequence of words, or a word not a str.
         ValueError
-            As `encode_batch`.
+            If a row cannot fit into `max_length`, `stride` leaves no room for a window to advance, or the tokenizer
+            cannot draw segmentations.
         """
         rows = list(rows)
         for i, row in enumerate(rows):
@@ -191,13 +199,16 @@ class Tokenizer(Value):
                 if not isinstance(word, str):
                     raise TypeError(f"words must be str, found {type(word).__name__} as word {j} of row {i}")
         check_stride(stride, max_length, self.n_special(pair=False))
+
+        def encode(some: list[str]) -> Tokens:
+            tokens = self._encode_split_words(some, parse_special, return_offsets, sampling)
+            return tokens.with_unknown(self.unk_token_id)
+
+        words = list(chain.from_iterable(rows))
+        draws = sampling is not None and sampling.draws  # then each word draws its own segmentation
+        tokens = encode(words) if draws else encode_distinct(encode, words)[0]
         n_words_N = np.fromiter(map(len, rows), np.int64, len(rows))
-        words = self._encode_split_words(list(chain.from_iterable(rows)), parse_special, return_offsets, sampling)
-        words = _without_gaps(words, self.unk_token_id)
-        word_ids_T = np.repeat(spans(np.zeros_like(n_words_N), n_words_N), words.lengths).astype(np.int32)
-        ends = np.concatenate(([0], np.cumsum(words.lengths)))[np.concatenate(([0], np.cumsum(n_words_N)))]
-        first = Tokens(words.ids, np.diff(ends), words.offsets, word_ids_T)
-        return self._lay_out(first, None, max_length, "only_first", stride)
+        return self._lay_out(tokens.joined(n_words_N), None, max_length, "only_first", stride)
 
     def build_inputs_with_special_tokens(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> list[int]:
         """Put the special tokens around the ids of one text, or of a pair of texts."""
@@ -209,15 +220,15 @@ class Tokenizer(Value):
     def get_special_tokens_mask(
         self, ids: Sequence[int], pair_ids: Sequence[int] | None = None, already_has_special_tokens: bool = False
     ) -> list[int]:
-        """Tell special tokens (1) from others (0).
+        """Return 1 for each special token of a row and 0 for the others.
 
         Parameters
         ----------
         ids, pair_ids : sequence of int
-            Ids of a text and of its pair, without special tokens around them; or, if `already_has_special_tokens`,
-            one whole row as `ids` alone.
+            Ids of one text, or of both texts of a pair, without special tokens around them; or, if
+            `already_has_special_tokens`, one whole row as `ids`.
         already_has_special_tokens : bool
-            Whether `ids` has its special tokens. Then a token is special if its id is.
+            Whether `ids` is a whole row. Then a token is special if its id is.
 
         Returns
         -------
@@ -241,7 +252,7 @@ class Tokenizer(Value):
     def create_token_type_ids_from_sequences(
         self, ids: Sequence[int], pair_ids: Sequence[int] | None = None
     ) -> list[int]:
-        """Return a zero for each token of the row: these models have one token type."""
+        """Return 0 for each token of the row: these models have one token type."""
         return [0] * len(self.get_special_tokens_mask(ids, pair_ids))
 
     def _lay_out(
@@ -267,7 +278,7 @@ class Tokenizer(Value):
 
         lengths_W = first_part.kept_W + second_part.kept_W + n_special
         starts_W = np.cumsum(lengths_W) - lengths_W
-        # (tokens, where they come from, where they go), both as indices of tokens
+        # tokens, where they lie there, where they go in the result
         moves = [(first, _sources(first, first_part, row_W), spans(starts_W + 1, first_part.kept_W))]
         if second is not None:
             second_starts_W = starts_W + 1 + first_part.kept_W + self._n_pair_separators
@@ -285,12 +296,33 @@ class Tokenizer(Value):
                 sequence_ids_T[target_T] = k
             if word_ids_T is not None and tokens.word_ids is not None:
                 word_ids_T[target_T] = tokens.word_ids[source_T]
-        row_of_window = window_starts = None
-        if stride is not None:
-            row_of_window, window_starts = row_W, first_part.start_W + second_part.start_W
+        beginnings = [tokens.is_beginning for tokens, _, _ in moves if tokens.is_beginning is not None]
         return EncodedBatch(
-            ids_T, lengths_W, n_dropped_N[row_W], offsets_T2, sequence_ids_T, word_ids_T, row_of_window, window_starts
+            ids_T,
+            lengths_W,
+            n_dropped_N[row_W],
+            offsets_T2,
+            sequence_ids_T,
+            word_ids_T,
+            row_of_window=None if stride is None else row_W,
+            window_starts=None if stride is None else first_part.start_W + second_part.start_W,
+            n_dropped_is_minimum=np.logical_or.reduce(beginnings) if beginnings else None,
         )
+
+    def _set_tokens(
+        self,
+        settings: TokenizerSettings,
+        default_roles: Mapping[str, AddedToken],
+        lookup: Callable[[str], int | None],
+        size: int,
+    ) -> None:
+        """Give the special and added tokens their ids, after `place_tokens`, and set the attributes that say so."""
+        self._roles, self._tokens = place_tokens(settings, default_roles, lookup, size)
+        self._ids = ids = {token.content: i for i, token in self._tokens.items()}
+        self.vocab_size = max(size - 1, *self._tokens) + 1
+        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
+        for role, token in self._roles.items():
+            setattr(self, f"{role}_id", ids[token.content])
 
     @abstractmethod
     def _encode_texts(
@@ -301,10 +333,10 @@ class Tokenizer(Value):
         with_offsets: bool,
         sampling: SubwordSampling | None,
     ) -> Tokens:
-        """Encode texts without special tokens around them.
+        """Encode texts, without special tokens around them.
 
-        Of a text with more than `limit` tokens, the first `limit` must be right and at least one more be there; the
-        rest may be missing.
+        If a text has more than `limit` tokens, the result may hold its beginning only: the first `limit` tokens and at
+        least one more.
         """
 
     def _encode_split_words(
@@ -313,30 +345,30 @@ class Tokenizer(Value):
         return self._encode_texts(words, None, parse_special, with_offsets, sampling)
 
     def with_tokens(self, contents: Sequence[str], special: bool = True) -> "Tokenizer":
-        """Return a tokenizer with further tokens, whose ids follow after the vocabulary's end.
+        """Return a tokenizer with further tokens, whose ids follow the vocabulary.
 
         Parameters
         ----------
         contents : sequence of str
-            What spells each token. One that the vocabulary holds keeps its id.
+            Spelling of each token. One that is in the vocabulary keeps its id.
         special : bool
-            Whether they are special: text unless ``parse_special=True``, and not decoded. Otherwise every text that spells
-            one means it. Holds for tokens that are there already too, except those in a role such as ``<mask>``.
+            Whether they are special: found in texts only with ``parse_special=True``, and not decoded. Other added tokens
+            are found in every text. Applies to tokens that exist already too, except those in a role such as ``<mask>``.
 
         Returns
         -------
         Tokenizer
-            This one where it has all of them so.
+            This one if nothing changes.
 
         Raises
         ------
         ValueError
-            If a token is empty, or the tokenizer takes no further tokens.
+            If a token is empty, or this kind of tokenizer takes no further tokens.
         """
         raise ValueError(f"a {type(self).__name__} takes no further tokens")
 
     def token_to_id(self, content: str) -> int | None:
-        """Return the id of a special or added token, None if there is no such token."""
+        """Return the id of a special or added token, None if it does not exist."""
         return self._ids.get(content)
 
     @abstractmethod
@@ -349,7 +381,7 @@ class Tokenizer(Value):
 
     @abstractmethod
     def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write the vocabulary's files alone into an existing folder, and return their paths."""
+        """Write only the vocabulary's files into an existing folder, and return their paths."""
 
     @abstractmethod
     def save(self, folder: str | PathLike) -> None:
@@ -364,21 +396,5 @@ class Tokenizer(Value):
         return ids_T
 
 
-def mended(text: str) -> str:
-    """Read surrogates, which are no characters, as U+FFFD."""
-    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
-
-
 def _sources(tokens: Tokens, part: Part, row_W: NDArray[np.int64]) -> NDArray[np.int64]:
-    starts_N = np.cumsum(tokens.lengths) - tokens.lengths
-    return spans(starts_N[row_W] + part.start_W, part.kept_W)
-
-
-def _without_gaps(words: Tokens, unk_token_id: int) -> Tokens:
-    """Give every word without tokens an unknown one, at (0, 0)."""
-    empty = np.flatnonzero(words.lengths == 0)
-    if not len(empty):
-        return words
-    places = (np.cumsum(words.lengths))[empty]
-    offsets_T2 = None if words.offsets is None else np.insert(words.offsets, places, 0, axis=0)
-    return Tokens(np.insert(words.ids, places, unk_token_id), np.maximum(words.lengths, 1), offsets_T2)
+    return spans(tokens.starts[row_W] + part.start_W, part.kept_W)

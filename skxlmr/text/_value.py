@@ -1,18 +1,18 @@
-"""Things that never change: equal where they would be made alike, their own copies, pickled as what makes them."""
+"""Immutable objects: equal if made from the same arguments, copied as themselves, pickled as those arguments."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
 
 class Value(ABC):
-    """An object that its constructor can make again."""
+    """An immutable object that its constructor can make again."""
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
-        """Arguments of the constructor."""
+        """Return the arguments of the constructor."""
 
     def _identity(self) -> Any:
-        """What equal ones have in common."""
+        """Return what equal objects have in common."""
         return self._state()
 
     def __eq__(self, other: object) -> bool:

@@ -1,5 +1,7 @@
 """Batches and their targets: what is masked, what belongs to which row, and that order and weights mean what they should."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,11 @@ def test_pack_and_concatenate():
     assert ids.dtype == torch.int64 and layout.lengths == [3, 5, 2]
     assert ids.tolist() == both.ids.tolist() and len(both.n_dropped) == 3
     assert both.row(2).tolist() == random_rows([2], seed=1).row(0).tolist()
+    assert both.second_starts is both.n_dropped_is_minimum is None
+    cut = replace(random_rows([4, 2]), second_starts=np.array([2, 1]), n_dropped_is_minimum=np.array([False, True]))
+    both = concatenate(random_rows([3]), cut)
+    assert both.second_starts.tolist() == [3, 2, 1]
+    assert both.n_dropped_is_minimum.tolist() == [False, False, True]
 
 
 # One target a row -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from skxlmr.batching import TokenTask, best_places, starts_of_words
 from skxlmr.nn import losses
 from skxlmr.text import EncodedBatch
-from skxlmr.text._spans import windows
+from skxlmr.text._truncation import windows
 from tests.nn.reference import TINY, assert_gradients_agree, make_pair
 
 from .rows import BOS, EOS, padded

@@ -326,7 +326,7 @@ def test_coverage_of_pairs(make, tiny_tokenizer):
 
 @each
 def test_stride_as_long_as_a_window(make, texts, estimator):
-    said = "stride=14 must be less than the 14 tokens that max_length=16 leaves beside the special tokens"
+    said = "stride=14 must be less than the 14 tokens that max_length=16 leaves next to the special tokens"
     with pytest.raises(ValueError, match=said):
         make(estimator, long_text="window", stride=14, max_length=16).fit(texts, np.arange(48) % 2)
     make(estimator, stride=14, max_length=64).fit(texts, np.arange(48) % 2)  # not looked at when texts are cut

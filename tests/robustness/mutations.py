@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from skxlmr.text._model_proto import _fields
+from skxlmr.text._sentencepiece.model_file import _fields
 from tests.robustness.odd_values import NUMBERS, TEXTS, VALUES
 from tests.text.mutants import damaged
 

@@ -7,7 +7,7 @@ from skxlmr.text import EncodedBatch
 from tests.tiny import sentences
 
 PER_TOKEN = ["ids", "offsets", "sequence_ids", "word_ids"]
-PER_ROW = ["lengths", "n_dropped", "row_of_window", "window_starts"]
+PER_ROW = ["lengths", "n_dropped", "row_of_window", "window_starts", "second_starts", "n_dropped_is_minimum"]
 
 
 def make_batch(lengths, row_of_window=None):
@@ -23,6 +23,8 @@ def make_batch(lengths, row_of_window=None):
         word_ids=(tokens + 1000).astype(np.int32),
         row_of_window=None if row_of_window is None else np.array(row_of_window, np.int64),
         window_starts=None if row_of_window is None else np.arange(n_rows) * 7,
+        second_starts=np.arange(n_rows) + 20,
+        n_dropped_is_minimum=np.arange(n_rows) % 2 == 1,
     )
 
 
@@ -126,6 +128,25 @@ def test_taken_windows_keep_the_row_that_they_show():
     taken = WINDOWS.take([5, 0, 2])
     assert_rows(taken, WINDOWS, [5, 0, 2])
     assert taken.row_of_window.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("n_dropped", "is_minimum", "said"),
+    [
+        ([], None, "0 tokens"),
+        ([0, 1], None, "1 token"),
+        ([7, 10_062, 8], None, "10,062 tokens"),
+        ([7, 10_062, 8], [False, False, False], "10,062 tokens"),
+        ([7, 3307, 8], [False, True, False], "at least 3,307 tokens"),
+        # the row whose end was not looked at may have lost more than the one with the largest count
+        ([7, 3307, 8], [True, False, False], "at least 3,307 tokens"),
+    ],
+)
+def test_longest_loss_in_words(n_dropped, is_minimum, said):
+    lengths, n_dropped = np.ones(len(n_dropped), np.int64), np.array(n_dropped, np.int64)
+    is_minimum = None if is_minimum is None else np.array(is_minimum)
+    ids = np.zeros(len(lengths), np.int32)
+    assert EncodedBatch(ids, lengths, n_dropped, n_dropped_is_minimum=is_minimum).describe_longest_loss() == said
 
 
 def test_row_and_span():

@@ -66,7 +66,7 @@ CASES = [
 def needs_sacremoses(folder):
     config = folder / "config.json"
     if config.exists() and '"xlm"' in config.read_text() and importlib.util.find_spec("sacremoses") is None:
-        pytest.skip("the older XLM needs the extra xlm")
+        pytest.skip("the original XLM needs the extra xlm")
 
 
 @pytest.mark.parametrize("folder", CASES, indirect=True)

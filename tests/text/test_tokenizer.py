@@ -147,7 +147,7 @@ def test_any_iterable_of_str_will_do(tiny):
         (
             {"texts": ["a", "bird " * 9], "pairs": ["a", "house " * 9], "max_length": 8, "truncation": "only_first"},
             ValueError,
-            "leaves first text of row 1 no token: max_length leaves 4 beside .* second text has",
+            "leaves no token of the first text of row 1: the second text takes all 4 tokens that max_length leaves",
         ),
     ],
 )

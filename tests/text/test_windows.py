@@ -82,13 +82,13 @@ def test_of_a_pair_one_text_is_windowed(tiny, windowed):
         ({"stride": 1}, "stride needs max_length"),
         (
             {"stride": 6, "max_length": 8},
-            "stride=6 must be less than the 6 tokens that max_length=8 leaves beside the special tokens",
+            "stride=6 must be less than the 6 tokens that max_length=8 leaves next to the special tokens",
         ),
         ({"stride": 4, "max_length": 8, "pairs": ["the"]}, "stride=4 must be less than the 4 tokens that max_length=8"),
         ({"stride": 0, "max_length": 1}, "stride=0 must be less than the 0 tokens that max_length=1"),
         (
             {"stride": 2, "max_length": 9, "pairs": ["the house the house"], "truncation": "only_first"},
-            r"stride=2 must be less than what a window of row 0 can show: .* of which the other text takes",
+            r"stride=2 must be less than what a window of row 0 can show: .* and the other text takes \d of them",
         ),
     ],
 )

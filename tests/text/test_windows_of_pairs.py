@@ -25,7 +25,7 @@ def tokenizer(request, tmp_path_factory):
     if request.param is SentencePieceTokenizer:
         return request.getfixturevalue("tiny")
     if request.param is XLMTokenizer:
-        pytest.importorskip("sacremoses", reason="the older XLM needs the extra xlm")
+        pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
         return xlm_tokenizer()
     folder = tmp_path_factory.mktemp("byte_level")
     bpe = ByteLevelBPETokenizer()
@@ -122,7 +122,8 @@ def test_shorter_text_that_leaves_no_room(tokenizer, order):
     budget = n + 3
     said = (
         "a pair's shorter text must leave room for windows on the longer one: 'children children children children chil'... "
-        f"has {n} tokens, of the {budget} that max_length={budget + tokenizer.n_special(True)} leaves, stride=3 of them shared"
+        f"has {n} tokens, of the {budget} that max_length={budget + tokenizer.n_special(True)} leaves, and windows share "
+        "stride=3"
     )
     options = {"max_length": budget + tokenizer.n_special(pair=True)}
     columns = list(zip(*pairs, strict=True))[::order]

@@ -1,4 +1,4 @@
-"""What the steps of a ``tokenizer.json`` may do to a text: nothing that never ends or fills the memory."""
+"""Check the steps of a ``tokenizer.json``: none may run forever or fill the memory."""
 
 import base64
 import re
@@ -11,17 +11,17 @@ from skxlmr.text._charsmap import MOST_VALUE_BYTES, check_charsmap
 from skxlmr.utils._errors import CheckpointError
 
 MOST_STEPS = 32
-MOST_GROWTH = 10_000  # times as long as a text was; XLM-R's steps could make it 512 times as long
+MOST_GROWTH = 10_000  # factor by which a text may grow; XLM-R's steps allow 512
 MOST_PATTERN = 100  # characters
 _GROWTH = {"ByteLevel": 2, "Lowercase": 3, "NFC": 4, "NFD": 4, "NFKC": 18, "NFKD": 18, "Precompiled": MOST_VALUE_BYTES}
-_CLASS = re.compile(r"\\[pP]\{[^}]*\}")  # of characters, which looks like a repetition
+_CLASS = re.compile(r"\\[pP]\{[^}]*\}")  # of characters; it is no repetition
 _REPETITION = re.compile(r"[*+?{]")
 
 
 def check_steps(file: Path, content: dict[str, Any]) -> None:
-    """Raise CheckpointError if a step of the file could take a short text forever, or make it very long.
+    """Raise CheckpointError if a step could take exponential time on a short text, or make it very long.
 
-    A pattern may hold one repetition and no groups: others can take exponentially long, and none of the family needs them.
+    A pattern may have one repetition and no groups: others can take exponential time, and no such tokenizer needs them.
     """
     for parts in (("normalizer", "pre_tokenizer", "decoder"), ("post_processor",)):
         steps = list(_steps([content.get(part) for part in parts]))
@@ -42,7 +42,7 @@ def check_steps(file: Path, content: dict[str, Any]) -> None:
 
 
 def _steps(node: Any) -> Iterator[dict[str, Any]]:
-    """Every object with a type; files are not nested deeper than `read_json` allows."""
+    """Yield every object that has a type; `read_json` bounds the depth of nesting."""
     if isinstance(node, dict) and "type" in node:
         yield node
     if isinstance(node, dict | list):
@@ -51,12 +51,12 @@ def _steps(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any]) -> int:
-    """Times as long as the step may make a text."""
+    """Return the factor by which the step may lengthen a text."""
     texts = [value for key in ("content", "prepend") if isinstance(value := step.get(key), str)]
     special = step.get("special_tokens")
     parts = special.values() if isinstance(special, dict) else ()
     ids = [part.get("ids") for part in parts if isinstance(part, dict)]
-    # how many one part of a template may stand for
+    # how many ids one part of a template may stand for
     n_ids = max([1, *(len(each) for each in ids if isinstance(each, list))])
     templates = [n_ids * len(value) for key in ("single", "pair") if isinstance(value := step.get(key), list)]
     kind = step["type"]

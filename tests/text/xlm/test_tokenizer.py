@@ -1,4 +1,4 @@
-"""The older XLM's tokenizer, against transformers'."""
+"""The original XLM's tokenizer, against transformers'."""
 
 import gzip
 import json
@@ -8,12 +8,12 @@ import random
 import pytest
 
 from skxlmr.text import XLMTokenizer, load_tokenizer
-from skxlmr.text._align import align
+from skxlmr.text._xlm.alignment import align
 from skxlmr.utils._errors import CheckpointError
 from tests.text.texts import HOSTILE, real_texts
 from tests.tiny import sentences
 
-pytest.importorskip("sacremoses", reason="the older XLM needs the extra xlm")
+pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
 transformers = pytest.importorskip("transformers", reason="the reference tokenizer is in transformers")
 SPECIAL = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
 LANGUAGES = "ar bg de el en es fr hi ru sw th tr ur vi zh".split()
@@ -225,8 +225,8 @@ def test_broken_files_are_named(tmp_path, name, content, reason):
 def test_without_sacremoses_the_extra_is_named(tmp_path, monkeypatch):
     write_folder(tmp_path, ["ab"], ["a b</w>"])
     monkeypatch.setitem(__import__("sys").modules, "sacremoses", None)
-    from skxlmr.text import _moses
+    from skxlmr.text._xlm import moses
 
-    _moses._normalizer.cache_clear()
+    moses._normalizer.cache_clear()
     with pytest.raises(ImportError, match=r'needs sacremoses, which is not installed: pip install "skxlmr\[xlm\]"'):
         load_tokenizer(tmp_path).encode_batch(["ab"])

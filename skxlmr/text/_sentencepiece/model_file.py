@@ -1,6 +1,6 @@
-"""What may be given to SentencePiece, whose C++ code trusts a model: a broken one can end the process, not only raise.
+"""Check a model file before SentencePiece reads it: its C++ code trusts the file, and a damaged one can crash the process.
 
-The file is a protocol buffer: fields one after another, each with a number and, for what is read here, a length.
+The file is a protocol buffer: fields one after another, each with a number and, in those that are read here, a length.
 """
 
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from skxlmr.text._charsmap import check_charsmap
 
 MOST_BYTES = 128 * 2**20
-MOST_PIECES = 1_500_000  # each takes some 200 bytes of memory; XLM-V has 0.9 million
-MOST_PIECE_BYTES = 1024  # SentencePiece recurses once for each byte of a piece
+MOST_PIECES = 1_500_000  # each takes about 200 bytes of memory; XLM-V has 0.9 million
+MOST_PIECE_BYTES = 1024  # SentencePiece recurses once per byte of a piece
 _PIECES, _NORMALIZER, _DENORMALIZER = 1, 3, 5  # fields of the model
 _CHARSMAP = 2  # field of a normalizer
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # how a field is written
@@ -17,7 +17,7 @@ _PIECE_TAG = _PIECES << 3 | _LENGTH
 
 
 def check_model_proto(proto: bytes) -> None:
-    """Raise ValueError unless the bytes are a model that SentencePiece can be trusted to read.
+    """Raise ValueError unless SentencePiece can safely read the model.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def check_model_proto(proto: bytes) -> None:
 
 
 def _skip_short_pieces(proto: bytes) -> int:
-    """Where the pieces end that a file starts with: nearly all of it, so this loop is short."""
+    """Return where the short pieces at the start of the file end: nearly all of the file, so this loop is kept simple."""
     place, end, n_pieces = 0, len(proto) - 1, 0
     while place < end and proto[place] == _PIECE_TAG and (length := proto[place + 1]) < 128:
         place += 2 + length
@@ -53,15 +53,15 @@ def _skip_short_pieces(proto: bytes) -> int:
 
 
 def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field between two places."""
+    """Yield the number, start and end of each field between two places."""
     while place < end:
         tag = data[place]
         place += 1
         if tag > 127:
             tag, place = _varint(data, place - 1)
         kind, number = tag & 7, tag >> 3
-        if number >= 2**29:  # readers differ in what they make of it
-            raise ValueError("a field has no number")
+        if number >= 2**29:  # readers disagree on such a field
+            raise ValueError("a field has an invalid number")
         if kind == _LENGTH:
             length = data[place]
             place += 1
@@ -81,7 +81,7 @@ def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and the place after it."""
+    """Return a number of 7 bits per byte, and the place after it."""
     number = 0
     for shift in range(0, 70, 7):
         byte = data[place]

@@ -1,6 +1,6 @@
-"""Arithmetic on packed rows: which tokens truncation keeps, which windows cover a long text.
+"""Which tokens truncation keeps, and which windows cover a long text.
 
-Shape suffixes: N rows, W windows, T tokens of all rows together.
+Shape suffixes: N rows, W windows.
 """
 
 from dataclasses import dataclass
@@ -8,40 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skxlmr.text._tokens import spans
+
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Tokens of many texts, packed, without special tokens around them: what a tokenizer makes of plain texts.
-
-    `offsets` (T, 2) int32 are there if asked for, `word_ids` (T,) int32 where the texts were pre-split words.
-    """
-
-    ids: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    offsets: NDArray[np.int32] | None = None
-    word_ids: NDArray[np.int32] | None = None
-
-
-@dataclass(frozen=True)
 class Part:
-    """What each row of the result shows of one text: `kept` tokens from `start` on."""
+    """What each row of the result shows of one text: `kept_W` tokens, the first of them token `start_W`."""
 
     start_W: NDArray[np.int64]
     kept_W: NDArray[np.int64]
 
 
-def spans(starts_N: NDArray[np.int64], lengths_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of the elements of N spans, one span after another."""
-    ends_N = np.cumsum(lengths_N)
-    return np.repeat(starts_N - ends_N + lengths_N, lengths_N) + np.arange(lengths_N.sum())
-
-
 def truncate(
     n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, truncation: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many tokens of each text are kept so that both together are at most `budget`."""
+    """Return how many tokens of each text are kept, together at most `budget`."""
     over_N = n_first_N + n_second_N > budget
     if truncation == "longest_first":
         # the shorter text loses tokens only where it is longer than half the budget
@@ -53,8 +36,8 @@ def truncate(
         if len(unfit):
             i = unfit[0]
             raise ValueError(
-                f"truncation={truncation!r} leaves {truncation[5:]} text of row {i} no token: "
-                f"max_length leaves {budget} beside the special tokens, the {other} text has {n_other_N[i]}"
+                f"truncation={truncation!r} leaves no token of the {truncation[5:]} text of row {i}: "
+                f"the {other} text takes all {budget} tokens that max_length leaves next to the special tokens"
             )
         kept_first_N = n_first_N if truncation == "only_second" else budget - n_second_N
     return np.where(over_N, kept_first_N, n_first_N), np.where(over_N, budget - kept_first_N, n_second_N)
@@ -63,14 +46,14 @@ def truncate(
 def without_room(
     n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
 ) -> NDArray[np.int64]:
-    """Rows that do not fit as they are, and whose other text leaves no room for a window to advance."""
+    """Return the rows that need windows, but whose other text leaves no room for a window to advance."""
     return np.flatnonzero((n_long_N + n_other_N > budget) & (n_other_N >= budget - stride))
 
 
 def windows(
     n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
 ) -> tuple[NDArray[np.int64], Part]:
-    """Cut each long text into windows that fit beside the other text and share `stride` tokens with their neighbours.
+    """Cut each long text into windows that fit next to the other text and share `stride` tokens with their neighbours.
 
     Every window but the last is full. Returns the row of each window, and what it shows.
     """
@@ -79,7 +62,7 @@ def windows(
         i = unfit[0]
         raise ValueError(
             f"stride={stride} must be less than what a window of row {i} can show: max_length leaves {budget} tokens "
-            f"beside the special tokens, of which the other text takes {n_other_N[i]}"
+            f"next to the special tokens, and the other text takes {n_other_N[i]} of them"
         )
     room_N = budget - n_other_N
     step_N = np.maximum(room_N - stride, 1)
@@ -92,7 +75,7 @@ def windows(
 def windows_of_pairs(
     n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, stride: int, truncation: str
 ) -> tuple[NDArray[np.int64], Part, Part]:
-    """Cut the first text, the second or the longer one into windows, each beside the whole other text.
+    """Cut the first text, the second or the longer one into windows, each next to the whole other text.
 
     Returns the row of each window, and what it shows of the first and of the second text.
     """

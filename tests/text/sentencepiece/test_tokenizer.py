@@ -112,7 +112,7 @@ def test_all_real_strings_equal_sentencepiece(xlmr, shared_data):
 
 def test_threads_do_not_change_the_ids(tiny, monkeypatch):
     texts = sentences(3000, seed=1)
-    monkeypatch.setattr("skxlmr.text._sentencepiece._n_cpus", lambda: 4)
+    monkeypatch.setattr("skxlmr.text._sentencepiece.tokenizer._n_cpus", lambda: 4)
     threaded = rows(tiny.encode_batch(texts))
     assert threaded == [row for text in texts for row in rows(tiny.encode_batch([text]))]
 

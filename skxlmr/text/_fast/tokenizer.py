@@ -1,4 +1,4 @@
-"""Tokenizers that the `tokenizers` package runs: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
+"""Tokenizers run by the `tokenizers` package: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
 
 import json
 from collections.abc import Sequence
@@ -13,52 +13,39 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from skxlmr.text import _fast_files as files
-from skxlmr.text._fast_steps import check_steps
-from skxlmr.text._offsets import trimmed
+from skxlmr.text._bpe_files import MOST_VALUES, read_merges, read_vocab
+from skxlmr.text._fast import tokenizer_json
+from skxlmr.text._fast.offsets import trimmed
+from skxlmr.text._fast.steps import check_steps
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import Tokens
-from skxlmr.text._special import (
+from skxlmr.text._special_tokens import (
     CONFIG_FILE,
-    ROLES,
-    AddedToken,
+    DEFAULT_MAX_LENGTH,
+    DEFAULT_ROLES,
     TokenizerSettings,
     boolean,
     config_of,
-    place_tokens,
     positive_int,
     read_settings,
     with_further,
 )
-from skxlmr.text._tokenizer import Tokenizer, mended
+from skxlmr.text._surrogates import without_surrogates
+from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
-VOCAB_FILE = "vocab.json"
-MERGES_FILE = "merges.txt"
-DEFAULT_MAX_LENGTH = 512
-
-_DEFAULT_ROLES = {
-    "bos_token": AddedToken("<s>"),
-    "eos_token": AddedToken("</s>"),
-    "sep_token": AddedToken("</s>"),
-    "cls_token": AddedToken("<s>"),
-    "unk_token": AddedToken("<unk>"),
-    "pad_token": AddedToken("<pad>"),
-    "mask_token": AddedToken("<mask>", lstrip=True),
-}
 
 
 class FastTokenizer(Tokenizer):
     """A ``tokenizer.json`` with XLM-R's or RoBERTa's layout: a Unigram or a byte-level BPE model.
 
-    The `tokenizers` package turns text into ids; the special tokens around them, truncation and windows are this
-    library's, the same for all tokenizers. Padding and truncation that the file asks for are left aside. A surrogate code
-    point in a str is no character: each is read as U+FFFD.
+    The `tokenizers` package turns text into ids; special tokens around them, truncation and windows are this library's,
+    the same for all tokenizers. Padding and truncation in the file are ignored. A surrogate code point is read as U+FFFD.
 
-    Instances never change: they may be shared by threads, and a deep copy is the instance itself. A pickle holds the
-    vocabulary and needs no file.
+    Instances never change: threads may share one, and a deep copy is the instance itself. A pickle holds the vocabulary
+    and needs no file.
 
     Parameters
     ----------
@@ -67,14 +54,14 @@ class FastTokenizer(Tokenizer):
     settings : TokenizerSettings, optional
         Special and added tokens, as ``tokenizer_config.json`` names them.
     model_max_length : int
-        Most tokens a row may have for the model this tokenizer belongs to. `save` writes it, nothing else uses it here.
+        Most tokens of a row that the model can read. `save` writes it; encoding does not apply it.
     file : path, optional
-        What to name in errors.
+        Name of the file in errors.
 
     Raises
     ------
     CheckpointError
-        If the content is no tokenizer of the family.
+        If the content is not such a tokenizer.
     """
 
     def __init__(
@@ -89,32 +76,22 @@ class FastTokenizer(Tokenizer):
         self._content = content
         self.model_max_length = model_max_length
         check_steps(self._file, content)
-        vocabulary = files.vocabulary_of(self._file, content)
-        self._settings = files.merged_settings(
-            settings or TokenizerSettings(), files.added_tokens_of(self._file, content)
+        vocabulary = tokenizer_json.vocabulary_of(self._file, content)
+        self._settings = tokenizer_json.merged_settings(
+            settings or TokenizerSettings(), tokenizer_json.added_tokens_of(self._file, content)
         )
-        size = max(vocabulary.values()) + 1
         try:
-            self._roles, self._tokens = place_tokens(self._settings, _DEFAULT_ROLES, vocabulary.get, size)
+            self._set_tokens(self._settings, DEFAULT_ROLES, vocabulary.get, max(vocabulary.values()) + 1)
         except ValueError as error:
             raise CheckpointError(self._file, str(error)) from error
-        self.vocab_size = max(size - 1, *self._tokens) + 1
-        self._ids = ids = {token.content: i for i, token in self._tokens.items()}
-        self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
-            ids[self._roles[role].content] for role in ROLES[:4]
-        )
-        self.unk_token_id, self.pad_token_id, self.mask_token_id = (
-            ids[self._roles[role].content] for role in ROLES[4:]
-        )
-        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
         self._pieces = {i: piece for piece, i in vocabulary.items()}
         self._pieces |= {i: token.content for i, token in self._tokens.items()}
-        files.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
-        self._literal = files.load(self._file, files.with_tokens(content, self._tokens, True), literal=True)
+        tokenizer_json.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
+        self._literal = self._load(content, literal=True)
 
     @classmethod
     def from_file(cls, file: str | PathLike) -> "FastTokenizer":
-        """Load a ``tokenizer.json`` and, where they lie beside it, ``tokenizer_config.json`` and its companions.
+        """Load a ``tokenizer.json`` and, if they are next to it, ``tokenizer_config.json`` and its companions.
 
         Raises
         ------
@@ -122,11 +99,11 @@ class FastTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(file)
-        return cls._with_companions(file, read_json(file, files.MOST_VALUES), read_settings(file.parent))
+        return cls._with_companions(file, read_json(file, MOST_VALUES), read_settings(file.parent))
 
     @classmethod
     def from_vocab(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "FastTokenizer":
-        """Load RoBERTa's ``vocab.json`` and ``merges.txt``, and what lies beside the first.
+        """Load RoBERTa's ``vocab.json`` and ``merges.txt``, and the configuration next to the first.
 
         Raises
         ------
@@ -136,7 +113,7 @@ class FastTokenizer(Tokenizer):
         file = Path(vocab_file)
         settings = read_settings(file.parent)
         prefix = boolean(file.with_name(CONFIG_FILE), settings.options, "add_prefix_space", False)
-        content = files.byte_level_json(files.read_vocab(file), files.read_merges(Path(merges_file)), prefix)
+        content = tokenizer_json.byte_level_json(read_vocab(file), read_merges(Path(merges_file)), prefix)
         return cls._with_companions(file, content, settings)
 
     @classmethod
@@ -160,7 +137,7 @@ class FastTokenizer(Tokenizer):
         """Write ``tokenizer.json`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        content = files.with_tokens(self._content, self._tokens, False)
+        content = tokenizer_json.with_tokens(self._content, self._tokens, False)
         content["post_processor"] = self._content.get("post_processor")
         byte_level = isinstance(content["model"]["vocab"], dict)
         config = dict(self._settings.options)
@@ -178,7 +155,7 @@ class FastTokenizer(Tokenizer):
         ids : sequence of int
             Token ids of one row.
         skip_special_tokens : bool
-            Leave out the special tokens, an unknown one too. Otherwise all of them are spelled out.
+            Leave out the special tokens, unknown ones too. Otherwise all of them are spelled out.
 
         Raises
         ------
@@ -197,21 +174,23 @@ class FastTokenizer(Tokenizer):
         unknown = self._pieces[self.unk_token_id]
         return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
 
+    def _load(self, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
+        return tokenizer_json.load(
+            self._file, tokenizer_json.with_tokens(content, self._tokens, literal), literal=literal
+        )
+
     @cached_property
     def _parsing(self) -> tokenizers.Tokenizer:
-        return files.load(self._file, files.with_tokens(self._content, self._tokens, False), literal=False)
+        return self._load(self._content, literal=False)
 
     @cached_property
     def _for_words(self) -> dict[bool, tokenizers.Tokenizer]:
-        """By `parse_special`: what reads a first word as any other word."""
+        """By `parse_special`: the tokenizers that read every word as if a space preceded it."""
         chosen = {False: self._literal, True: self._parsing}
-        prefixed = files.with_prefix_space(self._content)
+        prefixed = tokenizer_json.with_prefix_space(self._content)
         if prefixed is None:
             return chosen
-        return {
-            parse: files.load(self._file, files.with_tokens(prefixed, self._tokens, not parse), literal=not parse)
-            for parse in chosen
-        }
+        return {parse: self._load(prefixed, literal=not parse) for parse in chosen}
 
     def _encode_texts(
         self,
@@ -233,17 +212,17 @@ class FastTokenizer(Tokenizer):
     ) -> Tokens:
         if sampling is not None and sampling.draws:
             raise ValueError("sampling needs a SentencePiece model, and this is a tokenizer of the tokenizers package")
-        texts = [mended(text) for text in texts]
+        texts = [without_surrogates(text) for text in texts]
         encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
         encodings = encode(texts, add_special_tokens=False)
         rows = [encoding.ids for encoding in encodings]
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
         ids_T = np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum())
         if not with_offsets:
-            return Tokens(ids_T, lengths_N)
+            return Tokens.packed(ids_T, lengths_N)
         places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
         offsets_T2 = np.fromiter(places, np.int32, 2 * len(ids_T)).reshape(-1, 2)
-        return Tokens(ids_T, lengths_N, trimmed(texts, lengths_N, offsets_T2))
+        return Tokens.packed(ids_T, lengths_N, trimmed(texts, lengths_N, offsets_T2))
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""The older XLM's tokenizer: Moses, then byte-pair encoding with ``</w>`` at the end of words."""
+"""The original XLM's tokenizer: Moses, then byte-pair encoding with ``</w>`` at the end of words."""
 
 import heapq
 import json
@@ -12,71 +12,60 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skxlmr.text._align import align
-from skxlmr.text._fast_files import read_merges, read_vocab
-from skxlmr.text._moses import lower_without_accents, words_of
+from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE, read_merges, read_vocab
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._spans import Tokens
-from skxlmr.text._special import (
+from skxlmr.text._special_tokens import (
     CONFIG_FILE,
-    ROLES,
+    DEFAULT_MAX_LENGTH,
+    DEFAULT_ROLES,
     AddedToken,
     TextSplitter,
     TokenizerSettings,
     boolean,
     config_of,
-    place_tokens,
     positive_int,
     read_settings,
 )
 from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokens import Tokens
+from skxlmr.text._xlm.alignment import align
+from skxlmr.text._xlm.moses import lower_without_accents, words_of
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
-VOCAB_FILE = "vocab.json"
-MERGES_FILE = "merges.txt"
 MODEL_CONFIG_FILE = "config.json"
-DEFAULT_MAX_LENGTH = 512
-WITHOUT_SPACES = ("ja", "th", "zh")  # languages whose words Moses cannot find
+WITHOUT_SPACES = ("ja", "th", "zh")  # Moses cannot find the words of these languages
 
-_DEFAULT_ROLES = {
-    "bos_token": AddedToken("<s>"),
-    "eos_token": AddedToken("</s>"),
-    "sep_token": AddedToken("</s>"),
-    "cls_token": AddedToken("</s>"),
-    "unk_token": AddedToken("<unk>"),
-    "pad_token": AddedToken("<pad>"),
-    "mask_token": AddedToken("<special1>"),
-}
+_ROLES = DEFAULT_ROLES | {"cls_token": AddedToken("</s>"), "mask_token": AddedToken("<special1>")}
 _DEFAULT_ADDITIONAL = tuple(AddedToken(f"<special{i}>") for i in range(10))
 
 
 class XLMTokenizer(Tokenizer):
     """Tokenizer of ``xlm-mlm-en-2048`` and its relatives: ``<s> A </s>``, ``<s> A </s> B </s>``.
 
-    Instances never change: they may be shared by threads, and a deep copy is the instance itself.
+    Instances never change: threads may share one, and a deep copy is the instance itself.
 
     Parameters
     ----------
     vocab : mapping of str to int
-        Ids of the subwords; one that ends a word ends with ``</w>``.
+        Ids of the subwords; the last one of a word ends with ``</w>``.
     merges : sequence of (str, str)
-        Pairs that are merged, the first before the others.
+        Pairs to merge, in this order.
     settings : TokenizerSettings, optional
         Special and added tokens, as ``tokenizer_config.json`` names them.
     lower : bool
-        Whether words are in lower case, without accents, as the checkpoint's vocabulary is.
+        Whether to turn words to lower case without accents, as the checkpoint's vocabulary has them.
     language : str
-        ISO 639-1 code of the texts' language: Moses has rules for each. See `for_language`.
+        ISO 639-1 code of the language of the texts, which selects Moses' rules. See `for_language`.
     lang2id : mapping of str to int, optional
-        Ids of the languages that a multilingual checkpoint knows, for its language embeddings.
+        Ids of the language embeddings of a multilingual checkpoint.
     model_max_length : int
-        Most tokens a row may have for the model this tokenizer belongs to. `save` writes it, nothing else uses it here.
+        Most tokens of a row that the model can read. `save` writes it; encoding does not apply it.
 
     Raises
     ------
     ValueError
-        If an added token's id does not fit the vocabulary, or the checkpoint does not know `language`.
+        If the id of an added token does not fit the vocabulary, or the checkpoint does not know `language`.
 
     References
     ----------
@@ -104,30 +93,20 @@ class XLMTokenizer(Tokenizer):
         self.model_max_length = model_max_length
         additional = settings.additional or _DEFAULT_ADDITIONAL
         complete = TokenizerSettings(settings.options, settings.roles, additional, settings.added)
-        size = max(self._vocab.values()) + 1
-        self._roles, self._tokens = place_tokens(complete, _DEFAULT_ROLES, self._vocab.get, size)
-        self.vocab_size = max(size - 1, *self._tokens) + 1
-        self._ids = {token.content: i for i, token in self._tokens.items()}
-        self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
-            self._ids[self._roles[role].content] for role in ROLES[:4]
-        )
-        self.unk_token_id, self.pad_token_id, self.mask_token_id = (
-            self._ids[self._roles[role].content] for role in ROLES[4:]
-        )
-        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
+        self._set_tokens(complete, _ROLES, self._vocab.get, max(self._vocab.values()) + 1)
         self._pieces = {i: piece for piece, i in self._vocab.items()}
         self._pieces |= {i: token.content for i, token in self._tokens.items()}
-        self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}  # the last counts where one stands twice
+        self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}  # of a repeated pair the last counts
         self._spelt = TextSplitter(self._tokens.values())
         self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
         self._subwords = lru_cache(100_000)(self._merge)
 
     @classmethod
     def from_file(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "XLMTokenizer":
-        """Load ``vocab.json`` and ``merges.txt``, and what lies beside the first.
+        """Load ``vocab.json`` and ``merges.txt``, and the configuration next to the first.
 
-        ``do_lowercase_and_remove_accent`` and ``lang2id`` are read from ``tokenizer_config.json``, or else the latter from
-        ``config.json``.
+        ``do_lowercase_and_remove_accent`` and ``lang2id`` are read from ``tokenizer_config.json``; if the latter is not
+        there, from ``config.json``.
 
         Raises
         ------
@@ -161,13 +140,13 @@ class XLMTokenizer(Tokenizer):
         Raises
         ------
         ValueError
-            If the checkpoint tells its languages and this is none of them.
+            If the checkpoint lists its languages and this is not one of them.
         """
         self.language_id(language)
         return XLMTokenizer(**(self._state() | {"language": language}))
 
     def language_id(self, language: str) -> int | None:
-        """Return the id of a language's embedding, None if the checkpoint has none; ValueError if it is unknown."""
+        """Return the id of a language's embedding; None if the checkpoint has no ids, ValueError if it lacks this one."""
         if not self.lang2id:
             return None
         if language not in self.lang2id:
@@ -203,7 +182,7 @@ class XLMTokenizer(Tokenizer):
         ids : sequence of int
             Token ids of one row.
         skip_special_tokens : bool
-            Leave out the special tokens, an unknown one too. Otherwise all of them are spelled out.
+            Leave out the special tokens, unknown ones too. Otherwise all of them are spelled out.
 
         Raises
         ------
@@ -236,8 +215,8 @@ class XLMTokenizer(Tokenizer):
     ) -> Tokens:
         if self.language in WITHOUT_SPACES:
             raise ValueError(
-                f"texts in {self.language!r} must be split into words first, with a segmenter of that language: pass the words "
-                "to encode_words"
+                f"texts in {self.language!r} must be split into words first, with a segmenter for that language: pass the "
+                "words to encode_words"
             )
         return self._encode_all(texts, parse_special, with_offsets, sampling, split=True)
 
@@ -271,10 +250,10 @@ class XLMTokenizer(Tokenizer):
                     offsets.append(start + _places(part, words, subwords))
             lengths.append(len(ids) - before)
         packed = np.concatenate(offsets).astype(np.int32) if with_offsets else None
-        return Tokens(np.array(ids, np.int32), np.array(lengths, np.int64), packed)
+        return Tokens.packed(np.array(ids, np.int32), np.array(lengths, np.int64), packed)
 
     def _merge(self, word: str) -> tuple[str, ...]:
-        """Merge the characters of a word, the pair of the lowest rank first, all places where it stands at once."""
+        """Merge the characters of a word: the pair of lowest rank first, everywhere in the word at once."""
         symbols: list[str] = [*word[:-1], word[-1] + "</w>"]
         following = [*range(1, len(symbols)), -1]
         preceding = list(range(-1, len(symbols) - 1))
@@ -288,7 +267,7 @@ class XLMTokenizer(Tokenizer):
                 i = heapq.heappop(candidates)[1]
                 j = following[i]
                 if j < 0 or symbols[i] != left or symbols[j] != right:
-                    continue  # merged with another neighbour meanwhile
+                    continue  # one of the two was merged with another neighbour
                 symbols[i], symbols[j] = left + right, ""
                 following[i] = following[j]
                 if following[i] >= 0:
@@ -323,7 +302,7 @@ class XLMTokenizer(Tokenizer):
 
 
 def _places(text: str, words: list[str], subwords: list[str]) -> NDArray[np.int32]:
-    """Place of each subword in the text that became `words`."""
+    """Return the place of each subword in the text that became `words`."""
     character_places = align(text, "".join(words))
     ends = np.cumsum([len(subword.removesuffix("</w>")) for subword in subwords])
     starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends

@@ -129,7 +129,7 @@ def test_the_checkpoints_own_sampling(tiny_proto, tmp_path):
     ("values", "message"),
     [
         ({"nbest_size": 513}, "nbest_size must be at most 512, found 513"),
-        ({"alpha": -0.1}, "alpha must be a finite number from 0 on, found -0.1"),
+        ({"alpha": -0.1}, "alpha must be a finite number of 0 or more, found -0.1"),
         ({"alpha": float("nan")}, "alpha must be"),
         ({"seed": -1}, "seed must be 0 or more, found -1"),
     ],

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from os import PathLike
@@ -13,71 +14,61 @@ import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
-from skxlmr.text._model_proto import MOST_BYTES, check_model_proto
-from skxlmr.text._offsets import piece_offsets
-from skxlmr.text._prefix import LONG_TEXT, PrefixCutter
-from skxlmr.text._sampling import SegmentationSampler, SubwordSampling, sampling_of
-from skxlmr.text._spans import Tokens
-from skxlmr.text._special import (
+from skxlmr.text._sampling import SubwordSampling, sampling_of
+from skxlmr.text._sentencepiece.model_file import MOST_BYTES, check_model_proto
+from skxlmr.text._sentencepiece.offsets import piece_offsets
+from skxlmr.text._sentencepiece.prefix import LONG_TEXT, PrefixCutter
+from skxlmr.text._sentencepiece.sampler import SegmentationSampler
+from skxlmr.text._special_tokens import (
     CONFIG_FILE,
-    ROLES,
-    AddedToken,
+    DEFAULT_MAX_LENGTH,
+    DEFAULT_ROLES,
     TextSplitter,
     TokenizerSettings,
     config_of,
-    place_tokens,
     positive_int,
     read_settings,
     with_further,
 )
-from skxlmr.text._tokenizer import SURROGATE, Tokenizer, mended
+from skxlmr.text._surrogates import to_utf8, without_surrogates
+from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_bytes
 
 MODEL_FILE = "sentencepiece.bpe.model"
-DEFAULT_MAX_LENGTH = 512
-THREADED_BYTES = 1 << 16  # below about a millisecond of work, starting threads costs more than they save
+THREADED_BYTES = 1 << 16  # below this, about a millisecond of work, starting threads costs more than they save
 
 _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> is the last id of the vocabulary
-_DEFAULT_ROLES = {
-    "bos_token": AddedToken("<s>"),
-    "eos_token": AddedToken("</s>"),
-    "sep_token": AddedToken("</s>"),
-    "cls_token": AddedToken("<s>"),
-    "unk_token": AddedToken("<unk>"),
-    "pad_token": AddedToken("<pad>"),
-    "mask_token": AddedToken("<mask>", lstrip=True),
-}
 
 
 class SentencePieceTokenizer(Tokenizer):
     """Tokenizer of XLM-R and its relatives.
 
-    The ids are fairseq's: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, then SentencePiece's pieces from its id 3
-    on, each + 1, then ``<mask>``, then added tokens. A surrogate code point in a str is no character: each is read as
-    U+FFFD.
+    The ids are fairseq's: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, then SentencePiece's pieces 3, 4, ... with
+    their ids + 1, then ``<mask>``, then added tokens. A surrogate code point is read as U+FFFD.
 
-    Instances never change: they may be shared by threads, and a deep copy is the instance itself. A pickle holds the
-    model and needs no file.
+    Instances never change: threads may share one, and a deep copy is the instance itself. A pickle holds the model and
+    needs no file.
 
     Parameters
     ----------
     model_proto : bytes
         Content of a ``sentencepiece.bpe.model`` file.
     model_max_length : int
-        Most tokens a row may have for the model this tokenizer belongs to. `save` writes it, nothing else uses it here.
+        Most tokens of a row that the model can read. `save` writes it; encoding does not apply it.
     settings : TokenizerSettings, optional
-        Special tokens other than fairseq's, additional ones and added tokens, as ``tokenizer_config.json`` names them. A
-        token that the vocabulary does not hold follows after its end.
+        Special tokens other than fairseq's, additional ones and added tokens, as ``tokenizer_config.json`` names them.
+        Those that are not in the vocabulary follow it.
     sp_model_kwargs : mapping, optional
-        ``enable_sampling``, ``nbest_size`` and ``alpha`` that the checkpoint was trained with: `subword_sampling` tells
-        them, `save` writes them. Encoding draws only if `encode_batch` is told to.
+        ``enable_sampling``, ``nbest_size`` and ``alpha`` that the checkpoint was trained with: `subword_sampling`
+        returns them, `save` writes them. Encoding samples only with the `sampling` of `encode_batch`.
 
     Raises
     ------
     ValueError
-        If `model_proto` is no SentencePiece model, or one without fairseq's places for ``<unk>``, ``<s>`` and ``</s>``,
-        or an added token's id does not fit the vocabulary.
+        If `model_proto` is not a SentencePiece model that starts with ``<unk>``, ``<s>`` and ``</s>``, or the id of an
+        added token does not fit the vocabulary.
 
     References
     ----------
@@ -95,26 +86,17 @@ class SentencePieceTokenizer(Tokenizer):
         settings = settings or TokenizerSettings()
         self.model_max_length = model_max_length
         self.sp_model_kwargs = dict(sp_model_kwargs or {})
-        self.subword_sampling(seed=0)  # raises if they make no sense
+        self.subword_sampling(seed=0)  # raises if they are invalid
         self._model_proto = model_proto
         self._processor = _load_processor(model_proto)
-        self._roles, self._tokens = place_tokens(settings, _DEFAULT_ROLES, self._lookup, self._mask_place + 1)
+        self._set_tokens(settings, DEFAULT_ROLES, self._lookup, self._mask_place + 1)
         self._additional = tuple(token for token in settings.additional if token.special)
-        self._ids = {token.content: i for i, token in self._tokens.items()}
-        self.vocab_size = max(self._mask_place, *self._tokens) + 1
-        self.bos_token_id, self.eos_token_id, self.sep_token_id, self.cls_token_id = (
-            self._ids[self._roles[role].content] for role in ROLES[:4]
-        )
-        self.unk_token_id, self.pad_token_id, self.mask_token_id = (
-            self._ids[self._roles[role].content] for role in ROLES[4:]
-        )
-        self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
         self._spelt = TextSplitter(self._tokens.values())
         self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
 
     @classmethod
     def from_file(cls, file: str | PathLike) -> "SentencePieceTokenizer":
-        """Load a ``.model`` file and, where they lie beside it, ``tokenizer_config.json`` and its companions.
+        """Load a ``.model`` file and, if they are next to it, ``tokenizer_config.json`` and its companions.
 
         Raises
         ------
@@ -146,11 +128,11 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def _lists_tokens(self) -> bool:
-        """Whether there are tokens of which the vocabulary and the names of special ones do not tell all."""
+        """Whether some token cannot be described by the vocabulary and the names of the special tokens alone."""
         return any(i > self._mask_place or not token.special for i, token in self._tokens.items())
 
     def subword_sampling(self, seed: int) -> SubwordSampling | None:
-        """Return the sampling that `sp_model_kwargs` describe, None if they do not switch it on."""
+        """Return the sampling that `sp_model_kwargs` describe, None if they do not enable it."""
         return sampling_of(self.sp_model_kwargs, seed)
 
     def with_tokens(self, contents: Sequence[str], special: bool = True) -> "SentencePieceTokenizer":
@@ -192,8 +174,8 @@ class SentencePieceTokenizer(Tokenizer):
         ids : sequence of int
             Token ids of one row.
         skip_special_tokens : bool
-            Leave out the special tokens; an unknown token shows as " ⁇ ", SentencePiece's own sign for it. Otherwise all
-            of them are spelled out.
+            Leave out the special tokens, and show an unknown token as " ⁇ ", as SentencePiece does. Otherwise all of
+            them are spelled out.
 
         Raises
         ------
@@ -229,7 +211,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _piece_lengths(self) -> NDArray[np.int64]:
-        """Normalised characters of each piece; of a byte piece, 1 for the byte that starts a character and 0 else."""
+        """Normalised characters of each piece; of a byte piece, 1 if the byte starts a character, otherwise 0."""
         lengths = np.fromiter(map(len, self._pieces), np.int64, len(self._pieces))
         for i in np.flatnonzero(lengths == len("<0x00>")).tolist():
             if self._processor.is_byte(i):
@@ -254,13 +236,18 @@ class SentencePieceTokenizer(Tokenizer):
     ) -> Tokens:
         splitter = self._spelt if parse_special else self._always_spelt
         sampling = sampling if sampling is not None and sampling.draws else None
+        is_beginning_N = None
         if limit is not None and sampling is None:
+            whole_texts = texts
             texts = [
                 text if len(text) < LONG_TEXT or splitter.finds(text) else self._cutter.cut(text, max(limit, 0))
-                for text in texts
+                for text in whole_texts
             ]
+            cut = [i for i, text in enumerate(texts) if text is not whole_texts[i]]
+            if cut:
+                is_beginning_N = np.isin(np.arange(len(texts)), cut)
         if not any(map(splitter.finds, texts)):
-            return self._encode_plain(texts, with_offsets, sampling)
+            return replace(self._encode_plain(texts, with_offsets, sampling), is_beginning=is_beginning_N)
         rows = [splitter.split(text) for text in texts]
         n_parts_N = np.fromiter(map(len, rows), np.int64, len(rows))
         parts = [part for row in rows for part in row]
@@ -275,10 +262,10 @@ class SentencePieceTokenizer(Tokenizer):
             offsets_T2 = np.insert(plain.offsets, places, spelt, axis=0)
             offsets_T2 += np.repeat([start for _, start, _ in parts], lengths_P)[:, None].astype(np.int32)
         ends = np.concatenate(([0], np.cumsum(lengths_P)))[np.concatenate(([0], np.cumsum(n_parts_N)))]
-        return Tokens(ids_T, np.diff(ends), offsets_T2)
+        return Tokens.packed(ids_T, np.diff(ends), offsets_T2, is_beginning_N)
 
     def _encode_plain(self, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None) -> Tokens:
-        texts = [mended(text) for text in texts] if with_offsets or sampling is not None else texts
+        texts = [without_surrogates(text) for text in texts] if with_offsets or sampling is not None else texts
         if sampling is None:
             ids_T, lengths_N = self._best(texts)
             n_characters_T = self._characters(texts, ids_T) if with_offsets else None
@@ -292,20 +279,20 @@ class SentencePieceTokenizer(Tokenizer):
             offsets_T2 = piece_offsets(self._processor, texts, lengths_N, n_characters_T)
         ids_T += 1
         ids_T[ids_T == 1] = self.unk_token_id  # SentencePiece's <unk> is 0, and 1 is <pad> here
-        return Tokens(ids_T, lengths_N, offsets_T2)
+        return Tokens.packed(ids_T, lengths_N, offsets_T2)
 
     def _best(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """SentencePiece's ids of the best segmentations, packed, and how many each text has."""
-        utf8 = [_to_utf8(text) for text in texts]
+        """Return SentencePiece's ids of the best segmentations, packed, and how many each text has."""
+        utf8 = [to_utf8(text) for text in texts]
         n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
         rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
         return np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum()), lengths_N
 
     def _characters(self, texts: list[str], ids_T: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Normalised characters of each token of the best segmentations."""
+        """Return how many normalised characters each token of the best segmentations has."""
         n_characters_T = self._piece_lengths[ids_T]
-        if (ids_T == 0).any():  # an unknown piece is as long as what it stands for
+        if (ids_T == 0).any():  # an unknown piece is as long as the characters it stands for
             pieces = chain.from_iterable(self._processor.encode(texts, out_type=str))
             n_characters_T = np.where(ids_T == 0, np.fromiter(map(len, pieces), np.int64, len(ids_T)), n_characters_T)
         return n_characters_T
@@ -315,7 +302,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model_proto": self._model_proto, "model_max_length": self.model_max_length}
-        roles = {role: token for role, token in self._roles.items() if token != _DEFAULT_ROLES[role]}
+        roles = {role: token for role, token in self._roles.items() if token != DEFAULT_ROLES[role]}
         if roles or self._additional or self._lists_tokens:
             state["settings"] = TokenizerSettings({}, roles, self._additional, self._tokens)
         return state | ({"sp_model_kwargs": self.sp_model_kwargs} if self.sp_model_kwargs else {})
@@ -335,7 +322,7 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
         processor.LoadFromSerializedProto(model_proto)
     except RuntimeError as error:
         raise ValueError(f"expected a SentencePiece model, found something else or a damaged one ({error})") from error
-    # SentencePiece's ids 0 to 2 give way to fairseq's 0 to 3: a real piece there would collide with </s> or <unk>
+    # fairseq's ids 0 to 3 replace SentencePiece's 0 to 2: an ordinary piece there would collide with </s> or <unk>
     special = processor.get_piece_size() > 2 and processor.is_control(1) and processor.is_control(2)
     if not (special and processor.unk_id() == 0):
         found = [processor.id_to_piece(i) for i in range(min(3, processor.get_piece_size()))]
@@ -348,13 +335,6 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
     if not np.isfinite(processor.get_score(ids)).all():
         raise ValueError("expected a SentencePiece model, found a damaged one (a score is not finite)")
     return processor
-
-
-def _to_utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # rare, so the common case pays no search
-        return SURROGATE.sub("\ufffd", text).encode()
 
 
 def _n_cpus() -> int:

@@ -1,4 +1,4 @@
-"""Where the characters of a rewritten text come from, when only the result of the rewriting is known."""
+"""Find where the characters of a rewritten text come from, given only the text before and after."""
 
 import unicodedata
 
@@ -6,21 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 FARTHEST = 24  # characters that a rewriting rule may replace at once
-SURE = 3  # matching characters in a row that end a replaced stretch
+SURE = 3  # consecutive matching characters that end a replaced stretch
 
 
 def align(original: str, rewritten: str) -> NDArray[np.int32]:
-    """Place of each character of `rewritten` in `original`: shape (len(rewritten), 2).
+    """Return the place of each character of `rewritten` in `original`: shape (len(rewritten), 2).
 
     Both are compared without case, accents, width and white space. Where they differ (a quotation mark, an ellipsis, two
-    marks that changed places), each character of the stretch has the whole stretch as its place.
+    swapped marks), every rewritten character lies on the whole original stretch.
 
     Parameters
     ----------
     original : str
-        The text as it was.
+        The text before.
     rewritten : str
-        What became of it.
+        The text after.
     """
     a, a_places = _folded(original)
     b, b_places = _folded(rewritten)
@@ -35,14 +35,14 @@ def align(original: str, rewritten: str) -> NDArray[np.int32]:
         begin = a_places[i] if i < len(a) else len(original)
         end = ends[a_places[i + step_a - 1]] if step_a else begin
         for k in b_places[j : j + step_b]:
-            known = places[k, 1] > places[k, 0]  # a character that is folded to several lies where all of them do
+            known = places[k, 1] > places[k, 0]  # a character folded to several lies where all of them do
             places[k] = (min(begin, places[k, 0]) if known else begin, max(end, places[k, 1]) if known else end)
         i, j = i + step_a, j + step_b
     return places
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
-    """Leave out of `text` what rewriting may change anywhere; with the place of each character that is left."""
+    """Return `text` without what rewriting may change anywhere, and the place of each character that is left."""
     folded, places = [], []
     for i, character in enumerate(text):
         for part in unicodedata.normalize("NFKD", character.lower()):
@@ -53,7 +53,7 @@ def _folded(text: str) -> tuple[str, list[int]]:
 
 
 def _ends(text: str) -> list[int]:
-    """Where each character ends, combining marks after it included."""
+    """Return where each character ends, including combining marks after it."""
     ends = list(range(1, len(text) + 1))
     for i in range(len(text) - 2, -1, -1):
         if unicodedata.category(text[i + 1])[0] == "M":
@@ -62,7 +62,7 @@ def _ends(text: str) -> list[int]:
 
 
 def _resynchronised(a: str, b: str) -> tuple[int, int]:
-    """How many characters of each to skip so that both go on alike, as few as possible; all if they never do."""
+    """Return how many characters of each to skip, as few as possible, before both match again; all if they never do."""
     for skipped in range(1, 2 * FARTHEST):
         for step_b in range(max(0, skipped - FARTHEST), min(skipped, FARTHEST) + 1):
             step_a = skipped - step_b

@@ -1,8 +1,8 @@
 """Where each piece lies in the original text, through SentencePiece's normalisation.
 
-SentencePiece tells for each normalised character which original character it comes from. A token's place is all of the
-original characters that its own come from, without the white space at its ends. So a ligature that two tokens share is
-part of both, and characters that were composed stay together.
+SentencePiece says which original character each normalised character comes from. A token lies on all original characters
+that its own come from, without white space at either end. So two tokens that share a ligature both lie on it, and
+characters that were composed stay together.
 """
 
 from itertools import chain
@@ -18,27 +18,27 @@ def piece_offsets(
     n_tokens_N: NDArray[np.int64],
     n_characters_T: NDArray[np.int64],
 ) -> NDArray[np.int32]:
-    """Begin and end of each token in its original text, in characters: shape (n_tokens, 2).
+    """Return where each token begins and ends in its original text, in characters: shape (n_tokens, 2).
 
     Parameters
     ----------
     processor : SentencePieceProcessor
-        The model, for its normaliser.
+        The model, whose normaliser is used.
     texts : list of str
         Original texts, without surrogates.
     n_tokens_N : ndarray of shape (n_texts,)
-        Tokens of each text.
+        How many tokens each text has.
     n_characters_T : ndarray of shape (n_tokens,)
-        Normalised characters of each token.
+        How many normalised characters each token has.
     """
     if not len(n_characters_T):
         return np.zeros((0, 2), np.int32)
     normalized = [processor.normalize(text, with_offsets=True) for text in texts]
-    # every text has one entry more than it has characters: where its end comes from
+    # one entry per normalised character, and one more for the end of the text
     n_entries_N = np.fromiter((len(original) for _, original in normalized), np.int64, len(texts))
     first_entry_N = np.cumsum(n_entries_N) - n_entries_N
     text_length_N = np.fromiter(map(len, texts), np.int64, len(texts))
-    base_N = np.cumsum(text_length_N + 1) - text_length_N - 1  # makes the places of all texts ascend
+    base_N = np.cumsum(text_length_N + 1) - text_length_N - 1  # so that places ascend over all texts
     original_E = np.fromiter(chain.from_iterable(original for _, original in normalized), np.int64, n_entries_N.sum())
     original_E += np.repeat(base_N, n_entries_N)
     codes_E = np.frombuffer("".join(text + " " for text, _ in normalized).encode("utf-32-le"), np.uint32)
@@ -49,7 +49,7 @@ def piece_offsets(
     before_row_N = np.concatenate(([0], ends_T))[np.cumsum(n_tokens_N) - n_tokens_N]
     end_T = first_entry_N[row_T] + ends_T - before_row_N[row_T]
     end_T = np.minimum(end_T, (first_entry_N + n_entries_N - 1)[row_T])
-    # a byte that continues a character has none of its own: it lies where the character does
+    # a byte that continues a character has no characters of its own: it lies where the character does
     start_T = np.maximum(end_T - np.maximum(n_characters_T, 1), first_entry_N[row_T])
 
     entries_E = np.arange(len(codes_E))
@@ -58,7 +58,7 @@ def piece_offsets(
     has_ink_T = next_ink_E[start_T] < end_T
     ink_T = np.where(has_ink_T, next_ink_E[start_T], start_T)
     begin_T = original_E[ink_T]
-    # an original character ends where the next one that left a trace begins
+    # an original character ends where the next one begins that normalisation did not delete
     places = np.unique(original_E)
     after_T = np.searchsorted(places, original_E[last_ink_E[end_T - 1] * has_ink_T], "right")
     stop_T = np.where(has_ink_T, places[np.minimum(after_T, len(places) - 1)], original_E[end_T])
@@ -66,34 +66,3 @@ def piece_offsets(
     return np.stack([begin_T, np.maximum(stop_T, begin_T)], axis=1, dtype=np.int32) - base_N[row_T, None].astype(
         np.int32
     )
-
-
-_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], np.uint32)
-
-
-def trimmed(texts: list[str], n_tokens_N: NDArray[np.int64], offsets_T2: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Leave the white space at both ends of each token out of its place; all of it where there is nothing else.
-
-    Parameters
-    ----------
-    texts : list of str
-        Original texts, without surrogates.
-    n_tokens_N : ndarray of shape (n_texts,)
-        Tokens of each text.
-    offsets_T2 : ndarray of shape (n_tokens, 2)
-        Place of each token in its text.
-    """
-    if not len(offsets_T2):
-        return offsets_T2
-    lengths_N = np.fromiter(map(len, texts), np.int64, len(texts))
-    base_T = np.repeat(np.cumsum(lengths_N + 1) - lengths_N - 1, n_tokens_N)
-    codes_C = np.frombuffer("".join(text + " " for text in texts).encode("utf-32-le"), np.uint32)
-    spaces_C = np.isin(codes_C, _SPACES)
-    places_C = np.arange(len(codes_C))
-    next_ink_C = np.minimum.accumulate(np.where(spaces_C, len(codes_C), places_C)[::-1])[::-1]
-    last_ink_C = np.maximum.accumulate(np.where(spaces_C, -1, places_C))
-    begin_T, end_T = offsets_T2.T.astype(np.int64) + base_T
-    has_ink_T = next_ink_C[begin_T] < end_T
-    begin_T = np.where(has_ink_T, next_ink_C[begin_T], begin_T)
-    end_T = np.where(has_ink_T, last_ink_C[end_T - 1] + 1, end_T)
-    return (np.stack([begin_T, end_T], axis=1) - base_T[:, None]).astype(np.int32)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from skxlmr.text._fast_steps import MOST_STEPS, check_steps
+from skxlmr.text._fast.steps import MOST_STEPS, check_steps
 from skxlmr.utils._errors import CheckpointError
-from tests.text.test_model_proto import charsmap
+from tests.text.sentencepiece.test_model_file import charsmap
 
 FILE = Path("folder/tokenizer.json")
 
@@ -60,7 +60,7 @@ def test_what_the_family_does(content):
         (sequence(replace("a" * 200)), "at most one repetition"),
         (
             sequence(PRECOMPILED | {"precompiled_charsmap": "AAAA"}),
-            "Precompiled normalizer cannot be used .*cut or broken",
+            "Precompiled normalizer cannot be used .*truncated or damaged",
         ),
         (sequence(PRECOMPILED | {"precompiled_charsmap": "é"}), "Precompiled normalizer cannot be used"),
     ],

@@ -1,24 +1,18 @@
-"""From ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, to what the `tokenizers` package is given."""
+"""Read, check and rewrite the content of a ``tokenizer.json`` before the `tokenizers` package loads it."""
 
 import copy
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from skxlmr.text._special import AddedToken, TokenizerSettings
+from skxlmr.text._bpe_files import MOST_IDS, check_ids, check_lengths
+from skxlmr.text._special_tokens import AddedToken, TokenizerSettings
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import read_bytes, read_json
 
-MOST_IDS = 10**7
-MOST_VALUES = 4_000_000  # of a JSON file: a million pieces with their scores are some three
-MOST_MERGES = 500_000
-LONGEST_TOKEN = 1024  # bytes: the package's tree of pieces is as deep as the longest, and taken apart by recursion
-MOST_BYTES = 16 * 2**20  # of merges.txt
 _PROBES = [
     "",
     "Hello worlds",
@@ -26,44 +20,12 @@ _PROBES = [
     "γνῶθι σεαυτόν",
     "漢字\u3000①",
     "\U0001f469\u200d\ufffd",
-]  # a broken file shows here
-_OUTSIDE = "\uffff \n"  # no text keeps this together, so no text spells what it is put around
-
-
-def read_vocab(file: Path) -> dict[str, int]:
-    """Read ``vocab.json``; CheckpointError unless it maps tokens to distinct ids."""
-    vocab = read_json(file, MOST_VALUES)
-    _check_ids(file, vocab)
-    return vocab
-
-
-def read_merges(file: Path) -> list[tuple[str, str]]:
-    """Read the pairs of ``merges.txt``, most frequent first; CheckpointError if a line is no pair.
-
-    A third column (fastBPE's counts) is allowed, a first line ``#version`` skipped.
-    """
-    try:
-        text = read_bytes(file, MOST_BYTES).decode("utf-8")
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(file, f"expected text in UTF-8, found something else ({error})") from error
-    merges: list[tuple[str, str]] = []
-    for i, line in enumerate(io.StringIO(text, newline="\n")):
-        line = line.rstrip("\r\n")
-        parts = [part for part in line.split(" ") if part]
-        if not parts or line.startswith("#version"):
-            continue
-        if len(parts) not in (2, 3):
-            raise CheckpointError(file, f"expected two tokens in line {i + 1}, found {line!r:.80}")
-        if len(merges) == MOST_MERGES:
-            raise CheckpointError(file, f"expected at most {MOST_MERGES} pairs, found more")
-        merges.append((parts[0], parts[1]))
-    return merges
+]  # texts on which a broken file fails at once
+_OUTSIDE = "\uffff \n"  # put around a token, so that no text can spell it: normalisers split or drop it
 
 
 def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool) -> dict[str, Any]:
-    """Return the ``tokenizer.json`` of a RoBERTa checkpoint that has ``vocab.json`` and ``merges.txt`` only."""
+    """Return the ``tokenizer.json`` that stands for RoBERTa's ``vocab.json`` and ``merges.txt``."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
     special = [token for token in ("<s>", "</s>") if token in vocab]
     processor = {"type": "RobertaProcessing", "trim_offsets": True, "add_prefix_space": add_prefix_space}
@@ -92,7 +54,7 @@ def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_pr
 
 
 def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
-    """Return the vocabulary of a ``tokenizer.json``; CheckpointError if its model is none of the family's."""
+    """Return the vocabulary of a ``tokenizer.json``; CheckpointError unless the model is Unigram or BPE."""
     model = content.get("model")
     if not isinstance(model, dict):
         raise CheckpointError(file, f"expected an object as model, found {model!r:.80}")
@@ -102,14 +64,12 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
         pairs = [entry for entry in vocab if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)]
         if len(pairs) != len(vocab) or not vocab:
             raise CheckpointError(file, "expected pieces with their scores as vocab of the model, found something else")
-        _check_lengths(file, [piece for piece, _ in pairs])
+        check_lengths(file, [piece for piece, _ in pairs])
         return {piece: i for i, (piece, _) in enumerate(pairs)}
     if kind == "BPE" and isinstance(vocab, dict):
         if model.get("dropout"):
-            raise CheckpointError(
-                file, "expected a model without dropout, whose ids are the same every time, found dropout"
-            )
-        _check_ids(file, vocab)
+            raise CheckpointError(file, "expected a model without dropout, found dropout, which makes ids random")
+        check_ids(file, vocab)
         return vocab
     raise CheckpointError(
         file, f"expected a Unigram or BPE model, found {kind!r:.80} with a vocab of {type(vocab).__name__}"
@@ -130,14 +90,14 @@ def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken
         ):
             raise CheckpointError(file, f"expected added tokens with content, id and flags, found {entry!r:.80}")
         added[entry["id"]] = AddedToken(entry["content"], **{flag: entry.get(flag, False) for flag in flags})
-    _check_lengths(file, [token.content for token in added.values()])
+    check_lengths(file, [token.content for token in added.values()])
     return added
 
 
 def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], literal: bool) -> dict[str, Any]:
-    """Return the file's content with these added tokens, and without what the library does itself.
+    """Return the file's content with these added tokens, and without the steps that this library does itself.
 
-    If `literal`, no text can spell a special token: a Unigram model would find them in its vocabulary.
+    If `literal`, no text can spell a special token, not even one that the model's vocabulary contains.
     """
     content = copy.copy(content)
     content |= {"truncation": None, "padding": None, "post_processor": None}
@@ -164,12 +124,12 @@ def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], liter
 
 
 def hide(token: str) -> str:
-    """Return a name for `token` that no text spells."""
+    """Return a name for `token` that no text can spell."""
     return f"{_OUTSIDE}{token}{_OUTSIDE}"
 
 
 def with_prefix_space(content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the content such that a first word is read as any other word; None if it is so already."""
+    """Return content that reads a first word as if a space preceded it; None if the content does so already."""
     content = copy.deepcopy({key: content[key] for key in content if key != "model"}) | {"model": content["model"]}
     changed = False
     pre_tokenizer = content.get("pre_tokenizer") or {}
@@ -180,7 +140,7 @@ def with_prefix_space(content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def load(file: Path, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
-    """Give a file's content to the `tokenizers` package; CheckpointError if it refuses."""
+    """Load content with the `tokenizers` package; CheckpointError if that fails."""
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(content))
     tokenizer.encode_special_tokens = literal
     guarded(file, tokenizer.encode_batch, _PROBES)
@@ -194,7 +154,7 @@ def load(file: Path, content: dict[str, Any], literal: bool) -> tokenizers.Token
 
 
 def check_layout(file: Path, content: dict[str, Any], start: int, separator: int) -> None:
-    """Raise unless the file's own post-processor lays texts out as XLM-R and RoBERTa do."""
+    """Raise CheckpointError unless the file's own post-processor lays texts out as XLM-R and RoBERTa do."""
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
     bare: dict[str, Any] = {
@@ -219,7 +179,7 @@ def check_layout(file: Path, content: dict[str, Any], start: int, separator: int
 def guarded(file: Path, function, *arguments):
     """Call the `tokenizers` package; whatever it raises on a broken file becomes a CheckpointError.
 
-    It raises plain Exception, and PanicException, which is none, from the Rust code: neither has a narrower name.
+    It raises plain Exception and, from Rust, PanicException, which is not an Exception and cannot be imported.
     """
     try:
         return function(*arguments)
@@ -230,31 +190,12 @@ def guarded(file: Path, function, *arguments):
 
 
 def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) -> TokenizerSettings:
-    """Add a ``tokenizer.json``'s own added tokens to those that ``tokenizer_config.json`` lists, which count more."""
+    """Add the added tokens of a ``tokenizer.json`` to those of ``tokenizer_config.json``, which take precedence."""
     listed = {token.content for token in settings.added.values()}
     special = {token.content for token in (*settings.roles.values(), *settings.additional) if token.special}
     added = {i: token for i, token in own.items() if token.content not in listed}
     added |= settings.added
     added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
-    flags = {token.content: token for token in added.values()}  # a role is often named by its content alone
+    flags = {token.content: token for token in added.values()}  # a role is often named by its content only
     roles = {role: flags.get(token.content, token) for role, token in settings.roles.items()}
     return TokenizerSettings(settings.options, roles, settings.additional, added)
-
-
-def _check_lengths(file: Path, tokens: Iterable[str]) -> None:
-    for token in tokens:
-        if 4 * len(token) > LONGEST_TOKEN and (n := len(token.encode())) > LONGEST_TOKEN:
-            raise CheckpointError(file, f"has a token of {n} bytes, {token!r:.80}, expected at most {LONGEST_TOKEN}")
-
-
-def _check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
-    _check_lengths(file, vocab)
-    for token, i in vocab.items():
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < MOST_IDS:
-            raise CheckpointError(
-                file, f"expected an id within 0 ... {MOST_IDS - 1} for {token!r:.80}, found {i!r:.80}"
-            )
-    if not vocab or len(set(vocab.values())) != len(vocab):
-        raise CheckpointError(
-            file, f"expected tokens with distinct ids, found {len(vocab)} tokens with shared ids or none"
-        )

@@ -1,4 +1,4 @@
-"""How the older XLM prepares a text: Moses' normalisation and tokenisation, then lower case without accents."""
+"""How the original XLM prepares a text: Moses' normalisation and tokenisation, then lower case without accents."""
 
 import re
 import unicodedata
@@ -20,7 +20,7 @@ _ROMANIAN = str.maketrans("ŞşŢţȘșȚțĂăÂâÎî", "SsTtSsTtAaAaIi")
 
 
 def words_of(text: str, language: str, split: bool) -> list[str]:
-    """Words of a text as Moses has them; of a text in a language without spaces (not `split`), as they stand."""
+    """Split a text into words with Moses, or at white space if not `split` (languages that Moses cannot split)."""
     text = _FULL_STOP.sub(". ", text.translate(_PUNCTUATION))
     text = _normalizer(language).normalize(text)
     text = "".join(character for character in text if unicodedata.category(character)[0] != "C")
@@ -32,7 +32,7 @@ def words_of(text: str, language: str, split: bool) -> list[str]:
 
 
 def lower_without_accents(words: list[str]) -> list[str]:
-    """Words in lower case, decomposed, without combining marks."""
+    """Return the words in lower case, decomposed, without combining marks."""
     text = unicodedata.normalize("NFD", " ".join(words).lower())
     return "".join(character for character in text if unicodedata.category(character) != "Mn").lower().split(" ")
 
@@ -48,4 +48,4 @@ def _tokenizer(language: str) -> Any:
 
 
 def _sacremoses() -> Any:
-    return import_extra("sacremoses", "xlm", "The tokenizer of the older XLM")
+    return import_extra("sacremoses", "xlm", "The tokenizer of the original XLM")

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from skxlmr.text import _prefix
+from skxlmr.text._sentencepiece import prefix, tokenizer
 from tests.text.texts import HOSTILE, real_texts
 from tests.tiny import sentences
 
@@ -34,16 +34,20 @@ def check(tokenizer, texts, budgets):
             assert row[1:-1].tolist() == inner[: budget - 2].tolist()
             assert np.array_equal(cut.offsets[cut.span(i)][1:-1], whole.offsets[whole.span(i)][1:-1][: budget - 2])
             assert (cut.n_dropped[i] > 0) == (len(inner) > budget - 2)
-            assert cut.n_dropped[i] <= max(0, len(inner) - budget + 2)
-            n_cut += cut.n_dropped[i] < len(inner) - budget + 2
+            n_dropped = max(0, len(inner) - budget + 2)
+            if cut.n_dropped_is_minimum is not None and cut.n_dropped_is_minimum[i]:
+                assert 0 < cut.n_dropped[i] <= n_dropped
+                n_cut += 1
+            else:
+                assert cut.n_dropped[i] == n_dropped
     return n_cut
 
 
 @pytest.fixture
 def short_is_long(monkeypatch):
     """Let the search for a place to cut begin with short texts already."""
-    monkeypatch.setattr(_prefix, "LONG_TEXT", 64)
-    monkeypatch.setattr("skxlmr.text._sentencepiece.LONG_TEXT", 64)
+    monkeypatch.setattr(prefix, "LONG_TEXT", 64)
+    monkeypatch.setattr(tokenizer, "LONG_TEXT", 64)
 
 
 def test_tiny_model(tiny, short_is_long):
@@ -80,6 +84,31 @@ def test_pairs_with_a_huge_text(tiny, short_is_long):
                 n_first = room - n_short if len(a) > len(b) else n_short
                 assert row[1:k].tolist() == a[:n_first].tolist()
                 assert row[k + 2 : -1].tolist() == b[: room - n_first].tolist()
+
+
+def test_the_loss_is_exact_unless_the_end_was_not_looked_at(tiny):
+    text = " ".join(sentences(3000))
+    assert len(text) > prefix.LONG_TEXT
+    n = len(tiny.encode_batch([text]).ids) - 16
+    cut = tiny.encode_batch([text, "the house " * 20, "the"], max_length=16)
+    assert cut.n_dropped_is_minimum.tolist() == [True, False, False]
+    assert 1000 < cut.n_dropped[0] < n
+    assert cut.describe_longest_loss() == f"at least {cut.n_dropped[0]:,} tokens"
+    pairs = tiny.encode_batch(["the", text, "the"], ["the", "the", text], max_length=16)
+    assert pairs.n_dropped_is_minimum.tolist() == [False, True, True]
+    parsed = tiny.encode_batch(["a <mask>", text], max_length=16, parse_special=True)
+    assert parsed.n_dropped_is_minimum.tolist() == [False, True]
+    for batch in (
+        cut.take([1, 2]),
+        tiny.encode_batch(["the house " * 20], max_length=16),
+        tiny.encode_batch([text]),
+        tiny.encode_batch([text], max_length=16, stride=2),
+        tiny.encode_batch([text], ["the"], max_length=17),  # whole texts decide where the odd token goes
+        tiny.encode_words([text.split()], max_length=16),
+    ):
+        assert batch.n_dropped_is_minimum is None or not batch.n_dropped_is_minimum.any()
+        assert "at least" not in batch.describe_longest_loss()
+    assert tiny.encode_words([text.split()], max_length=16).n_dropped[0] > 1000
 
 
 def test_ten_megabytes(xlmr, shared_data):

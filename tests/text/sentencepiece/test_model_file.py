@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from skxlmr.text._charsmap import MOST_KEY_BYTES, MOST_VALUE_BYTES, check_charsmap
-from skxlmr.text._model_proto import MOST_PIECE_BYTES, MOST_PIECES, _fields, check_model_proto
+from skxlmr.text._sentencepiece.model_file import MOST_PIECE_BYTES, MOST_PIECES, _fields, check_model_proto
 from tests.robustness.mutations import proto_field
 
 
@@ -27,14 +27,14 @@ def test_a_sound_map():
 @pytest.mark.parametrize(
     ("blob", "message"),
     [
-        (b"", "cut or broken"),
-        (b"\0\0\0", "cut or broken"),
-        (charsmap(size=0), "cut or broken"),
-        (charsmap(size=1020), "cut or broken"),
-        (charsmap(size=2048), "cut or broken"),
-        (charsmap(size=2**32 - 1024), "cut or broken"),
-        (charsmap(forms=b"a"), "cut or broken"),
-        (charsmap(forms=b""), "cut or broken"),
+        (b"", "truncated or damaged"),
+        (b"\0\0\0", "truncated or damaged"),
+        (charsmap(size=0), "truncated or damaged"),
+        (charsmap(size=1020), "truncated or damaged"),
+        (charsmap(size=2048), "truncated or damaged"),
+        (charsmap(size=2**32 - 1024), "truncated or damaged"),
+        (charsmap(forms=b"a"), "truncated or damaged"),
+        (charsmap(forms=b""), "truncated or damaged"),
         (charsmap(forms=b"a" * (MOST_VALUE_BYTES + 1) + b"\0"), f"a form of more than {MOST_VALUE_BYTES} bytes"),
         (charsmap({0: 1 << 31 | 5 << 10}), "points outside itself"),  # the root is followed whatever it is
         (charsmap({0: 256 << 10}), "points outside itself"),
@@ -69,9 +69,9 @@ def test_a_sound_model(tiny_proto):
         (b"\n" + b"\xff" * 20, "more than ten bytes"),
         (b"\x0b", "unknown kind"),
         (b"\n", "ends too early"),
-        (b"\xfa\xff\xff\xff\xff\xff\x01\0", "has no number"),
+        (b"\xfa\xff\xff\xff\xff\xff\x01\0", "has an invalid number"),
         (proto_field(3, proto_field(2, charsmap({0: 1 << 31}))), "points outside itself"),
-        (proto_field(5, proto_field(2, b"x")), "cut or broken"),
+        (proto_field(5, proto_field(2, b"x")), "truncated or damaged"),
         (proto_field(3, b"\x12\x05a"), "longer than the file"),
     ],
     ids=range(14),

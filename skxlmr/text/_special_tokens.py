@@ -1,4 +1,4 @@
-"""Special and added tokens: what a checkpoint's files say of them, and where a text spells them."""
+"""Special and added tokens: what a checkpoint's files say about them, and where a text spells them."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,26 +12,26 @@ from skxlmr.utils._files import read_json
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
-ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # of transformers before and from version 5 on
-LONGEST_TOKEN = 1024  # characters: what looks for it in a text takes memory and time for each
-MOST_CHARACTERS = 2**20  # of all added tokens
-ROLES = ("bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token", "mask_token")
+ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # in transformers before version 5, and since
+LONGEST_TOKEN = 1024  # characters: searching texts for it takes memory and time for each
+MOST_CHARACTERS = 2**20  # of all added tokens together
+DEFAULT_MAX_LENGTH = 512  # tokens, where a checkpoint does not say
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is found in a text before the tokenizer's model sees the rest.
+    """A token that is cut out of a text before the tokenizer's model reads the rest.
 
     Parameters
     ----------
     content : str
-        What spells it.
+        Its spelling.
     lstrip, rstrip : bool
-        Whether it takes the white space before it, or after it, away.
+        Whether it swallows white space before it, or after it.
     single_word : bool
-        Whether it counts only where no letter or digit touches it.
+        Whether it is found only where no letter or digit touches it.
     special : bool
-        Whether it is special: text by default, found only with ``parse_special=True``, and not decoded.
+        Whether it is special: found in texts only with ``parse_special=True``, and not decoded.
     """
 
     content: str
@@ -46,12 +46,32 @@ class AddedToken:
         return {"content": self.content, **flags, "normalized": False, "special": self.special}
 
 
+# the roles that a token may have, and XLM-R's token for each
+DEFAULT_ROLES = {
+    "bos_token": AddedToken("<s>"),
+    "eos_token": AddedToken("</s>"),
+    "sep_token": AddedToken("</s>"),
+    "cls_token": AddedToken("<s>"),
+    "unk_token": AddedToken("<unk>"),
+    "pad_token": AddedToken("<pad>"),
+    "mask_token": AddedToken("<mask>", lstrip=True),
+}
+
+
 @dataclass(frozen=True)
 class TokenizerSettings:
     """What ``tokenizer_config.json`` and its companions say.
 
-    `options` is the first file as it is, `roles` the tokens of `ROLES` that are named, `additional` the additional
-    special tokens (and others that are to follow after the vocabulary's end), `added` the added tokens that come with ids.
+    Attributes
+    ----------
+    options : mapping
+        Content of ``tokenizer_config.json``.
+    roles : mapping of str to AddedToken
+        Tokens by their role, such as ``mask_token``; roles that are not named have their usual token.
+    additional : sequence of AddedToken
+        Additional special tokens, and others without an id.
+    added : mapping of int to AddedToken
+        Added tokens by their ids.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -61,16 +81,16 @@ class TokenizerSettings:
 
 
 def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
-    """Read what lies in a folder beside a vocabulary.
+    """Read the files next to a vocabulary that describe its special and added tokens.
 
-    ``tokenizer_config.json`` counts most. A file of before 2023 does not list ``added_tokens_decoder``: then
-    ``special_tokens_map.json`` overrides the tokens it names and ``added_tokens.json`` tells the ids of added ones. A mask
-    token that is named by its content alone takes the white space before it away if `mask_lstrip`.
+    ``tokenizer_config.json`` takes precedence. Without ``added_tokens_decoder``, which files older than 2023 lack,
+    ``special_tokens_map.json`` overrides the tokens that it names, and ``added_tokens.json`` holds the ids of added tokens.
+    If `mask_lstrip`, a mask token that is given as a plain string swallows the white space before it.
 
     Raises
     ------
     CheckpointError
-        If a file is broken, or says of a token what cannot be read.
+        If a file is broken, or describes a token in an unknown way.
     """
     file = folder / CONFIG_FILE
     options = read_json(file) if file.exists() else {}
@@ -93,7 +113,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
     roles: dict[str, AddedToken] = {}
     additional: dict[str, AddedToken] = {}
     for source, key, value in named:
-        if key in ROLES and value is not None:
+        if key in DEFAULT_ROLES and value is not None:
             roles[key] = _token(source, key, value, True, lstrip=key == "mask_token" and mask_lstrip)
         elif key in ADDITIONAL and value is not None:
             if not isinstance(value, list | dict):
@@ -103,13 +123,13 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
                 additional[token.content] = token
     special = {token.content for token in [*roles.values(), *additional.values()]}
     added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
-    flags = {token.content: token for token in added.values()}  # the config names a role by its content alone
+    flags = {token.content: token for token in added.values()}  # the config names a role by its content only
     roles = {role: flags.get(token.content, token) for role, token in roles.items()}
     return TokenizerSettings(options, roles, tuple(additional.values()), added)
 
 
 def positive_int(file: Path, options: Mapping[str, Any], key: str, default: int) -> int:
-    """Return an option that must be a positive integer; CheckpointError if it is something else."""
+    """Return an option, which must be a positive integer, or the default; otherwise CheckpointError."""
     value = options.get(key)
     if value is None:
         return default
@@ -119,7 +139,7 @@ def positive_int(file: Path, options: Mapping[str, Any], key: str, default: int)
 
 
 def boolean(file: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:
-    """Return an option that must be true or false; CheckpointError if it is something else."""
+    """Return an option, which must be true or false, or the default; otherwise CheckpointError."""
     value = options.get(key)
     if value is None:
         return default
@@ -131,16 +151,16 @@ def boolean(file: Path, options: Mapping[str, Any], key: str, default: bool) -> 
 def place_tokens(
     settings: TokenizerSettings, default_roles: Mapping[str, AddedToken], lookup: Callable[[str], int | None], size: int
 ) -> tuple[dict[str, AddedToken], dict[int, AddedToken]]:
-    """Give every special and added token its id: the vocabulary's, or one after its end.
+    """Give every special and added token its id: the one in the vocabulary, or the next one after it.
 
     Parameters
     ----------
     settings : TokenizerSettings
-        What the checkpoint says.
+        The tokens of the checkpoint.
     default_roles : mapping of str to AddedToken
-        Tokens of the roles that it does not name.
+        Tokens of the roles that the checkpoint does not name.
     lookup : callable
-        Id of a token in the vocabulary, None if it is not there.
+        Returns the id of a token in the vocabulary, None if it is not there.
     size : int
         Ids of the vocabulary are 0 ... `size` - 1.
 
@@ -154,7 +174,7 @@ def place_tokens(
     Raises
     ------
     ValueError
-        If a token has an id that does not fit the vocabulary, or they are too many.
+        If the id of a token does not fit the vocabulary, or the tokens are too long together.
     """
     roles = {role: settings.roles.get(role, token) for role, token in default_roles.items()}
     placed: dict[int, AddedToken] = {}
@@ -181,15 +201,15 @@ def place_tokens(
 def with_further(
     settings: TokenizerSettings, placed: Mapping[int, AddedToken], contents: Sequence[str], special: bool
 ) -> TokenizerSettings:
-    """Return the settings with these tokens too, special or not; the same object where nothing changes.
+    """Return the settings with further tokens, special or not; the same object if nothing changes.
 
     Parameters
     ----------
     settings : TokenizerSettings
     placed : mapping of int to AddedToken
-        All tokens that there are, by their ids, as `place_tokens` gives them.
+        All existing tokens by their ids, from `place_tokens`.
     contents : sequence of str
-        What spells each token. A token that has a role stays as it is.
+        Spelling of each token. A token that has a role stays as it is.
     special : bool
         Whether they are special.
 
@@ -208,7 +228,7 @@ def with_further(
     others = [token for token in settings.additional if token.content not in named]
     additional = [replace(known.get(content, AddedToken(content)), special=special) for content in named]
     added = {i: replace(token, special=special) if token.content in named else token for i, token in placed.items()}
-    # the lists that options may have come with would tell otherwise
+    # these lists in the options would contradict the new tokens
     options = {name: value for name, value in settings.options.items() if name not in ADDITIONAL}
     return TokenizerSettings(options, settings.roles, (*others, *additional), added)
 
@@ -226,12 +246,12 @@ def config_of(roles: Mapping[str, AddedToken], additional: Sequence[AddedToken])
 
 
 class TextSplitter:
-    """Cuts texts before and after the added tokens they spell, the longest at each place.
+    """Splits texts at the added tokens that they spell, the longest one at each place.
 
     Parameters
     ----------
     tokens : iterable of AddedToken
-        What to look for.
+        The tokens to look for.
     """
 
     def __init__(self, tokens: Iterable[AddedToken]):
@@ -247,7 +267,7 @@ class TextSplitter:
         return self._pattern is not None and self._pattern.search(text) is not None
 
     def split(self, text: str) -> list[tuple[str, int, bool]]:
-        """Return the parts of `text`: each with its place in it, and whether it is one of the tokens."""
+        """Return the parts of `text`, each with its place in `text` and whether it is one of the tokens."""
         parts: list[tuple[str, int, bool]] = []
         end = 0
         for match in self._pattern.finditer(text) if self._pattern is not None else ():

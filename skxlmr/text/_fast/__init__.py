@@ -1,0 +1,1 @@
+"""Tokenizers that the `tokenizers` package runs, and the checks of their files."""

@@ -1,0 +1,1 @@
+"""The tokenizer of the original XLM: Moses and byte-pair encoding."""
