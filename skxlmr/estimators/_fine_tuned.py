@@ -35,10 +35,10 @@ from skxlmr.text import SubwordSampling
 from skxlmr.training import (
     SCHEDULES,
     STILL_WEIGHTS,
+    AdamState,
     History,
-    Keeper,
     LoopSettings,
-    Moments,
+    StateKeeper,
     compact_vocabulary,
     digest,
     digest_of_still_weights,
@@ -170,7 +170,9 @@ class FineTunedXLMRoberta(PartialFit, BaseXLMRoberta):
         given = None if X_val is None else self._check_rows(X_val, y_val, None, False, "X_val", "y_val")
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
-        keeper = None if self.checkpoint_dir is None else Keeper(self.checkpoint_dir, self.checkpoint_every, resume)
+        keeper = (
+            None if self.checkpoint_dir is None else StateKeeper(self.checkpoint_dir, self.checkpoint_every, resume)
+        )
         seed = seed if keeper is None else keeper.seed(seed)
         watcher = self._watcher(X, y, sample_weight, self.max_epochs)
 
@@ -221,8 +223,8 @@ class FineTunedXLMRoberta(PartialFit, BaseXLMRoberta):
         validation,
         rng: np.random.Generator,
         draw_rows=None,
-        moments: Moments | None = None,
-        keeper: Keeper | None = None,
+        moments: AdamState | None = None,
+        keeper: StateKeeper | None = None,
         watcher: CallbackWatcher | None = None,
     ) -> History:
         """Run the fit loop; ``draw_rows(rng)`` gives the training rows with segmentations drawn anew.

@@ -11,7 +11,7 @@ from skxlmr.checkpoints import check_finite
 from skxlmr.inference import run_batches
 from skxlmr.nn.generation import beam_search, generate, sampler
 from skxlmr.nn.linear import fast_inference
-from skxlmr.training import autocast
+from skxlmr.utils._device import autocast
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._validation import check_texts
 

@@ -9,7 +9,7 @@ from skxlmr.batching import before_ends, pack
 from skxlmr.inference import run_batches
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
-from skxlmr.training import autocast
+from skxlmr.utils._device import autocast
 
 LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
 

@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from skxlmr.estimators._callbacks import CallbackWatcher
 from skxlmr.estimators._failures import consistent
 from skxlmr.estimators._training_rows import n_truncated, named_as_passed, seeded, take, weighing
-from skxlmr.training import History, Moments
+from skxlmr.training import AdamState, History
 from skxlmr.utils._sklearn import fit_context
 
 
@@ -72,7 +72,7 @@ class PartialFit:
         scores = None if first else getattr(self, "validation_scores_", None)
         # an int as random_state is the same in each call, but order, dropout and masks are not
         seed = (int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)) + len(losses)) % 2**31
-        moments = Moments() if first else getattr(self, "_moments", Moments())
+        moments = AdamState() if first else getattr(self, "_moments", AdamState())
         watcher = self._watcher(X, y, sample_weight, 1, losses=losses, scores=scores)
         with seeded(seed):
             module = self._begin(not first)

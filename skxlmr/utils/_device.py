@@ -1,5 +1,6 @@
-"""Which device, and which precision it is fast at."""
+"""Which device, which precision it is fast at, and when its memory is full."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -41,6 +42,11 @@ def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.
         return torch.bfloat16
     fast = has_fast_bfloat16(device.type)
     return torch.bfloat16 if fast and (training or device.type == "cuda") else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
+    """Mixed precision on the device, or none."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @lru_cache
