@@ -40,12 +40,16 @@ class Batch:
     rows: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to a device."""
-        if device.type == "cpu":
+        """Copy to a device, unless it is there already; the host does not wait for the copy."""
+        if self.ids.device == device:
             return self
-        targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
-        ids, layout = self.ids.to(device, non_blocking=True), self.layout.to(device)
-        return Batch(ids, layout, targets, self.totals, self.rows)
+        targets = {name: _copied(target, device) for name, target in self.targets.items()}
+        return Batch(_copied(self.ids, device), self.layout.to(device), targets, self.totals, self.rows)
+
+
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy of a tensor of the host on a device; CUDA copies in the background only from pinned memory."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def pack(encoded: EncodedBatch, device: torch.device | str = "cpu") -> tuple[Tensor, TokenLayout]:

@@ -1,24 +1,24 @@
-"""The fit loop and what it needs: parameter groups, schedules, the compact vocabulary, the state of a fit on disk."""
+"""The fit loop and its parts: optimiser, schedules, compact vocabulary, and the state of a fit on disk."""
 
+from skxlmr.training._adam_state import AdamState
 from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
-from skxlmr.training._loop import LoopSettings, autocast, fit_loop, mean_losses, undone_on_failure
-from skxlmr.training._moments import Moments
-from skxlmr.training._optim import SCHEDULES, freeze, make_optimizer
-from skxlmr.training._resume import Keeper
-from skxlmr.training._state import History, Watcher
+from skxlmr.training._fit_state import History, Watcher, undone_on_failure
+from skxlmr.training._mean_losses import mean_losses
+from skxlmr.training._optimizer import SCHEDULES, freeze, make_optimizer
+from skxlmr.training._resumable_state import StateKeeper
+from skxlmr.training.loop import LoopSettings, fit_loop
 
 __all__ = [
     "SCHEDULES",
     "STILL_WEIGHTS",
+    "AdamState",
     "Diverged",
     "History",
-    "Keeper",
     "LoopSettings",
-    "Moments",
+    "StateKeeper",
     "Watcher",
-    "autocast",
     "compact_vocabulary",
     "digest",
     "digest_of_still_weights",

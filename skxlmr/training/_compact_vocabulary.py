@@ -1,8 +1,8 @@
-"""Train on the rows of the word embeddings that the data uses.
+"""Train only the rows of the word embeddings that the data uses.
 
-XLM-R's vocabulary is two thirds of its parameters, and a data set uses a few per cent of it. Rows that no text touches have
-no gradient, so leaving them out of the optimiser is exact (but for weight decay, which then spares them too) and saves their
-gradient, both moments of AdamW and the time to walk over them.
+XLM-R's vocabulary is two thirds of its parameters, and a data set uses a few per cent of it. Rows that no text uses have
+no gradient, so leaving them out of the optimiser is exact (except that weight decay spares them too). It saves their
+gradient, both of their moments in AdamW and the time to update them.
 """
 
 import copy
@@ -25,12 +25,12 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
     backbone : Backbone
         The encoder.
     *ids : ndarray of int
-        All ids that will be looked up.
+        All ids that the data looks up.
 
     Yields
     ------
     lookup : ndarray of int32, (vocabulary,)
-        New id of each old one; -1 for the rows that were left out.
+        New id of each old one; -1 for rows that are left out.
     """
     full = backbone.get_input_embeddings()
     used = np.unique(np.concatenate(ids))
@@ -49,16 +49,16 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
 
 
 def whole_copy(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None) -> TaskModule:
-    """Copy of a module in training that predicts by itself; what does not learn is shared with it.
+    """Copy of a module in training that predicts on its own; the two share what does not learn.
 
     Parameters
     ----------
     module : TaskModule
-        Perhaps with a compact vocabulary.
+        With or without a compact vocabulary.
     full : Embedding
         All word embeddings.
     lookup : ndarray of int32, (vocabulary,), or None
-        New id of each row of the compact vocabulary.
+        New id of each row of a compact vocabulary, as above; None without one.
     """
     shared = [module.origin, *(p for p in module.parameters() if not p.requires_grad)]
     copied = copy.deepcopy(module, {id(part): part for part in shared})

@@ -1,5 +1,7 @@
 """The error for a loss or a gradient that is not finite."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from skxlmr.batching import Batch
 
 N_NAMED = 10
+Losses = Sequence[tuple[Batch, dict[str, Tensor]]]  # batches, and each loss of their rows
 
 
 class Diverged(FloatingPointError):
@@ -15,7 +18,7 @@ class Diverged(FloatingPointError):
     Parameters
     ----------
     what : str
-        Which of them.
+        "loss" or "gradient".
     rows : ndarray of int
         Numbers of the rows at fault, or of all rows of the step.
     """
@@ -33,12 +36,10 @@ class Diverged(FloatingPointError):
         )
 
 
-def diverged(what: str, terms: dict[str, Tensor], *batches: Batch) -> Diverged:
-    """The error for a step over these batches; ``terms`` are the losses, where they tell the rows."""
-    all_rows = [(name, rows) for batch in batches for name, rows in batch.rows.items()]
-    at_fault = [
-        rows[~torch.isfinite(terms[name].detach()).cpu().numpy()] if name in terms else rows for name, rows in all_rows
-    ]
-    # finite losses may add up to infinity: then nobody knows which rows they were
-    found = at_fault if sum(map(len, at_fault)) else [rows for _, rows in all_rows]
-    return Diverged(what, np.unique(np.concatenate(found)))
+def diverged(what: str, losses: Losses) -> Diverged:
+    """The error for a step over these batches, which names the rows whose losses are not finite, or else all rows."""
+    every = [(terms.get(name), rows) for batch, terms in losses for name, rows in batch.rows.items()]
+    at_fault = [rows if values is None else rows[~torch.isfinite(values).cpu().numpy()] for values, rows in every]
+    # finite losses may add up to infinity: then no row can be singled out
+    named = at_fault if any(map(len, at_fault)) else [rows for _, rows in every]
+    return Diverged(what, np.unique(np.concatenate(named)))

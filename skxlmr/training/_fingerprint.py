@@ -1,4 +1,4 @@
-"""What tells one fit from another: its parameters in words, and a digest of its data."""
+"""How fits are told apart: parameters in words, and digests of their data."""
 
 import hashlib
 import os
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from skxlmr.nn import TaskModule
 
 STILL_WEIGHTS = "the weights that do not learn"
-_ROWS_AT_ONCE = 16384  # of a word embedding: 64 MB where it is 1024 wide
+_ROWS_AT_ONCE = 16384  # of a word embedding: 64 MB if it is 1024 wide
 
 
 def in_words(value: Any) -> str:
-    """A parameter, the same for equal values whatever holds them."""
+    """A parameter in words; equal values read the same, whatever type holds them."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, np.random.RandomState):
@@ -30,7 +30,7 @@ def in_words(value: Any) -> str:
 
 
 def digest(*values: Any) -> str:
-    """SHA-256 of arrays, tensors, dataclasses, collections of them, and whatever its ``repr`` says all of."""
+    """SHA-256 of arrays, tensors, dataclasses, collections of them, and other values by their ``repr``."""
     sha = hashlib.sha256()
     for part in _parts(values):
         sha.update(part)
@@ -38,7 +38,7 @@ def digest(*values: Any) -> str:
 
 
 def digest_of_still_weights(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None) -> str:
-    """SHA-256 of the weights that a fit leaves alone: frozen ones, and the rows that a compact vocabulary leaves out.
+    """SHA-256 of the weights that a fit does not change: frozen ones, and rows that a compact vocabulary leaves out.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def digest_of_still_weights(module: TaskModule, full: nn.Embedding, lookup: np.n
     full : Embedding
         All word embeddings.
     lookup : ndarray of int32, (vocabulary,), or None
-        New id of each row of a compact vocabulary, -1 where it is left out.
+        New id of each row of a compact vocabulary, -1 for rows that are left out; None without one.
     """
     still = [(name, p) for name, p in module.named_parameters() if not p.requires_grad]
     unused = np.empty(0, np.int64) if lookup is None else np.flatnonzero(lookup < 0)
@@ -55,7 +55,7 @@ def digest_of_still_weights(module: TaskModule, full: nn.Embedding, lookup: np.n
 
 
 def _parts(value: Any) -> Iterable[bytes | memoryview]:
-    """Bytes that differ whenever the values do; each piece begins with its kind and size."""
+    """Bytes that differ whenever the values do; each value begins with its kind and size."""
     if isinstance(value, Tensor):
         yield f"tensor {value.dtype} {tuple(value.shape)}:".encode()
         yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

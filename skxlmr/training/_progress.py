@@ -5,15 +5,15 @@ import time
 
 
 class Progress:
-    """Progress of a fit; silent unless verbose.
+    """Shows the progress of a fit; silent unless verbose.
 
     Parameters
     ----------
     verbose : int
-        0 is silent, 1 or more shows the bar and leaves a line for each epoch.
+        0 is silent, 1 or more shows the bar and leaves a line per epoch.
     n_epochs : int
     n_done : int
-        Epochs that were finished before.
+        Epochs that were finished before this run.
     """
 
     def __init__(self, verbose: int, n_epochs: int, n_done: int = 0):
@@ -32,7 +32,7 @@ class Progress:
         self._write(f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{n_steps} loss {loss:.4f} {left:.0f} s left ")
 
     def epoch(self, epoch: int, loss: float, validation_score: float | None) -> None:
-        """Leave the line of a finished epoch."""
+        """Leave a line for a finished epoch."""
         if self.verbose:
             score = "" if validation_score is None else f" validation score {validation_score:.4f}"
             line = f"epoch {epoch}/{self.n_epochs} loss {loss:.4f}{score} {time.monotonic() - self.start:.1f} s"

@@ -1,12 +1,12 @@
-"""What all estimators that train share: interrupts, fits that fail, and losses that are not finite."""
+"""Interrupts, fits that fail and losses that are not finite, the same for all estimators that train."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-import skxlmr.training._loop as loop
 from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
+from skxlmr.training.step import TrainStep
 from tests.estimators.conftest import close, differing, weights_of
 from tests.tiny import write_checkpoint
 
@@ -18,15 +18,15 @@ def interrupt(monkeypatch):
     """Press Ctrl-C in the n-th step from now."""
 
     def interrupt(n):
-        steps, step = iter(range(1, n)), loop.train_step
+        steps, step = iter(range(1, n)), TrainStep.run
 
-        def train_step(*args):
+        def run(*args):
             if next(steps, None) is None:
                 monkeypatch.undo()
                 raise KeyboardInterrupt
             return step(*args)
 
-        monkeypatch.setattr(loop, "train_step", train_step)
+        monkeypatch.setattr(TrainStep, "run", run)
 
     return interrupt
 
@@ -35,7 +35,7 @@ def test_interrupt_leaves_the_last_finished_epoch(make, interrupt, texts, langua
     params = {"max_epochs": 3, "schedule": "constant"}
     one = make(XLMRobertaClassifier, **params | {"max_epochs": 1}).fit(texts, languages)
     classifier = make(XLMRobertaClassifier, **params)
-    interrupt(5)  # three steps an epoch: this is in the middle of the second
+    interrupt(5)  # three steps per epoch: this is in the middle of the second
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(texts, languages)
     assert classifier.n_iter_ == 1 and classifier.loss_curve_ == one.loss_curve_
@@ -70,7 +70,7 @@ def test_interrupted_warm_start_predicts_without_dropout(make, interrupt, texts,
 
 
 @pytest.mark.parametrize("estimator", [XLMRobertaClassifier, XLMRobertaRegressor])
-def test_interrupt_in_the_first_epoch_of_a_warm_start_leaves_the_model_of_before(
+def test_interrupt_in_the_first_epoch_of_a_warm_start_leaves_the_earlier_model(
     make, interrupt, texts, languages, estimator
 ):
     y = languages if estimator is XLMRobertaClassifier else np.arange(48.0)
@@ -81,7 +81,7 @@ def test_interrupt_in_the_first_epoch_of_a_warm_start_leaves_the_model_of_before
         fitted.fit([*texts, "the old house " * 30], [*y, y[0]])
     assert close(
         weights_of(fitted), before, 1e-4 if estimator is XLMRobertaRegressor else 0
-    )  # units are put on and off
+    )  # the units of y are applied and removed again
     assert (fitted.loss_curve_, fitted.n_iter_, fitted.n_truncated_) == (curve, 2, rows)
 
 
@@ -99,8 +99,8 @@ def test_interrupt_in_the_first_epoch_of_a_warm_start_leaves_the_model_of_before
     ],
     ids=["checkpoint", "layers", "device", "length of y", "class weight"],
 )
-def test_what_fails_before_training_leaves_the_fit_of_before(make, texts, languages, params, y, said):
-    """No new classes beside the old weights."""
+def test_an_error_before_training_leaves_the_earlier_fit(make, texts, languages, params, y, said):
+    """No new classes next to old weights."""
     classifier = make(XLMRobertaClassifier).fit(texts, languages)
     attributes, predicted = dict(vars(classifier)), classifier.predict(texts)
     with pytest.raises(ValueError, match=said):
@@ -110,8 +110,8 @@ def test_what_fails_before_training_leaves_the_fit_of_before(make, texts, langua
     np.testing.assert_array_equal(classifier.predict(texts), predicted)
 
 
-def test_what_fails_in_training_leaves_no_model(make, monkeypatch, texts, languages):
-    """Neither a half-trained one nor the one of before, whose classes are gone."""
+def test_an_error_in_training_leaves_no_model(make, monkeypatch, texts, languages):
+    """Neither a half-trained one nor the earlier one, whose classes are gone."""
     classifier = make(XLMRobertaClassifier).fit(texts, languages)
     monkeypatch.setattr(XLMRobertaClassifier, "_make_task", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -120,8 +120,8 @@ def test_what_fails_in_training_leaves_no_model(make, monkeypatch, texts, langua
         classifier.predict(texts)
 
 
-def test_vectorizer_that_cannot_be_fitted_anew_stays_as_it_was(make, texts, tmp_path, tiny_checkpoint, tiny_tokenizer):
-    """No new tokenizer beside the old weights."""
+def test_vectorizer_whose_second_fit_fails_stays_as_it_was(make, texts, tmp_path, tiny_checkpoint, tiny_tokenizer):
+    """No new tokenizer next to old weights."""
     other = write_checkpoint(tmp_path / "other", tiny_tokenizer, seed=1)
     vectorizer = make(XLMRobertaVectorizer).fit(texts)
     features = vectorizer.transform(texts)

@@ -1,4 +1,4 @@
-"""checkpoint_dir, checkpoint_every and fit(resume=True): which fits go on, and which are refused."""
+"""checkpoint_dir, checkpoint_every and fit(resume=True): which fits are resumed, and which are refused."""
 
 from contextlib import nullcontext
 
@@ -16,7 +16,7 @@ from skxlmr import (
     XLMRobertaTokenClassifier,
 )
 from skxlmr.estimators._xlm import FineTunedXLM
-from skxlmr.training import _loop
+from skxlmr.training.step import TrainStep
 from skxlmr.utils._errors import CheckpointError
 from tests.tiny import sentences, write_checkpoint
 
@@ -39,7 +39,7 @@ DATA = {
 
 
 class Stop(Exception):
-    """Ends a fit without being caught on the way."""
+    """Ends a fit; nothing catches it."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def stopped(monkeypatch):
     """Run a fit and stop it at the step of this number, from 0."""
 
     def stopped(number, fit, *arguments, error=Stop, **options):
-        steps, step = iter(range(number + 1)), _loop.train_step
+        steps, step = iter(range(number + 1)), TrainStep.run
 
         def failing(*arguments, **options):
             if next(steps) == number:
@@ -55,7 +55,7 @@ def stopped(monkeypatch):
             return step(*arguments, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(_loop, "train_step", failing)
+            patch.setattr(TrainStep, "run", failing)
             with pytest.raises(error):
                 fit(*arguments, **options)
 
@@ -64,7 +64,7 @@ def stopped(monkeypatch):
 
 @pytest.fixture
 def small(make):
-    """An estimator of three steps an epoch, two epochs."""
+    """An estimator with two epochs of three steps."""
 
     def small(estimator=XLMRobertaClassifier, **params):
         return make(estimator, **{"max_epochs": 2, "batch_size": 4} | params)
@@ -76,11 +76,11 @@ def same(found, expected):
     return not differing(weights_of(found), weights_of(expected)) and found.loss_curve_ == expected.loss_curve_
 
 
-# Going on -------------------------------------------------------------------------------------------------------------
+# Resumed --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("estimator", DATA, ids=lambda cls: cls.__name__)
-def test_each_estimator_goes_on(small, tmp_path, stopped, estimator):
+def test_each_estimator_resumes(small, tmp_path, stopped, estimator):
     expected = small(estimator).fit(*DATA[estimator])
     kept = small(estimator, checkpoint_dir=tmp_path / "state", checkpoint_every=1)
     stopped(4, kept.fit, *DATA[estimator])
@@ -90,7 +90,7 @@ def test_each_estimator_goes_on(small, tmp_path, stopped, estimator):
     assert fitted.n_iter_ == 2
 
 
-def test_the_older_xlm_goes_on(make, tiny_xlm, tmp_path, stopped):
+def test_the_original_xlm_resumes(make, tiny_xlm, tmp_path, stopped):
     import skxlmr
 
     for name, data in (("XLMClassifier", (TEXTS, Y)), ("XLMMaskedLM", (TEXTS,))):
@@ -104,7 +104,7 @@ def test_the_older_xlm_goes_on(make, tiny_xlm, tmp_path, stopped):
 
 @pytest.mark.parametrize("every", [None, 2])
 def test_how_often_the_state_is_written(small, tmp_path, stopped, every):
-    """Stopped in the third step: steps that went before are gone with whole epochs, but not with every second step."""
+    """Stopped in the third step: a state per epoch has lost the first two, a state every second step has not."""
     for number, written in ((2, every is not None), (3, True)):
         folder = tmp_path / str(number)
         stopped(number, small(checkpoint_dir=folder, checkpoint_every=every).fit, TEXTS, Y)
@@ -112,8 +112,8 @@ def test_how_often_the_state_is_written(small, tmp_path, stopped, every):
 
 
 @pytest.mark.parametrize("random_state", [None, "generator"])
-def test_without_a_seed_the_fit_still_goes_on_with_its_own(small, tmp_path, stopped, random_state):
-    """What went before the interrupt is kept: the losses of the first epoch, and the split of the validation rows."""
+def test_without_a_seed_a_fit_resumes_with_the_one_it_drew(small, tmp_path, stopped, random_state):
+    """The scores before the interrupt are kept, and so is the split of the validation rows."""
 
     def fresh():
         return np.random.RandomState(np.random.randint(99)) if random_state else None
@@ -125,11 +125,11 @@ def test_without_a_seed_the_fit_still_goes_on_with_its_own(small, tmp_path, stop
     kept._validation_score = lambda *rows: noted.append(score(*rows)) or noted[-1]
     stopped(4, kept.fit, TEXTS, Y)
     resumed = small(**options, random_state=fresh()).fit(TEXTS, Y, resume=True)
-    again = small(**options, random_state=fresh()).fit(TEXTS, Y, resume=True)  # of the finished state
+    again = small(**options, random_state=fresh()).fit(TEXTS, Y, resume=True)  # from the finished state
     assert resumed.validation_scores_[:2] == noted and same(again, resumed)
 
 
-def test_a_warm_start_goes_on(small, tmp_path, stopped):
+def test_a_warm_start_resumes(small, tmp_path, stopped):
     def first(**options):
         return small(XLMRobertaRegressor, warm_start=True, **options).fit(TEXTS, 100.0 * Y)
 
@@ -137,7 +137,7 @@ def test_a_warm_start_goes_on(small, tmp_path, stopped):
     second = first().set_params(checkpoint_dir=tmp_path, checkpoint_every=1)
     stopped(4, second.fit, TEXTS[::-1], 50.0 * Y)
     assert same(second.fit(TEXTS[::-1], 50.0 * Y, resume=True), expected)
-    third = first().set_params(checkpoint_dir=tmp_path)  # as in another process, which loads the first fit
+    third = first().set_params(checkpoint_dir=tmp_path)  # as in another process that loads the first fit
     assert same(third.fit(TEXTS[::-1], 50.0 * Y, resume=True), expected)
     np.testing.assert_array_equal(third.predict(TEXTS), expected.predict(TEXTS))
 
@@ -149,8 +149,8 @@ def test_an_interrupt_in_the_second_epoch_leaves_a_model_and_a_state(small, tmp_
     assert same(classifier.fit(TEXTS, Y, resume=True), small().fit(TEXTS, Y))
 
 
-def test_more_epochs_only_where_they_change_nothing_before(small, tmp_path):
-    """The place in a schedule depends on its length."""
+def test_more_epochs_only_where_they_do_not_change_earlier_steps(small, tmp_path):
+    """In other schedules the rate of a step depends on the number of steps."""
     constant = {"schedule": "constant", "warmup_ratio": 0.0, "checkpoint_dir": tmp_path / "constant"}
     small(**constant, max_epochs=1).fit(TEXTS, Y)
     longer = small(**constant, max_epochs=3).fit(TEXTS, Y, resume=True)
@@ -190,7 +190,7 @@ def test_partial_fit_keeps_no_state(small, tmp_path):
 def test_another_fit_is_refused(small, tmp_path, params, data, named):
     small(checkpoint_dir=tmp_path).fit(TEXTS, Y)
     before = (tmp_path / STATE).read_bytes()
-    with pytest.raises(CheckpointError, match=f"differs in {named}: fit with resume=False starts anew"):
+    with pytest.raises(CheckpointError, match=f"differs in {named}: fit with resume=False to start from scratch"):
         small(checkpoint_dir=tmp_path, **params).fit(**{"X": TEXTS, "y": Y} | data, resume=True)
     assert (tmp_path / STATE).read_bytes() == before
 
@@ -218,7 +218,7 @@ def test_another_estimator_is_refused(small, tmp_path):
         small(XLMRobertaCausalLM, checkpoint_dir=tmp_path).fit(TEXTS, resume=True)
 
 
-def test_what_changes_no_weight_may_differ(small, tmp_path, stopped, capsys):
+def test_parameters_that_change_no_weight_may_differ(small, tmp_path, stopped, capsys):
     stopped(4, small(checkpoint_dir=tmp_path, checkpoint_every=2).fit, TEXTS, Y)
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     fitted = small(checkpoint_dir=moved, verbose=1).fit(np.array(TEXTS), Y.tolist(), resume=True)
@@ -226,7 +226,7 @@ def test_what_changes_no_weight_may_differ(small, tmp_path, stopped, capsys):
     assert "epoch 2/2" in capsys.readouterr().err
 
 
-def test_equal_values_may_be_held_by_something_else(small, tmp_path):
+def test_equal_values_may_have_other_types(small, tmp_path):
     small(checkpoint_dir=tmp_path, class_weight={0: 1.0, 1: 2.0, 2: 1.0}).fit(TEXTS, Y)
     weights = {np.int64(2): np.float64(1.0), 1: 2.0, 0: 1.0}
     small(checkpoint_dir=tmp_path, class_weight=weights, learning_rate=np.float64(0.003)).fit(TEXTS, Y, resume=True)

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 import skxlmr
 from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaTokenClassifier
-from skxlmr.training import Moments
+from skxlmr.training import AdamState
 from tests.contract import assert_same, each_that_trains, inputs
 from tests.estimators.conftest import LANGUAGES, differing, weights_of
 
@@ -66,7 +66,7 @@ def test_calls_add_up_to_the_epochs_of_one_fit(make, still_checkpoint, texts, la
     forgetful = make(XLMRobertaClassifier, still_checkpoint, **settings)
     for _ in range(4):
         calls.partial_fit(texts, languages, classes=LANGUAGES)
-        forgetful.partial_fit(texts, languages, classes=LANGUAGES)._moments = Moments()
+        forgetful.partial_fit(texts, languages, classes=LANGUAGES)._moments = AdamState()
     np.testing.assert_allclose(calls.loss_curve_, once.loss_curve_, rtol=1e-4)
     np.testing.assert_allclose(calls.predict_proba(texts), once.predict_proba(texts), atol=1e-4)
     assert np.abs(forgetful.predict_proba(texts) - once.predict_proba(texts)).max() > 1e-2

@@ -5,9 +5,9 @@ import pytest
 import torch
 import transformers
 
-import skxlmr.training._loop as loop
 from skxlmr import XLMRobertaClassifier
 from skxlmr.batching import SequenceTask
+from skxlmr.training.step import TrainStep
 
 from .conftest import padded
 
@@ -40,7 +40,7 @@ def watched(monkeypatch):
         lambda module: {k: v.clone() for k, v in module.state_dict().items()},
     )
     watch(SequenceTask, "collate", "batches", lambda batch: batch.rows["loss"])
-    watch(loop, "train_step", "losses", lambda result: result[0])
+    watch(TrainStep, "run", "losses", lambda result: result[0])
     return seen
 
 

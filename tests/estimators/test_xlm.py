@@ -22,7 +22,7 @@ from skxlmr import (
     save,
 )
 from skxlmr.training import freeze, make_optimizer
-from skxlmr.training._optim import train_mode
+from skxlmr.training._optimizer import train_mode
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
 
 from .conftest import differing, padded, weights_of

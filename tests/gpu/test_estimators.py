@@ -35,7 +35,7 @@ def test_every_estimator_predicts_what_it_does_on_a_cpu(make_any, estimator):
 @contract.each_that_trains
 def test_every_estimator_trains_in_mixed_precision(make_any, estimator, monkeypatch):
     """``dtype='auto'``; without dropout, which is not the same in each, the first step's loss is that of float32."""
-    monkeypatch.setattr("skxlmr.training._loop.train_mode", lambda module: module.eval())
+    monkeypatch.setattr("skxlmr.training.loop.train_mode", lambda module: module.eval())
     X, y, _ = contract.inputs(estimator)
     auto, exact = (make_any(estimator, device="cuda", dtype=dtype).fit(X, y) for dtype in ("auto", "float32"))
     assert auto.loss_curve_ != exact.loss_curve_

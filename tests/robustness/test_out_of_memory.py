@@ -1,7 +1,7 @@
-"""Where the memory of the GPU runs out, the same steps are made from smaller batches, and predictions stay the same.
+"""Where the memory of the GPU runs out, the same steps are computed in smaller batches, and predictions stay the same.
 
-Memory that runs out is played by errors of torch's own kind. The full size lets it run out in every pass of every task, with
-each way of batching: ``pytest -m slow tests/robustness/test_out_of_memory.py``.
+The tests raise torch's own errors for a full memory. The slow test does so in every pass of every task, with each way of
+batching: ``pytest -m slow tests/robustness/test_out_of_memory.py``.
 """
 
 import gc
@@ -62,11 +62,11 @@ TASKS = {
 
 
 class Graph:
-    """Whatever hangs on a graph of autograd and lives as long."""
+    """Lives as long as the autograd graph that refers to it."""
 
 
 class Memory:
-    """Runs out in chosen passes through an encoder, or wherever a batch has more than ``most`` sequences."""
+    """A memory that is full in chosen passes through an encoder, or for batches of more than ``most`` sequences."""
 
     def __init__(self, forward=(), backward=(), most=None):
         self.forward, self.backward, self.most = set(forward), set(backward), most
@@ -75,7 +75,7 @@ class Memory:
     def before(self, encoder, inputs):
         sequences = len(inputs[1].lengths if len(inputs) > 1 else inputs[0])
         number, self.n_passes = self.n_passes, self.n_passes + 1
-        gc.disable()  # what is still there is held, not only uncollected
+        gc.disable()  # an object that is still there is referred to, not only uncollected
         assert not any(reference() is not None for reference in self.held), "tensors of a failed try are still there"
         gc.enable()
         if number in self.forward or (self.most is not None and sequences > self.most):
@@ -87,7 +87,7 @@ class Memory:
             graph, sequences = Graph(), len(inputs[1].lengths)
             self.held.append(weakref.ref(graph))
 
-            def fail(gradient, graph=graph):  # which lives as long as the graph that it hangs on
+            def fail(gradient, graph=graph):  # lives as long as the graph
                 self.fail(sequences)
 
             output.last_hidden_state.register_hook(fail)
@@ -173,7 +173,7 @@ def test_at_any_step(name, where, batch_size, accumulate, undisturbed):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_in_float32(name, undisturbed):
-    """With plain descent: Adam makes whole steps of a gradient that is rounding alone, such as that of a key's bias."""
+    """With plain descent: Adam makes full steps from gradients that are only rounding, such as that of a key's bias."""
     options = {"dtype": torch.float32, "plain_descent": True}
     found = fit(name, Memory(forward=[1], backward=[5]), **options)
     assert_same_fit(found, undisturbed(name, **options), 1e-6)
@@ -193,7 +193,7 @@ def test_batches_are_halved_until_they_fit_and_stay_so(undisturbed):
 
 
 def test_without_the_parts_weights_would_differ():
-    """What is held to 1e-10 above differs where each part draws for itself, or knows its own rows alone."""
+    """The weights that agree to 1e-10 above differ if each part draws on its own, or sees only its own rows."""
     for name in ("masked LM", "dialogue"):
         whole, parts = (fit(name, Memory(), batch_size=size)[0] for size in (4, 2))
         with pytest.raises(AssertionError):
@@ -217,8 +217,8 @@ def test_a_single_row_that_does_not_fit():
         "MPS backend out of memory (MPS allocated: 17.9 GB, other allocations: 1.1 GB, max allowed: 18.1 GB)",
     ],
 )
-def test_other_words_for_it(words, undisturbed):
-    """Below torch's own allocator, and on Apple's GPUs, it is a plain RuntimeError."""
+def test_other_messages_of_a_full_memory(words, undisturbed):
+    """Outside torch's own allocator, and on Apple's GPUs, the error is a plain RuntimeError."""
     memory = Memory(forward=[0])
     memory.fail = lambda sequences: memory.failures.append(sequences) or raising(RuntimeError(words))
     found = fit("sequence", memory)
@@ -279,7 +279,7 @@ def test_the_warning_names_the_parameters_and_the_line_of_the_user(still_checkpo
 
     classifiers[1]._train = watched
     with pytest.warns(
-        OutOfMemoryWarning, match="parts of 3 from here on, .* set batch_size=3 and accumulate=4"
+        OutOfMemoryWarning, match="parts of 3, which makes the same steps; .* set batch_size=3 and accumulate=4"
     ) as said:
         classifiers[1].fit(X, y)
     assert len(said) == 1 and said[0].filename == __file__

@@ -28,7 +28,7 @@ SETTINGS = LoopSettings(
 
 
 def make_task(n_rows=12, seed=0, weights=None, n_ids=95):
-    """Rows of 3 to 14 tokens; the first of them tells which of three classes the row has."""
+    """Rows of 3 to 14 tokens, whose first word decides which of three classes the row has."""
     rng = np.random.default_rng(seed)
     encoded = random_rows(rng.integers(3, 15, n_rows), seed, n_ids)
     weights = np.ones(n_rows, np.float32) if weights is None else np.asarray(weights, np.float32)
@@ -74,7 +74,10 @@ def moved(module, before):
 
 
 class Watched:
-    """A task that records the rows and the mean loss of every batch and calls ``before_batch(number)`` on the way."""
+    """A task that records the rows and the mean loss of every batch and calls ``before_batch(number)`` before each.
+
+    ``rows`` are those of every batch that was made, also ahead; ``step_losses`` those of the batches that were computed.
+    """
 
     def __init__(self, task, before_batch=lambda number: None):
         self.task, self.before_batch, self.n_rows = task, before_batch, task.n_rows

@@ -1,4 +1,4 @@
-"""Training on the used rows of the word embeddings is exact, and the module comes out whole."""
+"""Training only the used rows of the word embeddings is exact, and afterwards the module is complete."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_unused_rows_are_spared_weight_decay():
     assert torch.equal(module.get_parameter(WORDS)[unused], before[unused])
 
 
-def test_the_module_is_whole_again_with_the_same_parameter():
+def test_afterwards_the_module_has_all_rows_in_the_same_parameter():
     module = make_module()
     full, before = module.roberta.embeddings.word_embeddings, weights_of(module)
     with compact_vocabulary(module.roberta, np.array([5, 9, 5]), np.array([1])) as lookup:

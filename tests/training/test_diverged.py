@@ -1,4 +1,4 @@
-"""The error for what is not finite names rows, few or many, and survives the way between processes."""
+"""The error for a loss or gradient that is not finite: it names rows, few or many, and survives pickling."""
 
 import pickle
 

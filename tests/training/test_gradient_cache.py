@@ -1,4 +1,4 @@
-"""Small batches with the negatives of all of them: values, gradients and whole fits equal those of one large batch."""
+"""Small batches that share their negatives: values, gradients and whole fits equal those of one large batch."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from skxlmr.training import fit_loop
-from skxlmr.training._gradient_cache import JointTask, cached_losses
-from skxlmr.training._loop import autocast, batch_losses
+from skxlmr.training._gradient_cache import batch_losses, cached_losses
+from skxlmr.training._task import JointTask
 from tests.batching.dialogues import make_task
 from tests.nn.reference import TINY, make_pair
 from tests.training.fits import SETTINGS, STILL, Watched, assert_same_weights, optimizer_for, weights_of
@@ -16,7 +16,7 @@ from tests.training.fits import make_task as make_sequence_task
 
 N_TURNS = [5, 2, 7, 3, 4, 6, 1, 8, 3, 5, 2, 4, 6, 3, 5, 7]
 CPU = torch.device("cpu")
-# fp64 is held to 1e-12, fp32 to 1e-5 of the gradient's largest entry
+# fp64 agrees to 1e-12, fp32 to 1e-5 of the gradient's largest entry
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 LIVELY = replace(TINY, num_hidden_layers=2, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
 
@@ -26,7 +26,7 @@ def module(dtype=torch.float64, config=STILL):
 
 
 def gradients(model, task, batch_size):
-    """Values of the terms and gradients of one step, divided by the totals as the fit loop does."""
+    """Mean losses and gradients of one step, divided by the totals as in the fit loop."""
     model.zero_grad()
     rng = np.random.default_rng(0)
     batches = [
@@ -58,7 +58,7 @@ def test_small_batches_give_the_gradient_of_a_large_one(dtype, batch_size):
 
 
 def test_without_the_cache_they_would_not():
-    """What is held to 1e-12 above differs at once where each batch knows its own negatives alone."""
+    """The gradients that agree to 1e-12 above differ if each batch sees only its own negatives."""
     model, task = module(), make_task(N_TURNS)
     _, expected = gradients(model, task, 16)
     model.zero_grad()
@@ -74,7 +74,7 @@ def test_without_the_cache_they_would_not():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 5e-6)], ids=["fp64", "fp32"])
 def test_a_fit_of_2_times_8_equals_one_of_16(dtype, tolerance):
-    """In fp32 some gradients are rounding alone (a key's bias changes no attention), and Adam scales them up to steps."""
+    """In fp32 some gradients are only rounding (a key's bias changes no attention), and Adam scales them up to full steps."""
     fitted = []
     for batch_size, accumulate in ((16, 1), (2, 8)):
         model = module(dtype)
@@ -111,17 +111,17 @@ def test_both_passes_draw_the_same_dropout():
 
     assert isinstance(Spy(), JointTask)
     torch.manual_seed(0)
-    terms = [part["contrastive"] for _, part in cached_losses(model, Spy(), batches, CPU, lambda: autocast(CPU, None))]
+    terms = [part["contrastive"] for _, part in cached_losses(model, Spy(), batches, CPU, None)]
     assert all(map(torch.equal, passes["first"], passes["second"])) and len(passes["second"]) == 4
     again = task.vectors(model, batches[0])
-    assert not torch.equal(again, passes["first"][0])  # there is something to draw
+    assert not torch.equal(again, passes["first"][0])  # dropout is on
     # and the values are those of the vectors of all batches together
     torch.testing.assert_close(torch.cat(terms), task.joint_losses(torch.cat(passes["first"]), batches))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_with_dropout_are_those_of_the_drawn_network(checkpointing):
-    """A step of the cache against one graph over all batches that draws the same dropout."""
+    """A cached step equals one graph over all batches that draws the same dropout."""
     model, task = module(config=LIVELY), make_task(N_TURNS)
     model.roberta.gradient_checkpointing = checkpointing
     torch.manual_seed(3)
@@ -141,7 +141,7 @@ def test_gradients_with_dropout_are_those_of_the_drawn_network(checkpointing):
         torch.testing.assert_close(found[name], parameter.grad, rtol=0, atol=1e-12, msg=lambda m, n=name: n + m)
 
 
-def test_who_does_not_compare_rows_is_encoded_once():
+def test_tasks_that_compare_no_rows_are_encoded_once():
     model, task = module(), make_task(N_TURNS, contrastive_weight=0.0)
     calls = []
     model.roberta.register_forward_hook(lambda *_: calls.append(1))
@@ -151,7 +151,7 @@ def test_who_does_not_compare_rows_is_encoded_once():
     gradients(model, make_task(N_TURNS), 4)
     assert len(calls) == 8
     calls.clear()
-    gradients(model, make_task(N_TURNS), 16)  # one batch has all negatives anyway
+    gradients(model, make_task(N_TURNS), 16)  # a single batch has all negatives
     assert len(calls) == 1
     assert not isinstance(make_sequence_task(), JointTask) and not isinstance(Watched(task), JointTask)
 

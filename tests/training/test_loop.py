@@ -9,6 +9,7 @@ import torch
 from skxlmr.batching import SequenceTask
 from skxlmr.nn import losses
 from skxlmr.training import fit_loop, freeze
+from skxlmr.training._fit_state import FitState
 
 from .fits import (
     SETTINGS,
@@ -58,7 +59,7 @@ def test_steps_whose_rows_weigh_nothing_change_nothing():
 
 
 def test_rows_of_weight_zero_do_not_count():
-    """One large batch a step: the rows beside the empty ones are the same."""
+    """One large batch per step, which holds the same rows but for those of weight zero."""
     task = make_task(8, weights=[1, 0, 1, 1, 0, 0, 1, 1])
     kept = np.flatnonzero(task.weights)
     alone = SequenceTask(task.encoded.take(kept), task.targets[kept], task.weights[kept], losses.cross_entropy)
@@ -77,7 +78,7 @@ def test_gradients_are_clipped_to_the_norm():
     module = make_module()
     before = weights_of(module)
     fit(module, Watched(make_task(), watch), max_grad_norm=1e-300, max_epochs=1)
-    # AdamW divides by the gradient's own size, but a vanishing gradient is nothing beside its epsilon.
+    # AdamW divides by the size of the gradient, but next to its epsilon this gradient vanishes.
     assert_same_weights(module, before, 1e-12)
     assert norms == [[]] * 3  # every step starts without a gradient
 
@@ -142,7 +143,7 @@ def test_frozen_parts_keep_their_dropout_off():
 
 
 class Scores:
-    """Gives scores in turn and keeps the weights they were given for."""
+    """Returns scores in turn, and keeps the weights of each call."""
 
     def __init__(self, module, scores):
         self.module, self.scores, self.weights = module, iter(scores), []
@@ -195,6 +196,20 @@ def test_scores_without_early_stopping_are_only_recorded():
     assert_same_weights(module, validate.weights[5])
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_best_weights_are_kept_only_for_early_stopping(monkeypatch, early_stopping):
+    judged = []
+    judge = FitState.judge
+
+    def watched(state, *args):
+        judge(state, *args)
+        judged.append(state.best)
+
+    monkeypatch.setattr(FitState, "judge", watched)
+    fit_with_scores([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], early_stopping=early_stopping)
+    assert len(judged) == 6 * early_stopping
+
+
 def test_without_validation_there_are_no_scores():
     assert fit(make_module(), make_task()).validation_scores == []
 
@@ -211,7 +226,7 @@ def interrupted_at(number):
 
 
 def test_an_interrupt_puts_back_the_last_finished_epoch():
-    """Three batches an epoch: the fifth is in the middle of the second epoch."""
+    """Three batches per epoch: the fifth is in the middle of the second epoch."""
     module, expected = make_module(), make_module()
     history = fit(module, Watched(make_task(), interrupted_at(4)), max_epochs=5)
     fit(expected, make_task(), max_epochs=1)
@@ -260,7 +275,8 @@ def test_a_loss_that_is_not_finite_stops_within_its_step_and_names_the_rows(bad,
     ) as error:
         fit(module, task, **options)
     named = {int(row) for row in str(error.value).split("rows ")[1].split(" of")[0].split(", ")}
-    assert named == {3, 8} & set(task.rows[len(snapshots) - 1].tolist())
+    rows_of_step = np.concatenate(task.rows[: len(snapshots)][-options.get("accumulate", 1) :])
+    assert named == {3, 8} & set(rows_of_step.tolist())
     assert_same_weights(module, snapshots[-1])
     assert all(parameter.isfinite().all() for parameter in module.parameters())
     assert not module.training and all(parameter.grad is None for parameter in module.parameters())
@@ -297,14 +313,14 @@ def test_a_gradient_that_is_not_finite_stops_and_names_the_rows_of_the_step(max_
     )
     with pytest.raises(FloatingPointError, match="the gradient is not finite at rows") as error:
         fit(module, watched, batch_size=4, max_grad_norm=max_grad_norm)
-    rows = sorted(watched.rows[-1].tolist())
+    rows = sorted(watched.rows[len(snapshots) - 1].tolist())
     assert 5 in rows and f"rows {', '.join(map(str, rows))} of the training data" in str(error.value)
     assert_same_weights(module, snapshots[-1])
     assert not module.training and all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_a_gradient_whose_norm_overflows_stops():
-    """Clipping by an infinite norm would turn it into zeros and NaN."""
+    """Clipping to an infinite norm would turn it into zeros and NaN."""
 
     def loss(logits, targets):
         return (logits - logits.detach())[:, 0] * 1e200
@@ -325,8 +341,8 @@ def test_rows_of_each_batch_hold_every_row_once_an_epoch():
 
 
 @pytest.mark.parametrize("sizes", [(10, 4, 14), (4, 14, 10), (22, 2, 22)], ids=str)
-def test_epochs_of_other_sizes_see_each_row_and_keep_to_the_schedule(sizes):
-    """Other segmentations of a text may give more windows, or fewer; the schedule is laid out for the first task."""
+def test_epochs_of_other_sizes_see_each_row_and_follow_the_schedule(sizes):
+    """Other segmentations of a text may have more windows, or fewer; the schedule counts the steps of the first task."""
     tasks, rates = [Watched(make_task(n)) for n in sizes], []
     module, left = make_module(), iter(tasks)
     optimizer = optimizer_for(module, learning_rate=0.9)

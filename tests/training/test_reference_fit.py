@@ -1,4 +1,4 @@
-"""Fifty steps of the fit loop beside a plain loop of PyTorch and transformers over the same batches."""
+"""Fifty steps of the fit loop equal those of a plain loop with PyTorch and transformers over the same batches."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ LINEAR = replace(SETTINGS, max_epochs=N_EPOCHS, schedule="linear", warmup_ratio=
 
 
 class PlainLoop:
-    """What the reference's users write by hand."""
+    """The loop that users of transformers write by hand."""
 
     def __init__(self, module, n_steps):
         self.module = module.train()
@@ -59,7 +59,7 @@ def test_fifty_steps_follow_the_reference(dtype, tolerance):
     assert len(expected) == len(task.step_losses) == 50
     np.testing.assert_allclose(task.step_losses, expected, rtol=0, atol=tolerance)
     np.testing.assert_allclose(history.loss_curve, np.reshape(expected, (N_EPOCHS, 5)).mean(1), rtol=0, atol=tolerance)
-    assert np.mean(expected[-5:]) < 0.75 * np.mean(expected[:5])  # the fit went somewhere
+    assert np.mean(expected[-5:]) < 0.75 * np.mean(expected[:5])  # the fit learns something
     if dtype == torch.float64:
         for name, parameter in named_parameters(theirs).items():
             torch.testing.assert_close(ours.get_parameter(name), parameter, rtol=0, atol=1e-10, msg=name)

@@ -1,4 +1,4 @@
-"""What AdamW remembers, kept from one call of ``partial_fit`` to the next."""
+"""The state of AdamW, kept from one call of ``partial_fit`` to the next."""
 
 import numpy as np
 import torch
@@ -9,13 +9,13 @@ from skxlmr.nn import TaskModule
 BY_ROW = ("exp_avg", "exp_avg_sq")
 
 
-class Moments:
-    """The optimiser's state by the name of each parameter.
+class AdamState:
+    """Both moments and the number of steps of each parameter, by its name.
 
-    Of the word embeddings a fit trains only the rows that its texts use (see ``compact_vocabulary``), others in each call:
-    their moments are kept with the numbers of the rows.
+    Each call trains only those word embeddings that its texts use (see ``compact_vocabulary``), so their moments are kept
+    together with their row numbers.
 
-    They are no part of what was learnt: a pickle, a copy or a saved folder is without them, and starts with none.
+    The state is not part of what was learnt: pickles, copies and saved folders are without it, and start from none.
     """
 
     def __init__(self) -> None:
@@ -23,10 +23,10 @@ class Moments:
         self._rows = np.empty(0, np.int64)
 
     def __reduce__(self):
-        return Moments, ()
+        return AdamState, ()
 
     def restore(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:
-        """Give the optimiser what was kept; ``rows`` are those of the vocabulary that it trains, None for all."""
+        """Give the optimiser the kept state; ``rows`` are the rows of the vocabulary that it trains, None for all."""
         for name, parameter in _trained(optimizer, module).items():
             state = self._state(name, parameter.device)
             if rows is not None and parameter is module.backbone.get_input_embeddings().weight:
@@ -36,7 +36,7 @@ class Moments:
                 optimizer.state[parameter] = state
 
     def keep(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:
-        """Take over what the optimiser remembers after the call."""
+        """Take over the optimiser's state after the call."""
         for name, parameter in _trained(optimizer, module).items():
             state = dict(optimizer.state[parameter])
             if rows is not None and parameter is module.backbone.get_input_embeddings().weight:
@@ -53,7 +53,7 @@ class Moments:
         return {key: value.to(device) for key, value in self._states.get(name, {}).items()}
 
     def _of_rows(self, state: dict[str, Tensor], rows: np.ndarray) -> dict[str, Tensor]:
-        """The state of these rows of the vocabulary, zero for those that are new."""
+        """The state of these rows of the vocabulary, zeros for new ones."""
         if not state or len(state["exp_avg"]) != len(self._rows):
             return {}
         known = np.isin(rows, self._rows)

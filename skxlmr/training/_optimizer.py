@@ -13,7 +13,7 @@ SCHEDULES = ("linear", "cosine", "constant")
 def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: float) -> float:
     """Factor of the learning rate at a step (0 is the first): a linear warm-up, then the schedule down to zero.
 
-    Same values as the schedules of the reference implementation, whose first step has factor 0 when there is a warm-up.
+    The same values as the schedules of ``transformers``, where the first step of a warm-up has factor 0.
     """
     n_warmup = math.ceil(n_steps * warmup_ratio)
     if step < n_warmup:
@@ -35,7 +35,7 @@ def freeze(module: TaskModule, n_frozen_layers: int) -> None:
 
 
 def train_mode(module: TaskModule) -> None:
-    """Switch dropout on, but not in frozen parts: what does not learn gives the same vectors in every epoch."""
+    """Switch dropout on, except in frozen parts, which return the same vectors in every epoch."""
     module.train()
     for block in module.backbone.blocks:
         block.train(any(parameter.requires_grad for parameter in block.parameters()))
@@ -51,8 +51,14 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) over the parameters that are not frozen.
 
-    The encoder's top layer learns at ``learning_rate``, each layer below at ``layer_decay`` times the rate of the one above
-    it, the embeddings lowest; what is not the encoder learns at ``head_learning_rate``. Biases and layer norms do not decay.
+    The encoder's top layer learns at ``learning_rate``, each layer below it at ``layer_decay`` times the rate of the layer
+    above, and the embeddings at the lowest rate. Everything outside the encoder learns at ``head_learning_rate``. Biases and
+    layer norms do not decay.
+
+    Raises
+    ------
+    ValueError
+        If every parameter is frozen.
     """
     blocks_above = {
         parameter: above

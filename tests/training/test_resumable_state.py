@@ -1,4 +1,4 @@
-"""The state of a fit on disk: when it is written, what goes on from it, and files that are none."""
+"""The state of a fit on disk: when it is written, how a fit is resumed from it, and files that are not a state."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from skxlmr.training import Keeper, fit_loop
-from skxlmr.training._resume import FILE
+from skxlmr.training import StateKeeper, fit_loop
+from skxlmr.training._resumable_state import _UNFINISHED, FILE
 from skxlmr.utils._errors import CheckpointError
 from tests.nn.reference import TINY
 
@@ -22,7 +22,7 @@ ABOUT = {"learning_rate": "0.001", "the training texts": "0" * 64}
 
 
 class Stop(Exception):
-    """Ends a fit without being caught on the way."""
+    """Ends a fit; nothing catches it."""
 
 
 def stopping_at(number, error=Stop):
@@ -34,20 +34,20 @@ def stopping_at(number, error=Stop):
 
 
 def forbidden(batch):
-    raise AssertionError("no batch was to be run")
+    raise AssertionError("a batch was computed")
 
 
 def kept_fit(
     folder, before_batch=lambda number: None, *, resume=False, every=None, about=ABOUT, validate=None, seed=5, **changes
 ):
-    """A fit of three epochs of three steps, which keeps its state in a folder unless that is None; module and history."""
+    """Module and history of a fit of three epochs of three steps, which keeps its state in the folder unless that is None."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = make_module(torch.float32, LIVELY)
         optimizer, rng = optimizer_for(module), np.random.default_rng(seed)
         keeper = None
         if folder is not None:
-            keeper = Keeper(folder, every, resume)
+            keeper = StateKeeper(folder, every, resume)
             keeper.seed(seed)
             keeper.attach(module, optimizer, rng, about)
         settings = replace(SETTINGS, **{"max_epochs": 3, "schedule": "linear", "warmup_ratio": 0.2} | changes)
@@ -56,12 +56,12 @@ def kept_fit(
     return module, history
 
 
-# Going on -------------------------------------------------------------------------------------------------------------
+# Resuming -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("every", [None, 1, 2, 4])
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
-def test_a_fit_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, every, error):
+def test_a_fit_stopped_at_any_step_resumes_bit_for_bit(tmp_path, every, error):
     expected, told = kept_fit(None)
     for step in range(9):
         folder = tmp_path / str(step)
@@ -70,7 +70,7 @@ def test_a_fit_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, every, error):
             assert history.interrupted
         except error:
             pass
-        # other random states than those of the start: all come from the file
+        # from other random states than those of the start, if there is a file: all of them come from it
         module, history = kept_fit(folder, resume=True, every=every, seed=5 if step < (every or 3) else 77)
         assert_same_weights(module, weights_of(expected))
         assert history.loss_curve == told.loss_curve, step
@@ -95,7 +95,7 @@ def first_weight(module):
 
 
 @pytest.mark.parametrize("patience", [1, 2, 9])
-def test_early_stopping_goes_on_with_the_best_epoch(tmp_path, patience):
+def test_early_stopping_resumes_with_the_best_epoch(tmp_path, patience):
     options = {"validate": first_weight, "early_stopping": True, "n_iter_no_change": patience, "max_epochs": 5}
     expected, told = kept_fit(None, **options)
     last = kept_fit(None, **options | {"early_stopping": False})[0]
@@ -149,13 +149,31 @@ def test_fewer_epochs_than_there_were_are_refused(tmp_path):
         kept_fit(tmp_path, forbidden, resume=True, max_epochs=1, **constant)
 
 
-def test_without_a_state_or_without_resume_a_fit_starts_anew(tmp_path):
+def test_without_a_state_or_without_resume_a_fit_starts_from_scratch(tmp_path):
     expected = weights_of(kept_fit(None)[0])
     assert_same_weights(kept_fit(tmp_path / "a" / "b", resume=True)[0], expected)
     ran = []
-    module, _ = kept_fit(tmp_path / "a" / "b", ran.append)  # and over what was there
+    module, _ = kept_fit(tmp_path / "a" / "b", ran.append)  # and over an earlier state
     assert len(ran) == 9
     assert_same_weights(module, expected)
+
+
+def test_a_best_epoch_kept_without_early_stopping_is_dropped(tmp_path):
+    """Earlier versions kept it whenever there were validation scores."""
+    expected, told = kept_fit(None, validate=first_weight)
+    with pytest.raises(Stop):
+        kept_fit(tmp_path, stopping_at(4), every=1, validate=first_weight)
+
+    def with_best(held):
+        held |= {
+            name.replace("weight/", "best/", 1): tensor.clone() for name, tensor in held.items() if "weight/" in name
+        }
+
+    rewritten(tmp_path / FILE, setting("best", value="apart"), with_best)
+    module, history = kept_fit(tmp_path, resume=True, every=1, validate=first_weight)
+    assert_same_weights(module, weights_of(expected))
+    assert history == told
+    assert json.loads(header(tmp_path))["best"] == "none"
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
@@ -208,13 +226,22 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_leftovers_of_killed_writes_are_removed_by_the_next_one(tmp_path):
+    unfinished = tmp_path / _UNFINISHED
+    unfinished.mkdir()
+    for name in (FILE, ".tmpAbC123"):  # as safetensors names the file that it writes to
+        (unfinished / name).write_bytes(b"half a state")
+    kept_fit(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CheckpointError, match="file: cannot be made a folder"):
-        Keeper(tmp_path / "file", None, False)
+    with pytest.raises(CheckpointError, match="file: cannot be created as a folder"):
+        StateKeeper(tmp_path / "file", None, False)
 
 
-# Other fits, and files that are none ----------------------------------------------------------------------------------
+# Other fits, and files that are not a state ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,7 +265,7 @@ def test_another_fit_is_refused_and_what_differs_named(tmp_path, change, named):
 
 
 def rewritten(file, change=None, tensors=None):
-    """Write the file anew with a changed header or changed tensors."""
+    """Write the file again with a changed header or changed tensors."""
     saved = json.loads(header(file.parent))
     change and change(saved)
     held = load_file(file)
@@ -309,7 +336,7 @@ def test_broken_states_are_named(tmp_path, part, change):
     assert error.value.file.endswith(FILE)
 
 
-def test_files_that_are_no_state(tmp_path):
+def test_files_that_are_not_a_state(tmp_path):
     kept_fit(tmp_path)
     file = tmp_path / FILE
     whole = file.read_bytes()
@@ -323,8 +350,8 @@ def test_files_that_are_no_state(tmp_path):
             kept_fit(tmp_path, forbidden, resume=True)
     file.unlink()
     if hasattr(os, "mkfifo"):
-        os.mkfifo(file)  # which is not waited for
-        with pytest.raises(CheckpointError, match="it is no file"):
+        os.mkfifo(file)  # which must not be waited for
+        with pytest.raises(CheckpointError, match="it is not a file"):
             kept_fit(tmp_path, forbidden, resume=True)
         file.unlink()
     file.mkdir()

@@ -8,7 +8,7 @@ import transformers
 
 from skxlmr.nn import XLMRobertaForMaskedLM
 from skxlmr.training import SCHEDULES, freeze
-from skxlmr.training._optim import learning_rate_factor
+from skxlmr.training._optimizer import learning_rate_factor
 
 from .fits import STILL, fit, make_module, make_task, moved, optimizer_for, weights_of
 
@@ -16,7 +16,7 @@ from .fits import STILL, fit, make_module, make_task, moved, optimizer_for, weig
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup_ratio", [0.0, 0.1, 0.33, 1.0])
 @pytest.mark.parametrize("n_steps", [1, 7, 50])
-def test_schedules_are_the_references(schedule, warmup_ratio, n_steps):
+def test_schedules_equal_the_reference(schedule, warmup_ratio, n_steps):
     n_warmup = math.ceil(n_steps * warmup_ratio)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = {
@@ -47,7 +47,7 @@ def test_the_loop_uses_the_schedule(monkeypatch):
 
 
 def settings_by_name(module, **options):
-    """(rate, decay) of each parameter that the optimiser has."""
+    """(rate, decay) of each parameter of the optimiser."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     groups = optimizer_for(module, **options).param_groups
     found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -77,7 +77,7 @@ def test_the_language_modelling_head_does_not_decay_its_bias_and_norm():
     }
 
 
-def test_rates_fall_towards_the_embeddings_and_the_head_has_its_own():
+def test_rates_fall_towards_the_embeddings_and_the_head_has_its_own_rate():
     found = settings_by_name(make_module(), learning_rate=0.01, head_learning_rate=0.5, layer_decay=0.5)
     for name, (rate, _) in found.items():
         part = name.split(".")
@@ -98,13 +98,13 @@ def test_frozen_layers_do_not_move(n_frozen_layers):
     fit(module, make_task(), max_epochs=1, weight_decay=0.1)
     frozen = ("roberta.embeddings", *(f"roberta.encoder.layer.{i}." for i in range(n_frozen_layers)))
     still = {name for name in before if n_frozen_layers and name.startswith(frozen)}
-    # A key's bias shifts all scores of a row alike, so that its gradient is zero but for rounding.
+    # A key's bias shifts all scores of a query by the same amount: its gradient is zero up to rounding.
     assert moved(module, before) >= {name for name in before.keys() - still if "key.bias" not in name}
     assert not moved(module, before) & still
     assert settings_by_name(module).keys() == before.keys() - still
 
 
-def test_freezing_anew_thaws_what_was_frozen():
+def test_freezing_fewer_layers_thaws_the_others():
     module = make_module()
     freeze(module, 2)
     freeze(module, 0)

@@ -1,12 +1,13 @@
-"""Keep the state of a fit on disk, so that an interrupted one goes on from there as if nothing had happened.
+"""Keeps the state of a fit on disk, so that an interrupted fit can be resumed as if nothing had happened.
 
-The state is one safetensors file: what learns, the optimiser's moments, the weights that an interrupt or early stopping would
-put back, and the states of torch's generators; its header says the rest in JSON. It is written beside the old one, flushed and
-renamed: a kill at any moment leaves the old state or the new one.
+The state is one safetensors file: the weights that learn, the optimiser's moments, the weights that an interrupt or early
+stopping would put back, and the states of torch's generators. Its header holds the rest as JSON. A new state is written next
+to the old one, flushed and renamed: a kill at any moment leaves the old state or the new one.
 """
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.checkpoints._formats.safetensors import read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.training._fingerprint import STILL_WEIGHTS
+from skxlmr.training._fit_state import FitState, History
 from skxlmr.training._gradient_cache import random_state, set_random_state
-from skxlmr.training._state import FitState, History
 from skxlmr.utils._errors import CheckpointError
 
 FILE = "fit.safetensors"
+_UNFINISHED = ".fit.safetensors.unfinished"  # folder of a state that is being written
 FORMAT = 1
-_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, beside the number of steps
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, next to the number of steps
 _KINDS: dict[str, type] = {
     "epoch": int,
     "step": int,
@@ -40,22 +42,22 @@ _KINDS: dict[str, type] = {
 }
 
 
-class Keeper:
-    """Writes the state of a fit into a folder, and puts it back.
+class StateKeeper:
+    """Writes the state of a fit to a folder, and puts it back.
 
     Parameters
     ----------
     folder : str or path
-        Made if need be; one fit at a time.
+        Created if it does not exist. Only one fit at a time may use it.
     every : int or None
-        Optimiser steps from one state to the next. None: epochs.
+        Optimiser steps between two states; None writes one per epoch.
     resume : bool
-        Whether the fit goes on from the state in the folder, if there is one.
+        Whether the fit continues from the state in the folder, if there is one.
 
     Raises
     ------
     CheckpointError
-        If the folder cannot be made, or the state in it is broken.
+        If the folder cannot be created, or the state in it is broken.
     """
 
     def __init__(self, folder: str | os.PathLike, every: int | None, resume: bool):
@@ -63,25 +65,25 @@ class Keeper:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(folder, f"cannot be made a folder for the state of a fit ({error})") from error
+            raise CheckpointError(folder, f"cannot be created as a folder for the state of a fit ({error})") from error
         self._saved = _read_header(self.file) if resume and self.file.exists() else None
         self._steps = 0  # since the last state
         self._later: Any = None  # the generator's state in the middle of a resumed epoch
 
     def seed(self, drawn: int) -> int:
-        """Seed of the fit: the one that was drawn, or that of the state it goes on from."""
+        """Seed of the fit: the drawn one, or that of the state that it continues from."""
         self._seed = drawn if self._saved is None else self._saved["seed"]
         return self._seed
 
     def attach(
         self, module: TaskModule, optimizer: torch.optim.Optimizer, rng: np.random.Generator, about: Mapping[str, str]
     ) -> None:
-        """Say what is to be kept, and what tells this fit from others.
+        """Set what is kept, and by what this fit is told apart from others (``about``).
 
         Raises
         ------
         CheckpointError
-            If the state in the folder is of another fit; names what differs.
+            If the state in the folder is that of another fit; names what differs.
         """
         self.optimizer, self.rng, self.about = optimizer, rng, dict(about)
         name_of = {parameter: name for name, parameter in module.named_parameters()}
@@ -89,31 +91,31 @@ class Keeper:
         self.device = next(iter(self.parameters.values())).device
         if self._saved is not None:
             then = self._saved["about"]
-            # a digest says only that something differs, a parameter also how
+            # a digest shows only that something differs, a parameter also how
             differing = [
                 name if _is_digest(value) else f"{name} (then {then[name]}, now {value})"
                 for name, value in self.about.items()
                 if name in then and then[name] != value
             ]
             differing += sorted(self.about.keys() ^ then.keys())
-            if len(differing) > 1:  # other texts leave other words out
+            if len(differing) > 1:  # with other texts, other words are left out
                 differing = [name for name in differing if name != STILL_WEIGHTS]
             if differing:
                 raise CheckpointError(
                     self.file,
-                    f"is the state of another fit, which differs in {', '.join(differing)}: fit with resume=False starts "
-                    "anew, another checkpoint_dir keeps both",
+                    f"is the state of another fit, which differs in {', '.join(differing)}: fit with resume=False to "
+                    "start from scratch, or set another resume_dir to keep both",
                 )
 
     # What the loop calls ----------------------------------------------------------------------------------------------
 
     def start(self, max_epochs: int) -> FitState:
-        """State to start from: the saved one, with weights, optimiser and generators put back, or a new one.
+        """State to start from: a new one, or the saved one, with weights, optimiser and generators put back.
 
         Raises
         ------
         CheckpointError
-            If the saved one is broken, or of a fit that has gone further than ``max_epochs``.
+            If the saved one is broken, or has more epochs behind it than ``max_epochs``.
         """
         if self._saved is None:
             return FitState()
@@ -123,7 +125,7 @@ class Keeper:
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise CheckpointError(self.file, f"is not the whole state of a fit ({_first_line(error)})") from error
+            raise CheckpointError(self.file, f"is not a complete state of a fit ({_first_line(error)})") from error
         self._saved = None
         return state
 
@@ -139,7 +141,7 @@ class Keeper:
             self.write(state)
 
     def epoch_ends(self, state: FitState, is_last: bool) -> None:
-        """Count the last step of an epoch, and write the state if it is due; that of a finished fit always is."""
+        """Count the last step of an epoch, and write the state if it is due, as that of a finished fit always is."""
         self._steps += 1
         if is_last or self.every is None or self._steps >= self.every:
             self.write(state)
@@ -154,7 +156,7 @@ class Keeper:
         CheckpointError
             If it cannot be written; the old one stays.
         """
-        lists = {"finished": state.finished if state.step else None}  # after an epoch these are the weights themselves
+        lists = {"finished": state.finished if state.step else None}  # after an epoch, the weights themselves
         lists["best"] = None if state.best is state.finished else state.best
         tensors = {f"weight/{name}": parameter.detach() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
@@ -174,8 +176,11 @@ class Keeper:
             "rng": self.rng.bit_generator.state,
             "epoch_rng": state.epoch_rng if state.step else None,
         }
-        fresh = self.file.with_suffix(".new")
+        unfinished = self.file.with_name(_UNFINISHED)
         try:
+            shutil.rmtree(unfinished, ignore_errors=True)  # what a killed write left, safetensors' own files included
+            unfinished.mkdir()
+            fresh = unfinished / FILE
             save_file(
                 {name: tensor.contiguous() for name, tensor in tensors.items()}, fresh, {"fit": json.dumps(header)}
             )
@@ -185,11 +190,11 @@ class Keeper:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(self.file, f"cannot be written ({error})") from error
         finally:
-            fresh.unlink(missing_ok=True)  # half a state would keep a full disk full
+            shutil.rmtree(unfinished, ignore_errors=True)  # half a state would keep a full disk full
         self._steps = 0
 
     def _put_back(self, saved: dict[str, Any], tensors: Tensors, max_epochs: int) -> FitState:
-        """Weights, optimiser and generators; raises what broken content leads to."""
+        """Put back weights, optimiser and generators; raises whatever broken content leads to."""
         counts = saved["state"]
         for name, kind in _KINDS.items():
             if type(counts[name]) is not kind or (kind is int and counts[name] < 0):
@@ -198,11 +203,11 @@ class Keeper:
         if len(history.loss_curve) != counts["epoch"]:
             raise ValueError(f"{len(history.loss_curve)} losses of {counts['epoch']} epochs")
         state = FitState(history, **{name: counts[name] for name in _KINDS})
-        if state.epoch + (state.step > 0) > max_epochs:  # which gives other weights than a fit of so many epochs
+        if state.epoch + (state.step > 0) > max_epochs:  # the weights would not be those of max_epochs epochs
             raise CheckpointError(
                 self.file,
                 f"is the state after {state.epoch} epochs and {state.step} steps, more than max_epochs={max_epochs}: fit "
-                "with resume=False starts anew, another checkpoint_dir keeps both",
+                "with resume=False to start from scratch, or set another resume_dir to keep both",
             )
 
         weights = self._take("weight", tensors)
@@ -213,11 +218,11 @@ class Keeper:
         moments = {}
         for i, (name, parameter) in enumerate(self.parameters.items()):
             if f"optimizer/step/{name}" in tensors:
-                of_parameter = {key: _like(parameter, f"optimizer/{key}/{name}", tensors) for key in _MOMENTS}
-                moments[i] = {"step": _like(torch.zeros(()), f"optimizer/step/{name}", tensors), **of_parameter}
+                moments[i] = {key: _like(parameter, f"optimizer/{key}/{name}", tensors) for key in _MOMENTS}
+                moments[i]["step"] = _like(torch.zeros((), device="cpu"), f"optimizer/step/{name}", tensors)
         generators = [tensors[f"generator/{i}"] for i in range(len(random_state(self.device)))]
 
-        # Nothing is changed before all has been read.
+        # Nothing changes before everything has been read.
         self.rng.bit_generator.state = saved["rng"]
         set_random_state(self.device, generators)
         if state.step:
@@ -234,8 +239,8 @@ class Keeper:
 
 
 def _read_header(file: Path) -> dict[str, Any]:
-    if not file.is_file():  # a pipe would be waited for
-        raise CheckpointError(file, "is not the state of a fit (it is no file)")
+    if not file.is_file():  # opening a pipe would wait
+        raise CheckpointError(file, "is not the state of a fit (it is not a file)")
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             saved = json.loads((opened.metadata() or {})["fit"])
@@ -246,7 +251,7 @@ def _read_header(file: Path) -> dict[str, Any]:
         raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}")
     for part, kind in (("about", dict), ("state", dict), ("seed", int)):
         if type(saved.get(part)) is not kind:
-            raise CheckpointError(file, f"is not the state of a fit (it says no {part})")
+            raise CheckpointError(file, f"is not the state of a fit (it lacks {part})")
     if not 0 <= saved["seed"] < 2**31:
         raise CheckpointError(file, f"is not the state of a fit (its seed is {saved['seed']})")
     return saved
@@ -263,7 +268,7 @@ def _like(expected: Tensor, name: str, tensors: Tensors) -> Tensor:
 
 def _floats(saved: dict[str, Any], name: str) -> list[float]:
     if not isinstance(saved[name], list) or any(type(value) is not float for value in saved[name]):
-        raise ValueError(f"{name} is no list of numbers")
+        raise ValueError(f"{name} is not a list of numbers")
     return saved[name]
 
 

@@ -1,0 +1,45 @@
+"""The losses of a task without training."""
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from skxlmr.batching import Batch
+from skxlmr.nn import TaskModule
+from skxlmr.training._epoch_batches import EpochBatches
+from skxlmr.training._micro_batches import MicroBatches
+from skxlmr.training._task import Task, compares_rows
+
+
+def mean_losses(module: TaskModule, task: Task, batch_size: int, rng: np.random.Generator) -> dict[str, float]:
+    """Weighted mean of each loss over all rows of the task; a loss without any weight is left out."""
+    device = next(module.parameters()).device
+    starts = range(0, task.n_rows, batch_size)
+    steps = [[np.arange(start, min(start + batch_size, task.n_rows))] for start in starts]
+    batches = EpochBatches(task, steps, rng, MicroBatches(batch_size, 1, device))
+    sums: dict[str, float] = {}
+    totals: dict[str, float] = {}
+    with torch.inference_mode():
+        for _ in steps:
+            for totals_of_batch, sums_of_batch in batches.run(partial(_sums, module, task, device)):
+                for name, value in sums_of_batch.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                    totals[name] = totals.get(name, 0.0) + totals_of_batch[name]
+    return {name: sums[name] / total for name, total in totals.items() if total}
+
+
+def _sums(
+    module: TaskModule, task: Task, device: torch.device, batches: list[Batch]
+) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Total weight and sum of each loss for each of the batches, whose rows are compared with those of all batches."""
+    losses = partial(task.losses, module)
+    if len(batches) > 1 and compares_rows(task):
+        vectors = [task.vectors(module, batch.to(device)) for batch in batches]
+        values = iter(task.joint_losses(torch.cat(vectors), batches).split([len(part) for part in vectors]))
+        losses = partial(losses, joint=lambda vectors: next(values))
+    # in float64, which not every GPU has
+    return [
+        (batch.totals, {name: float(values.cpu().double().sum()) for name, values in losses(batch.to(device)).items()})
+        for batch in batches
+    ]

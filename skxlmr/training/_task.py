@@ -1,0 +1,45 @@
+"""What the loop needs to know of a task; the tasks are in ``skxlmr.batching`` and next to their estimators."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from skxlmr.batching import Batch
+from skxlmr.nn import TaskModule
+
+
+class Task(Protocol):
+    """Rows with targets: makes their batches, and reads the losses of a batch off a module."""
+
+    n_rows: int
+
+    def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = ...) -> Batch: ...
+
+    def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class JointTask(Protocol):
+    """A task with a loss that compares the rows of all batches of a step.
+
+    ``compares_rows`` says whether this loss is switched on. ``vectors`` (P, ...) are what it compares, ``joint_losses``
+    returns the weighted loss of each of them, and ``losses`` takes as ``joint`` a function to call with its vectors instead.
+    """
+
+    @property
+    def compares_rows(self) -> bool: ...
+
+    def vectors(self, module: TaskModule, batch: Batch) -> Tensor: ...
+
+    def joint_losses(self, vectors: Tensor, batches: Sequence[Batch]) -> Tensor: ...
+
+    def losses(
+        self, module: TaskModule, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]: ...
+
+
+def compares_rows(task: object) -> TypeGuard[JointTask]:
+    """Whether a loss of the task compares the rows of all batches of a step."""
+    return isinstance(task, JointTask) and task.compares_rows

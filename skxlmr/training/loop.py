@@ -1,0 +1,147 @@
+"""The fit loop: from rows and targets to trained weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from skxlmr.batching import shuffled_batches
+from skxlmr.nn import TaskModule
+from skxlmr.training._epoch_batches import EpochBatches
+from skxlmr.training._fit_state import FitState, History, Watcher, restore
+from skxlmr.training._micro_batches import MicroBatches
+from skxlmr.training._optimizer import learning_rate_factor, train_mode
+from skxlmr.training._progress import Progress
+from skxlmr.training._resumable_state import StateKeeper
+from skxlmr.training._task import Task
+from skxlmr.training.step import TrainStep
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How to run the loop; the names are those of the estimators' parameters."""
+
+    max_epochs: int
+    batch_size: int
+    accumulate: int
+    schedule: str
+    warmup_ratio: float
+    max_grad_norm: float | None
+    early_stopping: bool
+    n_iter_no_change: int
+    tol: float
+    verbose: int
+    autocast: torch.dtype | None
+
+
+def fit_loop(
+    module: TaskModule,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    settings: LoopSettings,
+    rng: np.random.Generator,
+    validate: Callable[[], float] | None = None,
+    renew: Callable[[np.random.Generator], Task] | None = None,
+    keeper: StateKeeper | None = None,
+    watcher: Watcher | None = None,
+) -> History:
+    """Train the module in place.
+
+    Parameters
+    ----------
+    module : TaskModule
+    task : Task
+        The rows and their losses.
+    optimizer : Optimizer
+        As ``make_optimizer`` returns it.
+    settings : LoopSettings
+    rng : Generator
+        Draws the order of the rows, and what the batches need.
+    validate : callable, optional
+        Returns a score after each epoch, higher is better. With ``early_stopping`` the fit ends when the score has not risen
+        by ``tol`` for ``n_iter_no_change`` epochs, and the weights of the best epoch are put back.
+    renew : callable, optional
+        Returns the task of each epoch, for rows that change from epoch to epoch.
+    keeper : StateKeeper, optional
+        Puts back the state of an interrupted fit, and writes that of this one.
+    watcher : Watcher, optional
+        Is called at each epoch and step.
+
+    Returns
+    -------
+    History
+        After an interrupt in the second epoch or later it holds the ``KeyboardInterrupt``, and the weights are those of
+        the last finished epoch.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss or the gradient is not finite; names the rows of the step.
+    CheckpointError
+        If the state cannot be written or does not fit.
+    """
+    watcher = watcher or Watcher()
+    step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm)
+    micro_batches = MicroBatches(settings.batch_size, settings.accumulate, step.device)
+    n_steps = -(-task.n_rows // (settings.batch_size * settings.accumulate))  # in an epoch, as the schedule has it
+    state = FitState() if keeper is None else keeper.start(settings.max_epochs)
+    if not settings.early_stopping:
+        state.best = None  # earlier versions kept it all the same
+    progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
+    history = state.history
+    try:
+        while state.epoch < settings.max_epochs and not state.stopped:
+            train_mode(module)
+            state.epoch_rng = rng.bit_generator.state
+            if renew is not None:
+                task = renew(rng)
+            steps = _rows_of_steps(task.n_rows, settings, rng)
+            if keeper is not None:
+                keeper.catch_up()
+            n_now = len(steps)  # other segmentations may give more windows, or fewer
+            batches = EpochBatches(task, steps[state.step :], rng, micro_batches)
+            watcher.epoch_begins(history, n_now, state.step)
+            while state.step < n_now:
+                place = state.epoch * n_steps + state.step * n_steps // n_now
+                factor = learning_rate_factor(
+                    place, settings.max_epochs * n_steps, settings.schedule, settings.warmup_ratio
+                )
+                watcher.step_begins()
+                loss, weight = step.run(batches, factor)
+                state.end_step(loss, weight)
+                progress.step(state.epoch + 1, state.step, n_now, loss)
+                if watcher.step_ends():
+                    break
+                if keeper is not None and state.step < n_now:
+                    keeper.step_ends(state)
+            state.end_epoch(step.parameters)
+            module.eval()
+            score = None if validate is None else validate()
+            progress.epoch(state.epoch, history.loss_curve[-1], score)
+            if score is not None:
+                history.validation_scores.append(score)
+                if settings.early_stopping:
+                    state.judge(score, settings.tol)
+                    state.stopped = state.stale >= settings.n_iter_no_change
+            state.stopped |= watcher.epoch_ends(history)
+            if keeper is not None:
+                keeper.epoch_ends(state, is_last=state.stopped or state.epoch == settings.max_epochs)
+    except KeyboardInterrupt as interrupt:
+        if state.finished is None:
+            raise
+        history.interrupted = interrupt
+    finally:
+        step.clear_gradients()
+        module.eval()
+    if settings.early_stopping and state.best is not None:
+        restore(step.parameters, state.best)
+    elif history.interrupted and state.finished is not None:
+        restore(step.parameters, state.finished)
+    return history
+
+
+def _rows_of_steps(n_rows: int, settings: LoopSettings, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """Rows of each batch of each step of an epoch, in random order."""
+    batches = shuffled_batches(n_rows, settings.batch_size, rng)
+    return [batches[first : first + settings.accumulate] for first in range(0, len(batches), settings.accumulate)]

@@ -1,0 +1,98 @@
+"""One optimiser step."""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from skxlmr.batching import Batch
+from skxlmr.nn import TaskModule
+from skxlmr.training._diverged import Losses, diverged
+from skxlmr.training._epoch_batches import EpochBatches
+from skxlmr.training._gradient_cache import batch_losses
+from skxlmr.training._task import Task
+
+
+class TrainStep:
+    """Trains a module, one optimiser step per call.
+
+    Parameters
+    ----------
+    module : TaskModule
+    optimizer : Optimizer
+        Each of its groups holds the learning rate before the schedule as ``initial_lr``.
+    precision : torch.dtype or None
+        Type of mixed precision; None computes in the type of the weights.
+    max_grad_norm : float or None
+        Longer gradients are scaled down to this norm.
+    """
+
+    def __init__(
+        self,
+        module: TaskModule,
+        optimizer: torch.optim.Optimizer,
+        precision: torch.dtype | None,
+        max_grad_norm: float | None,
+    ):
+        self.module, self.optimizer, self.precision = module, optimizer, precision
+        self.max_norm = math.inf if max_grad_norm is None else max_grad_norm
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.device = self.parameters[0].device
+
+    def run(self, batches: EpochBatches, factor: float) -> tuple[float, float]:
+        """Train on the batches of the epoch's next step, at the learning rates times this factor.
+
+        The only wait for the device is where the loss and the norm of the gradient are read. Before that, the batches of the
+        step to come are made.
+
+        Returns
+        -------
+        loss, weight : float
+            Mean loss of the step's rows, and the sum of their weights.
+
+        Raises
+        ------
+        Diverged
+            If the loss or the gradient is not finite; the weights have not changed.
+        """
+        parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
+        if not parts:  # no row has any weight: there is nothing to learn
+            return 0.0, weight
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        batches.prepare_next()
+        loss = 0.0
+        *read, norm_read = torch.stack([*parts, norm]).tolist()
+        for part in read:  # not sum(), which rounds in another way from Python 3.12 on
+            loss += part
+        if not math.isfinite(loss):
+            raise diverged("loss", losses)
+        if not math.isfinite(norm_read):
+            raise diverged("gradient", [(batch, {}) for batch, _ in losses])
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.optimizer.step()
+        self.clear_gradients()
+        return loss, weight
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients, and give their memory back."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _add_gradients(self, task: Task, batches: list[Batch]) -> tuple[list[Tensor], Losses, float]:
+        """Add up the gradients of the mean loss over all the batches.
+
+        Returns each batch's part of that mean, still on the device, the losses of its rows and the weight of the mean.
+        """
+        totals: dict[str, float] = {}
+        for batch in batches:
+            for name, total in batch.totals.items():
+                totals[name] = totals.get(name, 0.0) + total
+        parts, losses = [], []
+        for batch, terms in batch_losses(self.module, task, batches, self.device, self.precision):
+            part = sum(values.sum() / totals[name] for name, values in terms.items() if totals[name])
+            if isinstance(part, Tensor):
+                part.backward()
+                parts.append(part.detach())
+            losses.append((batch, {name: values.detach() for name, values in terms.items()}))
+        return parts, losses, next(iter(totals.values()), 0.0)
