@@ -8,8 +8,8 @@ MASKS = (
     "only on average"
 )
 CHOICES = (
-    "`decision_function` and `predict_proba` have one column per choice of a row, whatever the targets are; the check wants one "
-    "per class, and a single score for two classes"
+    "`decision_function` and `predict_proba` have one column per choice of a row, whatever the targets are; the check wants "
+    "one per class, and a single score for two classes"
 )
 
 EXPECTED_FAILURES = {
@@ -25,14 +25,16 @@ EXPECTED_FAILURES = {
         ),
     },
     "XLMRobertaMultipleChoiceClassifier": {
-        "check_classifiers_classes": "targets are indices of choices, counted from 0; the check uses names and negative numbers",
+        "check_classifiers_classes": "targets are indices of choices, from 0; the check uses names and negative numbers",
         "check_classifiers_train": CHOICES,
         "check_decision_proba_consistency": CHOICES,
     },
 }
 
 SPARSE = "texts are never sparse; `check_estimator_sparse_tag` and similar checks test that sparse input is refused"
-ARRAY_API = "texts exist in no array namespace except NumPy's; `check_array_api_input` and similar checks run with NumPy"
+ARRAY_API = (
+    "texts exist in no array namespace except NumPy's; `check_array_api_input` and similar checks run with NumPy"
+)
 OTHER_KIND = "for estimators of another kind"
 
 RUN_ON_NONE = {
