@@ -21,7 +21,7 @@ LEARNING_RATE = 1e-3
 
 
 def untrained(args):
-    """The checkpoint's weights with causal attention: a fit whose steps change nothing."""
+    """The checkpoint's weights with causal attention: after a fit in which no step changes anything."""
     model = XLMRobertaCausalLM(args.checkpoint, max_epochs=1, learning_rate=1e-30, weight_decay=0.0, device=args.device)
     with tempfile.TemporaryDirectory() as folder:
         save(model.fit(["-"]), Path(folder, "model"))

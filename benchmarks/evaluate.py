@@ -239,7 +239,7 @@ def evaluate_masked_lm(rows, epochs, args):
 
 
 def main():
-    columns = "columns lang, split (train or another), label, text, and id where rows are translations"
+    columns = "columns lang, split (train or another), label, text, and id if rows are translations"
     parser = make_parser(__doc__, data=columns, checkpoint=False)
     parser.add_argument("--checkpoint", default="skxlmr-mini", help="name or folder")
     parser.add_argument("--train-languages", nargs="+", help="languages to train on, with --data (default: all)")

@@ -87,23 +87,23 @@ def frequent_tags(unknown):
     return predict
 
 
-def alike_vectorizer():
+def ngram_vectorizer():
     return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
 
 
-def likest_sentence(X, y, X_test):
+def most_similar_sentence(X, y, X_test):
     """Answer with the sentence of the context that is most similar to the question."""
     answers = []
     for question, context in X_test:
         sentences = [s.strip() for s in context.replace("。", ". ").split(". ") if s.strip()] or [context]
-        vectors = alike_vectorizer().fit_transform([question, *sentences])
+        vectors = ngram_vectorizer().fit_transform([question, *sentences])
         answers.append(sentences[int((vectors[1:] @ vectors[0].T).toarray().argmax())])
     return answers
 
 
-def likest_choice(X, y, X_test):
+def most_similar_choice(X, y, X_test):
     """Choose the choice that is most similar to the prompt."""
-    vectorizer = alike_vectorizer().fit([text for row in X for text in (row["prompt"], *row["choices"])])
+    vectorizer = ngram_vectorizer().fit([text for row in X for text in (row["prompt"], *row["choices"])])
     best = []
     for row in X_test:
         vectors = vectorizer.transform([row["prompt"], *row["choices"]])
@@ -111,9 +111,9 @@ def likest_choice(X, y, X_test):
     return np.array(best)
 
 
-def likeness(X, y, X_test):
+def cosine(X, y, X_test):
     """Cosine of character n-grams."""
-    vectorizer = alike_vectorizer().fit([text for pair in X for text in pair])
+    vectorizer = ngram_vectorizer().fit([text for pair in X for text in pair])
     a, b = (vectorizer.transform(side) for side in zip(*X_test, strict=True))
     return np.asarray(a.multiply(b).sum(1)).ravel()
 
@@ -232,7 +232,7 @@ TASKS = [
         "token F1 / exact match",
         "sentence most like the question",
         questions,
-        likest_sentence,
+        most_similar_sentence,
         XLMRobertaQuestionAnswerer,
         answer_scores,
         6,
@@ -242,7 +242,7 @@ TASKS = [
         "accuracy",
         "choice most like the prompt",
         lambda: split_file(*COPA),
-        likest_choice,
+        most_similar_choice,
         XLMRobertaMultipleChoiceClassifier,
         accuracy,
         8,
@@ -252,7 +252,7 @@ TASKS = [
         "accuracy",
         "choice most like the prompt",
         lambda: split_file(*COMMONSENSE),
-        likest_choice,
+        most_similar_choice,
         XLMRobertaMultipleChoiceClassifier,
         accuracy,
         8,
@@ -264,7 +264,7 @@ TASKS = [
         lambda: split_file(
             "pairreg/stsb_multi_mt.jsonl", pairs_of("text_a", "text_b"), lambda rows: [row["score"] for row in rows]
         ),
-        likeness,
+        cosine,
         XLMRobertaRegressor,
         correlations,
         8,

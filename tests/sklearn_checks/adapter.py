@@ -4,7 +4,7 @@ A mixin before the class of the package overrides two things: the tags, without 
 reads X. scikit-learn validates the rows of numbers, which then become rows of what the estimator reads: a value becomes a word,
 a row becomes a sentence (or a row of words, a question with a context, a prompt with choices, a dialogue), always the same one
 for the same numbers. These rows go through the estimator's own hook. Targets are those of the check, except for taggers,
-question answerers and zero-shot classifiers, whose targets are not numbers; see their classes below.
+question answerers and zero-shot classifiers, which do not have numbers as targets; see their classes below.
 """
 
 import zlib

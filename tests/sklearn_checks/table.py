@@ -42,7 +42,7 @@ def peer_row(name, outcomes):
     return f"| {' | '.join([name, *counts(outcomes), shown])} |"
 
 
-def as_it_is(estimator):
+def without_adapter(estimator):
     """Outcomes of the checks that ``check_estimator`` runs without an adapter."""
     outcomes = []
 
@@ -69,8 +69,8 @@ def peers(folder):
     outcomes = {
         f"{skorch}, `NeuralNetClassifier`": run_checks(peers.skorch_classifier(), strict=False),
         f"{skrub}, `TextEncoder`, with the adapter": run_checks(peers.text_encoder(encoder), strict=False),
-        f"{skrub}, `TextEncoder`, as it is": as_it_is(peers.text_encoder(encoder, adapted=False)),
-        "ours, each estimator, as it is": as_it_is(skxlmr.XLMRobertaClassifier()),
+        f"{skrub}, `TextEncoder`, without the adapter": without_adapter(peers.text_encoder(encoder, adapted=False)),
+        "skxlmr, each estimator, without the adapter": without_adapter(skxlmr.XLMRobertaClassifier()),
     }
     return PEERS + "\n".join(peer_row(*each) for each in outcomes.items())
 
