@@ -1,4 +1,4 @@
-"""What the benchmarks share: real text, a checkpoint of XLM-R-base size, timing, memory, tables."""
+"""Shared by the benchmarks: real text, a checkpoint of XLM-R-base size, timing, memory, tables."""
 
 import argparse
 import importlib.metadata
@@ -31,23 +31,23 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def make_parser(description: str, *, data: str, checkpoint: bool = True) -> argparse.ArgumentParser:
-    """Parser with the options that all benchmarks have; ``data`` says what the rows of ``--data`` need."""
+    """Parser with the options that all benchmarks have; ``data`` describes the rows that ``--data`` needs."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny setting that only shows that the script runs")
     parser.add_argument("--threads", type=int, help="threads of torch (default: what torch chooses)")
     if data:
-        parser.add_argument("--data", type=Path, help=f"JSON Lines file with {data} (default: files of ../shared/data)")
+        parser.add_argument("--data", type=Path, help=f"JSON Lines file with {data} (default: files in ../shared/data)")
     if checkpoint:
         parser.add_argument(
             "--folder",
             type=Path,
-            help="checkpoint folder; made with random weights of XLM-R-base size if there is none (1.1 GB; default: in the "
+            help="checkpoint folder; created with random weights of XLM-R-base size if missing (1.1 GB; default: in the "
             "folder for temporary files)",
         )
         parser.add_argument(
             "--vocabulary",
             type=Path,
-            help="SentencePiece model for a folder that is made (default: XLM-R's, of ../shared/data)",
+            help="SentencePiece model for a folder that is created (default: XLM-R's, from ../shared/data)",
         )
     return parser
 
@@ -68,15 +68,17 @@ def is_installed(module: str) -> bool:
 
 
 def data_file(name: str) -> Path:
-    """Path of a file of ../shared/data, which is not part of the repository."""
+    """Path of a file in ../shared/data, which is not part of the repository."""
     path = DATA / name
     if not path.is_file():
-        sys.exit(f"the real data is not beside the repository (../shared/data/{name}): name your own file in an option")
+        sys.exit(
+            f"the real data is not next to the repository (../shared/data/{name}): pass your own file as an option"
+        )
     return path
 
 
 def read_rows(path: Path, *columns: str) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines file, each with the columns."""
+    """Rows of a JSON Lines file; each must have the columns."""
     if not path.is_file():
         sys.exit(f"{path}: no such file")
     with path.open(encoding="utf-8") as file:
@@ -89,7 +91,7 @@ def read_rows(path: Path, *columns: str) -> list[dict[str, Any]]:
 
 
 def sample_texts(n: int, data: Path | None = None, seed: int = 0) -> list[str]:
-    """``n`` distinct texts in random order, as many from each file, lengths as they come."""
+    """``n`` distinct texts in random order, equally many from each file, of any length."""
     files = [data] if data else [data_file(name) for name in TEXTS]
     rng, chosen = random.Random(seed), set()
     for i, file in enumerate(files):
@@ -99,7 +101,7 @@ def sample_texts(n: int, data: Path | None = None, seed: int = 0) -> list[str]:
 
 
 def base_folder(args: argparse.Namespace) -> Path:
-    """The folder of ``--folder``; made with random weights if there is no checkpoint."""
+    """The folder of ``--folder``; created with random weights if it has no checkpoint."""
     name = "small" if args.quick else "base"
     folder = args.folder or Path(tempfile.gettempdir()) / "skxlmr-benchmarks" / name
     if (folder / "config.json").is_file():
@@ -117,16 +119,16 @@ def base_folder(args: argparse.Namespace) -> Path:
     generator = torch.Generator().manual_seed(0)
     module = XLMRobertaModel(config)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():  # biases of zero would hide differences
+        for name, parameter in module.named_parameters():  # zero biases would hide differences
             parameter.normal_(float(name.endswith("LayerNorm.weight")), config.initializer_range, generator=generator)
     write_folder(folder, config=config.to_dict(), tensors=module.state_dict(), tokenizer=tokenizer)
-    # What the hub's folder holds too: without it transformers converts the vocabulary at each start.
+    # The folder on the hub has this file too: without it, transformers converts the vocabulary at each start.
     XLMRobertaTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
 
 def best_of(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Best time of each contender in seconds, and what it returned; the contenders take turns, so that all share drifts."""
+    """Best time of each contender in seconds, and what it returned; contenders take turns, so drifts affect all alike."""
     seconds, results = dict.fromkeys(contenders, float("inf")), {}
     for _ in range(rounds):
         for name, run in contenders.items():
@@ -137,7 +139,7 @@ def best_of(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[d
 
 
 def run_child(script: str, arguments: Iterable[str]) -> dict[str, Any]:
-    """Run a script in a process of its own; its last line is a JSON object."""
+    """Run a script in its own process; its last line of output is a JSON object."""
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
@@ -145,7 +147,7 @@ def run_child(script: str, arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def memory(key: str) -> float:
-    """Memory of this process in MiB: ``VmHWM`` (peak), ``VmRSS`` or ``RssAnon`` (what no file backs); NaN but on Linux."""
+    """Memory of this process in MiB: ``VmHWM`` (peak), ``VmRSS`` or ``RssAnon`` (not backed by a file); NaN except on Linux."""
     if not os.path.exists("/proc/self/status"):
         return float("nan")
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -153,7 +155,7 @@ def memory(key: str) -> float:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Aligned markdown table; the first column is text, the others are figures."""
+    """Aligned Markdown table; the first column is text, the others are figures."""
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     pad = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in cells]
@@ -187,7 +189,7 @@ def _processor() -> str:
 
 
 def set_threads(n: int | None) -> None:
-    """Set torch's number of threads, if asked to."""
+    """Set torch's number of threads, unless None."""
     import torch
 
     if n:

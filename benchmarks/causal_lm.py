@@ -1,8 +1,8 @@
 """Causal language modelling on real text: perplexity of held-out sentences before and after training.
 
-Sentences of four languages (SIB-200, its own split: what is held out is held out in every language). Before is the encoder's
-checkpoint read from left to right, which it never learnt. Perplexity is over the tokens of the checkpoint, so it compares
-fits of one checkpoint, not checkpoints.
+Sentences of four languages (SIB-200 with its own split: a held-out sentence is held out in every language). "before" is the
+encoder's checkpoint read from left to right, which it never learnt. Perplexity is over the tokens of the checkpoint, so it
+compares fits of one checkpoint, not different checkpoints.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ LEARNING_RATE = 1e-3
 
 
 def untrained(args):
-    """The checkpoint's weights with causal attention: a fit whose steps move nothing."""
+    """The checkpoint's weights with causal attention: after a fit in which no step changes anything."""
     model = XLMRobertaCausalLM(args.checkpoint, max_epochs=1, learning_rate=1e-30, weight_decay=0.0, device=args.device)
     with tempfile.TemporaryDirectory() as folder:
         save(model.fit(["-"]), Path(folder, "model"))
@@ -61,7 +61,7 @@ def main():
     after = f"{np.mean(found):,.0f}" + (f" ± {np.std(found, ddof=1):.0f}" if len(found) > 1 else "")
     lines = [("before", f"{untrained(args).perplexity(held_out):,.0f}"), ("after", after)]
     print(markdown_table(("", "perplexity"), lines))
-    print(f"\n{time.perf_counter() - start:.0f} s in all.")
+    print(f"\n{time.perf_counter() - start:.0f} s in total.")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """Response selection on real dialogues: how often the right system turn ranks first among 100.
 
-Task-oriented dialogues of six sources in five languages. A third of them is held out, translations of a dialogue in the same
-part. Each system turn of a held-out dialogue that follows on another turn is looked for among 99 others: different texts of
-the same language, drawn from other held-out dialogues. Five ways to tell which one follows:
+Task-oriented dialogues from six sources in five languages. A third of them is held out; translations of a dialogue are in the
+same part. Each system turn of a held-out dialogue, except a first turn, has to be found among 99 others: different texts in the
+same language, drawn from other held-out dialogues. Five methods to predict which one follows:
 
 - character n-grams (TF-IDF) shared with the last turn;
 - features of the checkpoint as it is: cosine of mean vectors, the last turn against the responses;
 - ``XLMRobertaDialogueLM`` with masked language modelling alone: its own scores, and the same features from it;
 - ``XLMRobertaDialogueLM`` with both objectives: its own scores.
 
-The settings below were chosen with ``--validate``, which trains on two thirds of the training part and tests on the rest of it.
+The settings below were chosen with ``--validate``, which trains on two thirds of the training part and tests on the rest.
 """
 
 import random
@@ -34,11 +34,11 @@ PLACES = (1, 3)
 EPOCHS = 25
 BATCH_SIZE = 32
 LEARNING_RATE = 2e-3
-MAX_LENGTH = 48  # the last turns of a context: they tell most, and the whole run takes minutes
+MAX_LENGTH = 48  # the last turns of a context: they matter most, and the whole run takes minutes
 
 
 def split_rows(rows, part):
-    """Rows without and with a share ``part`` of the dialogues; translations of one dialogue stay together."""
+    """Rows of the remaining dialogues, and of a share ``part`` of them; translations of one dialogue stay together."""
     keys = sorted({key(row) for row in rows})
     random.Random(0).shuffle(keys)
     held_out = set(keys[: round(part * len(keys))])
@@ -50,7 +50,7 @@ def key(row):
 
 
 def make_queries(rows, n_candidates, seed=0):
-    """(context, candidates, number of the right one) for each system turn that follows on another."""
+    """(context, candidates, number of the right one) for each system turn that follows another turn."""
     rng = random.Random(seed)
     pools = defaultdict(set)
     for number, row in enumerate(rows):
@@ -71,7 +71,7 @@ def make_queries(rows, n_candidates, seed=0):
 
 
 def ranked_by(vectorize, queries):
-    """Candidates of each query in the order of their dot products with the last turn."""
+    """Candidates of each query, ordered by their dot products with the last turn."""
     texts = sorted({text for context, candidates, _ in queries for text in [context[-1]["text"], *candidates]})
     place = {text: i for i, text in enumerate(texts)}
     vectors = vectorize(texts)
@@ -147,12 +147,12 @@ def main():
     parser.add_argument("--max-length", type=int, default=MAX_LENGTH)
     parser.add_argument("--seeds", type=int, default=3, help="number of fits of each kind")
     parser.add_argument(
-        "--validate", action="store_true", help="leave the held-out part alone: test on training dialogues"
+        "--validate", action="store_true", help="do not use the held-out part: test on training dialogues"
     )
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     set_threads(args.threads)
-    warnings.simplefilter("ignore", TruncationWarning)  # the caption tells the length
+    warnings.simplefilter("ignore", TruncationWarning)  # the caption states the length
     files = [args.data] if args.data else [data_file(f"dialogue/{name}.jsonl") for name in FILES]
     rows = [row for file in files for row in read_rows(file, "lang", "source", "id", "turns")]
     if args.quick:
@@ -176,7 +176,7 @@ def main():
             ((name, *(cell(values[:, i]) for i in range(len(PLACES)))) for name, values in table.items()),
         )
     )
-    print(f"\n{time.perf_counter() - start:.0f} s in all.")
+    print(f"\n{time.perf_counter() - start:.0f} s in total.")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
 - Sentiment: three classes of tweets, trained on all languages together, tested on each.
 - Topics: seven classes of SIB-200, trained on ``en de es ru hi``, tested on all languages, most of them unseen. The test
-  sentences are others than the training ones in every language.
+  sentences differ from the training sentences in every language.
 
-Four methods each: the most frequent class; character n-grams (TF-IDF) with logistic regression; frozen features of the
-checkpoint (mean and maximum over the tokens of every layer, side by side) with logistic regression; the fine-tuned
-checkpoint, mean over seeds. C of each logistic regression is chosen by cross-validation inside the training rows,
-translations of a sentence in one fold. No script chooses on test rows; how the defaults below came about stands in
-docs/skxlmr-mini.md.
+Four methods for each task:
 
-``--folds 5`` also cross-validates the last two on all rows of the sentiment task, which says more of each language than a
-hundred test rows.
+- the most frequent class;
+- character n-grams (TF-IDF) with logistic regression;
+- frozen features of the checkpoint (mean and maximum over the tokens of every layer, concatenated) with logistic regression;
+- the fine-tuned checkpoint, mean over seeds.
+
+C of each logistic regression is chosen by cross-validation inside the training rows, with translations of a sentence in the
+same fold. No script chooses on test rows; docs/skxlmr-mini.md describes how the defaults below were chosen.
+
+``--folds 5`` also cross-validates the last two methods on all rows of the sentiment task, which is more precise for each
+language than a hundred test rows.
 """
 
 import argparse
@@ -33,7 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
 from skxlmr.utils._device import resolve_device
 
-# Suited to a checkpoint of 5 M parameters (chosen on a part of the sentiment training rows); for XLM-R-base:
+# For a checkpoint of 5 M parameters (chosen on a part of the sentiment training rows); for XLM-R-base:
 # --learning-rate 2e-5 --batch-size 16
 LEARNING_RATE = 5e-4
 N_FROZEN_LAYERS = 0
@@ -45,7 +49,7 @@ MLM_ROWS = 200  # held-out texts
 
 @dataclass
 class Task:
-    """A file of {lang, split, label, text [, id]}, the languages to train on (None: all) and for how many epochs."""
+    """A file of {lang, split, label, text [, id]}, the languages to train on (None: all) and the number of epochs."""
 
     name: str
     file: str
@@ -60,7 +64,7 @@ TASKS = [
 
 
 def split_rows(rows, train_languages, quick):
-    """Training rows, test rows by language, training languages. Rows with the id of a training row test nothing."""
+    """Training rows, test rows by language, training languages. Rows with the id of a training row are not test rows."""
     languages = sorted({row["lang"] for row in rows})
     train_languages = train_languages or languages
     train = [row for row in rows if row["split"] == "train" and row["lang"] in train_languages]
@@ -138,7 +142,7 @@ def scores(truth, predicted):
 
 
 def run_method(method, train, test, args, epochs):
-    """Scores of shape (languages, seeds, 2), and a line of what was chosen and how long it took."""
+    """Scores of shape (languages, seeds, 2), and a line with what was chosen and how long it took."""
     start = time.perf_counter()
     predictors, about = method(train, args, epochs)
     fitted = time.perf_counter()
@@ -176,7 +180,7 @@ def evaluate(name, rows, train_languages, epochs, args):
         f"\n**{name}**: accuracy / macro-F1 in percent. Trained on {len(train)} rows ({' '.join(train_languages)}), ",
         end="",
     )
-    print(f"tested on {counts} rows a language.\n")
+    print(f"tested on {counts} rows per language.\n")
     print(markdown_table(("language", *METHODS), lines))
     print()
     for method, note in notes.items():
@@ -184,7 +188,7 @@ def evaluate(name, rows, train_languages, epochs, args):
 
 
 def cross_validate(name, rows, epochs, args):
-    """Print the accuracy in each language of the frozen features and of the fine-tuned checkpoint, from folds of all rows."""
+    """Print accuracy per language of the frozen features and of the fine-tuned checkpoint, from folds of all rows."""
     languages, labels = (np.array([row[key] for row in rows]) for key in ("lang", "label"))
     strata = [f"{lang} {label}" for lang, label in zip(languages, labels, strict=True)]
     one_seed = argparse.Namespace(**vars(args) | {"seeds": 1})
@@ -209,7 +213,7 @@ def cross_validate(name, rows, epochs, args):
 
 
 def evaluate_masked_lm(rows, epochs, args):
-    """Pseudo-perplexity of held-out texts before and after adapting to the training texts."""
+    """Print the pseudo-perplexity of held-out texts before and after adapting to the training texts."""
     train, test, _ = split_rows(rows, None, args.quick)
     held_out = texts_of(row for rows in test.values() for row in rows)
     held_out = held_out[:: -(-len(held_out) // MLM_ROWS)]
@@ -235,14 +239,14 @@ def evaluate_masked_lm(rows, epochs, args):
 
 
 def main():
-    columns = "columns lang, split (train or another), label, text, and id where rows are translations"
+    columns = "columns lang, split (train or another), label, text, and id if rows are translations"
     parser = make_parser(__doc__, data=columns, checkpoint=False)
     parser.add_argument("--checkpoint", default="skxlmr-mini", help="name or folder")
-    parser.add_argument("--train-languages", nargs="+", help="for --data (default: all)")
+    parser.add_argument("--train-languages", nargs="+", help="languages to train on, with --data (default: all)")
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--n-frozen-layers", type=int, default=N_FROZEN_LAYERS)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
-    parser.add_argument("--epochs", type=int, help="of fine-tuning (default: 6 for sentiment, 10 for topics)")
+    parser.add_argument("--epochs", type=int, help="epochs of fine-tuning (default: 6 for sentiment, 10 for topics)")
     parser.add_argument("--seeds", type=int, default=3, help="number of fine-tuning runs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--folds", type=int, help="also cross-validate on all rows of the first task")
@@ -261,7 +265,7 @@ def main():
         cross_validate(tables[0][0].name, tables[0][1], args.epochs or tables[0][0].epochs, args)
     if args.mlm:
         evaluate_masked_lm(tables[0][1], args.epochs or tables[0][0].epochs, args)
-    print(f"\n{time.perf_counter() - start:.0f} s in all.")
+    print(f"\n{time.perf_counter() - start:.0f} s in total.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Quality of a checkpoint on the other tasks: tags, answers, choices, similarity, several labels, inference, zero-shot.
 
-Each task is fitted on the training rows of all its languages together and scored on the held-out rows, beside a baseline that
-knows no language: the most frequent tag of each word, the sentence most like the question, character n-grams. The mean over
-seeds. No setting was chosen on the held-out rows.
+For each task, an estimator is fitted on the training rows of all languages together and scored on the held-out rows (mean over
+seeds). It is compared with a baseline that uses no knowledge of the language: the most frequent tag of each word, the sentence
+most similar to the question, character n-grams. No setting was chosen on the held-out rows.
 """
 
 import sys
@@ -34,16 +34,16 @@ from skxlmr import (
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score, entity_f1_score
 from skxlmr.utils._device import resolve_device
 
-LEARNING_RATE = 1e-3  # suited to a checkpoint of 5 M parameters; for XLM-R-base: --learning-rate 2e-5
+LEARNING_RATE = 1e-3  # for a checkpoint of 5 M parameters; for XLM-R-base: --learning-rate 2e-5
 BATCH_SIZE = 32
 
 
 @dataclass
 class Task:
-    """One line of the table.
+    """One row of the table.
 
-    ``split`` gives (X, y) of the training and of the held-out rows, ``baseline`` the baseline's predictions of the latter,
-    ``measure`` the figures of predictions in percent.
+    ``split`` returns (X, y) of the training and of the held-out rows, ``baseline`` the baseline's predictions for the held-out
+    rows, ``measure`` the scores of predictions in percent.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Task:
 
 
 def is_training(row):
-    """Whether a row is for training: as the set says, or by a hash of its first text where it does not."""
+    """Whether a row is for training: by its split, or by a hash of its first text if it has none or is split again."""
     if row.get("split") is None or row.get("resplit"):
         return zlib.crc32(row.get("text", row.get("premise")).encode()) % 5 > 0
     return row["split"] == "train"
@@ -74,7 +74,7 @@ def split_file(file, inputs, target, resplit=False):
 
 
 def frequent_tags(unknown):
-    """Predict the tag that each word had most often, ``unknown`` for new words."""
+    """Predict the most frequent tag of each word, and ``unknown`` for new words."""
 
     def predict(X, y, X_test):
         counts = defaultdict(Counter)
@@ -87,23 +87,23 @@ def frequent_tags(unknown):
     return predict
 
 
-def alike_vectorizer():
+def ngram_vectorizer():
     return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
 
 
-def likest_sentence(X, y, X_test):
-    """Answer with the sentence of the context that is most like the question."""
+def most_similar_sentence(X, y, X_test):
+    """Answer with the sentence of the context that is most similar to the question."""
     answers = []
     for question, context in X_test:
         sentences = [s.strip() for s in context.replace("。", ". ").split(". ") if s.strip()] or [context]
-        vectors = alike_vectorizer().fit_transform([question, *sentences])
+        vectors = ngram_vectorizer().fit_transform([question, *sentences])
         answers.append(sentences[int((vectors[1:] @ vectors[0].T).toarray().argmax())])
     return answers
 
 
-def likest_choice(X, y, X_test):
-    """Choose what is most like the prompt."""
-    vectorizer = alike_vectorizer().fit([text for row in X for text in (row["prompt"], *row["choices"])])
+def most_similar_choice(X, y, X_test):
+    """Choose the choice that is most similar to the prompt."""
+    vectorizer = ngram_vectorizer().fit([text for row in X for text in (row["prompt"], *row["choices"])])
     best = []
     for row in X_test:
         vectors = vectorizer.transform([row["prompt"], *row["choices"]])
@@ -111,15 +111,15 @@ def likest_choice(X, y, X_test):
     return np.array(best)
 
 
-def likeness(X, y, X_test):
+def cosine(X, y, X_test):
     """Cosine of character n-grams."""
-    vectorizer = alike_vectorizer().fit([text for pair in X for text in pair])
+    vectorizer = ngram_vectorizer().fit([text for pair in X for text in pair])
     a, b = (vectorizer.transform(side) for side in zip(*X_test, strict=True))
     return np.asarray(a.multiply(b).sum(1)).ravel()
 
 
 def ngrams(X, y, X_test):
-    """Character n-grams and logistic regression, of pairs joined to one text."""
+    """Character n-grams and logistic regression; pairs are joined into one text."""
     X, X_test = ([" ||| ".join(row) if isinstance(row, tuple) else row for row in rows] for rows in (X, X_test))
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), min_df=2, sublinear_tf=True)
     model = LogisticRegression(C=10, max_iter=1000, class_weight="balanced" if np.ndim(y) == 2 else None)
@@ -232,7 +232,7 @@ TASKS = [
         "token F1 / exact match",
         "sentence most like the question",
         questions,
-        likest_sentence,
+        most_similar_sentence,
         XLMRobertaQuestionAnswerer,
         answer_scores,
         6,
@@ -242,7 +242,7 @@ TASKS = [
         "accuracy",
         "choice most like the prompt",
         lambda: split_file(*COPA),
-        likest_choice,
+        most_similar_choice,
         XLMRobertaMultipleChoiceClassifier,
         accuracy,
         8,
@@ -252,7 +252,7 @@ TASKS = [
         "accuracy",
         "choice most like the prompt",
         lambda: split_file(*COMMONSENSE),
-        likest_choice,
+        most_similar_choice,
         XLMRobertaMultipleChoiceClassifier,
         accuracy,
         8,
@@ -264,7 +264,7 @@ TASKS = [
         lambda: split_file(
             "pairreg/stsb_multi_mt.jsonl", pairs_of("text_a", "text_b"), lambda rows: [row["score"] for row in rows]
         ),
-        likeness,
+        cosine,
         XLMRobertaRegressor,
         correlations,
         8,
@@ -293,7 +293,7 @@ TASKS = [
 
 
 def run(task, args):
-    """A line of the table."""
+    """Run a task: a row of the table, and the first fitted model."""
     X, y, X_test, y_test = (part[:: 20 if args.quick else 1] for part in task.split())
     params = {
         "max_epochs": args.epochs or task.epochs,
@@ -320,7 +320,7 @@ def run(task, args):
 
 
 def zero_shot(nli, args):
-    """Topics that the inference model was never trained on, through hypotheses about them."""
+    """A row of the table: topics that the inference model was never trained on, predicted by hypotheses about them."""
     rows = [row for row in read_rows(data_file("seqclass/sib200_topics.jsonl"), "lang") if row["lang"] == "en"]
     rows = [row for row in rows if row["split"] != "train"][:: 20 if args.quick else 1]
     names = sorted({row["label"] for row in rows})
@@ -340,11 +340,11 @@ def zero_shot(nli, args):
 def main():
     parser = make_parser(__doc__, data="", checkpoint=False)
     parser.add_argument("--checkpoint", default="skxlmr-mini", help="name or folder")
-    parser.add_argument("--tasks", nargs="+", help="words of the tasks' names (default: all)")
+    parser.add_argument("--tasks", nargs="+", help="words in the names of the tasks to run (default: all tasks)")
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument(
-        "--epochs", type=int, help="of fine-tuning (default: 6 for answers, 12 for tags, 8 for the others)"
+        "--epochs", type=int, help="epochs of fine-tuning (default: 6 for answers, 12 for tags, 8 for the others)"
     )
     parser.add_argument("--seeds", type=int, default=2, help="number of fine-tuning runs")
     parser.add_argument("--device", default="auto")
@@ -364,7 +364,7 @@ def main():
             lines.append(zero_shot(model, args))
     header = ("task", "train / test rows", "measure", "baseline", "fine-tuned", "fit, s")
     print(markdown_table(header, lines))
-    print(f"\n{time.perf_counter() - start:.0f} s in all.")
+    print(f"\n{time.perf_counter() - start:.0f} s in total.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Fine-tuning speed and memory: XLMRobertaClassifier beside a plain PyTorch loop, the Hugging Face Trainer and skorch.
+"""Fine-tuning speed and memory: XLMRobertaClassifier, a plain PyTorch loop, the Hugging Face Trainer and skorch.
 
-Each contender trains in a process of its own, from the same strings and checkpoint folder, for one epoch of a few steps,
-with the same batch size, precision, dropout, AdamW, linear schedule with warm-up and clipping, on batches padded to their
-longest row. Speed is taken between the ends of the first and the last optimiser step, which a hook of torch reports alike
-for all; ``fit`` is everything: opening the checkpoint, tokenising, training.
+Each contender trains in its own process, from the same strings and checkpoint folder, for one epoch of a few steps, with the
+same batch size, precision, dropout, AdamW, linear schedule with warm-up and clipping, on batches padded to their longest row.
+Speed is measured between the ends of the first and the last optimiser step, which a hook of torch reports in the same way for
+all. ``fit`` is everything: opening the checkpoint, tokenising, training.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def tokenize(tokenizer, texts, codes):
 
 
 def schedule(n_steps):
-    """Factor of the learning rate: up over the warm-up, then down to 0."""
+    """Factor of the learning rate: rises during the warm-up, then falls to 0."""
     n_warmup = math.ceil(WARMUP_RATIO * n_steps)
     return lambda step: min(step / n_warmup, (n_steps - step) / max(1, n_steps - n_warmup))
 
@@ -171,7 +171,7 @@ def fit_skorch(args, folder, texts, codes):
     ).fit(Rows(), None)
 
 
-# Name -> (fit, what must be installed)
+# Name -> (fit, modules that must be installed)
 CONTENDERS = {
     "skxlmr": (fit_skxlmr, ["skxlmr"]),
     "PyTorch + transformers": (fit_loop, ["transformers"]),
@@ -186,14 +186,14 @@ def training_rows(args):
     rows = [row for row in rows if row.get("split", "train") == "train"]
     wanted = args.steps * args.batch_size
     if len(rows) < wanted:
-        sys.exit(f"{args.steps} steps of {args.batch_size} need {wanted} rows to train on, the data has {len(rows)}")
+        sys.exit(f"{args.steps} steps of {args.batch_size} need {wanted} training rows, the data has {len(rows)}")
     rows = rows[:: len(rows) // wanted][:wanted]
     labels = sorted({row["label"] for row in rows})
     return [row["text"] for row in rows], [labels.index(row["label"]) for row in rows]
 
 
 def measure(args, folder):
-    """Train with one contender; seconds between steps, of the whole fit, peak memory in MiB."""
+    """Train with one contender; seconds per step and for the whole fit, peak memory in MiB."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -211,7 +211,7 @@ def measure(args, folder):
     CONTENDERS[args.contender][0](args, folder, texts, codes)
     seconds = time.perf_counter() - start
     if len(ends) != args.steps:
-        raise RuntimeError(f"{args.steps} steps were asked for, the optimiser made {len(ends)}")
+        raise RuntimeError(f"expected {args.steps} steps, the optimiser made {len(ends)}")
     return {
         "fit": seconds,
         "step": (ends[-1] - ends[0]) / (len(ends) - 1),
@@ -267,7 +267,7 @@ def main():
         )
     print(describe_machine(args.device, "transformers", "accelerate", "skorch"))
     print(f"{len(texts)} rows, {args.steps} steps of {args.batch_size}, {args.dtype}, best of {args.rounds}")
-    header = ("", "rows/s", "against the loop", "s a step", "fit, s", "peak memory, MiB")
+    header = ("", "rows/s", "against the loop", "s per step", "fit, s", "peak memory, MiB")
     print(f"\n{markdown_table(header, rows)}")
 
 

@@ -1,7 +1,7 @@
-"""Decoding with and without a cache: seconds for 256 tokens after a prompt, greedily, one row and eight.
+"""Decoding with and without a cache: seconds for 256 tokens after a prompt, by greedy decoding, for one row and for eight.
 
-Both sides run the same module; the cached one is ``XLMRobertaCausalLM.generate``'s, the uncached one reads the whole row anew
-for every token. They take turns for some rounds; the best round counts, and the tokens must be the same.
+Both contenders run the same module. The cached one decodes like ``XLMRobertaCausalLM.generate``; the uncached one reads the
+whole row again for every token. They take turns for some rounds. The best round counts, and the tokens must be the same.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
-"""Texts to features: XLMRobertaVectorizer beside sentence-transformers and plain transformers.
+"""Texts to features: XLMRobertaVectorizer, sentence-transformers and plain transformers.
 
 All contenders read the same folder, start from strings (tokenisation is timed) and end with a float32 array of mean-pooled
-last hidden states in the order of the rows. They take turns for some rounds; the best round counts.
+last hidden states in the order of the rows. They take turns for some rounds, and the best round counts.
 """
 
 from functools import partial
@@ -107,7 +107,7 @@ def main():
     texts, folder = sample_texts(args.rows, args.data), str(base_folder(args))
     encoded = load_tokenizer(folder).encode_batch(texts, max_length=MAX_LENGTH)
     theirs = AutoTokenizer.from_pretrained(folder)(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    # The fast tokenizer of transformers differs from SentencePiece on rare texts; they say nothing about the model.
+    # The fast tokenizer of transformers differs from SentencePiece on a few texts, which say nothing about the model.
     same = [i for i in range(len(texts)) if encoded.row(i).tolist() == theirs[i]]
     print(describe_machine(args.device, "transformers", "sentence-transformers", "tokenizers", "sentencepiece"))
     print(

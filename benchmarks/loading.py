@@ -1,8 +1,8 @@
-"""Opening a checkpoint of XLM-R-base size: seconds and memory, skxlmr beside transformers.
+"""Opening a checkpoint of XLM-R-base size: seconds and memory of skxlmr and transformers.
 
-Each contender opens the folder in a fresh process, after its imports, with the file in the page cache; the best of some
-rounds counts. Memory is what no file backs (``RssAnon``): pages of a mapped file cost nothing while others need the space.
-The first text shows what lazy loading puts off.
+Each contender opens the folder in a fresh process, after its imports, with the file in the page cache. The best of some rounds
+counts. Memory is memory that no file backs (``RssAnon``): the system can drop pages of a mapped file when it needs the space.
+The first text shows the cost that lazy loading defers.
 """
 
 import argparse
@@ -67,12 +67,12 @@ CONTENDERS = {
 
 
 def measure(contender, folder):
-    """Seconds to load and to the first text, growth of anonymous memory after each, in MiB."""
+    """Seconds to load and for the first text, and growth of anonymous memory after each, in MiB."""
     import torch
 
     torch.zeros(64, 64) @ torch.zeros(64, 64)  # starts the threads
     load, run = CONTENDERS[contender](folder)
-    gc.collect()  # of what the imports left: else the collector's pause falls on whom chance wills
+    gc.collect()  # garbage of the imports: otherwise its collection would be timed with one contender or another
     before, start = memory("RssAnon"), time.perf_counter()
     kept = load()
     seconds, growth = time.perf_counter() - start, memory("RssAnon") - before

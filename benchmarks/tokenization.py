@@ -1,8 +1,8 @@
-"""XLM-R's tokenizer: texts and tokens a second, skxlmr beside the tokenizers package and transformers; a 10 MB string.
+"""XLM-R's tokenizer in skxlmr, the tokenizers package and transformers: texts and tokens per second, and a 10 MB string.
 
-Each contender encodes the same real texts, all in one call, in a process of its own that may use one processor or all of
-them; the best of some rounds counts. The 10 MB string is truncated to 512 tokens. Memory is the growth of the process'
-peak during that call.
+Each contender encodes the same real texts in one call, in its own process, which may use one processor or all of them. The
+best of some rounds counts. The 10 MB string is truncated to 512 tokens. Memory is the growth of the process's peak during that
+call.
 """
 
 import argparse
@@ -63,7 +63,7 @@ CONTENDERS = {
 
 
 def measure(contender, folder, texts, rounds):
-    """Best seconds for all texts, how many tokens that were; seconds and growth of the peak in MiB for a huge string."""
+    """Best seconds for all texts, and their number of tokens; seconds and growth of the peak in MiB for a huge string."""
     encode = CONTENDERS[contender](folder)
     best, ids = float("inf"), []
     for _ in range(rounds):
@@ -80,7 +80,7 @@ def measure(contender, folder, texts, rounds):
 
 
 def main():
-    parser = make_parser(__doc__, data="a text each (text)")
+    parser = make_parser(__doc__, data="column text")
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)

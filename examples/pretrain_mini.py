@@ -1,12 +1,12 @@
-"""Pretrain ``skxlmr-mini``, the checkpoint that ships inside the package, with the library's own ``XLMRobertaMaskedLM``.
+"""Pretrain ``skxlmr-mini``, the checkpoint that ships with the package, with the library's own ``XLMRobertaMaskedLM``.
 
-Two steps, each a command, both seeded::
+Two steps, each a command of its own with a fixed seed::
 
     python examples/pretrain_mini.py vocabulary --corpus PRETRAIN_FOLDER --out build/mini
     python examples/pretrain_mini.py pretrain   --corpus PRETRAIN_FOLDER --out build/mini
 
 ``PRETRAIN_FOLDER`` holds ``raw.jsonl.gz`` ({lang, source, text}) and ``pairs.jsonl.gz`` ({lang_a, lang_b, text_a, text_b,
-source}). Only the sources in ``SOURCES`` are read: public domain, CC0 and licences that ask for attribution alone.
+source}). Only the sources in ``SOURCES`` are read: public domain, CC0, and licences that require only attribution.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import numpy as np
 
 SEED = 20261127
 VOCABULARY = 18_000
-# Characters that get ids although the corpus hardly has them: what people write in messages. First and last of each run.
-RUNS = ["😀🙏", "🤐🤯", "🥰🥺", "💓💟", "👀👐", "🏻🏿", "٠٩", "۰۹", "ًْ"]  # the last: Arabic vowel signs
+# Characters of everyday messages that get ids although they are rare in the corpus. First and last of each run.
+RUNS = ["😀🙏", "🤐🤯", "🥰🥺", "💓💟", "👀👐", "🏻🏿", "٠٩", "۰۹", "ًْ"]  # the last run: Arabic vowel signs
 SYMBOLS = "❤♥♡💔💋💃💐💥💦💩💪💯☀☹☺✨✅✔❌❗❓⭐🌹🌟🌸🌞🌚🌙🎉🎊🎁🎂🎵🎶♪♫🏆⚽🔥🔴🔵🚀👑☝✊✋✌✍🧡🤍🤎🖤📷📹►•°×€£ـ"
 
-# name -> (licence, where it comes from). What is not listed is not read: share-alike, non-commercial and unclear sources,
-# and the FLORES sentences, so that figures on SIB-200 stay clean.
+# name -> (licence, origin). Other sources are not read: share-alike, non-commercial and unclear licences, and the FLORES
+# sentences, so that scores on SIB-200 stay uncontaminated.
 SOURCES = {
     "common-voice": ("CC0-1.0", "mozilla/common-voice, sentence prompts"),
     "bible": ("CC0-1.0 and public domain", "christos-c/bible-corpus, seven1m/open-bibles; without fi and eo"),
@@ -37,16 +37,16 @@ SOURCES = {
     "react-dev": ("CC BY 4.0", "reactjs/*.react.dev"),
     "tatoeba": ("CC BY 2.0 FR", "Tatoeba sentence pairs through facebookresearch/LASER"),
 }
-# Few enough for 5 M parameters: the languages of XNLI and nine more of which the sources hold much.
+# Few enough for 5 M parameters: the languages of XNLI, and nine more for which the sources have a lot of text.
 LANGUAGES = set("ar bg de el en es fr hi id it ja ko nl pl pt ro ru sw th tr uk ur vi zh".split())
-# Of spoken Arabic there are a thousand short rows: words for the vocabulary, too few to learn from.
+# There are a thousand short rows of spoken Arabic: useful for the vocabulary, too few to learn from.
 DIALECTS = dict.fromkeys("acm acq aeb ajp apc arq ars ary arz".split(), "ar")
 # Many of the Arabic prompts are vocalised poetry; everyday Arabic is written without vowel signs and stretched letters.
 ARABIC_SIGNS = dict.fromkeys([*range(0x064B, 0x0653), 0x0670, 0x0640])
 
 
 def read_rows(path, sides, dialects):
-    """Yield (language, text) of each side, from the rows of a gzipped JSON Lines file whose source may be used."""
+    """Yield (language, text) of each side for the rows of a gzipped JSON Lines file with a source in ``SOURCES``."""
     known = {lang: lang for lang in LANGUAGES} | (DIALECTS if dialects else {})
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
@@ -101,7 +101,7 @@ def train_vocabulary(corpus, out, characters=20_000_000):
             sample.append(rows[index])
             budget -= len(rows[index])
     out.mkdir(parents=True, exist_ok=True)
-    model = io.BytesIO()  # a file's name would be written into the model
+    model = io.BytesIO()  # a file name would be written into the model
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sample),
         model_writer=model,
@@ -123,7 +123,7 @@ def train_vocabulary(corpus, out, characters=20_000_000):
 
 
 def draw(rng, rows_by_language, exponent):
-    """As many rows as there are, drawn so that each language's share is ``size ** exponent``."""
+    """As many rows as there are, drawn so that the share of each language is proportional to ``size ** exponent``."""
     total = sum(map(len, rows_by_language.values()))
     drawn = []
     for name, probability in share({name: len(rows) for name, rows in rows_by_language.items()}, exponent).items():
@@ -139,7 +139,7 @@ def training_rows(corpus, n_validation=2000):
     rng = np.random.default_rng(SEED)
     raw = {lang: [(text, "") for text in texts] for lang, texts in read_raw(corpus).items()}
     rows = draw(rng, raw, 0.7) + [row for _ in range(2) for row in draw(rng, read_pairs(corpus), 0.7)]
-    # One row in twenty is six texts of a language in one, so that late positions are trained too.
+    # One row in twenty joins six texts of one language, so that late positions are trained too.
     for texts in raw.values():
         for _ in range(len(texts) // 120):
             chosen = rng.choice(len(texts), 6)
@@ -150,7 +150,7 @@ def training_rows(corpus, n_validation=2000):
 
 
 def new_checkpoint(out):
-    """Folder with random weights in the geometry of the checkpoint."""
+    """Write a folder with random weights in the geometry of the checkpoint."""
     import torch
 
     from skxlmr.checkpoints import write_folder
@@ -158,7 +158,7 @@ def new_checkpoint(out):
     from skxlmr.nn.xlm_roberta import init_weights
     from skxlmr.text import load_tokenizer
 
-    # The model is too small to learn the texts by heart; the finished checkpoint says 0.1.
+    # No dropout: the model is too small to memorise the texts. The config of the finished checkpoint says 0.1.
     config = ModelConfig(
         vocab_size=VOCABULARY,
         hidden_size=192,
@@ -177,7 +177,7 @@ def new_checkpoint(out):
 
 
 def pretrain(corpus, out, epochs):
-    """Masked language modelling on all texts and the alignment of translations."""
+    """Masked language modelling on all texts, and alignment of translations."""
     import torch
 
     from skxlmr import XLMRobertaMaskedLM

@@ -1,11 +1,11 @@
-"""The main job in one script: multilingual texts of a table become features and fine-tuned predictions.
+"""Quickstart: from the multilingual texts of a table to features and fine-tuned predictions.
 
     python examples/quickstart.py
     python examples/quickstart.py --data my.csv --text comment --label topic --checkpoint FacebookAI/xlm-roberta-base
 
-Four parts: text beside other columns in a ColumnTransformer, fine-tuning in a GridSearchCV, training in some languages and
-testing in others, saving and loading. Without options it takes 360 reviews in ten languages and the built-in checkpoint, which
-is of demonstration size: expect the mechanics of a real study here, not the scores of a large model.
+Four parts: text next to other columns in a ColumnTransformer, fine-tuning in a GridSearchCV, training in some languages and
+testing in others, saving and loading. Without options it uses 360 reviews in ten languages and the built-in checkpoint. That is
+of demonstration size: the script shows how a real study works, not the scores of a large model.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, 
 
 REVIEWS = Path(__file__).resolve().parent / "data" / "reviews.csv"
 SEED = 0
-MIN_PER_CLASS = 10  # so that every fold of every split below holds each class
-MAX_CATEGORIES = 20  # a column of more distinct strings is an id or another text, no category
+MIN_PER_CLASS = 10  # so that every fold of every split below has each class
+MAX_CATEGORIES = 20  # a column with more distinct strings is an id or another text, not a category
 MAX_GROUPS = 12
 
 
@@ -82,14 +82,14 @@ def tune(text, label, config, options):
     """Part 2: fine-tuning; the learning rate and the number of frozen layers are chosen by cross-validation."""
     heading("2. Fine-tuning in GridSearchCV (text only, 2 folds of the training rows)")
     X_train, X_test, y_train, y_test = train_test_split(text, label, test_size=0.2, stratify=label, random_state=SEED)
-    small = config.hidden_size < 512  # small models take, and need, larger steps
+    small = config.hidden_size < 512  # small models need larger steps
     grid = {
         "learning_rate": [1e-4, 3e-4] if small else [1e-5, 3e-5],
         "n_frozen_layers": [0, config.num_hidden_layers // 2],
     }
     classifier = XLMRobertaClassifier(options.checkpoint, max_epochs=10 if small else 3, random_state=SEED)
     folds = StratifiedKFold(2, shuffle=True, random_state=SEED)
-    # n_jobs=1: PyTorch already uses every core, and each worker would hold a model of its own.
+    # n_jobs=1: PyTorch already uses every core, and each worker would hold its own model.
     search = GridSearchCV(classifier, grid, cv=folds, n_jobs=1, error_score="raise").fit(X_train, y_train)
     results = pd.DataFrame(search.cv_results_["params"]).assign(
         accuracy=search.cv_results_["mean_test_score"],
@@ -99,7 +99,7 @@ def tune(text, label, config, options):
     show(results, index=False, formatters={"learning_rate": "{:.0e}".format, "fit_seconds": "{:.1f}".format})
 
     best = ", ".join(f"{name}={value}" for name, value in search.best_params_.items())
-    print(f"\nThe best ({best}), refitted on {len(X_train)} rows, and what it must beat, on {len(X_test)} test rows:")
+    print(f"\nThe best ({best}), refitted on {len(X_train)} rows, and the baselines, on {len(X_test)} test rows:")
     models = {name: model.fit(X_train, y_train) for name, model in text_baselines(options).items()}
     accuracy = {name: model.score(X_test, y_test) for name, model in {"fine-tuned XLM-R": search, **models}.items()}
     show(pd.DataFrame({"accuracy": accuracy}))
@@ -107,7 +107,7 @@ def tune(text, label, config, options):
 
 
 def cross_languages(table, classifier, options):
-    """Part 3: train where labels are plenty, test where there are none."""
+    """Part 3: train in the languages with the most rows, test in the others."""
     heading(f"3. Train on some values of {options.group!r}, test on each of the others (accuracy, text only)")
     if options.group not in table.columns:
         print(f"Skipped: the data has no column {options.group!r}; name another with --group.")
@@ -117,7 +117,9 @@ def cross_languages(table, classifier, options):
     seen, unseen = groups[: len(groups) // 2], groups[len(groups) // 2 :]
     train = table[table[options.group].isin(seen)]
     if train[options.label].nunique() < 2:
-        print(f"Skipped: it takes two values of {options.group!r} or more, and two classes among the training rows.")
+        print(
+            f"Skipped: this part needs at least two values of {options.group!r}, and two classes among the training rows."
+        )
         return
     print(f"Trained on {', '.join(map(str, seen))}: {len(train)} rows.")
     models = {"fine-tuned XLM-R": clone(classifier), **text_baselines(options)}
@@ -149,14 +151,14 @@ def save_and_load(classifier, X_test, y_test):
             "predicted": classifier.predict(X_test),
             "probability": probabilities.max(axis=1),
             "true": y_test.to_numpy(),
-            "text": [f"  {text[:70]:<70}" for text in X_test],  # last: wide characters would push other columns aside
+            "text": [f"  {text[:70]:<70}" for text in X_test],  # last, since wide characters would shift later columns
         }
     ).head(8)
     show(examples, index=False, justify="left")
 
 
 def text_features(options):
-    """Features of a text column, each with the C that suits it: many sparse ones want little regularisation."""
+    """Features of a text column, each with a suitable C: many sparse features need little regularisation."""
     return {
         "char TF-IDF": (TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True), 10),
         "XLM-R features": (make_pipeline(XLMRobertaVectorizer(options.checkpoint), StandardScaler()), 0.01),
@@ -176,18 +178,20 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REVIEWS, help="a CSV file with a header (default: the reviews)")
     parser.add_argument("--text", default="review", help="column of texts (default: %(default)s)")
-    # The sentiment, since good, bad and but are in every review, so that a small checkpoint and a few hundred rows can learn
-    # and carry them to other languages. The category hangs on names of things, most of which the table has only once or
-    # twice a language: try --label category with a large checkpoint.
+    # The sentiment, since "good", "bad" and "but" are in every review: a small checkpoint can learn them from a few hundred
+    # rows and transfer them to other languages. The category depends on names of things, most of which occur only once or
+    # twice per language in the table: try --label category with a large checkpoint.
     parser.add_argument("--label", default="sentiment", help="column to predict (default: %(default)s)")
     parser.add_argument("--group", default="language", help="column of part 3 (default: %(default)s)")
     parser.add_argument("--checkpoint", default="skxlmr-mini", help="name on the hub or folder (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=1000, help="most rows, drawn at random (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=1000, help="maximum number of rows, drawn at random (default: %(default)s)"
+    )
     return parser.parse_args(arguments)
 
 
 def read_table(options):
-    """The rows that have a text and a label."""
+    """The rows that have a text and a label, without rare classes."""
     try:
         table = pd.read_csv(options.data)
     except (OSError, ValueError) as error:
@@ -202,9 +206,9 @@ def read_table(options):
         if missing.any():
             print(f"Dropped {missing.sum()} of {len(table)} rows without {column!r}.")
             table = table[~missing]
-    table = table.astype({options.text: str, options.label: str})  # classes by name, whatever their type
+    table = table.astype({options.text: str, options.label: str})  # classes as strings, whatever their type
     if len(table) > options.rows:
-        print(f"Drew {options.rows} of {len(table)} rows; --rows takes more.")
+        print(f"Drew {options.rows} of {len(table)} rows; use --rows for more.")
         table = table.sample(options.rows, random_state=SEED)
     counts = table[options.label].value_counts()
     rare = counts.index[counts < MIN_PER_CLASS]
@@ -214,7 +218,9 @@ def read_table(options):
             f"found {len(counts) - len(rare)} among {len(counts)} distinct values"
         )
     if len(rare):
-        print(f"Dropped classes of fewer than {MIN_PER_CLASS} rows, {counts[rare].sum()} in all: {', '.join(rare[:9])}")
+        print(
+            f"Dropped classes of fewer than {MIN_PER_CLASS} rows, {counts[rare].sum()} in total: {', '.join(rare[:9])}"
+        )
     return table[~table[options.label].isin(rare)].reset_index(drop=True)
 
 

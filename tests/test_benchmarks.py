@@ -1,4 +1,4 @@
-"""What the benchmarks' figures rest on: who is timed how, what is trained and tested on, how tables look."""
+"""What the figures of the benchmarks depend on: timing, training and test data, tables."""
 
 import json
 import sys
@@ -72,7 +72,7 @@ def test_real_texts_come_from_every_file(common, shared_data):
 
 def test_missing_data_is_said_in_one_sentence(common, monkeypatch, tmp_path):
     monkeypatch.setattr(common, "DATA", tmp_path)
-    with pytest.raises(SystemExit, match=r"not beside the repository \(\.\./shared/data/rawtext/udhr\.jsonl\)"):
+    with pytest.raises(SystemExit, match=r"not next to the repository \(\.\./shared/data/rawtext/udhr\.jsonl\)"):
         common.data_file("rawtext/udhr.jsonl")
     with pytest.raises(SystemExit, match="no such file"):
         common.read_rows(tmp_path / "none.jsonl")

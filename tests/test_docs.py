@@ -1,4 +1,4 @@
-"""What the documentation shows runs, prints what it says it prints, and leaves no public name out."""
+"""The code in the documentation runs and prints what the pages show, and no public name is left out."""
 
 import contextlib
 import doctest
@@ -13,7 +13,7 @@ import skxlmr
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# A Python block, unless it is marked as not to be run, and the block of expected output that may follow.
+# A Python block, unless it is marked as not to be run, and the block of expected output if one follows.
 BLOCK = re.compile(r"(<!-- no-test -->\n)?```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 CLASSES = [public for name in skxlmr.__all__ if hasattr(public := getattr(skxlmr, name), "get_params")]
@@ -79,7 +79,9 @@ def test_public_name_is_in_the_reference(name):
 def test_methods_and_parameters_are_in_the_reference(public):
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     methods = {name for cls in public.__mro__ if cls.__module__.startswith("skxlmr") for name in vars(cls)}
-    wanted = {name for name in methods if not name.startswith("_") and not name.endswith("_request")}  # theirs: routing
+    wanted = {
+        name for name in methods if not name.startswith("_") and not name.endswith("_request")
+    }  # scikit-learn's: routing
     missing = {name for name in wanted | set(public().get_params()) if f"`{name}" not in text}
     assert not missing - {"fit_transform"}
 

@@ -1,4 +1,4 @@
-"""The quickstart runs as a script on a table of one's own, and says clearly what is wrong with a table it cannot use."""
+"""The quickstart runs as a script on a user's own table, and says clearly what is wrong with a table it cannot use."""
 
 import importlib.util
 import os
@@ -52,7 +52,7 @@ def test_own_table(table, tmp_path):
     table.to_csv(tmp_path / "own.csv", index=False)
     output = run(tmp_path, "--data", "own.csv", "--text", "comment", "--label", "topic", "--group", "lang")
     assert "Dropped 2 of 31 rows without 'comment'." in output
-    assert "Dropped classes of fewer than 10 rows, 1 in all: other" in output
+    assert "Dropped classes of fewer than 10 rows, 1 in total: other" in output
     assert "28 rows, 2 classes of 'topic'" in output
     assert re.search(r"numeric: +stars\ncategorical: +lang, shop\nnot used: +none\n", output)
     parts = re.split(r"\n(?=\d\. )", output)
@@ -62,7 +62,7 @@ def test_own_table(table, tmp_path):
         assert re.search(rf"^{re.escape(line)} +[01]\.\d{{3}} ", features, re.MULTILINE)
     assert len(re.findall(r"^ +\de-0\d +[02] +[01]\.\d{3} ", search, re.MULTILINE)) == 4
     assert re.search(r"^fine-tuned XLM-R +[01]\.\d{3}$", search, re.MULTILINE)
-    # The largest language comes first, ties by name; what it was not trained on is tested.
+    # The largest language comes first, ties by name; the languages it was not trained on are tested.
     trained = re.search(r"Trained on (\w+): (\d+) rows", languages)
     assert trained is not None
     tested = re.findall(r"^(\w+) +(\d+) +[01]\.\d{3}", languages, re.MULTILINE)

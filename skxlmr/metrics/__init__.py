@@ -1,4 +1,4 @@
-"""Scores of predictions that scikit-learn has none for."""
+"""Scores that scikit-learn does not have: entities, answers, rankings, correlations."""
 
 from skxlmr.metrics._correlation import pearson_score, spearman_score
 from skxlmr.metrics._entities import (

@@ -1,7 +1,7 @@
-"""What people pass as answers to questions becomes texts with their places.
+"""Read what users pass as answers to questions: texts with their start positions.
 
-Accepted for a row: a text; (text, start); a dict with ``text`` and ``answer_start``, in which both may be lists as in SQuAD's
-``answers``; a list of any of these, all of them right; and None, NaN, an empty text or an empty list for "no answer".
+A row may be a text; a tuple (text, start); a dict with ``text`` and ``answer_start``, both of which may be lists as in SQuAD's
+``answers``; a list of any of these, all of which are right; or None, NaN, an empty text or an empty list for "no answer".
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,27 +12,27 @@ import numpy as np
 
 from skxlmr.utils._tables import as_list, column_names, is_missing
 
-AnswerList = list[tuple[str, int | None]]  # texts and where they start in the context, if that is known
+AnswerList = list[tuple[str, int | None]]  # texts and their start in the context, if known
 
 
 def read_answers(y: Any, name: str = "y") -> list[AnswerList]:
-    """Answers of every row, an empty list where there is none.
+    """Answers of every row; an empty list if there is none.
 
     Raises
     ------
     TypeError
-        If y is no collection of rows.
+        If y is not a collection of rows.
     ValueError
-        If a row is nothing of the above; names the row.
+        If a row has another form; the message names the row.
     """
     return [_answers_of(value, row, name) for row, value in enumerate(_rows(y, name))]
 
 
 def _rows(y: Any, name: str) -> list[Any]:
-    """One value a row; a frame's row is (text, answer_start), or the one value it has."""
+    """One value per row; a row of a frame is (text, answer_start), or its only value."""
     if isinstance(y, str | bytes | Mapping | Iterator) or not hasattr(y, "__len__"):
         raise TypeError(
-            f"{name} must be a list, Series, array or DataFrame with an answer a row, got a {type(y).__name__}"
+            f"{name} must be a list, Series, array or DataFrame with one answer per row, got {type(y).__name__}"
         )
     if not hasattr(y, "columns"):
         if (
@@ -43,8 +43,8 @@ def _rows(y: Any, name: str) -> list[Any]:
             and _are_starts(y[:, 1])
         ):
             raise ValueError(
-                f"{name} is an array of texts, in which the starts have become texts too, such as {y[0, 1]!r}: pass a list of "
-                "tuples, or an array with dtype=object"
+                f"{name} is an array of strings, in which the starts have become strings too, such as {y[0, 1]!r}: pass a list "
+                "of tuples, or an array with dtype=object"
             )
         return as_list(y)
     names = [str(column) for column in column_names(y)]
@@ -90,8 +90,10 @@ def _answers_of(value: Any, row: int, name: str) -> AnswerList:
 def _start_of(value: Any, row: int, name: str) -> int | None:
     if is_missing(value):
         return None
-    # a column with missing values holds its whole numbers as floats
+    # a column with missing values stores its integers as floats
     is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(value, bool | np.bool_) or not is_whole or value < 0:
-        raise ValueError(f"{name} row {row}: expected answer_start to be a character's number from 0, found {value!r}")
+        raise ValueError(
+            f"{name} row {row}: expected answer_start to be a character position, counted from 0, found {value!r}"
+        )
     return int(value)

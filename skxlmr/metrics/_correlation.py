@@ -1,4 +1,4 @@
-"""Correlations as scores: what similarity and other graded judgements are evaluated with."""
+"""Correlations as scores, for similarity and other graded judgements."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +9,17 @@ from sklearn.utils.validation import check_array, check_consistent_length
 
 
 def pearson_score(y_true, y_pred) -> float:
-    """Pearson's correlation of targets and predictions.
+    """Pearson correlation of targets and predictions.
 
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_rows,) or (n_rows, n_outputs)
-        At least two rows. Of several outputs the mean is taken.
+        At least two rows. With several outputs, their mean correlation is returned.
 
     Returns
     -------
     float
-        From -1 to 1; 0 where one side is constant and the correlation is not defined.
+        From -1 to 1; 0 if one side is constant, so that the correlation is not defined.
 
     Raises
     ------
@@ -36,17 +36,17 @@ def pearson_score(y_true, y_pred) -> float:
 
 
 def spearman_score(y_true, y_pred) -> float:
-    """Spearman's rank correlation of targets and predictions.
+    """Spearman rank correlation of targets and predictions.
 
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_rows,) or (n_rows, n_outputs)
-        At least two rows. Of several outputs the mean is taken.
+        At least two rows. With several outputs, their mean correlation is returned.
 
     Returns
     -------
     float
-        From -1 to 1; 0 where one side is constant and the correlation is not defined.
+        From -1 to 1; 0 if one side is constant, so that the correlation is not defined.
 
     Raises
     ------
@@ -66,6 +66,6 @@ def _mean_correlation(correlation: Callable[[Any, Any], Any], y_true: Any, y_pre
     y_true, y_pred = (check_array(y, ensure_2d=False, dtype=np.float64, ensure_min_samples=2) for y in (y_true, y_pred))
     check_consistent_length(y_true, y_pred)
     if y_true.size != y_pred.size:
-        raise ValueError(f"y_true and y_pred must have one shape, got {y_true.shape} and {y_pred.shape}")
+        raise ValueError(f"y_true and y_pred must have the same shape, got {y_true.shape} and {y_pred.shape}")
     pairs = list(zip(*(y.reshape(len(y), -1).T for y in (y_true, y_pred)), strict=True))
     return float(np.mean([correlation(a, b)[0] if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0 for a, b in pairs]))

@@ -1,4 +1,4 @@
-"""Entities in sequences of tags, and how well predicted ones agree with them."""
+"""Entities in sequences of tags, and scores of predicted entities."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike
 
 from skxlmr.utils._sklearn import check_sample_weight
 
-# Prefixes that each scheme knows. "BIO" is read leniently, as the CoNLL script does, whichever of the four stand there.
+# Prefixes of each scheme. "BIO" is read leniently, as the CoNLL script does, with any of the four prefixes.
 PREFIXES = {"BIO": "BIES", "IOB2": "BI", "IOBES": "BIES"}
 
 
 def split_tag(tag: str, scheme: str = "BIO") -> tuple[str, str]:
     """Prefix and type of a tag: ``("B", "PER")``, and ``("O", "")`` outside of entities.
 
-    Under ``"plain"`` any tag but ``"O"`` is a type, and neighbours of one type are one entity.
+    Under ``"plain"``, any tag except ``"O"`` is a type, and neighbours of the same type form one entity.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def split_tag(tag: str, scheme: str = "BIO") -> tuple[str, str]:
         raise ValueError(f"scheme must be one of {', '.join([*PREFIXES, 'plain'])}; found {scheme!r}")
     if not isinstance(tag, str) or tag[1:2] != "-" or tag[0] not in PREFIXES[scheme] or not tag[2:]:
         expected = ", ".join(f"'{prefix}-...'" for prefix in PREFIXES[scheme])
-        raise ValueError(f"{tag!r} is no tag of the scheme {scheme!r}: expected 'O' or {expected}")
+        raise ValueError(f"{tag!r} is not a tag of the scheme {scheme!r}: expected 'O' or {expected}")
     return tag[0], tag[2:]
 
 
@@ -39,11 +39,11 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
     Parameters
     ----------
     tags : sequence of str
-        One tag a word.
+        One tag per word.
     scheme : {"BIO", "IOB2", "IOBES", "plain"}
-        ``"BIO"`` is lenient: an entity begins wherever a tag does not go on with the one before, as in the CoNLL script.
-        ``"IOB2"`` and ``"IOBES"`` are strict: an entity begins with ``B-`` (or is one ``S-``), and in IOBES one that does
-        not end with ``E-`` is none. ``"plain"``: neighbours of one type.
+        ``"BIO"`` is lenient: an entity begins at any tag that does not continue the previous one, as in the CoNLL script.
+        ``"IOB2"`` and ``"IOBES"`` are strict: an entity begins with ``B-`` (or is a single ``S-``), and in IOBES it counts
+        only if it ends with ``E-``. ``"plain"``: neighbours of the same type form one entity.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
     prefix_before, type_before = "O", ""
     for i, tag in enumerate([*tags, "O"]):
         prefix, type_ = split_tag(tag, scheme)
-        if not (prefix in "IE" and type_ == type_before and prefix_before in "BI"):  # a border lies before this word
+        if not (prefix in "IE" and type_ == type_before and prefix_before in "BI"):  # an entity ends before this word
             if start is not None and (scheme != "IOBES" or prefix_before in "ES"):
                 found.append((type_before, start, i))
             begins = prefix in "BS" or (scheme in ("BIO", "plain") and prefix in "IE")
@@ -67,7 +67,7 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
 def precision_recall_f1(
     true: Sequence[Iterable[tuple]], predicted: Sequence[Iterable[tuple]], sample_weight: ArrayLike | None = None
 ) -> tuple[float, float, float]:
-    """Micro-averaged precision, recall and F1 of what was found in each row; 0 where there is nothing to divide by."""
+    """Micro-averaged precision, recall and F1 of the items found in each row; 0 if the denominator is 0."""
     n_true = n_predicted = n_common = 0.0
     for true_row, predicted_row, weight in zip(true, predicted, _weights(sample_weight, true), strict=True):
         true_set, predicted_set = set(true_row), set(predicted_row)
@@ -85,32 +85,32 @@ def entity_precision_recall_f1(
     scheme: str = "BIO",
     sample_weight: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
-    """Precision, recall and F1 of entities: one is right if its type and both its ends are.
+    """Precision, recall and F1 of entities: an entity is right if its type and both its ends are.
 
     Parameters
     ----------
     y_true, y_pred : sequence of sequence of str
-        For each row one tag a word.
+        For each row, one tag per word.
     scheme : {"BIO", "IOB2", "IOBES", "plain"}
-        How tags are read, see the notes.
+        How tags are read; see Notes.
     sample_weight : array-like of shape (n_rows,), optional
-        An entity counts as much as its row weighs.
+        An entity has the weight of its row.
 
     Returns
     -------
     precision, recall, f1 : float
-        Over the entities of all rows (micro average); 0 where there are none to divide by.
+        Over the entities of all rows (micro average); 0 if the denominator is 0.
 
     Raises
     ------
     ValueError
-        If rows or words are not equally many (names the row), or a tag is none of the scheme.
+        If the numbers of rows or words differ (the message names the row), or a tag is not in the scheme.
 
     Notes
     -----
-    ``"BIO"`` reads leniently what breaks the rules, as the CoNLL script and seqeval's default do: ``I-PER`` after ``O``
-    begins an entity. ``"IOB2"`` and ``"IOBES"`` are seqeval's ``mode="strict"``: an entity that does not begin (and, in
-    IOBES, end) as it should is none.
+    ``"BIO"`` is lenient about tags that break the rules, like the CoNLL script and seqeval's default: ``I-PER`` after ``O``
+    begins an entity. ``"IOB2"`` and ``"IOBES"`` are seqeval's ``mode="strict"``: an entity counts only if it begins (and, in
+    IOBES, ends) according to the rules.
 
     References
     ----------
@@ -124,7 +124,7 @@ def entity_precision_recall_f1(
     (1.0, 0.5, 0.6666666666666666)
     """
     if len(y_true) != len(y_pred):
-        raise ValueError(f"y_true and y_pred must have as many rows, found {len(y_true)} and {len(y_pred)}")
+        raise ValueError(f"y_true and y_pred must have the same number of rows, found {len(y_true)} and {len(y_pred)}")
     for row, (true, predicted) in enumerate(zip(y_true, y_pred, strict=True)):
         if len(true) != len(predicted):
             raise ValueError(f"row {row}: y_true has {len(true)} tags, y_pred has {len(predicted)}")
@@ -144,11 +144,11 @@ def entity_f1_score(
     Parameters
     ----------
     y_true, y_pred : sequence of sequence of str
-        For each row one tag a word.
+        For each row, one tag per word.
     scheme : {"BIO", "IOB2", "IOBES", "plain"}
         How tags are read.
     sample_weight : array-like of shape (n_rows,), optional
-        An entity counts as much as its row weighs.
+        An entity has the weight of its row.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def entity_f1_score(
 def word_accuracy(
     y_true: Sequence[Sequence], y_pred: Sequence[Sequence], sample_weight: ArrayLike | None = None
 ) -> float:
-    """Share of the words of all rows whose tags agree, each as heavy as its row; 0 without words."""
+    """Share of words whose tags agree, over all rows, each with the weight of its row; 0 without words."""
     weights = _weights(sample_weight, y_true)
     n_words = weights @ np.array([len(row) for row in y_true])
     n_same = weights @ np.array(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.metrics._answers import read_answers
 
-# Articles and segmentation by language as in MLQA's script.
+# Articles and segmentation by language, as in MLQA's script.
 _ARTICLES = {
     "en": r"\b(a|an|the)\b",
     "es": r"\b(un|una|unos|unas|el|la|los|las)\b",
@@ -23,7 +23,7 @@ _ARTICLES = {
 }
 _ALPHABETIC = {"en", "es", "hi", "vi", "de", "ar"}
 _HAN = re.compile("([\u4e00-\u9fa5])")
-# Han, kana, Thai, Lao, Burmese, Khmer: scripts that put no spaces between words.
+# Han, kana, Thai, Lao, Burmese, Khmer: scripts without spaces between words.
 _UNSPACED = re.compile(
     "([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9d"
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])"
@@ -31,21 +31,21 @@ _UNSPACED = re.compile(
 
 
 def normalize_answer(text: str, language: str | None = None) -> str:
-    """Text of an answer as it is compared: lower case, no punctuation, no articles, single spaces.
+    """Normalise an answer for comparison: lower case, no punctuation, no articles, single spaces.
 
     Parameters
     ----------
     text : str
     language : str or None
-        Two-letter code. The rules of ``en``, ``es``, ``hi``, ``vi``, ``de``, ``ar`` and ``zh`` are those of MLQA's
-        evaluation script: it drops the articles of some, and counts each Chinese character as a token. For any other
-        language, and None, no article is dropped and each character of a script that puts no spaces between words (Han,
-        kana, Thai, Lao, Burmese, Khmer) is a token.
+        Two-letter code. The rules for ``en``, ``es``, ``hi``, ``vi``, ``de``, ``ar`` and ``zh`` are those of MLQA's
+        evaluation script, which drops the articles of some of them and counts each Chinese character as a token. For any
+        other language and for None, no article is dropped, and each character of a script without spaces between words
+        (Han, kana, Thai, Lao, Burmese, Khmer) is a token.
 
     Returns
     -------
     str
-        Tokens with a space between them.
+        Tokens separated by single spaces.
 
     References
     ----------
@@ -73,18 +73,19 @@ def answer_f1_score(
     Parameters
     ----------
     y_true : list, Series, array or DataFrame of n_rows answers
-        As ``y`` of :class:`skxlmr.XLMRobertaQuestionAnswerer`: texts, texts with their starts, dicts, None for no answer.
-        Where a row has several, the best counts.
-    y_pred : the same
+        Like ``y`` of :class:`skxlmr.XLMRobertaQuestionAnswerer`: texts, texts with their starts, dicts, None for no answer.
+        If a row has several answers, the best score counts.
+    y_pred : list, Series, array or DataFrame of n_rows answers
         Predicted texts, '' for no answer.
     language : str, sequence of str or None
-        Language of all rows, or of each, for :func:`normalize_answer`.
+        Language of all rows, or of each row, for :func:`normalize_answer`.
     sample_weight : array-like of shape (n_rows,), optional
 
     Returns
     -------
     float
-        From 0 to 1. Where there is no answer, or nothing is left of it, only the same counts, as 1.
+        From 0 to 1. If there is no true answer, or nothing is left of it after normalisation, a row scores 1 if the same
+        holds for the predicted answer, and 0 otherwise.
 
     References
     ----------
@@ -103,14 +104,14 @@ def answer_f1_score(
 def answer_exact_match_score(
     y_true: Any, y_pred: Any, *, language: str | Sequence[str] | None = None, sample_weight: Any = None
 ) -> float:
-    """Share of the rows whose predicted answer equals a true one, both normalised.
+    """Share of rows in which the normalised prediction equals a normalised true answer.
 
     Parameters
     ----------
     y_true, y_pred : list, Series, array or DataFrame of n_rows answers
         As for :func:`answer_f1_score`.
     language : str, sequence of str or None
-        Language of all rows, or of each, for :func:`normalize_answer`.
+        Language of all rows, or of each row, for :func:`normalize_answer`.
     sample_weight : array-like of shape (n_rows,), optional
 
     Returns
@@ -132,7 +133,7 @@ def answer_exact_match_score(
 
 
 def _mean_of_best(value: Callable[[str, str], float], y_true, y_pred, language, sample_weight) -> float:
-    """Mean over the rows of the best value among a row's true answers."""
+    """Mean over the rows of the best value among the true answers of a row."""
     true_rows, predicted_rows = read_answers(y_true, "y_true"), read_answers(y_pred, "y_pred")
     languages = [language] * len(true_rows) if language is None or isinstance(language, str) else list(language)
     check_consistent_length(true_rows, predicted_rows, languages, sample_weight)

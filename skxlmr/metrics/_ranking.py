@@ -1,4 +1,4 @@
-"""How often the right candidate stands near the top of a ranking."""
+"""How often the right candidate is near the top of a ranking."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -15,27 +15,27 @@ def recall_at_k(y_true: ArrayLike, ranking: ArrayLike | Sequence[ArrayLike], k: 
 
 
 def recall_at_k(y_true, ranking, k=1):
-    """Share of rankings whose right candidate is among the first k.
+    """Share of rankings with the right candidate among the first k.
 
     Parameters
     ----------
     y_true : array-like of shape (n_rankings,), int
-        Number of the right candidate of each ranking.
+        Number of the right candidate for each ranking.
     ranking : array-like of shape (n_rankings, n_candidates), or sequence of 1-D array-likes
-        Candidates by number, best first, as ``rank_responses`` gives them.
+        Numbers of the candidates, best first, as ``rank_responses`` returns them.
     k : int or sequence of int
-        How many places count, at least 1. More than there are candidates counts all of them.
+        Number of places that count, at least 1. If there are fewer candidates, all of them count.
 
     Returns
     -------
     float, or dict of int to float
-        From 0 to 1; for several k the recall at each.
+        From 0 to 1; for several k, the recall at each.
 
     Raises
     ------
     ValueError
-        If both have different lengths, there is no ranking, a right candidate is not in its ranking exactly once, or k is
-        less than 1.
+        If the lengths differ, there is no ranking, a right candidate is not in its ranking exactly once, or k is less
+        than 1.
 
     References
     ----------
@@ -52,16 +52,18 @@ def recall_at_k(y_true, ranking, k=1):
     truth = np.asarray(y_true)
     if truth.ndim != 1 or len(truth) != len(ranking) or not len(truth):
         raise ValueError(
-            f"y_true must give one candidate for each of the {len(ranking)} rankings, found shape {truth.shape}"
+            f"y_true must have one candidate for each of the {len(ranking)} rankings, found shape {truth.shape}"
         )
     several: list = [k] if isinstance(k, Integral) else list(k)
     if not all(isinstance(one, Integral) and int(one) >= 1 for one in several):
-        raise ValueError(f"k must be a whole number of at least 1, or several, found {k!r}")
+        raise ValueError(f"k must be an integer of at least 1, or a sequence of them, found {k!r}")
     places = np.empty(len(truth), np.int64)
     for row, (right, order) in enumerate(zip(truth, ranking, strict=True)):
         found = np.flatnonzero(np.asarray(order) == right)
         if len(found) != 1:
-            raise ValueError(f"ranking {row} must hold the right candidate {right} once, found it {len(found)} times")
+            raise ValueError(
+                f"ranking {row} must contain the right candidate {right} once, found it {len(found)} times"
+            )
         places[row] = found[0]
     recalls = {int(one): float(np.mean(places < int(one))) for one in several}
     return recalls[int(k)] if isinstance(k, Integral) else recalls

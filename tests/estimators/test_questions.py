@@ -123,7 +123,7 @@ def test_bad_X(make, fitted, X, error, said):
         ({"text": "Hund"}, "y row 1: expected a part of the context, found 'Hund', which is not in 'ein Vogel singt'"),
         ("vogel", "y row 1: expected a part of the context, found 'vogel'"),
         (7, "y row 1: expected an answer"),
-        (("Vogel", "4"), "y row 1: expected answer_start to be a character's number from 0, found '4'"),
+        (("Vogel", "4"), "y row 1: expected answer_start to be a character position, counted from 0, found '4'"),
     ],
     ids=str,
 )

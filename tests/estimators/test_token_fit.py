@@ -164,7 +164,7 @@ def test_validation_and_early_stopping(make):
         (X, Y, {"X_val": X[:2], "y_val": [Y[0], ["O"]]}, "y_val row 1: 1 tags for"),
         (X, Y, {"X_val": X}, "X_val and y_val belong together"),
         (X, [["NOUN"] * len(row) for row in X], {"scheme": "IOB2"}, "y has only one tag"),
-        ([["a", "b"]], [["NOUN", "VERB"]], {"scheme": "IOB2"}, "'NOUN' is no tag of the scheme 'IOB2'"),
+        ([["a", "b"]], [["NOUN", "VERB"]], {"scheme": "IOB2"}, "'NOUN' is not a tag of the scheme 'IOB2'"),
         ([["a", "b"]], [["NOUN", "VERB"]], {"constrained": True}, "constrained=True needs tags with a scheme"),
         (["a b"], [[(0, 3, "PER")]], {"constrained": True, "scheme": "plain"}, "constrained=True needs tags"),
     ],

@@ -1,4 +1,4 @@
-"""What runs only where there is an NVIDIA GPU; elsewhere every test here is skipped."""
+"""Tests that need an NVIDIA GPU; elsewhere all of them are skipped."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def gpu():
-    """The first GPU, empty of what tests before have left."""
+    """The first GPU, without cached memory of earlier tests."""
     if not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
     torch.cuda.empty_cache()

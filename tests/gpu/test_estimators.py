@@ -1,4 +1,4 @@
-"""On a GPU the estimators learn and predict what they do on a CPU, survive a full memory, and go on after an interrupt."""
+"""On a GPU the estimators learn and predict as on a CPU, survive full memory, and continue after an interrupt."""
 
 from contextlib import contextmanager
 
@@ -22,7 +22,7 @@ def classifier(checkpoint, **params):
 
 
 @contract.each
-def test_every_estimator_predicts_what_it_does_on_a_cpu(make_any, estimator):
+def test_every_estimator_predicts_as_on_a_cpu(make_any, estimator):
     X, y, _ = contract.inputs(estimator)
     made = make_any(estimator, device="cuda").fit(X, y)
     found = contract.answers(made, X)
@@ -34,7 +34,7 @@ def test_every_estimator_predicts_what_it_does_on_a_cpu(make_any, estimator):
 
 @contract.each_that_trains
 def test_every_estimator_trains_in_mixed_precision(make_any, estimator, monkeypatch):
-    """``dtype='auto'``; without dropout, which is not the same in each, the first step's loss is that of float32."""
+    """``dtype='auto'``. Dropout differs between precisions; without it, the losses are near those of float32."""
     monkeypatch.setattr("skxlmr.training.loop.train_mode", lambda module: module.eval())
     X, y, _ = contract.inputs(estimator)
     auto, exact = (make_any(estimator, device="cuda", dtype=dtype).fit(X, y) for dtype in ("auto", "float32"))
@@ -47,8 +47,8 @@ def test_a_fit_in_mixed_precision_stays_near_one_in_float32(still_checkpoint):
     np.testing.assert_allclose(auto.loss_curve_, exact.loss_curve_, rtol=2e-2)
 
 
-def test_a_fit_follows_that_of_a_cpu(still_checkpoint):
-    """Loss of each epoch and probabilities, without dropout, which each device draws in its own way."""
+def test_a_fit_follows_the_same_fit_on_a_cpu(still_checkpoint):
+    """Loss of each epoch and probabilities, without dropout, which each device draws differently."""
     models = [classifier(still_checkpoint, device=device).fit(TEXTS, Y) for device in ("cuda", "cpu")]
     np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-4)
     np.testing.assert_allclose(*(model.predict_proba(TEXTS) for model in models), atol=1e-3)
@@ -57,7 +57,7 @@ def test_a_fit_follows_that_of_a_cpu(still_checkpoint):
 
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_the_same_seed_gives_the_same_fit(tiny_checkpoint, dtype):
-    """But for the order in which a GPU adds up."""
+    """Up to the order in which a GPU adds."""
     curves = [classifier(tiny_checkpoint, dtype=dtype).fit(TEXTS, Y).loss_curve_ for _ in range(2)]
     np.testing.assert_allclose(*curves, rtol=1e-3)
     assert classifier(tiny_checkpoint, dtype=dtype, random_state=1).fit(TEXTS, Y).loss_curve_ != curves[0]
@@ -80,7 +80,7 @@ def test_generated_texts(tiny_checkpoint):
 
 @contextmanager
 def memory_left(mebibytes):
-    """Let the process have so much of the GPU beyond what it holds."""
+    """Limit the GPU memory of the process to what it holds plus ``mebibytes``."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + mebibytes * 2**20) / total)
@@ -91,16 +91,16 @@ def memory_left(mebibytes):
         torch.cuda.empty_cache()
 
 
-def test_predictions_where_the_memory_is_full(tiny_checkpoint):
+def test_predictions_when_the_memory_is_full(tiny_checkpoint):
     vectorizer = XLMRobertaVectorizer(tiny_checkpoint, dtype="float32", batch_size=2**20).fit(TEXTS)
-    many = TEXTS * 400  # a gigabyte and more of hidden states
+    many = TEXTS * 400  # more than a gigabyte of hidden states
     expected = vectorizer.transform(many)
     with memory_left(200), pytest.warns(OutOfMemoryWarning, match="out of memory on cuda: .* set batch_size="):
         found = vectorizer.transform(many)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_training_where_the_memory_is_full(still_checkpoint):
+def test_training_when_the_memory_is_full(still_checkpoint):
     params = {"batch_size": 5120, "max_epochs": 1, "warmup_ratio": 0.0}
     many, y = TEXTS * 40, np.tile(Y, 40)
     expected = classifier(still_checkpoint, **params).fit(many, y)
@@ -111,10 +111,10 @@ def test_training_where_the_memory_is_full(still_checkpoint):
     np.testing.assert_allclose(again.predict_proba(TEXTS), expected.predict_proba(TEXTS), atol=1e-3)
 
 
-def test_an_interrupted_fit_goes_on(tiny_checkpoint, tmp_path):
-    """With dropout, whose state on the GPU is kept too."""
+def test_an_interrupted_fit_continues(tiny_checkpoint, tmp_path):
+    """With dropout: the state of the GPU's generator is kept too."""
     expected = classifier(tiny_checkpoint, max_epochs=4).fit(TEXTS, Y)
-    made = classifier(tiny_checkpoint, max_epochs=4, checkpoint_dir=tmp_path / "state")
+    made = classifier(tiny_checkpoint, max_epochs=4, resume_dir=tmp_path / "state")
     epochs = []
 
     def interrupt(hook, context):
@@ -124,7 +124,7 @@ def test_an_interrupted_fit_goes_on(tiny_checkpoint, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         made.set_callbacks(Recorder(fail=interrupt)).fit(TEXTS, Y)
-    again = classifier(tiny_checkpoint, max_epochs=4, checkpoint_dir=tmp_path / "state").fit(TEXTS, Y, resume=True)
+    again = classifier(tiny_checkpoint, max_epochs=4, resume_dir=tmp_path / "state").fit(TEXTS, Y, resume=True)
     np.testing.assert_allclose(again.loss_curve_, expected.loss_curve_, rtol=1e-3)
 
 

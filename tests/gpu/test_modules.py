@@ -1,4 +1,4 @@
-"""On a GPU the modules agree with transformers there, and with float64 where they compute in bfloat16."""
+"""On a GPU the modules agree with transformers, and those that compute in bfloat16 agree with float64."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ def test_logits_losses_and_gradients(kind, dtype, gpu):
 
 @dtypes
 @pytest.mark.parametrize("causal", [False, True])
-def test_packed_rows_are_padded_rows(causal, dtype, gpu):
+def test_packed_rows_equal_padded_rows(causal, dtype, gpu):
     ours = make_pair("base", replace(TINY, is_decoder=causal), dtype)[0].to(gpu)
     ids, mask = (tensor.to(gpu) for tensor in make_rows(TINY, LENGTHS))
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_packed_rows_are_padded_rows(causal, dtype, gpu):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kernel", ["flash", "rectangle"])
 def test_bfloat16_is_near_float64(kernel, causal, head_size, gpu, monkeypatch):
-    """Hidden states and gradients of packed rows; in norm, as single values of bfloat16 may be off by a hundredth."""
+    """Hidden states and gradients of packed rows, compared in norm: single values in bfloat16 may be off by a hundredth."""
     calls = []
     attend_varlen = attention._attend_varlen
     monkeypatch.setattr(attention, "_attend_varlen", lambda *args: calls.append(1) or attend_varlen(*args))

@@ -1,4 +1,4 @@
-"""Correlations: by hand, for several outputs, where they are not defined, and as scorers."""
+"""Correlations: computed by hand, for several outputs, undefined, and as scorers."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ A, B = RNG.normal(size=(2, 30))
 B = A + B
 
 
-def test_by_hand():
+def test_equals_the_correlation_computed_by_hand():
     assert pearson_score(A, B) == pytest.approx(np.corrcoef(A, B)[0, 1])
     ranks = [np.argsort(np.argsort(values)) for values in (A, B)]
     assert spearman_score(A, B) == pytest.approx(np.corrcoef(*ranks)[0, 1])
@@ -32,7 +32,7 @@ def test_several_outputs_and_constants(score):
 def test_bad_input(score):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         score([1, 2, 3], [1, 2])
-    with pytest.raises(ValueError, match=r"must have one shape, got \(3,\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"must have the same shape, got \(3,\) and \(3, 2\)"):
         score([1, 2, 3], np.ones((3, 2)))
     with pytest.raises(ValueError, match="minimum of 2"):
         score([1], [1])

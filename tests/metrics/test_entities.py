@@ -1,4 +1,4 @@
-"""Entity scores: recorded cases, and agreement with seqeval on random tags that keep no rule."""
+"""Entity scores: recorded cases, and agreement with seqeval on random tags that follow no rules."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,15 @@ def test_entities_of_each_scheme(tags, lenient, iob2, iobes):
     assert entities(tags) == lenient
     assert entities(tags, "IOBES") == iobes
     if iob2 is None:
-        with pytest.raises(ValueError, match=r"is no tag of the scheme 'IOB2': expected 'O' or 'B-\.\.\.', 'I-\.\.\.'"):
+        with pytest.raises(
+            ValueError, match=r"is not a tag of the scheme 'IOB2': expected 'O' or 'B-\.\.\.', 'I-\.\.\.'"
+        ):
             entities(tags, "IOB2")
     else:
         assert entities(tags, "IOB2") == iob2
 
 
-def test_plain_tags_are_entities_where_neighbours_agree():
+def test_equal_neighbouring_plain_tags_are_one_entity():
     assert entities(["X-Y", "X-Y", "O", "Z"], "plain") == [("X-Y", 0, 2), ("Z", 3, 4)]
 
 
@@ -47,7 +49,7 @@ def test_recorded_scores():
     assert word_accuracy([["a", "b"], []], [["a", "c"], []]) == 0.5 and word_accuracy([[]], [[]]) == 0.0
 
 
-def test_weights_are_repetitions():
+def test_weights_act_like_repetitions():
     true, predicted = (
         [PERSON_PLACE, ["O", "B-LOC"], ["B-PER"]],
         [["B-PER", "O", "O", "B-LOC"], ["B-LOC"] * 2, ["B-PER"]],
@@ -85,15 +87,15 @@ def test_seqeval_agrees(scheme, prefixes):
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
-        (lambda: entity_f1_score([["O"]], [["O"], ["O"]]), "as many rows, found 1 and 2"),
+        (lambda: entity_f1_score([["O"]], [["O"], ["O"]]), "the same number of rows, found 1 and 2"),
         (lambda: entity_f1_score([["O"], ["O"]], [["O"], []]), "row 1: y_true has 1 tags, y_pred has 0"),
-        (lambda: entities(["NOUN"]), "'NOUN' is no tag of the scheme 'BIO'"),
-        (lambda: entities(["B-"]), "'B-' is no tag"),
+        (lambda: entities(["NOUN"]), "'NOUN' is not a tag of the scheme 'BIO'"),
+        (lambda: entities(["B-"]), "'B-' is not a tag"),
         (lambda: entities(["B-X"], "BILOU"), "scheme must be one of BIO, IOB2, IOBES, plain; found 'BILOU'"),
     ],
 )
-def test_errors(call, said):
-    with pytest.raises(ValueError, match=said):
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Answer scores against recorded cases and against the rules of the SQuAD and MLQA scripts, written down again."""
+"""Answer scores against recorded cases, and against a second implementation of the rules of the SQuAD and MLQA scripts."""
 
 import collections
 import random
@@ -25,21 +25,21 @@ from skxlmr.metrics._answers import read_answers
         ("hi", "दिल्ली।", "दिल्ली"),
         ("ar", "الكتاب، والقلم", "كتاب و قلم"),
         ("zh", "北京，ABC 大学。", "北 京 abc 大 学"),
-        ("en", "北京大学", "北京大学"),  # the script cuts Chinese only in Chinese
+        ("en", "北京大学", "北京大学"),  # the script splits Chinese characters only for Chinese
         (None, "The 東京タワー is a tower!", "the 東 京 タ ワ ー is a tower"),
         ("ja", "「さくら」3本", "さ く ら 3 本"),
         ("ru", "«Дом», река", "дом река"),
-        (None, "Der Hund", "der hund"),  # which language's articles is not known
+        (None, "Der Hund", "der hund"),  # articles depend on the language, which is unknown
         (None, " ?!… ", ""),
     ],
 )
-def test_normalized(language, text, expected):
+def test_normalize_answer(language, text, expected):
     assert normalize_answer(text, language) == expected
     assert normalize_answer(normalize_answer(text, language), language) == expected
 
 
 def squad_normalize(text):
-    """normalize_answer of SQuAD's evaluate-v2.0.py."""
+    """``normalize_answer`` of SQuAD's evaluate-v2.0.py."""
     text = "".join(char for char in text.lower() if char not in set(string.punctuation))
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -55,7 +55,7 @@ def squad_f1(gold, predicted):
     return 2 * precision * recall / (precision + recall)
 
 
-def test_english_as_in_the_squad_script():
+def test_english_scores_equal_those_of_the_squad_script():
     draw = random.Random(0)
     words = ["The", "a", "an", "cat", "cat's", "Cats", "(dog)", "dog.", "39", "$5", "", "  ", "-", "A"]
     rows = [
@@ -134,7 +134,7 @@ def nan_frame(library):
     ],
     ids=str,
 )
-def test_forms(y):
+def test_forms_of_answers(y):
     assert read_answers(y) == READ
 
 
@@ -149,23 +149,31 @@ def test_several_answers():
 
 
 @pytest.mark.parametrize(
-    ("y", "error", "said"),
+    ("y", "error", "message"),
     [
-        ("39", TypeError, "y must be a list, Series, array or DataFrame with an answer a row, got a str"),
-        ({"text": ["39"]}, TypeError, "got a dict"),
-        (5, TypeError, "got a int"),
+        ("39", TypeError, "y must be a list, Series, array or DataFrame with one answer per row, got str"),
+        ({"text": ["39"]}, TypeError, "got dict"),
+        (5, TypeError, "got int"),
         (["39", 5], ValueError, r"y row 1: expected an answer \(text and start, or None\), found 5"),
         ([None, {"answer": "39"}], ValueError, "y row 1: expected an answer with 'text', found the keys 'answer'"),
-        ([("39", -1)], ValueError, "y row 0: expected answer_start to be a character's number from 0, found -1"),
+        (
+            [("39", -1)],
+            ValueError,
+            "y row 0: expected answer_start to be a character position, counted from 0, found -1",
+        ),
         ([("39", 1.5)], ValueError, "found 1.5"),
         ([("39", True)], ValueError, "found True"),
         ([("39", "7")], ValueError, "found '7'"),
         (
             np.array([("39", 7), ("", 0)]),
             ValueError,
-            "y is an array of texts, in which the starts have become texts too",
+            "y is an array of strings, in which the starts have become strings too",
         ),
-        ([{"text": ["39"], "answer_start": [1, 2]}], ValueError, "y row 0: expected as many values in 'answer_start'"),
+        (
+            [{"text": ["39"], "answer_start": [1, 2]}],
+            ValueError,
+            "y row 0: expected as many values in 'answer_start'",
+        ),
         (
             pd.DataFrame({"a": ["39"], "b": [0]}),
             ValueError,
@@ -173,6 +181,6 @@ def test_several_answers():
         ),
     ],
 )
-def test_bad_answers(y, error, said):
-    with pytest.raises(error, match=said):
+def test_bad_answers(y, error, message):
+    with pytest.raises(error, match=message):
         read_answers(y)

@@ -1,4 +1,4 @@
-"""Recall at k against counting by hand."""
+"""Recall at k, compared with counts by hand."""
 
 import numpy as np
 import pytest
@@ -34,10 +34,10 @@ def test_equals_top_k_accuracy():
     [
         ([0], RANKING, 1, "one candidate for each of the 4 rankings"),
         ([], [], 1, "one candidate for each of the 0 rankings"),
-        ([0], [[1, 2]], 1, "ranking 0 must hold the right candidate 0 once, found it 0 times"),
-        ([0, 1], [[0, 1], [1, 1]], 1, "ranking 1 must hold the right candidate 1 once, found it 2 times"),
-        ([0], [[0, 1]], 0, "k must be a whole number of at least 1"),
-        ([0], [[0, 1]], [1, 1.5], "k must be a whole number of at least 1"),
+        ([0], [[1, 2]], 1, "ranking 0 must contain the right candidate 0 once, found it 0 times"),
+        ([0, 1], [[0, 1], [1, 1]], 1, "ranking 1 must contain the right candidate 1 once, found it 2 times"),
+        ([0], [[0, 1]], 0, "k must be an integer of at least 1"),
+        ([0], [[0, 1]], [1, 1.5], "k must be an integer of at least 1"),
     ],
 )
 def test_errors(right, ranking, k, reason):

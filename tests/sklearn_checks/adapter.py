@@ -1,10 +1,10 @@
-"""Our estimators as scikit-learn's checks can feed them, which know nothing but matrices of numbers.
+"""Adapt the estimators to scikit-learn's checks, which pass only matrices of numbers.
 
-A mixin stands before the class of the package and overrides two things: the tags, without which next to no check runs, and the
-hook that reads X. Rows of numbers are validated as scikit-learn does it and become rows of what the estimator reads: a value is
-a word, a row a sentence (or a row of words, a question with a context, a prompt with choices, a dialogue), always the same for
-the same numbers. These rows then go through the estimator's own hook. Targets stay what the check gives, but for taggers,
-question answerers and zero-shot classifiers, which have no numbers as targets: see there.
+A mixin before the class of the package overrides two things: the tags, without which hardly any check runs, and the hook that
+reads X. scikit-learn validates the rows of numbers, which then become rows of what the estimator reads: a value becomes a word,
+a row becomes a sentence (or a row of words, a question with a context, a prompt with choices, a dialogue), always the same one
+for the same numbers. These rows go through the estimator's own hook. Targets are those of the check, except for taggers,
+question answerers and zero-shot classifiers, which do not have numbers as targets; see their classes below.
 """
 
 import zlib
@@ -24,13 +24,13 @@ LANGUAGES = [words.split() for words in WORDS.values()]
 
 
 def words_of(row):
-    """A word for each number: the column chooses the language, the value in steps of a half the word."""
+    """A word for each number: the column selects the language, the value in steps of a half selects the word."""
     languages = (LANGUAGES[column % len(LANGUAGES)] for column in range(len(row)))
     return [words[int(2 * value // 1) % len(words)] for value, words in zip(row.tolist(), languages, strict=True)]
 
 
 def values_of(y):
-    """The targets as Python objects, whole numbers as int."""
+    """The targets as Python objects, integral values as int."""
     values = np.asarray(y).ravel().tolist()
     return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
 
@@ -46,7 +46,7 @@ class FromNumbers:
         try:
             return super()._check_X([self._row(words_of(row)) for row in numbers], reset, name)
         finally:
-            vars(self).update(columns)  # of the numbers, not of the one column of texts
+            vars(self).update(columns)  # those of the numbers, not of the single column of texts
 
     def _row(self, words):
         return " ".join(words)
@@ -62,7 +62,7 @@ class FromNumbers:
 
 
 class WithCoefficients(FromNumbers):
-    """Shows the weights of the last layer under the name that checks of linear classifiers compare."""
+    """Exposes the weights of the last layer under the name that checks of linear classifiers compare."""
 
     @property
     def coef_(self):
@@ -102,7 +102,7 @@ class NumberCausalLM(FromNumbers, skxlmr.XLMRobertaCausalLM):
 
 
 class NumberDialogueLM(FromNumbers, skxlmr.XLMRobertaDialogueLM):
-    """Reads each row of numbers as a dialogue: the user says hello and answers, in turns with the system."""
+    """Reads each row of numbers as a dialogue: the user says hello, then system and user take turns."""
 
     def _row(self, words):
         return [(("user", "system")[place % 2], word) for place, word in enumerate(["hello", *words])]
@@ -116,7 +116,7 @@ class NumberMultipleChoiceClassifier(FromNumbers, skxlmr.XLMRobertaMultipleChoic
 
 
 class NumberZeroShotClassifier(FromNumbers, skxlmr.XLMRobertaZeroShotClassifier):
-    """Spells the classes, which must be words: the class 1 is the label "topic 1"."""
+    """Turns classes into words: the class 1 is the label "topic 1"."""
 
     def _candidates(self, y):
         if y is None:
@@ -130,7 +130,7 @@ class NumberZeroShotClassifier(FromNumbers, skxlmr.XLMRobertaZeroShotClassifier)
 
 
 class NumberTokenClassifier(FromNumbers, skxlmr.XLMRobertaTokenClassifier):
-    """Reads each row of numbers as a row of words and an end; every word has the row's target as its tag."""
+    """Reads each row of numbers as a row of words and an end; every word has the target of the row as its tag."""
 
     END = -99
 
@@ -148,13 +148,13 @@ class NumberTokenClassifier(FromNumbers, skxlmr.XLMRobertaTokenClassifier):
         return classes
 
     def partial_fit(self, X, y):
-        return super().partial_fit(X, y, [*set(values_of(y)), self.END])  # the checks name classes to classifiers only
+        return super().partial_fit(X, y, [*set(values_of(y)), self.END])  # the checks pass classes to classifiers only
 
     def predict(self, X):
         return np.array([tags[0] for tags in super().predict(X)])
 
     def predict_proba(self, X):
-        return np.stack(super().predict_proba(X))  # rows have as many words each
+        return np.stack(super().predict_proba(X))  # all rows have the same number of words
 
     def score(self, X, y, sample_weight=None):
         rows = self._read(X)
@@ -162,7 +162,7 @@ class NumberTokenClassifier(FromNumbers, skxlmr.XLMRobertaTokenClassifier):
 
 
 class NumberQuestionAnswerer(FromNumbers, skxlmr.XLMRobertaQuestionAnswerer):
-    """Reads each row of numbers as a question and a context; a whole number as a target tells which word is the answer."""
+    """Reads each row of numbers as a question and a context; an integer target says which word is the answer."""
 
     def _row(self, words):
         return f"{words[0]}?", " ".join([*words, "the", "end"])
@@ -184,7 +184,7 @@ class NumberQuestionAnswerer(FromNumbers, skxlmr.XLMRobertaQuestionAnswerer):
 
 
 def public(adapted):
-    """The class of the package that an adapted one stands for."""
+    """The class of the package behind an adapted class."""
     return next(cls for cls in adapted.__mro__ if cls.__module__.startswith("skxlmr."))
 
 
@@ -206,7 +206,7 @@ PARAMS = {
 
 
 def write_checkpoints(folder):
-    """Write what the estimators start from, without dropout; folders by the name of the parameter's family."""
+    """Write the checkpoints of the estimators, without dropout; one folder per model family."""
     folder = Path(folder)
     tokenizer = SentencePieceTokenizer(train(vocab_size=300))
     smallest = write_checkpoint(
@@ -235,7 +235,7 @@ def write_checkpoints(folder):
 
 
 def make(name, checkpoints):
-    """The adapted estimator of a public name, on its checkpoint."""
+    """The adapted estimator for a public name, on its checkpoint."""
     family = "nli" if "ZeroShot" in name else "xlm-roberta" if "Roberta" in name else "xlm"
     estimator = ADAPTED[name](checkpoints / family)
     known = estimator.get_params()

@@ -1,38 +1,40 @@
-"""Checks of scikit-learn that an estimator does not pass, each with the reason, and those that are run on none.
+"""scikit-learn's checks that an estimator does not pass, each with the reason, and the checks that run on no estimator.
 
-The tests are strict: a check named here that passes fails them, as one that fails and is not named here does.
+The tests are strict: they fail if a check named here passes, and if a check that is not named here fails.
 """
 
 MASKS = (
-    "each copy of a row draws the tokens that are masked by itself, so that a row of weight two and a row that stands twice "
-    "are trained alike on average only"
+    "each copy of a row draws its own masked tokens, so a row of weight two and a row that appears twice are trained alike "
+    "only on average"
 )
 CHOICES = (
-    "`decision_function` and `predict_proba` have a column for each choice of a row, whatever targets there are; the check "
-    "wants one for each class, and a single score where it has two classes"
+    "`decision_function` and `predict_proba` have one column per choice of a row, whatever the targets are; the check wants "
+    "one per class, and a single score for two classes"
 )
 
 EXPECTED_FAILURES = {
     "XLMRobertaRegressor": {
-        "check_regressor_multioutput": "the check wants float64; predictions are float32, as all that the estimators put out",
+        "check_regressor_multioutput": "the check wants float64; predictions are float32, like all outputs of the estimators",
     },
     "XLMRobertaMaskedLM": {"check_sample_weight_equivalence_on_dense_data": MASKS},
     "XLMMaskedLM": {"check_sample_weight_equivalence_on_dense_data": MASKS},
     "XLMRobertaDialogueLM": {
         "check_sample_weight_equivalence_on_dense_data": (
-            "each copy of a dialogue draws its own masks and its own split into context and response, and stands as a negative "
-            "beside the other dialogues once more"
+            "each copy of a dialogue draws its own masks and its own split into context and response, and is one more negative "
+            "for the other dialogues"
         ),
     },
     "XLMRobertaMultipleChoiceClassifier": {
-        "check_classifiers_classes": "targets are indices of choices, counted from 0; the check has names and negative numbers",
+        "check_classifiers_classes": "targets are indices of choices, from 0; the check uses names and negative numbers",
         "check_classifiers_train": CHOICES,
         "check_decision_proba_consistency": CHOICES,
     },
 }
 
-SPARSE = "texts are never sparse; that sparse input is refused is checked in `check_estimator_sparse_tag` and its like"
-ARRAY_API = "texts are in no array namespace but NumPy's; `check_array_api_input` and its like run with that"
+SPARSE = "texts are never sparse; `check_estimator_sparse_tag` and similar checks test that sparse input is refused"
+ARRAY_API = (
+    "texts exist in no array namespace except NumPy's; `check_array_api_input` and similar checks run with NumPy"
+)
 OTHER_KIND = "for estimators of another kind"
 
 RUN_ON_NONE = {
@@ -43,7 +45,7 @@ RUN_ON_NONE = {
     "check_clusterer_compute_labels_predict": OTHER_KIND,
     "check_clustering": OTHER_KIND,
     "check_estimator": "the function that runs the others",
-    "check_estimators_data_not_an_array": "a part of `check_classifier_data_not_an_array` and its like",
+    "check_estimators_data_not_an_array": "a part of `check_classifier_data_not_an_array` and similar checks",
     "check_fit_non_negative": "for estimators of numbers that must be positive",
     "check_nonsquare_error": "for estimators of kernel matrices",
     "check_outlier_contamination": OTHER_KIND,

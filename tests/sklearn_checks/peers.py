@@ -1,4 +1,4 @@
-"""Peers as their users would set them up, for the same checks: skorch's NeuralNetClassifier and skrub's TextEncoder."""
+"""Other libraries for the same checks, set up as by their users: skorch's NeuralNetClassifier, skrub's TextEncoder."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from tests.sklearn_checks.adapter import words_of
 
 
 class Net(nn.Module):
-    """A layer of 32 units, always from the same weights: skorch has no ``random_state``."""
+    """A layer of 32 units with fixed initial weights: skorch has no ``random_state``."""
 
     def __init__(self, n_features=2, n_classes=2):
         super().__init__()
@@ -26,21 +26,21 @@ class Net(nn.Module):
 
 
 class ShapeSetter(Callback):
-    """The recipe of skorch's documentation for a module that must know its shapes."""
+    """The recipe in skorch's documentation for a module that needs its shapes."""
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         net.set_params(module__n_features=np.shape(X)[-1], module__n_classes=int(np.max(y)) + 1)
 
 
 def skorch_classifier():
-    """A small network that learns the toy problems of the checks; it reads numbers, and needs no adapter."""
+    """A small network that learns the toy problems of the checks. It reads numbers and needs no adapter."""
     return NeuralNetClassifier(
         Net, optimizer=torch.optim.Adam, lr=0.01, max_epochs=10, batch_size=16, callbacks=[ShapeSetter()], verbose=0
     )
 
 
 class NumberTextEncoder(TextEncoder):
-    """Reads rows of numbers as our estimators do in these checks: validated by scikit-learn, then a sentence each."""
+    """Reads rows of numbers as our estimators do in these checks: scikit-learn validates them, each becomes a sentence."""
 
     def _check_single_column(self, column, function_name):
         if isinstance(column, pd.Series):
@@ -58,7 +58,7 @@ class NumberTextEncoder(TextEncoder):
 
 
 def write_sentence_transformer(checkpoint, folder):
-    """The checkpoint with mean pooling, as sentence-transformers reads it."""
+    """Write the checkpoint with mean pooling as a folder for sentence-transformers."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -69,6 +69,6 @@ def write_sentence_transformer(checkpoint, folder):
 
 
 def text_encoder(folder, adapted=True):
-    """The encoder over such a folder."""
+    """skrub's encoder over such a folder."""
     encoder = NumberTextEncoder if adapted else TextEncoder
     return encoder(str(folder), n_components=None, device="cpu")

@@ -1,4 +1,4 @@
-"""Run scikit-learn's checks on an estimator: all that it yields, and those that it never does."""
+"""Run scikit-learn's checks on an estimator: all that it yields, and those that it never yields."""
 
 import inspect
 import os
@@ -15,7 +15,7 @@ from sklearn.utils import estimator_checks
 
 from tests.sklearn_checks.adapter import FromNumbers
 
-# Checks of how well is learnt, for which the one step of the others is too little
+# Checks of how well an estimator learns, for which the single step of the others is not enough
 LEARNS = {"max_epochs": 10, "batch_size": 16, "learning_rate": 3e-3}
 PARAMS_OF_CHECK = {
     "check_classifiers_train": LEARNS,
@@ -24,16 +24,16 @@ PARAMS_OF_CHECK = {
     "check_class_weight_balanced_classifiers": LEARNS,
     "check_regressors_train": LEARNS,
 }
-# Weighted and repeated rows make sums in another order, and AdamW shows the rounding of float32 above the 1e-7 asked for.
+# Weights and repeated rows change the order of sums, and AdamW amplifies the rounding of float32 beyond the required 1e-7.
 IN_FLOAT64 = {"check_sample_weight_equivalence_on_dense_data"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a check: ``error`` is None if it passed."""
+    """Result of a check; ``error`` is None if it passed."""
 
     check: str
-    yielded: bool  # by scikit-learn, or run beyond that
+    yielded: bool  # yielded by scikit-learn, or one of the further checks
     error: BaseException | None
 
     @property
@@ -42,14 +42,14 @@ class Outcome:
 
     @property
     def function(self):
-        """The name without arguments."""
+        """Name of the check without arguments."""
         return self.check.partition("(")[0]
 
 
 def run_checks(estimator, strict=True, only=None):
-    """Outcomes of all checks, or of that function alone; ``strict`` makes warnings errors."""
+    """Outcomes of all checks, or of the function ``only``; ``strict`` turns warnings into errors."""
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of no use to models this small, and slow where other work is going on
+    torch.set_num_threads(1)  # more do not help models this small, and are slow next to other programs
     try:
         return _outcomes(estimator, strict, only)
     finally:
@@ -66,16 +66,16 @@ def _outcomes(estimator, strict, only):
         given = {key: value for key, value in PARAMS_OF_CHECK.get(name, {}).items() if key in estimator.get_params()}
         with (
             warnings.catch_warnings(),
-            mock.patch.dict(os.environ, SCIPY_ARRAY_API="1"),  # else the checks of array API input skip
+            mock.patch.dict(os.environ, SCIPY_ARRAY_API="1"),  # otherwise the checks of array API input are skipped
             mock.patch.object(FromNumbers, "_double", name in IN_FLOAT64),
         ):
             warnings.simplefilter("error" if strict else "ignore")
             warnings.filterwarnings(
                 "ignore", "X (does not have valid|has) feature names"
-            )  # the checks of set_output bring it on
+            )  # the checks of set_output cause it
             try:
                 check(clone(estimator).set_params(**given))
-            except Exception as found:  # whatever a check raises is its outcome
+            except Exception as found:  # any exception is the outcome of the check
                 error = found
         arguments = ", ".join(f"{key}={value!r}" for key, value in check.keywords.items() if np.isscalar(value))
         outcomes.append(Outcome(f"{name}({arguments})" if arguments else name, yielded, error))
@@ -83,7 +83,7 @@ def _outcomes(estimator, strict, only):
 
 
 def checks_of(estimator):
-    """Each check, ready for the estimator, and whether scikit-learn yields it."""
+    """Each check for the estimator, and whether scikit-learn yields it."""
     for _, check in estimator_checks.estimator_checks_generator(estimator):
         yield check, True
     for check in further_checks(estimator):
@@ -91,7 +91,7 @@ def checks_of(estimator):
 
 
 def further_checks(estimator):
-    """The checks that are never yielded, though they are there: scikit-learn runs them on its own estimators only."""
+    """The checks that exist but are never yielded: scikit-learn runs them only on its own estimators."""
     yield estimator_checks.check_param_validation
     yield estimator_checks.check_dataframe_column_names_consistency
     yield estimator_checks.check_inplace_ensure_writeable

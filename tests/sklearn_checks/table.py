@@ -23,33 +23,33 @@ PEERS = "| Class | Run | Passed | Failed |\n|---|---|---|---|\n"
 
 
 def counts(outcomes):
-    """Cells of how many checks ran and passed, those yielded by scikit-learn and those beyond."""
+    """Cells with the numbers of checks that ran and passed: yielded by scikit-learn + further ones."""
     ran = Counter(outcome.yielded for outcome in outcomes if not outcome.skipped)
     passed = Counter(outcome.yielded for outcome in outcomes if outcome.error is None)
     return [f"{count.total()} ({count[True]} + {count[False]})" for count in (ran, passed)]
 
 
 def row(name, outcomes):
-    """Line of one of our estimators."""
+    """Row of one of our estimators."""
     failures = "<br>".join(f"`{check}`: {reason}" for check, reason in EXPECTED_FAILURES.get(name, {}).items())
     return f"| {' | '.join([f'`{name}`', *counts(outcomes), failures or 'none'])} |"
 
 
 def peer_row(name, outcomes):
-    """Line of a peer."""
+    """Row of another library."""
     failed = Counter(outcome.function for outcome in outcomes if outcome.error is not None and not outcome.skipped)
     shown = ", ".join(f"`{check}`" + (f" ({count})" if count > 1 else "") for check, count in failed.items())
     return f"| {' | '.join([name, *counts(outcomes), shown])} |"
 
 
-def as_it_is(estimator):
-    """Outcomes of what ``check_estimator`` runs without an adapter."""
+def without_adapter(estimator):
+    """Outcomes of the checks that ``check_estimator`` runs without an adapter."""
     outcomes = []
 
     def keep(check_name, exception, **others):
         outcomes.append(Outcome(check_name, True, exception))
 
-    with suppress(RuntimeError):  # where scikit-learn stops: at a transformer without the tags of one
+    with suppress(RuntimeError):  # scikit-learn stops at a transformer without the tags of one
         check_estimator(estimator, on_skip=None, on_fail=None, callback=keep)
     return outcomes
 
@@ -61,7 +61,7 @@ def ours(folder):
 
 
 def peers(folder):
-    """Table of the peers as they are installed."""
+    """Table of the other libraries as they are installed."""
     from tests.sklearn_checks import peers
 
     encoder = peers.write_sentence_transformer(Path(folder, "xlm-roberta"), Path(folder, "sentence-transformer"))
@@ -69,19 +69,19 @@ def peers(folder):
     outcomes = {
         f"{skorch}, `NeuralNetClassifier`": run_checks(peers.skorch_classifier(), strict=False),
         f"{skrub}, `TextEncoder`, with the adapter": run_checks(peers.text_encoder(encoder), strict=False),
-        f"{skrub}, `TextEncoder`, as it is": as_it_is(peers.text_encoder(encoder, adapted=False)),
-        "ours, each estimator, as it is": as_it_is(skxlmr.XLMRobertaClassifier()),
+        f"{skrub}, `TextEncoder`, without the adapter": without_adapter(peers.text_encoder(encoder, adapted=False)),
+        "skxlmr, each estimator, without the adapter": without_adapter(skxlmr.XLMRobertaClassifier()),
     }
     return PEERS + "\n".join(peer_row(*each) for each in outcomes.items())
 
 
 def left_out():
-    """List of the checks that are run on none."""
+    """List of the checks that run on no estimator."""
     return "\n".join(f"- `{check}`: {reason}" for check, reason in RUN_ON_NONE.items())
 
 
 def replaced(page, name, table):
-    """The page with another table between its marks."""
+    """The page with a new table between its marks."""
     start, end = f"<!-- {name}: written by python -m tests.sklearn_checks.table -->\n\n", f"\n\n<!-- end of {name} -->"
     before, _, rest = page.partition(start)
     return before + start + table + end + rest.partition(end)[2]

@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, which leave text estimators out, on every estimator of ours."""
+"""scikit-learn's own checks, which skip text estimators, on every estimator of the package."""
 
 import inspect
 
@@ -21,7 +21,7 @@ from tests.sklearn_checks.expected_failures import EXPECTED_FAILURES, RUN_ON_NON
 from tests.sklearn_checks.run import checks_of, run_checks
 from tests.sklearn_checks.table import PAGE, left_out, row
 
-# How many checks each estimator passed when this was last looked at; it may only rise.
+# Number of checks that each estimator passes; it may only rise.
 N_PASSED = {
     "XLMClassifier": 74,
     "XLMMaskedLM": 64,
@@ -47,7 +47,7 @@ def checkpoints(tmp_path_factory):
 @pytest.mark.parametrize("name", skxlmr.estimators.__all__)
 def test_checks_of_scikit_learn(checkpoints, name):
     if "Roberta" not in name:
-        pytest.importorskip("sacremoses", reason="the older XLM needs the extra xlm")
+        pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
     outcomes = run_checks(make(name, checkpoints))
     expected = EXPECTED_FAILURES.get(name, {})
     assert not [outcome.check for outcome in outcomes if outcome.skipped]
@@ -58,7 +58,7 @@ def test_checks_of_scikit_learn(checkpoints, name):
     assert expected.keys() <= {outcome.function for outcome in outcomes}
     assert sum(outcome.error is None for outcome in outcomes) >= N_PASSED[name], "fewer checks pass than before"
     assert row(name, outcomes) in PAGE.read_text(encoding="utf-8").splitlines(), (
-        "docs/sklearn_contract.md tells of other counts: python -m tests.sklearn_checks.table"
+        "docs/sklearn_contract.md has other counts; run python -m tests.sklearn_checks.table"
     )
 
 
@@ -99,7 +99,7 @@ class MiscountsFeatures(NumberVectorizer):
     _n_features_out = 3
 
 
-class DrawsAnew(NumberRegressor):
+class IgnoresRandomState(NumberRegressor):
     def fit(self, X, y, sample_weight=None):
         self.random_state, given = None, self.random_state
         fitted = super().fit(X, y, sample_weight)
@@ -120,11 +120,11 @@ class DrawsAnew(NumberRegressor):
         ("check_transformer_get_feature_names_out", MiscountsFeatures),
         ("check_set_output_transform_pandas", MiscountsFeatures),
         ("check_set_output_transform_polars", MiscountsFeatures),
-        ("check_fit_idempotent", DrawsAnew),
+        ("check_fit_idempotent", IgnoresRandomState),
     ],
 )
 def test_the_adapter_hides_no_fault(checkpoints, check, faulty):
-    """The checks see through the sentences: what the real estimator passes, one with a planted fault does not."""
+    """The adapter does not mask faults: an estimator with a planted fault fails a check that the real one passes."""
     real = make(public(faulty).__name__, checkpoints)
     (passed, *_), (failed, *_) = (
         run_checks(estimator, only=check) for estimator in (real, faulty(**real.get_params()))
@@ -132,7 +132,7 @@ def test_the_adapter_hides_no_fault(checkpoints, check, faulty):
     assert passed.error is None and failed.error is not None
 
 
-def test_every_check_is_run_or_left_out_for_a_reason(tmp_path):
+def test_every_check_runs_or_is_listed_with_a_reason(tmp_path):
     known = {name for name, _ in inspect.getmembers(estimator_checks, inspect.isfunction) if name.startswith("check_")}
     known -= {name for name in known if getattr(estimator_checks, name).__module__ != estimator_checks.__name__}
     ran = {check.func.__name__ for name in ADAPTED for check, _ in checks_of(make(name, tmp_path))}

@@ -118,7 +118,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         limit = self._limit()
         encoded = self._tokenize(texts, limit, parse_special, sampling)
         if sampling is None:
-            warn_of_truncation(encoded.n_dropped, limit, "texts")
+            warn_of_truncation(encoded, encoded.n_dropped, limit, "texts")
         return encoded
 
     def _tokenize(

@@ -25,7 +25,7 @@ from skxlmr.estimators._core.training_run import TrainingRun
 from skxlmr.estimators.parameters import TrainingParameters
 from skxlmr.nn import TaskModule
 from skxlmr.text import SubwordSampling
-from skxlmr.training import AdamState, History, Keeper
+from skxlmr.training import AdamState, History, StateKeeper
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._sklearn import fit_context
 
@@ -137,7 +137,7 @@ class FineTuned(TrainingParameters, Estimator):
         given = None if X_val is None else self._check_rows(X_val, y_val, None, False, "X_val", "y_val")
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
-        keeper = None if self.resume_dir is None else Keeper(self.resume_dir, self.resume_every, resume)
+        keeper = None if self.resume_dir is None else StateKeeper(self.resume_dir, self.resume_every, resume)
         seed = seed if keeper is None else keeper.seed(seed)
         watcher = self._watcher(X, y, sample_weight, self.max_epochs)
 

@@ -17,7 +17,7 @@ from skxlmr.training import (
     STILL_WEIGHTS,
     AdamState,
     History,
-    Keeper,
+    StateKeeper,
     LoopSettings,
     compact_vocabulary,
     digest,
@@ -54,7 +54,7 @@ class TrainingRun:
         Where the training rows stand in X, for errors.
     adam_state : AdamState, optional
         Of the call before: the run is one of many short ones, a single pass at a constant learning rate.
-    keeper : Keeper, optional
+    keeper : StateKeeper, optional
         Writes the state of the fit.
     watcher : CallbackWatcher, optional
     """
@@ -67,7 +67,7 @@ class TrainingRun:
     redraw: Callable[[np.random.Generator], Encoded] | None
     rows: np.ndarray | None
     adam_state: AdamState | None = None
-    keeper: Keeper | None = None
+    keeper: StateKeeper | None = None
     watcher: CallbackWatcher | None = None
 
     def run(self) -> History:

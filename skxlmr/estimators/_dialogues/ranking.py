@@ -140,7 +140,7 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
         if sampling is None:
             n_dropped = turns.n_dropped[[first for first, _ in turn_bounds(turns)]]
             what = "dialogues" if kept == "last turns" else "responses"
-            warn_of_truncation(n_dropped, self._limit(), what, how=f" to their {kept}")
+            warn_of_truncation(turns, n_dropped, self._limit(), what, how=f" to their {kept}")
         return turns
 
     def _whole(self, turns: EncodedBatch) -> EncodedBatch:

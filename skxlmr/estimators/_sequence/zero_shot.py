@@ -335,7 +335,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         limit = self._limit()
         encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=limit, truncation="only_first")
         n_dropped = encoded.n_dropped.reshape(-1, len(self.classes_)).max(1)  # each text stands next to all labels
-        warn_of_truncation(n_dropped, limit, "texts", when=", with their hypothesis,")
+        warn_of_truncation(encoded, n_dropped, limit, "texts", when=", with their hypothesis,")
         return encoded
 
     def _head_arguments(self) -> tuple[int, ...]:
