@@ -1,4 +1,4 @@
-"""The one layer loop: any part of it equals that part of the whole, for both families, packed and padded."""
+"""The one layer loop: a part of it equals the same part of a full run, for both families, packed and padded."""
 
 import traceback
 from dataclasses import replace
@@ -63,8 +63,8 @@ def test_from_the_output_of_a_layer(family, form):
 
 @families
 @forms
-def test_a_layout_made_anew_serves_as_well(family, form):
-    """What a cache keeps is vectors and lengths."""
+def test_another_layout_of_the_same_lengths_serves_as_well(family, form):
+    """A cache keeps vectors and lengths, not layouts."""
     encoder = make_encoder(family)
     with torch.no_grad():
         whole = run(encoder, form, **WHOLE)
@@ -136,7 +136,7 @@ def test_frames_from_the_encoder_to_the_kernel(family, expected, monkeypatch):
     assert stacks == [expected] * 3
 
 
-def test_no_pooler_no_output_of_it():
+def test_without_a_pooler():
     encoder = XLMRobertaEncoder(TINY).eval()
     with torch.no_grad():
         whole = run(encoder, "packed", **WHOLE)
