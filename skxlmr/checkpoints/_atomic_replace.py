@@ -109,7 +109,7 @@ def _temporary(target: Path, kind: str) -> str:
 
 
 def _locked_folder(target: Path) -> tuple[Path, int | None]:
-    """Make a new folder; returns it and the descriptor that holds its lock, None where there are no locks."""
+    """Make a new folder; returns it and the descriptor that holds its lock, None if there are no locks."""
     while True:
         fresh = target.with_name(_temporary(target, "new") + secrets.token_hex(4))
         fresh.mkdir()

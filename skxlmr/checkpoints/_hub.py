@@ -142,7 +142,7 @@ def _download(name: str, revision: str | None) -> Path:
                 f"({type(cause).__name__}: {detail}): check the network"
             )
         remedy = (
-            f"or run `hf download {repo} --local-dir FOLDER` where there is a network and pass that folder, or use the "
+            f"or run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder, or use the "
             f"built-in {BUILTIN!r}"
         )
         raise CheckpointError(name, f"{tried}, {remedy}") from error

@@ -1,8 +1,8 @@
-"""Read mutated checkpoint folders, one after another, and say of each what came of it.
+"""Read mutated checkpoint folders, one after another, and report the outcome of each.
 
-A process of its own, since a hostile file might end it: ``python -m tests.robustness.hostile_reader FOLDER FIRST LAST``. The
-folder holds one sound checkpoint folder a case; mutant number i is always the same. Each is announced and then told of on
-standard output, as a line of JSON.
+It is a separate process, since a hostile file might end it: ``python -m tests.robustness.hostile_reader FOLDER FIRST LAST``.
+FOLDER holds one sound checkpoint folder per case; mutant number i is always the same. Standard output has two lines of JSON
+per mutant: which one is next, and its outcome.
 """
 
 import faulthandler
@@ -23,14 +23,14 @@ from skxlmr.persistence._load import NOT_READ
 from skxlmr.utils._errors import CheckpointError
 from tests.robustness.mutations import MUTATORS, damage_folder, mutated
 
-SECONDS = 30  # a mutant may take, on a busy machine
-MOST_ADDRESSES = 4 * 2**30  # bytes beyond what the process has when it starts
+SECONDS = 30  # limit per mutant, on a busy machine
+MOST_ADDRESSES = 4 * 2**30  # bytes, beyond those of the process at the start
 TEXTS = ["The house, ﬁ ①", "", "дом\u3000κάτω 漢字 <mask>"]
 SHARE_OF_FOLDER_DAMAGE = 0.08
 
 
 def read(case: str, folder: Path, i: int) -> None:
-    """What a user would do with a folder from a stranger."""
+    """Do what a user would do with a folder from a stranger."""
     if case.startswith("saved"):
         if i % 4 == 0 and "classifier" in case:
             XLMRobertaClassifier.from_checkpoint(folder, dtype="float32", device="cpu").predict(TEXTS)
@@ -60,7 +60,7 @@ def main(cases: Path, first: int, last: int, work: Path) -> None:
         case.name: {path.name: path.read_bytes() for path in sorted(case.iterdir()) if path.is_file()}
         for case in sorted(cases.iterdir())
     }
-    for case, files in content.items():  # what is imported or noted once does not count
+    for case, files in content.items():  # imports and caches do not count
         put(files, work / case)
         read(case, work / case, 0)
         read(case, work / case, 1)
@@ -78,19 +78,19 @@ def main(cases: Path, first: int, last: int, work: Path) -> None:
         else:
             (folder / name).write_bytes(mutated(name, files[name], rng))
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, start = memory("VmRSS"), time.perf_counter()
         faulthandler.dump_traceback_later(SECONDS, exit=True)
-        told = {"outcome": "working"}
+        result = {"outcome": "working"}
         try:
             read(case, folder, i)
         except CheckpointError as error:
-            told = {"outcome": "refused", "reason": str(error)[:300].encode("ascii", "replace").decode()}
-        except BaseException as error:  # PanicException of the Rust packages is no Exception
-            told = {"outcome": type(error).__name__, "reason": "".join(traceback.format_exception(error))[-3000:]}
+            result = {"outcome": "refused", "reason": str(error)[:300].encode("ascii", "replace").decode()}
+        except BaseException as error:  # PanicException of the Rust packages is not an Exception
+            result = {"outcome": type(error).__name__, "reason": "".join(traceback.format_exception(error))[-3000:]}
         faulthandler.cancel_dump_traceback_later()
-        told |= {"seconds": time.perf_counter() - start, "grown": memory("VmHWM") - before, "size": size}
-        print(json.dumps(told), flush=True)
+        result |= {"seconds": time.perf_counter() - start, "grown": memory("VmHWM") - before, "size": size}
+        print(json.dumps(result), flush=True)
         if (folder / name).is_file() and not (folder / name).is_symlink():
             (folder / name).write_bytes(files[name])
         else:

@@ -1,7 +1,7 @@
 """Make a checkpoint folder hostile: one structural change to one of its files, drawn at random.
 
-A mutator takes the content of a file and a generator and returns another content. ``MUTATORS`` says which ones are for
-which files, by the end of their names; ``damage_folder`` changes what the files are instead.
+A mutator takes the content of a file and a random generator, and returns other content. ``MUTATORS`` lists the mutators of
+each kind of file, by the end of its name. ``damage_folder`` replaces the file itself by something else.
 """
 
 import copy
@@ -27,7 +27,7 @@ Mutator = Callable[[bytes, random.Random], bytes]
 
 
 def change_tree(tree: Any, rng: random.Random) -> Any:
-    """Another value, name or order somewhere in a tree of lists and dicts, in place."""
+    """Change a value, a name or the order somewhere in a tree of lists and dicts, in place."""
     node = tree
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
@@ -56,7 +56,7 @@ def change_tree(tree: Any, rng: random.Random) -> Any:
 
 
 def lengthen(tree: Any, rng: random.Random) -> Any:
-    """A very long text somewhere in a tree, in place."""
+    """Make a string somewhere in a tree very long, in place."""
     node, texts = tree, []
     for _ in range(100):
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
@@ -96,7 +96,7 @@ def change_json(content: bytes, rng: random.Random) -> bytes:
 
 
 def change_top(content: bytes, rng: random.Random) -> bytes:
-    """Another value of one of the fields of a ``config.json``."""
+    """Change the value of one field of a ``config.json``."""
     tree = json.loads(content)
     tree[rng.choice(list(tree))] = rng.choice(VALUES)
     return json.dumps(tree).encode()
@@ -169,7 +169,7 @@ PAYLOADS = [
     b"c__builtin__\neval\n(U\x01\x31tR",
     b"ctorch\nTensor\n(J\xff\xff\xff\x7ftR",
     b"c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR",
-    b"r\xff\xff\xff\x7f",  # memory for 2**31 notes
+    b"r\xff\xff\xff\x7f",  # memory for a memo of 2**31 entries
     b"j\xff\xff\xff\x7f",
     b"]" * 5000,
     b"(" * 5000,
@@ -183,7 +183,7 @@ PAYLOADS = [
 
 
 def change_pickle(content: bytes, rng: random.Random) -> bytes:
-    """Another instruction somewhere in a pickle."""
+    """Change an instruction somewhere in a pickle."""
     operations = list(pickletools.genops(content))
     ends = [place for *_, place in operations[1:]] + [len(content)]
     i = rng.randrange(len(operations))
@@ -240,7 +240,7 @@ def change_zip(content: bytes, rng: random.Random) -> bytes:
         packing = zipfile.ZIP_DEFLATED
     elif kind == 10:
         entries += [(f"archive/data/more{k}", b"") for k in range(rng.choice([1, 2000]))]
-    else:  # what says where things are: the directory and its end, or the header of an entry
+    else:  # where things are: the directory and its end, or the header of an entry
         place = rng.choice([content.rfind(b"PK\x01\x02"), content.rfind(b"PK\x05\x06"), content.rfind(b"PK\x03\x04")])
         return content[:place] + damaged(content[place : place + 60], rng) + content[place + 60 :]
     out = io.BytesIO()
@@ -351,13 +351,13 @@ if find_spec("h5py") and find_spec("msgpack"):
 
 
 def mutated(name: str, content: bytes, rng: random.Random) -> bytes:
-    """Another content of a file, by the first of ``MUTATORS`` whose name ends the file's."""
+    """Mutate the content of a file, with the first entry of ``MUTATORS`` that its name ends with."""
     mutators = next(mutators for ending, mutators in MUTATORS.items() if name.endswith(ending))
     return rng.choice(mutators)(content, rng)
 
 
 def damage_folder(file: Path, others: list[Path], rng: random.Random) -> None:
-    """Make something else of a file: nothing, a folder, a link, a pipe, another file, or a very long one."""
+    """Delete a file or replace it: by a folder, a link, a pipe, another file, or a very long one."""
     kind = rng.randrange(9)
     content = file.read_bytes()
     if kind < 7:

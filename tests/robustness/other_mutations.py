@@ -1,4 +1,4 @@
-"""The same for TensorFlow's and Flax's weights; imported only where h5py and msgpack are installed."""
+"""Mutators for TensorFlow's and Flax's weights; imported only if h5py and msgpack are installed."""
 
 import io
 import random
@@ -21,7 +21,7 @@ def change_h5(content: bytes, rng: random.Random) -> bytes:
         datasets = [name for name in names if isinstance(file[name], h5py.Dataset)]
         name = rng.choice(datasets)
         values, kind = file[name][()], rng.randrange(12)
-        if kind < 3:  # what the attributes say
+        if kind < 3:  # attributes
             node = file[rng.choice(["/", *names])]
             attributes = list(node.attrs) or ["weight_names"]
             attribute = rng.choice(attributes)
@@ -38,7 +38,7 @@ def change_h5(content: bytes, rng: random.Random) -> bytes:
             file.create_dataset(name, data=values.astype(rng.choice(["f8", "f2", "i4", "c8", "S3", "u1"])))
         elif kind == 5:  # another shape
             file.create_dataset(name, data=values.reshape(rng.choice([(-1,), (1, *values.shape), values.shape[::-1]])))
-        elif kind == 6:  # a bomb: large, and not there
+        elif kind == 6:  # a bomb: large, but without data
             shape = rng.choice([(2**31, 2**20), (2**40,), (2**50, 0), (2**28,)])
             file.create_dataset(name, shape=shape, dtype="f4", chunks=True)
         elif kind == 7:

@@ -1,4 +1,4 @@
-"""Fifty pickles that make a file when they are unpickled, the canary; ``python -m tests.robustness.payloads DIR`` proves it."""
+"""Fifty pickles that create a file, the canary, when unpickled; ``python -m tests.robustness.payloads DIR`` proves it."""
 
 import bz2
 import codecs
@@ -45,9 +45,9 @@ class Call:
 
 
 def payloads(canary: str) -> dict[str, bytes]:
-    """Pickles by name; each makes the file ``canary``, or a folder or a file whose name begins like that.
+    """Pickles by name; each creates ``canary``, or a folder or file with a name that begins like that.
 
-    Beside it lies the script that two of them run, one as a module: its folder should be on ``sys.path``.
+    Two of them run a script next to it, one as a module: its folder should be on ``sys.path``.
     """
     code = f"__import__('os').mkdir({canary!r})"
     script = Path(canary).with_name("script_of_the_payloads.py")
@@ -119,7 +119,7 @@ def payloads(canary: str) -> dict[str, bytes]:
 
 
 def _text(content: str) -> bytes:
-    """The instruction that puts a text on the stack."""
+    """The instruction that pushes a string on the stack."""
     return b"X" + len(content.encode()).to_bytes(4, "little") + content.encode()
 
 
@@ -128,7 +128,7 @@ def main(folder: Path) -> None:
     for i, (name, content) in enumerate(payloads(str(folder / "canary")).items()):
         try:
             pickle.loads(content)
-        except Exception as error:  # some fail after the deed
+        except Exception as error:  # some fail after creating it
             print(f"{name}: {error!r}", file=sys.stderr)
         for _ in range(100):
             if found := [path for path in folder.iterdir() if path.name.startswith("canary")]:

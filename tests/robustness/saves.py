@@ -1,4 +1,4 @@
-"""A process that saves an estimator and meets with an accident on the way."""
+"""A process that saves an estimator and has an accident on the way."""
 
 import errno
 import os
@@ -11,10 +11,10 @@ REFUSED = 3  # exit status after a CheckpointError
 
 
 def save_over(source, target, ready, done, accident, place):
-    """Save the estimator of one folder to another, in a process of its own that the accident may end.
+    """Save the estimator of one folder to another, in a separate process that the accident may end.
 
-    ``"limit"`` lets no file grow beyond ``place`` bytes. ``"full"`` fails the writing calls of Python (open, mkdir, rename,
-    fsync) from the number ``place`` on as a full disk does, and ``"kill"`` kills the process at that call.
+    With ``"limit"``, no file can grow beyond ``place`` bytes. With ``"full"``, Python's writing calls (open, mkdir, rename,
+    fsync) after the first ``place`` ones fail as on a full disk. With ``"kill"``, the first of those kills the process.
     """
     estimator = skxlmr.load(source)
     if accident == "limit":

@@ -1,4 +1,4 @@
-"""Processes that save to one folder at the same time: each time one of them wins, whole, and nothing is left beside it.
+"""Processes that save to one folder at the same time: one of them wins, with a complete folder and no leftovers.
 
 The full size: ``pytest -m slow tests/robustness/test_concurrent_saves.py``.
 """
@@ -13,12 +13,12 @@ import skxlmr
 from skxlmr import XLMRobertaVectorizer
 from tests.persistence.conftest import TEXTS
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders, which Windows has not")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs locks on folders, which Windows does not have")
 POOLINGS = ["mean", "cls", "max"]
 
 
-def save_again_and_again(source, target, n_saves, barrier, refused):
-    """Save the estimator of one folder to another so many times; counts the refusals."""
+def save_repeatedly(source, target, n_saves, barrier, refused):
+    """Save the estimator of one folder to another ``n_saves`` times; count the refusals."""
     estimator = skxlmr.load(source)
     barrier.wait(60)
     for _ in range(n_saves):
@@ -42,7 +42,7 @@ def check(root, checkpoint, n_rounds, n_saves):
         barrier = context.Barrier(len(POOLINGS))
         processes = [
             context.Process(
-                target=save_again_and_again, args=(root / "sources" / pooling, target, n_saves, barrier, refused)
+                target=save_repeatedly, args=(root / "sources" / pooling, target, n_saves, barrier, refused)
             )
             for pooling in POOLINGS
         ]
@@ -55,7 +55,7 @@ def check(root, checkpoint, n_rounds, n_saves):
         found = skxlmr.load(target)
         np.testing.assert_array_equal(found.transform(TEXTS), expected[found.pooling])
         winners.append(found.pooling)
-    # one that looks at the model card at the moment at which another replaces it is refused
+    # refused if it reads the model card at the moment when another process replaces it
     assert refused.value <= 0.2 * n_rounds * n_saves * len(POOLINGS)
     return winners
 

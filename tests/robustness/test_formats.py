@@ -1,7 +1,7 @@
-"""Every format holds the same model bit for bit, whoever wrote it, and transformers compute with ours what they did before.
+"""Every format holds the same model bit for bit, whoever wrote it, and the outputs of transformers do not change.
 
-The full size converts a model of XLM-RoBERTa-base's geometry between all formats, each in a process of its own, and looks
-at its memory: ``pytest -m slow tests/robustness/test_formats.py``.
+The full size converts a model of XLM-RoBERTa-base's geometry between all formats, each in a separate process, and measures
+its memory: ``pytest -m slow tests/robustness/test_formats.py``.
 """
 
 import subprocess
@@ -58,7 +58,7 @@ def test_every_conversion_of_every_published_format(shared_data, tmp_path, kind)
         assert_same(tensors_of(source), expected)
         outputs = run(load(source, make, "roberta." if kind == "base" else ""), kind, ids, mask)
         for name, wanted in golden.items():
-            if name == "logits" and kind == "clm":  # padding has no say in what a decoder is trained for
+            if name == "logits" and kind == "clm":  # outputs at padding do not matter
                 outputs, wanted = {name: outputs[name][mask == 1]}, wanted[mask == 1]
             assert_near(outputs[name], wanted, 1e-5, f"{name} of {written_by}")
     for written_by in (".", "tf", "flax"):
@@ -68,7 +68,7 @@ def test_every_conversion_of_every_published_format(shared_data, tmp_path, kind)
 
 
 @pytest.mark.parametrize("architecture", MODELS)
-def test_a_round_through_all_formats_changes_nothing(architecture, tmp_path):
+def test_converting_through_all_formats_changes_nothing(architecture, tmp_path):
     config, tensors = make_model(architecture)
     write_folder(tmp_path / "0", config=config, tensors=tensors)
     ring = [*FORMATS, *reversed(FORMATS)]
@@ -90,7 +90,7 @@ def test_every_format_rounds_alike(dtype, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["xlm_mlm_tf", "xlm_mlm_tf_sharded", "cross_tf", "cross_flax", "cross_flax_sharded"])
-def test_the_older_xlm_and_cross_attention_by_the_tensorflow_and_flax_classes(folder, tmp_path):
+def test_the_original_xlm_and_cross_attention_by_the_tensorflow_and_flax_classes(folder, tmp_path):
     golden = {name: torch.from_numpy(array) for name, array in np.load(MADE / folder / "golden.npz").items()}
     logits = golden.pop("logits")
     make = XLMForMaskedLM if folder.startswith("xlm") else XLMRobertaForCausalLM
@@ -145,7 +145,7 @@ def test_transformers_compute_the_same_after_a_round_trip(shared_data, tmp_path,
 
 @pytest.mark.filterwarnings("ignore")  # theirs
 @pytest.mark.parametrize("architecture", [name for name in MODELS if name.startswith("XLM") and "Roberta" not in name])
-def test_transformers_compute_the_same_with_every_head_of_the_older_xlm(architecture, tmp_path):
+def test_transformers_compute_the_same_with_every_head_of_the_original_xlm(architecture, tmp_path):
     config, tensors = make_model(architecture)
     n_labels = {"XLMForSequenceClassification": 3, "XLMForTokenClassification": 5}.get(architecture, 2)
     config |= {"id2label": {str(i): str(i) for i in range(n_labels)}, "start_n_top": 3, "end_n_top": 3}
@@ -166,7 +166,7 @@ def test_transformers_compute_the_same_with_every_head_of_the_older_xlm(architec
     assert values[0] and all(torch.equal(a, b) for a, b in zip(*values, strict=True))
 
 
-def test_transformers_compute_the_same_with_a_head_of_its_own_weights(tmp_path):
+def test_transformers_compute_the_same_with_an_untied_head(tmp_path):
     config, tensors = make_model("XLMRobertaForMaskedLM", lambda: XLMRobertaForMaskedLM(UNTIED))
     write_folder(tmp_path / "source", config=config, tensors=tensors)
     golden = {"input_ids": torch.tensor([[0, 5, 6, 2]]), "attention_mask": torch.ones(1, 4)}
@@ -200,7 +200,6 @@ print(peak[0] - before)
 
 @pytest.mark.slow
 def test_memory_of_converting_a_large_model(tmp_path):
-    # pytest -m slow tests/robustness/test_formats.py
     with torch.no_grad():
         module = XLMRobertaForMaskedLM(config_of({"model_type": "xlm-roberta", **SIZES}))
     config = {**module.roberta.config.to_dict(), "architectures": ["XLMRobertaForMaskedLM"]}
@@ -212,7 +211,7 @@ def test_memory_of_converting_a_large_model(tmp_path):
     for form in ["bin", "h5", "msgpack", "safetensors"]:
         command = [sys.executable, "-c", MEASURE, str(source), str(tmp_path / form), form]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        print(f"{source.name} to {form}: {int(result.stdout) / size:.2f} of {size / 1e9:.2f} GB in memory of its own")
+        print(f"{source.name} to {form}: {int(result.stdout) / size:.2f} of {size / 1e9:.2f} GB of private memory")
         assert int(result.stdout) < 2 * size
         assert_same(tensors_of(tmp_path / form), expected)
         source = tmp_path / form

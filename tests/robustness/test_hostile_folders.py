@@ -23,7 +23,7 @@ from tests.tiny import sentences, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory through Linux's /proc")
-ALLOWED = 100 * 2**20  # bytes beside twice the size of the folder
+ALLOWED = 100 * 2**20  # bytes, besides twice the size of the folder
 
 
 def fast_tokenizer(folder, byte_level):
@@ -49,7 +49,7 @@ def fast_tokenizer(folder, byte_level):
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory, tiny_checkpoint, request):
-    """A folder of sound checkpoint folders, one for each way to hold a model."""
+    """A folder of sound checkpoint folders, one for each way to store a model."""
     root = tmp_path_factory.mktemp("cases")
     made = {"config": read_config(tiny_checkpoint), "tensors": read_tensors(tiny_checkpoint)}
     made["tokenizer"] = load_tokenizer(tiny_checkpoint)
@@ -85,48 +85,50 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
 
 
 def run(cases, n):
-    """Read mutants 0 to n in processes; one that ends too early is followed by another, from the next mutant on."""
-    told, i = [], 0
+    """Read mutants 0 to n in processes; if one ends too early, another continues with the next mutant."""
+    results, i = [], 0
     while i < n:
         command = [sys.executable, "-m", "tests.robustness.hostile_reader", str(cases), str(i), str(n)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         if not lines:
             pytest.fail(f"cannot start: {done.stderr[-3000:]}")
-        told += [mutant | result for mutant, result in zip(lines[::2], lines[1::2], strict=False)]
+        results += [mutant | result for mutant, result in zip(lines[::2], lines[1::2], strict=False)]
         if len(lines) % 2:
             outcome = "hang" if "Timeout" in done.stderr else f"crash {done.returncode}"
-            told.append(
+            results.append(
                 lines[-1] | {"outcome": outcome, "reason": done.stderr[-3000:], "grown": 0, "size": 0, "seconds": 0}
             )
-        i = told[-1]["i"] + 1
-    assert len(told) == n
-    return told
+        i = results[-1]["i"] + 1
+    assert len(results) == n
+    return results
 
 
-def check(told):
-    faults = [mutant for mutant in told if mutant["outcome"] not in ("refused", "working")]
-    large = [mutant for mutant in told if mutant["grown"] > 2 * mutant["size"] + ALLOWED]
+def check(results):
+    faults = [mutant for mutant in results if mutant["outcome"] not in ("refused", "working")]
+    large = [mutant for mutant in results if mutant["grown"] > 2 * mutant["size"] + ALLOWED]
     assert not faults, f"{len(faults)} faults, the first: {json.dumps(faults[:3], indent=1)}"
     assert not large, f"{len(large)} took too much memory: {large[:3]}"
-    counts = Counter(mutant["outcome"] for mutant in told)
-    assert min(counts["refused"], counts["working"]) > len(told) // 20  # the mutants are neither harmless nor all alike
+    counts = Counter(mutant["outcome"] for mutant in results)
+    assert (
+        min(counts["refused"], counts["working"]) > len(results) // 20
+    )  # the mutants are neither all harmless nor all broken
     return counts
 
 
 def test_mutated_folders(cases):
-    told = run(cases, 400)
-    assert len({mutant["case"] for mutant in told}) == len(list(cases.iterdir()))
-    check(told)
+    results = run(cases, 400)
+    assert len({mutant["case"] for mutant in results}) == len(list(cases.iterdir()))
+    check(results)
 
 
 @pytest.mark.slow
 def test_ten_thousand_mutated_folders(cases):
-    told = run(cases, 10_000)
-    worst, slowest = max(told, key=lambda m: m["grown"] - 2 * m["size"]), max(told, key=lambda m: m["seconds"])
-    print("\n", Counter((mutant["case"], mutant["outcome"]) for mutant in told))
+    results = run(cases, 10_000)
+    worst, slowest = max(results, key=lambda m: m["grown"] - 2 * m["size"]), max(results, key=lambda m: m["seconds"])
+    print("\n", Counter((mutant["case"], mutant["outcome"]) for mutant in results))
     print(
         f"most memory {worst['grown'] / 2**20:.0f} MiB ({worst['case']}, {worst['file']}), "
-        f"longest {slowest['seconds']:.2f} s, together {sum(m['seconds'] for m in told):.0f} s"
+        f"longest {slowest['seconds']:.2f} s, together {sum(m['seconds'] for m in results):.0f} s"
     )
-    print(check(told))
+    print(check(results))

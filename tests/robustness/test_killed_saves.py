@@ -1,9 +1,9 @@
-"""Whatever ends a process while it saves, the folder holds the old estimator or the new one, whole.
+"""Whatever ends a process while it saves, the folder holds the complete old estimator or the complete new one.
 
-In CI: 12 kills at random moments, one at each writing call, and a disk that is full at each of them or after so many bytes.
-All of it: ``pytest -m slow tests/robustness/test_killed_saves.py`` (200 kills at random moments, 200 full disks).
-A full disk is simulated: by the limit of the size of a file (RLIMIT_FSIZE: the kernel refuses the bytes, to the writer of the
-weights too), and by ENOSPC from the calls of Python that write.
+In CI: 12 kills at random moments, one at each writing call, and a disk that is full at each of them or after some bytes. The
+full size: ``pytest -m slow tests/robustness/test_killed_saves.py`` (200 kills at random moments, 200 full disks). A full disk
+is simulated by a limit on the size of files (RLIMIT_FSIZE: the kernel refuses the bytes, also to the writer of the weights),
+and by ENOSPC from Python's writing calls.
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ N_CALLS = 40  # more than a save makes
 
 
 class Place:
-    """A folder that an old estimator lies in and a new one is saved to."""
+    """A folder that holds an old estimator and that a new one is saved to."""
 
     def __init__(self, root, checkpoint):
         self.context = multiprocessing.get_context("forkserver")
@@ -37,12 +37,12 @@ class Place:
             save(self.estimators[folder.name], folder)
 
     def save_old(self):
-        """The next save, after which nothing else lies there."""
+        """Save the old one; nothing else may be left there."""
         save(self.estimators["old"], self.target)
         assert sorted(path.name for path in self.target.parent.iterdir()) == ["sources", "target"]
 
     def save_new(self, accident=None, place=0, kill_after=None):
-        """Exit status of a process that saves the new one."""
+        """Save the new one in a process; returns its exit status."""
         ready, done = self.context.Event(), self.context.Event()
         process = self.context.Process(target=save_over, args=(self.new, self.target, ready, done, accident, place))
         process.start()
@@ -58,7 +58,7 @@ class Place:
         return process.exitcode
 
     def which(self):
-        """Which of the two is there, whole; and whether anything else is."""
+        """Which of the two is there, complete, and whether anything else is."""
         found = load(self.target)
         name = found.classes_[0].partition(" ")[0]
         np.testing.assert_array_equal(found.predict_proba(TEXTS), self.expected[name])
@@ -71,7 +71,7 @@ def place(tmp_path_factory, tiny_checkpoint):
 
 
 def kill_at_random(place, n_kills):
-    """How often the old one was left, the new one, and something beside it."""
+    """How often the old one was found, the new one, and leftovers."""
     rng = random.Random(0)
     place.save_old()
     for _ in range(3):  # the first one warms up
@@ -89,7 +89,7 @@ def kill_at_random(place, n_kills):
 
 
 def fill_disk(place, n_limits):
-    """How many full disks were met."""
+    """Number of full disks that were simulated."""
     largest = (place.new / "model.safetensors").stat().st_size
     n_cases = 0
     for limit in np.linspace(0, largest - 1, n_limits).astype(int).tolist():
@@ -128,7 +128,7 @@ def test_killed_at_each_writing_call(place):
     assert 10 < len(outcomes) < N_CALLS
 
 
-def test_killed_before_there_was_anything(place, tmp_path):
+def test_killed_while_the_folder_is_new(place, tmp_path):
     place.target, target = tmp_path / "nothing" / "target", place.target
     try:
         for call in (1, 5, 9):

@@ -1,4 +1,4 @@
-"""Pickles that do something when they are unpickled never do it here, wherever a folder holds them."""
+"""Pickles that run code when unpickled never run here, wherever they are in a folder."""
 
 import base64
 import io
@@ -52,7 +52,7 @@ def with_pickle(archive, change):
 
 
 def legacy(tensors, place, payload):
-    """The older format with one of its five pickles replaced."""
+    """The older format, with one of its five pickles replaced."""
     out = io.BytesIO()
     torch.save(tensors, out, _use_new_zipfile_serialization=False)
     stream, parts = io.BytesIO(out.getvalue()), []
@@ -65,7 +65,7 @@ def legacy(tensors, place, payload):
 
 
 def inside(state, payload):
-    """The pickle of a dict with one more entry, the payload; before and after the others."""
+    """The pickle of a dict with the payload as one more entry, at the end."""
     body = payload[2:-1] if payload.startswith(b"\x80") else payload[:-1]
     assert state[:3] == b"\x80\x02}" or state[:3] == b"\x80\x02c"
     end = state.rindex(b".")
@@ -73,7 +73,7 @@ def inside(state, payload):
 
 
 def hostile(folders, payload, everywhere):
-    """(name, files) of each folder that holds the payload somewhere."""
+    """Name and files of each folder that has the payload somewhere."""
     weights = folders["bin"]["pytorch_model.bin"]
     for name, content in [
         ("a file", payload),
@@ -123,7 +123,7 @@ def test_the_canary_never_appears(i, folders, tmp_path, monkeypatch):
     assert n_places > 14
 
 
-def test_files_beside_a_model_are_not_opened(folders, tmp_path):
+def test_files_next_to_a_model_are_not_opened(folders, tmp_path):
     payload = payloads(str(tmp_path / "canary"))["posix.mkdir"]
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -138,5 +138,5 @@ def test_files_beside_a_model_are_not_opened(folders, tmp_path):
 
 def test_the_payloads_work(tmp_path):
     command = [sys.executable, "-m", "tests.robustness.payloads", str(tmp_path)]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert told.count(" fires\n") == N_PAYLOADS and " harmless" not in told
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output.count(" fires\n") == N_PAYLOADS and " harmless" not in output

@@ -1,4 +1,4 @@
-"""Fitted estimators in threads and processes, and what they leave as it was.
+"""Fitted estimators in threads and processes, and the global settings that they leave unchanged.
 
 The full size lets 8 threads predict for longer: ``pytest -m slow tests/robustness/test_threads_and_processes.py``.
 """
@@ -24,7 +24,7 @@ N_THREADS = 8
 
 
 def in_threads(call, n=N_THREADS):
-    """What ``call`` gives in each of several threads that start at the same moment."""
+    """What ``call`` returns in each of several threads that start at the same moment."""
     barrier = Barrier(n)
 
     def run(_):
@@ -36,12 +36,12 @@ def in_threads(call, n=N_THREADS):
 
 
 def assert_identical(found, expected, where=""):
-    """Bit by bit, whatever they are made of."""
+    """Bit by bit, whatever their types."""
     assert pickle.dumps(found) == pickle.dumps(expected), where
 
 
 def all_answers(estimator, X):
-    """What each of its methods gives, as plain objects that can be compared bit by bit."""
+    """What each of its methods returns, as plain objects that can be compared bit by bit."""
     return {
         name: np.asarray(getattr(estimator, name)(X), dtype=object).tolist() for name in contract.methods_of(estimator)
     }
@@ -53,20 +53,20 @@ def all_answers(estimator, X):
 def check_threads(made, X, n_rounds):
     expected = all_answers(made, X)
     for _ in range(n_rounds):
-        # one that has answered nothing yet, with nothing prepared
+        # a copy that has not predicted yet and has nothing cached
         fresh = pickle.loads(pickle.dumps(made))
         for found in in_threads(lambda fresh=fresh: all_answers(fresh, X)):
             assert_identical(found, expected)
 
 
 @contract.each
-def test_one_estimator_answers_in_8_threads_as_in_one(fitted, estimator):
+def test_one_estimator_predicts_the_same_in_8_threads(fitted, estimator):
     check_threads(fitted(estimator), contract.inputs(estimator)[0], 1)
 
 
 @pytest.mark.slow
 @contract.each
-def test_it_does_so_again_and_again(fitted, estimator):
+def test_it_does_so_every_time(fitted, estimator):
     check_threads(fitted(estimator), contract.inputs(estimator)[0], 20)
 
 
@@ -131,7 +131,7 @@ def check(n_threads, found, expected):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python, about forks in general
-assert in_child(False)[0] == 2, "nothing was opened yet: the child may use all threads"
+assert in_child(False)[0] == 2, "nothing has been opened yet: the child may use all threads"
 vectorizer = XLMRobertaVectorizer("skxlmr-mini", dtype="float32").fit(TEXTS)
 of_opened = in_child(True)
 expected = vectorizer.transform(TEXTS), classifier.fit(*TRAINING).predict_proba(TEXTS)
@@ -141,7 +141,7 @@ assert torch.get_num_threads() == 2, "the parent keeps its threads"
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system has not")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have")
 def test_a_fork_after_use_works_and_never_hangs():
     done = subprocess.run(
         [sys.executable, "-c", FORK],
@@ -155,7 +155,7 @@ def test_a_fork_after_use_works_and_never_hangs():
 
 @pytest.fixture(scope="module")
 def classifiers(tiny_checkpoint):
-    """One that stores all its weights, one that borrows its frozen layers from the checkpoint."""
+    """One that stores all its weights, and one that takes its frozen layers from the checkpoint."""
     return [
         XLMRobertaClassifier(tiny_checkpoint, n_frozen_layers=n, **contract.FAST).fit(contract.TEXTS, contract.Y)
         for n in (0, 2)
@@ -176,11 +176,11 @@ def test_spawned_workers_predict(classifiers):
             np.testing.assert_allclose(found, classifier.predict_proba(contract.TEXTS), atol=1e-6)
 
 
-# What belongs to the whole process ----------------------------------------------------------------------------------------
+# Settings of the whole process ----------------------------------------------------------------------------------------
 
 
 def settings():
-    """Torch's settings that reach beyond a call."""
+    """Torch's settings that last beyond a call."""
     return {
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "defaults": (torch.get_default_dtype(), torch.get_default_device()),
@@ -220,12 +220,12 @@ def test_no_setting_of_torch_is_changed(make_any, estimator):
 
 
 @contract.each
-def test_nor_by_a_call_that_fails(fitted, estimator):
+def test_no_setting_is_changed_by_a_call_that_fails(fitted, estimator):
     made, (X, y, _) = fitted(estimator), contract.inputs(estimator)
     before = settings()
 
     def fail(*_):
-        raise ConnectionError("in the midst of it")
+        raise ConnectionError("in the middle of it")
 
     made.module_.backbone.register_forward_pre_hook(fail)
     for name in contract.methods_of(made):
