@@ -46,7 +46,11 @@ TAGS = [["B-PER", "O", "O", "B-LOC"], ["B-PER", "O", "O", "B-LOC", "O"], ["O", "
 SENTENCES = ["Anna lebt in Rom.", "Paul lives in New York.", "Niemand da."] * 3
 SPANS = [[(0, 4, "PER"), (13, 16, "LOC")], [(0, 4, "PER"), (14, 22, "LOC")], []] * 3
 LONG = " ".join(TEXTS * 4)
-QUESTIONS = [("Who sings?", "A bird sings."), ("Wer singt?", f"{LONG} Ein Kind singt. {LONG}"), ("Who runs?", "A dog runs.")]
+QUESTIONS = [
+    ("Who sings?", "A bird sings."),
+    ("Wer singt?", f"{LONG} Ein Kind singt. {LONG}"),
+    ("Who runs?", "A dog runs."),
+]
 ANSWERS = [("bird", 2), "Kind", ("dog", 2)]
 CHOICES = [
     {"prompt": "It rained.", "choices": ["The street is wet.", "The street is dry."]},
@@ -154,7 +158,9 @@ def taggers():
         ("constrained", WORDS, TAGS, {"constrained": True, "label_all_subwords": True, "class_weight": "balanced"}),
         ("spans", SENTENCES, SPANS, {"max_length": 10, "stride": 2}),
     ):
-        tagger = skxlmr.XLMRobertaTokenClassifier(MINI, **FIT | {"max_epochs": 4} | params).fit(X, y, X_val=X[:3], y_val=y[:3])
+        tagger = skxlmr.XLMRobertaTokenClassifier(MINI, **FIT | {"max_epochs": 4} | params).fit(
+            X, y, X_val=X[:3], y_val=y[:3]
+        )
         answers = [of(tagger.predict(X[:3])), of(tagger.predict_proba(X[:3])), of(tagger.score(X[:3], y[:3]))]
         yield name, [learnt(tagger), *answers]
         for aggregation in ("simple", "first", "average", "max", "none", "word"):
@@ -169,7 +175,8 @@ def answerers():
 
 
 def choosers():
-    chooser = skxlmr.XLMRobertaMultipleChoiceClassifier(MINI, **FIT).fit(CHOICES, [0, 2, 0, 1], X_val=CHOICES, y_val=[0, 2, 0, 1])
+    chooser = skxlmr.XLMRobertaMultipleChoiceClassifier(MINI, **FIT)
+    chooser.fit(CHOICES, [0, 2, 0, 1], X_val=CHOICES, y_val=[0, 2, 0, 1])
     yield "choices", [learnt(chooser), of(chooser.predict_proba(CHOICES)), of(chooser.decision_function(CHOICES[:2]))]
 
 
@@ -177,7 +184,9 @@ def zero_shots():
     labels = ["entailment", "contradiction", "neutral"] * 4
     nli = skxlmr.XLMRobertaClassifier(MINI, **FIT).fit(PAIRS, labels)
     for name, params in (("one", {}), ("several", {"multi_label": True})):
-        zero_shot = skxlmr.XLMRobertaZeroShotClassifier(nli, candidate_labels=["food", "weather", "sleep"], **PREDICT | params)
+        zero_shot = skxlmr.XLMRobertaZeroShotClassifier(
+            nli, candidate_labels=["food", "weather", "sleep"], **PREDICT | params
+        )
         yield name, zero_shot.fit().predict_proba(TEXTS)
 
 
@@ -201,7 +210,10 @@ def causal_models():
     prompts = ["The battery", "Der Akku hält", ""]
     yield "greedy", lm.generate(prompts)
     yield "beams", lm.generate(prompts, num_beams=3, repetition_penalty=1.2)
-    yield "drawn", lm.generate(prompts, do_sample=True, top_k=20, top_p=0.9, temperature=0.8, random_state=0, stop_tokens=["."])
+    yield (
+        "drawn",
+        lm.generate(prompts, do_sample=True, top_k=20, top_p=0.9, temperature=0.8, random_state=0, stop_tokens=["."]),
+    )
 
 
 def dialogue_models():
@@ -265,7 +277,11 @@ def record():
 
 
 def about():
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability()}
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def main():
@@ -285,7 +301,9 @@ def main():
         differing = sorted(name for name in then.keys() | numbers.keys() if then.get(name) != numbers.get(name))
         differing = [name for name in differing if name != "about"]
         for name in differing:
-            print(f"differs: {name}\n  then {json.dumps(then.get(name))[:300]}\n  now  {json.dumps(numbers.get(name))[:300]}")
+            print(
+                f"differs: {name}\n  then {json.dumps(then.get(name))[:300]}\n  now  {json.dumps(numbers.get(name))[:300]}"
+            )
         print(f"{len(numbers) - 1 - len(differing)} of {len(then) - 1} cases equal to the last bit")
         sys.exit(bool(differing))
 

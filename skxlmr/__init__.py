@@ -16,12 +16,11 @@ from skxlmr.estimators import (
     XLMRobertaVectorizer,
     XLMRobertaZeroShotClassifier,
     XLMVectorizer,
-    all_estimators,
 )
+from skxlmr.estimators._discovery import all_estimators
 from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import OutOfMemoryWarning, TruncationWarning, VersionWarning
-
 
 __all__ = [
     "CheckpointError",

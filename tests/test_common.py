@@ -18,9 +18,8 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_param_validation
 
 import skxlmr
-from skxlmr import estimators
+from skxlmr import all_estimators, estimators
 from skxlmr.checkpoints import on_meta
-from skxlmr.utils import all_estimators
 from tests.contract import ESTIMATORS, each, is_older, parameters
 
 ROOT = Path(__file__).resolve().parents[1]

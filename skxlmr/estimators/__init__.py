@@ -3,7 +3,6 @@
 from skxlmr.estimators._answers.estimator import XLMRobertaQuestionAnswerer
 from skxlmr.estimators._choices.estimator import XLMRobertaMultipleChoiceClassifier
 from skxlmr.estimators._dialogues.estimator import XLMRobertaDialogueLM
-from skxlmr.estimators._discovery import all_estimators
 from skxlmr.estimators._language.causal_lm import XLMRobertaCausalLM
 from skxlmr.estimators._language.masked_lm import XLMRobertaMaskedLM
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier

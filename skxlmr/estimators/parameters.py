@@ -281,9 +281,7 @@ class TrainingParameters(CheckpointParameters):
         text="Seed of everything random in ``fit``; an int makes it repeatable.",
         constraint=["random_state"],
     )
-    verbose: int = parameter(
-        default=0, kind="int", text="0 is silent, 1 shows a progress bar.", constraint=["verbose"]
-    )
+    verbose: int = parameter(default=0, kind="int", text="0 is silent, 1 shows a progress bar.", constraint=["verbose"])
     resume_dir: str | os.PathLike[str] | None = parameter(
         default=None,
         kind="str, path or None",

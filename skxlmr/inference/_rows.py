@@ -1,5 +1,7 @@
 """Rows that are alike, and rows that are shown in several windows."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from skxlmr.text import EncodedBatch
@@ -19,7 +21,7 @@ def distinct_rows(encoded: EncodedBatch) -> tuple[EncodedBatch, np.ndarray | Non
     place: dict[object, int] = {}
     first: list[int] = []
     inverse = np.empty(len(encoded), np.int64)
-    for row, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for row, (start, end) in enumerate(pairwise(bounds)):
         ids = content[start:end]
         inverse[row] = number = place.setdefault(ids if seconds is None else (ids, seconds[row]), len(place))
         if number == len(first):

@@ -56,7 +56,9 @@ class Engine:
         """Most tokens of a batch; a single longer row still makes a batch."""
         return self.batch_size * self._budget_per_row
 
-    def rows(self, encoded: EncodedBatch, run: Run | None = None, window_weights: np.ndarray | None = None) -> np.ndarray:
+    def rows(
+        self, encoded: EncodedBatch, run: Run | None = None, window_weights: np.ndarray | None = None
+    ) -> np.ndarray:
         """One output per row.
 
         Parameters
@@ -70,7 +72,8 @@ class Engine:
 
         Returns
         -------
-        ndarray of shape (n_rows, ...), or (n_input_rows, ...) with ``window_weights``, float32 (float64 if ``run`` returns that)
+        ndarray of shape (n_rows, ...), or (n_input_rows, ...) with ``window_weights``
+            float32, or float64 if ``run`` returns that.
 
         Raises
         ------
@@ -152,9 +155,7 @@ class Engine:
                         results[part] = values
         return np.empty((0,)) if results is None else results
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], run: Callable[[list[int]], list[Result]]
-    ) -> list[Result]:
+    def generate(self, prompts: Sequence[Sequence[int]], run: Callable[[list[int]], list[Result]]) -> list[Result]:
         """What ``run`` makes of each prompt, ``batch_size`` at a time, longest first.
 
         Parameters

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from skxlmr.batching import DialogueTask
+from skxlmr.estimators._dialogues.task import DialogueTask
 from skxlmr.text import EncodedBatch
 
 from .rows import BOS, EOS, TOKENIZER

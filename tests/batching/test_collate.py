@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr.batching import MaskedLMTask, SequenceTask, concatenate, pack
+from skxlmr.batching import concatenate, pack
+from skxlmr.estimators._language.task import MaskedLMTask
+from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn import losses
 from tests.nn.reference import TINY, assert_gradients_agree, make_pair
 

@@ -9,7 +9,7 @@ import torch
 import skxlmr
 from skxlmr import OutOfMemoryWarning, XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaVectorizer
 from tests import contract
-from tests.estimators.test_callbacks import Recorder
+from tests.estimators.core.test_callbacks import Recorder
 from tests.tiny import sentences
 
 TEXTS = sentences(256)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from skxlmr.batching import SequenceTask
+from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn import losses
 from skxlmr.training import LoopSettings, fit_loop, make_optimizer
 from tests.batching.rows import random_rows

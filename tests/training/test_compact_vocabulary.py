@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr.batching import SequenceTask
+from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn import losses
 from skxlmr.text import EncodedBatch
 from skxlmr.training import compact_vocabulary

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skxlmr.batching import MaskedLMTask
+from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.training import AdamState, StateKeeper, compact_vocabulary, fit_loop, mean_losses
 from tests.batching.rows import TOKENIZER
 

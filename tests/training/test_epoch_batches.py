@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr.batching import Batch, MaskedLMTask
+from skxlmr.batching import Batch
+from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.training import Watcher, fit_loop
 from skxlmr.training._epoch_batches import EpochBatches
 from skxlmr.training._micro_batches import MicroBatches

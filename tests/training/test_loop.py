@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr.batching import SequenceTask
+from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn import losses
 from skxlmr.training import fit_loop, freeze
 from skxlmr.training._fit_state import FitState

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from skxlmr.batching import MaskedLMTask
+from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.training import fit_loop
 from tests.batching.rows import TOKENIZER, padded
 from tests.nn.reference import make_ours, make_pair, make_reference, named_parameters

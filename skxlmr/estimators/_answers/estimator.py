@@ -90,8 +90,8 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     stride: int | None = parameter(
         default=None,
         kind="int or None",
-        text="Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if that is\n"
-        "less.",
+        text="Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if that\n"
+        "is less.",
         constraint=[AT_LEAST_0, None],
     )
     max_answer_length: int = parameter(
@@ -305,9 +305,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         contexts = questions.second or []
         return contexts, self._search(self._encode(questions), contexts, n_best, distinct)
 
-    def _search(
-        self, encoded: Any, contexts: list[str], n_best: int, distinct: bool = True
-    ) -> list[RowAnswers]:
+    def _search(self, encoded: Any, contexts: list[str], n_best: int, distinct: bool = True) -> list[RowAnswers]:
         return best_answers(
             self._engine().tokens(encoded),
             encoded,

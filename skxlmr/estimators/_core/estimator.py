@@ -6,7 +6,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from sklearn import get_config
 from sklearn.utils.validation import check_is_fitted

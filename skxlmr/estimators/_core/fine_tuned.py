@@ -211,7 +211,15 @@ class FineTuned(TrainingParameters, Estimator):
             encoded = self._encode_training(read)
             training = TrainingRows(encoded, targets, weights).take(rows)
             run = TrainingRun(
-                self, module, training, None, seed, self._redraw(read, rows), rows, adam_state=adam_state, watcher=watcher
+                self,
+                module,
+                training,
+                None,
+                seed,
+                self._redraw(read, rows),
+                rows,
+                adam_state=adam_state,
+                watcher=watcher,
             )
             history = run.run()
         self._adam_state = adam_state

@@ -17,8 +17,8 @@ from skxlmr.training import (
     STILL_WEIGHTS,
     AdamState,
     History,
-    StateKeeper,
     LoopSettings,
+    StateKeeper,
     compact_vocabulary,
     digest,
     digest_of_still_weights,
@@ -119,9 +119,7 @@ class TrainingRun:
         try:
             task = estimator._make_task(training)
             with undone_on_failure(optimizer) if undo else nullcontext(), named_as_passed(self.rows):
-                history = fit_loop(
-                    module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher
-                )
+                history = fit_loop(module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher)
         finally:
             module.eval()  # after an error or an interrupt too: what is left predicts without dropout
         if self.adam_state is not None:
@@ -155,7 +153,5 @@ class TrainingRun:
             "the training texts": digest(training.encoded),
             "the targets": digest(training.targets),
             "the weights of the rows": digest(training.weights),
-            "the validation data": digest(
-                validation and (validation.encoded, validation.targets, validation.weights)
-            ),
+            "the validation data": digest(validation and (validation.encoded, validation.targets, validation.weights)),
         }

@@ -93,8 +93,8 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     accumulate: int = changed(
         TrainingParameters,
         "accumulate",
-        text="Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in the\n"
-        "memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
+        text="Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in\n"
+        "the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
     )
     contrastive_weight: float = parameter(
         default=1.0,
@@ -131,9 +131,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
             return super().from_checkpoint(checkpoint, **params)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False
-    ) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False) -> Self:
         """Train on dialogues.
 
         Parameters
@@ -233,7 +231,9 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         # word embeddings may have spare rows at their end, which nobody has trained
         if max(self._speaker_ids) >= load_tokenizer(file.parent).vocab_size:
             tokens = " and ".join(SPEAKER_TOKENS)
-            raise CheckpointError(file, f"describes a model without word embeddings of {tokens}: fit adds and trains them")
+            raise CheckpointError(
+                file, f"describes a model without word embeddings of {tokens}: fit adds and trains them"
+            )
 
     def _load_module(self, stored: StoredModel, *new_parts: Any) -> TaskModule:
         module = super()._load_module(stored, None, self._head.optional_parts)

@@ -28,8 +28,8 @@ class SpeakerParameters:
     speakers: dict[str, str] | None = parameter(
         default=None,
         kind="dict or None",
-        text="Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and ``usr``\n"
-        "(in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
+        text="Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and\n"
+        "``usr`` (in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
         constraint=[dict, None],
     )
 
@@ -118,7 +118,9 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
                 responses.append(response_row(turns, turn, self.tokenizer_, self._limit()))
         if not contexts:
             raise ValueError("X has no dialogue with a system turn after another turn: there is nothing to rank")
-        contexts_ND, responses_ND = (engine.rows(stack_rows(rows), self._first_vectors) for rows in (contexts, responses))
+        contexts_ND, responses_ND = (
+            engine.rows(stack_rows(rows), self._first_vectors) for rows in (contexts, responses)
+        )
         right = np.empty(len(contexts), bool)
         for part in np.array_split(np.arange(len(contexts)), -(-len(contexts) // N_SCORED)):
             best = part[(contexts_ND[part] @ responses_ND[part].T).argmax(1)]

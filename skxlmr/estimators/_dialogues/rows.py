@@ -59,7 +59,7 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     TypeError
         If X is a string, a mapping or an iterator.
     ValueError
-        If X has no dialogues, columns that are not those of dialogues, a dialogue has no turns, or a turn no known speaker, no text or no
+        If X has no dialogues or other columns, a dialogue has no turns, or a turn has no known speaker, no text or no
         dialogue; names the dialogue and the turn, or the row of a frame of turns.
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
@@ -98,8 +98,8 @@ def encode_turns(
 ) -> EncodedBatch:
     """Ids of the turns, each with its speaker's token (the system's, the user's) and no other special one.
 
-    ``row_of_window`` is the dialogue of each turn. For a dialogue that is too long for ``max_length``, ``n_dropped`` of its first
-    turn says how many tokens do not fit.
+    ``row_of_window`` is the dialogue of each turn. For a dialogue that is too long for ``max_length``, ``n_dropped`` of its
+    first turn says how many tokens do not fit.
     """
     encoded = tokenizer.encode_batch(dialogues.texts, sampling=sampling)
     ids = encoded.ids.copy()

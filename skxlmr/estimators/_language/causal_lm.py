@@ -74,9 +74,7 @@ class XLMRobertaCausalLM(SamplingParameters, TextGenerator):
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False
-    ) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False) -> Self:
         """Learn to predict each token of the texts from those before it.
 
         Parameters

@@ -10,7 +10,9 @@ from skxlmr.inference import Engine
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import check_sample_weight
 
-SumsAndCounts = tuple[np.ndarray, np.ndarray]  # per row: the sum of its tokens' log-probabilities, and how many they are
+SumsAndCounts = tuple[
+    np.ndarray, np.ndarray
+]  # per row: the sum of its tokens' log-probabilities, and how many they are
 
 
 def next_token_log_p(engine: Engine, encoded: EncodedBatch) -> SumsAndCounts:

@@ -36,9 +36,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False
-    ) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False) -> Self:
         """Train on masked texts.
 
         Parameters
@@ -262,9 +260,9 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     pair_objective: str = parameter(
         default="translation",
         kind="{'translation', 'alignment'}",
-        text="What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each helps\n"
-        "to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and draws the\n"
-        "mean vectors and the first tokens' vectors of translations together and those of other rows apart (Feng et al.\n"
+        text="What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each\n"
+        "helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and draws\n"
+        "the mean vectors and the first tokens' vectors of translations together and those of other rows apart (Feng et al.\n"
         "2022), which makes for better features.",
         constraint=[StrOptions({"translation", "alignment"})],
     )
@@ -290,6 +288,4 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
         first, second = rows.encoded["first"], rows.encoded["second"]
         assert first is not None
-        return MaskedLMTask(
-            first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight
-        )
+        return MaskedLMTask(first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight)

@@ -61,8 +61,8 @@ class ClassificationParameters(LabelSmoothingParameters):
     threshold: float | Sequence[float] | np.ndarray = parameter(
         default=0.5,
         kind="float or array-like of shape (n_labels,)",
-        text="With several labels per row, the least probability of a label that is predicted, one for all or one for each. It\n"
-        "is read when predictions are made, so that ``set_params(threshold=...)`` needs no new fit.",
+        text="With several labels per row, the least probability of a label that is predicted, one for all or one for each.\n"
+        "It is read when predictions are made, so that ``set_params(threshold=...)`` needs no new fit.",
         constraint=[Interval(Real, 0, 1, closed="both"), "array-like"],
     )
 
@@ -269,7 +269,9 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def _hub_config(self) -> dict[str, Any]:
         targets = self._targets
         about = {"problem_type": targets.problem_type, **labels_config(targets.names)}
-        if isinstance(targets, ManyColumns):  # the reference has no word for it, but from_checkpoint must not read them as one
+        if isinstance(
+            targets, ManyColumns
+        ):  # the reference has no word for it, but from_checkpoint must not read them as one
             about["classes_per_column"] = [part.n_outputs for part in targets.parts]
         return {**super()._hub_config(), **about}
 

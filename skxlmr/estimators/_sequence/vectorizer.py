@@ -13,7 +13,14 @@ from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators.heads import MODEL
-from skxlmr.estimators.parameters import CheckpointParameters, PoolingParameters, changed, estimator, parameter, parameters
+from skxlmr.estimators.parameters import (
+    CheckpointParameters,
+    PoolingParameters,
+    changed,
+    estimator,
+    parameter,
+    parameters,
+)
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.utils._device import resolve_autocast, resolve_device
@@ -201,8 +208,8 @@ class XLMRobertaVectorizer(Vectorizer):
         PoolingParameters,
         "pooling",
         kind="{'mean', 'cls', 'max', 'pooler'}",
-        text="How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler (a\n"
-        "dense layer and tanh on the first token's vector).",
+        text="How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler\n"
+        "(a dense layer and tanh on the first token's vector).",
         constraint=[StrOptions(set(POOLINGS))],
     )
 

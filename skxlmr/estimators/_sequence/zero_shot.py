@@ -32,8 +32,8 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     """Classify multilingual texts by labels given in words, without training on them.
 
     Each label becomes a hypothesis about the text, and a model of natural language inference scores how far the text entails
-    it. With one label per text, probabilities are the softmax of the entailment logits over the labels; with ``multi_label`` the
-    probability of each label is the softmax of its entailment logit against its contradiction logit.
+    it. With one label per text, probabilities are the softmax of the entailment logits over the labels; with ``multi_label``
+    the probability of each label is the softmax of its entailment logit against its contradiction logit.
 
     Parameters
     ----------
@@ -348,7 +348,9 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     @property
     def _shares_module(self) -> bool:
         """Whether the module is that of the classifier that was passed as the checkpoint."""
-        return isinstance(self.checkpoint, XLMRobertaClassifier) and self.module_ is vars(self.checkpoint).get("module_")
+        return isinstance(self.checkpoint, XLMRobertaClassifier) and self.module_ is vars(self.checkpoint).get(
+            "module_"
+        )
 
     def _move_module(self, device: torch.device) -> None:
         # the classifier stays where it is

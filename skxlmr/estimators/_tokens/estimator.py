@@ -92,8 +92,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        text="Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut. None\n"
-        "is as many as the checkpoint allows.",
+        text="Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut.\n"
+        "None is as many as the checkpoint allows.",
     )
     class_weight: dict[Any, float] | str | None = parameter(
         default=None,

@@ -37,8 +37,8 @@ class TaggingParameters:
     stride: int = parameter(
         default=32,
         kind="int",
-        text="Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and predicted\n"
-        "where it has the most context.",
+        text="Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and\n"
+        "predicted where it has the most context.",
         constraint=[AT_LEAST_0],
     )
     scheme: str = parameter(

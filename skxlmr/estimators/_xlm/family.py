@@ -18,8 +18,8 @@ class XLMParameters(CheckpointParameters):
         CheckpointParameters,
         "checkpoint",
         default="FacebookAI/xlm-mlm-en-2048",
-        text="Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an original XLM.\n"
-        "None ships with the package.",
+        text="Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an original\n"
+        "XLM. None ships with the package.",
         kw_only=False,
     )
     lang: Any = parameter(

@@ -25,8 +25,8 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     """The original XLM as a language model.
 
     Like :class:`XLMRobertaMaskedLM`, for checkpoints such as ``FacebookAI/xlm-mlm-en-2048``, with the three objectives of [1]_.
-    After ``objective='clm'`` attention is causal, ``score`` and ``score_samples`` return the log-likelihood of every token after
-    the first, the end of the text included, and there are no masks to fill. It needs the extra ``xlm``.
+    After ``objective='clm'`` attention is causal, ``score`` and ``score_samples`` return the log-likelihood of every token
+    after the first, the end of the text included, and there are no masks to fill. It needs the extra ``xlm``.
 
     Parameters
     ----------
@@ -79,13 +79,14 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     mask_probability: float = changed(
         MaskingParameters,
         "mask_probability",
-        text="Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` predicts all.",
+        text="Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'``\n"
+        "predicts all.",
     )
     objective: str = parameter(
         default="mlm",
         kind="{'mlm', 'clm', 'tlm'}",
-        text="What is learnt: ``'mlm'`` to fill masks, ``'clm'`` to predict each token from those before it, ``'tlm'`` to fill\n"
-        "the masks in pairs of translations, each text with its own language and its own positions.",
+        text="What is learnt: ``'mlm'`` to fill masks, ``'clm'`` to predict each token from those before it, ``'tlm'`` to\n"
+        "fill the masks in pairs of translations, each text with its own language and its own positions.",
         constraint=[StrOptions({"mlm", "clm", "tlm"})],
     )
 

@@ -1,0 +1,77 @@
+"""Constrained decoding: the best of all allowed rows of tags, by enumeration."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from skxlmr.estimators._tokens.tag_rules import TagRules, detect_scheme
+from skxlmr.metrics import entities
+
+CLASSES = {
+    "BIO": ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"],
+    "IOB2": ["O", "B-PER", "I-PER"],
+    "IOBES": ["B-X", "E-X", "I-X", "S-X", "O", "S-Y"],
+}
+
+
+def is_allowed(tags, scheme):
+    """Whether each tag but O belongs to an entity as the strict reading finds it, and none is left over."""
+    strict = "IOBES" if scheme == "IOBES" else "IOB2"
+    covered = {i for _, start, end in entities(tags, strict) for i in range(start, end)}
+    return all((tag == "O") != (i in covered) for i, tag in enumerate(tags))
+
+
+@pytest.mark.parametrize("scheme", CLASSES)
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_best_allowed_row(scheme, n):
+    classes, rng = CLASSES[scheme], np.random.default_rng(n)
+    rules, n_changed = TagRules(classes, scheme), 0
+    rows = [list(codes) for codes in product(range(len(classes)), repeat=n)]
+    allowed = [codes for codes in rows if is_allowed([classes[code] for code in codes], scheme)]
+    assert 0 < len(allowed) < len(rows)
+    for _ in range(20):
+        log_proba = np.log(rng.dirichlet(np.full(len(classes), 0.5), n) + 1e-9).astype(np.float32)
+        found = rules.decode(log_proba)
+        best = max(allowed, key=lambda codes: log_proba[np.arange(n), codes].sum(dtype=np.float64))
+        assert found.tolist() == best
+        n_changed += found.tolist() != log_proba.argmax(1).tolist()
+    assert 0 < n_changed < 20 or n == 4
+
+
+def test_types_without_b_begin_with_i():
+    """Labels of a published tagger of CoNLL-2003: with the rules of IOB2 it would never find a person."""
+    classes = ["B-LOC", "B-ORG", "I-LOC", "I-ORG", "I-PER", "O"]
+    tags = ["I-PER", "I-PER", "O", "I-LOC", "I-ORG", "B-ORG", "I-ORG"]
+    log_proba = np.log(np.where(np.equal.outer(tags, classes), 0.5, 0.1))
+    assert TagRules(classes, "BIO").decode(log_proba).tolist() == [classes.index(tag) for tag in tags]
+    assert "I-PER" not in np.array(classes)[TagRules(classes, "IOB2").decode(log_proba)]
+
+
+def test_nothing_to_decode_and_nothing_allowed():
+    assert TagRules(CLASSES["BIO"], "BIO").decode(np.zeros((0, 5))).shape == (0,)
+    # a lone word of an entity cannot be told with these classes: the fewest offences, then the most probable
+    assert TagRules(["B-X", "E-X"], "IOBES").decode(np.log([[0.9, 0.1]])).tolist() == [0]
+    assert TagRules(["B-X", "E-X"], "IOBES").decode(np.log([[0.1, 0.9], [0.4, 0.6]])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("classes", "scheme"),
+    [
+        (["B-X", "I-X", "O"], "BIO"),
+        (["B-X", "O"], "BIO"),
+        (["B-X", "E-X", "I-X", "O", "S-X"], "IOBES"),
+        (["NOUN", "VERB"], "plain"),
+        (["B-X", "NOUN"], "plain"),
+        (["B-X", "U-X", "O"], "plain"),
+        (["O"], "plain"),
+        ([0, 1], "plain"),
+    ],
+)
+def test_scheme_is_told_by_the_classes(classes, scheme):
+    assert detect_scheme(classes) == scheme
+
+
+def test_plain_tags_have_no_rules():
+    with pytest.raises(ValueError, match=r"constrained=True needs tags with a scheme.*found 'NOUN', 'VERB'"):
+        TagRules(["NOUN", "VERB"], "plain")
