@@ -1,7 +1,7 @@
 """The batches of an epoch, made one step ahead."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,7 +37,7 @@ class EpochBatches:
     ):
         self.task, self.rng, self.micro_batches = task, rng, micro_batches
         self._left = deque(steps)
-        self._ahead: tuple[list[Batch], dict[str, Any]] | None = None  # with the generator's state after them
+        self._ahead: tuple[list[Batch], Mapping[str, Any]] | None = None  # with the generator's state after them
 
     def run(self, compute: Callable[[list[Batch]], Result], undo: Callable[[], object] = lambda: None) -> Result:
         """Result of ``compute`` for the batches of the next step, or for parts of them if memory runs out.

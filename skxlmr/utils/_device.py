@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-# What is said where memory runs out below torch's own allocator, or on Apple's GPUs: plain RuntimeErrors
+# Messages of plain RuntimeErrors, where memory runs out outside torch's own allocator, or on Apple's GPUs
 _FULL = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -21,7 +21,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises
     ------
     ValueError
-        If the name is no device or this machine does not have it.
+        If the name is not a device, or this machine does not have it.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -72,6 +72,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what the device's allocator holds of tensors that are no more."""
+    """Return the memory of deleted tensors, which the device's allocator keeps, to the device."""
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()

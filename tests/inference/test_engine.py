@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr.inference import predict_batches
 from tests.batching.rows import random_rows
+from tests.inference.engines import run_rows, run_tokens
 from tests.nn.reference import make_pair
 
-CPU = torch.device("cpu")
 LENGTHS = [4, 30, 2, 4, 17, 30, 9, 4, 25]
 
 
@@ -17,8 +16,8 @@ LENGTHS = [4, 30, 2, 4, 17, 30, 9, 4, 25]
 def test_batches_equal_single_rows_in_the_order_of_the_rows(dtype, token_budget):
     module, _ = make_pair("seqcls", dtype=dtype)
     encoded = random_rows(LENGTHS)
-    found = predict_batches(module, encoded, device=CPU, token_budget=token_budget)
-    alone = [predict_batches(module, encoded.take([i]), device=CPU, token_budget=100) for i in range(len(encoded))]
+    found = run_rows(module, encoded, token_budget)
+    alone = [run_rows(module, encoded.take([i]), 100) for i in range(len(encoded))]
     assert found.dtype == (np.float32 if dtype == torch.float32 else np.float64)
     np.testing.assert_allclose(found, np.concatenate(alone), rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
     assert np.ptp(found, axis=0).min() > 1e-3  # rows differ, so that a wrong order would show
@@ -31,7 +30,7 @@ def test_results_of_any_shape_come_back_in_order():
         firsts = [part[1] for part in ids.split(layout.lengths)]
         return torch.stack(firsts)[:, None, None].expand(-1, 2, 3).double()
 
-    found = predict_batches(run, encoded, device=CPU, token_budget=40)
+    found = run_rows(run, encoded, 40)
     assert found.shape == (len(LENGTHS), 2, 3)
     assert found[:, 0, 0].tolist() == [encoded.row(i)[1] for i in range(len(encoded))]
 
@@ -42,9 +41,9 @@ def test_results_of_any_shape_come_back_in_order():
 def test_token_outputs_equal_those_of_single_rows(kind, dtype, token_budget):
     module, _ = make_pair(kind, dtype=dtype)
     encoded = random_rows(LENGTHS)
-    found = predict_batches(module, encoded, device=CPU, token_budget=token_budget, per_token=True)
+    found = run_tokens(module, encoded, token_budget)
     alone = [
-        predict_batches(module, encoded.take([i]), device=CPU, token_budget=100, per_token=True)
+        run_tokens(module, encoded.take([i]), 100)
         for i in range(len(encoded))
     ]
     assert found.dtype == (np.float32 if dtype == torch.float32 else np.float64)
@@ -60,7 +59,7 @@ def test_token_outputs_of_any_shape_lie_in_the_order_of_the_tokens(token_budget)
     def run(ids, layout):
         return torch.stack([ids, layout.positions_T], 1)[:, None].double()
 
-    found = predict_batches(run, encoded, device=CPU, token_budget=token_budget, per_token=True)
+    found = run_tokens(run, encoded, token_budget)
     assert found.shape == (sum(LENGTHS), 1, 2) and found.dtype == np.float64
     assert np.array_equal(found[:, 0, 0], encoded.ids)
     assert found[:, 0, 1].tolist() == [place for length in LENGTHS for place in range(length)]
@@ -71,8 +70,8 @@ def test_token_outputs_follow_their_rows():
     module, _ = make_pair("tokcls", dtype=torch.float64)
     encoded = random_rows(LENGTHS)
     order = np.random.default_rng(0).permutation(len(encoded))
-    values = predict_batches(module, encoded, device=CPU, token_budget=40, per_token=True)
-    turned = predict_batches(module, encoded.take(order), device=CPU, token_budget=40, per_token=True)
+    values = run_tokens(module, encoded, 40)
+    turned = run_tokens(module, encoded.take(order), 40)
     np.testing.assert_allclose(turned, values[encoded.token_places(order)], rtol=0, atol=1e-12)
 
 
@@ -85,7 +84,7 @@ def test_batches_keep_to_the_budget_and_start_with_the_longest():
         seen.append(layout.lengths)
         return torch.zeros(len(layout.lengths))
 
-    predict_batches(run, random_rows(LENGTHS), device=CPU, token_budget=28)
+    run_rows(run, random_rows(LENGTHS), 28)
     assert [length for lengths in seen for length in lengths] == sorted(LENGTHS, reverse=True)
     assert all(len(lengths) == 1 or sum(lengths) <= 28 for lengths in seen)
     assert any(len(lengths) > 1 for lengths in seen)
@@ -94,7 +93,7 @@ def test_batches_keep_to_the_budget_and_start_with_the_longest():
 def test_mixed_precision_gives_float32():
     module, _ = make_pair("seqcls")
     encoded = random_rows(LENGTHS)
-    exact = predict_batches(module, encoded, device=CPU, token_budget=50)
-    rounded = predict_batches(module, encoded, device=CPU, token_budget=50, autocast=torch.bfloat16)
+    exact = run_rows(module, encoded, 50)
+    rounded = run_rows(module, encoded, 50, torch.bfloat16)
     assert rounded.dtype == np.float32
     assert 0 < np.abs(rounded - exact).max() < 0.05

@@ -8,7 +8,6 @@ import torch
 from huggingface_hub import ModelCard
 
 from skxlmr import XLMRobertaClassifier, load, save
-from skxlmr.persistence._model_card import TASKS
 from tests.contract import answers, each, inputs
 from tests.persistence.conftest import FIT, TEXTS, names_in
 
@@ -40,8 +39,8 @@ def test_the_class_that_the_card_names_opens_the_folder(estimator, fitted, tmp_p
     transformers = pytest.importorskip("transformers")
     save(fitted(estimator), tmp_path / "saved")
     card = ModelCard.load(tmp_path / "saved" / "README.md")
-    assert card.data.pipeline_tag == TASKS[estimator.__name__].pipeline_tag
-    auto_class = TASKS[estimator.__name__].auto_class
+    assert card.data.pipeline_tag == estimator._head.pipeline_tag
+    auto_class = estimator._head.auto_class
     assert f"`transformers.{auto_class}.from_pretrained(" in card.text
     options = {"add_pooling_layer": False} if auto_class == "AutoModel" and "XLMR" in estimator.__name__ else {}
     model, report = getattr(transformers, auto_class).from_pretrained(

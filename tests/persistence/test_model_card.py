@@ -7,7 +7,8 @@ from huggingface_hub import ModelCard
 
 import skxlmr
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer, save
-from skxlmr.persistence._model_card import CARD, TASKS, model_card
+from skxlmr.estimators.heads import HEADS
+from skxlmr.persistence._model_card import CARD, model_card
 from tests.persistence.conftest import FIT, TEXTS
 
 
@@ -34,10 +35,10 @@ def test_sentence_transformers_are_named_where_they_open_it(tiny_checkpoint, tmp
 @pytest.mark.parametrize("name", skxlmr.estimators.__all__)
 def test_every_estimator_has_a_task(name):
     transformers = pytest.importorskip("transformers")
-    assert hasattr(transformers, TASKS[name].auto_class)
-    assert len(TASKS) == len(skxlmr.estimators.__all__)
+    assert hasattr(transformers, estimator._head.auto_class)
+    assert len(HEADS) == len(skxlmr.estimators.__all__)
     estimator = getattr(skxlmr, name)
-    assert bool(TASKS[name].score) is hasattr(estimator(), "early_stopping")
+    assert bool(estimator._head.score) is hasattr(estimator(), "early_stopping")
 
 
 @pytest.mark.parametrize(("early_stopping", "which"), [(True, "best"), (False, "last")])

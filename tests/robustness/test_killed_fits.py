@@ -1,6 +1,6 @@
-"""A fit that is killed or stopped at any moment and then resumed equals an undisturbed fit, bit for bit.
+"""A fit that is killed or stopped at any moment and resumed equals an undisturbed one, bit for bit.
 
-The full size kills 20 fits and resumes each in a separate process:
+The slow test kills 20 fits and resumes each in a process of its own:
 ``pytest -m slow tests/robustness/test_killed_fits.py``.
 """
 
@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaMaskedLM
-from skxlmr.training import _loop
+from skxlmr.training._resumable_state import FILE
+from skxlmr.training.step import TrainStep
 from tests.tiny import sentences
 
 TEXTS = sentences(12)
@@ -23,7 +24,7 @@ LABELS = np.arange(12) % 2
 DIALOGUES = [[("user", a), ("system", b), ("user", c)] for a, b, c in zip(TEXTS, TEXTS[3:], TEXTS[6:], strict=False)]
 SHORT = {"max_epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "dtype": "float32", "random_state": 0}
 
-# Every part of a fit that carries state from one step to the next
+# Every part of a fit whose state carries over from step to step
 FITS = {
     "vocabulary, early stopping": (
         XLMRobertaClassifier,
@@ -51,12 +52,12 @@ FITS = {
 
 def run(checkpoint, kind, folder=None, resume=False, every=1):
     estimator, data, options = FITS[kind]
-    kept = estimator(checkpoint, resume_dir=folder, resume_every=every, **SHORT | options)
+    kept = estimator(checkpoint, checkpoint_dir=folder, checkpoint_every=every, **SHORT | options)
     return kept.fit(*data, resume=resume)
 
 
 def result_of(fitted):
-    """Everything that a fit results in, as tensors."""
+    """The whole result of a fit, as tensors."""
     curves = torch.tensor([fitted.loss_curve_, fitted.validation_scores_ or fitted.loss_curve_], dtype=torch.float64)
     return {"curves": curves, **{name: value.contiguous() for name, value in fitted.module_.state_dict().items()}}
 
@@ -67,11 +68,11 @@ def assert_equal(found, expected):
 
 
 class Events:
-    """Counts training steps and calls that write a state; ``at`` is called with the number of each, before it happens."""
+    """Counts the steps and the calls that write a state; ``at`` is called with the number of each before it happens."""
 
     def __init__(self, monkeypatch, at):
         self.count, self.at = 0, at
-        for module, name in ((_loop, "train_step"), (os, "fsync"), (os, "replace")):
+        for module, name in ((TrainStep, "run"), (os, "fsync"), (os, "replace")):
             monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
 
     def _counted(self, function):
@@ -84,16 +85,16 @@ class Events:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_checkpoint):
-    """The result of each fit and its number of events; computed when first asked for."""
+def left_alone(tiny_checkpoint):
+    """The result of each undisturbed fit and its number of events, computed when first asked for."""
     made = {}
 
     def get(kind, folder):
         if kind not in made:
             with pytest.MonkeyPatch.context() as patch:
                 counting = Events(patch, lambda number: None)
-                expected = result_of(run(tiny_checkpoint, kind, folder / "undisturbed"))
-            assert_equal(result_of(run(tiny_checkpoint, kind)), expected)  # writing the state changes nothing
+                expected = result_of(run(tiny_checkpoint, kind, folder / "left alone"))
+            assert_equal(result_of(run(tiny_checkpoint, kind)), expected)  # keeping the state changes nothing
             made[kind] = expected, counting.count
         return made[kind]
 
@@ -104,14 +105,14 @@ def undisturbed(tiny_checkpoint):
 
 
 class Stop(Exception):
-    """Ends a fit without being caught on the way."""
+    """Ends a fit; nothing catches it."""
 
 
 @pytest.mark.parametrize("kind", FITS)
-def test_stopped_at_any_step(tiny_checkpoint, tmp_path, kind, undisturbed):
-    expected, n_events = undisturbed(kind, tmp_path)
+def test_stopped_at_any_step(tiny_checkpoint, tmp_path, kind, left_alone):
+    expected, n_events = left_alone(kind, tmp_path)
     n_stopped = 0
-    for number in range(1, n_events + 1, 5):  # four events per step: each kind of moment is met in turn
+    for number in range(1, n_events + 1, 5):  # four events per step: each kind takes its turn
         folder, error = tmp_path / str(number), (Stop, KeyboardInterrupt)[number % 2]
 
         def stop(count, number=number, error=error):
@@ -121,13 +122,13 @@ def test_stopped_at_any_step(tiny_checkpoint, tmp_path, kind, undisturbed):
         with pytest.MonkeyPatch.context() as patch, suppress(Stop, KeyboardInterrupt):
             Events(patch, stop)
             run(tiny_checkpoint, kind, folder)
-            pytest.fail("it was not stopped")
+            pytest.fail("it ran to its end")
         assert_equal(result_of(run(tiny_checkpoint, kind, folder, resume=True)), expected)
         n_stopped += 1
     assert n_stopped >= 5
 
 
-# Killed in a separate process ---------------------------------------------------------------------------------------
+# Killed in a process of its own ---------------------------------------------------------------------------------------
 
 
 def killed(checkpoint, kind, folder, number):
@@ -142,13 +143,13 @@ def killed(checkpoint, kind, folder, number):
 
 
 def resumed(checkpoint, kind, folder, file):
-    """Continue in this process and write the result to a file."""
+    """Resume in this process and leave the result in a file."""
     save_file(result_of(run(checkpoint, kind, folder, resume=True)), file)
 
 
 def in_a_process(target, *arguments):
-    """Exit code of a process that calls the target."""
-    context = multiprocessing.get_context("forkserver")  # imports torch once for all of them
+    """Exit code of a process that runs the target."""
+    context = multiprocessing.get_context("forkserver")  # one import of torch for all of them
     context.set_forkserver_preload([__name__])
     process = context.Process(target=target, args=arguments)
     process.start()
@@ -156,21 +157,22 @@ def in_a_process(target, *arguments):
     return process.exitcode
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows does not have")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows lacks")
 @pytest.mark.parametrize(("kind", "moment"), [*zip(FITS, (0.15, 0.4, 0.6, 0.75, 0.95), strict=True)])
-def test_killed_and_resumed(tiny_checkpoint, tmp_path, kind, moment, undisturbed):
-    expected, n_events = undisturbed(kind, tmp_path)
-    code = in_a_process(killed, tiny_checkpoint, kind, tmp_path, round(moment * n_events))
-    assert code == -signal.SIGKILL
-    assert_equal(result_of(run(tiny_checkpoint, kind, tmp_path, resume=True)), expected)
+def test_killed_and_resumed(tiny_checkpoint, tmp_path, kind, moment, left_alone):
+    expected, n_events = left_alone(kind, tmp_path)
+    folder = tmp_path / "state"
+    assert in_a_process(killed, tiny_checkpoint, kind, folder, round(moment * n_events)) == -signal.SIGKILL
+    assert_equal(result_of(run(tiny_checkpoint, kind, folder, resume=True)), expected)
+    assert os.listdir(folder) == [FILE]  # nothing is left of a write that was killed
 
 
 @pytest.mark.slow  # pytest -m slow tests/robustness/test_killed_fits.py
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows does not have")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows lacks")
 @pytest.mark.parametrize("point", range(20))
-def test_killed_at_20_points(tiny_checkpoint, tmp_path, point, undisturbed):
+def test_killed_at_20_points(tiny_checkpoint, tmp_path, point, left_alone):
     kind = list(FITS)[point % len(FITS)]
-    expected, n_events = undisturbed(kind, tmp_path)
+    expected, n_events = left_alone(kind, tmp_path)
     number = 1 + point * (n_events - 1) // 19
     assert in_a_process(killed, tiny_checkpoint, kind, tmp_path / "state", number) == -signal.SIGKILL
     assert in_a_process(resumed, tiny_checkpoint, kind, tmp_path / "state", tmp_path / "result") == 0

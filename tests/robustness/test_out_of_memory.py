@@ -1,7 +1,7 @@
-"""When the memory of the GPU runs out, the same steps are computed from smaller batches, and predictions do not change.
+"""Where the memory of the GPU runs out, the same steps are computed in smaller batches, and predictions stay the same.
 
-Running out of memory is simulated by raising torch's own errors. The full size does so in every pass of every task, with
-each way of batching: ``pytest -m slow tests/robustness/test_out_of_memory.py``.
+The tests raise torch's own errors for a full memory. The slow test does so in every pass of every task, with each way of
+batching: ``pytest -m slow tests/robustness/test_out_of_memory.py``.
 """
 
 import gc
@@ -15,10 +15,8 @@ import pytest
 import torch
 
 from skxlmr import OutOfMemoryWarning, XLMRobertaCausalLM, XLMRobertaClassifier
-from skxlmr.estimators._choices.task import ChoiceTask
-from skxlmr.estimators._language.task import MaskedLMTask
-from skxlmr.estimators._tokens.task import TokenTask
-from skxlmr.inference import run_batches
+from skxlmr.batching import ChoiceTask, MaskedLMTask, TokenTask
+from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.nn import losses
 from skxlmr.training import fit_loop, mean_losses
 from tests import contract
@@ -64,11 +62,11 @@ TASKS = {
 
 
 class Graph:
-    """In place of what an autograd graph keeps alive."""
+    """Lives as long as the autograd graph that refers to it."""
 
 
 class Memory:
-    """Runs out in chosen passes through an encoder, or whenever a batch has more than ``most`` sequences."""
+    """A memory that is full in chosen passes through an encoder, or for batches of more than ``most`` sequences."""
 
     def __init__(self, forward=(), backward=(), most=None):
         self.forward, self.backward, self.most = set(forward), set(backward), most
@@ -77,10 +75,8 @@ class Memory:
     def before(self, encoder, inputs):
         sequences = len(inputs[1].lengths if len(inputs) > 1 else inputs[0])
         number, self.n_passes = self.n_passes, self.n_passes + 1
-        gc.disable()  # what is still alive is referenced, not just uncollected
-        assert not any(reference() is not None for reference in self.held), (
-            "tensors of a failed attempt are still alive"
-        )
+        gc.disable()  # an object that is still there is referred to, not only uncollected
+        assert not any(reference() is not None for reference in self.held), "tensors of a failed try are still there"
         gc.enable()
         if number in self.forward or (self.most is not None and sequences > self.most):
             self.fail(sequences)
@@ -91,7 +87,7 @@ class Memory:
             graph, sequences = Graph(), len(inputs[1].lengths)
             self.held.append(weakref.ref(graph))
 
-            def fail(gradient, graph=graph):  # keeps the object alive as long as its graph
+            def fail(gradient, graph=graph):  # lives as long as the graph
                 self.fail(sequences)
 
             output.last_hidden_state.register_hook(fail)
@@ -114,7 +110,7 @@ class Memory:
 
 
 def fit(name, memory, dtype=torch.float64, batch_size=4, accumulate=1, plain_descent=False):
-    """Two epochs: returns weights, loss curve, warnings and the state of the generator of rows and masks."""
+    """Two epochs: weights, loss curve, warnings and the state of the generator of rows and masks."""
     kind, make_task = TASKS[name]
     module, rng = make_pair(kind, fits.STILL, dtype)[0], np.random.default_rng(0)
     settings = replace(fits.SETTINGS, batch_size=batch_size, accumulate=accumulate, max_grad_norm=1.0)
@@ -177,7 +173,7 @@ def test_at_any_step(name, where, batch_size, accumulate, undisturbed):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_in_float32(name, undisturbed):
-    """With plain descent: Adam makes full steps even for gradients of pure rounding, such as those of a key's bias."""
+    """With plain descent: Adam makes full steps from gradients that are only rounding, such as that of a key's bias."""
     options = {"dtype": torch.float32, "plain_descent": True}
     found = fit(name, Memory(forward=[1], backward=[5]), **options)
     assert_same_fit(found, undisturbed(name, **options), 1e-6)
@@ -185,19 +181,19 @@ def test_in_float32(name, undisturbed):
     assert max((value - moved[n]).abs().max() for n, value in fits.weights_of(found[0]).items()) > 1e-3
 
 
-def test_batches_are_halved_until_they_fit_and_stay_small(undisturbed):
+def test_batches_are_halved_until_they_fit_and_stay_so(undisturbed):
     memory = Memory(most=2)
     found = fit("sequence", memory, batch_size=N)
     assert memory.failures == [N, 7, 4] and memory.n_passes == 3 + 2 * 7
     assert_same_fit(found, undisturbed("sequence", batch_size=N), 1e-10)
-    (warning,) = found[2]
-    assert warning.category is OutOfMemoryWarning
-    assert f"batches of {N} rows are computed in parts of 2" in str(warning.message)
-    assert "set batch_size=2 and accumulate=7" in str(warning.message)
+    (said,) = found[2]
+    assert said.category is OutOfMemoryWarning
+    assert f"batches of {N} rows are computed in parts of 2" in str(said.message)
+    assert "set batch_size=2 and accumulate=7" in str(said.message)
 
 
 def test_without_the_parts_weights_would_differ():
-    """What agrees to 1e-10 above differs if each part draws its own masks, or sees only its own rows."""
+    """The weights that agree to 1e-10 above differ if each part draws on its own, or sees only its own rows."""
     for name in ("masked LM", "dialogue"):
         whole, parts = (fit(name, Memory(), batch_size=size)[0] for size in (4, 2))
         with pytest.raises(AssertionError):
@@ -221,19 +217,28 @@ def test_a_single_row_that_does_not_fit():
         "MPS backend out of memory (MPS allocated: 17.9 GB, other allocations: 1.1 GB, max allowed: 18.1 GB)",
     ],
 )
-def test_other_messages_for_it(words, undisturbed):
-    """Outside torch's own allocator, and on Apple's GPUs, it is a plain RuntimeError."""
+def test_other_messages_of_a_full_memory(words, undisturbed):
+    """Outside torch's own allocator, and on Apple's GPUs, the error is a plain RuntimeError."""
     memory = Memory(forward=[0])
     memory.fail = lambda sequences: memory.failures.append(sequences) or raising(RuntimeError(words))
     found = fit("sequence", memory)
     assert len(memory.failures) == 1
     assert_same_fit(found, undisturbed("sequence"), 1e-10)
-    (warning,) = found[2]
-    assert warning.category is OutOfMemoryWarning
+    (said,) = found[2]
+    assert said.category is OutOfMemoryWarning
     failures = iter([RuntimeError(words)])
     with pytest.warns(OutOfMemoryWarning):
-        batches = list(run_batches(lambda rows: raising(next(failures, None)) or rows, np.array([3, 3]), 9, CPU))
+        batches = run_batches(lambda rows: raising(next(failures, None)) or rows, np.array([3, 3]), 9)
     assert len(batches) == 2
+
+
+def run_batches(run, lengths, token_budget):
+    """Batches with what is made of them."""
+    queue, done = BatchQueue(lengths, token_budget, CPU, budget_per_row=128), []
+    for rows in queue:
+        with queue:
+            done.append((rows, run(rows)))
+    return done
 
 
 def raising(error):
@@ -283,10 +288,10 @@ def test_the_warning_names_the_parameters_and_the_line_of_the_user(still_checkpo
 
     classifiers[1]._train = watched
     with pytest.warns(
-        OutOfMemoryWarning, match="parts of 3 from here on, .* set batch_size=3 and accumulate=4"
-    ) as caught:
+        OutOfMemoryWarning, match="parts of 3, which makes the same steps; .* set batch_size=3 and accumulate=4"
+    ) as said:
         classifiers[1].fit(X, y)
-    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(said) == 1 and said[0].filename == __file__
     assert memory.failures == [6]
     np.testing.assert_allclose(classifiers[1].predict_proba(X), expected, atol=1e-3)
 
@@ -299,11 +304,11 @@ def test_predictions_are_the_same_in_smaller_batches(fitted, estimator):
         memory = Memory(most=1)
         with (
             memory.of(made.module_),
-            pytest.warns(OutOfMemoryWarning, match="out of memory on cpu: .* batch_size=") as caught,
+            pytest.warns(OutOfMemoryWarning, match="out of memory on cpu: .* batch_size=") as said,
         ):
             found = getattr(made, name)(X)
         assert memory.failures
-        assert caught[0].filename == __file__, name
+        assert said[0].filename == __file__, name
         contract.assert_same(found, expected, name)
 
 
@@ -316,7 +321,7 @@ def test_generated_texts_are_the_same_in_smaller_batches(tiny_checkpoint):
             assert lm.generate(contract.TEXTS, max_new_tokens=4, **params) == expected
 
 
-def test_the_budget_is_halved_until_rows_fit_and_stays_small():
+def test_the_budget_is_halved_until_rows_fit_and_stays_so():
     lengths, tried = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1]), []
 
     def run(rows):
@@ -325,11 +330,11 @@ def test_the_budget_is_halved_until_rows_fit_and_stays_small():
             raise torch.OutOfMemoryError("full")
         return rows
 
-    with pytest.warns(OutOfMemoryWarning) as caught:
-        batches = list(run_batches(run, lengths, 1000, CPU))
-    assert tried == [45, 17, 9, 8, 7, 6, 5, 7, 3] and len(caught) == 1
+    with pytest.warns(OutOfMemoryWarning) as said:
+        batches = run_batches(run, lengths, 1000)
+    assert tried == [45, 17, 9, 8, 7, 6, 5, 7, 3] and len(said) == 1
     assert all(np.array_equal(rows, result) for rows, result in batches)
     assert sorted(np.concatenate([rows for rows, _ in batches])) == list(range(9))
     lengths[0] = 12
     with pytest.raises(torch.OutOfMemoryError, match=r"a single row does not fit .*: lower max_length.*\(full\)"):
-        list(run_batches(run, lengths, 1000, CPU))
+        run_batches(run, lengths, 1000)

@@ -49,6 +49,18 @@ def test_batches_and_states_are_those_without_it(ahead):
             assert rng.bit_generator.state == state
 
 
+def test_batches_made_ahead_lie_on_the_device():
+    """And are not copied again by whoever needs them there."""
+    device = torch.device("meta")
+    batches = EpochBatches(masked_task(), STEPS, np.random.default_rng(3), MicroBatches(4, 1, device))
+    batches.prepare_next()
+    (made,) = batches.run(lambda made: made)
+    assert {part.device for part in (made.ids, *made.targets.values())} == {device} == {made.layout.device}
+    assert made.to(device) is made
+    (made,) = batches.run(lambda made: made)
+    assert made.ids.device == CPU and made.to(CPU) is made
+
+
 def test_a_step_that_runs_out_of_memory_draws_its_batches_again_in_parts():
     expected, rng = one_by_one(), np.random.default_rng(3)
     batches = EpochBatches(masked_task(), STEPS, rng, MicroBatches(4, 1, CPU))

@@ -82,7 +82,7 @@ def test_a_step_reads_from_the_device_once(accumulate, max_grad_norm, dtype):
 
 
 def test_the_next_batches_are_made_before_the_step_waits():
-    """In the order of a GPU's work: all gradients of a step are under way, its weights still the old ones."""
+    """Between the backward pass of a step and the wait for it, when a GPU is computing."""
     events, module = [], make_module()
 
     class Told(Watched):

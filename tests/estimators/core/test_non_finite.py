@@ -1,4 +1,4 @@
-"""Weights that are NaN or infinite never become an answer: the tensor is named, at the latest when an output shows them."""
+"""Weights that are NaN or infinite never become an answer: an error names the tensor, at the latest when an output shows it."""
 
 import json
 
@@ -24,7 +24,7 @@ TEXTS = ["the bird sings", "das Haus"]
 
 @pytest.fixture
 def broken(tiny_checkpoint, tmp_path, request):
-    """A checkpoint with one weight that is no number, in the word embeddings at an id of the first text."""
+    """A checkpoint with one weight that is not finite; in the word embeddings, that of a word of the first text."""
     name, value = request.param
     tensors = {key: tensor.clone() for key, tensor in read_tensors(tiny_checkpoint).items()}
     tokenizer = load_tokenizer(tiny_checkpoint)
@@ -39,7 +39,7 @@ cases = pytest.mark.parametrize("broken", CASES, indirect=True, ids=str)
 
 
 @cases
-def test_small_tensors_are_looked_at_when_they_are_read(broken):
+def test_small_tensors_are_checked_when_they_are_read(broken):
     folder, name = broken
     with pytest.raises(CheckpointError, match=rf"{folder}: holds weights that are NaN or infinite, in {name}"):
         XLMRobertaVectorizer(folder).fit(TEXTS)
@@ -48,18 +48,18 @@ def test_small_tensors_are_looked_at_when_they_are_read(broken):
 
 
 @cases
-def test_large_ones_when_they_show(broken, monkeypatch):
+def test_large_tensors_are_checked_when_an_output_shows_them(broken, monkeypatch):
     folder, name = broken
     monkeypatch.setattr(_weights, "CHEAP", 0)
     vectorizer = XLMRobertaVectorizer(folder, dtype="float32").fit(TEXTS)
     with pytest.raises(CheckpointError, match=rf"{folder}: holds weights that are NaN or infinite, in {name}"):
         vectorizer.transform(TEXTS)
-    if name == WORDS:  # a text without the word has nothing to do with it
+    if name == WORDS:  # a text without that word is not affected
         assert np.isfinite(vectorizer.transform(["κόκκινο"])).all()
 
 
 @cases
-def test_all_of_them_before_training(broken, monkeypatch):
+def test_all_tensors_are_checked_before_training(broken, monkeypatch):
     monkeypatch.setattr(_weights, "CHEAP", 0)
     with pytest.raises(CheckpointError, match=f"NaN or infinite, in {broken[1]}"):
         XLMRobertaClassifier(broken[0], max_epochs=1).fit(TEXTS * 2, [0, 1] * 2)
@@ -76,7 +76,7 @@ def test_a_saved_estimator(tiny_checkpoint, tmp_path):
 
 
 @cases
-def test_a_text_is_not_continued_by_chance(broken, monkeypatch):
+def test_no_text_is_generated_from_broken_weights(broken, monkeypatch):
     monkeypatch.setattr(_weights, "CHEAP", 0)
     config = json.loads((broken[0] / "config.json").read_text())
     (broken[0] / "config.json").write_text(json.dumps(config | {"is_decoder": True}))

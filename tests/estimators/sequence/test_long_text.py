@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from sklearn.model_selection import GridSearchCV
 
 from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer, load, save
-from skxlmr.inference import mean_of_windows
+from skxlmr.inference._rows import mean_of_windows
 from skxlmr.text import EncodedBatch
 from tests.estimators.conftest import LEARNS, weights_of
 from tests.text.windows import windows_by_hand
