@@ -13,7 +13,7 @@ CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # in transformers before version 5, and since
-LONGEST_TOKEN = 1024  # characters: searching texts for it takes memory and time for each
+LONGEST_TOKEN = 1024  # characters; searching texts for a token takes time and memory per character
 MOST_CHARACTERS = 2**20  # of all added tokens together
 DEFAULT_MAX_LENGTH = 512  # tokens, where a checkpoint does not say
 

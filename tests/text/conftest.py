@@ -1,9 +1,12 @@
-"""A tiny SentencePiece model, and real ones."""
+"""A tiny SentencePiece model, real ones, and one tokenizer of each kind."""
+
+import json
 
 import pytest
+from tokenizers import ByteLevelBPETokenizer
 
-from skxlmr.text import SentencePieceTokenizer
-from tests.tiny import train
+from skxlmr.text import FastTokenizer, SentencePieceTokenizer, XLMTokenizer, load_tokenizer
+from tests.tiny import sentences, train, xlm_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,24 @@ def xlmr(shared_data):
 @pytest.fixture(scope="session")
 def toy(shared_data):
     return SentencePieceTokenizer.from_file(shared_data / "tokenizer" / "toy1000.spm.model")
+
+
+@pytest.fixture(
+    scope="session", params=[SentencePieceTokenizer, FastTokenizer, XLMTokenizer], ids=lambda kind: kind.__name__
+)
+def tokenizer(request, tmp_path_factory):
+    """A tiny tokenizer of each kind."""
+    if request.param is SentencePieceTokenizer:
+        return request.getfixturevalue("tiny")
+    if request.param is XLMTokenizer:
+        pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
+        return xlm_tokenizer()
+    folder = tmp_path_factory.mktemp("byte_level")
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(sentences(), vocab_size=400, special_tokens=special, show_progress=False)
+    bpe.save_model(str(folder))
+    (folder / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    made = load_tokenizer(folder)
+    assert type(made) is FastTokenizer
+    return made

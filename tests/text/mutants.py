@@ -1,4 +1,4 @@
-"""Damage a checkpoint's tokenizer file again and again; each time it must be an error that says so, or still work.
+"""Damage a tokenizer file many times; each time it must still work, or be refused with an error that names it.
 
 Run as a process of its own by test_hostile_files: ``python -m tests.text.mutants FOLDER FILE N SEED``.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from skxlmr.text import load_tokenizer
 from skxlmr.utils._errors import CheckpointError
 
-SECONDS = 20  # one mutant may take, on a busy machine
+SECONDS = 20  # that one mutant may take on a busy machine
 TEXTS = ["The house, ﬁ ①", "", "дом\u3000κάτω e\u0301 漢字 \0", "<s>a <mask>", "b" * 300]
 ODD_VALUES = [None, True, -1, 0, 2**31, 2**63, 1e308, "", "\ud800", "<s>", "a" * 1000, [], {}, [[]], {"type": "X"}]
 
@@ -40,7 +40,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_json(content: bytes, rng: random.Random) -> bytes:
-    """Another value somewhere in the tree."""
+    """Replace or delete one value somewhere in the tree."""
     tree = json.loads(content)
     node = tree
     while True:

@@ -1,4 +1,4 @@
-"""Tokens added to a vocabulary: their ids, that nothing else moves, and that the folder is read alike by the reference."""
+"""Tokens added to a vocabulary: their ids, no other id changes, and the reference reads the same from a saved folder."""
 
 import json
 import pickle
@@ -34,7 +34,7 @@ def before(request, tiny):
     return tiny if request.param == "sentencepiece" else request.getfixturevalue("fast")
 
 
-def test_new_ids_follow_at_the_end_and_nothing_else_moves(before):
+def test_new_ids_follow_the_vocabulary_and_no_other_changes(before):
     n = before.vocab_size
     after = before.with_tokens(TOKENS)
     assert type(after) is type(before)
@@ -43,14 +43,14 @@ def test_new_ids_follow_at_the_end_and_nothing_else_moves(before):
     assert after.all_special_ids == [*before.all_special_ids, n, n + 1]
     assert after.convert_ids_to_pieces([n, n + 1]) == list(TOKENS)
     assert (after.mask_token_id, after.model_max_length) == (before.mask_token_id, before.model_max_length)
-    texts = [*sentences(40), SPELT]  # a text that spells a special token is text
+    texts = [*sentences(40), SPELT]  # a spelt special token is text
     assert rows(after.encode_batch(texts)) == rows(before.encode_batch(texts))
     parsed = after.encode_batch([SPELT], parse_special=True).row(0).tolist()
     assert [i for i in parsed if i >= n] == [n + 1, n, n + 1]
     assert "[" not in after.decode(parsed) and "house" in after.decode(parsed)
 
 
-def test_what_is_there_stays(before):
+def test_existing_tokens_stay(before):
     once = before.with_tokens(TOKENS)
     assert once.with_tokens(TOKENS) is once and before.with_tokens([]) is before
     assert before.with_tokens(["<mask>"]) is before
@@ -64,7 +64,7 @@ def test_what_is_there_stays(before):
         before.with_tokens(["[A]", ""])
 
 
-def test_they_come_back(before, tmp_path):
+def test_added_tokens_are_saved_and_pickled(before, tmp_path):
     after = before.with_tokens(TOKENS)
     after.save(tmp_path)
     loaded = load_tokenizer(tmp_path)
@@ -102,7 +102,7 @@ def test_tokens_that_the_reference_added_have_its_ids(tiny, tmp_path, special):
     assert [ours.token_to_id(token) for token in TOKENS] == theirs.convert_tokens_to_ids(list(TOKENS))
     assert ours.with_tokens(TOKENS, special) is ours
     assert rows(ours.encode_batch([SPELT], parse_special=True)) == [theirs(SPELT)["input_ids"]]
-    for again in (True, False):  # whatever they were, they become what is asked for, on the disk too
+    for again in (True, False):  # they become what is asked for, also when saved
         ours.with_tokens(TOKENS, again).save(tmp_path / "again")
         found = load_tokenizer(tmp_path / "again")
         assert found.with_tokens(TOKENS, again) is found
@@ -111,7 +111,7 @@ def test_tokens_that_the_reference_added_have_its_ids(tiny, tmp_path, special):
 
 
 def test_old_files_of_added_tokens(tiny, tmp_path):
-    """As checkpoints of before 2023 lie on the hub, TOD-XLMR among them: added_tokens.json beside the vocabulary."""
+    """Checkpoints from before 2023, such as TOD-XLMR, have added_tokens.json next to the vocabulary."""
     tiny.save(tmp_path)
     n = tiny.vocab_size
     (tmp_path / "added_tokens.json").write_text(json.dumps({"[SYS]": n, "[USR]": n + 1}))
@@ -124,7 +124,7 @@ def test_old_files_of_added_tokens(tiny, tmp_path):
     assert special == tiny.with_tokens(TOKENS) and special.with_tokens(TOKENS, special=False) == loaded
 
 
-def test_every_text_may_spell_those_that_are_not_special(before, tmp_path):
+def test_tokens_that_are_not_special_are_found_in_every_text(before, tmp_path):
     after, n = before.with_tokens(TOKENS, special=False), before.vocab_size
     special = before.with_tokens(TOKENS)
     assert after.all_special_ids == before.all_special_ids and after.vocab_size == n + 2
@@ -138,7 +138,7 @@ def test_every_text_may_spell_those_that_are_not_special(before, tmp_path):
     ]:
         assert rows(twin.encode_batch([SPELT])) == rows(expected.encode_batch([SPELT]))
         assert twin.all_special_ids == expected.all_special_ids
-        assert twin == expected or isinstance(twin, FastTokenizer)  # which holds what its file said besides
+        assert twin == expected or isinstance(twin, FastTokenizer)  # which also keeps the rest of its file
     after.save(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "xlm-roberta"}))
     loaded = load_tokenizer(tmp_path)
@@ -151,7 +151,7 @@ def test_every_text_may_spell_those_that_are_not_special(before, tmp_path):
     assert theirs(texts)["input_ids"] == rows(after.encode_batch(texts)) and len(theirs) == n + 2
 
 
-def test_a_tokenizer_without_room_says_so():
+def test_a_tokenizer_that_takes_no_tokens_says_so():
     class Fixed:
         pass
 

@@ -1,48 +1,22 @@
-"""Each distinct string is tokenised once per call, and every row is what it would be alone."""
+"""Each distinct string is tokenised once per call, and every row is the same as if it were encoded alone."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
-from tokenizers import ByteLevelBPETokenizer
 
-from skxlmr.text import (
-    EncodedBatch,
-    FastTokenizer,
-    SentencePieceTokenizer,
-    SubwordSampling,
-    XLMTokenizer,
-    load_tokenizer,
-)
-from tests.tiny import sentences, xlm_tokenizer
+from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.text._tokens import Tokens, encode_distinct
+from tests.tiny import sentences
 
-KINDS = [SentencePieceTokenizer, FastTokenizer, XLMTokenizer]
 TEXTS = [*sentences(7), "", "the house", " ", "the 漢 house"]
 REPEATED = [TEXTS[i] for i in (3, 0, 7, 3, 8, 3, 1, 7, 10, 9, 0, 3, 2, 10)]
 LONG = [" ".join(sentences(5, seed=i % 3)) for i in range(len(REPEATED))]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda cls: cls.__name__)
-def tokenizer(request, tmp_path_factory):
-    """One of each kind."""
-    if request.param is SentencePieceTokenizer:
-        return request.getfixturevalue("tiny")
-    if request.param is XLMTokenizer:
-        pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
-        return xlm_tokenizer()
-    folder = tmp_path_factory.mktemp("byte_level")
-    bpe = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(sentences(), vocab_size=400, special_tokens=special, show_progress=False)
-    bpe.save_model(str(folder))
-    (folder / "config.json").write_text(json.dumps({"model_type": "roberta"}))
-    return load_tokenizer(folder)
-
-
 @pytest.fixture
 def passed_down(tokenizer, monkeypatch):
-    """The list of strings of each call to the tokenizer's own encoding."""
+    """The strings of each call to the tokenizer's own encoding."""
     calls = []
 
     def count(method):
@@ -53,14 +27,14 @@ def passed_down(tokenizer, monkeypatch):
         return encode
 
     cls = type(tokenizer)
-    if "_encode_split_words" in vars(cls):  # elsewhere words are encoded as texts
+    if "_encode_split_words" in vars(cls):  # otherwise words are encoded as texts
         monkeypatch.setattr(cls, "_encode_split_words", count(cls._encode_split_words))
     monkeypatch.setattr(cls, "_encode_texts", count(cls._encode_texts))
     return calls
 
 
-def assert_rows_are_what_they_are_alone(batch, alone):
-    """Array by array, whatever is known about the rows."""
+def assert_same_as_alone(batch, alone):
+    """Every array of the batch equals those of rows encoded one by one."""
     for field in dataclasses.fields(EncodedBatch):
         found, expected = (getattr(each, field.name) for each in (batch, alone[0]))
         if field.name == "row_of_window" and found is not None:
@@ -88,7 +62,7 @@ def test_texts(tokenizer, passed_down, options):
     passed_down.clear()
     batch = tokenizer.encode_batch(REPEATED, **options)
     assert passed_down == [list(dict.fromkeys(REPEATED))]
-    assert_rows_are_what_they_are_alone(batch, alone)
+    assert_same_as_alone(batch, alone)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +78,14 @@ def test_texts(tokenizer, passed_down, options):
     ids=str,
 )
 def test_pairs(tokenizer, passed_down, options):
-    """A text that stands on both sides is encoded once, too."""
+    """A text that is on both sides is encoded once, too."""
     first, second = [*REPEATED, TEXTS[4]], [*LONG, TEXTS[3]]
     alone = [tokenizer.encode_batch([a], [b], **options) for a, b in zip(first, second, strict=True)]
     passed_down.clear()
     batch = tokenizer.encode_batch(first, second, **options)
     assert passed_down == [list(dict.fromkeys([*first, *second]))]
     assert TEXTS[3] in first and TEXTS[3] in second
-    assert_rows_are_what_they_are_alone(batch, alone)
+    assert_same_as_alone(batch, alone)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +100,10 @@ def test_words(tokenizer, passed_down, options):
     assert (
         passed_down[0] == list(dict.fromkeys(words)) and len(passed_down) == 1 and len(passed_down[0]) < len(words) / 2
     )
-    assert_rows_are_what_they_are_alone(batch, alone)
+    assert_same_as_alone(batch, alone)
 
 
-def test_what_is_counted_in_common_uses(tokenizer, passed_down):
+def test_numbers_of_strings_in_common_uses(tokenizer, passed_down):
     hundred, labels = [f"{text} {i}" for i, text in enumerate(sentences(100))], [f"about {i}" for i in range(20)]
     tokenizer.encode_batch(["the same"] * 50)
     tokenizer.encode_batch([text for text in hundred for _ in labels], labels * 100, truncation="only_first")
@@ -138,7 +112,7 @@ def test_what_is_counted_in_common_uses(tokenizer, passed_down):
     assert [len(strings) for strings in passed_down] == [1, 120, 3, 4]
 
 
-def test_distinct_texts_are_passed_as_they_come(tokenizer, passed_down):
+def test_distinct_texts_keep_their_order(tokenizer, passed_down):
     texts = sentences(20)
     tokenizer.encode_batch(texts)
     assert passed_down == [texts]
@@ -155,14 +129,11 @@ def test_each_row_draws_its_own_segmentation(tiny, monkeypatch):
     assert len({batch.row(i).tobytes() for i in range(50)}) > 5
     tiny.encode_words([["the", "the"], ["the"]], sampling=sampling)
     assert calls[2:] == [["the"] * 3]
-    batch = tiny.encode_batch(["the old house"] * 50, sampling=SubwordSampling(1))  # takes the best one
+    batch = tiny.encode_batch(["the old house"] * 50, sampling=SubwordSampling(1))  # the best one, nothing drawn
     assert len(calls) == 3 and len({batch.row(i).tobytes() for i in range(50)}) == 1
 
 
-def test_equal_texts_share_their_tokens(tiny):
-    """The result holds a row each; the tokens it is made from are not copied."""
-    from skxlmr.text._tokens import Tokens, encode_distinct
-
+def test_equal_texts_share_their_tokens():
     def encode(texts):
         lengths = np.array([len(text) for text in texts])
         return Tokens.packed(np.frombuffer("".join(texts).encode("utf-32-le"), np.int32), lengths)

@@ -1,4 +1,4 @@
-"""Rows, windows and tokens of an encoded batch: where they lie, and how some of them are taken."""
+"""Rows, windows and tokens of an encoded batch: where they lie, and taking some of them."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ PER_ROW = ["lengths", "n_dropped", "row_of_window", "window_starts", "second_sta
 
 
 def make_batch(lengths, row_of_window=None):
-    """Rows of these lengths with everything there is to know, every number another one."""
+    """Rows of these lengths with all optional arrays, whose numbers show where they come from."""
     n_rows, n_tokens = len(lengths), sum(lengths)
     tokens = np.arange(n_tokens)
     return EncodedBatch(
@@ -35,7 +35,7 @@ WINDOWS_OF = [[0], [1, 2, 3], [4, 5], [6]]
 
 
 def assert_rows(found, batch, rows):
-    """``found`` holds these rows of ``batch``, number by number, but for how they count the rows of the input."""
+    """``found`` holds these rows of ``batch``, except for the numbers of the rows of the input."""
     places = [place for row in rows for place in range(batch.starts[row], batch.starts[row + 1])]
     for names, chosen in [(PER_TOKEN, places), (PER_ROW, rows)]:
         for name in names:
@@ -54,7 +54,7 @@ def test_token_places(rows):
     assert np.array_equal(PLAIN.ids[places], np.concatenate([PLAIN.row(row) for row in rows] or [PLAIN.ids[:0]]))
 
 
-def test_without_windows_each_row_is_its_own():
+def test_without_windows_each_row_shows_itself():
     assert PLAIN.input_rows.tolist() == [0, 1, 2, 3]
     assert PLAIN.n_windows.tolist() == [1, 1, 1, 1]
     assert PLAIN.input_rows.dtype == PLAIN.n_windows.dtype == np.int64
@@ -66,7 +66,7 @@ def test_windows_of_each_row_of_the_input():
     assert WINDOWS.n_windows.dtype == np.int64
 
 
-def test_input_rows_of_a_tokenizer_count_up(tiny_tokenizer):
+def test_input_rows_ascend(tiny_tokenizer):
     texts = [" ".join(sentences(n, seed=n)) if n else "" for n in (3, 0, 1, 6)]
     batch = tiny_tokenizer.encode_batch(texts, max_length=12, stride=3)
     assert (np.diff(batch.input_rows) >= 0).all()
@@ -78,7 +78,7 @@ ORDERS = [[0, 1, 2, 3], [3, 1], [1], [2, 3, 0, 1], []]
 
 
 @pytest.mark.parametrize("rows", ORDERS, ids=str)
-def test_taken_rows_bring_all_their_windows(rows):
+def test_taken_rows_keep_all_their_windows(rows):
     taken = WINDOWS.take_input_rows(np.array(rows, np.int64))
     assert_rows(taken, WINDOWS, [window for row in rows for window in WINDOWS_OF[row]])
     assert taken.row_of_window.tolist() == [new for new, row in enumerate(rows) for _ in WINDOWS_OF[row]]
@@ -100,7 +100,7 @@ def test_taking_twice_is_taking_once():
         assert getattr(twice, name).tolist() == getattr(once, name).tolist(), name
 
 
-def test_the_parts_of_a_split_are_what_each_would_encode_alone(tiny_tokenizer):
+def test_parts_of_a_split_equal_what_each_encodes_alone(tiny_tokenizer):
     texts = [" ".join(sentences(n, seed=n)) for n in (2, 5, 1, 4, 3)]
     batch = tiny_tokenizer.encode_batch(texts, max_length=14, stride=4, return_offsets=True)
     rows = np.array([4, 0, 3])
@@ -138,7 +138,7 @@ def test_taken_windows_keep_the_row_that_they_show():
         ([7, 10_062, 8], None, "10,062 tokens"),
         ([7, 10_062, 8], [False, False, False], "10,062 tokens"),
         ([7, 3307, 8], [False, True, False], "at least 3,307 tokens"),
-        # the row whose end was not looked at may have lost more than the one with the largest count
+        # a row with a lower bound may have lost more than the row with the largest count
         ([7, 3307, 8], [True, False, False], "at least 3,307 tokens"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Damaged tokenizer files, in a process of their own: a crash or a hang there is a failure here."""
+"""Damaged tokenizer files, read in a separate process, so that a crash or a hang fails a test."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def folder(request, tiny_proto, tmp_path):
-    """A folder with the file to damage, and what makes a tokenizer of it."""
+    """A folder with a tokenizer, and the name of the file to damage."""
     name, model_type = request.param
     if name == "sentencepiece.bpe.model":
         (tmp_path / name).write_bytes(tiny_proto)

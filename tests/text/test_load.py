@@ -28,7 +28,7 @@ def contents(tiny_proto):
 
 
 def expected(files, model_type):
-    """The documented table, once more."""
+    """The documented table."""
     if model_type in ("roberta", "roberta-prelayernorm"):
         if SPM in files:
             return None
@@ -64,7 +64,7 @@ def test_every_combination(tmp_path, contents, model_type):
     assert None in kinds and len(kinds) >= 2
 
 
-def test_the_class_of_the_tokenizer_stands_in_for_the_models_type(tmp_path, contents):
+def test_the_tokenizers_class_stands_in_for_the_models_type(tmp_path, contents):
     for name in (VOCAB, MERGES):
         (tmp_path / name).write_bytes(contents[name])
     for name, kind in (("XLMTokenizer", XLMTokenizer), ("RobertaTokenizerFast", FastTokenizer)):
@@ -83,6 +83,6 @@ def test_broken_configs_are_named(tmp_path, contents, name):
     assert caught.value.file == str(tmp_path / name)
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_the_folder_must_exist(tmp_path):
     with pytest.raises(CheckpointError, match="expected a checkpoint folder, found nothing"):
         load_tokenizer(tmp_path / "missing")

@@ -130,7 +130,7 @@ def test_old_companions_are_honoured(folder, tiny):
     tokenizer = load_tokenizer(folder)
     assert tokenizer.cls_token_id == n
     assert tokenizer.encode_batch(["houseboat"]).ids.tolist() == [n, n + 1, 2]
-    # a file that lists its added tokens is newer, and counts alone
+    # a file with added_tokens_decoder is newer, and the old companions are not read
     write(folder, "tokenizer_config.json", {"added_tokens_decoder": {}})
     assert load_tokenizer(folder).cls_token_id == 0
 
@@ -163,8 +163,8 @@ def test_added_ids_that_do_not_fit_are_an_error(tiny_proto, tiny):
             SentencePieceTokenizer(tiny_proto, settings=TokenizerSettings(added={i: AddedToken("boat")}))
 
 
-def test_many_added_tokens_are_placed_in_a_moment(folder, tiny):
-    """In steps whose number grows with the square it would take hours."""
+def test_many_added_tokens_are_placed_in_linear_time(folder, tiny):
+    """Quadratic time would be hours."""
     n = tiny.vocab_size
     write(folder, "added_tokens.json", {f"<{i}>": n + i for i in range(50_000)})
     tokenizer = load_tokenizer(folder)
@@ -172,7 +172,7 @@ def test_many_added_tokens_are_placed_in_a_moment(folder, tiny):
     assert tokenizer.encode_batch(["<5> <49999>"]).ids.tolist() == [0, n + 5, n + 49_999, 2]
 
 
-def test_added_tokens_have_a_bound_together(folder):
+def test_all_added_tokens_together_are_bounded(folder):
     write(folder, "special_tokens_map.json", {"additional_special_tokens": [f"{i:01000}" for i in range(1200)]})
     with pytest.raises(CheckpointError, match="added tokens of at most 1048576 characters together, found more"):
         load_tokenizer(folder)

@@ -13,7 +13,7 @@ def rows(batch):
 
 
 def package_windows(n_tokens, room, stride):
-    """Windows that the tokenizers package makes of that many tokens."""
+    """Windows of the tokenizers package over this many tokens."""
     words = {f"w{i}": i for i in range(n_tokens + 1)}
     tokenizer = PackageTokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -92,7 +92,7 @@ def test_of_a_pair_one_text_is_windowed(tiny, windowed):
         ),
     ],
 )
-def test_windows_that_cannot_be(tiny, call, message):
+def test_impossible_windows_are_refused(tiny, call, message):
     with pytest.raises(ValueError, match=message):
         tiny.encode_batch([" ".join(sentences(3))], **call)
 

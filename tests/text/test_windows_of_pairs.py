@@ -1,41 +1,19 @@
-"""Of a pair the longer text becomes windows, each beside the whole other text: in every tokenizer, against plain lists."""
+"""The longer text of a pair is split into windows, each next to the whole other text: every tokenizer, against lists."""
 
 import itertools
 import json
 
 import numpy as np
 import pytest
-from tokenizers import ByteLevelBPETokenizer
 
-from skxlmr.text import FastTokenizer, SentencePieceTokenizer, SubwordSampling, XLMTokenizer, load_tokenizer
+from skxlmr.text import SubwordSampling
 from tests.text.windows import windows_by_hand
-from tests.tiny import sentences, xlm_tokenizer
+from tests.tiny import sentences
 
 LONG = [" ".join(sentences(9, seed=i)) for i in range(6)]
 SHORT = sentences(6)
-# the longer text is the first, the second, and neither
+# the longer text is the first, then the second, then neither
 PAIRS = [*zip(LONG, SHORT, strict=True), *zip(SHORT, LONG, strict=True), ("the", "house"), ("", LONG[0]), ("", "")]
-
-
-@pytest.fixture(
-    scope="module", params=[SentencePieceTokenizer, FastTokenizer, XLMTokenizer], ids=lambda cls: cls.__name__
-)
-def tokenizer(request, tmp_path_factory):
-    """One of each kind."""
-    if request.param is SentencePieceTokenizer:
-        return request.getfixturevalue("tiny")
-    if request.param is XLMTokenizer:
-        pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
-        return xlm_tokenizer()
-    folder = tmp_path_factory.mktemp("byte_level")
-    bpe = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(sentences(), vocab_size=400, special_tokens=special, show_progress=False)
-    bpe.save_model(str(folder))
-    (folder / "config.json").write_text(json.dumps({"model_type": "roberta"}))
-    made = load_tokenizer(folder)
-    assert type(made) is FastTokenizer
-    return made
 
 
 def rows(batch):
@@ -44,7 +22,7 @@ def rows(batch):
 
 @pytest.mark.parametrize(("room", "stride"), [(90, 0), (90, 20), (40, 3), (1, 0)])
 def test_the_longer_text_becomes_windows(tokenizer, room, stride):
-    """`room` tokens beside the longest of the shorter texts."""
+    """Windows leave `room` tokens next to the longest of the shorter texts."""
     firsts, seconds = zip(*PAIRS, strict=True)
     n_first, n_second = (tokenizer.encode_batch(side).lengths - 2 for side in (firsts, seconds))
     max_length = int(np.minimum(n_first, n_second).max()) + room + tokenizer.n_special(pair=True)
@@ -54,7 +32,7 @@ def test_the_longer_text_becomes_windows(tokenizer, room, stride):
     assert batch.n_windows.tolist() == [len(of_pair) for of_pair in expected]
     assert batch.lengths.max() == max_length and not batch.n_dropped.any()
     assert batch.n_windows[:12].min() > 1 or room > 40
-    # the same that each text is shown as when it is named
+    # naming the text that is cut gives the same windows
     for truncation, of_those in (("only_first", slice(0, 6)), ("only_second", slice(6, 12))):
         named = tokenizer.encode_batch(
             firsts[of_those], seconds[of_those], max_length=max_length, stride=stride, truncation=truncation
@@ -134,7 +112,7 @@ def test_shorter_text_that_leaves_no_room(tokenizer, order):
 
 
 def test_real_pairs(xlmr, shared_data):
-    """Premises are mostly longer than hypotheses; in the other order the second text becomes windows."""
+    """Premises are mostly longer than hypotheses; in reverse order the second text is split into windows."""
     pairs = []
     for name in ("indonli", "jnli", "americasnli"):
         with (shared_data / "nli" / f"{name}.jsonl").open(encoding="utf-8") as lines:

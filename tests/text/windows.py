@@ -2,7 +2,7 @@
 
 
 def windows_by_hand(tokenizer, text, pair, max_length, stride):
-    """Rows of ids, one list for each window."""
+    """Return the ids of each window as a list."""
     special = len(tokenizer.build_inputs_with_special_tokens([], None if pair is None else []))
     first = tokenizer.encode_batch([text]).row(0)[1:-1].tolist()
     second = None if pair is None else tokenizer.encode_batch([pair]).row(0)[1:-1].tolist()

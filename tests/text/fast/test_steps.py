@@ -1,4 +1,4 @@
-"""What a tokenizer.json may ask for: steps that end, and texts that stay of a size."""
+"""Steps of a tokenizer.json must end, and must not make texts much longer."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False}
         {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[^\\p{L}\\p{N}]+"}}},
     ],
 )
-def test_what_the_family_does(content):
+def test_steps_of_real_tokenizers_are_allowed(content):
     check_steps(FILE, json.loads(json.dumps(content)))
 
 
@@ -66,6 +66,6 @@ def test_what_the_family_does(content):
     ],
     ids=range(13),
 )
-def test_what_could_take_forever(content, message):
+def test_dangerous_steps_are_refused(content, message):
     with pytest.raises(CheckpointError, match=rf"^folder/tokenizer\.json: .*{message}"):
         check_steps(FILE, content)

@@ -57,7 +57,7 @@ def pair(request):
     folder = request.getfixturevalue(f"{request.param}_folder")
     if request.param == "unigram":
         return load_tokenizer(folder), transformers.XLMRobertaTokenizer.from_pretrained(folder)
-    # as published checkpoints have it in tokenizer.json: the mask takes the white space before it away
+    # as in the tokenizer.json of published checkpoints: the mask swallows the white space before it
     mask = transformers.AddedToken("<mask>", lstrip=True, special=True)
     return load_tokenizer(folder), transformers.RobertaTokenizer.from_pretrained(folder, mask_token=mask)
 

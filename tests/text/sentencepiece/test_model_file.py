@@ -1,4 +1,4 @@
-"""SentencePiece models and character maps that C++ code must never see."""
+"""SentencePiece models and character maps that must never reach C++ code."""
 
 import struct
 
@@ -36,16 +36,16 @@ def test_a_sound_map():
         (charsmap(forms=b"a"), "truncated or damaged"),
         (charsmap(forms=b""), "truncated or damaged"),
         (charsmap(forms=b"a" * (MOST_VALUE_BYTES + 1) + b"\0"), f"a form of more than {MOST_VALUE_BYTES} bytes"),
-        (charsmap({0: 1 << 31 | 5 << 10}), "points outside itself"),  # the root is followed whatever it is
+        (charsmap({0: 1 << 31 | 5 << 10}), "points outside itself"),  # the root is followed whatever its bits say
         (charsmap({0: 256 << 10}), "points outside itself"),
         (charsmap({97: 97 | 1 << 8 | 1 << 9 | 1 << 20}), "points outside itself"),
         (charsmap({98: 1 << 31 | 2}), "points outside itself"),
         (charsmap({98: (1 << 32) - 1}), "points outside itself"),
-        (charsmap({97: 97 | 97 << 10}), f"a key of more than {MOST_KEY_BYTES} bytes"),  # its own child, for ever
+        (charsmap({97: 97 | 97 << 10}), f"a key of more than {MOST_KEY_BYTES} bytes"),  # its own child
     ],
     ids=range(15),
 )
-def test_maps_that_lead_astray(blob, message):
+def test_damaged_maps_are_refused(blob, message):
     with pytest.raises(ValueError, match=message):
         check_charsmap(blob)
 
@@ -63,7 +63,7 @@ def test_a_sound_model(tiny_proto):
         (piece(b"x" * MOST_PIECE_BYTES), r"a piece has \d+ bytes"),
         (piece(b"a") + piece(b"x" * 200_000), r"a piece has \d+ bytes"),
         (b"\x08\1" + piece(b"x" * 200_000), r"a piece has \d+ bytes"),
-        (b"\x8a\x80\0" + piece(b"x" * 200_000)[1:], r"a piece has \d+ bytes"),  # the same tag, longer than need be
+        (b"\x8a\x80\0" + piece(b"x" * 200_000)[1:], r"a piece has \d+ bytes"),  # the same tag, in more bytes
         (piece(b"a")[:-1], "longer than the file"),
         (b"\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "longer than the file"),
         (b"\n" + b"\xff" * 20, "more than ten bytes"),
@@ -76,6 +76,6 @@ def test_a_sound_model(tiny_proto):
     ],
     ids=range(14),
 )
-def test_models_that_are_not_given_on(proto, message):
+def test_damaged_models_are_refused(proto, message):
     with pytest.raises(ValueError, match=f"expected a SentencePiece model, .*{message}"):
         check_model_proto(proto)

@@ -24,7 +24,7 @@ def ink(text):
 
 
 def check(tokenizer, processor, texts):
-    """Tokens with one place are told apart; those that share a character are looked at together."""
+    """Compare tokens one by one, and those that share a character as a group."""
     batch = tokenizer.encode_batch(texts, return_offsets=True)
     n_shared = 0
     for i, text in enumerate(texts):
@@ -76,7 +76,7 @@ def test_places_of_plain_words(xlmr):
 
 
 def test_places_through_expansion_and_composition(xlmr):
-    # one ligature is four words; decomposed letters are composed; a control character belongs to what is before it
+    # one ligature is four words; decomposed letters are composed; a control character belongs to the token before it
     text = "ﷺ e\u0301 \u1100\u1161\u11a8 a\x01b"
     batch = xlmr.encode_batch([text], return_offsets=True)
     assert list(zip(xlmr.convert_ids_to_pieces(batch.ids), batch.offsets.tolist(), strict=True))[1:-1] == [
@@ -183,7 +183,7 @@ def test_pairs_truncation_and_take(tiny):
     )
 
 
-def test_offsets_are_there_only_when_asked_for(tiny):
+def test_offsets_are_returned_only_on_request(tiny):
     batch = tiny.encode_batch(["the house"])
     assert batch.offsets is batch.sequence_ids is batch.word_ids is batch.row_of_window is None
     assert np.array_equal(batch.ids, tiny.encode_batch(["the house"], return_offsets=True).ids)

@@ -62,7 +62,7 @@ def test_sizes_0_and_1_draw_nothing(tiny, nbest_size):
     assert rows(tiny.encode_batch(TEXTS, sampling=sampling)) == rows(tiny.encode_batch(TEXTS))
 
 
-def test_what_is_drawn_spells_the_text_and_lies_where_it_should(tiny):
+def test_drawn_tokens_spell_the_text_and_lie_on_it(tiny):
     texts = [*TEXTS, "the 漢 house", ""]
     batch = tiny.encode_batch(texts, sampling=SubwordSampling(), return_offsets=True)
     for i, text in enumerate(texts):
@@ -77,7 +77,7 @@ def test_what_is_drawn_spells_the_text_and_lies_where_it_should(tiny):
 @pytest.mark.parametrize("text", ["the bird", "the 漢字 bird"])
 @pytest.mark.parametrize(("nbest_size", "alpha"), [(-1, 0.3), (5, 0.3), (-1, 0.0), (20, 0.1)])
 def test_distribution_equals_sentencepieces(tiny, tiny_proto, nbest_size, alpha, text):
-    """10,000 draws of ours, 10,000 of sentencepiece's, and for n-best the exact probabilities."""
+    """10,000 draws of ours against 10,000 of sentencepiece's and, for n-best, the exact probabilities."""
     n = 10_000
     processor = SentencePieceProcessor()
     processor.LoadFromSerializedProto(tiny_proto)

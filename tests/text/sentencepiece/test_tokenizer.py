@@ -1,4 +1,4 @@
-"""XLM-R's ids, against published sequences, sentencepiece itself and transformers."""
+"""XLM-R's ids, against published ids, sentencepiece and transformers."""
 
 import copy
 import itertools
@@ -47,7 +47,7 @@ def test_published_ids_of_xlmr(xlmr, shared_data):
         counts[row["sentencepiece_agrees"]] += 1
         expected = row["ids"]
         if row["sentencepiece_agrees"] is False:
-            # half-width katakana: the Fast conversion does not compose voiced marks; SentencePiece does, and so do we
+            # half-width katakana: SentencePiece composes voiced marks, and so do we; the Fast conversion does not
             expected = json.loads(re.findall(r"sentencepiece gives (\[.*\])", row["note"])[0])
             assert expected != row["ids"]
         # null: the published ids treat special tokens that the text spells as such
@@ -70,7 +70,7 @@ def test_published_ids_of_the_toy_model(toy, shared_data):
         expected = row["ids"] if "ids" in row else [0, *row["ids_no_special"], 2]
         ids = encode_golden(toy, row, parse_special=False)
         assert ids == expected, row["text"]
-        if "pieces" in row:  # an unknown piece shows as <unk>, as the reference's own vocabulary has it
+        if "pieces" in row:  # an unknown piece is shown as <unk>, as in the reference's vocabulary
             shown = [piece if i != 3 else "<unk>" for piece, i in zip(row["pieces"], ids[1:-1], strict=True)]
             assert toy.convert_ids_to_pieces(ids) == ["<s>", *shown, "</s>"]
         if "decoded" in row:
@@ -150,7 +150,7 @@ def test_parsed_special_tokens_cut_the_text_into_segments(tiny):
     assert cut.n_dropped[0] == len(expected) - 8
 
 
-def test_mask_takes_the_white_space_before_it_away():
+def test_mask_swallows_the_white_space_before_it():
     keeps_spaces = SentencePieceTokenizer(train(remove_extra_whitespaces=False))
     spaced, tight = rows(keeps_spaces.encode_batch(["the  ", "the"]))
     assert spaced != tight
@@ -160,7 +160,7 @@ def test_mask_takes_the_white_space_before_it_away():
     )
 
 
-def test_decode_gives_the_text_back(tiny):
+def test_decode_returns_the_text(tiny):
     texts = sentences(50, seed=2)
     batch = tiny.encode_batch(texts, parse_special=True)
     assert [tiny.decode(batch.row(i)) for i in range(50)] == texts
@@ -240,7 +240,7 @@ def test_transformers_loads_a_saved_folder(tiny_proto, tmp_path, auto):
     ]
     assert rows(ours.encode_batch(texts, parse_special=True)) == theirs(texts)["input_ids"]
     assert rows(ours.encode_batch(texts, texts[::-1], parse_special=True)) == theirs(texts, texts[::-1])["input_ids"]
-    # no such comparison for spelt special tokens as text: the reference's own vocabulary makes them special even then
+    # spelt special tokens as text cannot be compared: in the reference's own vocabulary they are always special
     assert rows(ours.encode_batch(plain, plain[::-1])) == theirs(plain, plain[::-1])["input_ids"]
     batch = ours.encode_batch(texts, parse_special=True)
     for i in range(len(texts)):

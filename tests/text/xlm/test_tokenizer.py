@@ -24,7 +24,7 @@ def rows(batch):
 
 
 def write_folder(folder, words, merges, **config):
-    """Files of a checkpoint, from fastBPE's vocabulary (subwords without @@ end a word) and codes."""
+    """Write a checkpoint's files from fastBPE's vocabulary (subwords without @@ end a word) and codes."""
     vocab = {token: i for i, token in enumerate(SPECIAL)}
     for word in words:
         vocab.setdefault(word[:-2] if word.endswith("@@") else word + "</w>", len(vocab))
@@ -52,7 +52,7 @@ def xnli(shared_data, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[True, False])
 def toy_xlm(request, tmp_path_factory):
-    """Merges learned from nothing: the pairs of a few words, in both cases."""
+    """Random merges of neighbouring symbols in a few words, with and without lower case."""
     rng = random.Random(0)
     merges, words = [], []
     for word in sorted({word for text in sentences(100) for word in (text + " " + text.lower()).split()}):
@@ -72,7 +72,7 @@ TEXTS = [*sentences(60), *(text for text in HOSTILE if len(text) < 1000), "“Ç
 
 
 def ids_of(theirs, texts, language="en"):
-    """The reference's ids: its public methods know one language only, English."""
+    """Return the reference's ids, by a private method: its public ones know English only."""
     return [[0, *theirs.convert_tokens_to_ids(theirs._tokenize(text, lang=language)), 1] for text in texts]
 
 
@@ -130,7 +130,7 @@ def test_all_real_texts_of_the_published_vocabulary(xnli, shared_data):
 
 
 def check_languages(ours, theirs, texts):
-    """Texts in the checkpoint's languages with their own rules, all others with those of English."""
+    """Compare texts in the checkpoint's languages with the rules of each, others with those of English."""
     n_unknown = n_tokens = 0
     by_language = {}
     for language, text in texts:
@@ -156,7 +156,7 @@ def test_language_ids(xnli):
     expected = theirs.convert_tokens_to_ids(theirs._tokenize("我们 喜欢 书 .", bypass_tokenizer=True))
     assert ours.for_language("zh").encode_words(words).word_ids.max() == 2
     assert ours.for_language("zh").encode_words([["我们", "喜欢", "书", "."]]).ids.tolist()[1:-1] == expected
-    (folder / "tokenizer_config.json").write_text("{}")  # older checkpoints tell their languages in config.json
+    (folder / "tokenizer_config.json").write_text("{}")  # older checkpoints list their languages in config.json
     assert load_tokenizer(folder).lang2id == ours.lang2id
 
 
@@ -181,7 +181,7 @@ def test_offsets_lie_on_the_words(xnli, shared_data):
     assert "e\u0301s" in "".join(words.values())
 
 
-def test_alignment_of_what_was_rewritten():
+def test_alignment_of_rewritten_texts():
     def slices(original, rewritten):
         return [original[begin:end] for begin, end in align(original, rewritten).tolist()]
 
