@@ -42,10 +42,7 @@ def test_token_outputs_equal_those_of_single_rows(kind, dtype, token_budget):
     module, _ = make_pair(kind, dtype=dtype)
     encoded = random_rows(LENGTHS)
     found = run_tokens(module, encoded, token_budget)
-    alone = [
-        run_tokens(module, encoded.take([i]), 100)
-        for i in range(len(encoded))
-    ]
+    alone = [run_tokens(module, encoded.take([i]), 100) for i in range(len(encoded))]
     assert found.dtype == (np.float32 if dtype == torch.float32 else np.float64)
     assert [len(values) for values in alone] == LENGTHS
     np.testing.assert_allclose(found, np.concatenate(alone), rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from skxlmr import OutOfMemoryWarning, XLMRobertaCausalLM, XLMRobertaClassifier
-from skxlmr.batching import ChoiceTask, MaskedLMTask, TokenTask
+from skxlmr.estimators._choices.task import ChoiceTask
+from skxlmr.estimators._language.task import MaskedLMTask
+from skxlmr.estimators._tokens.task import TokenTask
 from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.nn import losses
 from skxlmr.training import fit_loop, mean_losses
