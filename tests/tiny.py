@@ -84,7 +84,7 @@ def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int 
 
 
 def xlm_tokenizer(n_merges: int = 150, **options) -> XLMTokenizer:
-    """An original XLM's tokenizer: the most frequent pairs of the sentences merged one after another."""
+    """An older XLM's tokenizer: the most frequent pairs of the sentences merged one after another."""
     plain = unicodedata.normalize("NFD", " ".join(sentences()).lower())
     text = "".join(character for character in plain if unicodedata.category(character) != "Mn")
     words = {(*word[:-1], f"{word[-1]}</w>"): count for word, count in Counter(text.split()).items()}
