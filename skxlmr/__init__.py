@@ -1,6 +1,6 @@
 """Multilingual text for scikit-learn: XLM-RoBERTa behind ``fit``, ``predict`` and ``transform``."""
 
-from skxlmr._version import __version__
+from skxlmr import _version
 from skxlmr.conversion import convert
 from skxlmr.estimators import (
     XLMClassifier,
@@ -22,6 +22,7 @@ from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import OutOfMemoryWarning, TruncationWarning, VersionWarning
 
+__version__ = _version.__version__
 __all__ = [
     "CheckpointError",
     "OutOfMemoryWarning",
@@ -40,7 +41,6 @@ __all__ = [
     "XLMRobertaVectorizer",
     "XLMRobertaZeroShotClassifier",
     "XLMVectorizer",
-    "__version__",
     "all_estimators",
     "convert",
     "load",

@@ -76,7 +76,7 @@ def make_any(tiny_checkpoint, request):
     """Make any estimator of the library, on a tiny checkpoint that fits it."""
 
     def make_any(estimator, **params):
-        checkpoint = request.getfixturevalue("tiny_xlm") if contract.is_older(estimator) else tiny_checkpoint
+        checkpoint = request.getfixturevalue("tiny_xlm") if contract.is_original_xlm(estimator) else tiny_checkpoint
         if estimator is skxlmr.XLMRobertaZeroShotClassifier:
             checkpoint = request.getfixturevalue("nli_checkpoint")
         known = inspect.signature(estimator).parameters

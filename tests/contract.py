@@ -65,7 +65,7 @@ def takes_pairs(estimator):
     return estimator.__name__ not in INPUTS
 
 
-def is_older(estimator):
+def is_original_xlm(estimator):
     """Whether the estimator is one of the older XLM, which has checkpoints of its own."""
     return estimator._family is XLM
 

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import check_param_validation
 import skxlmr
 from skxlmr import all_estimators, estimators
 from skxlmr.checkpoints import on_meta
-from tests.contract import ESTIMATORS, each, is_older, parameters
+from tests.contract import ESTIMATORS, each, is_original_xlm, parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,7 +57,7 @@ def test_init_only_assigns(estimator):
 @each
 def test_only_the_checkpoint_is_positional(estimator):
     first, *rest = parameters(estimator)
-    default = "FacebookAI/xlm-mlm-en-2048" if is_older(estimator) else "FacebookAI/xlm-roberta-base"
+    default = "FacebookAI/xlm-mlm-en-2048" if is_original_xlm(estimator) else "FacebookAI/xlm-roberta-base"
     if estimator is estimators.XLMRobertaZeroShotClassifier:  # the base model has no head that knows entailment
         default = "joeddav/xlm-roberta-large-xnli"
     assert first.name == "checkpoint" and first.default == default
@@ -97,6 +97,7 @@ def test_unfitted_pickle_is_small(estimator):
 
 TEXT = {"input_tags.string": True, "input_tags.two_d_array": False}
 FEATURES = {**TEXT, "transformer_tags.preserves_dtype": []}  # always float32
+STATELESS = {**FEATURES, "requires_fit": False}
 SUPERVISED = {**TEXT, "target_tags.required": True}
 CLASSES = {
     **SUPERVISED,
@@ -124,9 +125,9 @@ TAGS = {
     },
     # no classifier: scikit-learn looks for the classes of its targets, which ragged ones do not have
     "XLMRobertaTokenClassifier": SUPERVISED,
-    "XLMRobertaVectorizer": FEATURES,
+    "XLMRobertaVectorizer": STATELESS,
     "XLMRobertaZeroShotClassifier": {**CLASSES, "classifier_tags.poor_score": True},
-    "XLMVectorizer": FEATURES,
+    "XLMVectorizer": STATELESS,
 }
 
 
@@ -173,7 +174,7 @@ def links(estimator):
 @each
 def test_diagram_links_to_the_documentation(estimator, monkeypatch):
     about = Message()
-    monkeypatch.setattr("skxlmr.utils._docs.metadata", lambda name: about)
+    monkeypatch.setattr("skxlmr.estimators._core.documentation.metadata", lambda name: about)
     assert not links(estimator())  # above all not to scikit-learn's documentation
     about["Project-URL"] = "Source, https://source.example"
     about["Project-URL"] = "Documentation, https://docs.example/stable/"
@@ -189,7 +190,7 @@ def test_diagram_of_a_fitted_base_size_model(fitted, estimator):
     """Shapes without values: whatever reads or prints weights fails on them, or is far too long."""
     made = fitted(estimator)
     sizes = {"emb_dim": 2048, "n_layers": 12, "n_heads": 16, "vocab_size": 64139}
-    if not is_older(estimator):
+    if not is_original_xlm(estimator):
         sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 250002}
         sizes["intermediate_size"] = 3072
     with on_meta():
@@ -247,6 +248,6 @@ def test_examples_are_there_and_need_no_network(estimator):
     assert len(examples) >= 2 and any(example.want for example in examples)
     # no older XLM ships with the package: what needs one is shown, but not run
     source = "".join(example.source for example in examples if doctest.SKIP not in example.options)
-    assert ("skxlmr-mini" in source) != is_older(estimator)
-    paper = "arXiv:1901.07291" if is_older(estimator) else "arXiv:1911.02116"
+    assert ("skxlmr-mini" in source) != is_original_xlm(estimator)
+    paper = "arXiv:1901.07291" if is_original_xlm(estimator) else "arXiv:1911.02116"
     assert "References" in estimator.__doc__ and paper in estimator.__doc__

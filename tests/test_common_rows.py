@@ -186,10 +186,11 @@ def test_prediction_is_the_most_probable(fitted, estimator):
 
 
 def _tags(made, X):
-    """Predictions, those of a tagger of texts as a class a word."""
+    """Predictions, those of a tagger of texts as one class per word."""
     if not hasattr(made, "_log_proba"):
         return made.predict(X)
-    return made._choose_tags(made._log_proba(made._read(X)))
+    rows = made._read(X)
+    return made._choose_tags(made._log_proba(made._encode_rows(rows), len(rows)))
 
 
 @each

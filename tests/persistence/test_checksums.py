@@ -20,7 +20,7 @@ def flip(file, bit):
 
 def test_every_file_is_recorded(saved):
     about = json.loads((saved / "skxlmr.json").read_text())
-    assert about["format"] == 2
+    assert about["format"] == 3
     assert names_in(saved) == sorted([*about["files"], "skxlmr.json"]) == sorted([*READ, "README.md"])
     for name, digest in about["files"].items():
         assert hashlib.sha256((saved / name).read_bytes()).hexdigest() == digest

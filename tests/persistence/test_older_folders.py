@@ -36,6 +36,16 @@ def assert_predicts(classifier, expected):
     np.testing.assert_allclose(classifier.predict_proba(expected["texts"]), expected["predict_proba"], atol=1e-6)
 
 
+def test_names_of_format_2(older):
+    """A folder of the state of a fit and the kind of targets have other names now."""
+    about = json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))
+    params = about["params"] | {"checkpoint_dir": "states", "checkpoint_every": 7}
+    change(older, format=2, files={}, params=params, fitted=about["fitted"] | {"target_type_": "single_label"})
+    classifier = load(older, verify=False)
+    assert (classifier.resume_dir, classifier.resume_every) == ("states", 7)
+    assert classifier.target_type_ == ("binary" if len(classifier.classes_) == 2 else "multiclass")
+
+
 def test_format_1(older, expected, tmp_path):
     classifier = load(older)
     assert type(classifier) is XLMRobertaClassifier
@@ -43,7 +53,7 @@ def test_format_1(older, expected, tmp_path):
     assert classifier.validation_scores_ == expected["validation_scores"]
     assert_predicts(classifier, expected)
     save(classifier, older)  # and is of today's format from then on
-    assert json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))["format"] == 2
+    assert json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))["format"] == 3
     assert_predicts(load(older), expected)
 
 
@@ -53,6 +63,9 @@ def test_format_2(name):
     expected = json.loads((fixture / "expected.json").read_text(encoding="utf-8"))[name]
     X = [tuple(row) for row in expected["X"]] if name == "answers" else expected["X"]
     loaded = load(fixture / name)
+    assert loaded.get_params()["resume_dir"] is loaded.resume_every is None  # checkpoint_dir and checkpoint_every there
+    if name == "labels":
+        assert loaded.target_type_ == "multilabel-indicator"  # multi_label there
     assert [np.asarray(row).tolist() for row in loaded.predict(X)] == expected["predict"]
     for row, wanted in (
         zip(loaded.predict_proba(X), expected["predict_proba"], strict=True) if name != "answers" else ()
@@ -84,7 +97,7 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"format": 0}, "is not a description"),
         ({"format": True}, "is not a description"),
         ({"format": 2}, "has no object 'files'"),
-        ({"format": 3, "skxlmr": "0.9"}, r"was written by the later version 0\.9 of skxlmr: upgrade to read it"),
+        ({"format": 4, "skxlmr": "0.9"}, r"was written by the later version 0\.9 of skxlmr: upgrade to read it"),
         ({"fitted": {"predict": 1}}, "predict is a method, not what fit learns"),
         ({"fitted": {"_weight_dtype": "float32"}}, "_weight_dtype is a method"),
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U400000000"}}}, "an array of 1 items of dtype"),

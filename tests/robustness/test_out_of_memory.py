@@ -16,6 +16,7 @@ import torch
 
 from skxlmr import OutOfMemoryWarning, XLMRobertaCausalLM, XLMRobertaClassifier
 from skxlmr.estimators._choices.task import ChoiceTask
+from skxlmr.estimators._core.training_run import TrainingRun
 from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.estimators._tokens.task import TokenTask
 from skxlmr.inference._batch_queue import BatchQueue
@@ -275,20 +276,20 @@ def test_the_loss_of_validation_data(name):
 # Estimators -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_warning_names_the_parameters_and_the_line_of_the_user(still_checkpoint):
+def test_the_warning_names_the_parameters_and_the_line_of_the_user(still_checkpoint, monkeypatch):
     params = {"batch_size": 6, "accumulate": 2, "max_epochs": 2, "learning_rate": 1e-4, "warmup_ratio": 0.0}
     params |= {"dtype": "float32", "random_state": 0}
     classifiers = [XLMRobertaClassifier(still_checkpoint, **params) for _ in range(2)]
     X, y = contract.TEXTS * 4, contract.Y * 4
     expected = classifiers[0].fit(X, y).predict_proba(X)
     memory = Memory(most=3)
-    train = classifiers[1]._train
+    run = TrainingRun.run
 
-    def watched(module, *args, **kwargs):
-        with memory.of(module):
-            return train(module, *args, **kwargs)
+    def watched(made):
+        with memory.of(made.module):
+            return run(made)
 
-    classifiers[1]._train = watched
+    monkeypatch.setattr(TrainingRun, "run", watched)
     with pytest.warns(
         OutOfMemoryWarning, match="parts of 3, which makes the same steps; .* set batch_size=3 and accumulate=4"
     ) as said:

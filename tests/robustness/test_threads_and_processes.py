@@ -86,13 +86,13 @@ def test_language_models_in_8_threads(tiny_checkpoint):
 
 def test_gradients_stay_on_in_other_threads(tiny_checkpoint):
     vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(contract.TEXTS)
-    seen, run = [], vectorizer._run
+    seen, run = [], vectorizer._pooled
 
     def watched(*args):
         seen.append((torch.is_inference_mode_enabled(), *in_threads(torch.is_inference_mode_enabled, 1)))
         return run(*args)
 
-    vectorizer._run = watched
+    vectorizer._pooled = watched
     vectorizer.transform(contract.TEXTS)
     assert seen == [(True, False)]
 

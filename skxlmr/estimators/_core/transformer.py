@@ -29,8 +29,15 @@ class Transformer(TransformerMixin, Estimator):
         Returns
         -------
         ndarray of str
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``, and before the first ``transform`` of an estimator that needs no fit.
+        ValueError
+            If ``input_features`` do not fit the columns of X.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "module_")
         names = getattr(self, "feature_names_in_", None)
         if input_features is not None:
             given = np.asarray(input_features, dtype=object)

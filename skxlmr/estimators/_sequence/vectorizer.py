@@ -82,7 +82,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             texts = self._check_X(X, reset=True)
             with fit_task(self, X, y):
                 self._open()
-                self._opened = None
+                self.__dict__.pop("_opened", None)
                 encoded = self._tokenize(texts, self._limit(), False, None)  # counted here, warned of in transform
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
@@ -153,7 +153,6 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
 
     @property
     def _n_features_out(self) -> int:
-        self._open_at_first_use()
         return self.config_.hidden_size * len(self._layers())
 
     def __sklearn_tags__(self) -> Any:

@@ -98,7 +98,7 @@ def test_texts_after_pairs(make, estimator):
             trained.fit(pairs, [0, 1], X_val=["a"], **({} if estimator is XLMRobertaMaskedLM else {"y_val": [0]}))
 
 
-@each
+@each_trained
 def test_not_fitted(make, estimator):
     new = make(estimator)
     with raises(NotFittedError, f"This {estimator.__name__} instance is not fitted yet"):
@@ -142,7 +142,7 @@ def test_bad_y(make, estimator, y, said):
         ([0.5, 1.5, 2.5], "Unknown label type: continuous.* use XLMRobertaRegressor for numbers"),
         (
             [["a"], ["b", "c"], []],
-            r"y row 0: expected a label, got \['a'\]; for several labels a row pass an indicator matrix",
+            r"y row 0: expected a label, got \['a'\]; for several labels per row pass an indicator matrix",
         ),
         ([["a", 1], ["b", 1], ["a", 1]], "y column 1 has only one class, 1"),
         ([["a", 1], ["b", None], ["a", 1]], "y column 1 row 1: expected a label, got None"),

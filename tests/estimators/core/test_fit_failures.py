@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.training.step import TrainStep
@@ -110,14 +111,25 @@ def test_an_error_before_training_leaves_the_earlier_fit(make, texts, languages,
     np.testing.assert_array_equal(classifier.predict(texts), predicted)
 
 
-def test_an_error_in_training_leaves_no_model(make, monkeypatch, texts, languages):
-    """Neither a half-trained one nor the earlier one, whose classes are gone."""
+@pytest.mark.parametrize("failing", ["_make_task", "_validation_score"])  # before the first step, and after an epoch
+def test_an_error_in_training_leaves_the_earlier_fit(make, monkeypatch, texts, languages, failing):
+    """Not a half-trained model, and not the new classes with the old one."""
     classifier = make(XLMRobertaClassifier).fit(texts, languages)
+    attributes, weights, predicted = dict(vars(classifier)), weights_of(classifier), classifier.predict_proba(texts)
+    monkeypatch.setattr(XLMRobertaClassifier, failing, lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        classifier.fit(texts, [1, 2] * 24, X_val=texts, y_val=[1, 2] * 24)
+    assert vars(classifier) == attributes and not differing(weights_of(classifier), weights)
+    np.testing.assert_array_equal(classifier.predict_proba(texts), predicted)
+
+
+def test_an_error_in_the_training_of_a_first_fit_leaves_nothing(make, monkeypatch, texts, languages):
+    classifier = make(XLMRobertaClassifier)
     monkeypatch.setattr(XLMRobertaClassifier, "_make_task", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        classifier.fit(texts, [1, 2] * 24)
+        classifier.fit(texts, languages)
     with pytest.raises(NotFittedError):
-        classifier.predict(texts)
+        check_is_fitted(classifier)
 
 
 def test_vectorizer_whose_second_fit_fails_stays_as_it_was(make, texts, tmp_path, tiny_checkpoint, tiny_tokenizer):

@@ -59,7 +59,9 @@ def test_validation_fraction_sets_rows_aside(make, monkeypatch, texts, languages
     sizes = []
     task = XLMRobertaClassifier._make_task
     monkeypatch.setattr(
-        XLMRobertaClassifier, "_make_task", lambda *args: sizes.append(np.bincount(args[2])) or task(*args)
+        XLMRobertaClassifier,
+        "_make_task",
+        lambda self, rows: sizes.append(np.bincount(rows.targets)) or task(self, rows),
     )
     make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.25).fit(texts, languages)
     make(XLMRobertaClassifier, early_stopping=True, validation_fraction=0.5).fit(texts, languages)

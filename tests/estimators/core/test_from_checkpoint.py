@@ -115,9 +115,9 @@ def test_numbers(reference, published, tiny_tokenizer, texts, n_outputs, said):
 @pytest.mark.parametrize(
     ("estimator", "n_outputs", "about", "said"),
     [
-        (XLMRobertaClassifier, 1, {"num_labels": 1}, "tells of a regression: use XLMRobertaRegressor.from_checkpoint"),
+        (XLMRobertaClassifier, 1, {"num_labels": 1}, "describes a regression: use XLMRobertaRegressor.from_checkpoint"),
         (XLMRobertaClassifier, 2, {"problem_type": "regression"}, "use XLMRobertaRegressor.from_checkpoint"),
-        (XLMRobertaRegressor, 2, {}, r"tells of 2 classes \(single_label.*use XLMRobertaClassifier.from_checkpoint"),
+        (XLMRobertaRegressor, 2, {}, r"describes 2 classes \(single_label.*use XLMRobertaClassifier.from_checkpoint"),
         (
             XLMRobertaClassifier,
             1,
@@ -129,9 +129,9 @@ def test_numbers(reference, published, tiny_tokenizer, texts, n_outputs, said):
             XLMRobertaClassifier,
             2,
             {"architectures": ["XLMRobertaForTokenClassification"]},
-            "tells of a XLMRobertaForTokenClassification, .* use XLMRobertaTokenClassifier.from_checkpoint",
+            "describes a XLMRobertaForTokenClassification, .* use XLMRobertaTokenClassifier.from_checkpoint",
         ),
-        (XLMRobertaRegressor, 2, {"architectures": ["XLMRobertaModel"]}, "has no head for whole texts: it needs fit"),
+        (XLMRobertaRegressor, 2, {"architectures": ["XLMRobertaModel"]}, "has no head for whole texts: fit trains one"),
         (XLMRobertaClassifier, 3, id2label("a", "b"), "classifier.out_proj.weight"),
         (XLMRobertaClassifier, 2, id2label("a", "a"), "id2label gives two outputs the same label"),
     ],

@@ -236,7 +236,7 @@ def test_equal_values_may_have_other_types(small, tmp_path):
 
 
 def test_resume_needs_a_folder(small):
-    with pytest.raises(ValueError, match="resume=True goes on from the state in resume_dir, which is None"):
+    with pytest.raises(ValueError, match="resume=True continues from the state in resume_dir, which is None"):
         small().fit(TEXTS, Y, resume=True)
 
 

@@ -62,7 +62,7 @@ def test_stop_tokens_are_told_as_texts_spell_them(roberta, tmp_path):
     assert lm.generate(["das Haus"], max_new_tokens=3) == ["\n\n\n"]
     assert lm.generate(["das Haus"], max_new_tokens=3, stop_tokens=["\n"]) == ["\n"]
     for token in ("Ċ", "é"):  # the latter is how the vocabulary writes a byte that is no letter
-        with pytest.raises(ValueError, match=f"'{token}' is no token of the checkpoint"):
+        with pytest.raises(ValueError, match=f"'{token}' is not a token of the checkpoint"):
             lm.generate(["das Haus"], stop_tokens=[token])
 
 

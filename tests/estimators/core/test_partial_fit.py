@@ -1,6 +1,7 @@
 """Training in portions with partial_fit, and on and on with warm_start."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -36,7 +37,7 @@ def in_portions(estimator, portions):
 def test_every_estimator_that_trains(make_any, estimator):
     X, y, columns = inputs(estimator)
     classes = {"XLMRobertaTokenClassifier": ["word"]}.get(estimator.__name__, [0, 1])
-    first = {"classes": classes} if hasattr(estimator, "_announce") else {}
+    first = {"classes": classes} if "classes" in inspect.signature(estimator.partial_fit).parameters else {}
     made = make_any(estimator, max_epochs=7, warmup_ratio=1.0)  # neither is read
     assert made.partial_fit(X[:3], None if y is None else y[:3], **first) is made
     before = weights_of(made)
@@ -66,7 +67,7 @@ def test_calls_add_up_to_the_epochs_of_one_fit(make, still_checkpoint, texts, la
     forgetful = make(XLMRobertaClassifier, still_checkpoint, **settings)
     for _ in range(4):
         calls.partial_fit(texts, languages, classes=LANGUAGES)
-        forgetful.partial_fit(texts, languages, classes=LANGUAGES)._moments = AdamState()
+        forgetful.partial_fit(texts, languages, classes=LANGUAGES)._adam_state = AdamState()
     np.testing.assert_allclose(calls.loss_curve_, once.loss_curve_, rtol=1e-4)
     np.testing.assert_allclose(calls.predict_proba(texts), once.predict_proba(texts), atol=1e-4)
     assert np.abs(forgetful.predict_proba(texts) - once.predict_proba(texts)).max() > 1e-2
@@ -146,17 +147,17 @@ def test_moments_are_in_memory_only(make, tmp_path, portions):
     skxlmr.save(classifier, tmp_path / "saved")
     for other in (skxlmr.load(tmp_path / "saved"), copy.deepcopy(classifier)):
         assert_same(other.predict_proba(portions[0][0]), classifier.predict_proba(portions[0][0]))
-        other.partial_fit(*portions[0])  # begins anew with them
+        other.partial_fit(*portions[0])  # starts from scratch with them
 
 
 def test_words_of_one_call_keep_their_moments_over_the_next(make, texts, languages):
     """Of the word embeddings each call trains other rows."""
     classifier = make(XLMRobertaClassifier, batch_size=48)
     classifier.partial_fit(texts[::4], languages[::4], classes=LANGUAGES)
-    kept = classifier._moments._states[WORDS]["exp_avg"]
-    rows = classifier._moments._rows
+    kept = classifier._adam_state._states[WORDS]["exp_avg"]
+    rows = classifier._adam_state._rows
     classifier.partial_fit(texts[2::4], languages[2::4])
-    both = classifier._moments
+    both = classifier._adam_state
     assert set(rows) < set(both._rows) and both._states[WORDS]["exp_avg"].shape == (len(both._rows), 32)
     used = np.unique(classifier.tokenizer_.encode_batch(texts[2::4]).ids)
     resting = ~np.isin(rows, used)
@@ -208,7 +209,7 @@ def test_classes_are_told_in_the_first_call(make, texts, languages):
 def test_several_labels_and_several_columns(make, texts):
     labels = np.array([[1, 0, 0], [0, 0, 1]])
     several = make(XLMRobertaClassifier).partial_fit(texts[:2], labels)
-    assert several.target_type_ == "multi_label" and several.classes_.tolist() == [0, 1, 2]
+    assert several.target_type_ == "multilabel-indicator" and several.classes_.tolist() == [0, 1, 2]
     assert several.partial_fit(texts[2:4], labels[::-1], classes=[0, 1, 2]).predict(texts[:4]).shape == (4, 3)
     columns = make(XLMRobertaClassifier)
     y = np.array([["a", "x"], ["b", "x"]], dtype=object)
@@ -220,7 +221,10 @@ def test_several_labels_and_several_columns(make, texts):
     columns.partial_fit(texts[:2], y, classes=classes).partial_fit(texts[2:3], [["c", "y"]], classes=classes)
     assert [known.tolist() for known in columns.classes_] == [["a", "b", "c"], ["x", "y"]]
     digits = make(XLMRobertaClassifier).partial_fit(texts[:2], [[0, 1], [1, 1]], classes=[[0, 1, 2], [0, 1]])
-    assert digits.target_type_ == "multi_output" and [len(p[0]) for p in digits.predict_proba(texts)] == [3, 2]
+    assert digits.target_type_ == "multiclass-multioutput" and [len(p[0]) for p in digits.predict_proba(texts)] == [
+        3,
+        2,
+    ]
 
 
 def test_tags_and_labels_of_spans(make):

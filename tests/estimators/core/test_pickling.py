@@ -15,7 +15,6 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-import skxlmr
 from skxlmr import (
     CheckpointError,
     VersionWarning,
@@ -260,7 +259,8 @@ def test_a_checkpoint_is_hashed_once_a_process(checkpoint, monkeypatch):
 
 def test_a_pickle_of_another_version_warns(tiny_checkpoint, monkeypatch):
     content = pickle.dumps(classifier(tiny_checkpoint))
-    monkeypatch.setattr(skxlmr, "__version__", "7.1")
+    monkeypatch.setattr("skxlmr.estimators._core.estimator.__version__", "7.1")
+    monkeypatch.setattr("skxlmr.estimators._core.pickling.__version__", "7.1")
     with pytest.warns(
         VersionWarning, match=r"a XLMRobertaClassifier was written by skxlmr 0\.1\.0 and is read by 7\.1"
     ) as said:
