@@ -144,7 +144,7 @@ class NumberTokenClassifier(FromNumbers, skxlmr.XLMRobertaTokenClassifier):
     def _check_targets(self, y, rows, weights, reset, name="y"):
         return super()._check_targets(self._tags(y, rows), rows, weights, reset, name)
 
-    def _spelt_out(self, classes, X):
+    def _tags_of(self, classes, X):
         return classes
 
     def partial_fit(self, X, y):

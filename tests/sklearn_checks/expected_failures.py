@@ -55,5 +55,4 @@ RUN_ON_NONE = {
     "check_sample_weight_equivalence_on_sparse_data": SPARSE,
     "check_sparsify_coefficients": "for linear models with `sparsify`",
     "check_transformer_preserve_dtypes": "texts have no precision to keep: features are float32",
-    "check_transformers_unfitted_stateless": "every estimator needs fit",
 }

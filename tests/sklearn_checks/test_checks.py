@@ -21,7 +21,8 @@ from tests.sklearn_checks.expected_failures import EXPECTED_FAILURES, RUN_ON_NON
 from tests.sklearn_checks.run import checks_of, run_checks
 from tests.sklearn_checks.table import PAGE, left_out, row
 
-# Number of checks that each estimator passes; it may only rise.
+# Number of checks that each estimator passes; it may only rise. Vectorizers transform without fit, so that scikit-learn leaves
+# out the check that an unfitted estimator raises, and checks instead that it transforms.
 N_PASSED = {
     "XLMClassifier": 74,
     "XLMMaskedLM": 64,
@@ -33,9 +34,9 @@ N_PASSED = {
     "XLMRobertaQuestionAnswerer": 53,
     "XLMRobertaRegressor": 63,
     "XLMRobertaTokenClassifier": 53,
-    "XLMRobertaVectorizer": 58,
+    "XLMRobertaVectorizer": 57,
     "XLMRobertaZeroShotClassifier": 59,
-    "XLMVectorizer": 58,
+    "XLMVectorizer": 57,
 }
 
 

@@ -70,6 +70,21 @@ def stored(estimator):
     return estimator.__getstate__()["module_"]
 
 
+@pytest.mark.parametrize("n_frozen_layers", [N_LAYERS, 0], ids=["frozen", "all trained"])
+def test_a_loaded_estimator_names_the_folder_it_was_loaded_from(checkpoint, tmp_path, n_frozen_layers):
+    """Where the folder holds all of its weights, the pickle holds none."""
+    made = classifier(checkpoint, n_frozen_layers)
+    save(made, tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    content = pickle.dumps(loaded)
+    assert not stored(loaded).learnt and not stored(loaded).added
+    assert len(content) < 20_000 < n_bytes(made.module_)
+    np.testing.assert_array_equal(pickle.loads(content).predict_proba(TEXTS), made.predict_proba(TEXTS))
+    shutil.rmtree(tmp_path / "saved")
+    with pytest.raises(CheckpointError, match="saved"):
+        pickle.loads(content)
+
+
 # What comes back ----------------------------------------------------------------------------------------------------------
 
 
