@@ -6,7 +6,7 @@ see the classes below instead; at run time they are scikit-learn's own.
 
 from typing import TYPE_CHECKING, Any
 
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -103,7 +103,6 @@ __all__ = [
     "CallbackSupportMixin",
     "ClassifierMixin",
     "Interval",
-    "Options",
     "RegressorMixin",
     "StrOptions",
     "TransformerMixin",
