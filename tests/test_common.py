@@ -39,7 +39,7 @@ def test_all_are_discovered():
     assert of_kind["transformer"] > {"XLMVectorizer", "XLMRobertaMaskedLM"}
     both = [name for name, _ in all_estimators(["regressor", "transformer"])]
     assert both == sorted(of_kind["regressor"] | of_kind["transformer"])
-    with pytest.raises(ValueError, match=r"type_filter must be of 'classifier', .* got 'cluster'"):
+    with pytest.raises(ValueError, match=r"type_filter must be one of 'classifier', .* got 'cluster'"):
         all_estimators("cluster")
 
 
