@@ -29,7 +29,9 @@ _NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_
 RENAMED = {"checkpoint_dir": "resume_dir", "checkpoint_every": "resume_every"}
 TARGET_TYPES = {"multi_label": "multilabel-indicator", "multi_output": "multiclass-multioutput"}
 _UNSEALED = '"sha256": ""'
-ALTERED = "is not what save wrote (its SHA-256 differs): damaged or edited since; load(..., verify=False) reads it anyway"
+ALTERED = (
+    "is not what save wrote (its SHA-256 differs): damaged or edited since; load(..., verify=False) reads it anyway"
+)
 
 
 def versions() -> dict[str, str]:
