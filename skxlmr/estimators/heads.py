@@ -1,4 +1,4 @@
-"""One record per task: the module with its head, what Hugging Face calls it, and what people are told about it."""
+"""One record per task: the module with its head, what Hugging Face calls it, and how messages and model cards describe it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Head:
     Attributes
     ----------
     estimator : str
-        The estimator that has it, and that opens checkpoints with it.
+        The estimator with this head, which also opens checkpoints with it.
     architecture : str
         What ``config.json`` calls a model with this head (``architectures``).
     module : type of TaskModule
@@ -30,17 +30,17 @@ class Head:
     optional_parts : tuple of str
         Submodules that start from scratch where the checkpoint lacks them.
     reads : str
-        What it has outputs for, in a message about a checkpoint without it.
+        What it makes predictions for, in the error about a checkpoint without it.
     bidirectional : str or None
-        Why it cannot read a causal model: what it looks at. None if it can.
+        What it reads that a causal model lacks, in the error about such a model. None if it can read one.
     pipeline_tag : str
         Its task on the Hugging Face hub.
     auto_class : str
         The class of ``transformers`` that opens a saved folder.
     metric : str or None
-        What the hub calls the validation score, where it has a name for it.
+        The hub's name of the validation score, if it has one.
     score : str
-        What the validation score is.
+        What the validation score is, for the model card.
     """
 
     estimator: str
@@ -194,7 +194,7 @@ PARTS = tuple(dict.fromkeys(part for head in HEADS for part in head.parts))  # o
 
 def reader_of(architecture: str) -> str | None:
     """The estimator that opens a checkpoint with this head, None if there is none."""
-    # one that only gives features opens any checkpoint, and learns nothing from its head
+    # an estimator that only returns features opens any checkpoint, and ignores its head
     heads = (head for head in HEADS if head.pipeline_tag != "feature-extraction")
     return next((head.estimator for head in heads if head.architecture == architecture), None)
 
@@ -202,7 +202,7 @@ def reader_of(architecture: str) -> str | None:
 def check_architecture(config: dict[str, Any], file: Path, head: Head) -> None:
     """Check that a checkpoint which names its architecture has this head.
 
-    The models of one architecture (RoBERTa, CamemBERT, ...) differ in the beginning of the name: the end counts.
+    Models with this encoder (RoBERTa, CamemBERT, ...) differ in the first part of the name, so only its end is compared.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Constructor parameters, each declared once for the whole library: default, type, constraint and text.
 
-A parameter is a dataclass field. Those that several estimators share stand in groups, plain dataclasses that an estimator
-inherits next to its base class; one that a single estimator has stands in its own class. From these declarations come the
-constructor, ``_parameter_constraints`` and the parameter section of the docstring.
+A parameter is a dataclass field. Parameters that several estimators share form groups: plain dataclasses that an estimator
+inherits next to its base class. A parameter that only one estimator has is declared in its class. The constructor,
+``_parameter_constraints`` and the parameter section of the docstring are made from these declarations.
 """
 
 import os
@@ -23,7 +23,7 @@ Class = TypeVar("Class")
 AT_LEAST_0, AT_LEAST_1 = (Interval(Integral, least, None, closed="left") for least in (0, 1))
 NOT_NEGATIVE, POSITIVE = (Interval(Real, 0, None, closed=closed) for closed in ("left", "neither"))
 
-# What other libraries call a parameter.
+# Names of parameters in other libraries, and the name here.
 OTHER_WORDS = {
     "ckpt": "checkpoint",
     "epochs": "max_epochs",
@@ -62,13 +62,13 @@ def parameter(
     ----------
     default : object
     kind : str
-        Its type as the docstring states it.
+        Its type, for the docstring.
     text : str
         What it does, for the docstring.
     constraint : list
-        What it may be, for scikit-learn's validation.
+        Valid values, for scikit-learn's validation.
     kw_only : bool
-        Whether it is passed by name only.
+        Whether it can be passed by name only.
     """
     return field(default=default, kw_only=kw_only, metadata={"kind": kind, "text": text, "constraint": constraint})
 
@@ -82,7 +82,7 @@ def changed(group: type, name: str, **changes: Any) -> Any:
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter, changed))
 def parameters(cls: type[Class]) -> type[Class]:
-    """Make a class whose fields are parameters a dataclass: a group, or a base of estimators with parameters of its own."""
+    """Turn a class with parameters as fields into a dataclass: a group, or a base of estimators with parameters."""
     return dataclass(eq=False, repr=False, kw_only=True)(cls)
 
 
@@ -114,7 +114,7 @@ def estimator(cls: type[Class]) -> type[Class]:
 
 
 def misspelt(cls: str, name: str, known: list[str]) -> str:
-    """What to say of a parameter that a class does not have: names the nearest one that it has."""
+    """Error message about a parameter that a class does not have; names the nearest one that it has."""
     nearest = OTHER_WORDS.get(name)
     if nearest not in known:
         nearest = next(iter(get_close_matches(name, known, n=1)), None)
@@ -125,7 +125,7 @@ def misspelt(cls: str, name: str, known: list[str]) -> str:
 
 @parameters
 class CheckpointParameters:
-    """Of every estimator: which checkpoint, and how it is run."""
+    """Parameters of every estimator: which checkpoint, and how it runs."""
 
     checkpoint: str | os.PathLike[str] = parameter(
         default="FacebookAI/xlm-roberta-base",
@@ -138,7 +138,7 @@ class CheckpointParameters:
     revision: str | None = parameter(
         default=None,
         kind="str or None",
-        text="Branch, tag or commit of a checkpoint on the hub. None is its main branch.",
+        text="Branch, tag or commit of a checkpoint on the hub. None is the main branch.",
         constraint=[str, None],
     )
     max_length: int | None = parameter(
@@ -171,7 +171,7 @@ class CheckpointParameters:
 
 @parameters
 class TrainingParameters(CheckpointParameters):
-    """Of every estimator that trains."""
+    """Parameters of every estimator that trains."""
 
     batch_size: int = changed(
         CheckpointParameters,
@@ -189,13 +189,13 @@ class TrainingParameters(CheckpointParameters):
     accumulate: int = parameter(
         default=1,
         kind="int",
-        text="Batches whose gradients are added up before each step; the step equals that of one large batch.",
+        text="Batches whose gradients are summed before each step; the step equals that of one large batch.",
         constraint=[AT_LEAST_1],
     )
     learning_rate: float = parameter(
         default=3e-5,
         kind="float",
-        text="Highest learning rate of the encoder's top layer.",
+        text="Peak learning rate of the encoder's top layer.",
         constraint=[POSITIVE],
     )
     head_learning_rate: float | None = parameter(
@@ -213,19 +213,19 @@ class TrainingParameters(CheckpointParameters):
     weight_decay: float = parameter(
         default=0.01,
         kind="float",
-        text="Decoupled weight decay of AdamW; biases and layer norms are spared.",
+        text="Decoupled weight decay of AdamW; biases and layer norms are exempt.",
         constraint=[NOT_NEGATIVE],
     )
     warmup_ratio: float = parameter(
         default=0.1,
         kind="float",
-        text="Share of all steps in which the learning rate rises from zero.",
+        text="Share of all steps during which the learning rate rises from zero.",
         constraint=[Interval(Real, 0, 1, closed="both")],
     )
     schedule: str = parameter(
         default="linear",
         kind="{'linear', 'cosine', 'constant'}",
-        text="How the learning rate develops after the warm-up.",
+        text="How the learning rate changes after the warm-up.",
         constraint=[StrOptions(set(SCHEDULES))],
     )
     max_grad_norm: float | None = parameter(
@@ -292,14 +292,14 @@ class TrainingParameters(CheckpointParameters):
     resume_every: int | None = parameter(
         default=None,
         kind="int or None",
-        text="Optimiser steps after which the state is written, and at the end of the fit. None is after each epoch.",
+        text="Write the state after this many optimiser steps, and at the end of the fit. None writes it after each epoch.",
         constraint=[AT_LEAST_1, None],
     )
 
 
 @parameters
 class LanguageModelParameters(TrainingParameters):
-    """Of estimators that learn from raw texts: shorter fits at a higher learning rate."""
+    """Parameters of estimators that learn from raw texts: shorter fits at a higher learning rate."""
 
     max_epochs: int = changed(TrainingParameters, "max_epochs", default=3)
     learning_rate: float = changed(TrainingParameters, "learning_rate", default=5e-5)
@@ -307,28 +307,28 @@ class LanguageModelParameters(TrainingParameters):
 
 @parameters
 class SamplingParameters:
-    """Of estimators whose tokenizer can draw segmentations."""
+    """Parameters of estimators whose tokenizer can draw segmentations."""
 
     subword_sampling: float | None = parameter(
         default=None,
         kind="float or None",
-        text="Draw another segmentation of every training text in each epoch (subword regularisation, Kudo 2018): the power\n"
-        "of a segmentation's probability with which it is drawn, 0 for all alike, 1 for the model's own; 0.1 to 0.5 are\n"
-        "usual. None takes the best one, as predictions always do. Needs a SentencePiece unigram tokenizer.",
+        text="Draw a new segmentation of every training text in each epoch (subword regularisation, Kudo 2018). Their\n"
+        "probabilities are raised to this power: 0 makes all equally likely, 1 keeps the model's own; 0.1 to 0.5 is usual.\n"
+        "None takes the best segmentation, as predictions always do. Needs a SentencePiece unigram tokenizer.",
         constraint=[NOT_NEGATIVE, None],
     )
 
 
 @parameters
 class LongTextParameters:
-    """Of estimators with one output per text that can read long ones in windows."""
+    """Parameters of estimators with one output per text that can read long texts in windows."""
 
     long_text: str = parameter(
         default="truncate",
         kind="{'truncate', 'window'}",
         text="What happens to rows longer than ``max_length`` tokens. ``'truncate'`` cuts them at the end, counts and warns.\n"
-        "``'window'`` reads all of them in windows of ``max_length`` tokens whose outputs are averaged; of a pair the\n"
-        "longer text becomes windows, each next to the whole other one.",
+        "``'window'`` reads all of them in windows of ``max_length`` tokens and averages their outputs; of a pair the\n"
+        "longer text is split into windows, each paired with the whole of the other text.",
         constraint=[StrOptions({"truncate", "window"})],
     )
     stride: int = parameter(
@@ -341,7 +341,7 @@ class LongTextParameters:
 
 @parameters
 class PoolingParameters:
-    """Of estimators with ``transform``."""
+    """Parameters of estimators with ``transform``."""
 
     pooling: str = parameter(
         default="mean",
@@ -353,7 +353,7 @@ class PoolingParameters:
 
 @parameters
 class LabelSmoothingParameters:
-    """Of estimators that learn classes."""
+    """Parameters of estimators that learn classes."""
 
     label_smoothing: float = parameter(
         default=0.0,
@@ -365,7 +365,7 @@ class LabelSmoothingParameters:
 
 @parameters
 class MaskingParameters:
-    """Of estimators that learn to fill masks."""
+    """Parameters of estimators that learn to fill masks."""
 
     mask_probability: float = parameter(
         default=0.15,

@@ -1,4 +1,4 @@
-"""The files with which ``sentence-transformers`` gives the features of a saved estimator."""
+"""Files with which ``sentence-transformers`` computes the same features as a saved estimator."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ POOLING = "1_Pooling/config.json"
 
 
 def sentence_transformers_files(estimator: Estimator) -> dict[str, str]:
-    """Content of the files by name; none where its ``encode`` could not equal our ``transform``."""
+    """Content of the files by name; empty if its ``encode`` could not equal our ``transform``."""
     if not _is_sentence_encoder(estimator):
         return {}
     parts = [("", "Transformer"), ("1_Pooling", "Pooling")]

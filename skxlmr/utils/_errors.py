@@ -4,7 +4,7 @@ from os import PathLike
 
 
 class CheckpointError(ValueError):
-    """A checkpoint folder or one of its files is missing, broken, or does not fit its use.
+    """A checkpoint folder or one of its files is missing, broken, or unfit for its use.
 
     Parameters
     ----------

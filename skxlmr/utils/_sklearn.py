@@ -1,4 +1,4 @@
-"""The only file that touches scikit-learn's private API, and what type checkers are told of its classes.
+"""The only file that uses scikit-learn's private API, and the types of its classes for type checkers.
 
 scikit-learn ships no types. A base class without types would make every attribute of an estimator valid, so type checkers
 see the classes below instead; at run time they are scikit-learn's own.
@@ -6,7 +6,7 @@ see the classes below instead; at run time they are scikit-learn's own.
 
 from typing import TYPE_CHECKING, Any
 
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -92,7 +92,7 @@ else:
     from sklearn.base import _fit_context as fit_context
     from sklearn.callback import CallbackSupportMixin
 
-# What scikit-learn keeps on an estimator that has callbacks; the first stays after a fit.
+# Attributes that scikit-learn sets on an estimator with callbacks; the first one stays after a fit.
 CALLBACK_ATTRIBUTES = frozenset(
     {"_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx", "_parent_callback_ctx"}
 )
@@ -103,7 +103,6 @@ __all__ = [
     "CallbackSupportMixin",
     "ClassifierMixin",
     "Interval",
-    "Options",
     "RegressorMixin",
     "StrOptions",
     "TransformerMixin",

@@ -72,7 +72,7 @@ def reference():
 
 @pytest.fixture
 def make_xlm(tiny_xlm):
-    """The same for estimators of the older XLM."""
+    """The same for estimators of the original XLM."""
 
     def make(estimator, checkpoint=tiny_xlm, **params):
         known = {name: value for name, value in FAST.items() if name in estimator._parameter_constraints}

@@ -285,7 +285,7 @@ def test_portions_need_no_classes(make, rows):
     assert made.classes_.tolist() == [0, 1, 2, 3]
     without = make(XLMRobertaMultipleChoiceClassifier).partial_fit(X, y)
     np.testing.assert_array_equal(made.decision_function(X), without.decision_function(X))
-    with pytest.raises(ValueError, match="classes must be those of the calls before"):
+    with pytest.raises(ValueError, match="classes must be the same as in earlier calls"):
         made.partial_fit(X, y, classes=[0, 4])
 
 
