@@ -73,11 +73,15 @@ def parameter(
     return field(default=default, kw_only=kw_only, metadata={"kind": kind, "text": text, "constraint": constraint})
 
 
-def changed(group: type, name: str, **changes: Any) -> Any:
-    """The parameter ``name`` of a group, with another ``default``, ``kind``, ``text`` or ``constraint``."""
+def changed(group: type, name: str, *, default: Any, **changes: Any) -> Any:  # as of `parameter`
+    """The parameter ``name`` of a group, with another default, ``kind``, ``text`` or ``constraint``.
+
+    The default is always written, also where it stays the same: type checkers look for it here, and take a parameter without
+    one for required.
+    """
     declared = {each.name: each for each in fields(group)}[name]
-    kept = {"default": declared.default, "kw_only": bool(declared.kw_only), **declared.metadata}
-    return parameter(**kept | changes)
+    kept = {"kw_only": bool(declared.kw_only), **declared.metadata}
+    return parameter(default=default, **kept | changes)
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter, changed))
@@ -99,7 +103,7 @@ def estimator(cls: type[Class]) -> type[Class]:
             raise TypeError(misspelt(cls.__name__, min(unknown), list(declared)))
         constructor(self, *args, **params)
 
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__init__ = __init__  # type: ignore[method-assign]  # which takes the same, and names what it does not take
     cls._parameter_constraints = {  # type: ignore[attr-defined]
         name: each.metadata["constraint"] for name, each in declared.items()
     }
