@@ -1,6 +1,7 @@
 """Entities in sequences of tags, and scores of predicted entities."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -65,7 +66,9 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
 
 
 def precision_recall_f1(
-    true: Sequence[Iterable[tuple]], predicted: Sequence[Iterable[tuple]], sample_weight: ArrayLike | None = None
+    true: Sequence[Iterable[tuple[Any, ...]]],
+    predicted: Sequence[Iterable[tuple[Any, ...]]],
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
     """Micro-averaged precision, recall and F1 of the items found in each row; 0 if the denominator is 0."""
     n_true = n_predicted = n_common = 0.0
@@ -164,7 +167,7 @@ def entity_f1_score(
 
 
 def word_accuracy(
-    y_true: Sequence[Sequence], y_pred: Sequence[Sequence], sample_weight: ArrayLike | None = None
+    y_true: Sequence[Sequence[Any]], y_pred: Sequence[Sequence[Any]], sample_weight: ArrayLike | None = None
 ) -> float:
     """Share of words whose tags agree, over all rows, each with the weight of its row; 0 without words."""
     weights = _weights(sample_weight, y_true)
@@ -175,5 +178,5 @@ def word_accuracy(
     return float(n_same / n_words) if n_words else 0.0
 
 
-def _weights(sample_weight: ArrayLike | None, rows: Sequence) -> np.ndarray:
+def _weights(sample_weight: ArrayLike | None, rows: Sequence[Any]) -> np.ndarray:
     return check_sample_weight(sample_weight, np.empty(len(rows)), dtype=np.float64, ensure_non_negative=True)

@@ -24,7 +24,7 @@ NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: 
 
 
 def load(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     device: str | torch.device | None = None,
     *,
     revision: str | None = None,

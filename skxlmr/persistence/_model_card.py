@@ -130,7 +130,7 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(np.array_equal(a, b))
 
 
-def _table(head: list[str], rows: list[tuple]) -> str:
+def _table(head: list[str], rows: list[tuple[Any, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 

@@ -108,7 +108,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         else:
             words = check_texts(targets, "targets", pairs_allowed=False).first
             found = filler.rank(words, self.config_.max_length)
-        answers: list[list[list[dict]]] = [[] for _ in range(len(texts))]
+        answers: list[list[list[Filling]]] = [[] for _ in range(len(texts))]
         for row, fillings in zip(rows, found, strict=True):
             # The n-th part ends where the n-th mask stands.
             parts = texts.first[row].split(mask)
