@@ -72,7 +72,7 @@ def _sequence_head(estimator: str, **about: Any) -> Head:
     return Head(estimator=estimator, **common | about)
 
 
-_ACCURACY = {"metric": "accuracy", "score": "share of the rows that are right"}
+_ACCURACY: dict[str, Any] = {"metric": "accuracy", "score": "share of the rows that are right"}
 _MASKED_SCORE = "minus the mean loss per predicted token, in nats"
 
 MODEL = Head(

@@ -23,34 +23,46 @@ Class = TypeVar("Class")
 AT_LEAST_0, AT_LEAST_1 = (Interval(Integral, least, None, closed="left") for least in (0, 1))
 NOT_NEGATIVE, POSITIVE = (Interval(Real, 0, None, closed=closed) for closed in ("left", "neither"))
 
-# Names of parameters in other libraries, and the name here.
-OTHER_WORDS = {
-    "ckpt": "checkpoint",
-    "epochs": "max_epochs",
-    "eval_batch_size": "batch_size",
-    "gradient_accumulation_steps": "accumulate",
-    "lr": "learning_rate",
-    "lr_scheduler_type": "schedule",
-    "max_iter": "max_epochs",
-    "max_len": "max_length",
-    "max_seq_length": "max_length",
-    "model": "checkpoint",
-    "model_name": "checkpoint",
-    "model_name_or_path": "checkpoint",
-    "n_epochs": "max_epochs",
-    "normalize_embeddings": "normalize",
-    "num_epochs": "max_epochs",
-    "num_train_epochs": "max_epochs",
-    "output_dir": "resume_dir",
-    "patience": "n_iter_no_change",
-    "per_device_train_batch_size": "batch_size",
-    "pooling_mode": "pooling",
-    "pretrained_model_name_or_path": "checkpoint",
-    "save_steps": "resume_every",
-    "seed": "random_state",
-    "torch_dtype": "dtype",
-    "warmup": "warmup_ratio",
+# What other libraries call our parameters: transformers, sentence-transformers, setfit, keras, lightning, skorch, scikit-learn.
+_THEIR_WORDS = {
+    "accumulate": "accumulate_grad_batches gradient_accumulation_steps",
+    "allow_no_answer": "handle_impossible_answer",
+    "batch_size": "eval_batch_size mini_batch_size per_device_eval_batch_size per_device_train_batch_size train_batch_size",
+    "candidate_labels": "labels",
+    "checkpoint": "base_model ckpt model model_id model_name model_name_or_path model_path name_or_path path pretrained "
+    "pretrained_model_name_or_path",
+    "class_weight": "class_weights",
+    "device": "accelerator device_map no_cuda use_cpu use_cuda use_gpu",
+    "dtype": "amp bf16 fp16 precision torch_dtype",
+    "early_stopping": "load_best_model_at_end restore_best_weights",
+    "label_all_subwords": "label_all_tokens",
+    "label_smoothing": "label_smoothing_factor",
+    "lang": "language src_lang",
+    "layer_decay": "layerwise_lr_decay llrd lr_decay",
+    "learning_rate": "body_learning_rate encoder_learning_rate eta0 learning_rate_init lr",
+    "long_text": "truncation",
+    "mask_probability": "mlm_probability",
+    "max_answer_length": "max_answer_len",
+    "max_epochs": "epochs max_iter n_epochs n_iter num_epochs num_train_epochs",
+    "max_grad_norm": "clipnorm gradient_clip_val",
+    "max_length": "max_len max_seq_len max_seq_length model_max_length sequence_length",
+    "multi_label": "multi_class",
+    "n_frozen_layers": "freeze freeze_encoder freeze_layers",
+    "n_iter_no_change": "early_stopping_patience patience",
+    "no_answer_threshold": "null_score_diff_threshold",
+    "normalize": "normalize_embeddings",
+    "pooling": "pooling_mode",
+    "random_state": "random_seed seed",
+    "resume_dir": "default_root_dir output_dir resume_from_checkpoint",
+    "resume_every": "save_steps",
+    "schedule": "lr_scheduler lr_scheduler_type scheduler",
+    "stride": "doc_stride",
+    "tol": "early_stopping_threshold min_delta",
+    "validation_fraction": "train_split validation_size validation_split",
+    "verbose": "disable_tqdm enable_progress_bar show_progress_bar",
+    "warmup_ratio": "num_warmup_steps warmup warmup_proportion warmup_steps",
 }
+OTHER_WORDS = {word: name for name, words in _THEIR_WORDS.items() for word in words.split()}
 
 
 def parameter(
@@ -73,11 +85,15 @@ def parameter(
     return field(default=default, kw_only=kw_only, metadata={"kind": kind, "text": text, "constraint": constraint})
 
 
-def changed(group: type, name: str, **changes: Any) -> Any:
-    """The parameter ``name`` of a group, with another ``default``, ``kind``, ``text`` or ``constraint``."""
+def changed(group: type, name: str, *, default: Any, **changes: Any) -> Any:  # as of `parameter`
+    """The parameter ``name`` of a group, with another default, ``kind``, ``text`` or ``constraint``.
+
+    The default is always written, also where it stays the same: type checkers look for it here, and take a parameter without
+    one for required.
+    """
     declared = {each.name: each for each in fields(group)}[name]
-    kept = {"default": declared.default, "kw_only": bool(declared.kw_only), **declared.metadata}
-    return parameter(**kept | changes)
+    kept = {"kw_only": bool(declared.kw_only), **declared.metadata}
+    return parameter(default=default, **kept | changes)
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter, changed))
@@ -96,10 +112,10 @@ def estimator(cls: type[Class]) -> type[Class]:
     @wraps(constructor)
     def __init__(self: Any, *args: Any, **params: Any) -> None:
         if unknown := params.keys() - declared.keys():
-            raise TypeError(misspelt(cls.__name__, min(unknown), list(declared)))
+            raise TypeError(misspelt(type(self).__name__, min(unknown), list(declared)))
         constructor(self, *args, **params)
 
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__init__ = __init__  # type: ignore[method-assign]  # which takes the same, and names what it does not take
     cls._parameter_constraints = {  # type: ignore[attr-defined]
         name: each.metadata["constraint"] for name, each in declared.items()
     }

@@ -24,12 +24,12 @@ NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: 
 
 
 def load(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     device: str | torch.device | None = None,
     *,
     revision: str | None = None,
     verify: bool = True,
-) -> Any:
+) -> Any:  # the folder says of which class; with the base class, ``load(folder).predict`` would be an error
     """Read an estimator that ``save`` or ``push_to_hub`` wrote, with this version of the library or an older one.
 
     Parameters
@@ -47,6 +47,8 @@ def load(
     Returns
     -------
     fitted estimator
+        Of the class that was saved. Type checkers know it from an annotation:
+        ``classifier: XLMRobertaClassifier = load(folder)``.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def _base_model(estimator: Estimator) -> str | None:
 def _origin(estimator: Estimator) -> str:
     repo = _base_model(estimator)
     if repo is not None:
-        revision = estimator.revision or estimator.checkpoint.partition("@")[2]
+        revision = estimator.revision or str(estimator.checkpoint).partition("@")[2]
         at = f" at revision {_code(revision)}" if revision else ""
         return f"It started from [{repo}](https://huggingface.co/{repo}){at}."
     if isinstance(estimator.checkpoint, str) and estimator.checkpoint == BUILTIN:
@@ -130,7 +130,7 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(np.array_equal(a, b))
 
 
-def _table(head: list[str], rows: list[tuple]) -> str:
+def _table(head: list[str], rows: list[tuple[Any, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 

@@ -17,7 +17,7 @@ from skxlmr.utils._errors import CheckpointError
 
 def save(
     estimator: Estimator,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     dtype: torch.dtype | str | None = None,
     max_shard_size: int | str | None = None,
@@ -75,7 +75,7 @@ def save(
 
 def write_estimator(
     estimator: Estimator,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     dtype: torch.dtype | str | None,
     max_shard_size: int | str | None,
     with_paths: bool = True,

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.
     return torch.bfloat16 if fast and (training or device.type == "cuda") else None
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
     """Mixed precision on the device; None leaves the precision as it is."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 

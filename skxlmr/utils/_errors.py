@@ -14,7 +14,7 @@ class CheckpointError(ValueError):
         What is wrong with it, in one sentence.
     """
 
-    def __init__(self, file: str | PathLike, reason: str):
+    def __init__(self, file: str | PathLike[str], reason: str):
         self.file = str(file)
         self.reason = reason
         super().__init__(self.file, reason)  # both, so that the exception can be pickled

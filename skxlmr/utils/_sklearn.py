@@ -1,7 +1,6 @@
 """The only file that uses scikit-learn's private API, and the types of its classes for type checkers.
 
-scikit-learn ships no types. A base class without types would make every attribute of an estimator valid, so type checkers
-see the classes below instead; at run time they are scikit-learn's own.
+scikit-learn ships no types, so type checkers see the classes below instead; at run time they are scikit-learn's own.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self, TypeVar
 
+    from skxlmr.utils import _sklearn_bases as bases
+
     Method = TypeVar("Method", bound=Callable[..., Any])
 
     def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
         """Validate the parameters before a fit."""
 
-    class BaseEstimator:
+    class BaseEstimator(bases.BaseEstimator):
         """Parameters, clone, representation, metadata routing."""
 
         def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
         def _init_callback_context(self, **settings: Any) -> Any: ...
 
-    class ClassifierMixin:
+    class ClassifierMixin(bases.ClassifierMixin):
         """Tags and the score of classifiers."""
 
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 
         def __sklearn_tags__(self) -> Any: ...
 
-    class RegressorMixin:
+    class RegressorMixin(bases.RegressorMixin):
         """Tags and the score of regressors."""
 
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 
         def __sklearn_tags__(self) -> Any: ...
 
-    class TransformerMixin:
+    class TransformerMixin(bases.TransformerMixin):
         """``fit_transform`` and ``set_output``."""
 
         def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:

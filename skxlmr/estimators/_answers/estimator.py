@@ -84,6 +84,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
+        default=None,
         text="Most tokens of a window: the question, a part of its context and the special tokens. None is as many as the\n"
         "checkpoint allows.",
     )

@@ -6,6 +6,7 @@ the longest answer allowed, S spans.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -118,7 +119,7 @@ def best_answers(
 
 def _best(spans: list[AnswerSpan], n_best: int, distinct: bool) -> list[AnswerSpan]:
     """The best spans of all windows, best first; the earlier window where they are equal."""
-    best: dict = {}
+    best: dict[Any, AnswerSpan] = {}
     for i, span in enumerate(sorted(spans, key=lambda span: -span.log_score)):
         best.setdefault((span.start, span.end) if distinct else i, span)
     return list(best.values())[:n_best]
@@ -149,7 +150,9 @@ class _Spaces:
         self.text_before = np.maximum.accumulate(np.append(0, np.where(is_space, 0, place + 1)))  # the end of the last
 
 
-def _edges(spaces: _Spaces, offsets_C2: NDArray[np.int32], align_to_words: bool):
+def _edges(
+    spaces: _Spaces, offsets_C2: NDArray[np.int32], align_to_words: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Where a span that begins, and one that ends, with each token has its edges: never at white space.
 
     Also which tokens it may neither begin nor end with.

@@ -12,7 +12,7 @@ from skxlmr.text import EncodedBatch
 from skxlmr.training import Diverged
 from skxlmr.utils._sklearn import check_sample_weight
 
-Encoded = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
+Encoded = dict[str, EncodedBatch]  # encoded rows by the name of their part
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrainingRows:
 
     Attributes
     ----------
-    encoded : dict of str to EncodedBatch or None
+    encoded : dict of str to EncodedBatch
         By the names under which the task takes them.
     targets : ndarray of shape (n_rows, ...), or None where the rows are their own targets
     weights : ndarray of shape (n_rows,), float32
@@ -43,26 +43,25 @@ class TrainingRows:
 
     def relabelled(self, lookup: np.ndarray) -> Self:
         """The same rows with the ids of a compact vocabulary."""
-        parts = self.encoded.items()
-        encoded = {name: None if part is None else replace(part, ids=lookup[part.ids]) for name, part in parts}
+        encoded = {name: replace(part, ids=lookup[part.ids]) for name, part in self.encoded.items()}
         return replace(self, encoded=encoded)
 
     @property
     def ids(self) -> list[np.ndarray]:
         """Ids of each part."""
-        return [part.ids for part in self.encoded.values() if part is not None]
+        return [part.ids for part in self.encoded.values()]
 
 
 def take_encoded(encoded: Encoded, rows: np.ndarray | None) -> Encoded:
     """These rows of the input from each part, None for all."""
     if rows is None:
         return encoded
-    return {name: None if part is None else part.take_input_rows(rows) for name, part in encoded.items()}
+    return {name: part.take_input_rows(rows) for name, part in encoded.items()}
 
 
 def n_truncated(encoded: Encoded) -> int:
     """Number of rows that were cut."""
-    return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None)
+    return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values())
 
 
 def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:

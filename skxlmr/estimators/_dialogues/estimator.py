@@ -93,6 +93,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     accumulate: int = changed(
         TrainingParameters,
         "accumulate",
+        default=1,
         text="Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in\n"
         "the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
     )

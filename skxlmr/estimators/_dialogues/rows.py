@@ -178,7 +178,7 @@ def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
                 raise ValueError(f"{name} must have one column {column}, got {names.count(column)}")
         # pandas and polars answer X[name] with a column, arrow too
         ids, speakers, texts = (as_list(X[column]) for column in COLUMNS)
-        dialogues: dict[Any, list] = {}
+        dialogues: dict[Any, list[Any]] = {}
         for row, (dialogue, speaker, text) in enumerate(zip(ids, speakers, texts, strict=True)):
             if is_missing(dialogue) or not isinstance(dialogue, Hashable):
                 raise ValueError(f"{name} row {row}: expected a dialogue's number or name, got {describe(dialogue)}")

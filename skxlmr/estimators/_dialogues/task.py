@@ -5,6 +5,7 @@ A dialogue is held as its turns, each a row that begins with its speaker's token
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch
 from skxlmr.estimators._language.masking import Masker
-from skxlmr.nn import TokenLayout, XLMRobertaForMaskedLM, losses
+from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
 
@@ -144,12 +145,10 @@ class DialogueTask:
         masked, positions = self.masker.mask(ids, rng)
         return masked, positions, ids[positions], response
 
-    def losses(
-        self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each response.
+    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each response, from a module with ``project``.
 
-        ``joint`` gives the values of the responses from their vectors, by default what they are within this batch.
+        ``joint`` returns the values of the responses from their vectors, by default what they are within this batch.
         """
         x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
@@ -166,7 +165,7 @@ class DialogueTask:
         """Whether there is a loss that compares rows with each other."""
         return bool(self.contrastive_weight)
 
-    def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
+    def vectors(self, module: Any, batch: Batch) -> Tensor:
         """First tokens' vectors of each context and its response, (P, 2, D)."""
         return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
 

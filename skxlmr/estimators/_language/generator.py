@@ -14,7 +14,7 @@ from skxlmr.nn.generation import beam_search, generate, sampler
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._validation import check_texts
 
-_CONSTRAINTS: dict = {
+_CONSTRAINTS: dict[str, list[Any]] = {
     "max_new_tokens": [Interval(Integral, 1, None, closed="left")],
     "do_sample": ["boolean"],
     "temperature": [Interval(Real, 0, None, closed="neither")],

@@ -108,7 +108,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         else:
             words = check_texts(targets, "targets", pairs_allowed=False).first
             found = filler.rank(words, self.config_.max_length)
-        answers: list[list[list[dict]]] = [[] for _ in range(len(texts))]
+        answers: list[list[list[Filling]]] = [[] for _ in range(len(texts))]
         for row, fillings in zip(rows, found, strict=True):
             # The n-th part ends where the n-th mask stands.
             parts = texts.first[row].split(mask)
@@ -193,7 +193,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
             first = concatenate(self._encode(Texts(rows.first), sampling=sampling), first).take(
                 np.where(alone, place, place + len(alone))
             )
-        return {"first": first, "second": None}
+        return {"first": first}
 
     def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
         raise NotImplementedError
@@ -256,7 +256,9 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     3
     """
 
-    pooling: str = changed(PoolingParameters, "pooling", text="How token vectors become one in ``transform``.")
+    pooling: str = changed(
+        PoolingParameters, "pooling", default="mean", text="How token vectors become one in ``transform``."
+    )
     pair_objective: str = parameter(
         default="translation",
         kind="{'translation', 'alignment'}",
@@ -286,6 +288,5 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         return {"first": first, "second": second}
 
     def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
-        first, second = rows.encoded["first"], rows.encoded["second"]
-        assert first is not None
+        first, second = rows.encoded["first"], rows.encoded.get("second")
         return MaskedLMTask(first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight)

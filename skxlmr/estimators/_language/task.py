@@ -1,6 +1,7 @@
 """Masked and causal language modelling: batches, and their losses."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, concatenate, layout_of
 from skxlmr.estimators._language.masking import Masker
-from skxlmr.nn import XLMRobertaForMaskedLM, losses
+from skxlmr.nn import losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
 
@@ -93,12 +94,10 @@ class MaskedLMTask:
         masked_ids, positions = self.masker.mask(encoded.ids, rng)
         return masked_ids, positions, encoded.ids[positions].astype(np.int64)
 
-    def losses(
-        self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each aligned pair.
+    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each aligned pair, from a module with ``project``.
 
-        ``joint`` gives the values of the pairs from their vectors, by default what they are within this batch.
+        ``joint`` returns the values of the pairs from their vectors, by default what they are within this batch.
         """
         x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
@@ -115,7 +114,7 @@ class MaskedLMTask:
         """Whether there is a loss that compares rows with each other."""
         return self.second is not None and bool(self.alignment_weight)
 
-    def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
+    def vectors(self, module: Any, batch: Batch) -> Tensor:
         """Mean vectors and first tokens' vectors of both sides of each pair, (P, 2, 2, D)."""
         return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
 
@@ -140,7 +139,7 @@ class MaskedLMTask:
 class NextTokenTask(MaskedLMTask):
     """Causal language modelling: from each token the next one is predicted, the end of the row included."""
 
-    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator):
+    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         positions = before_ends(encoded)
         return encoded.ids.astype(np.int64), positions, encoded.ids[positions + 1].astype(np.int64)
 

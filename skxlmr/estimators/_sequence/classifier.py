@@ -47,6 +47,7 @@ class ClassificationParameters(LabelSmoothingParameters):
     label_smoothing: float = changed(
         LabelSmoothingParameters,
         "label_smoothing",
+        default=0.0,
         text="Share of the target that is spread evenly over all classes (Szegedy et al. 2016), over yes and no of each label.",
     )
     class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = parameter(
@@ -319,7 +320,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     def _validation_score(self, rows: TrainingRows) -> float:
         encoded = rows.encoded["encoded"]
-        proba = self._targets.proba(self._engine().rows(encoded, window_weights=np.ones(len(encoded))))
+        proba: Any = self._targets.proba(self._engine().rows(encoded, window_weights=np.ones(len(encoded))))
         right = self._targets.decide(proba, self.threshold) == rows.targets
         return float(np.average(right.reshape(len(rows), -1).all(1), weights=rows.weights))
 

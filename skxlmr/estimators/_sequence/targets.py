@@ -5,7 +5,7 @@ Shape suffixes: N rows, K outputs of the head.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -233,7 +233,7 @@ class ManyColumns:
 
         return mean_of_columns
 
-    def _each(self, logits_NK: np.ndarray):
+    def _each(self, logits_NK: np.ndarray) -> Iterator[tuple[OneClass, np.ndarray]]:
         return zip(self.parts, np.split(logits_NK, self._ends, axis=1), strict=True)
 
     def log_proba(self, logits_NK: np.ndarray) -> list[np.ndarray]:

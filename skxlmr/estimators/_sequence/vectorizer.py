@@ -34,6 +34,7 @@ class VectorizerParameters(PoolingParameters):
     dtype: str = changed(
         CheckpointParameters,
         "dtype",
+        default="auto",
         text="Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 elsewhere;\n"
         "``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
     )
@@ -140,7 +141,8 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
     def _layers(self) -> list[int]:
         """The wanted layers, counted from 0."""
         n_layers = self.config_.num_hidden_layers
-        layers = [self.layers] if isinstance(self.layers, Integral) else list(self.layers)
+        given: Any = self.layers
+        layers = [given] if isinstance(given, Integral) else list(given)
         if not layers or not all(isinstance(i, int | np.integer) and -n_layers - 1 <= i <= n_layers for i in layers):
             raise ValueError(
                 f"layers must name layers from 0 (embeddings) to {n_layers}, or from -1 back to {-n_layers - 1}, got "
@@ -206,6 +208,7 @@ class XLMRobertaVectorizer(Vectorizer):
     pooling: str = changed(
         PoolingParameters,
         "pooling",
+        default="mean",
         kind="{'mean', 'cls', 'max', 'pooler'}",
         text="How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler\n"
         "(a dense layer and tanh on the first token's vector).",

@@ -85,6 +85,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
+        default=None,
         text="Most tokens of a text with a hypothesis, special tokens included; longer texts are cut, the hypothesis never.\n"
         "None is as many as the checkpoint allows.",
     )

@@ -92,6 +92,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
+        default=None,
         text="Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut.\n"
         "None is as many as the checkpoint allows.",
     )

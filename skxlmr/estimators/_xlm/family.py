@@ -1,5 +1,6 @@
 """What the original XLM adds: its config, its tokenizer, and the languages of the texts."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from skxlmr.utils._errors import CheckpointError
 class XLMParameters(CheckpointParameters):
     """Of every estimator of the original XLM."""
 
-    checkpoint: Any = changed(
+    checkpoint: str | os.PathLike[str] = changed(
         CheckpointParameters,
         "checkpoint",
         default="FacebookAI/xlm-mlm-en-2048",
@@ -22,7 +23,7 @@ class XLMParameters(CheckpointParameters):
         "XLM. None ships with the package.",
         kw_only=False,
     )
-    lang: Any = parameter(
+    lang: str | None = parameter(
         default=None,
         kind="str or None",
         text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"

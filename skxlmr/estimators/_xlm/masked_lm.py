@@ -67,9 +67,10 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     XLMMaskedLM(checkpoint='FacebookAI/xlm-mlm-ende-1024', lang=('en', 'de'), objective='tlm')
     """
 
-    lang: str | Sequence[str] | None = changed(
+    lang: str | Sequence[str] | None = changed(  # type: ignore[assignment]  # a pair is one too
         XLMParameters,
         "lang",
+        default=None,
         kind="str, pair of str or None",
         text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"
         "language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of the first and\n"
@@ -79,6 +80,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     mask_probability: float = changed(
         MaskingParameters,
         "mask_probability",
+        default=0.15,
         text="Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'``\n"
         "predicts all.",
     )
