@@ -100,7 +100,7 @@ def test_shapes_and_meaning(fitted, texts, y):
     np.testing.assert_allclose(proba, expit(logits), atol=1e-6)
     np.testing.assert_allclose(fitted.predict_log_proba(texts), np.log(proba), atol=1e-5)
     np.testing.assert_array_equal(predicted, (proba >= 0.5).astype(int))
-    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.target_type_ == "multi_label"
+    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.target_type_ == "multilabel-indicator"
     assert fitted.score(texts, y) == pytest.approx((predicted == y).all(1).mean())
 
 
@@ -138,7 +138,7 @@ def test_columns_of_a_frame_name_the_labels(make, texts, y, tmp_path):
     assert classifier.validation_scores_[0] == pytest.approx(classifier.score(texts, frame))
     save(classifier, tmp_path / "saved")
     again = XLMRobertaClassifier.from_checkpoint(tmp_path / "saved", dtype="float32")
-    assert again.classes_.tolist() == LABELS and again.target_type_ == "multi_label"
+    assert again.classes_.tolist() == LABELS and again.target_type_ == "multilabel-indicator"
     for twin in (again, load(tmp_path / "saved"), pickle.loads(pickle.dumps(classifier))):
         np.testing.assert_array_equal(twin.predict_proba(texts), classifier.predict_proba(texts))
         assert twin.predict(texts).tolist() == classifier.predict(texts).tolist()
@@ -283,7 +283,7 @@ def several(make, texts, columns):
 
 
 def test_columns_of_classes(several, texts, columns):
-    assert several.target_type_ == "multi_output"
+    assert several.target_type_ == "multiclass-multioutput"
     assert [classes.tolist() for classes in several.classes_] == [["de", "el", "en", "ru"], [0, 1], [0, 5, 10]]
     proba, predicted = several.predict_proba(texts), several.predict(texts)
     assert [part.shape for part in proba] == [(48, 4), (48, 2), (48, 3)] and predicted.shape == (48, 3)

@@ -263,7 +263,7 @@ def test_columns(nli, texts):
         ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
         ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
         ({"candidate_labels": None}, [0.5], "y row 0: expected a label that is a text, got a continuous target, 0.5"),
-        ({"candidate_labels": None}, [[0, 1], [1, 0]], r"y has the shape \(2, 2\) and tells no names"),
+        ({"candidate_labels": None}, [[0, 1], [1, 0]], r"y has the shape \(2, 2\) and no names of labels: set candidate_labels"),
         ({"hypothesis_template": "This is it."}, None, r"hypothesis_template must have \{\} where the label goes"),
         (
             {"entailment": "yes"},
@@ -308,7 +308,7 @@ def test_checkpoints_that_know_no_entailment(make, tiny_checkpoint, texts, langu
     with pytest.raises(ValueError, match="checkpoint is a classifier of single texts"):
         zero_shot(single).fit()
     indicator = np.eye(2, dtype=int)[np.arange(48) % 2]
-    with pytest.raises(ValueError, match=r"another kind of target \(multi_label\)"):
+    with pytest.raises(ValueError, match=r"another kind of target \(multilabel-indicator\)"):
         zero_shot(make(XLMRobertaClassifier).fit(list(zip(texts, texts, strict=True)), indicator)).fit()
     of_pairs = make(XLMRobertaClassifier).fit(list(zip(texts, texts, strict=True)), ["entailed", "entails", "x"] * 16)
     with pytest.raises(ValueError, match="more than one label of the checkpoint starts with 'entail'"):

@@ -264,6 +264,6 @@ def test_from_checkpoint(fitted, tmp_path, tiny_checkpoint):
     assert {(start, end) for row in found for start, end, _ in row} & {span[:2] for row in spans for span in row}
     assert adopted.score(X, Y) == fitted.score(X, Y)
     with pytest.raises(
-        CheckpointError, match=r"tells of a XLMRobertaForMaskedLM, which has no head for the words of a text"
+        CheckpointError, match=r"describes a XLMRobertaForMaskedLM, which has no head for the words of a text"
     ):
         XLMRobertaTokenClassifier.from_checkpoint(tiny_checkpoint)

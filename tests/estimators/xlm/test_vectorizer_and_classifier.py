@@ -1,4 +1,4 @@
-"""The older XLM's estimators: against transformers on the same folder, languages, families, and training."""
+"""Estimators of the original XLM: against transformers on the same folder, languages, families, and training."""
 
 import json
 import warnings
@@ -126,7 +126,7 @@ def test_language_must_be_known_where_the_checkpoint_needs_it(make_xlm, tiny_xlm
     y = np.arange(24) % 2
     with pytest.raises(ValueError, match="has embeddings of its languages: pass lang, one of de, en, ru"):
         make_xlm(estimator, tiny_xlm_languages).fit(texts, y)
-    with pytest.raises(ValueError, match="lang='fr' is none of the checkpoint's languages: de, en, ru"):
+    with pytest.raises(ValueError, match="lang='fr' is not a language of the checkpoint, which has de, en, ru$"):
         make_xlm(estimator, tiny_xlm_languages, lang="fr").fit(texts, y)
 
 
@@ -152,7 +152,7 @@ def test_language_chooses_embedding_and_rules(make_xlm, tiny_xlm, tiny_xlm_langu
     pair = [make_xlm(XLMVectorizer, folder, lang=lang).fit_transform(["a bird"]) for lang in ("en", "de", None)]
     np.testing.assert_array_equal(pair[0], pair[1])
     np.testing.assert_array_equal(pair[0], pair[2])
-    with pytest.raises(ValueError, match="lang='fr' is none"):
+    with pytest.raises(ValueError, match="lang='fr' is not a language of the checkpoint, which has de, en$"):
         make_xlm(XLMVectorizer, folder, lang="fr").fit(["a"])
 
 
@@ -164,17 +164,17 @@ def test_languages_are_learnt_and_used(make_xlm, tiny_xlm_languages, texts):
     assert torch.equal(learnt[:2], start[:2]) and not torch.equal(learnt[2], start[2])
 
 
-def test_a_warm_start_may_go_on_in_another_language(make_xlm, tiny_xlm_languages, texts):
+def test_a_warm_start_may_continue_in_another_language(make_xlm, tiny_xlm_languages, texts):
     lm = make_xlm(XLMMaskedLM, tiny_xlm_languages, lang="ru", weight_decay=0.0).fit(texts)
     first = weights_of(lm)["transformer.lang_embeddings.weight"]
     lm.set_params(lang="de", warm_start=True).fit(texts)
     second = weights_of(lm)["transformer.lang_embeddings.weight"]
     assert torch.equal(first[1:], second[1:]) and not torch.equal(first[0], second[0])
     assert lm.tokenizer_.language == "de"
-    with pytest.raises(ValueError, match=r"warm_start cannot go on with objective='clm': .* look at later tokens too"):
+    with pytest.raises(ValueError, match=r"warm_start cannot continue with objective='clm': .* look at later tokens too"):
         lm.set_params(objective="clm").fit(texts)
     causal = make_xlm(XLMMaskedLM, objective="clm").fit(texts).set_params(objective="mlm", warm_start=True)
-    with pytest.raises(ValueError, match=r"warm_start cannot go on with objective='mlm': .* made the model causal"):
+    with pytest.raises(ValueError, match=r"warm_start cannot continue with objective='mlm': .* made the model causal"):
         causal.fit(texts)
 
 
@@ -190,18 +190,18 @@ def test_a_warm_start_may_go_on_in_another_language(make_xlm, tiny_xlm_languages
         (XLMRobertaRegressor, "use one of XLMClassifier, XLMMaskedLM, XLMVectorizer"),
     ],
 )
-def test_older_checkpoints_are_for_older_estimators(tiny_xlm, texts, estimator, use):
+def test_checkpoints_of_the_original_xlm_are_for_its_estimators(tiny_xlm, texts, estimator, use):
     with pytest.raises(
-        CheckpointError, match=rf"config\.json: tells of an older XLM .*which {estimator.__name__}.*{use}$"
+        CheckpointError, match=rf"config\.json: describes the original XLM .*but {estimator.__name__} reads XLM-RoBERTa: {use}$"
     ):
         estimator(tiny_xlm).fit(texts, np.arange(24) % 2)
 
 
 @pytest.mark.parametrize("estimator", [XLMVectorizer, XLMClassifier, XLMMaskedLM])
-def test_newer_checkpoints_are_for_newer_estimators(tiny_checkpoint, texts, estimator):
+def test_checkpoints_of_xlm_roberta_are_for_its_estimators(tiny_checkpoint, texts, estimator):
     use = f"use {estimator.__name__.replace('XLM', 'XLMRoberta')}$"
     with pytest.raises(
-        CheckpointError, match=rf"config\.json: tells of no older XLM \(model_type 'xlm-roberta'\).*{use}"
+        CheckpointError, match=rf"config\.json: describes a model of the type 'xlm-roberta', but .* reads the original XLM: {use}"
     ):
         estimator(tiny_checkpoint).fit(texts, np.arange(24) % 2)
 
@@ -218,7 +218,7 @@ def test_what_is_not_supported_is_said(tmp_path, texts, make_xlm, field, value, 
         make_xlm(XLMVectorizer, folder).fit(texts)
 
 
-def test_bytes_pairs_are_not_drawn():
+def test_byte_pairs_are_not_drawn():
     assert "subword_sampling" not in XLMClassifier().get_params() | XLMMaskedLM().get_params()
     with pytest.raises(ValueError, match="Invalid parameter 'subword_sampling'"):
         XLMMaskedLM().set_params(subword_sampling=0.1)
