@@ -289,6 +289,28 @@ def test_portions_need_no_classes(make, rows):
         made.partial_fit(X, y, classes=[0, 4])
 
 
+def test_portions_after_a_checkpoint(fitted, rows, tmp_path):
+    """The classes of a checkpoint are learnt from the rows of the first call, as in a first call without one."""
+    X, y = toy(12, (2,))
+    save(fitted, tmp_path / "saved")
+    ready = XLMRobertaMultipleChoiceClassifier.from_checkpoint(
+        tmp_path / "saved", dtype="float32", random_state=0, learning_rate=3e-3
+    )
+    assert not hasattr(ready, "classes_")
+    before = weights_of(ready)
+    ready.partial_fit(X, y, classes=[0, 1])
+    assert ready.classes_.tolist() == [0, 1] and len(ready.loss_curve_) == 1
+    after, scores = weights_of(ready), ready.decision_function(X)
+    assert "classifier.weight" in differing(after, before)
+    ready.partial_fit(X, y, classes=[1, 0]).partial_fit(X, y, classes=[1])
+    assert len(ready.loss_curve_) == 3 and differing(weights_of(ready), after)
+    kept, scores = weights_of(ready), ready.decision_function(X)
+    with pytest.raises(ValueError, match=r"classes must be those of the calls before, .*got array\(\[0, 1, 2\]\)"):
+        ready.partial_fit(X, y, classes=[0, 1, 2])
+    assert not differing(weights_of(ready), kept) and ready.classes_.tolist() == [0, 1]
+    np.testing.assert_array_equal(ready.decision_function(X), scores)
+
+
 def test_rows_with_one_choice(make, fitted):
     said = "X row 1: expected two or more choices, got 1"
     X = [("a", ["b", "c"]), ("d", ["e"])]

@@ -221,7 +221,9 @@ def test_folders_like_tod_xlmr(make, fitted, tmp_path, part):
     def warns():
         if part == "masked LM":
             return contextlib.nullcontext()
-        return pytest.warns(UserWarning, match="has no language modelling head that fits: a new one starts from scratch")
+        return pytest.warns(
+            UserWarning, match="has no language modelling head that fits: a new one starts from scratch"
+        )
 
     state = torch.get_rng_state()
     with warns():

@@ -8,8 +8,8 @@ import torch
 
 from skxlmr.estimators._dialogues.task import context_row, possible_responses, response_row, stack_rows
 from skxlmr.nn import losses
-from tests.batching.dialogues import DIALOGUE_TOKENIZER, SYSTEM, USER, make_task, random_turns
 from tests.batching.rows import BOS, EOS, MASK, VOCAB_SIZE
+from tests.estimators.dialogues.dialogues import DIALOGUE_TOKENIZER, SYSTEM, USER, make_task, random_turns
 from tests.nn.reference import TINY, make_pair
 
 STILL = replace(TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

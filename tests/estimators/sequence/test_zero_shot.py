@@ -14,8 +14,17 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
+from sklearn.utils._param_validation import InvalidParameterError
 
-from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier, XLMRobertaZeroShotClassifier, load, save
+from skxlmr import (
+    CheckpointError,
+    TruncationWarning,
+    XLMClassifier,
+    XLMRobertaClassifier,
+    XLMRobertaZeroShotClassifier,
+    load,
+    save,
+)
 from tests.estimators.conftest import padded
 
 LABELS = ["sport", "city", "art"]
@@ -193,6 +202,29 @@ def test_clones_and_pickles_share_a_fitted_classifier(nli, texts):
     assert "checkpoint=XLMRobertaClassifier(" in repr(estimator) and "XLMRobertaClassifier" in estimator._repr_html_()
 
 
+def test_another_device_copies_the_module_of_the_classifier(nli, texts):
+    """The classifier keeps its module where it is, and predicts as before."""
+    expected = nli.predict_proba(list(zip(texts, texts, strict=True)))
+    elsewhere, here = zero_shot(nli, device="meta").fit(), zero_shot(nli).fit()
+    assert elsewhere.module_ is here.module_ is nli.module_
+    moved = elsewhere._engine().module
+    assert moved is elsewhere.module_ and moved is not nli.module_
+    assert {parameter.device.type for parameter in moved.parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in nli.module_.parameters()} == {here._engine().device.type} != {"meta"}
+    assert here.module_ is nli.module_
+    np.testing.assert_array_equal(nli.predict_proba(list(zip(texts, texts, strict=True))), expected)
+    assert elsewhere._engine().module is moved  # copied once
+
+
+def test_classifier_of_another_family_is_no_checkpoint(make_xlm, texts):
+    """``load`` could not open what ``save`` would write of it."""
+    pairs = list(zip(texts, texts[::-1], strict=True))
+    original = make_xlm(XLMClassifier).fit(pairs, NLI * 16)
+    said = r"The 'checkpoint' parameter of .* must be .* or an instance of '\S*XLMRobertaClassifier'\. Got XLMClassifier"
+    with pytest.raises(InvalidParameterError, match=said):
+        zero_shot(original).fit()
+
+
 # scikit-learn's tools -------------------------------------------------------------------------------------------------
 
 
@@ -263,7 +295,11 @@ def test_columns(nli, texts):
         ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
         ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
         ({"candidate_labels": None}, [0.5], "y row 0: expected a label that is a text, got a continuous target, 0.5"),
-        ({"candidate_labels": None}, [[0, 1], [1, 0]], r"y has the shape \(2, 2\) and no names of labels: set candidate_labels"),
+        (
+            {"candidate_labels": None},
+            [[0, 1], [1, 0]],
+            r"y has the shape \(2, 2\) and no names of labels: set candidate_labels",
+        ),
         ({"hypothesis_template": "This is it."}, None, r"hypothesis_template must have \{\} where the label goes"),
         (
             {"entailment": "yes"},
