@@ -164,7 +164,7 @@ def test_losses_are_those_of_the_paper():
     torch.testing.assert_close(found["masked_lm"], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_dialogues_without_a_response_give_no_contrastive_loss():
+def test_dialogues_without_a_response_have_no_contrastive_loss():
     task = make_task([1, 1])
     batch = task.collate(np.arange(2), rng())
     assert batch.totals["contrastive"] == 0.0

@@ -1,4 +1,4 @@
-"""The causal language model: training, scores and generation, beside the reference on the same folder."""
+"""The causal language model: training, scores and generation, against the reference on the same folder."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ PROMPTS = ["the bird", "Das rote Haus singt und", "река", "", "κόκκιν�
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_tokenizer):
-    """A causal checkpoint whose next tokens hang on the prompt: large word embeddings."""
+    """A causal checkpoint with large word embeddings, so that the next tokens depend on the prompt."""
     folder = tmp_path_factory.mktemp("causal") / "checkpoint"
     write_checkpoint(folder, tiny_tokenizer, is_decoder=True)
     lm = XLMRobertaCausalLM.from_checkpoint(folder, dtype="float32")
@@ -160,7 +160,7 @@ def test_scores_are_the_references(lm, model, texts):
     assert lm.perplexity(texts) == pytest.approx(np.exp(-mean), rel=1e-4)
 
 
-def test_scores_do_not_hang_on_neighbours(lm, texts):
+def test_scores_do_not_depend_on_neighbours(lm, texts):
     together = lm.score_samples(texts)
     alone = [lm.score_samples([text])[0] for text in texts]
     np.testing.assert_allclose(together, alone, atol=1e-4)
@@ -301,7 +301,7 @@ def test_saved_folder_is_a_causal_checkpoint(trained, tmp_path, reference, texts
         torch.testing.assert_close(trained.module_(**inputs), expected, rtol=0, atol=1e-5)
     again = XLMRobertaCausalLM.from_checkpoint(tmp_path / "saved")
     assert again.generate(PROMPTS) == trained.generate(PROMPTS)
-    # another estimator on the same folder sees with causal attention too, as the reference does
+    # another estimator on the same folder attends causally too, as the reference does
     vectors = XLMRobertaVectorizer(tmp_path / "saved", pooling="cls").fit(texts).transform(texts)
     np.testing.assert_allclose(vectors, np.repeat(vectors[:1], len(texts), 0), atol=1e-5)
 

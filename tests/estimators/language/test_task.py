@@ -70,7 +70,7 @@ def test_special_tokens_are_never_masked_nor_drawn():
     assert not set(ids[:, [1, 4]].flatten().tolist()) & {BOS, 1, EOS, 3}
 
 
-def test_every_other_token_stays_and_the_rows_are_not_touched():
+def test_every_other_token_stays_and_the_rows_are_unchanged():
     encoded = random_rows([5, 30, 12])
     before = encoded.ids.copy()
     batch = masked_task(encoded, mask_probability=0.5).collate(np.array([0, 1, 2]), rng())
@@ -131,7 +131,7 @@ def test_translations_are_aligned_with_their_own_rows(rows):
     sequences, translated = unmask(batch), [row for row in rows if row != 1]
     assert sorted(map(len, sequences)) == sorted([*first.lengths[rows], *second.lengths[translated]])
     assert batch.layout.lengths == sorted(batch.layout.lengths, reverse=True)
-    if len(translated) < 2:  # nothing to tell a lone pair from
+    if len(translated) < 2:  # a lone pair has no others to be compared with
         assert "alignment" not in batch.totals
         return
     assert batch.rows["alignment"].tolist() == translated

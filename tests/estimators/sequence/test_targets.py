@@ -1,4 +1,4 @@
-"""Several labels a row and several columns of classes: losses, weights, thresholds, shapes, scikit-learn's tools."""
+"""Several labels per row and several columns of classes: losses, weights, thresholds, shapes, scikit-learn's tools."""
 
 import pickle
 
@@ -74,7 +74,7 @@ def test_loss_with_smoothing_and_weights_by_hand():
 
 
 def test_training_loss_is_the_weighted_mean_of_the_reference(make, reference, still_checkpoint, texts, y, tmp_path):
-    """The first epoch's loss in one batch is what transformers gives on the weights before it."""
+    """The first epoch's loss in one batch is what transformers computes with the weights before it."""
     weight = np.linspace(0, 3, len(texts))
     start = make(XLMRobertaClassifier, still_checkpoint, batch_size=48, learning_rate=1e-9).fit(texts, y)
     save(start, tmp_path / "start")
@@ -86,11 +86,11 @@ def test_training_loss_is_the_weighted_mean_of_the_reference(make, reference, st
             model(**padded(tokenizer, [text]), labels=torch.from_numpy(row[None]).float()).loss.item()
             for text, row in zip(texts, y, strict=True)
         ]
-    go_on = start.set_params(warm_start=True).fit(texts, y, sample_weight=weight)
-    assert go_on.loss_curve_[0] == pytest.approx(np.average(losses, weights=weight), abs=1e-5)
+    continued = start.set_params(warm_start=True).fit(texts, y, sample_weight=weight)
+    assert continued.loss_curve_[0] == pytest.approx(np.average(losses, weights=weight), abs=1e-5)
 
 
-# Several labels a row -------------------------------------------------------------------------------------------------
+# Several labels per row -----------------------------------------------------------------------------------------------
 
 
 def test_shapes_and_meaning(fitted, texts, y):

@@ -109,10 +109,11 @@ def test_checkpoints_of_the_original_xlm_are_for_its_estimators(tiny_xlm, texts,
 
 @pytest.mark.parametrize("estimator", [XLMVectorizer, XLMClassifier, XLMMaskedLM])
 def test_checkpoints_of_xlm_roberta_are_for_its_estimators(tiny_checkpoint, texts, estimator):
-    use = f"use {estimator.__name__.replace('XLM', 'XLMRoberta')}$"
+    name = estimator.__name__
+    use = f"use {name.replace('XLM', 'XLMRoberta')}$"
     with pytest.raises(
         CheckpointError,
-        match=rf"config\.json: describes a model of the type 'xlm-roberta', but {estimator.__name__} reads the original XLM: {use}",
+        match=rf"config\.json: describes a model of the type 'xlm-roberta', but {name} reads the original XLM: {use}",
     ):
         estimator(tiny_checkpoint).fit(texts, np.arange(24) % 2)
 
