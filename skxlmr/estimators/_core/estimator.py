@@ -16,7 +16,7 @@ from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.truncation import warn_of_truncation
-from skxlmr.estimators.heads import CAUSAL_LM, PARTS, Head
+from skxlmr.estimators.heads import CAUSAL_LM, HEADS, PARTS, Head
 from skxlmr.estimators.parameters import CheckpointParameters, misspelt
 from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule
@@ -77,7 +77,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         """Rows of X: texts, unless a subclass reads others. Sets or compares the number and names of the columns."""
         known = not reset and hasattr(self, "n_features_in_")
         has_names = bool(column_names(X))
-        if known and has_names:  # before any text is looked at: the error about another frame names columns
+        if known and has_names:  # before texts are looked at: an error about another frame names its columns
             check_feature_names(self, X, reset=False)
         texts = check_texts(X, name)
         if reset:
@@ -157,22 +157,21 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return config, self._family.check(self, config, tokenizer, file)
 
     def _other_family(self, model_type: str) -> str:
-        """Error message about a checkpoint of another family."""
-        name = type(self).__name__
-        found = "the original XLM" if model_type == "xlm" else f"a {model_type} model"
-        other = "XLM" if model_type == "xlm" else "XLMRoberta"
-        twin = name.replace(self._family.prefix, other, 1)
-        return (
-            f"describes {found} (model_type {model_type!r}), but {name} reads {self._family.name}: use {twin}, or another "
-            f"estimator whose name starts with {other}"
-        )
+        """What to say of a checkpoint that belongs to another family."""
+        prefix, other = self._family.prefix, "XLM" if model_type == "xlm" else "XLMRoberta"
+        found = "the original XLM (model_type 'xlm')" if model_type == "xlm" else f"a model of the type {model_type!r}"
+        known = {head.estimator for head in HEADS}
+        use = self._head.estimator.replace(prefix, other, 1)
+        if use not in known:  # XLM-RoBERTa has more estimators
+            use = f"one of {', '.join(sorted(name for name in known if not name.startswith(prefix)))}"
+        return f"describes {found}, but {type(self).__name__} reads {self._family.name}: use {use}"
 
     def _build(self, config: Any) -> TaskModule:
         """New module with the head."""
         return self._family.prepared(self, self._head.module(config, *self._head_arguments()))
 
     def _head_arguments(self) -> tuple[int, ...]:
-        """What the module takes besides the geometry, such as the number of outputs."""
+        """What the module takes as well as the geometry, such as the number of outputs."""
         return ()
 
     def _load_module(

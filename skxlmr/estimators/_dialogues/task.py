@@ -1,7 +1,7 @@
-"""Dialogues: turns become rows, and a batch learns to fill gaps and to tell which response follows on which context.
+"""Dialogues: turns become rows, and a batch learns to fill gaps and to find which response follows which context.
 
 A dialogue is held as its turns, each a row that begins with its speaker's token and has no ``<s>`` and ``</s>``;
-``row_of_window`` tells the dialogue of each turn.
+``row_of_window`` says which dialogue each turn belongs to.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class DialogueTask:
     turns : EncodedBatch
         The dialogues' turns.
     tokenizer : Tokenizer
-        Tells the special tokens and the mask.
+        Determines the special tokens and the mask.
     speaker_ids : tuple of int
         Tokens of the system and of the user; neither is ever masked.
     weights : ndarray of shape (n_dialogues,) float32
@@ -133,7 +133,7 @@ class DialogueTask:
         return batch
 
     def _draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Masked context of a dialogue, the places of the masks, what is right there, and the response, if it has one."""
+        """Masked context of a dialogue, the places of the masks, the tokens to predict there, and the response, if any."""
         first, last = self.first_turns[row : row + 2]
         response = None
         if self.contrastive_weight:
@@ -148,7 +148,7 @@ class DialogueTask:
     def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
         """Weighted loss of each masked token and of each response, from a module with ``project``.
 
-        ``joint`` returns the values of the responses from their vectors, by default what they are within this batch.
+        ``joint`` computes the values of the responses from their vectors; by default they are those within this batch.
         """
         x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))

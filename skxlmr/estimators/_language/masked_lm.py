@@ -42,7 +42,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         Parameters
         ----------
         X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
-            Texts, or pairs of translations. A pair whose second text is empty is trained as a single text.
+            Texts, or pairs of translations. A pair with an empty second text is trained as a single text.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), optional
@@ -185,7 +185,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         return pseudo_log_p(engine, self._encode(self._check_X(X, reset=False)), self.tokenizer_)
 
     def _encode_training(self, rows: Texts, sampling: SubwordSampling | None = None) -> Encoded:
-        """Texts, or pairs of translations as one row each; a pair whose second text is empty is a single text."""
+        """Texts, or pairs of translations as one row each; a pair with an empty second text is a single text."""
         first = self._encode(rows, sampling=sampling)
         alone = np.array([not text for text in rows.second or []])
         if alone.any():
@@ -215,7 +215,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     """XLM-RoBERTa as a masked language model.
 
     ``fit`` adapts the checkpoint to the texts of a domain (Gururangan et al. 2020, arXiv:2004.10964), on plain texts or on
-    pairs of translations. The fitted model fills masks, scores texts, gives features, and ``skxlmr.save`` writes it as a
+    pairs of translations. The fitted model fills masks, scores texts and computes features, and ``skxlmr.save`` writes it as a
     checkpoint that every other estimator starts from.
 
     Parameters
@@ -263,9 +263,9 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         default="translation",
         kind="{'translation', 'alignment'}",
         text="What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each\n"
-        "helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and draws\n"
-        "the mean vectors and the first tokens' vectors of translations together and those of other rows apart (Feng et al.\n"
-        "2022), which makes for better features.",
+        "helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and pulls\n"
+        "the mean vectors and the first tokens' vectors of translations together and pushes those of other rows apart (Feng\n"
+        "et al. 2022), which improves the features.",
         constraint=[StrOptions({"translation", "alignment"})],
     )
     alignment_weight: float = parameter(

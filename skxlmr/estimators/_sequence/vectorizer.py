@@ -29,7 +29,7 @@ from skxlmr.utils._sklearn import StrOptions, fit_context
 
 @parameters
 class VectorizerParameters(PoolingParameters):
-    """Of vectorizers of either family."""
+    """Parameters of vectorizers of either family."""
 
     dtype: str = changed(
         CheckpointParameters,
@@ -84,7 +84,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             with fit_task(self, X, y):
                 self._open()
                 self.__dict__.pop("_opened", None)
-                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here, warned of in transform
+                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here; transform warns
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 

@@ -13,14 +13,14 @@ from skxlmr.utils._errors import CheckpointError
 
 @parameters
 class XLMParameters(CheckpointParameters):
-    """Of every estimator of the original XLM."""
+    """Parameters of every estimator of the original XLM."""
 
     checkpoint: str | os.PathLike[str] = changed(
         CheckpointParameters,
         "checkpoint",
         default="FacebookAI/xlm-mlm-en-2048",
         text="Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an original\n"
-        "XLM. None ships with the package.",
+        "XLM model. The package ships none.",
         kw_only=False,
     )
     lang: str | None = parameter(

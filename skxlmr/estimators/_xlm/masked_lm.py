@@ -145,7 +145,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         return task(rows.encoded["first"], None, self.tokenizer_, rows.weights, self.mask_probability)
 
     def _joined(self, before: str, filling: Filling) -> str:
-        return before + filling["token_str"]  # where a word begins, no piece says so: the text's own spaces stay
+        return before + filling["token_str"]  # pieces do not mark where a word begins: the spaces of the text stay
 
     def _likelihood(self, X: Any) -> SumsAndCounts:
         engine = self._engine()

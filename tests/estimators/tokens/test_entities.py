@@ -1,4 +1,4 @@
-"""Entities from tokens: equal to the reference pipeline's on every recorded case, and what is better here."""
+"""Entities from tokens: equal to the reference pipeline's on every recorded case, and where they differ on purpose."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def test_recorded_cases_of_the_pipeline(tagger, shared_data, aggregation):
 
 
 @pytest.mark.parametrize("aggregation", ["none", "simple", "first", "average", "max"])
-def test_pipeline_of_today_with_tags_of_entities(shared_data, tmp_path, aggregation):
+def test_current_pipeline_with_tags_of_entities(shared_data, tmp_path, aggregation):
     """The recorded cases have plain labels. Places are left out: a mark of a word's beginning that is a token of its own
     stands for the white space in the recorded pipeline and here, for the character behind it in transformers 5."""
     transformers = pytest.importorskip("transformers")

@@ -86,7 +86,7 @@ def test_steps_follow_a_plain_loop(make, still_checkpoint, tmp_path, reference, 
 
 
 def test_long_rows_are_learnt_whole(make):
-    """The last words of long rows are what tells: they are learnt from all the same."""
+    """Only the last words of long rows have tags: they are learnt too."""
     rows = [["the"] * 60 + [word] for word in ("Haus", "river") * 12]
     y = [["O"] * 60 + [tag] for tag in ("B-DE", "O") * 12]
     tagger = make(XLMRobertaTokenClassifier, max_length=20, stride=6, max_epochs=6, learning_rate=5e-3).fit(rows, y)

@@ -31,7 +31,7 @@ def classifier(make, still_checkpoint):
 
 
 def without_words(texts):
-    """Only the punctuation of texts, which tells nothing."""
+    """Only the punctuation of texts, which says nothing about the language."""
     return ["".join(c for c in text if not c.isalnum()) for text in texts]
 
 
@@ -48,7 +48,7 @@ def test_learning_curve(classifier, many):
 
 
 def test_learning_curve_of_portions(classifier, many):
-    """Each size goes on from the model of the one before, with the rows that are new."""
+    """Each size continues from the model of the size before, with the rows that are new."""
     X, y = many
     folds = [(np.arange(64), np.arange(64, 128))]
     sizes, train, test = learning_curve(
