@@ -85,37 +85,31 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         CheckpointParameters,
         "max_length",
         default=None,
-        text="Most tokens of a window: the question, a part of its context and the special tokens. None is as many as the\n"
-        "checkpoint allows.",
+        text=(
+            "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as "
+            "the checkpoint allows."
+        ),
     )
     stride: int | None = parameter(
-        default=None,
-        kind="int or None",
-        text="Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if that\n"
-        "is less.",
-        constraint=[AT_LEAST_0, None],
+        None,
+        [AT_LEAST_0, None],
+        "Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if "
+        "that is less.",
     )
-    max_answer_length: int = parameter(
-        default=15, kind="int", text="Most tokens of a predicted answer.", constraint=[AT_LEAST_1]
-    )
+    max_answer_length: int = parameter(15, [AT_LEAST_1], "Most tokens of a predicted answer.")
     align_to_words: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Let predicted answers reach to the next white space on both sides, as the pipeline of ``transformers`` does by\n"
-        "default. That takes in punctuation, and whole clauses in scripts without spaces.",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Let predicted answers reach to the next white space on both sides, as the pipeline of ``transformers`` "
+        "does by default. That takes in punctuation, and whole clauses in scripts without spaces.",
     )
     allow_no_answer: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Whether ``predict`` may say that the context does not hold the answer.",
-        constraint=["boolean"],
+        False, ["boolean"], "Whether ``predict`` may say that the context does not hold the answer."
     )
     no_answer_threshold: float = parameter(
-        default=0.0,
-        kind="float",
-        text="``predict`` returns no answer where ``no_answer_score`` is higher than this. Used with ``allow_no_answer``.",
-        constraint=[Interval(Real, None, None, closed="neither")],
+        0.0,
+        [Interval(Real, None, None, closed="neither")],
+        "``predict`` returns no answer where ``no_answer_score`` is higher than this. Used with ``allow_no_answer``.",
     )
 
     _head = QUESTION_ANSWERING

@@ -94,15 +94,16 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         TrainingParameters,
         "accumulate",
         default=1,
-        text="Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in\n"
-        "the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
+        text=(
+            "Batches of each step. Their responses are each other's negatives: the step equals that of one large "
+            "batch, in the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021)."
+        ),
     )
     contrastive_weight: float = parameter(
-        default=1.0,
-        kind="float",
-        text="Weight of the response contrastive loss relative to the masked language modelling loss; 0 trains without it, on\n"
-        "masked dialogues alone.",
-        constraint=[NOT_NEGATIVE],
+        1.0,
+        [NOT_NEGATIVE],
+        "Weight of the response contrastive loss relative to the masked language modelling loss; 0 trains without "
+        "it, on masked dialogues alone.",
     )
 
     _head = DIALOGUE_LM

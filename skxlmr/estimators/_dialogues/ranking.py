@@ -26,11 +26,10 @@ class SpeakerParameters:
     """Parameters of estimators that read dialogues."""
 
     speakers: dict[str, str] | None = parameter(
-        default=None,
-        kind="dict or None",
-        text="Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and\n"
+        None,
+        [dict, None],
+        "Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and "
         "``usr`` (in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
-        constraint=[dict, None],
     )
 
 

@@ -260,19 +260,15 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         PoolingParameters, "pooling", default="mean", text="How token vectors become one in ``transform``."
     )
     pair_objective: str = parameter(
-        default="translation",
-        kind="{'translation', 'alignment'}",
-        text="What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each\n"
-        "helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and pulls\n"
-        "the mean vectors and the first tokens' vectors of translations together and pushes those of other rows apart (Feng\n"
-        "et al. 2022), which improves the features.",
-        constraint=[StrOptions({"translation", "alignment"})],
+        "translation",
+        [StrOptions({"translation", "alignment"})],
+        "What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that "
+        "each helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its "
+        "own and pulls the mean vectors and the first tokens' vectors of translations together and pushes those "
+        "of other rows apart (Feng et al. 2022), which improves the features.",
     )
     alignment_weight: float = parameter(
-        default=1.0,
-        kind="float",
-        text="Weight of that contrastive loss relative to the masked language modelling loss.",
-        constraint=[NOT_NEGATIVE],
+        1.0, [NOT_NEGATIVE], "Weight of that contrastive loss relative to the masked language modelling loss."
     )
 
     _head = MASKED_LM

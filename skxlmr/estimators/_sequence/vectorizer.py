@@ -35,19 +35,19 @@ class VectorizerParameters(PoolingParameters):
         CheckpointParameters,
         "dtype",
         default="auto",
-        text="Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 elsewhere;\n"
-        "``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
+        text=(
+            "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
+            "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
+            "0.999 to float32."
+        ),
     )
     layers: int | Sequence[int] = parameter(
-        default=-1,
-        kind="int or list of int",
-        text="Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several layers\n"
-        "stand side by side.",
-        constraint=[Integral, "array-like"],
+        -1,
+        [Integral, "array-like"],
+        "Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several "
+        "layers stand side by side.",
     )
-    normalize: bool = parameter(
-        default=False, kind="bool", text="Scale each row to unit length.", constraint=["boolean"]
-    )
+    normalize: bool = parameter(False, ["boolean"], "Scale each row to unit length.")
 
 
 class Vectorizer(VectorizerParameters, LongTexts, Transformer):
@@ -209,9 +209,10 @@ class XLMRobertaVectorizer(Vectorizer):
         PoolingParameters,
         "pooling",
         default="mean",
-        kind="{'mean', 'cls', 'max', 'pooler'}",
-        text="How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler\n"
-        "(a dense layer and tanh on the first token's vector).",
+        text=(
+            "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
+            "pooler (a dense layer and tanh on the first token's vector)."
+        ),
         constraint=[StrOptions(set(POOLINGS))],
     )
 

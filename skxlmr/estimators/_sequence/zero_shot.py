@@ -20,7 +20,7 @@ from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.targets import OneClass
 from skxlmr.estimators.heads import ENTAILMENT
-from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter
+from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter, positional
 from skxlmr.nn import TaskModule
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
@@ -72,14 +72,13 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     (2, 2)
     """
 
-    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = changed(  # type: ignore[assignment]  # a model is one too
-        CheckpointParameters,
-        "checkpoint",
+    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = positional(
         default="joeddav/xlm-roberta-large-xnli",
-        kind="str, path or fitted XLMRobertaClassifier",
-        text="An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a local\n"
-        "folder; or a classifier fitted on pairs of premise and hypothesis. Its weights are shared; they are copied only\n"
-        "where ``device`` is another one.",
+        text=(
+            "An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a "
+            "local folder; or a classifier fitted on pairs of premise and hypothesis. Its weights are shared; they "
+            "are copied only where ``device`` is another one."
+        ),
         constraint=[str, os.PathLike, XLMRobertaClassifier],
         kw_only=False,
     )
@@ -87,45 +86,37 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         CheckpointParameters,
         "max_length",
         default=None,
-        text="Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis never\n"
-        "is. None is as many as the checkpoint allows.",
+        text=(
+            "Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis "
+            "never is. None is as many as the checkpoint allows."
+        ),
     )
     candidate_labels: Sequence[str] | np.ndarray | None = parameter(
-        default=None,
-        kind="list of str or None",
-        text="The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
-        constraint=["array-like", None],
+        None,
+        ["array-like", None],
+        "The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
     )
     hypothesis_template: str = parameter(
-        default="This example is {}.",
-        kind="str",
-        text="The hypothesis about a text; each label takes the place of ``{}`` in it.",
-        constraint=[str],
+        "This example is {}.", [str], "The hypothesis about a text; each label takes the place of ``{}`` in it."
     )
     multi_label: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Whether each label holds or not on its own, so that a text may have several labels or none.",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Whether each label holds or not on its own, so that a text may have several labels or none.",
     )
     threshold: float = parameter(
-        default=0.5,
-        kind="float",
-        text="With ``multi_label``, the least probability of a label that ``predict`` returns.",
-        constraint=[Interval(Real, 0, 1, closed="both")],
+        0.5,
+        [Interval(Real, 0, 1, closed="both")],
+        "With ``multi_label``, the least probability of a label that ``predict`` returns.",
     )
     entailment: str | None = parameter(
-        default=None,
-        kind="str or None",
-        text="The checkpoint's label for entailment. None is the one that starts with ``entail``.",
-        constraint=[str, None],
+        None, [str, None], "The checkpoint's label for entailment. None is the one that starts with ``entail``."
     )
     contradiction: str | None = parameter(
-        default=None,
-        kind="str or None",
-        text="The checkpoint's label for contradiction, which only ``multi_label`` needs. None is the one that starts with\n"
-        "``contradict``, or the other one of two.",
-        constraint=[str, None],
+        None,
+        [str, None],
+        "The checkpoint's label for contradiction, which only ``multi_label`` needs. None is the one that starts "
+        "with ``contradict``, or the other one of two.",
     )
 
     _head = ENTAILMENT

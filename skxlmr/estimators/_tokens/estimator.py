@@ -93,20 +93,18 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         CheckpointParameters,
         "max_length",
         default=None,
-        text="Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut.\n"
-        "None is as many as the checkpoint allows.",
+        text=(
+            "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is "
+            "cut. None is as many as the checkpoint allows."
+        ),
     )
     class_weight: dict[Any, float] | str | None = parameter(
-        default=None,
-        kind="dict, 'balanced' or None",
-        text="Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
-        constraint=[dict, StrOptions({"balanced"}), None],
+        None,
+        [dict, StrOptions({"balanced"}), None],
+        "Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
     )
     label_all_subwords: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Learn a word's tag at all of its tokens instead of the first only.",
-        constraint=["boolean"],
+        False, ["boolean"], "Learn a word's tag at all of its tokens instead of the first only."
     )
 
     _head = TOKEN_CLASSIFICATION

@@ -35,28 +35,25 @@ class TaggingParameters:
     """Parameters of taggers that predictions depend on."""
 
     stride: int = parameter(
-        default=32,
-        kind="int",
-        text="Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and\n"
+        32,
+        [AT_LEAST_0],
+        "Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and "
         "predicted where it has the most context.",
-        constraint=[AT_LEAST_0],
     )
     scheme: str = parameter(
-        default="auto",
-        kind="{'auto', 'BIO', 'IOB2', 'IOBES', 'plain'}",
-        text="What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or strictly\n"
-        "(``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` chooses between ``'BIO'``,\n"
-        "``'IOBES'`` and ``'plain'`` by the classes. Spans of texts become tags of this scheme, of ``'BIO'`` with\n"
-        "``'auto'``.",
-        constraint=[StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+        "auto",
+        [StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+        "What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or "
+        "strictly (``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` chooses between "
+        "``'BIO'``, ``'IOBES'`` and ``'plain'`` by the classes. Spans of texts become tags of this scheme, of "
+        "``'BIO'`` with ``'auto'``.",
     )
     constrained: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Predict the most probable sequence of tags that keeps the rules of the scheme (Viterbi) instead of the most\n"
-        "probable tag of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its ``B-``: there\n"
-        "``I-`` begins entities (IOB1).",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Predict the most probable sequence of tags that keeps the rules of the scheme (Viterbi) instead of the "
+        "most probable tag of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its "
+        "``B-``: there ``I-`` begins entities (IOB1).",
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.estimators._core.family import Family
-from skxlmr.estimators.parameters import CheckpointParameters, changed, parameter, parameters
+from skxlmr.estimators.parameters import CheckpointParameters, parameter, parameters, positional
 from skxlmr.nn import TaskModule, XLMConfig
 from skxlmr.text import Tokenizer, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
@@ -15,20 +15,20 @@ from skxlmr.utils._errors import CheckpointError
 class XLMParameters(CheckpointParameters):
     """Parameters of every estimator of the original XLM."""
 
-    checkpoint: str | os.PathLike[str] = changed(
-        CheckpointParameters,
-        "checkpoint",
+    checkpoint: str | os.PathLike[str] = positional(
         default="FacebookAI/xlm-mlm-en-2048",
-        text="Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an original\n"
-        "XLM model. The package ships none.",
+        text=(
+            "Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an "
+            "original XLM model. The package ships none."
+        ),
+        constraint=[str, os.PathLike],
         kw_only=False,
     )
     lang: str | None = parameter(
-        default=None,
-        kind="str or None",
-        text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"
-        "language embeddings: those need it. None is English rules.",
-        constraint=[str, None],
+        None,
+        [str, None],
+        "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
+        "the language embeddings: those need it. None is English rules.",
     )
 
 
