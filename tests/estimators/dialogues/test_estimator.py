@@ -43,8 +43,8 @@ def test_ways_to_write_a_dialogue():
     ways = {
         "pairs": pairs,
         "tuples": tuple(map(tuple, pairs)),
-        "rows with more about them": [{"id": i, "turns": turns} for i, turns in enumerate(DIALOGUES)],
-        "turns with more about them": [[{**turn, "acts": []} for turn in turns] for turns in DIALOGUES],
+        "dialogues with other keys": [{"id": i, "turns": turns} for i, turns in enumerate(DIALOGUES)],
+        "turns with other keys": [[{**turn, "acts": []} for turn in turns] for turns in DIALOGUES],
         "short names": [
             [(speaker[:3].upper().replace("USE", "USR"), text) for speaker, text in turns] for turns in pairs
         ],
@@ -291,7 +291,7 @@ def test_accumulated_batches_equal_one_large_batch(make, still_checkpoint):
     many = make(XLMRobertaDialogueLM, still_checkpoint, batch_size=2, accumulate=8, learning_rate=1e-4, max_epochs=2)
     many.fit(train)
     for name, value in weights_of(one).items():
-        if not name.endswith("key.bias"):  # its gradient is zero but for rounding, of which AdamW makes whole steps
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, which AdamW turns into whole steps
             torch.testing.assert_close(many.module_.state_dict()[name], value, rtol=0, atol=2e-6, msg=name)
     assert many.loss_curve_ == pytest.approx(one.loss_curve_, rel=1e-6)
     small = make(XLMRobertaDialogueLM, still_checkpoint, batch_size=2, learning_rate=1e-4, max_epochs=2).fit(train)

@@ -117,7 +117,7 @@ def test_validation_scores_are_scores(make, texts):
     assert len(lm.validation_scores_) == 2
     assert lm.validation_scores_[-1] == pytest.approx(lm.score(texts[32:]), abs=1e-5)
     stopped = make(XLMRobertaCausalLM, max_epochs=9, early_stopping=True, tol=100.0, n_iter_no_change=2).fit(texts)
-    assert stopped.n_iter_ == 3  # the first score always counts as a rise
+    assert stopped.n_iter_ == 3  # the first score always counts as an improvement
 
 
 @pytest.mark.parametrize(

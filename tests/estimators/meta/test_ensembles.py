@@ -179,7 +179,7 @@ def test_portions_reach_every_model(classifier, many, unseen, meta):
 
 @pytest.mark.parametrize("meta", [OneVsOneClassifier, ClassifierChain, SelfTrainingClassifier])
 def test_where_X_must_be_numbers_the_vectorizer_comes_first(classifier, many, unseen, labels, meta):
-    """Should scikit-learn take texts one day, this fails, and docs/meta_estimators.md may say so."""
+    """If scikit-learn takes texts one day, this fails, and docs/meta_estimators.md can say so."""
     X, y = many
     expected = unseen[1]
     if meta is ClassifierChain:

@@ -123,7 +123,7 @@ def test_search_over_features(make, many):
 
 
 def test_weights_follow_their_rows_into_the_folds(classifier, many):
-    """Of rows that weigh nothing the labels are wrong."""
+    """Rows with wrong labels weigh nothing."""
     X, y = many
     folds, weights = StratifiedKFold(2), np.where(np.arange(128) % 8 < 4, 1.0, 0.0)
     wrong = np.where(weights, y, np.roll(y, 1))

@@ -45,7 +45,7 @@ def noisy():
 
 
 def cross_entropy(y, proba):
-    """Like ``log_loss``, which warns of a float64 array of values that are rounded to float32."""
+    """``log_loss`` without its warning about float64 arrays of values rounded to float32."""
     return -np.log(proba[np.arange(len(y)), y]).mean()
 
 

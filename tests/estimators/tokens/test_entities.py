@@ -19,7 +19,7 @@ def tagger(shared_data):
 
 
 def without_space(text, start, end):
-    """Our ends of what the reference found: transformers 4 counted white space to the token that follows it."""
+    """The ends expected here: transformers 4 counted white space as part of the token after it."""
     part = text[start:end]
     if not part.strip():
         return start, end
@@ -110,7 +110,7 @@ def test_neighbours_of_one_type_are_one_entity():
 
 
 def test_entities_of_iobes_end_with_their_last_tag():
-    """The reference knows no E- and S-: it calls them types of their own."""
+    """The reference does not know E- and S-: it treats them as types."""
     labels = ["B-X", "I-X", "E-X", "S-X", "O"]
     tags = ["B-X", "I-X", "E-X", "E-X", "S-X", "B-X", "E-X", "O", "S-X", "I-X"]
     found = find_entities(

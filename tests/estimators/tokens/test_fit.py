@@ -100,7 +100,7 @@ def test_long_rows_are_learnt_whole(make):
 def test_cross_validation_takes_ragged_targets(make, container):
     tagger = make(XLMRobertaTokenClassifier)
     rows, y = container(X), container(Y)
-    assert not is_classifier(tagger)  # nobody then looks for the classes of a fold in ragged targets
+    assert not is_classifier(tagger)  # so that no tool looks for classes in ragged targets
     scores = cross_val_score(tagger, rows, y, cv=2, error_score="raise")
     assert scores.shape == (2,)
     found = cross_val_predict(tagger, rows, y, cv=2)

@@ -1,4 +1,4 @@
-"""Constrained decoding: the best of all allowed rows of tags, by enumeration."""
+"""Constrained decoding: the best of all allowed sequences of tags, by enumeration."""
 
 from itertools import product
 

@@ -150,7 +150,7 @@ def test_rates_fall_from_layer_to_layer_and_frozen_parts_rest(make_xlm, tiny_xlm
     )
 
 
-def test_used_words_alone_are_trained(make_xlm, tiny_xlm, texts):
+def test_only_used_words_are_trained(make_xlm, tiny_xlm, texts):
     classifier = make_xlm(XLMClassifier, weight_decay=0.1).fit(texts, np.arange(24) % 2)
     words = weights_of(classifier)["transformer.embeddings.weight"]
     start = weights_of(XLMVectorizer(tiny_xlm).fit(texts))["transformer.embeddings.weight"]
