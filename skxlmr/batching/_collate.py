@@ -79,7 +79,7 @@ def concatenate(*parts: EncodedBatch) -> EncodedBatch:
     )
     second_starts = is_minimum = None
     if any(part.second_starts is not None for part in parts):
-        # A row without a second text ends where it would begin.
+        # In a row without a second text, the end is where one would begin.
         second_starts = np.concatenate([p.lengths if p.second_starts is None else p.second_starts for p in parts])
     if any(part.n_dropped_is_minimum is not None for part in parts):
         is_minimum = np.concatenate(

@@ -39,7 +39,7 @@ class FineTuned(TrainingParameters, Estimator):
     n_truncated_: int
 
     _fewest_validation_rows = 1  # more where the score needs them
-    _compacts_vocabulary = True  # false where every row of the word embeddings has a gradient
+    _compacts_vocabulary = True  # false if every row of the word embeddings has a gradient
 
     # What differs -------------------------------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ def with_weight(weights: np.ndarray) -> np.ndarray | None:
 
 @contextmanager
 def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
-    """Make an error name rows by their numbers in X, of which the training has only ``rows``."""
+    """Make an error name rows by their numbers in X; the training has only ``rows`` of them."""
     try:
         yield
     except Diverged as error:
