@@ -84,11 +84,7 @@ def precision_recall_f1(
 
 
 def entity_precision_recall_f1(
-    y_true: Tags,
-    y_pred: Tags,
-    *,
-    scheme: str = "BIO",
-    sample_weight: ArrayLike | None = None,
+    y_true: Tags, y_pred: Tags, *, scheme: str = "BIO", sample_weight: ArrayLike | None = None
 ) -> tuple[float, float, float]:
     """Precision, recall and F1 of entities: an entity is right if its type and both its ends are.
 
@@ -138,11 +134,7 @@ def entity_precision_recall_f1(
 
 
 def entity_f1_score(
-    y_true: Tags,
-    y_pred: Tags,
-    *,
-    scheme: str = "BIO",
-    sample_weight: ArrayLike | None = None,
+    y_true: Tags, y_pred: Tags, *, scheme: str = "BIO", sample_weight: ArrayLike | None = None
 ) -> float:
     """F1 of entities, micro-averaged; see `entity_precision_recall_f1`.
 

@@ -79,14 +79,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 

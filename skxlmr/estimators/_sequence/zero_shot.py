@@ -72,7 +72,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     (2, 2)
     """
 
-    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = positional(
+    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = positional(  # type: ignore[assignment]  # or a model
         default="joeddav/xlm-roberta-large-xnli",
         text=(
             "An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a "

@@ -111,14 +111,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 

@@ -139,14 +139,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
         parts = self._words_of(rows) if aggregation == "word" else self._tokens_of(texts, engine)
         return [
-            find_entities(
-                text,
-                *part,
-                labels,
-                aggregation=aggregation,
-                choose=choose,
-                ignore_labels=ignore_labels,
-            )
+            find_entities(text, *part, labels, aggregation=aggregation, choose=choose, ignore_labels=ignore_labels)
             for text, part in zip(texts, parts, strict=True)
         ]
 

@@ -67,7 +67,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     XLMMaskedLM(checkpoint='FacebookAI/xlm-mlm-ende-1024', lang=('en', 'de'), objective='tlm')
     """
 
-    lang: str | Sequence[str] | None = changed(
+    lang: str | Sequence[str] | None = changed(  # type: ignore[assignment]  # a pair for translations
         XLMParameters,
         "lang",
         default=None,

@@ -6,6 +6,7 @@ That they survive ``get_params``, ``clone`` and ``set_params`` is in tests/test_
 import ast
 import inspect
 import pydoc
+import re
 from collections import Counter, defaultdict
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.contract import ESTIMATORS, FAST, TEXTS, Y, each
 
 # One word for something else of the same kind: how often it is declared
 SEVERAL = {
+    "checkpoint": 3,
     "class_weight": 2,  # of the classes of rows, or of the tags of words
     "stride": 3,  # of windows over a text, over words, or over a context
     "threshold": 2,  # of each of several labels, or of labels in words
@@ -56,9 +58,26 @@ def test_help_has_an_entry_for_each_parameter(estimator):
     section = [line for line in lines[lines.index("Parameters") + 2 : lines.index("Attributes")] if line]
     entries = []
     for field in fields(estimator):
-        first, *others = field.metadata["text"].splitlines()
-        entries += [f"{field.name} : {field.metadata['kind']}, default={field.default!r}", first, *others]
-    assert section == entries
+        entries += [field.name, f"default={field.default!r}", field.metadata["text"]]
+    found = re.split(r"^(\w+) : (.*), (default=.*)$", "\n".join(section), flags=re.MULTILINE)[1:]
+    names, kinds, defaults, texts = (found[start::4] for start in range(4))
+    texts = [" ".join(text.split()) for text in texts]
+    assert [part for each in zip(names, defaults, texts, strict=True) for part in each] == entries
+    assert all(kinds) and not any("Interval" in kind or "boolean" in kind for kind in kinds)
+
+
+def test_help_states_types_as_the_documentation_does():
+    lines = [line.strip() for line in inspect.getdoc(XLMRobertaClassifier).splitlines()]
+    for line in (
+        "checkpoint : str or path, default='FacebookAI/xlm-roberta-base'",
+        "max_length : int or None, default=None",
+        "dtype : {'auto', 'bfloat16', 'float32'}, default='auto'",
+        "early_stopping : bool, default=False",
+        "class_weight : dict, list, 'balanced' or None, default=None",
+        "threshold : float or array-like, default=0.5",
+        "random_state : int, RandomState instance or None, default=None",
+    ):
+        assert line in lines, line
 
 
 # Misspelt names -------------------------------------------------------------------------------------------------------
@@ -135,7 +154,7 @@ def declarations():
             if (
                 isinstance(node, ast.AnnAssign)
                 and isinstance(call, ast.Call)
-                and getattr(call.func, "id", "") == "parameter"
+                and getattr(call.func, "id", "") in ("parameter", "positional")
             ):
                 yield node.target.id
 
