@@ -31,9 +31,7 @@ def read_merges(file: Path) -> list[tuple[str, str]]:
     """
     try:
         text = read_bytes(file, MOST_BYTES).decode("utf-8")
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except UnicodeDecodeError as error:
         raise CheckpointError(file, f"expected text in UTF-8, found something else ({error})") from error
     merges: list[tuple[str, str]] = []
     for i, line in enumerate(io.StringIO(text, newline="\n")):

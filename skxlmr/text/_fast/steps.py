@@ -25,12 +25,11 @@ def check_steps(file: Path, content: dict[str, Any]) -> None:
     """
     for parts in (("normalizer", "pre_tokenizer", "decoder"), ("post_processor",)):
         steps = list(_steps([content.get(part) for part in parts]))
+        names = ", ".join(parts)
         if len(steps) > MOST_STEPS:
-            raise CheckpointError(
-                file, f"expected at most {MOST_STEPS} steps in {', '.join(parts)}, found {len(steps)}"
-            )
+            raise CheckpointError(file, f"expected at most {MOST_STEPS} steps in {names}, found {len(steps)}")
         if prod(map(_growth, steps)) > MOST_GROWTH:
-            raise CheckpointError(file, f"{', '.join(parts)} can make a text more than {MOST_GROWTH} times as long")
+            raise CheckpointError(file, f"{names} can make a text more than {MOST_GROWTH} times as long")
         for step in steps:
             _check_pattern(file, step)
             charsmap = step.get("precompiled_charsmap")
