@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -14,6 +14,7 @@ from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, recover, swa
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
+from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import is_plain_name, read_json
 
@@ -24,13 +25,6 @@ OWN_FILES = (
     *("*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
     *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
 )
-
-
-class Saveable(Protocol):
-    """What a checkpoint folder needs of a tokenizer."""
-
-    def save(self, folder: Path) -> Any:
-        """Write the tokenizer's files into an existing folder."""
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -62,7 +56,7 @@ def write_folder(
     *,
     config: Mapping[str, Any],
     tensors: Tensors,
-    tokenizer: Saveable | None = None,
+    tokenizer: Tokenizer | None = None,
     extra_files: Mapping[str, str | bytes | Callable[[Path], str]] | None = None,
     format: str = "safetensors",
     dtype: torch.dtype | str | None = None,
@@ -146,9 +140,8 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     if target.exists() and not target.is_dir():
         raise CheckpointError(target, "is a file, expected a folder to write the checkpoint to")
     if os.path.ismount(target):
-        raise CheckpointError(
-            target, "is the mount point of a file system and cannot be replaced: save to a folder in it"
-        )
+        reason = "is the mount point of a file system and cannot be replaced: save to a folder in it"
+        raise CheckpointError(target, reason)
     if target.is_dir() and os.path.samefile(target, os.curdir):  # replacing it would leave the process without one
         raise CheckpointError(target, "is the working directory and cannot be replaced: save to a folder in it")
     entries = list(target.iterdir()) if target.is_dir() else []

@@ -2,23 +2,17 @@
 
 import errno
 import os
+from importlib import resources
 from pathlib import Path
 
 from skxlmr.checkpoints._atomic_replace import surviving
-from skxlmr.checkpoints._builtin import BUILTIN, builtin_folder
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.utils._errors import CheckpointError
 
-CONTENT_FILES = [  # apart from the weights
-    "config.json",
-    "sentencepiece.bpe.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-]
+BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
+# apart from the weights
+CONTENT_FILES = ["config.json", "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "merges.txt"]
+CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
 LONGEST_SHOWN = 200  # characters of a path in an error
 
@@ -68,7 +62,12 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
         raise CheckpointError(path, "no such folder")
     if revision is not None:
         raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, but this is a local folder")
-    return builtin_folder() if name == BUILTIN else Path(path)
+    if name != BUILTIN:
+        return Path(path)
+    folder = Path(str(resources.files("skxlmr.checkpoints") / BUILTIN))
+    if not folder.is_dir():
+        raise CheckpointError(folder, f"the built-in checkpoint {BUILTIN!r} is not part of this installation")
+    return folder
 
 
 def weight_patterns(weights: str) -> list[str]:
@@ -83,8 +82,7 @@ def looks_like_path(name: str) -> bool:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    import huggingface_hub
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors, snapshot_download
 
     repo, _, pinned = name.partition("@")
     if pinned and revision not in (None, pinned):
@@ -93,16 +91,14 @@ def _download(name: str, revision: str | None) -> Path:
     known = _downloaded.get((repo, revision))
     if known is not None and known.is_dir():
         return known
-    offline = _is_offline(constants.HF_HUB_OFFLINE)
+    # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
+    set_later = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    offline = constants.HF_HUB_OFFLINE or set_later
 
     try:
         for weights in WEIGHT_FILES:
-            wanted_files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
-            folder = Path(
-                huggingface_hub.snapshot_download(
-                    repo, revision=revision, allow_patterns=wanted_files, local_files_only=offline
-                )
-            )
+            files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
             if any(path for pattern in weight_patterns(weights) for path in folder.glob(pattern)):
                 break
     except errors.HFValidationError:
@@ -127,10 +123,9 @@ def _download(name: str, revision: str | None) -> Path:
         cause = error.__cause__ or error
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in (401, 403):
-            reason = (
-                f"the Hugging Face hub refused access to {repo} ({status}): log in (hf auth login, or HF_TOKEN) with a"
-            )
-            raise CheckpointError(name, f"{reason} token that may read it, or pass the folder of a copy") from error
+            refused = f"the Hugging Face hub refused access to {repo} ({status})"
+            remedy = "log in (hf auth login, or HF_TOKEN) with a token that may read it, or pass the folder of a copy"
+            raise CheckpointError(name, f"{refused}: {remedy}") from error
         wanted = f"{repo} (revision {revision or 'main'})"
         if offline:
             cache = constants.HF_HUB_CACHE
@@ -148,8 +143,3 @@ def _download(name: str, revision: str | None) -> Path:
         raise CheckpointError(name, f"{tried}, {remedy}") from error
     _downloaded[repo, revision] = folder
     return folder
-
-
-def _is_offline(at_import: bool) -> bool:
-    # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
-    return at_import or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

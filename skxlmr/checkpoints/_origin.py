@@ -6,10 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from skxlmr.checkpoints._builtin import BUILTIN
 from skxlmr.checkpoints._hashes import content_files, content_hash
-from skxlmr.checkpoints._hub import resolve_checkpoint
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
+from skxlmr.utils._errors import CheckpointError, blaming
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, size and modification time of each file
 
@@ -78,27 +77,21 @@ def open_again(name: str, revision: str | None, digest: str, what: str) -> str:
     CheckpointError
         If there is no checkpoint of this name, or its content is another one.
     """
+    needs = f"{what} holds only the learnt weights and needs"
     try:
         folder = str(resolve_checkpoint(name, revision))
         found = _content_hash(folder, _stamp(folder))
     except CheckpointError as error:
-        raise CheckpointError(
-            name, f"{what} holds only the learnt weights and needs this checkpoint, which cannot be opened ({error})"
-        ) from error
+        raise CheckpointError(name, f"{needs} this checkpoint, which cannot be opened ({error})") from error
     if found != digest:
-        raise CheckpointError(
-            name,
-            f"{what} holds only the learnt weights and needs the checkpoint with the content hash {digest}, but this one has "
-            f"{found}: put the right one in its place",
-        )
+        needed = f"the checkpoint with the content hash {digest}, but this one has {found}"
+        raise CheckpointError(name, f"{needs} {needed}: put the right one in its place")
     return folder
 
 
 def _stamp(folder: str) -> Stamp:
-    try:
+    with blaming(folder, "cannot be read ({})", OSError):
         stats = [(name, os.stat(os.path.join(folder, name))) for name in content_files(folder)]
-    except OSError as error:
-        raise CheckpointError(folder, f"cannot be read ({error})") from error
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 

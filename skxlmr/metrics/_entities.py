@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from skxlmr.utils._sklearn import check_sample_weight
 
+Tags = Sequence[Sequence[str]]  # one tag per word, for each row
 # Prefixes of each scheme. "BIO" is read leniently, as the CoNLL script does, with any of the four prefixes.
 PREFIXES = {"BIO": "BIES", "IOB2": "BI", "IOBES": "BIES"}
 
@@ -79,11 +80,7 @@ def precision_recall_f1(
 
 
 def entity_precision_recall_f1(
-    y_true: Sequence[Sequence[str]],
-    y_pred: Sequence[Sequence[str]],
-    *,
-    scheme: str = "BIO",
-    sample_weight: ArrayLike | None = None,
+    y_true: Tags, y_pred: Tags, *, scheme: str = "BIO", sample_weight: ArrayLike | None = None
 ) -> tuple[float, float, float]:
     """Precision, recall and F1 of entities: an entity is right if its type and both its ends are.
 
@@ -133,11 +130,7 @@ def entity_precision_recall_f1(
 
 
 def entity_f1_score(
-    y_true: Sequence[Sequence[str]],
-    y_pred: Sequence[Sequence[str]],
-    *,
-    scheme: str = "BIO",
-    sample_weight: ArrayLike | None = None,
+    y_true: Tags, y_pred: Tags, *, scheme: str = "BIO", sample_weight: ArrayLike | None = None
 ) -> float:
     """F1 of entities, micro-averaged; see `entity_precision_recall_f1`.
 
@@ -163,16 +156,12 @@ def entity_f1_score(
     return entity_precision_recall_f1(y_true, y_pred, scheme=scheme, sample_weight=sample_weight)[2]
 
 
-def word_accuracy(
-    y_true: Sequence[Sequence], y_pred: Sequence[Sequence], sample_weight: ArrayLike | None = None
-) -> float:
+def word_accuracy(y_true: Tags, y_pred: Tags, sample_weight: ArrayLike | None = None) -> float:
     """Share of words whose tags agree, over all rows, each with the weight of its row; 0 without words."""
     weights = _weights(sample_weight, y_true)
     n_words = weights @ np.array([len(row) for row in y_true])
-    n_same = weights @ np.array(
-        [sum(a == b for a, b in zip(*rows, strict=True)) for rows in zip(y_true, y_pred, strict=True)]
-    )
-    return float(n_same / n_words) if n_words else 0.0
+    same = [sum(a == b for a, b in zip(*rows, strict=True)) for rows in zip(y_true, y_pred, strict=True)]
+    return float(weights @ np.array(same) / n_words) if n_words else 0.0
 
 
 def _weights(sample_weight: ArrayLike | None, rows: Sequence) -> np.ndarray:

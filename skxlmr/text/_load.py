@@ -57,9 +57,8 @@ def load_tokenizer(folder: str | PathLike) -> Tokenizer:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(
-            folder, "expected a checkpoint folder, found " + ("a file" if folder.exists() else "nothing")
-        )
+        found = "a file" if folder.exists() else "nothing"
+        raise CheckpointError(folder, f"expected a checkpoint folder, found {found}")
     model_type = _model_type(folder)
     has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
     both = {VOCAB_FILE, MERGES_FILE} <= has

@@ -19,7 +19,7 @@ from skxlmr.text._special_tokens import DEFAULT_MAX_LENGTH, TokenizerSettings, c
 from skxlmr.text._surrogates import without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import blaming
 from skxlmr.utils._files import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -69,10 +69,8 @@ class FastTokenizer(Tokenizer):
         own = tokenizer_json.added_tokens_of(self._file, content)
         further = {i: token for i, token in own.items() if token.content not in listed}
         self._settings = settings.with_added(further | dict(settings.added))
-        try:
+        with blaming(self._file, "{}", ValueError):
             self._set_vocabulary(vocabulary, self._settings)
-        except ValueError as error:
-            raise CheckpointError(self._file, str(error)) from error
         tokenizer_json.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
         self._literal = self._load(content, literal=True)
 

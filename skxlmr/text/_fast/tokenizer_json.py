@@ -60,9 +60,8 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
             raise CheckpointError(file, "expected a model without dropout, found dropout, which makes ids random")
         check_ids(file, vocab)
         return vocab
-    raise CheckpointError(
-        file, f"expected a Unigram or BPE model, found {kind!r:.80} with a vocab of {type(vocab).__name__}"
-    )
+    found = f"{kind!r:.80} with a vocab of {type(vocab).__name__}"
+    raise CheckpointError(file, f"expected a Unigram or BPE model, found {found}")
 
 
 def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken]:
@@ -132,9 +131,8 @@ def load(file: Path, content: dict[str, Any], tokens: Mapping[int, AddedToken], 
     for token in content["added_tokens"]:
         found = tokenizer.token_to_id(token["content"])
         if found != token["id"]:
-            raise CheckpointError(
-                file, f"expected the added token {token['content']!r:.80} at id {found}, found {token['id']}"
-            )
+            reason = f"expected the added token {token['content']!r:.80} at id {found}, found {token['id']}"
+            raise CheckpointError(file, reason)
     return tokenizer
 
 

@@ -23,7 +23,7 @@ from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_MAX_LENGTH, TextSpl
 from skxlmr.text._surrogates import to_utf8, without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Ids, Tokens
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_bytes
 
 MODEL_FILE = "sentencepiece.bpe.model"
@@ -100,15 +100,11 @@ class SentencePieceTokenizer(Tokenizer):
         sp_model_kwargs = settings.options.get("sp_model_kwargs") or {}
         if not isinstance(sp_model_kwargs, dict):
             raise CheckpointError(config_file, f"expected an object as sp_model_kwargs, found {sp_model_kwargs!r:.80}")
-        try:
+        with blaming(config_file, "sp_model_kwargs cannot be used ({})", TypeError, ValueError):
             sampling_of(sp_model_kwargs, seed=0)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(config_file, f"sp_model_kwargs cannot be used ({error})") from error
         model_proto = read_bytes(file, MOST_BYTES)
-        try:
+        with blaming(file, "{}", ValueError):
             return cls(model_proto, model_max_length=max_length, settings=settings, sp_model_kwargs=sp_model_kwargs)
-        except ValueError as error:
-            raise CheckpointError(file, str(error)) from error
 
     @property
     def _lists_tokens(self) -> bool:

@@ -29,7 +29,7 @@ from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
 from skxlmr.text._xlm.alignment import align
 from skxlmr.text._xlm.moses import lower_without_accents, words_of
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 
 MODEL_CONFIG_FILE = "config.json"
@@ -116,10 +116,8 @@ class XLMTokenizer(Tokenizer):
             lang2id = read_json(source).get("lang2id")
         if lang2id is not None and not (isinstance(lang2id, dict) and all(type(i) is int for i in lang2id.values())):
             raise CheckpointError(source, f"expected languages and their ids as lang2id, found {lang2id!r:.80}")
-        try:
+        with blaming(file, "{}", ValueError):
             return cls(vocab, merges, settings=settings, lower=lower, lang2id=lang2id, model_max_length=max_length)
-        except ValueError as error:
-            raise CheckpointError(file, str(error)) from error
 
     def for_language(self, language: str) -> "XLMTokenizer":
         """Return this tokenizer with Moses' rules for another language.
