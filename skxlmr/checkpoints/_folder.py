@@ -149,15 +149,11 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
         return
     if not (target / CONFIG).is_file():
         raise CheckpointError(target, f"is not empty and not a checkpoint folder (no {CONFIG}), so it is not replaced")
-    own = (*OWN_FILES, *extra_files)
     found = {entry.name + "/" * entry.is_dir(): entry for entry in entries}
     if (pooling := found.pop(os.path.dirname(SENTENCE_POOLING) + "/", None)) is not None:
         found |= {f"{pooling.name}/{entry.name}": entry for entry in pooling.iterdir()}
-    foreign = sorted(name.rstrip("/") for name in found if not any(_matches(name, pattern) for pattern in own))
+    matched = {name for pattern in OWN_FILES for name in found if "/" not in name and fnmatch(name, pattern)}
+    foreign = sorted(name.rstrip("/") for name in found.keys() - matched - {SENTENCE_POOLING, *extra_files})
     if foreign:
         listed = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise CheckpointError(target, f"also holds what replacing it would delete ({listed}): save to another folder")
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or ("/" not in name and fnmatch(name, pattern))

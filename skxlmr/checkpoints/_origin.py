@@ -1,6 +1,7 @@
 """Where weights came from: a pickle stores this instead of the weights, and opens them again."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,20 +45,17 @@ class Origin:
         """Origin of the checkpoint that ``resolve_checkpoint(checkpoint, revision)`` has just found in the folder."""
         place = Path(os.path.abspath(folder))
         stamp = _stamp(str(place))
-        if checkpoint == BUILTIN:
-            return cls(BUILTIN, None, str(place), tokenizer, stamp)
-        if os.path.isdir(os.path.expanduser(checkpoint)):
-            return cls(str(place), None, str(place), tokenizer, stamp)
+        if checkpoint == BUILTIN or os.path.isdir(os.path.expanduser(checkpoint)):
+            return cls(BUILTIN if checkpoint == BUILTIN else str(place), None, str(place), tokenizer, stamp)
         name, _, pinned = str(checkpoint).partition("@")
         is_snapshot = place.parent.name == "snapshots"  # a branch may move, a commit does not
         return cls(name, place.name if is_snapshot else pinned or revision, str(place), tokenizer, stamp)
 
     def is_unchanged(self) -> bool:
         """Whether the files are still those that were opened."""
-        try:
+        with suppress(CheckpointError):
             return _stamp(self.folder) == self.stamp
-        except CheckpointError:
-            return False
+        return False
 
     def content_hash(self) -> str:
         """Content hash of the checkpoint, computed once per process."""

@@ -56,6 +56,8 @@ class Tokenizer(Value):
     _ids: Mapping[str, int]  # and the other way round
     _pieces: Mapping[int, str]  # the whole vocabulary by its ids
     _default_roles: Mapping[str, AddedToken] = DEFAULT_ROLES
+    _start_role = "cls_token"  # of the token at the beginning of a row
+    _start_token_id: int
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
@@ -69,10 +71,6 @@ class Tokenizer(Value):
     @property
     def all_special_ids(self) -> list[int]:
         return sorted({self._ids[token.content] for token in self._roles.values()}.union(self.additional_special_ids))
-
-    @property
-    def _start_token_id(self) -> int:
-        return self.cls_token_id
 
     def n_special(self, pair: bool) -> int:
         """Return how many special tokens surround one text or, if `pair`, two."""
@@ -316,6 +314,7 @@ class Tokenizer(Value):
         self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
         for role, token in self._roles.items():
             setattr(self, f"{role}_id", ids[token.content])
+        self._start_token_id = ids[self._roles[self._start_role].content]
 
     def _set_vocabulary(self, vocab: Mapping[str, int], settings: TokenizerSettings) -> None:
         """Do the same for a vocabulary that is a mapping."""

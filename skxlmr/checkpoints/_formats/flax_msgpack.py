@@ -40,7 +40,7 @@ _LONG = {
 }  # fmt: skip
 # Kinds of value with the number or length in the byte itself: its offset from the first of the range.
 _SHORT = (("number", 0x00, 0x7F), ("map", 0x80, 0x8F), ("array", 0x90, 0x9F), ("string", 0xA0, 0xBF))
-_BOOLS = (0xC2, 0xC3)
+_BOOLS = {0xC2: False, 0xC3: True}
 _EXTENSIONS = range(0xD4, 0xD9)  # of 1, 2, 4, 8 and 16 bytes
 _ENDINGS = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
@@ -250,10 +250,8 @@ class _Reader:
             return self._map(n, depth)
         if kind == "extension":
             return self._array(n)
-        if kind == "number":
+        if kind in ("number", "bool"):
             return n
-        if kind == "bool":
-            return bool(n)
         raise self.error(f"holds a msgpack {kind}, expected a map or an array")
 
     def error(self, reason: str) -> CheckpointError:
@@ -277,7 +275,7 @@ class _Reader:
         if code in _EXTENSIONS:
             return "extension", 1 << _EXTENSIONS.index(code)
         if code in _BOOLS:
-            return "bool", _BOOLS.index(code)
+            return "bool", _BOOLS[code]
         raise self.error(f"has byte 0x{code:02x} at {self.position - 1}, with which no value of Flax begins")
 
     def _sized(self, wanted: str) -> int:

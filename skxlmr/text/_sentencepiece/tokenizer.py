@@ -151,7 +151,8 @@ class SentencePieceTokenizer(Tokenizer):
             skipped = [i for i in self.all_special_ids if i != self.unk_token_id]
             ids_T = ids_T[~np.isin(ids_T, skipped)]
             if not np.isin(ids_T, list(self._tokens)).any() or (ids_T == self.unk_token_id).any():
-                return self._processor.decode(self._to_sentencepiece(ids_T).tolist())
+                is_unknown_T = np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place)
+                return self._processor.decode(np.where(is_unknown_T, 0, ids_T - 1).tolist())
         return self._spell(self.convert_ids_to_pieces(ids_T))
 
     def _spell(self, pieces: list[str]) -> str:
@@ -255,9 +256,6 @@ class SentencePieceTokenizer(Tokenizer):
             pieces = chain.from_iterable(self._processor.encode(texts, out_type=str))
             n_characters_T = np.where(ids_T == 0, np.fromiter(map(len, pieces), np.int64, len(ids_T)), n_characters_T)
         return n_characters_T
-
-    def _to_sentencepiece(self, ids_T: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.where(np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place), 0, ids_T - 1)
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model_proto": self._model_proto, "model_max_length": self.model_max_length}

@@ -71,6 +71,7 @@ class XLMTokenizer(Tokenizer):
     """
 
     _n_pair_separators = 1
+    _start_role = "bos_token"
     _default_roles = DEFAULT_ROLES | {"cls_token": AddedToken("</s>"), "mask_token": AddedToken("<special1>")}
 
     def __init__(
@@ -167,10 +168,6 @@ class XLMTokenizer(Tokenizer):
         spaced = (f"{piece}</w>" if piece in self._ids else piece for piece in pieces)
         return "".join(spaced).replace("</w>", " ").strip()
 
-    @property
-    def _start_token_id(self) -> int:
-        return self.bos_token_id
-
     def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:
         split = self.language not in WITHOUT_SPACES
         if not split and not reading.as_words:
@@ -234,10 +231,8 @@ class XLMTokenizer(Tokenizer):
         return state | {"lower": self.lower, "language": self.language, "model_max_length": self.model_max_length}
 
     def __repr__(self) -> str:
-        return (
-            f"XLMTokenizer(vocab_size={self.vocab_size}, language={self.language!r}, lower={self.lower}, "
-            f"model_max_length={self.model_max_length})"
-        )
+        options = f"language={self.language!r}, lower={self.lower}, model_max_length={self.model_max_length}"
+        return f"XLMTokenizer(vocab_size={self.vocab_size}, {options})"
 
 
 def _places(text: str, words: list[str], subwords: list[str]) -> NDArray[np.int32]:
