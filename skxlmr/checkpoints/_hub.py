@@ -14,6 +14,9 @@ BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
 CONTENT_FILES = ["config.json", "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "merges.txt"]
 CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
+LOG_IN = "log in (hf auth login, or HF_TOKEN)"
+COPY = "or pass the folder of a copy"
+BUILTIN_INSTEAD = f"or use the built-in {BUILTIN!r}"
 LONGEST_SHOWN = 200  # characters of a path in an error
 
 # (repository, revision) -> folder: a grid search asks the hub once per process, and all its fits start from the same weights.
@@ -105,17 +108,11 @@ def _download(name: str, revision: str | None) -> Path:
         reason = "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
         raise CheckpointError(name, reason) from None
     except errors.GatedRepoError as error:
-        reason = (
-            f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and log in (hf auth login, "
-            "or HF_TOKEN), or pass the folder of a copy"
-        )
+        reason = f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and {LOG_IN}, {COPY}"
         raise CheckpointError(name, reason) from error
     except errors.RepositoryNotFoundError as error:
-        reason = (
-            "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling, or log in "
-            f"(hf auth login, or HF_TOKEN) if it is private, or use the built-in {BUILTIN!r}"
-        )
-        raise CheckpointError(name, reason) from error
+        reason = "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling"
+        raise CheckpointError(name, f"{reason}, or {LOG_IN} if it is private, {BUILTIN_INSTEAD}") from error
     except errors.RevisionNotFoundError as error:
         reason = f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
         raise CheckpointError(name, reason) from error
@@ -123,23 +120,17 @@ def _download(name: str, revision: str | None) -> Path:
         cause = error.__cause__ or error
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in (401, 403):
-            refused = f"the Hugging Face hub refused access to {repo} ({status})"
-            remedy = "log in (hf auth login, or HF_TOKEN) with a token that may read it, or pass the folder of a copy"
-            raise CheckpointError(name, f"{refused}: {remedy}") from error
+            reason = f"the Hugging Face hub refused access to {repo} ({status}): {LOG_IN} with a token that may read it"
+            raise CheckpointError(name, f"{reason}, {COPY}") from error
         wanted = f"{repo} (revision {revision or 'main'})"
         if offline:
-            cache = constants.HF_HUB_CACHE
-            tried = f"no such folder, {wanted} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it"
+            where = f"is not in the cache {constants.HF_HUB_CACHE}"
+            tried = f"no such folder, {wanted} {where}, and HF_HUB_OFFLINE is set: unset it"
         else:
-            detail = (str(cause).strip() or "no details").splitlines()[0]
-            tried = (
-                f"no such folder, and {wanted} could be fetched neither from the Hugging Face hub nor from its cache "
-                f"({type(cause).__name__}: {detail}): check the network"
-            )
-        remedy = (
-            f"or run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder, or use the "
-            f"built-in {BUILTIN!r}"
-        )
-        raise CheckpointError(name, f"{tried}, {remedy}") from error
+            where = "neither from the Hugging Face hub nor from its cache"
+            detail = f"{type(cause).__name__}: {(str(cause).strip() or 'no details').splitlines()[0]}"
+            tried = f"no such folder, and {wanted} could be fetched {where} ({detail}): check the network"
+        download = f"run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder"
+        raise CheckpointError(name, f"{tried}, or {download}, {BUILTIN_INSTEAD}") from error
     _downloaded[repo, revision] = folder
     return folder

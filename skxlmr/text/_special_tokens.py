@@ -236,9 +236,8 @@ def place_tokens(
     for i, token in [*sorted(settings.added.items()), *named]:
         if token.content in seen:
             continue
-        own = lookup(token.content)
-        if own is None:
-            own = end
+        known = lookup(token.content)
+        own = end if known is None else known
         if i not in (None, own):
             raise ValueError(f"expected the added token {token.content!r:.80} at id {own}, found it at {i}")
         n_characters += len(token.content)
