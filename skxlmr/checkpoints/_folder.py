@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -14,7 +14,6 @@ from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, recover, swa
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
-from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import is_plain_name, read_json
 
@@ -25,6 +24,13 @@ OWN_FILES = (
     *("*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
     *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
 )
+
+
+class Saveable(Protocol):
+    """What a checkpoint folder needs of a tokenizer."""
+
+    def save(self, folder: Path) -> Any:
+        """Write the tokenizer's files into an existing folder."""
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def write_folder(
     *,
     config: Mapping[str, Any],
     tensors: Tensors,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Saveable | None = None,
     extra_files: Mapping[str, str | bytes | Callable[[Path], str]] | None = None,
     format: str = "safetensors",
     dtype: torch.dtype | str | None = None,
