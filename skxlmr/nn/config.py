@@ -34,13 +34,13 @@ class FamilyConfig:
     required: ClassVar[tuple[str, ...]]  # fields that no file may leave out
     left_out: ClassVar[dict[str, Any]] = {}  # the reference's defaults for other fields, where they are not ours
 
-    def __post_init__(self):
+    def __post_init__(self: Any):  # the fields are those of the families
         for item in fields(self):
             self._check_field(item.name, item.type)
         if self.max_length < 4:
             raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
 
-    def _check_field(self, name: str, kind: Any) -> None:
+    def _check_field(self: Any, name: str, kind: Any) -> None:
         """Check type and bounds of a size, the id of a token, a flag or another number."""
         value = getattr(self, name)
         is_number = is_int(value) or isinstance(value, float)

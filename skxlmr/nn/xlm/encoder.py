@@ -92,6 +92,8 @@ class XLMEncoder(Backbone):
         added, as in the reference.
     """
 
+    words_name = "embeddings"
+
     def __init__(self, config: XLMConfig):
         super().__init__()
         self.config = config
@@ -125,14 +127,6 @@ class XLMEncoder(Backbone):
             embeddings.append(self.lang_embeddings)
         layers = zip(self.attentions, self.layer_norm1, self.ffns, self.layer_norm2, strict=True)
         return [nn.ModuleList(parts) for parts in (embeddings, *layers)]
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the word embeddings."""
-        return self.embeddings
-
-    def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
-        """Replace the word embeddings."""
-        self.embeddings = embeddings
 
     def forward(
         self,
@@ -238,7 +232,6 @@ def _without_padding(x: Tensor, layout: TokenLayout) -> Tensor:
 class XLMTask(TaskModule):
     """What all task models of this family have."""
 
-    transformer: XLMEncoder
     backbone_name = "transformer"
 
     def __init__(self, config: XLMConfig):
@@ -248,7 +241,3 @@ class XLMTask(TaskModule):
 
 class XLMModel(XLMTask):
     """The encoder alone, under the name that task checkpoints give it."""
-
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> EncoderOutput:
-        """Encode a batch; the arguments are those of :class:`XLMEncoder`."""
-        return self.transformer(input_ids, layout, **inputs)

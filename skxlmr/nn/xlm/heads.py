@@ -81,20 +81,12 @@ class Projection(nn.Module):
         return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
 
 
-class PredictionLayer(nn.Module):
-    """The language modelling head, under the name that Hugging Face gives its part."""
-
-    def __init__(self, config: XLMConfig):
-        super().__init__()
-        self.proj = Projection(config)
-
-
 class XLMForMaskedLM(XLMTask):
     """Encoder with the language modelling head; the reference's ``XLMWithLMHeadModel``."""
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
-        self.pred_layer = PredictionLayer(config)
+        self.pred_layer = nn.ModuleDict({"proj": Projection(config)})  # Hugging Face's names
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
         """Logits (T, V) or (N, S, V); the arguments are those of :class:`XLMEncoder`."""
@@ -102,7 +94,7 @@ class XLMForMaskedLM(XLMTask):
 
     def project(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of token vectors (..., D)."""
-        return self.pred_layer.proj(x, self.transformer.embeddings.weight)
+        return self.pred_layer["proj"](x, self.transformer.embeddings.weight)
 
 
 class XLMForSequenceClassification(XLMTask):
