@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,7 @@ FILE = "fit.safetensors"
 _UNFINISHED = ".fit.safetensors.unfinished"  # folder of a state that is being written
 FORMAT = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, next to the number of steps
-_KINDS: dict[str, type] = {
-    "epoch": int,
-    "step": int,
-    "loss_sum": float,
-    "weight_sum": float,
-    "stale": int,
-    "stopped": bool,
-    "best_score": float,
-}
+_KINDS = {each.name: each.type for each in fields(FitState) if each.type in (int, float, bool)}
 
 
 class StateKeeper:
@@ -134,16 +127,11 @@ class StateKeeper:
         if self._later is not None:
             self.rng.bit_generator.state, self._later = self._later, None
 
-    def step_ends(self, state: FitState) -> None:
-        """Count a step in the middle of an epoch, and write the state if it is due."""
+    def step_ends(self, state: FitState, is_last: bool = False) -> None:
+        """Count a step, and write the state if it is due, as that of a finished fit always is."""
         self._steps += 1
-        if self.every is not None and self._steps >= self.every:
-            self.write(state)
-
-    def epoch_ends(self, state: FitState, is_last: bool) -> None:
-        """Count the last step of an epoch, and write the state if it is due, as that of a finished fit always is."""
-        self._steps += 1
-        if is_last or self.every is None or self._steps >= self.every:
+        is_due = state.step == 0 if self.every is None else self._steps >= self.every  # step 0: an epoch has ended
+        if is_last or is_due:
             self.write(state)
 
     # The file ---------------------------------------------------------------------------------------------------------
