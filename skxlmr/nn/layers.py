@@ -91,9 +91,10 @@ class SelfAttention(nn.Module):
         head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
+        q = self.query(x)  # first: gradients add up in this order
         k, v, keys = self._keys_and_values(x, context)
         return attend(
-            self.query(x),
+            q,
             k,
             v,
             layout,
