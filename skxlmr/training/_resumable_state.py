@@ -7,6 +7,7 @@ to the old one, flushed and renamed: a kill at any moment leaves the old state o
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
@@ -24,7 +25,7 @@ from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.checkpoints._formats.safetensors import read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.training._fingerprint import STILL_WEIGHTS
-from skxlmr.training._fit_state import FitState, History
+from skxlmr.training._fit_state import FitState, History, restore
 from skxlmr.training._gradient_cache import random_state, set_random_state
 from skxlmr.utils._errors import CheckpointError
 
@@ -86,7 +87,7 @@ class StateKeeper:
             then = self._saved["about"]
             # a digest shows only that something differs, a parameter also how
             differing = [
-                name if _is_digest(value) else f"{name} (then {then[name]}, now {value})"
+                name if re.fullmatch("[0-9a-f]{64}", value) else f"{name} (then {then[name]}, now {value})"
                 for name, value in self.about.items()
                 if name in then and then[name] != value
             ]
@@ -215,11 +216,8 @@ class StateKeeper:
         set_random_state(self.device, generators)
         if state.step:
             self.rng.bit_generator.state, self._later = saved["epoch_rng"], saved["rng"]
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters.values(), weights, strict=True):
-                parameter.copy_(value)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        restore(list(self.parameters.values()), weights)
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         return state
 
     def _take(self, kind: str, tensors: Tensors) -> list[Tensor]:
@@ -234,8 +232,8 @@ def _read_header(file: Path) -> dict[str, Any]:
             saved = json.loads((opened.metadata() or {})["fit"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)})") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        found = saved.get("format") if isinstance(saved, dict) else None
+    found = saved.get("format") if isinstance(saved, dict) else None
+    if found != FORMAT:
         raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}")
     for part, kind in (("about", dict), ("state", dict), ("seed", int)):
         if type(saved.get(part)) is not kind:
@@ -258,10 +256,6 @@ def _floats(saved: dict[str, Any], name: str) -> list[float]:
     if not isinstance(saved[name], list) or any(type(value) is not float for value in saved[name]):
         raise ValueError(f"{name} is not a list of numbers")
     return saved[name]
-
-
-def _is_digest(value: str) -> bool:
-    return len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def _first_line(error: Exception) -> str:

@@ -177,22 +177,6 @@ class XLMEncoder(Backbone):
                 lengths_N1 = (input_ids != self.config.pad_token_id).sum(1, keepdim=True)
                 attention_mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths_N1
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
-        return self.run_layers(
-            _without_padding(self._embed(input_ids, layout, langs, position_ids, inputs_embeds), layout),
-            layout,
-            last=n_layers,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-
-    def _embed(
-        self,
-        input_ids: Tensor | None,
-        layout: TokenLayout,
-        langs: Tensor | None,
-        position_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-    ) -> Tensor:
         x = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             longest, n_positions = layout.longest_text, self.config.max_position_embeddings
@@ -205,7 +189,14 @@ class XLMEncoder(Backbone):
                 x = x + self.lang_embeddings(langs)
             elif self.lang_ids:
                 x = x + self._lang_embeddings(layout)
-        return F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
+        x = F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
+        return self.run_layers(
+            _without_padding(x, layout),
+            layout,
+            last=n_layers,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
 
     def _lang_embeddings(self, layout: TokenLayout) -> Tensor:
         """Embeddings of ``lang_ids``: (D,) for one language, (T, D) if second texts have another."""
