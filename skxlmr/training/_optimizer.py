@@ -1,9 +1,9 @@
 """Parameter groups and learning-rate schedules."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
 
 from skxlmr.nn import TaskModule
 
@@ -65,7 +65,7 @@ def make_optimizer(
         for above, block in enumerate(reversed(module.backbone.blocks))
         for parameter in block.parameters()
     }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for parameter in module.parameters():
         if not parameter.requires_grad:
             continue
@@ -74,13 +74,9 @@ def make_optimizer(
         else:
             rate = learning_rate if head_learning_rate is None else head_learning_rate
         decay = weight_decay if parameter.ndim > 1 else 0.0  # biases and layer norms are vectors, and nothing else is
-        groups.setdefault((rate, decay), []).append(parameter)
+        group = {"params": [], "lr": rate, "initial_lr": rate, "weight_decay": decay}
+        groups.setdefault((rate, decay), group)["params"].append(parameter)
     if not groups:
         raise ValueError("every parameter is frozen: lower n_frozen_layers")
-    return torch.optim.AdamW(
-        [
-            {"params": params, "lr": rate, "initial_lr": rate, "weight_decay": decay}
-            for (rate, decay), params in groups.items()
-        ],
-        fused=next(module.parameters()).device.type in ("cpu", "cuda"),
-    )
+    fused = next(module.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(list(groups.values()), fused=fused)

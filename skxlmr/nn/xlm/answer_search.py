@@ -95,22 +95,15 @@ class Answerable(nn.Module):
         return self.dense_1(self.dense_0(torch.cat([start_ND, token_ND], 1)).tanh()).squeeze(1)
 
 
-class AnswerSearch(nn.Module):
-    """The head, under the names that Hugging Face gives its parts."""
-
-    def __init__(self, config: XLMConfig):
-        super().__init__()
-        self.start_logits = StartLogits(config)
-        self.end_logits = EndLogits(config)
-        self.answer_class = Answerable(config)
-
-
 class XLMForQuestionAnswering(XLMTask):
     """Encoder with a head that finds the answers to a question by beam search."""
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
-        self.qa_outputs = AnswerSearch(config)
+        # Hugging Face's names
+        self.qa_outputs = nn.ModuleDict(
+            {"start_logits": StartLogits(config), "end_logits": EndLogits(config), "answer_class": Answerable(config)}
+        )
 
     def forward(
         self,
@@ -142,14 +135,14 @@ class XLMForQuestionAnswering(XLMTask):
             If the batch is packed.
         """
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
-        start_proba_NS = self.qa_outputs.start_logits(x_NSD, shut_NS).softmax(1)
+        start_proba_NS = self.qa_outputs["start_logits"](x_NSD, shut_NS).softmax(1)
         width = x_NSD.shape[1]
         start_proba_NK, starts_NK = start_proba_NS.topk(min(n_starts, width), dim=1)
         start_NKD = x_NSD.gather(1, starts_NK[..., None].expand(-1, -1, x_NSD.shape[2]))
-        end_proba_NSK = self.qa_outputs.end_logits(x_NSD, start_NKD, shut_NS).softmax(1)
+        end_proba_NSK = self.qa_outputs["end_logits"](x_NSD, start_NKD, shut_NS).softmax(1)
         end_proba_NEK, ends_NEK = end_proba_NSK.topk(min(n_ends, width), dim=1)
         mean_ND = torch.einsum("nsd,ns->nd", x_NSD, start_proba_NS)
-        no_answer_N = self.qa_outputs.answer_class(mean_ND, token_ND)
+        no_answer_N = self.qa_outputs["answer_class"](mean_ND, token_ND)
         return AnswerBeams(starts_NK, start_proba_NK, ends_NEK, end_proba_NEK, no_answer_N)
 
     def logits(
@@ -174,9 +167,9 @@ class XLMForQuestionAnswering(XLMTask):
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
         start_N1D = x_NSD.gather(1, starts[:, None, None].expand(-1, 1, x_NSD.shape[2]))
         return AnswerLogits(
-            self.qa_outputs.start_logits(x_NSD, shut_NS),
-            self.qa_outputs.end_logits(x_NSD, start_N1D, shut_NS).squeeze(2),
-            self.qa_outputs.answer_class(start_N1D.squeeze(1), token_ND),
+            self.qa_outputs["start_logits"](x_NSD, shut_NS),
+            self.qa_outputs["end_logits"](x_NSD, start_N1D, shut_NS).squeeze(2),
+            self.qa_outputs["answer_class"](start_N1D.squeeze(1), token_ND),
         )
 
     def _read(self, input_ids, layout, impossible, cls_index, inputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,7 +177,7 @@ class XLMForQuestionAnswering(XLMTask):
         output = self.transformer(input_ids, layout, **inputs)
         if output.layout.mask_NS is None:
             raise ValueError("answers are searched in padded rows: pass a padded batch")
-        x_NSD = output.last_hidden_state.to(self.qa_outputs.start_logits.dense.weight.dtype)
+        x_NSD = output.last_hidden_state.to(next(self.qa_outputs.parameters()).dtype)
         shut_NS = ~output.layout.mask_NS
         if impossible is not None:
             shut_NS = shut_NS | impossible.bool()

@@ -57,11 +57,8 @@ class SequenceSummary(nn.Module):
 
     def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
         """Return the logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
-        if self.summary_type == "mean":
-            x_ND = layout.mean(x)
-        else:
-            x_ND = layout.first(x) if self.summary_type == "first" else layout.last(x)
-        x_ND = self.first_dropout(x_ND)
+        vector_of = {"mean": layout.mean, "first": layout.first}.get(self.summary_type, layout.last)
+        x_ND = self.first_dropout(vector_of(x))
         if isinstance(self.summary, Linear):
             x_ND = self.summary(x_ND.to(self.summary.weight.dtype))
         return self.last_dropout(_ACTIVATIONS[self.activation](x_ND))
