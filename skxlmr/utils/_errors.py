@@ -26,7 +26,7 @@ class CheckpointError(ValueError):
 
 
 @contextmanager
-def blaming(file: str | PathLike, reason: str, *kinds: type[Exception]) -> Iterator[None]:
+def blaming(file: str | PathLike[str], reason: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turn exceptions of these kinds into a :class:`CheckpointError`; ``{}`` in the reason stands for the exception."""
     try:
         yield
