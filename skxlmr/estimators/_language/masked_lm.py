@@ -201,7 +201,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
     def _validation_score(self, rows: TrainingRows) -> float:
         """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
         task = self._make_task(rows)
-        task.alignment_weight = 0.0
+        task.contrastive_weight = 0.0
         losses = mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0))
         return -losses.get("masked_lm", 0.0)
 
