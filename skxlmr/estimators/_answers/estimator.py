@@ -2,19 +2,17 @@
 
 from math import exp
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._answers.rows import check_questions, question_table, read_targets
 from skxlmr.estimators._answers.search import RowAnswers, best_answers
 from skxlmr.estimators._answers.task import SpanTask
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.training_rows import TrainingRows
-from skxlmr.estimators.heads import QUESTION_ANSWERING, check_architecture
+from skxlmr.estimators.heads import QUESTION_ANSWERING
 from skxlmr.estimators.parameters import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -26,7 +24,7 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.metrics import answer_f1_score
 from skxlmr.text import EncodedBatch, SubwordSampling
-from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
+from skxlmr.utils._sklearn import Interval, fit_context
 from skxlmr.utils._validation import Texts
 
 STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
@@ -236,24 +234,15 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         """
         return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
 
-    # Hooks of the shared fit --------------------------------------------------------------------------------------------
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         table = question_table(X, name)
         questions = check_questions(table, name)
-        if reset:
-            self.n_features_in_ = 2
-        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
-            return questions
         if reset or table is X or hasattr(table, "columns"):  # records name their columns themselves
-            check_feature_names(self, table, reset=reset)
+            self._check_columns(table, 2, reset)
         return questions
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         return read_targets(rows.second, y, name)
-
-    def _adopt(self, stored: StoredModel, file: Path) -> None:
-        check_architecture(stored.raw, file, self._head)
 
     def _tokenize(
         self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
@@ -282,8 +271,6 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
-
-    # From logits to answers ---------------------------------------------------------------------------------------------
 
     def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
         """Contexts, and what is found in each."""

@@ -95,6 +95,13 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             check_feature_names(self, X, reset=reset)
         return texts
 
+    def _check_columns(self, X: Any, n_columns: int, reset: bool) -> None:
+        """Set the number and names of the columns, or compare the names."""
+        if reset:
+            self.n_features_in_ = n_columns
+        if hasattr(self, "n_features_in_"):  # not straight from a checkpoint: there was no fit to compare with
+            check_feature_names(self, X, reset=reset)
+
     def _remember_name(self, X: Any) -> None:
         """Keep the name of a Series, after which features are named."""
         name = getattr(X, "name", None)

@@ -22,6 +22,7 @@ from skxlmr.estimators._core.training_rows import (
     with_weight,
 )
 from skxlmr.estimators._core.training_run import TrainingRun
+from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import TrainingParameters
 from skxlmr.nn import TaskModule
 from skxlmr.text import SubwordSampling
@@ -65,6 +66,8 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         """Learn from ``config.json`` what the outputs of the checkpoint's own head mean."""
+        if self._head.new_part:  # a fit trains it from scratch: without a fit it must be there
+            check_architecture(stored.raw, file, self._head)
 
     def _strata(self, targets: Any) -> np.ndarray | None:
         """Classes whose proportions the validation split keeps, if any."""

@@ -51,6 +51,12 @@ class LongTexts(LongTextParameters, Estimator):
         }
         return pd.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
 
+    def _logits(self, X: Any) -> np.ndarray:
+        """Outputs of the head for each text, (n_rows, n_outputs) float32: the mean of its windows."""
+        engine = self._engine()
+        encoded = self._encode(self._check_X(X, reset=False))
+        return engine.rows(encoded, window_weights=np.ones(len(encoded)))
+
     def _tokenize(
         self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
     ) -> EncodedBatch:

@@ -27,7 +27,7 @@ from skxlmr.nn.vocabulary import extend_vocabulary
 from skxlmr.text import SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import check_feature_names, fit_context, output_config
+from skxlmr.utils._sklearn import fit_context, output_config
 from skxlmr.utils._warnings import outside_stacklevel
 
 
@@ -185,16 +185,11 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
             return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, with one row per turn
         return features
 
-    # Hooks of the shared fit --------------------------------------------------------------------------------------------
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Dialogues:
         dialogues = check_dialogues(X, name, self.speakers)
         if reset:
-            self.n_features_in_ = 1
             self._remember_name(X)
-        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
-            return dialogues
-        check_feature_names(self, [] if is_frame_of_turns(X) else X, reset=reset)
+        self._check_columns([] if is_frame_of_turns(X) else X, 1, reset)
         return dialogues
 
     def _encode_training(self, rows: Dialogues, sampling: SubwordSampling | None = None) -> Encoded:

@@ -12,10 +12,9 @@ from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.long_text import LongTexts
-from skxlmr.estimators._core.output_labels import labels_config
+from skxlmr.estimators._core.output_labels import labels_config, read_head
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.training_rows import TrainingRows
-from skxlmr.estimators._sequence.saved_head import read_head
 from skxlmr.estimators._sequence.targets import (
     ManyColumns,
     ManyLabels,
@@ -254,12 +253,6 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def _set_targets(self, targets: Targets) -> None:
         self.classes_, self.target_type_ = targets.classes, targets.target_type
 
-    def _logits(self, X: Any) -> np.ndarray:
-        """Outputs of the head, (n_rows, n_outputs) float32."""
-        engine = self._engine()
-        encoded = self._encode(self._check_X(X, reset=False))
-        return engine.rows(encoded, window_weights=np.ones(len(encoded)))
-
     def _head_arguments(self) -> tuple[int, ...]:
         return (self._targets.n_outputs,)
 
@@ -323,7 +316,6 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
         return tags
 
 

@@ -9,7 +9,7 @@ from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators._sequence.targets import weights_of_classes
 from skxlmr.estimators._tokens.predictions import TokenPredictions
 from skxlmr.estimators._tokens.rows import (
@@ -23,7 +23,7 @@ from skxlmr.estimators._tokens.rows import (
     tags_of_spans,
 )
 from skxlmr.estimators._tokens.task import TokenTask
-from skxlmr.estimators.heads import TOKEN_CLASSIFICATION, check_architecture
+from skxlmr.estimators.heads import TOKEN_CLASSIFICATION
 from skxlmr.estimators.parameters import (
     CheckpointParameters,
     LabelSmoothingParameters,
@@ -34,7 +34,6 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.metrics import split_tag
 from skxlmr.nn.losses import cross_entropy
-from skxlmr.text import SubwordSampling
 from skxlmr.utils._sklearn import StrOptions, check_feature_names, fit_context
 from skxlmr.utils._validation import check_texts
 
@@ -197,8 +196,6 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
         return self._fit_ends(history, watcher)
 
-    # Hooks of the shared fit --------------------------------------------------------------------------------------------
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> TokenRows:
         rows = check_token_rows(X, name)
         if reset:
@@ -268,9 +265,6 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     def _head_arguments(self) -> tuple[int, ...]:
         return (len(self.classes_),)
 
-    def _encode_training(self, rows: TokenRows, sampling: SubwordSampling | None = None) -> Encoded:
-        return {"encoded": self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())}
-
     def _make_task(self, rows: TrainingRows) -> TokenTask:
         return TokenTask(
             rows.encoded["encoded"],
@@ -288,7 +282,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         return {**super()._hub_config(), **labels_config([str(label) for label in self.classes_.tolist()])}
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        check_architecture(stored.raw, file, self._head)
+        super()._adopt(stored, file)
         self.classes_ = np.array(output_labels(stored.raw, file))
         self._rules()
 
