@@ -82,11 +82,9 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        default=None,
-        text=(
-            "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as "
-            "the checkpoint allows."
-        ),
+        None,
+        "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as "
+        "the checkpoint allows.",
     )
     stride: int | None = parameter(
         None,

@@ -93,11 +93,9 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     accumulate: int = changed(
         TrainingParameters,
         "accumulate",
-        default=1,
-        text=(
-            "Batches of each step. Their responses are each other's negatives: the step equals that of one large "
-            "batch, in the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021)."
-        ),
+        1,
+        "Batches of each step. Their responses are each other's negatives: the step equals that of one large "
+        "batch, in the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
     )
     contrastive_weight: float = parameter(
         1.0,

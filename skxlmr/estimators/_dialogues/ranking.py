@@ -22,8 +22,8 @@ N_SCORED = 100  # responses among which `score` looks for the right one
 
 
 @parameters
-class SpeakerParameters:
-    """Parameters of estimators that read dialogues."""
+class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
+    """Vectors of dialogues, ``rank_responses`` and ``score``; the vocabulary has the speakers' tokens."""
 
     speakers: dict[str, str] | None = parameter(
         None,
@@ -31,10 +31,6 @@ class SpeakerParameters:
         "Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and "
         "``usr`` (in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
     )
-
-
-class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, FineTuned):
-    """Vectors of dialogues, ``rank_responses`` and ``score``; the vocabulary has the speakers' tokens."""
 
     def rank_responses(self, contexts: Any, candidates: Any) -> tuple[Any, Any]:
         """Rank candidates by how well they follow each context.

@@ -256,9 +256,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     3
     """
 
-    pooling: str = changed(
-        PoolingParameters, "pooling", default="mean", text="How token vectors become one in ``transform``."
-    )
+    pooling: str = changed(PoolingParameters, "pooling", "mean", "How token vectors become one in ``transform``.")
     pair_objective: str = parameter(
         "translation",
         [StrOptions({"translation", "alignment"})],

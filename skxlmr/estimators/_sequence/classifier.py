@@ -46,11 +46,9 @@ class ClassificationParameters(LabelSmoothingParameters):
     label_smoothing: float = changed(
         LabelSmoothingParameters,
         "label_smoothing",
-        default=0.0,
-        text=(
-            "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), or over yes and no of "
-            "each label."
-        ),
+        0.0,
+        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), or over yes and no of "
+        "each label.",
     )
     class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = parameter(
         None,

@@ -34,12 +34,10 @@ class VectorizerParameters(PoolingParameters):
     dtype: str = changed(
         CheckpointParameters,
         "dtype",
-        default="auto",
-        text=(
-            "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
-            "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
-            "0.999 to float32."
-        ),
+        "auto",
+        "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
+        "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
+        "0.999 to float32.",
     )
     layers: int | Sequence[int] = parameter(
         -1,
@@ -208,11 +206,9 @@ class XLMRobertaVectorizer(Vectorizer):
     pooling: str = changed(
         PoolingParameters,
         "pooling",
-        default="mean",
-        text=(
-            "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
-            "pooler (a dense layer and tanh on the first token's vector)."
-        ),
+        "mean",
+        "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
+        "pooler (a dense layer and tanh on the first token's vector).",
         constraint=[StrOptions(set(POOLINGS))],
     )
 

@@ -85,11 +85,9 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        default=None,
-        text=(
-            "Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis "
-            "never is. None is as many as the checkpoint allows."
-        ),
+        None,
+        "Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis "
+        "never is. None is as many as the checkpoint allows.",
     )
     candidate_labels: Sequence[str] | np.ndarray | None = parameter(
         None,

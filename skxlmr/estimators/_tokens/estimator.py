@@ -91,11 +91,9 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        default=None,
-        text=(
-            "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is "
-            "cut. None is as many as the checkpoint allows."
-        ),
+        None,
+        "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is "
+        "cut. None is as many as the checkpoint allows.",
     )
     class_weight: dict[Any, float] | str | None = parameter(
         None,

@@ -70,22 +70,18 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     lang: str | Sequence[str] | None = changed(  # type: ignore[assignment]  # a pair for translations
         XLMParameters,
         "lang",
-        default=None,
-        text=(
-            "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
-            "the language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of "
-            "the first and the second texts."
-        ),
+        None,
+        "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
+        "the language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of "
+        "the first and the second texts.",
         constraint=[str, tuple, list, None],
     )
     mask_probability: float = changed(
         MaskingParameters,
         "mask_probability",
-        default=0.15,
-        text=(
-            "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` "
-            "predicts all."
-        ),
+        0.15,
+        "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` "
+        "predicts all.",
     )
     objective: str = parameter(
         "mlm",
