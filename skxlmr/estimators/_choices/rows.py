@@ -81,7 +81,7 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     else:
         choices = [_without_missing(values) for values in zip(*others, strict=True)]
     return Choices(
-        [check_text(value, row, name) for row, value in enumerate(prompts)],
+        [check_text(value, f"{name} row {row}") for row, value in enumerate(prompts)],
         [_check_row(values, row, name) for row, values in enumerate(choices)],
         len(columns),
     )
@@ -123,7 +123,4 @@ def _without_missing(values: tuple[Any, ...]) -> list[Any]:
 def _check_row(values: list[Any], row: int, name: str) -> list[str]:
     if len(values) < 2:
         raise ValueError(f"{name} row {row}: expected two or more choices, got {len(values)}")
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(f"{name} row {row}, choice {i}: expected a text, got {describe(value)}")
-    return [str(value) for value in values]  # np.str_ and other subclasses become plain strings
+    return [check_text(value, f"{name} row {row}, choice {i}") for i, value in enumerate(values)]

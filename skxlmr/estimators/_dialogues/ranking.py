@@ -61,11 +61,11 @@ class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
         number: dict[str, int] = {}  # each distinct candidate is encoded once
         numbers = [np.array([number.setdefault(text, len(number)) for text in texts]) for texts in lists]
         single = Dialogues(list(number), np.ones(len(number), bool), np.ones(len(number), np.int64))
-        turns = self._encode_turns(single, kept="start")
+        turns = self._encode(single, kept="start")
         limit = self._limit()
         responses = [response_row(turns, i, self.tokenizer_, limit) for i in range(len(turns))]
         responses_MD = engine.rows(stack_rows(responses), self._first_vectors)
-        contexts_ND = engine.rows(self._whole(self._encode_turns(dialogues)), self._first_vectors)
+        contexts_ND = engine.rows(self._whole(self._encode(dialogues)), self._first_vectors)
         if shared:
             scores = contexts_ND @ responses_MD[numbers[0]].T
             return np.argsort(-scores, axis=1, kind="stable"), scores
@@ -99,7 +99,7 @@ class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
             If no dialogue has a system turn after another turn.
         """
         engine = self._engine()
-        turns = self._encode_turns(self._check_X(X, reset=False))
+        turns = self._encode(self._check_X(X, reset=False))
         bounds = turn_bounds(turns)
         weights = check_sample_weight(sample_weight, np.empty(len(bounds)), ensure_non_negative=True)
         rng = np.random.default_rng(0)
@@ -129,8 +129,12 @@ class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
         assert system is not None and user is not None, "added when the checkpoint was opened"
         return system, user
 
-    def _encode_turns(
-        self, dialogues: Dialogues, sampling: SubwordSampling | None = None, kept: str = "last turns"
+    def _encode(
+        self,
+        dialogues: Any,
+        parse_special: bool = False,
+        sampling: SubwordSampling | None = None,
+        kept: str = "last turns",
     ) -> EncodedBatch:
         """The turns, see `encode_turns`; warns of dialogues that are too long."""
         turns = encode_turns(dialogues, self.tokenizer_, self._speaker_ids, self._limit(), sampling)

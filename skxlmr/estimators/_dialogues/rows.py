@@ -13,7 +13,7 @@ import numpy as np
 
 from skxlmr.estimators._dialogues.task import context_row
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
-from skxlmr.utils._tables import as_list, column_names, describe, is_missing
+from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing
 
 SYSTEM, USER = "system", "user"
 SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
@@ -164,8 +164,7 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
         if not row:
             raise ValueError(f"{where}: expected at least one text, got none")
         for place, text in enumerate(row):
-            if not isinstance(text, str):
-                raise ValueError(f"{where}: expected a text as number {place}, got {describe(text)}")
+            check_text(text, where, f"text as number {place}")
     return lists, shared
 
 
@@ -207,6 +206,4 @@ def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
             f"{where}: expected one of the speakers {', '.join(known)}, got {describe(speaker)}: say in the parameter "
             "speakers who is meant"
         )
-    if not isinstance(text, str):
-        raise ValueError(f"{where}: expected a text, got {describe(text)}")
-    return role, str(text)
+    return role, check_text(text, where)
