@@ -23,7 +23,7 @@ from skxlmr.estimators.parameters import (
     parameter,
 )
 from skxlmr.metrics import answer_f1_score
-from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import Interval, fit_context
 from skxlmr.utils._validation import Texts
 
@@ -242,18 +242,10 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         return read_targets(rows.second, y, name)
 
-    def _tokenize(
-        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
-    ) -> EncodedBatch:
-        return self.tokenizer_.encode_batch(
-            texts.first,
-            texts.second,
-            max_length=limit,
-            truncation="only_second",
-            stride=min(STRIDE, limit // 4) if self.stride is None else self.stride,
-            parse_special=parse_special,
-            return_offsets=True,
-            sampling=sampling,
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        stride = min(STRIDE, max_length // 4) if self.stride is None else self.stride
+        return super()._tokenize(
+            texts, max_length, truncation="only_second", stride=stride, return_offsets=True, **options
         )
 
     def _make_task(self, rows: TrainingRows) -> SpanTask:

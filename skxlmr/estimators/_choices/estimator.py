@@ -229,7 +229,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
                 )
         return np.array(answers, np.int64)
 
-    def _encode(self, rows: Any, parse_special: bool = False, sampling: SubwordSampling | None = None) -> EncodedBatch:
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         """Each prompt with each of its choices, which take the place of the windows of a long text."""
         row_of_choice = np.repeat(np.arange(len(rows)), rows.n_choices)
         prompts = [rows.prompts[row] for row in row_of_choice]

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators.parameters import LongTextParameters
-from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._validation import Texts
 
 if TYPE_CHECKING:
@@ -57,14 +57,6 @@ class LongTexts(LongTextParameters, Estimator):
         encoded = self._encode(self._check_X(X, reset=False))
         return engine.rows(encoded, window_weights=np.ones(len(encoded)))
 
-    def _tokenize(
-        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
-    ) -> EncodedBatch:
-        return self.tokenizer_.encode_batch(
-            texts.first,
-            texts.second,
-            max_length=limit,
-            stride=self.stride if self.long_text == "window" else None,
-            parse_special=parse_special,
-            sampling=sampling,
-        )
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        stride = self.stride if self.long_text == "window" else None
+        return super()._tokenize(texts, max_length, stride=stride, **options)

@@ -130,14 +130,10 @@ class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
         return system, user
 
     def _encode(
-        self,
-        dialogues: Any,
-        parse_special: bool = False,
-        sampling: SubwordSampling | None = None,
-        kept: str = "last turns",
+        self, rows: Any, sampling: SubwordSampling | None = None, kept: str = "last turns", **options: Any
     ) -> EncodedBatch:
         """The turns, see `encode_turns`; warns of dialogues that are too long."""
-        turns = encode_turns(dialogues, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
+        turns = encode_turns(rows, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
         if sampling is None:
             n_dropped = turns.n_dropped[[first for first, _ in turn_bounds(turns)]]
             what = "dialogues" if kept == "last turns" else "responses"

@@ -82,7 +82,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             with fit_task(self, X, y):
                 self._open()
                 self.__dict__.pop("_opened", None)
-                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here; transform warns
+                encoded = self._tokenize(texts, self._limit())  # counted here; transform warns
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 

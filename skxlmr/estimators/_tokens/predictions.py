@@ -204,7 +204,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
             return spans
         return [[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans]
 
-    def _encode(self, rows: Any, parse_special: bool = False, sampling: SubwordSampling | None = None) -> EncodedBatch:
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         return self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())
 
     def _log_proba(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
