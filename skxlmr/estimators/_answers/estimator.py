@@ -109,6 +109,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     )
 
     _head = QUESTION_ANSWERING
+    _requires_y = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -256,11 +257,6 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         contexts = [target.context for target in rows.targets]
         predicted = self._best(contexts, self._search(rows.encoded["encoded"], contexts, n_best=1))
         return answer_f1_score([target.answers for target in rows.targets], predicted, sample_weight=rows.weights)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
 
     def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
         """Contexts, and what is found in each."""

@@ -39,6 +39,8 @@ class FineTuned(TrainingParameters, Estimator):
     n_iter_: int
     n_truncated_: int
 
+    _requires_y = False  # the mixins of scikit-learn set it for classifiers and regressors
+    _multi_output = False  # whether y may have several columns
     _fewest_validation_rows = 1  # more where the score needs them
     _compacts_vocabulary = True  # false if every row of the word embeddings has a gradient
 
@@ -108,6 +110,12 @@ class FineTuned(TrainingParameters, Estimator):
         estimator._adopt(stored, stored.folder / "config.json")
         estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
         return estimator
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._requires_y
+        tags.target_tags.multi_output = self._multi_output
+        return tags
 
     def _fit(
         self,

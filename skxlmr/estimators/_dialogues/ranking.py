@@ -148,7 +148,3 @@ class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
     def _first_vectors(self, ids: torch.Tensor, layout: TokenLayout) -> Tensor:
         """First token's vector of each row, (n_rows, D)."""
         return widen(layout.first(self.module_.backbone(ids, layout).last_hidden_state))
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.config_.hidden_size

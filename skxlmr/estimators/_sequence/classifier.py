@@ -73,6 +73,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     classes_: Any
     target_type_: str
+    _multi_output = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -313,7 +314,6 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
         return tags
 
 

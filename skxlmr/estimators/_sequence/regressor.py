@@ -71,6 +71,7 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
     """
 
     _head = REGRESSION
+    _multi_output = True
     _fewest_validation_rows = 2  # R2 compares their spread
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -176,11 +177,6 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         encoded = rows.encoded["encoded"]
         predicted = self._engine().rows(encoded, window_weights=np.ones(len(encoded)))
         return float(r2_score(rows.targets, predicted, sample_weight=rows.weights))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
 
 @torch.no_grad()

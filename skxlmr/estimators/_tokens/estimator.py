@@ -105,6 +105,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     )
 
     _head = TOKEN_CLASSIFICATION
+    _requires_y = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -283,11 +284,6 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         super()._adopt(stored, file)
         self.classes_ = np.array(output_labels(stored.raw, file))
         self._rules()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
 
 
 def _all_tags(tags: list[str], scheme: str) -> list[str]:
