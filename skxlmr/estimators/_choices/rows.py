@@ -72,7 +72,8 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     if len(columns) == 1 and columns[0]:
         columns = [list(column) for column in zip(*_unpacked(columns[0], name), strict=True)]
     elif len(columns) > 1:
-        columns.insert(0, columns.pop(_prompt_column(X)))
+        names = column_names(X)
+        columns.insert(0, columns.pop(names.index("prompt") if "prompt" in names else 0))
     if not columns or not columns[0]:
         raise ValueError(f"{name} has no rows: at least one prompt with choices is needed")
     prompts, *others = columns
@@ -85,12 +86,6 @@ def check_choices(X: Any, name: str = "X") -> Choices:
         [_check_row(values, row, name) for row, values in enumerate(choices)],
         len(columns),
     )
-
-
-def _prompt_column(X: Any) -> int:
-    """Place of the column of prompts: the one of that name, or the first."""
-    names = column_names(X)
-    return names.index("prompt") if "prompt" in names else 0
 
 
 def _unpacked(rows: list[Any], name: str) -> Iterator[tuple[Any, Any]]:

@@ -255,20 +255,16 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             found.append(np.array(codes, np.int64))
         return object_array(found)
 
-    def _word_weights(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Weight of each word of the rows with these weights, an object array of float32 arrays."""
-        of_words = np.repeat(weights, [len(row) for row in targets])
-        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(targets), of_words)
-        return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
-
     def _head_arguments(self) -> tuple[int, ...]:
         return (len(self.classes_),)
 
     def _make_task(self, rows: TrainingRows) -> TokenTask:
+        of_words = np.repeat(rows.weights, [len(row) for row in rows.targets])
+        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(rows.targets), of_words)
         return TokenTask(
             rows.encoded["encoded"],
             rows.targets,
-            self._word_weights(rows.weights, rows.targets),
+            object_array([weight * weight_of[row] for weight, row in zip(rows.weights, rows.targets, strict=True)]),
             lambda logits, codes: cross_entropy(logits, codes, self.label_smoothing),
             self.label_all_subwords,
         )
