@@ -190,7 +190,7 @@ def _tags(made, X):
     if not hasattr(made, "_log_proba"):
         return made.predict(X)
     rows = made._read(X)
-    return made._choose_tags(made._log_proba(made._encode_rows(rows), len(rows)))
+    return made._choose_tags(made._log_proba(made._encode(rows), len(rows)))
 
 
 @each

@@ -55,6 +55,18 @@ def _copied(tensor: Tensor, device: torch.device) -> Tensor:
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
+def one_term(
+    packed: tuple[Tensor, TokenLayout],
+    targets: dict[str, np.ndarray],
+    weights: np.ndarray,
+    rows: np.ndarray,
+    term: str = "loss",
+) -> Batch:
+    """A batch of packed rows with one loss term: its targets, and the weight and the row of X of each of its items."""
+    tensors = {name: torch.from_numpy(values) for name, values in {**targets, "weights": weights}.items()}
+    return Batch(*packed, tensors, {term: float(weights.sum(dtype=np.float64))}, {term: rows})
+
+
 def pack(encoded: EncodedBatch, device: torch.device | str = "cpu") -> tuple[Tensor, TokenLayout]:
     """Tensor of ids (T,) and layout of encoded rows."""
     ids = torch.from_numpy(encoded.ids.astype(np.int64))

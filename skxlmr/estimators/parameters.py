@@ -98,10 +98,10 @@ def positional(*, default: Any, constraint: list[Any], text: str, kw_only: bool)
     return parameter(default, constraint, text, kw_only)
 
 
-def changed(group: type, name: str, **changes: Any) -> Any:
-    """The parameter ``name`` of a group, with another ``default``, ``constraint`` or ``text``."""
-    declared = {each.name: each for each in fields(group)}[name]
-    return parameter(**{"default": declared.default, **declared.metadata} | changes)
+def changed(group: type, name: str, default: Any, text: str | None = None, constraint: list[Any] | None = None) -> Any:
+    """The parameter ``name`` of a group, with another default and, where given, another text or constraint."""
+    (declared,) = (each.metadata for each in fields(group) if each.name == name)
+    return parameter(default, constraint or declared["constraint"], text or declared["text"])
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(positional,))
@@ -204,11 +204,9 @@ class TrainingParameters(CheckpointParameters):
     batch_size: int = changed(
         CheckpointParameters,
         "batch_size",
-        default=16,
-        text=(
-            "Rows of a training batch. Predictions run in batches of up to ``128 * batch_size`` tokens (eight times "
-            "that on a GPU), whatever their number of rows."
-        ),
+        16,
+        "Rows of a training batch. Predictions run in batches of up to ``128 * batch_size`` tokens (eight times "
+        "that on a GPU), whatever their number of rows.",
     )
     max_epochs: int = parameter(5, [AT_LEAST_1], "Number of passes over the training data, fewer with early stopping.")
     accumulate: int = parameter(
@@ -281,8 +279,8 @@ class TrainingParameters(CheckpointParameters):
 class LanguageModelParameters(TrainingParameters):
     """Parameters of estimators that learn from raw texts: shorter fits at a higher learning rate."""
 
-    max_epochs: int = changed(TrainingParameters, "max_epochs", default=3)
-    learning_rate: float = changed(TrainingParameters, "learning_rate", default=5e-5)
+    max_epochs: int = changed(TrainingParameters, "max_epochs", 3)
+    learning_rate: float = changed(TrainingParameters, "learning_rate", 5e-5)
 
 
 @parameters

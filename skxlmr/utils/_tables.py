@@ -57,11 +57,11 @@ def is_missing(value: Any) -> bool:
     )
 
 
-def check_text(value: Any, row: int, name: str) -> str:
-    """The text in a row as a plain string; anything else is an error that names the row."""
+def check_text(value: Any, where: str, what: str = "text") -> str:
+    """The text that stands there as a plain string; anything else is an error that says where it is."""
     if isinstance(value, str):
         return str(value)  # np.str_ and other subclasses become plain strings
-    raise ValueError(f"{name} row {row}: expected a text, got {describe(value)}")
+    raise ValueError(f"{where}: expected a {what}, got {describe(value)}")
 
 
 def describe(value: Any) -> str:

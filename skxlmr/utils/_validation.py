@@ -66,5 +66,5 @@ def check_texts(X: Any, name: str = "X", pairs_allowed: bool = True) -> Texts:
         raise ValueError(f"{name} has no rows: at least one text is needed")
     for column in columns:
         if set(map(type, column)) - {str}:
-            column[:] = [check_text(value, row, name) for row, value in enumerate(column)]
+            column[:] = [check_text(value, f"{name} row {row}") for row, value in enumerate(column)]
     return Texts(*columns)

@@ -2,19 +2,17 @@
 
 from math import exp
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._answers.rows import check_questions, question_table, read_targets
 from skxlmr.estimators._answers.search import RowAnswers, best_answers
 from skxlmr.estimators._answers.task import SpanTask
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.training_rows import TrainingRows
-from skxlmr.estimators.heads import QUESTION_ANSWERING, check_architecture
+from skxlmr.estimators.heads import QUESTION_ANSWERING
 from skxlmr.estimators.parameters import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -25,8 +23,8 @@ from skxlmr.estimators.parameters import (
     parameter,
 )
 from skxlmr.metrics import answer_f1_score
-from skxlmr.text import EncodedBatch, SubwordSampling
-from skxlmr.utils._sklearn import Interval, check_feature_names, fit_context
+from skxlmr.text import EncodedBatch
+from skxlmr.utils._sklearn import Interval, fit_context
 from skxlmr.utils._validation import Texts
 
 STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
@@ -84,11 +82,9 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        default=None,
-        text=(
-            "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as "
-            "the checkpoint allows."
-        ),
+        None,
+        "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as "
+        "the checkpoint allows.",
     )
     stride: int | None = parameter(
         None,
@@ -113,6 +109,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     )
 
     _head = QUESTION_ANSWERING
+    _requires_y = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -236,37 +233,20 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         """
         return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
 
-    # Hooks of the shared fit --------------------------------------------------------------------------------------------
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         table = question_table(X, name)
         questions = check_questions(table, name)
-        if reset:
-            self.n_features_in_ = 2
-        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
-            return questions
         if reset or table is X or hasattr(table, "columns"):  # records name their columns themselves
-            check_feature_names(self, table, reset=reset)
+            self._check_columns(table, 2, reset)
         return questions
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         return read_targets(rows.second, y, name)
 
-    def _adopt(self, stored: StoredModel, file: Path) -> None:
-        check_architecture(stored.raw, file, self._head)
-
-    def _tokenize(
-        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
-    ) -> EncodedBatch:
-        return self.tokenizer_.encode_batch(
-            texts.first,
-            texts.second,
-            max_length=limit,
-            truncation="only_second",
-            stride=min(STRIDE, limit // 4) if self.stride is None else self.stride,
-            parse_special=parse_special,
-            return_offsets=True,
-            sampling=sampling,
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        stride = min(STRIDE, max_length // 4) if self.stride is None else self.stride
+        return super()._tokenize(
+            texts, max_length, truncation="only_second", stride=stride, return_offsets=True, **options
         )
 
     def _make_task(self, rows: TrainingRows) -> SpanTask:
@@ -277,13 +257,6 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         contexts = [target.context for target in rows.targets]
         predicted = self._best(contexts, self._search(rows.encoded["encoded"], contexts, n_best=1))
         return answer_f1_score([target.answers for target in rows.targets], predicted, sample_weight=rows.weights)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
-
-    # From logits to answers ---------------------------------------------------------------------------------------------
 
     def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
         """Contexts, and what is found in each."""

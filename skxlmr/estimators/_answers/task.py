@@ -4,11 +4,10 @@ Shape legend: N rows of the input, W windows, T tokens of all windows together.
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skxlmr.batching import WHOLE, Batch, by_length, pack
+from skxlmr.batching import WHOLE, Batch, by_length, one_term, pack
 from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.nn.losses import span_cross_entropy
@@ -81,17 +80,9 @@ class SpanTask:
     def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these windows."""
         rows = by_length(rows[part], self.encoded.lengths)
-        ids, layout = pack(self.encoded.take(rows))
-        positions = torch.from_numpy(self.positions[rows])
+        packed, targets = pack(self.encoded.take(rows)), {"positions": self.positions[rows]}
         rows = self.encoded.input_rows[rows]
-        weights = torch.from_numpy(self.weights[rows])
-        return Batch(
-            ids,
-            layout,
-            {"positions": positions, "weights": weights},
-            {"span": float(weights.sum(dtype=torch.float64))},
-            {"span": rows},
-        )
+        return one_term(packed, targets, self.weights[rows], rows, "span")
 
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each window: the mean of its start's and its end's."""

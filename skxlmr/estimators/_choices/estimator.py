@@ -1,7 +1,6 @@
 """Prompts with choices to the index of the right choice."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -10,17 +9,16 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
-from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._choices.rows import Choices, check_choices, choice_table
 from skxlmr.estimators._choices.task import ChoiceTask, by_row
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
-from skxlmr.estimators.heads import MULTIPLE_CHOICE, check_architecture
+from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators.heads import MULTIPLE_CHOICE
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.text import EncodedBatch, SubwordSampling
-from skxlmr.utils._sklearn import ClassifierMixin, check_feature_names, fit_context
+from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 from skxlmr.utils._validation import Texts
 
 
@@ -179,7 +177,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         """
         engine = self._engine()
         rows = self._check_X(X, reset=False)
-        return by_row(engine.rows(self._encode_choices(rows)), rows.n_choices, fill=-np.inf)
+        return by_row(engine.rows(self._encode(rows)), rows.n_choices, fill=-np.inf)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each choice among those of its row.
@@ -211,17 +209,11 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         """
         return self.predict_proba(X).argmax(1)
 
-    def _adopt(self, stored: StoredModel, file: Path) -> None:
-        check_architecture(stored.raw, file, self._head)
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Choices:
         rows = check_choices(X, name)
         if reset:
-            self.n_features_in_ = rows.n_columns
             self.classes_ = np.arange(rows.n_choices.max())
-        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
-            return rows
-        check_feature_names(self, choice_table(X), reset=reset)
+        self._check_columns(choice_table(X), rows.n_columns, reset)
         return rows
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
@@ -237,15 +229,12 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
                 )
         return np.array(answers, np.int64)
 
-    def _encode_training(self, rows: Choices, sampling: SubwordSampling | None = None) -> Encoded:
-        return {"encoded": self._encode_choices(rows, sampling)}
-
-    def _encode_choices(self, rows: Choices, sampling: SubwordSampling | None = None) -> EncodedBatch:
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         """Each prompt with each of its choices, which take the place of the windows of a long text."""
         row_of_choice = np.repeat(np.arange(len(rows)), rows.n_choices)
         prompts = [rows.prompts[row] for row in row_of_choice]
         choices = [choice for of_row in rows.choices for choice in of_row]
-        return replace(self._encode(Texts(prompts, choices), sampling=sampling), row_of_window=row_of_choice)
+        return replace(super()._encode(Texts(prompts, choices), sampling=sampling), row_of_window=row_of_choice)
 
     def _make_task(self, rows: TrainingRows) -> ChoiceTask:
         return ChoiceTask(rows.encoded["encoded"], rows.targets, rows.weights)

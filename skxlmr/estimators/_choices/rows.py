@@ -72,7 +72,8 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     if len(columns) == 1 and columns[0]:
         columns = [list(column) for column in zip(*_unpacked(columns[0], name), strict=True)]
     elif len(columns) > 1:
-        columns.insert(0, columns.pop(_prompt_column(X)))
+        names = column_names(X)
+        columns.insert(0, columns.pop(names.index("prompt") if "prompt" in names else 0))
     if not columns or not columns[0]:
         raise ValueError(f"{name} has no rows: at least one prompt with choices is needed")
     prompts, *others = columns
@@ -81,16 +82,10 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     else:
         choices = [_without_missing(values) for values in zip(*others, strict=True)]
     return Choices(
-        [check_text(value, row, name) for row, value in enumerate(prompts)],
+        [check_text(value, f"{name} row {row}") for row, value in enumerate(prompts)],
         [_check_row(values, row, name) for row, values in enumerate(choices)],
         len(columns),
     )
-
-
-def _prompt_column(X: Any) -> int:
-    """Place of the column of prompts: the one of that name, or the first."""
-    names = column_names(X)
-    return names.index("prompt") if "prompt" in names else 0
 
 
 def _unpacked(rows: list[Any], name: str) -> Iterator[tuple[Any, Any]]:
@@ -123,7 +118,4 @@ def _without_missing(values: tuple[Any, ...]) -> list[Any]:
 def _check_row(values: list[Any], row: int, name: str) -> list[str]:
     if len(values) < 2:
         raise ValueError(f"{name} row {row}: expected two or more choices, got {len(values)}")
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(f"{name} row {row}, choice {i}: expected a text, got {describe(value)}")
-    return [str(value) for value in values]  # np.str_ and other subclasses become plain strings
+    return [check_text(value, f"{name} row {row}, choice {i}") for i, value in enumerate(values)]

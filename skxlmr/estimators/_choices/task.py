@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.batching import WHOLE, Batch, pack
+from skxlmr.batching import WHOLE, Batch, one_term, pack
 from skxlmr.nn import TaskModule, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
@@ -34,21 +34,9 @@ class ChoiceTask:
         rows = rows[part]
         encoded = self.encoded.take_input_rows(rows)
         order_N = np.argsort(-encoded.lengths, kind="stable")  # longest first, which attention is fastest at
-        ids, layout = pack(encoded.take(order_N))
-        place_N = np.empty_like(order_N)
-        place_N[order_N] = np.arange(len(order_N))
-        weights = torch.from_numpy(self.weights[rows])
-        return Batch(
-            ids,
-            layout,
-            {
-                "places": torch.from_numpy(by_row(place_N, encoded.n_windows, fill=-1)),
-                "y": torch.from_numpy(self.targets[rows]),
-                "weights": weights,
-            },
-            {"loss": float(weights.sum(dtype=torch.float64))},
-            {"loss": rows},
-        )
+        places = by_row(np.argsort(order_N), encoded.n_windows, fill=-1)
+        targets = {"places": places, "y": self.targets[rows]}
+        return one_term(pack(encoded.take(order_N)), targets, self.weights[rows], rows)
 
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted cross-entropy of each row over its own choices."""

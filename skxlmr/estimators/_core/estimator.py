@@ -95,6 +95,13 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             check_feature_names(self, X, reset=reset)
         return texts
 
+    def _check_columns(self, X: Any, n_columns: int, reset: bool) -> None:
+        """Set the number and names of the columns, or compare the names."""
+        if reset:
+            self.n_features_in_ = n_columns
+        if hasattr(self, "n_features_in_"):  # not straight from a checkpoint: there was no fit to compare with
+            check_feature_names(self, X, reset=reset)
+
     def _remember_name(self, X: Any) -> None:
         """Keep the name of a Series, after which features are named."""
         name = getattr(X, "name", None)
@@ -110,23 +117,17 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             )
         return self.max_length
 
-    def _encode(
-        self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
-    ) -> EncodedBatch:
-        """Ids of the texts; warns about truncation, but not again when segmentations are redrawn."""
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
+        """Ids of the rows; warns about truncation, but not again when segmentations are redrawn."""
         limit = self._limit()
-        encoded = self._tokenize(texts, limit, parse_special, sampling)
+        encoded = self._tokenize(rows, limit, sampling=sampling, **options)
         if sampling is None:
             warn_of_truncation(encoded, encoded.n_dropped, limit, "texts")
         return encoded
 
-    def _tokenize(
-        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
-    ) -> EncodedBatch:
-        """Ids of the texts in rows of at most ``limit`` tokens."""
-        return self.tokenizer_.encode_batch(
-            texts.first, texts.second, max_length=limit, parse_special=parse_special, sampling=sampling
-        )
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        """Ids of the texts in rows of at most ``max_length`` tokens, with these options of ``encode_batch``."""
+        return self.tokenizer_.encode_batch(texts.first, texts.second, max_length=max_length, **options)
 
     # Checkpoint ---------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from skxlmr.estimators._core.training_rows import (
     with_weight,
 )
 from skxlmr.estimators._core.training_run import TrainingRun
+from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import TrainingParameters
 from skxlmr.nn import TaskModule
 from skxlmr.text import SubwordSampling
@@ -38,6 +39,8 @@ class FineTuned(TrainingParameters, Estimator):
     n_iter_: int
     n_truncated_: int
 
+    _requires_y = False  # the mixins of scikit-learn set it for classifiers and regressors
+    _multi_output = False  # whether y may have several columns
     _fewest_validation_rows = 1  # more where the score needs them
     _compacts_vocabulary = True  # false if every row of the word embeddings has a gradient
 
@@ -65,6 +68,8 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         """Learn from ``config.json`` what the outputs of the checkpoint's own head mean."""
+        if self._head.new_part:  # a fit trains it from scratch: without a fit it must be there
+            check_architecture(stored.raw, file, self._head)
 
     def _strata(self, targets: Any) -> np.ndarray | None:
         """Classes whose proportions the validation split keeps, if any."""
@@ -105,6 +110,12 @@ class FineTuned(TrainingParameters, Estimator):
         estimator._adopt(stored, stored.folder / "config.json")
         estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
         return estimator
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._requires_y
+        tags.target_tags.multi_output = self._multi_output
+        return tags
 
     def _fit(
         self,

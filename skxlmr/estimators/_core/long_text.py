@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators.parameters import LongTextParameters
-from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._validation import Texts
 
 if TYPE_CHECKING:
@@ -51,14 +51,12 @@ class LongTexts(LongTextParameters, Estimator):
         }
         return pd.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
 
-    def _tokenize(
-        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
-    ) -> EncodedBatch:
-        return self.tokenizer_.encode_batch(
-            texts.first,
-            texts.second,
-            max_length=limit,
-            stride=self.stride if self.long_text == "window" else None,
-            parse_special=parse_special,
-            sampling=sampling,
-        )
+    def _logits(self, X: Any) -> np.ndarray:
+        """Outputs of the head for each text, (n_rows, n_outputs) float32: the mean of its windows."""
+        engine = self._engine()
+        encoded = self._encode(self._check_X(X, reset=False))
+        return engine.rows(encoded, window_weights=np.ones(len(encoded)))
+
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        stride = self.stride if self.long_text == "window" else None
+        return super()._tokenize(texts, max_length, stride=stride, **options)

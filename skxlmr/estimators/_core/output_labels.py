@@ -1,12 +1,14 @@
-"""Names of a head's outputs, as ``config.json`` states them."""
+"""What a head's outputs mean, as ``config.json`` states it."""
 
 from pathlib import Path
 from typing import Any
 
+from skxlmr.estimators.heads import Head, check_architecture
 from skxlmr.utils._errors import CheckpointError
 
 MOST_LABELS = 100_000
 MOST_CHARACTERS = 4_000_000  # of an array of labels, where each is as wide as the longest
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 def output_labels(config: dict[str, Any], file: Path) -> list[str]:
@@ -38,6 +40,26 @@ def output_labels(config: dict[str, Any], file: Path) -> list[str]:
             file, f"id2label is too large: {len(labels)} labels of up to {max(map(len, labels))} characters"
         )
     return labels
+
+
+def read_head(config: dict[str, Any], file: Path, head: Head) -> tuple[str, list[str]]:
+    """Problem type and output labels of a checkpoint with a sequence classification head.
+
+    Without a ``problem_type`` one output is a regression and several are classes, as in the reference.
+
+    Raises
+    ------
+    CheckpointError
+        If the head is of another task, or its description makes no sense.
+    """
+    check_architecture(config, file, head)
+    labels = output_labels(config, file)
+    problem_type = config.get("problem_type")
+    if problem_type is None:
+        problem_type = "regression" if len(labels) == 1 else "single_label_classification"
+    if problem_type not in PROBLEM_TYPES:
+        raise CheckpointError(file, f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r:.80}")
+    return problem_type, labels
 
 
 def labels_config(labels: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class Transformer(TransformerMixin, Estimator):
 
     @property
     def _n_features_out(self) -> int:
-        raise NotImplementedError
+        return self.config_.hidden_size
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns: the text column's name and a number.

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from skxlmr.checkpoints import StoredModel
-from skxlmr.estimators._core.training_rows import Encoded, TrainingRows, seeded
+from skxlmr.estimators._core.training_rows import TrainingRows, seeded
 from skxlmr.estimators._dialogues.ranking import SPEAKER_TOKENS, ResponseRanker
 from skxlmr.estimators._dialogues.rows import Dialogues, check_dialogues, indexed_by_dialogue, is_frame_of_turns
 from skxlmr.estimators._dialogues.task import DialogueTask
@@ -24,10 +24,10 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.nn import TaskModule
 from skxlmr.nn.vocabulary import extend_vocabulary
-from skxlmr.text import SubwordSampling, Tokenizer, load_tokenizer
+from skxlmr.text import Tokenizer, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import check_feature_names, fit_context, output_config
+from skxlmr.utils._sklearn import fit_context, output_config
 from skxlmr.utils._warnings import outside_stacklevel
 
 
@@ -93,11 +93,9 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     accumulate: int = changed(
         TrainingParameters,
         "accumulate",
-        default=1,
-        text=(
-            "Batches of each step. Their responses are each other's negatives: the step equals that of one large "
-            "batch, in the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021)."
-        ),
+        1,
+        "Batches of each step. Their responses are each other's negatives: the step equals that of one large "
+        "batch, in the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
     )
     contrastive_weight: float = parameter(
         1.0,
@@ -180,29 +178,21 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
             With ``set_output(transform="pandas")`` a DataFrame; for a frame of turns, indexed by its dialogues.
         """
         engine = self._engine()
-        features = engine.rows(self._whole(self._encode_turns(self._check_X(X, reset=False))), self._first_vectors)
+        features = engine.rows(self._whole(self._encode(self._check_X(X, reset=False))), self._first_vectors)
         if is_frame_of_turns(X) and output_config("transform", self)["dense"] == "pandas":
             return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, with one row per turn
         return features
 
-    # Hooks of the shared fit --------------------------------------------------------------------------------------------
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Dialogues:
         dialogues = check_dialogues(X, name, self.speakers)
         if reset:
-            self.n_features_in_ = 1
             self._remember_name(X)
-        elif not hasattr(self, "n_features_in_"):  # straight from a checkpoint: there was no fit to compare with
-            return dialogues
-        check_feature_names(self, [] if is_frame_of_turns(X) else X, reset=reset)
+        self._check_columns([] if is_frame_of_turns(X) else X, 1, reset)
         return dialogues
-
-    def _encode_training(self, rows: Dialogues, sampling: SubwordSampling | None = None) -> Encoded:
-        return {"turns": self._encode_turns(rows, sampling)}
 
     def _make_task(self, rows: TrainingRows) -> DialogueTask:
         return DialogueTask(
-            rows.encoded["turns"],
+            rows.encoded["encoded"],
             self.tokenizer_,
             self._speaker_ids,
             rows.weights,

@@ -22,8 +22,8 @@ N_SCORED = 100  # responses among which `score` looks for the right one
 
 
 @parameters
-class SpeakerParameters:
-    """Parameters of estimators that read dialogues."""
+class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
+    """Vectors of dialogues, ``rank_responses`` and ``score``; the vocabulary has the speakers' tokens."""
 
     speakers: dict[str, str] | None = parameter(
         None,
@@ -31,10 +31,6 @@ class SpeakerParameters:
         "Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and "
         "``usr`` (in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
     )
-
-
-class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, FineTuned):
-    """Vectors of dialogues, ``rank_responses`` and ``score``; the vocabulary has the speakers' tokens."""
 
     def rank_responses(self, contexts: Any, candidates: Any) -> tuple[Any, Any]:
         """Rank candidates by how well they follow each context.
@@ -65,11 +61,11 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
         number: dict[str, int] = {}  # each distinct candidate is encoded once
         numbers = [np.array([number.setdefault(text, len(number)) for text in texts]) for texts in lists]
         single = Dialogues(list(number), np.ones(len(number), bool), np.ones(len(number), np.int64))
-        turns = self._encode_turns(single, kept="start")
+        turns = self._encode(single, kept="start")
         limit = self._limit()
         responses = [response_row(turns, i, self.tokenizer_, limit) for i in range(len(turns))]
         responses_MD = engine.rows(stack_rows(responses), self._first_vectors)
-        contexts_ND = engine.rows(self._whole(self._encode_turns(dialogues)), self._first_vectors)
+        contexts_ND = engine.rows(self._whole(self._encode(dialogues)), self._first_vectors)
         if shared:
             scores = contexts_ND @ responses_MD[numbers[0]].T
             return np.argsort(-scores, axis=1, kind="stable"), scores
@@ -103,7 +99,7 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
             If no dialogue has a system turn after another turn.
         """
         engine = self._engine()
-        turns = self._encode_turns(self._check_X(X, reset=False))
+        turns = self._encode(self._check_X(X, reset=False))
         bounds = turn_bounds(turns)
         weights = check_sample_weight(sample_weight, np.empty(len(bounds)), ensure_non_negative=True)
         rng = np.random.default_rng(0)
@@ -133,11 +129,11 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
         assert system is not None and user is not None, "added when the checkpoint was opened"
         return system, user
 
-    def _encode_turns(
-        self, dialogues: Dialogues, sampling: SubwordSampling | None = None, kept: str = "last turns"
+    def _encode(
+        self, rows: Any, sampling: SubwordSampling | None = None, kept: str = "last turns", **options: Any
     ) -> EncodedBatch:
         """The turns, see `encode_turns`; warns of dialogues that are too long."""
-        turns = encode_turns(dialogues, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
+        turns = encode_turns(rows, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
         if sampling is None:
             n_dropped = turns.n_dropped[[first for first, _ in turn_bounds(turns)]]
             what = "dialogues" if kept == "last turns" else "responses"
@@ -152,7 +148,3 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
     def _first_vectors(self, ids: torch.Tensor, layout: TokenLayout) -> Tensor:
         """First token's vector of each row, (n_rows, D)."""
         return widen(layout.first(self.module_.backbone(ids, layout).last_hidden_state))
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.config_.hidden_size

@@ -7,13 +7,14 @@ a turn is a dict with ``speaker`` and ``text`` or a pair of both. Or a frame of 
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from skxlmr.estimators._dialogues.task import context_row
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
-from skxlmr.utils._tables import as_list, column_names, describe, is_missing
+from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing
 
 SYSTEM, USER = "system", "user"
 SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
@@ -64,13 +65,11 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of dialogues, got a {type(X).__name__}")
-    texts: list[str] = []
-    from_system: list[bool] = []
-    n_turns: list[int] = []
     for key, role in (speakers or {}).items():
         if not isinstance(key, str) or role not in (SYSTEM, USER):
             raise ValueError(f"speakers must map each name to 'system' or 'user', got {role!r} for {key!r}")
     known = {**SPEAKERS, **(speakers or {})}
+    read: list[list[tuple[str, str]]] = []
     for label, dialogue in _rows(X, name):
         turns = dialogue["turns"] if isinstance(dialogue, Mapping) and "turns" in dialogue else dialogue
         if isinstance(turns, np.ndarray):
@@ -79,14 +78,11 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
             raise ValueError(f"{name} dialogue {label}: expected a list of turns, got {describe(dialogue)}")
         if not turns:
             raise ValueError(f"{name} dialogue {label}: expected at least one turn, got none")
-        for number, turn in enumerate(turns):
-            speaker, text = _turn(turn, known, f"{name} dialogue {label}, turn {number}")
-            texts.append(text)
-            from_system.append(speaker == SYSTEM)
-        n_turns.append(len(turns))
-    if not n_turns:
+        read.append([_turn(turn, known, f"{name} dialogue {label}, turn {i}") for i, turn in enumerate(turns)])
+    if not read:
         raise ValueError(f"{name} has no rows: at least one dialogue is needed")
-    return Dialogues(texts, np.array(from_system), np.array(n_turns, np.int64))
+    speakers_of, texts = zip(*chain.from_iterable(read), strict=True)
+    return Dialogues(list(texts), np.array(speakers_of) == SYSTEM, np.array([len(turns) for turns in read], np.int64))
 
 
 def encode_turns(
@@ -164,8 +160,7 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
         if not row:
             raise ValueError(f"{where}: expected at least one text, got none")
         for place, text in enumerate(row):
-            if not isinstance(text, str):
-                raise ValueError(f"{where}: expected a text as number {place}, got {describe(text)}")
+            check_text(text, where, f"text as number {place}")
     return lists, shared
 
 
@@ -207,6 +202,4 @@ def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
             f"{where}: expected one of the speakers {', '.join(known)}, got {describe(speaker)}: say in the parameter "
             "speakers who is meant"
         )
-    if not isinstance(text, str):
-        raise ValueError(f"{where}: expected a text, got {describe(text)}")
-    return role, str(text)
+    return role, check_text(text, where)

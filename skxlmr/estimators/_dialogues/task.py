@@ -4,15 +4,15 @@ A dialogue is held as its turns, each a row that begins with its speaker's token
 ``row_of_window`` says which dialogue each turn belongs to.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.batching import WHOLE, Batch
+from skxlmr.batching import WHOLE, Batch, one_term
 from skxlmr.estimators._language.masking import Masker
+from skxlmr.estimators._language.task import PairTask
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
@@ -53,7 +53,7 @@ def _surrounded(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     return np.concatenate([[tokenizer.cls_token_id], ids, [tokenizer.sep_token_id]])
 
 
-class DialogueTask:
+class DialogueTask(PairTask):
     """Masked language modelling and response contrastive learning together (TOD-BERT, Wu et al. 2020, arXiv:2004.06871).
 
     Each time a dialogue is batched, one of the system's turns is drawn as the response. As in the authors' program, the
@@ -110,26 +110,16 @@ class DialogueTask:
         place = np.argsort(order)  # where each sequence lies in the batch
         starts = (np.cumsum(lengths[order]) - lengths[order])[place]
         n_masked = [len(of_row) for of_row in positions]
-        token_weights = np.repeat(self.weights[rows], n_masked)
-        batch = Batch(
-            torch.from_numpy(np.concatenate([sequences[i] for i in order])),
-            TokenLayout(lengths[order].tolist()),
-            {
-                "positions": torch.from_numpy(np.concatenate(positions) + np.repeat(starts[: len(rows)], n_masked)),
-                "labels": torch.from_numpy(np.concatenate(labels).astype(np.int64)),
-                "weights": torch.from_numpy(token_weights),
-            },
-            {"masked_lm": float(token_weights.sum(dtype=np.float64))},
-            {"masked_lm": np.repeat(rows, n_masked)},
-        )
+        ids = torch.from_numpy(np.concatenate([sequences[i] for i in order]))
+        targets = {
+            "positions": np.concatenate(positions) + np.repeat(starts[: len(rows)], n_masked),
+            "labels": np.concatenate(labels).astype(np.int64),
+        }
+        rows_of_tokens = np.repeat(rows, n_masked)
+        packed = ids, TokenLayout(lengths[order].tolist())
+        batch = one_term(packed, targets, self.weights[rows_of_tokens], rows_of_tokens, "masked_lm")
         if self.contrastive_weight:
-            answered_rows = rows[np.array(answered, np.int64)]
-            pair_weights = self.weights[answered_rows]
-            batch.targets["contexts"] = torch.from_numpy(place[answered])
-            batch.targets["responses"] = torch.from_numpy(place[len(rows) :])
-            batch.targets["pair_weights"] = torch.from_numpy(pair_weights * np.float32(self.contrastive_weight))
-            batch.totals["contrastive"] = float(pair_weights.sum(dtype=np.float64))
-            batch.rows["contrastive"] = answered_rows
+            self._add_pairs(batch, place[answered], place[len(rows) :], rows[np.array(answered, np.int64)])
         return batch
 
     def _draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
@@ -145,37 +135,9 @@ class DialogueTask:
         masked, positions = self.masker.mask(ids, rng)
         return masked, positions, ids[positions], response
 
-    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each response, from a module with ``project``.
+    def _vectors(self, x_TD: Tensor, layout: TokenLayout) -> Tensor:
+        """First tokens' vectors, (N, D)."""
+        return widen(layout.first(x_TD))
 
-        ``joint`` computes the values of the responses from their vectors; by default they are those within this batch.
-        """
-        x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
-        logits = widen(module.project(x_TD[batch.targets["positions"]]))
-        terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
-        if "contrastive" in batch.totals:
-            vectors_P2D = self._pairs(x_TD, batch)
-            terms["contrastive"] = self.joint_losses(vectors_P2D, [batch]) if joint is None else joint(vectors_P2D)
-        return terms
-
-    # What gradient caching needs; see skxlmr.training ------------------------------------------------------------------
-
-    @property
-    def compares_rows(self) -> bool:
-        """Whether there is a loss that compares rows with each other."""
-        return bool(self.contrastive_weight)
-
-    def vectors(self, module: Any, batch: Batch) -> Tensor:
-        """First tokens' vectors of each context and its response, (P, 2, D)."""
-        return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
-
-    def joint_losses(self, vectors_P2D: Tensor, batches: Sequence[Batch]) -> Tensor:
-        """Weighted loss of each response among the responses of all these batches, (P,)."""
-        weights_P = torch.cat([batch.targets["pair_weights"] for batch in batches]).to(vectors_P2D.device)
-        with torch.autocast(vectors_P2D.device.type, enabled=False):  # bfloat16 is too coarse for large dot products
-            return losses.response_contrastive(*vectors_P2D.unbind(1)) * weights_P
-
-    @staticmethod
-    def _pairs(x_TD: Tensor, batch: Batch) -> Tensor:
-        first_ND = widen(batch.layout.first(x_TD))
-        return torch.stack([first_ND[batch.targets["contexts"]], first_ND[batch.targets["responses"]]], 1)
+    def _contrast(self, vectors_P2D: Tensor) -> Tensor:
+        return losses.response_contrastive(*vectors_P2D.unbind(1))

@@ -195,19 +195,12 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
             )
         return {"first": first}
 
-    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
-        raise NotImplementedError
-
     def _validation_score(self, rows: TrainingRows) -> float:
         """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
         task = self._make_task(rows)
-        task.alignment_weight = 0.0
+        task.contrastive_weight = 0.0
         losses = mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0))
         return -losses.get("masked_lm", 0.0)
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.config_.hidden_size
 
 
 @estimator
@@ -256,9 +249,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     3
     """
 
-    pooling: str = changed(
-        PoolingParameters, "pooling", default="mean", text="How token vectors become one in ``transform``."
-    )
+    pooling: str = changed(PoolingParameters, "pooling", "mean", "How token vectors become one in ``transform``.")
     pair_objective: str = parameter(
         "translation",
         [StrOptions({"translation", "alignment"})],

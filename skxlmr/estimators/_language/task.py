@@ -7,14 +7,80 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.batching import WHOLE, Batch, concatenate, layout_of
+from skxlmr.batching import WHOLE, Batch, concatenate, layout_of, one_term
 from skxlmr.estimators._language.masking import Masker
-from skxlmr.nn import losses
+from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
 
 
-class MaskedLMTask:
+class PairTask:
+    """Language modelling, and a contrastive loss over pairs of sequences in the batch or the whole step.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_rows,) float32
+    contrastive_weight : float
+        Weight of the contrastive loss; 0 is without it.
+    """
+
+    weights: np.ndarray
+    contrastive_weight: float
+
+    def _vectors(self, x_TD: Tensor, layout: TokenLayout) -> Tensor:
+        """What stands for each sequence in the comparison, (N, ...)."""
+        raise NotImplementedError
+
+    def _contrast(self, vectors: Tensor) -> Tensor:
+        """Loss of each pair among these, (P,), from the vectors (P, ..., 2, D) of both sides."""
+        raise NotImplementedError
+
+    def _add_pairs(self, batch: Batch, side_a: np.ndarray, side_b: np.ndarray, rows: np.ndarray) -> None:
+        """Make these sequences of the batch pairs, each of a row of X."""
+        weights = self.weights[rows]
+        batch.targets["side_a"], batch.targets["side_b"] = torch.from_numpy(side_a), torch.from_numpy(side_b)
+        batch.targets["pair_weights"] = torch.from_numpy(weights * np.float32(self.contrastive_weight))
+        batch.totals["contrastive"] = float(weights.sum(dtype=np.float64))
+        batch.rows["contrastive"] = rows
+
+    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Weighted loss of each predicted token and of each pair, from a module with ``project``.
+
+        ``joint`` computes the values of the pairs from their vectors; by default they are those within this batch.
+        """
+        x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
+        logits = widen(module.project(x_TD[batch.targets["positions"]]))
+        terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
+        if "contrastive" in batch.totals:
+            vectors = self._pairs(x_TD, batch)
+            terms["contrastive"] = self.joint_losses(vectors, [batch]) if joint is None else joint(vectors)
+        return terms
+
+    # What gradient caching needs; see skxlmr.training ------------------------------------------------------------------
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether there is a loss that compares rows with each other."""
+        return bool(self.contrastive_weight)
+
+    def vectors(self, module: Any, batch: Batch) -> Tensor:
+        """Vectors of both sides of each pair, (P, ..., 2, D)."""
+        return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
+
+    def joint_losses(self, vectors: Tensor, batches: Sequence[Batch]) -> Tensor:
+        """Weighted loss of each pair among the pairs of all these batches, (P,)."""
+        weights = [batch.targets["pair_weights"] for batch in batches if "contrastive" in batch.totals]
+        if not weights:
+            return vectors.flatten(1).sum(1)
+        with torch.autocast(vectors.device.type, enabled=False):  # bfloat16 is too coarse for large dot products
+            return self._contrast(vectors) * torch.cat(weights).to(vectors.device)
+
+    def _pairs(self, x_TD: Tensor, batch: Batch) -> Tensor:
+        vectors = self._vectors(x_TD, batch.layout)
+        return torch.stack([vectors[batch.targets.get(side, slice(0))] for side in ("side_a", "side_b")], dim=-2)
+
+
+class MaskedLMTask(PairTask):
     """Masked language modelling over texts, over translation pairs, and the alignment of translations.
 
     Parameters
@@ -42,7 +108,7 @@ class MaskedLMTask:
         alignment_weight: float = 0.0,
     ):
         self.first, self.second, self.weights = first, second, weights
-        self.alignment_weight = alignment_weight
+        self.contrastive_weight = 0.0 if second is None else alignment_weight
         self.masker = Masker(tokenizer, mask_probability)
         self.n_rows = len(first)
 
@@ -64,29 +130,13 @@ class MaskedLMTask:
             kept_M = kept_T[positions]
             ids, positions, labels = ids[kept_T], (np.cumsum(kept_T) - 1)[positions[kept_M]], labels[kept_M]
             encoded, owner, is_second = encoded.take(kept_S), owner[kept_S], is_second[kept_S]
-        owner_of_token = np.repeat(owner, encoded.lengths)[positions]
-        weights = self.weights[rows][owner_of_token]
-        batch = Batch(
-            torch.from_numpy(ids),
-            layout_of(encoded),
-            {
-                "positions": torch.from_numpy(positions),
-                "labels": torch.from_numpy(labels),
-                "weights": torch.from_numpy(weights),
-            },
-            {"masked_lm": float(weights.sum(dtype=np.float64))},
-            {"masked_lm": rows[owner_of_token]},
-        )
+        rows_of_tokens = rows[np.repeat(owner, encoded.lengths)[positions]]
+        packed, targets = (torch.from_numpy(ids), layout_of(encoded)), {"positions": positions, "labels": labels}
+        batch = one_term(packed, targets, self.weights[rows_of_tokens], rows_of_tokens, "masked_lm")
         if self.compares_rows and np.count_nonzero(is_paired) > 1:  # a lone pair has no others to be compared with
             sides = (np.flatnonzero(is_paired[owner] & (is_second == side)) for side in (False, True))
             side_a, side_b = (numbers[np.argsort(owner[numbers])] for numbers in sides)
-            pair_rows = rows[owner[side_a]]
-            weights = self.weights[pair_rows]
-            batch.targets["side_a"] = torch.from_numpy(side_a)
-            batch.targets["side_b"] = torch.from_numpy(side_b)
-            batch.targets["pair_weights"] = torch.from_numpy(weights * np.float32(self.alignment_weight))
-            batch.totals["alignment"] = float(weights.sum(dtype=np.float64))
-            batch.rows["alignment"] = pair_rows
+            self._add_pairs(batch, side_a, side_b, rows[owner[side_a]])
         return batch
 
     def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,46 +144,13 @@ class MaskedLMTask:
         masked_ids, positions = self.masker.mask(encoded.ids, rng)
         return masked_ids, positions, encoded.ids[positions].astype(np.int64)
 
-    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each aligned pair, from a module with ``project``.
+    def _vectors(self, x_TD: Tensor, layout: TokenLayout) -> Tensor:
+        """Mean vectors and first tokens' vectors, (N, 2, D): features are means, a classification head reads the first."""
+        return torch.stack([layout.mean(x_TD), widen(layout.first(x_TD))], 1)
 
-        ``joint`` computes the values of the pairs from their vectors; by default they are those within this batch.
-        """
-        x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
-        logits = widen(module.project(x_TD[batch.targets["positions"]]))
-        terms = {"masked_lm": losses.cross_entropy(logits, batch.targets["labels"]) * batch.targets["weights"]}
-        if "alignment" in batch.totals:
-            vectors_P22D = self._pairs(x_TD, batch)
-            terms["alignment"] = self.joint_losses(vectors_P22D, [batch]) if joint is None else joint(vectors_P22D)
-        return terms
-
-    # What gradient caching needs; see skxlmr.training ------------------------------------------------------------------
-
-    @property
-    def compares_rows(self) -> bool:
-        """Whether there is a loss that compares rows with each other."""
-        return self.second is not None and bool(self.alignment_weight)
-
-    def vectors(self, module: Any, batch: Batch) -> Tensor:
-        """Mean vectors and first tokens' vectors of both sides of each pair, (P, 2, 2, D)."""
-        return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
-
-    def joint_losses(self, vectors_P22D: Tensor, batches: Sequence[Batch]) -> Tensor:
-        """Weighted loss of each pair among the pairs of all these batches, (P,)."""
-        weights = [batch.targets["pair_weights"] for batch in batches if "alignment" in batch.totals]
-        if not weights:
-            return vectors_P22D.sum((1, 2, 3))
-        # both vectors that stand for a text: features are means, a classification head reads the first token
-        with torch.autocast(vectors_P22D.device.type, enabled=False):
-            means, firsts = (losses.contrastive(x_P2D[:, 0], x_P2D[:, 1]) for x_P2D in vectors_P22D.unbind(1))
-            return (means + firsts) / 2 * torch.cat(weights).to(vectors_P22D.device)
-
-    @staticmethod
-    def _pairs(x_TD: Tensor, batch: Batch) -> Tensor:
-        both_N2D = torch.stack([batch.layout.mean(x_TD), widen(batch.layout.first(x_TD))], 1)
-        if "alignment" not in batch.totals:
-            return both_N2D[:0, :, None].expand(-1, -1, 2, -1)
-        return torch.stack([both_N2D[batch.targets["side_a"]], both_N2D[batch.targets["side_b"]]], 2)
+    def _contrast(self, vectors_P22D: Tensor) -> Tensor:
+        means, firsts = (losses.contrastive(x_P2D[:, 0], x_P2D[:, 1]) for x_P2D in vectors_P22D.unbind(1))
+        return (means + firsts) / 2
 
 
 class NextTokenTask(MaskedLMTask):

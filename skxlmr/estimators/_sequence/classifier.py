@@ -12,10 +12,9 @@ from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.long_text import LongTexts
-from skxlmr.estimators._core.output_labels import labels_config
+from skxlmr.estimators._core.output_labels import labels_config, read_head
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.training_rows import TrainingRows
-from skxlmr.estimators._sequence.saved_head import read_head
 from skxlmr.estimators._sequence.targets import (
     ManyColumns,
     ManyLabels,
@@ -47,11 +46,9 @@ class ClassificationParameters(LabelSmoothingParameters):
     label_smoothing: float = changed(
         LabelSmoothingParameters,
         "label_smoothing",
-        default=0.0,
-        text=(
-            "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), or over yes and no of "
-            "each label."
-        ),
+        0.0,
+        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), or over yes and no of "
+        "each label.",
     )
     class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = parameter(
         None,
@@ -76,6 +73,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     classes_: Any
     target_type_: str
+    _multi_output = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -254,12 +252,6 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def _set_targets(self, targets: Targets) -> None:
         self.classes_, self.target_type_ = targets.classes, targets.target_type
 
-    def _logits(self, X: Any) -> np.ndarray:
-        """Outputs of the head, (n_rows, n_outputs) float32."""
-        engine = self._engine()
-        encoded = self._encode(self._check_X(X, reset=False))
-        return engine.rows(encoded, window_weights=np.ones(len(encoded)))
-
     def _head_arguments(self) -> tuple[int, ...]:
         return (self._targets.n_outputs,)
 
@@ -322,8 +314,6 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
         return tags
 
 

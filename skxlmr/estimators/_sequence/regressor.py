@@ -12,9 +12,8 @@ from torch import nn
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.long_text import LongTexts
-from skxlmr.estimators._core.output_labels import labels_config
+from skxlmr.estimators._core.output_labels import labels_config, read_head
 from skxlmr.estimators._core.training_rows import TrainingRows
-from skxlmr.estimators._sequence.saved_head import read_head
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
@@ -72,6 +71,7 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
     """
 
     _head = REGRESSION
+    _multi_output = True
     _fewest_validation_rows = 2  # R2 compares their spread
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -124,9 +124,7 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         -------
         ndarray of shape (n_rows,) or (n_rows, n_outputs), float32
         """
-        engine = self._engine()
-        encoded = self._encode(self._check_X(X, reset=False))
-        outputs = engine.rows(encoded, window_weights=np.ones(len(encoded)))
+        outputs = self._logits(X)
         return outputs[:, 0] if self._y_is_1d else outputs
 
     def _head_arguments(self) -> tuple[int, ...]:
@@ -179,12 +177,6 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         encoded = rows.encoded["encoded"]
         predicted = self._engine().rows(encoded, window_weights=np.ones(len(encoded)))
         return float(r2_score(rows.targets, predicted, sample_weight=rows.weights))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
-        return tags
 
 
 @torch.no_grad()

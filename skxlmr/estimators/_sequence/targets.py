@@ -23,16 +23,29 @@ from skxlmr.utils._sklearn import get_feature_names
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class OneClass:
+class Kind:
+    """A kind of y, with the classes of a fit."""
+
+    def __init__(self, classes: np.ndarray):
+        self.classes = classes
+        self.n_outputs = len(classes)
+        self.names = [str(label) for label in classes.tolist()]
+
+    def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def proba(self, logits_NK: np.ndarray) -> np.ndarray:
+        return np.exp(self.log_proba(logits_NK))
+
+
+class OneClass(Kind):
     """One class per row: softmax and cross-entropy. Targets are codes (N,) int64."""
 
     problem_type = "single_label_classification"
 
     def __init__(self, classes: np.ndarray):
-        self.classes = classes
-        self.n_outputs = len(classes)
+        super().__init__(classes)
         self.target_type = "binary" if self.n_outputs == 2 else "multiclass"
-        self.names = [str(label) for label in classes.tolist()]
 
     @classmethod
     def learn(cls, y: Any, name: str) -> "tuple[OneClass, np.ndarray]":
@@ -72,9 +85,6 @@ class OneClass:
     def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
         return log_softmax(logits_NK, axis=1)
 
-    def proba(self, logits_NK: np.ndarray) -> np.ndarray:
-        return np.exp(self.log_proba(logits_NK))
-
     def scores(self, logits_NK: np.ndarray) -> np.ndarray:
         """What decision_function returns."""
         return logits_NK[:, 1] - logits_NK[:, 0] if self.n_outputs == 2 else logits_NK
@@ -88,16 +98,11 @@ class OneClass:
         return self.classes[codes]
 
 
-class ManyLabels:
+class ManyLabels(Kind):
     """Any number of K labels per row: sigmoid and binary cross-entropy. Targets are indicators (N, K) float32."""
 
     target_type = "multilabel-indicator"
     problem_type = "multi_label_classification"
-
-    def __init__(self, classes: np.ndarray):
-        self.classes = classes
-        self.n_outputs = len(classes)
-        self.names = [str(label) for label in classes.tolist()]
 
     @classmethod
     def learn(cls, y: Any, columns: list[np.ndarray]) -> "tuple[ManyLabels, np.ndarray]":
@@ -156,9 +161,6 @@ class ManyLabels:
 
     def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
         return log_expit(logits_NK)
-
-    def proba(self, logits_NK: np.ndarray) -> np.ndarray:
-        return np.exp(self.log_proba(logits_NK))
 
     def scores(self, logits_NK: np.ndarray) -> np.ndarray:
         """What decision_function returns."""

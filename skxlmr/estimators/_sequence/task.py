@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from skxlmr.batching import WHOLE, Batch, by_length, pack
+from skxlmr.batching import WHOLE, Batch, by_length, one_term, pack
 from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
@@ -35,16 +34,8 @@ class SequenceTask:
     def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these rows of ``encoded``."""
         rows = by_length(rows[part], self.encoded.lengths)
-        ids, layout = pack(self.encoded.take(rows))
-        rows = self.encoded.input_rows[rows]
-        weights = torch.from_numpy(self.weights[rows])
-        return Batch(
-            ids,
-            layout,
-            {"y": torch.from_numpy(self.targets[rows]), "weights": weights},
-            {"loss": float(weights.sum(dtype=torch.float64))},
-            {"loss": rows},
-        )
+        packed, rows = pack(self.encoded.take(rows)), self.encoded.input_rows[rows]
+        return one_term(packed, {"y": self.targets[rows]}, self.weights[rows], rows)
 
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each row."""

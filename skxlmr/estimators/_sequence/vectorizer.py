@@ -34,12 +34,10 @@ class VectorizerParameters(PoolingParameters):
     dtype: str = changed(
         CheckpointParameters,
         "dtype",
-        default="auto",
-        text=(
-            "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
-            "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
-            "0.999 to float32."
-        ),
+        "auto",
+        "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
+        "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
+        "0.999 to float32.",
     )
     layers: int | Sequence[int] = parameter(
         -1,
@@ -84,7 +82,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             with fit_task(self, X, y):
                 self._open()
                 self.__dict__.pop("_opened", None)
-                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here; transform warns
+                encoded = self._tokenize(texts, self._limit())  # counted here; transform warns
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
@@ -208,11 +206,9 @@ class XLMRobertaVectorizer(Vectorizer):
     pooling: str = changed(
         PoolingParameters,
         "pooling",
-        default="mean",
-        text=(
-            "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
-            "pooler (a dense layer and tanh on the first token's vector)."
-        ),
+        "mean",
+        "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
+        "pooler (a dense layer and tanh on the first token's vector).",
         constraint=[StrOptions(set(POOLINGS))],
     )
 

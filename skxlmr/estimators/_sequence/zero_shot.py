@@ -85,11 +85,9 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        default=None,
-        text=(
-            "Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis "
-            "never is. None is as many as the checkpoint allows."
-        ),
+        None,
+        "Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis "
+        "never is. None is as many as the checkpoint allows.",
     )
     candidate_labels: Sequence[str] | np.ndarray | None = parameter(
         None,
@@ -322,11 +320,9 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
                 f"together with the text: shorten the label or hypothesis_template"
             )
 
-    def _encode(
-        self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
-    ) -> EncodedBatch:
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         limit = self._limit()
-        encoded = self.tokenizer_.encode_batch(texts.first, texts.second, max_length=limit, truncation="only_first")
+        encoded = self._tokenize(rows, limit, truncation="only_first")
         n_dropped = encoded.n_dropped.reshape(-1, len(self.classes_)).max(1)  # each text stands next to all labels
         warn_of_truncation(encoded, n_dropped, limit, "texts", when=", with their hypothesis,")
         return encoded

@@ -9,7 +9,7 @@ from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators._sequence.targets import weights_of_classes
 from skxlmr.estimators._tokens.predictions import TokenPredictions
 from skxlmr.estimators._tokens.rows import (
@@ -23,7 +23,7 @@ from skxlmr.estimators._tokens.rows import (
     tags_of_spans,
 )
 from skxlmr.estimators._tokens.task import TokenTask
-from skxlmr.estimators.heads import TOKEN_CLASSIFICATION, check_architecture
+from skxlmr.estimators.heads import TOKEN_CLASSIFICATION
 from skxlmr.estimators.parameters import (
     CheckpointParameters,
     LabelSmoothingParameters,
@@ -34,7 +34,6 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.metrics import split_tag
 from skxlmr.nn.losses import cross_entropy
-from skxlmr.text import SubwordSampling
 from skxlmr.utils._sklearn import StrOptions, check_feature_names, fit_context
 from skxlmr.utils._validation import check_texts
 
@@ -92,11 +91,9 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        default=None,
-        text=(
-            "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is "
-            "cut. None is as many as the checkpoint allows."
-        ),
+        None,
+        "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is "
+        "cut. None is as many as the checkpoint allows.",
     )
     class_weight: dict[Any, float] | str | None = parameter(
         None,
@@ -108,6 +105,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     )
 
     _head = TOKEN_CLASSIFICATION
+    _requires_y = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -197,8 +195,6 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
         return self._fit_ends(history, watcher)
 
-    # Hooks of the shared fit --------------------------------------------------------------------------------------------
-
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> TokenRows:
         rows = check_token_rows(X, name)
         if reset:
@@ -259,23 +255,16 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             found.append(np.array(codes, np.int64))
         return object_array(found)
 
-    def _word_weights(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Weight of each word of the rows with these weights, an object array of float32 arrays."""
-        of_words = np.repeat(weights, [len(row) for row in targets])
-        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(targets), of_words)
-        return object_array([weight * weight_of[row] for weight, row in zip(weights, targets, strict=True)])
-
     def _head_arguments(self) -> tuple[int, ...]:
         return (len(self.classes_),)
 
-    def _encode_training(self, rows: TokenRows, sampling: SubwordSampling | None = None) -> Encoded:
-        return {"encoded": self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())}
-
     def _make_task(self, rows: TrainingRows) -> TokenTask:
+        of_words = np.repeat(rows.weights, [len(row) for row in rows.targets])
+        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(rows.targets), of_words)
         return TokenTask(
             rows.encoded["encoded"],
             rows.targets,
-            self._word_weights(rows.weights, rows.targets),
+            object_array([weight * weight_of[row] for weight, row in zip(rows.weights, rows.targets, strict=True)]),
             lambda logits, codes: cross_entropy(logits, codes, self.label_smoothing),
             self.label_all_subwords,
         )
@@ -288,14 +277,9 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         return {**super()._hub_config(), **labels_config([str(label) for label in self.classes_.tolist()])}
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        check_architecture(stored.raw, file, self._head)
+        super()._adopt(stored, file)
         self.classes_ = np.array(output_labels(stored.raw, file))
         self._rules()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
 
 
 def _all_tags(tags: list[str], scheme: str) -> list[str]:

@@ -26,7 +26,7 @@ from skxlmr.estimators._tokens.task import best_places, starts_of_words
 from skxlmr.estimators.parameters import AT_LEAST_0, parameter, parameters
 from skxlmr.inference import Engine
 from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
-from skxlmr.text import EncodedBatch
+from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import StrOptions
 
 
@@ -76,7 +76,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
             For each row. The words of texts are cut as in ``fit``.
         """
         rows = self._read(X)
-        return [np.exp(row) for row in self._log_proba(self._encode_rows(rows), len(rows))]
+        return [np.exp(row) for row in self._log_proba(self._encode(rows), len(rows))]
 
     def predict(self, X: Any) -> np.ndarray:
         """Tags of the words, or spans in the texts.
@@ -154,7 +154,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
     def _words_of(self, rows: TokenRows) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The same for words; none is unknown."""
-        proba = map(np.exp, self._log_proba(self._encode_rows(rows), len(rows)))
+        proba = map(np.exp, self._log_proba(self._encode(rows), len(rows)))
         return [
             (places, np.zeros(len(places), bool), row) for places, row in zip(rows.joined_places(), proba, strict=True)
         ]
@@ -195,7 +195,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
     def _predict(self, rows: TokenRows) -> list[list[Any]]:
         """Tags or spans of each row."""
-        tags = self._choose_tags(self._log_proba(self._encode_rows(rows), len(rows)))
+        tags = self._choose_tags(self._log_proba(self._encode(rows), len(rows)))
         if rows.places is None:
             return tags
         scheme = self._resolved_scheme()
@@ -204,8 +204,8 @@ class TokenPredictions(TaggingParameters, FineTuned):
             return spans
         return [[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans]
 
-    def _encode_rows(self, rows: TokenRows) -> EncodedBatch:
-        return self.tokenizer_.encode_words(rows.words, **self._windows())
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
+        return self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())
 
     def _log_proba(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
         """Log-probabilities of the words of each row, (n_words, n_classes) float32."""

@@ -7,11 +7,10 @@ that lies deepest inside its window.
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skxlmr.batching import WHOLE, Batch, by_length, pack
+from skxlmr.batching import WHOLE, Batch, by_length, one_term, pack
 from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
@@ -93,22 +92,12 @@ class TokenTask:
     def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these windows."""
         rows = by_length(rows[part], self.encoded.lengths)
-        ids, layout = pack(self.encoded.take(rows))
         places = self.encoded.token_places(rows)
         positions = np.flatnonzero(self.labels[places] >= 0)
-        weights = self.weights[places[positions]]
+        labelled = places[positions]
         row_of_token = np.repeat(self.encoded.input_rows[rows], self.encoded.lengths[rows])
-        return Batch(
-            ids,
-            layout,
-            {
-                "positions": torch.from_numpy(positions),
-                "labels": torch.from_numpy(self.labels[places[positions]]),
-                "weights": torch.from_numpy(weights),
-            },
-            {"loss": float(weights.sum(dtype=np.float64))},
-            {"loss": row_of_token[positions]},
-        )
+        targets = {"positions": positions, "labels": self.labels[labelled]}
+        return one_term(pack(self.encoded.take(rows)), targets, self.weights[labelled], row_of_token[positions])
 
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each labelled token."""

@@ -70,22 +70,18 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     lang: str | Sequence[str] | None = changed(  # type: ignore[assignment]  # a pair for translations
         XLMParameters,
         "lang",
-        default=None,
-        text=(
-            "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
-            "the language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of "
-            "the first and the second texts."
-        ),
+        None,
+        "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
+        "the language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of "
+        "the first and the second texts.",
         constraint=[str, tuple, list, None],
     )
     mask_probability: float = changed(
         MaskingParameters,
         "mask_probability",
-        default=0.15,
-        text=(
-            "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` "
-            "predicts all."
-        ),
+        0.15,
+        "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` "
+        "predicts all.",
     )
     objective: str = parameter(
         "mlm",
@@ -117,15 +113,13 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
             )
         return config, tokenizer
 
-    def _tokenize(
-        self, texts: Texts, limit: int, parse_special: bool, sampling: SubwordSampling | None
-    ) -> EncodedBatch:
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
         if self.objective != "tlm" or texts.second is None:
-            return super()._tokenize(texts, limit, parse_special, sampling)
+            return super()._tokenize(texts, max_length, **options)
         # Each text is a whole one, <s> A </s>, of up to half of the row.
         tokenizers = self.tokenizer_, self.tokenizer_.for_language(XLM.languages(self)[1])
         sides = [
-            tokenizer.encode_batch(side, max_length=limit // 2, parse_special=parse_special)
+            tokenizer.encode_batch(side, max_length=max_length // 2, **options)
             for tokenizer, side in zip(tokenizers, (texts.first, texts.second), strict=True)
         ]
         both = concatenate(*sides).take(np.arange(2 * len(texts)).reshape(2, -1).T.ravel())

@@ -305,7 +305,7 @@ def test_portions_after_a_checkpoint(fitted, rows, tmp_path):
     ready.partial_fit(X, y, classes=[1, 0]).partial_fit(X, y, classes=[1])
     assert len(ready.loss_curve_) == 3 and differing(weights_of(ready), after)
     kept, scores = weights_of(ready), ready.decision_function(X)
-    with pytest.raises(ValueError, match=r"classes must be those of the calls before, .*got array\(\[0, 1, 2\]\)"):
+    with pytest.raises(ValueError, match=r"classes must be the same as in earlier calls, .*got array\(\[0, 1, 2\]\)"):
         ready.partial_fit(X, y, classes=[0, 1, 2])
     assert not differing(weights_of(ready), kept) and ready.classes_.tolist() == [0, 1]
     np.testing.assert_array_equal(ready.decision_function(X), scores)

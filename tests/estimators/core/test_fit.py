@@ -240,8 +240,8 @@ def test_subword_sampling_draws_new_segmentations_in_each_epoch(monkeypatch, fit
     drawn = []
     encode = XLMRobertaClassifier._encode
 
-    def watched(self, texts, parse_special=False, sampling=None):
-        encoded = encode(self, texts, parse_special, sampling)
+    def watched(self, texts, sampling=None):
+        encoded = encode(self, texts, sampling)
         drawn.append((sampling, encoded.ids.tolist()))
         return encoded
 

@@ -330,7 +330,7 @@ def test_too_long_dialogues_are_counted_and_cut_from_the_left(make):
     assert found.n_truncated_ == 2
     with pytest.warns(TruncationWarning):
         cut = found.transform(long[:1])
-    n_tokens = np.cumsum([found._encode_turns(found._check_X([[turn]], False)).lengths[0] for turn in long[0][::-1]])
+    n_tokens = np.cumsum([found._encode(found._check_X([[turn]], False)).lengths[0] for turn in long[0][::-1]])
     n_fit = np.count_nonzero(n_tokens <= 62)
     np.testing.assert_allclose(cut, found.transform([long[0][-n_fit:]]), atol=1e-6)
     with pytest.warns(

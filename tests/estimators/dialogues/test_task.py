@@ -77,7 +77,7 @@ def parts_of(task, batch, rows):
     ids = batch.ids.clone()
     ids[batch.targets["positions"]] = batch.targets["labels"]
     lines = [part.tolist() for part in ids.split(batch.layout.lengths)]
-    places = zip(batch.targets["contexts"].tolist(), batch.targets["responses"].tolist(), strict=True)
+    places = zip(batch.targets["side_a"].tolist(), batch.targets["side_b"].tolist(), strict=True)
     return [(lines[context], lines[response]) for context, response in places]
 
 
@@ -104,7 +104,7 @@ def test_only_contexts_are_masked_and_no_special_token_ever():
     found = batch.ids[batch.targets["positions"]].numpy()
     assert 0.7 < (found == MASK).mean() < 0.9 and 0.05 < (found == labels).mean() < 0.2
     assert not np.isin(found, [BOS, EOS, SYSTEM, USER]).any() and found.max() < VOCAB_SIZE
-    responses = {tuple(sequences(batch)[i]) for i in batch.targets["responses"].tolist()}
+    responses = {tuple(sequences(batch)[i]) for i in batch.targets["side_b"].tolist()}
     turns = {tuple(joined(task.turns, i, i + 1)) for i in range(len(task.turns))}
     assert responses <= turns
     in_contexts = sum(len(context) - 2 for context, _ in parts_of(task, batch, None))
@@ -155,7 +155,7 @@ def test_losses_are_those_of_the_paper():
     for part in batch.ids.split(batch.layout.lengths):  # one sequence at a time
         vectors.append(model.roberta(part[None]).last_hidden_state[0])
     contexts, responses = (
-        torch.stack([vectors[i][0] for i in batch.targets[side].tolist()]) for side in ("contexts", "responses")
+        torch.stack([vectors[i][0] for i in batch.targets[side].tolist()]) for side in ("side_a", "side_b")
     )
     softmax = (contexts @ responses.T).softmax(1)
     torch.testing.assert_close(found["contrastive"], -softmax.diagonal().log(), rtol=1e-10, atol=1e-10)

@@ -104,7 +104,7 @@ def test_the_order_of_the_rows_does_not_matter():
     assert batches[0].totals == batches[1].totals
     with torch.no_grad():
         values = [task.losses(module, batch) for batch in batches]
-    for name in ("masked_lm", "alignment"):
+    for name in ("masked_lm", "contrastive"):
         by_row = [
             sorted(zip(batch.rows[name], value[name].tolist(), strict=True))
             for batch, value in zip(batches, values, strict=True)
@@ -132,13 +132,13 @@ def test_translations_are_aligned_with_their_own_rows(rows):
     assert sorted(map(len, sequences)) == sorted([*first.lengths[rows], *second.lengths[translated]])
     assert batch.layout.lengths == sorted(batch.layout.lengths, reverse=True)
     if len(translated) < 2:  # a lone pair has no others to be compared with
-        assert "alignment" not in batch.totals
+        assert "contrastive" not in batch.totals
         return
-    assert batch.rows["alignment"].tolist() == translated
+    assert batch.rows["contrastive"].tolist() == translated
     assert [sequences[place] for place in batch.targets["side_a"]] == [first.row(i).tolist() for i in translated]
     assert [sequences[place] for place in batch.targets["side_b"]] == [second.row(i).tolist() for i in translated]
     assert batch.targets["pair_weights"].tolist() == (weights[translated] / 2).tolist()
-    assert batch.totals["alignment"] == weights[translated].sum()
+    assert batch.totals["contrastive"] == weights[translated].sum()
 
 
 def test_alignment_is_the_contrast_of_the_sides_means_and_first_tokens():
@@ -152,7 +152,7 @@ def test_alignment_is_the_contrast_of_the_sides_means_and_first_tokens():
         for vector in (lambda state: state.mean(0), lambda state: state[0]):
             sides = (torch.stack([vector(states[i]) for i in batch.targets[side]]) for side in ("side_a", "side_b"))
             expected = expected + losses.contrastive(*sides)
-        torch.testing.assert_close(task.losses(module, batch)["alignment"], expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(task.losses(module, batch)["contrastive"], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("second", [None, random_rows([7, 6, 12], seed=1)], ids=["texts", "pairs"])
