@@ -15,8 +15,8 @@ COPIED = (
 
 
 def convert(
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     format: str = "safetensors",
     *,
     dtype: str | None = None,

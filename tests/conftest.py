@@ -61,15 +61,15 @@ def still_checkpoint(tmp_path_factory, tiny_tokenizer):
 
 @pytest.fixture(scope="session")
 def tiny_xlm(tmp_path_factory):
-    """Folder of a checkpoint of the older XLM, two layers, 32 wide, without language embeddings; never write to it."""
-    pytest.importorskip("sacremoses", reason="the older XLM needs the extra xlm")
+    """Folder of a checkpoint of the original XLM, two layers, 32 wide, without language embeddings; never write to it."""
+    pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
     return write_xlm_checkpoint(tmp_path_factory.mktemp("xlm") / "checkpoint", xlm_tokenizer(model_max_length=64))
 
 
 @pytest.fixture(scope="session")
 def tiny_xlm_languages(tmp_path_factory):
     """The same with embeddings of three languages and fixed positions."""
-    pytest.importorskip("sacremoses", reason="the older XLM needs the extra xlm")
+    pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
     tokenizer = xlm_tokenizer(model_max_length=64, lang2id={"de": 0, "en": 1, "ru": 2})
     folder = tmp_path_factory.mktemp("xlm_languages") / "checkpoint"
     return write_xlm_checkpoint(folder, tokenizer, n_langs=3, sinusoidal_embeddings=True)

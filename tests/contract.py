@@ -66,7 +66,7 @@ def takes_pairs(estimator):
 
 
 def is_original_xlm(estimator):
-    """Whether the estimator is one of the older XLM, which has checkpoints of its own."""
+    """Whether the estimator is one of the original XLM, which has its own checkpoints."""
     return estimator._family is XLM
 
 

@@ -39,7 +39,7 @@ def test_all_are_discovered():
     assert of_kind["transformer"] > {"XLMVectorizer", "XLMRobertaMaskedLM"}
     both = [name for name, _ in all_estimators(["regressor", "transformer"])]
     assert both == sorted(of_kind["regressor"] | of_kind["transformer"])
-    with pytest.raises(ValueError, match=r"type_filter must be of 'classifier', .* got 'cluster'"):
+    with pytest.raises(ValueError, match=r"type_filter must be one of 'classifier', .* got 'cluster'"):
         all_estimators("cluster")
 
 
@@ -246,7 +246,7 @@ def test_each_public_method_is_documented(estimator):
 def test_examples_are_there_and_need_no_network(estimator):
     examples = doctest.DocTestParser().get_examples(estimator.__doc__)
     assert len(examples) >= 2 and any(example.want for example in examples)
-    # no older XLM ships with the package: what needs one is shown, but not run
+    # no checkpoint of the original XLM ships with the package: examples that need one are shown, but not run
     source = "".join(example.source for example in examples if doctest.SKIP not in example.options)
     assert ("skxlmr-mini" in source) != is_original_xlm(estimator)
     paper = "arXiv:1901.07291" if is_original_xlm(estimator) else "arXiv:1911.02116"

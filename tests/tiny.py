@@ -87,13 +87,13 @@ def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int 
 
 
 def xlm_tokenizer(n_merges: int = 150, **options) -> XLMTokenizer:
-    """An older XLM's tokenizer: the most frequent pairs of the sentences merged one after another."""
+    """A tokenizer of the original XLM: the most frequent pairs of the sentences merged one after another."""
     return XLMTokenizer(*map(copy, learn_merges(n_merges)), **options)
 
 
 @cache
 def learn_merges(n_merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges."""
+    """The vocabulary and the merges."""
     plain = unicodedata.normalize("NFD", " ".join(sentences()).lower())
     text = "".join(character for character in plain if unicodedata.category(character) != "Mn")
     words = {(*word[:-1], f"{word[-1]}</w>"): count for word, count in Counter(text.split()).items()}
@@ -122,7 +122,7 @@ def _merged(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def write_xlm_checkpoint(folder: Path, tokenizer: XLMTokenizer, seed: int = 0, **config) -> Path:
-    """Write an older XLM's checkpoint with random weights, none of them at its neutral value, and a language modelling head."""
+    """Write a checkpoint of the original XLM with a language modelling head; weights are random, none at its neutral value."""
     geometry = {
         "vocab_size": tokenizer.vocab_size,
         "emb_dim": 32,

@@ -8,8 +8,8 @@ import numpy as np
 def batches_by_length(lengths: np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
     """Yield row numbers in batches of at most ``token_budget`` tokens, longest rows first.
 
-    Rows of equal length become neighbours, which is what the attention over packed batches is fastest at; the longest
-    first, so that a batch that does not fit into memory fails at once. A row longer than the budget is a batch of its own.
+    Rows of equal length become neighbours, for which attention over packed batches is fastest. The longest come first, so
+    that a batch that does not fit into memory fails at once. A row longer than the budget is a batch of its own.
     """
     order = np.argsort(-lengths, kind="stable")
     start, n_tokens = 0, 0

@@ -1,10 +1,10 @@
-"""Batches with the targets of each task, and how their losses are read off a module.
+"""Packed batches with their targets, and how the losses of a task are computed.
 
 A task holds the encoded rows and offers two things to the fit loop: ``collate(rows, rng)`` makes a batch on the host, and
-``losses(module, batch)`` gives one weighted value for each item of each loss term. The loop divides the sum of a term by the
-sum of its weights over a whole optimiser step, so that accumulated batches give the gradient of one large batch.
+``losses(module, batch)`` returns one weighted value for each item of each loss term. The loop divides the sum of a term by the
+sum of its weights over a whole optimiser step, so that accumulated batches have the gradient of one large batch.
 
-``collate(rows, rng, part)`` makes a batch of ``rows[part]`` alone that draws what the batch of all ``rows`` draws: its parts
+``collate(rows, rng, part)`` makes a batch of ``rows[part]`` alone, but with the draws of the batch of all ``rows``: its parts
 together hold what the whole would, masks included.
 """
 
@@ -28,9 +28,12 @@ class Batch:
     ----------
     ids : Tensor of int64, (T,)
     layout : TokenLayout
-    targets : tensors that the losses need
-    totals : for each loss term the sum of its weights
-    rows : for each loss term the row of X that each of its items comes from
+    targets : dict of str to Tensor
+        What the losses need.
+    totals : dict of str to float
+        For each loss term the sum of its weights.
+    rows : dict of str to ndarray of int
+        For each loss term the row of X that each of its items comes from.
     """
 
     ids: Tensor
@@ -48,7 +51,7 @@ class Batch:
 
 
 def _copied(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy of a tensor of the host on a device; CUDA copies in the background only from pinned memory."""
+    """Copy of a host tensor on a device; CUDA copies in the background only from pinned memory."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
@@ -65,7 +68,7 @@ def layout_of(encoded: EncodedBatch, device: torch.device | str = "cpu") -> Toke
 
 
 def by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The rows of one batch, longest first: their order does not matter to the loss, but it does to attention."""
+    """The rows of one batch, longest first: their order does not matter to the loss, but to the speed of attention."""
     return rows[np.argsort(-lengths[rows], kind="stable")]
 
 
@@ -76,7 +79,7 @@ def concatenate(*parts: EncodedBatch) -> EncodedBatch:
     )
     second_starts = is_minimum = None
     if any(part.second_starts is not None for part in parts):
-        # A row without a second text ends where that would begin.
+        # In a row without a second text, the end is where one would begin.
         second_starts = np.concatenate([p.lengths if p.second_starts is None else p.second_starts for p in parts])
     if any(part.n_dropped_is_minimum is not None for part in parts):
         is_minimum = np.concatenate(

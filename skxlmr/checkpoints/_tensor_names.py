@@ -22,10 +22,7 @@ BARE_PARTS = {
     ),
 }
 # Projections on the vocabulary, and the word embeddings that they share their weight with when tied.
-TIED = {
-    "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
-    "pred_layer.proj.weight": "embeddings.weight",
-}
+TIED = {"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "pred_layer.proj.weight": "embeddings.weight"}
 
 
 def normalize_names(

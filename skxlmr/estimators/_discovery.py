@@ -1,4 +1,4 @@
-"""What there is to iterate over: every estimator of the library."""
+"""All estimators of the library, to iterate over."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ KINDS = {
 
 
 def all_estimators(type_filter: str | list[str] | None = None) -> list[tuple[str, type[Any]]]:
-    """Name and class of each estimator of the library, in the order of their names.
+    """Name and class of each estimator of the library, sorted by name.
 
     Parameters
     ----------
     type_filter : {'classifier', 'regressor', 'transformer'}, list of these or None
-        Only those that are one of these kinds. None is all.
+        Only estimators of these kinds. None is all estimators.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def all_estimators(type_filter: str | list[str] | None = None) -> list[tuple[str
     wanted = [type_filter] if isinstance(type_filter, str) else list(KINDS if type_filter is None else type_filter)
     unknown = [kind for kind in wanted if kind not in KINDS]
     if unknown:
-        raise ValueError(f"type_filter must be of {', '.join(map(repr, KINDS))}, got {unknown[0]!r}")
+        raise ValueError(f"type_filter must be one of {', '.join(map(repr, KINDS))}, got {unknown[0]!r}")
     found = [(name, getattr(estimators, name)) for name in sorted(estimators.__all__)]
     if type_filter is None:
         return found

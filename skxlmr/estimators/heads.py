@@ -1,14 +1,12 @@
-"""One record per task: the module with its head, what Hugging Face calls it, and what people are told about it."""
+"""One record per task: the module with its head, what Hugging Face calls it, and how messages and model cards describe it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skxlmr import nn
 from skxlmr.nn import TaskModule
 from skxlmr.utils._errors import CheckpointError
-
-_FIRST_TOKEN = "the first token, which sees no other token in such a model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +16,7 @@ class Head:
     Attributes
     ----------
     estimator : str
-        The estimator that has it, and that opens checkpoints with it.
-    architecture : str
-        What ``config.json`` calls a model with this head (``architectures``).
+        The estimator with this head, which also opens checkpoints with it.
     module : type of TaskModule
         The encoder with the head.
     parts : tuple of str
@@ -30,21 +26,20 @@ class Head:
     optional_parts : tuple of str
         Submodules that start from scratch where the checkpoint lacks them.
     reads : str
-        What it has outputs for, in a message about a checkpoint without it.
+        What it makes predictions for, in the error about a checkpoint without it.
     bidirectional : str or None
-        Why it cannot read a causal model: what it looks at. None if it can.
+        What it reads that a causal model lacks, in the error about such a model. None if it can read one.
     pipeline_tag : str
         Its task on the Hugging Face hub.
-    auto_class : str
-        The class of ``transformers`` that opens a saved folder.
     metric : str or None
-        What the hub calls the validation score, where it has a name for it.
+        The hub's name of the validation score, if it has one.
     score : str
-        What the validation score is.
+        What the validation score is, for the model card.
+    published_as : str or None
+        Hugging Face's name of the module, if it is another one than ours.
     """
 
     estimator: str
-    architecture: str
     module: type[TaskModule]
     parts: tuple[str, ...] = ()
     new_part: str | None = None
@@ -52,138 +47,118 @@ class Head:
     reads: str = "texts"
     bidirectional: str | None = None
     pipeline_tag: str
-    auto_class: str
     metric: str | None = None
     score: str = ""
+    published_as: str | None = None
 
+    @property
+    def architecture(self) -> str:
+        """What ``config.json`` calls a model with this head (``architectures``)."""
+        return self.published_as or self.module.__name__
 
-def _sequence_head(estimator: str, **about: Any) -> Head:
-    """The head on the first token's vector, which several estimators share."""
-    common: dict[str, Any] = {
-        "architecture": "XLMRobertaForSequenceClassification",
-        "module": nn.XLMRobertaForSequenceClassification,
-        "parts": ("classifier",),
-        "new_part": "classifier",
-        "reads": "whole texts",
-        "bidirectional": _FIRST_TOKEN,
-        "pipeline_tag": "text-classification",
-        "auto_class": "AutoModelForSequenceClassification",
-    }
-    return Head(estimator=estimator, **common | about)
+    @property
+    def auto_class(self) -> str:
+        """The class of ``transformers`` that opens a saved folder."""
+        return "AutoModel" + "".join(self.module.__name__.partition("For")[1:])
 
-
-_ACCURACY = {"metric": "accuracy", "score": "share of the rows that are right"}
-_MASKED_SCORE = "minus the mean loss per predicted token, in nats"
 
 MODEL = Head(
     estimator="XLMRobertaVectorizer",
-    architecture="XLMRobertaModel",
     module=nn.XLMRobertaModel,
     parts=("roberta.pooler",),
     pipeline_tag="feature-extraction",
-    auto_class="AutoModel",
 )
-CLASSIFICATION = _sequence_head("XLMRobertaClassifier", **_ACCURACY)
-REGRESSION = _sequence_head("XLMRobertaRegressor", metric="r_squared", score="R²")
-ENTAILMENT = _sequence_head(
-    "XLMRobertaZeroShotClassifier", new_part=None, bidirectional=None, pipeline_tag="zero-shot-classification"
+CLASSIFICATION = Head(
+    estimator="XLMRobertaClassifier",
+    module=nn.XLMRobertaForSequenceClassification,
+    parts=("classifier",),
+    new_part="classifier",
+    reads="whole texts",
+    bidirectional="the first token, which sees no other token in such a model",
+    pipeline_tag="text-classification",
+    metric="accuracy",
+    score="share of the rows that are right",
+)
+REGRESSION = replace(CLASSIFICATION, estimator="XLMRobertaRegressor", metric="r_squared", score="R²")
+ENTAILMENT = replace(
+    CLASSIFICATION,
+    estimator="XLMRobertaZeroShotClassifier",
+    new_part=None,
+    bidirectional=None,
+    pipeline_tag="zero-shot-classification",
+    metric=None,
+    score="",
 )
 TOKEN_CLASSIFICATION = Head(
     estimator="XLMRobertaTokenClassifier",
-    architecture="XLMRobertaForTokenClassification",
     module=nn.XLMRobertaForTokenClassification,
     parts=("classifier",),
     new_part="classifier",
     reads="the words of a text",
     pipeline_tag="token-classification",
-    auto_class="AutoModelForTokenClassification",
     metric="f1",
     score="F1 of entities; accuracy of words for plain tags",
 )
 QUESTION_ANSWERING = Head(
     estimator="XLMRobertaQuestionAnswerer",
-    architecture="XLMRobertaForQuestionAnswering",
     module=nn.XLMRobertaForQuestionAnswering,
     parts=("qa_outputs",),
     new_part="qa_outputs",
     reads="answers in a text",
     pipeline_tag="question-answering",
-    auto_class="AutoModelForQuestionAnswering",
     metric="f1",
     score="token F1",
 )
-MULTIPLE_CHOICE = Head(
+MULTIPLE_CHOICE = replace(
+    CLASSIFICATION,
     estimator="XLMRobertaMultipleChoiceClassifier",
-    architecture="XLMRobertaForMultipleChoice",
     module=nn.XLMRobertaForMultipleChoice,
     parts=("classifier", "roberta.pooler"),
-    new_part="classifier",
     optional_parts=("roberta.pooler",),
     reads="choices",
-    bidirectional=_FIRST_TOKEN,
     pipeline_tag="multiple-choice",
-    auto_class="AutoModelForMultipleChoice",
-    **_ACCURACY,
 )
 MASKED_LM = Head(
     estimator="XLMRobertaMaskedLM",
-    architecture="XLMRobertaForMaskedLM",
     module=nn.XLMRobertaForMaskedLM,
     parts=("lm_head",),
     reads="masks",
     bidirectional="the tokens after a mask as well as those before it",
     pipeline_tag="fill-mask",
-    auto_class="AutoModelForMaskedLM",
-    score=_MASKED_SCORE,
+    score="minus the mean loss per predicted token, in nats",
 )
-DIALOGUE_LM = Head(
+DIALOGUE_LM = replace(
+    MASKED_LM,
     estimator="XLMRobertaDialogueLM",
-    architecture="XLMRobertaForMaskedLM",
-    module=nn.XLMRobertaForMaskedLM,
-    parts=("lm_head",),
     optional_parts=("lm_head",),
-    bidirectional=_FIRST_TOKEN,
+    bidirectional=CLASSIFICATION.bidirectional,
     pipeline_tag="feature-extraction",
-    auto_class="AutoModelForMaskedLM",
     score="minus the mean loss",
 )
 CAUSAL_LM = Head(
     estimator="XLMRobertaCausalLM",
-    architecture="XLMRobertaForCausalLM",
     module=nn.XLMRobertaForCausalLM,
     parts=("lm_head",),
     reads="the next token",
     pipeline_tag="text-generation",
-    auto_class="AutoModelForCausalLM",
     score="mean log-likelihood per token, in nats",
 )
-XLM_MODEL = Head(
-    estimator="XLMVectorizer",
-    architecture="XLMModel",
-    module=nn.XLMModel,
-    pipeline_tag="feature-extraction",
-    auto_class="AutoModel",
-)
-XLM_CLASSIFICATION = Head(
+XLM_MODEL = Head(estimator="XLMVectorizer", module=nn.XLMModel, pipeline_tag="feature-extraction")
+XLM_CLASSIFICATION = replace(
+    CLASSIFICATION,
     estimator="XLMClassifier",
-    architecture="XLMForSequenceClassification",
     module=nn.XLMForSequenceClassification,
     parts=("sequence_summary", "logits_proj"),
     new_part="sequence_summary",
-    reads="whole texts",
-    pipeline_tag="text-classification",
-    auto_class="AutoModelForSequenceClassification",
-    **_ACCURACY,
+    bidirectional=None,
 )
-XLM_MASKED_LM = Head(
+XLM_MASKED_LM = replace(
+    MASKED_LM,
     estimator="XLMMaskedLM",
-    architecture="XLMWithLMHeadModel",
     module=nn.XLMForMaskedLM,
     parts=("pred_layer",),
-    reads="masks",
-    pipeline_tag="fill-mask",
-    auto_class="AutoModelForMaskedLM",
-    score=_MASKED_SCORE,
+    bidirectional=None,
+    published_as="XLMWithLMHeadModel",
 )
 HEADS = (
     *(MODEL, CLASSIFICATION, REGRESSION, ENTAILMENT, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE),
@@ -194,7 +169,7 @@ PARTS = tuple(dict.fromkeys(part for head in HEADS for part in head.parts))  # o
 
 def reader_of(architecture: str) -> str | None:
     """The estimator that opens a checkpoint with this head, None if there is none."""
-    # one that only gives features opens any checkpoint, and learns nothing from its head
+    # an estimator that only returns features opens any checkpoint, and ignores its head
     heads = (head for head in HEADS if head.pipeline_tag != "feature-extraction")
     return next((head.estimator for head in heads if head.architecture == architecture), None)
 
@@ -202,7 +177,7 @@ def reader_of(architecture: str) -> str | None:
 def check_architecture(config: dict[str, Any], file: Path, head: Head) -> None:
     """Check that a checkpoint which names its architecture has this head.
 
-    The models of one architecture (RoBERTa, CamemBERT, ...) differ in the beginning of the name: the end counts.
+    Models with this encoder (RoBERTa, CamemBERT, ...) differ in the first part of the name, so only its end is compared.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Constructor parameters, each declared once for the whole library: default, type, constraint and text.
 
-A parameter is a dataclass field. Those that several estimators share stand in groups, plain dataclasses that an estimator
-inherits next to its base class; one that a single estimator has stands in its own class. From these declarations come the
-constructor, ``_parameter_constraints`` and the parameter section of the docstring.
+A parameter is a dataclass field. Parameters that several estimators share form groups: plain dataclasses that an estimator
+inherits next to its base class. A parameter that only one estimator has is declared in its class. The constructor,
+``_parameter_constraints`` and the parameter section of the docstring are made from these declarations.
 """
 
 import os
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import wraps
 from numbers import Integral, Real
+from textwrap import fill
 from typing import Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -23,70 +24,93 @@ Class = TypeVar("Class")
 AT_LEAST_0, AT_LEAST_1 = (Interval(Integral, least, None, closed="left") for least in (0, 1))
 NOT_NEGATIVE, POSITIVE = (Interval(Real, 0, None, closed=closed) for closed in ("left", "neither"))
 
-# What other libraries call a parameter.
-OTHER_WORDS = {
-    "ckpt": "checkpoint",
-    "epochs": "max_epochs",
-    "eval_batch_size": "batch_size",
-    "gradient_accumulation_steps": "accumulate",
-    "lr": "learning_rate",
-    "lr_scheduler_type": "schedule",
-    "max_iter": "max_epochs",
-    "max_len": "max_length",
-    "max_seq_length": "max_length",
-    "model": "checkpoint",
-    "model_name": "checkpoint",
-    "model_name_or_path": "checkpoint",
-    "n_epochs": "max_epochs",
-    "normalize_embeddings": "normalize",
-    "num_epochs": "max_epochs",
-    "num_train_epochs": "max_epochs",
-    "output_dir": "resume_dir",
-    "patience": "n_iter_no_change",
-    "per_device_train_batch_size": "batch_size",
-    "pooling_mode": "pooling",
-    "pretrained_model_name_or_path": "checkpoint",
-    "save_steps": "resume_every",
-    "seed": "random_state",
-    "torch_dtype": "dtype",
-    "warmup": "warmup_ratio",
+WIDTH = 120  # of a docstring
+_KINDS = {  # what docstrings call a constraint
+    Integral: "int",
+    Real: "float",
+    os.PathLike: "path",
+    torch.device: "torch.device",
+    "boolean": "bool",
+    "random_state": "int, RandomState instance or None",
+    "verbose": "int",
 }
 
+# What other libraries call our parameters: transformers, sentence-transformers, setfit, keras, lightning, skorch, scikit-learn.
+_THEIR_WORDS = {
+    "accumulate": "accumulate_grad_batches gradient_accumulation_steps",
+    "allow_no_answer": "handle_impossible_answer",
+    "batch_size": "eval_batch_size mini_batch_size per_device_eval_batch_size per_device_train_batch_size train_batch_size",
+    "candidate_labels": "labels",
+    "checkpoint": "base_model ckpt model model_id model_name model_name_or_path model_path name_or_path path pretrained "
+    "pretrained_model_name_or_path",
+    "class_weight": "class_weights",
+    "device": "accelerator device_map no_cuda use_cpu use_cuda use_gpu",
+    "dtype": "amp bf16 fp16 precision torch_dtype",
+    "early_stopping": "load_best_model_at_end restore_best_weights",
+    "label_all_subwords": "label_all_tokens",
+    "label_smoothing": "label_smoothing_factor",
+    "lang": "language src_lang",
+    "layer_decay": "layerwise_lr_decay llrd lr_decay",
+    "learning_rate": "body_learning_rate encoder_learning_rate eta0 learning_rate_init lr",
+    "long_text": "truncation",
+    "mask_probability": "mlm_probability",
+    "max_answer_length": "max_answer_len",
+    "max_epochs": "epochs max_iter n_epochs n_iter num_epochs num_train_epochs",
+    "max_grad_norm": "clipnorm gradient_clip_val",
+    "max_length": "max_len max_seq_len max_seq_length model_max_length sequence_length",
+    "multi_label": "multi_class",
+    "n_frozen_layers": "freeze freeze_encoder freeze_layers",
+    "n_iter_no_change": "early_stopping_patience patience",
+    "no_answer_threshold": "null_score_diff_threshold",
+    "normalize": "normalize_embeddings",
+    "pooling": "pooling_mode",
+    "random_state": "random_seed seed",
+    "resume_dir": "default_root_dir output_dir resume_from_checkpoint",
+    "resume_every": "save_steps",
+    "schedule": "lr_scheduler lr_scheduler_type scheduler",
+    "stride": "doc_stride",
+    "tol": "early_stopping_threshold min_delta",
+    "validation_fraction": "train_split validation_size validation_split",
+    "verbose": "disable_tqdm enable_progress_bar show_progress_bar",
+    "warmup_ratio": "num_warmup_steps warmup warmup_proportion warmup_steps",
+}
+OTHER_WORDS = {word: name for name, words in _THEIR_WORDS.items() for word in words.split()}
 
-def parameter(
-    *, default: Any, kind: str, text: str, constraint: list[Any], kw_only: bool = True
-) -> Any:  # of the field's type, as type checkers read it
+
+def parameter(default: Any, constraint: list[Any], text: str, kw_only: bool = True) -> Any:  # a field, of any type
     """Declare a parameter.
 
     Parameters
     ----------
     default : object
-    kind : str
-        Its type as the docstring states it.
+    constraint : list
+        Valid values, for scikit-learn's validation; the docstring states their types.
     text : str
         What it does, for the docstring.
-    constraint : list
-        What it may be, for scikit-learn's validation.
     kw_only : bool
-        Whether it is passed by name only.
+        Whether it can be passed by name only.
     """
-    return field(default=default, kw_only=kw_only, metadata={"kind": kind, "text": text, "constraint": constraint})
+    return field(default=default, kw_only=kw_only, metadata={"constraint": constraint, "text": text})
+
+
+def positional(*, default: Any, constraint: list[Any], text: str, kw_only: bool) -> Any:
+    """Declare the parameter that can be passed by position; type checkers read ``kw_only=False`` in the call."""
+    return parameter(default, constraint, text, kw_only)
 
 
 def changed(group: type, name: str, **changes: Any) -> Any:
-    """The parameter ``name`` of a group, with another ``default``, ``kind``, ``text`` or ``constraint``."""
+    """The parameter ``name`` of a group, with another ``default``, ``constraint`` or ``text``."""
     declared = {each.name: each for each in fields(group)}[name]
-    kept = {"default": declared.default, "kw_only": bool(declared.kw_only), **declared.metadata}
-    return parameter(**kept | changes)
+    return parameter(**{"default": declared.default, **declared.metadata} | changes)
 
 
-@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter, changed))
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(positional,))
 def parameters(cls: type[Class]) -> type[Class]:
-    """Make a class whose fields are parameters a dataclass: a group, or a base of estimators with parameters of its own."""
+    """Turn a class with parameters as fields into a dataclass: a group, or a base of estimators with parameters."""
     return dataclass(eq=False, repr=False, kw_only=True)(cls)
 
 
-@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(parameter, changed))
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(positional,))
 def estimator(cls: type[Class]) -> type[Class]:
     """Complete an estimator: its constructor, its constraints, and ``{parameters}`` in its docstring."""
     cls = parameters(cls)
@@ -96,25 +120,36 @@ def estimator(cls: type[Class]) -> type[Class]:
     @wraps(constructor)
     def __init__(self: Any, *args: Any, **params: Any) -> None:
         if unknown := params.keys() - declared.keys():
-            raise TypeError(misspelt(cls.__name__, min(unknown), list(declared)))
+            raise TypeError(misspelt(type(self).__name__, min(unknown), list(declared)))
         constructor(self, *args, **params)
 
-    cls.__init__ = __init__  # type: ignore[misc]
-    cls._parameter_constraints = {  # type: ignore[attr-defined]
-        name: each.metadata["constraint"] for name, each in declared.items()
-    }
-    entries = [
-        f"{name} : {each.metadata['kind']}, default={each.default!r}\n" + each.metadata["text"]
-        for name, each in declared.items()
-    ]
+    cls.__init__ = __init__  # type: ignore[method-assign]  # which takes the same, and names what it does not take
+    constraints = {name: each.metadata["constraint"] for name, each in declared.items()}
+    cls._parameter_constraints = constraints  # type: ignore[attr-defined]
     assert cls.__doc__ is not None
-    indented = [entry.replace("\n", "\n        ") for entry in entries]
-    cls.__doc__ = cls.__doc__.replace("{parameters}", "\n\n    ".join(indented))
+    cls.__doc__ = cls.__doc__.replace("{parameters}", "\n\n    ".join(map(_entry, declared.values())))
     return cls
 
 
+def _entry(declared: Any) -> str:
+    """The entry of a parameter in a numpydoc section."""
+    kinds = [_kind(each, declared.default) for each in declared.metadata["constraint"]]
+    kind = " or ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part)
+    text = fill(declared.metadata["text"], WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"{declared.name} : {kind}, default={declared.default!r}\n{text}"
+
+
+def _kind(constraint: Any, default: Any) -> str:
+    """How the docstring states one constraint."""
+    if isinstance(constraint, StrOptions):
+        options = sorted(constraint.options, key=lambda option: (option != default, option))
+        return repr(options[0]) if len(options) == 1 else f"{{{', '.join(map(repr, options))}}}"
+    constraint = constraint.type if isinstance(constraint, Interval) else constraint
+    return _KINDS.get(constraint, str(getattr(constraint, "__name__", constraint)))
+
+
 def misspelt(cls: str, name: str, known: list[str]) -> str:
-    """What to say of a parameter that a class does not have: names the nearest one that it has."""
+    """Error message about a parameter that a class does not have; names the nearest one that it has."""
     nearest = OTHER_WORDS.get(name)
     if nearest not in known:
         nearest = next(iter(get_close_matches(name, known, n=1)), None)
@@ -125,181 +160,126 @@ def misspelt(cls: str, name: str, known: list[str]) -> str:
 
 @parameters
 class CheckpointParameters:
-    """Of every estimator: which checkpoint, and how it is run."""
+    """Parameters of every estimator: which checkpoint, and how it runs."""
 
-    checkpoint: str | os.PathLike[str] = parameter(
+    checkpoint: str | os.PathLike[str] = positional(
         default="FacebookAI/xlm-roberta-base",
-        kind="str or path",
-        text="Name on the Hugging Face hub, a local folder with ``config.json``, weights and tokenizer, or\n"
-        "``'skxlmr-mini'``, the small checkpoint that ships with the package.",
         constraint=[str, os.PathLike],
+        text="Name on the Hugging Face hub, a local folder with ``config.json``, weights and tokenizer, or "
+        "``'skxlmr-mini'``, the small checkpoint that ships with the package.",
         kw_only=False,
     )
     revision: str | None = parameter(
-        default=None,
-        kind="str or None",
-        text="Branch, tag or commit of a checkpoint on the hub. None is its main branch.",
-        constraint=[str, None],
+        None, [str, None], "Branch, tag or commit of a checkpoint on the hub. None is the main branch."
     )
     max_length: int | None = parameter(
-        default=None,
-        kind="int or None",
-        text="Most tokens of a row, special tokens included; longer rows are cut, counted and warned about. None is as\n"
+        None,
+        [Interval(Integral, 4, None, closed="left"), None],
+        "Most tokens of a row, special tokens included; longer rows are cut, counted and warned about. None is as "
         "many as the checkpoint allows.",
-        constraint=[Interval(Integral, 4, None, closed="left"), None],
     )
     batch_size: int = parameter(
-        default=32,
-        kind="int",
-        text="Texts run in batches of up to ``128 * batch_size`` tokens (eight times that on a GPU), whatever their number.",
-        constraint=[AT_LEAST_1],
+        32,
+        [AT_LEAST_1],
+        "Texts run in batches of up to ``128 * batch_size`` tokens (eight times that on a GPU), whatever their number.",
     )
     device: str | torch.device = parameter(
-        default="auto",
-        kind="str or torch.device",
-        text="``'auto'`` takes CUDA, then MPS, then the CPU; or a PyTorch device such as ``'cuda:1'``.",
-        constraint=[str, torch.device],
+        "auto",
+        [str, torch.device],
+        "``'auto'`` takes CUDA, then MPS, then the CPU; or a PyTorch device such as ``'cuda:1'``.",
     )
     dtype: str = parameter(
-        default="auto",
-        kind="{'auto', 'float32', 'bfloat16'}",
-        text="Precision of the computation; weights stay float32 while they are trained. ``'auto'`` is bfloat16 for training\n"
-        "where the hardware is fast at it, and for predictions on such a GPU; predictions on a CPU are float32.",
-        constraint=[StrOptions({"auto", "float32", "bfloat16"})],
+        "auto",
+        [StrOptions({"auto", "float32", "bfloat16"})],
+        "Precision of the computation; weights stay float32 while they are trained. ``'auto'`` is bfloat16 for "
+        "training where the hardware is fast at it, and for predictions on such a GPU; predictions on a CPU are "
+        "float32.",
     )
 
 
 @parameters
 class TrainingParameters(CheckpointParameters):
-    """Of every estimator that trains."""
+    """Parameters of every estimator that trains."""
 
     batch_size: int = changed(
         CheckpointParameters,
         "batch_size",
         default=16,
-        text="Rows of a training batch. Predictions run in batches of up to ``128 * batch_size`` tokens (eight times that on\n"
-        "a GPU), whatever their number of rows.",
+        text=(
+            "Rows of a training batch. Predictions run in batches of up to ``128 * batch_size`` tokens (eight times "
+            "that on a GPU), whatever their number of rows."
+        ),
     )
-    max_epochs: int = parameter(
-        default=5,
-        kind="int",
-        text="Number of passes over the training data, fewer with early stopping.",
-        constraint=[AT_LEAST_1],
-    )
+    max_epochs: int = parameter(5, [AT_LEAST_1], "Number of passes over the training data, fewer with early stopping.")
     accumulate: int = parameter(
-        default=1,
-        kind="int",
-        text="Batches whose gradients are added up before each step; the step equals that of one large batch.",
-        constraint=[AT_LEAST_1],
+        1, [AT_LEAST_1], "Batches whose gradients are summed before each step; the step equals that of one large batch."
     )
-    learning_rate: float = parameter(
-        default=3e-5,
-        kind="float",
-        text="Highest learning rate of the encoder's top layer.",
-        constraint=[POSITIVE],
-    )
+    learning_rate: float = parameter(3e-5, [POSITIVE], "Peak learning rate of the encoder's top layer.")
     head_learning_rate: float | None = parameter(
-        default=None,
-        kind="float or None",
-        text="Learning rate of the head. None is ``learning_rate``.",
-        constraint=[POSITIVE, None],
+        None, [POSITIVE, None], "Learning rate of the head. None is ``learning_rate``."
     )
     layer_decay: float = parameter(
-        default=1.0,
-        kind="float",
-        text="Factor of the learning rate from each layer to the one below it; 1 is the same rate for all.",
-        constraint=[Interval(Real, 0, 1, closed="right")],
+        1.0,
+        [Interval(Real, 0, 1, closed="right")],
+        "Factor of the learning rate from each layer to the one below it; 1 is the same rate for all.",
     )
     weight_decay: float = parameter(
-        default=0.01,
-        kind="float",
-        text="Decoupled weight decay of AdamW; biases and layer norms are spared.",
-        constraint=[NOT_NEGATIVE],
+        0.01, [NOT_NEGATIVE], "Decoupled weight decay of AdamW; biases and layer norms are exempt."
     )
     warmup_ratio: float = parameter(
-        default=0.1,
-        kind="float",
-        text="Share of all steps in which the learning rate rises from zero.",
-        constraint=[Interval(Real, 0, 1, closed="both")],
+        0.1, [Interval(Real, 0, 1, closed="both")], "Share of all steps during which the learning rate rises from zero."
     )
     schedule: str = parameter(
-        default="linear",
-        kind="{'linear', 'cosine', 'constant'}",
-        text="How the learning rate develops after the warm-up.",
-        constraint=[StrOptions(set(SCHEDULES))],
+        "linear", [StrOptions(set(SCHEDULES))], "How the learning rate changes after the warm-up."
     )
     max_grad_norm: float | None = parameter(
-        default=1.0,
-        kind="float or None",
-        text="Norm to which the gradient is clipped. None does not clip.",
-        constraint=[POSITIVE, None],
+        1.0, [POSITIVE, None], "Norm to which the gradient is clipped. None does not clip."
     )
     n_frozen_layers: int = parameter(
-        default=0,
-        kind="int",
-        text="Number of lowest layers that keep their weights, as do the embeddings; dropout is off there. 0 trains\n"
+        0,
+        [AT_LEAST_0],
+        "Number of lowest layers that keep their weights, as do the embeddings; dropout is off there. 0 trains "
         "everything.",
-        constraint=[AT_LEAST_0],
     )
     gradient_checkpointing: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Recompute each layer in the backward pass: less memory, about a third slower.",
-        constraint=["boolean"],
+        False, ["boolean"], "Recompute each layer in the backward pass: less memory, about a third slower."
     )
     early_stopping: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Stop when the validation score has not risen by ``tol`` for ``n_iter_no_change`` epochs, and keep the weights\n"
-        "of the best epoch.",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Stop when the validation score has not risen by ``tol`` for ``n_iter_no_change`` epochs, and keep the "
+        "weights of the best epoch.",
     )
     validation_fraction: float = parameter(
-        default=0.1,
-        kind="float",
-        text="Share of the training data set aside for early stopping when ``X_val`` is not given.",
-        constraint=[Interval(Real, 0, 1, closed="neither")],
+        0.1,
+        [Interval(Real, 0, 1, closed="neither")],
+        "Share of the training data set aside for early stopping when ``X_val`` is not given.",
     )
-    n_iter_no_change: int = parameter(
-        default=2, kind="int", text="Epochs without improvement before early stopping.", constraint=[AT_LEAST_1]
-    )
-    tol: float = parameter(
-        default=1e-4,
-        kind="float",
-        text="Smallest rise of the validation score that counts as an improvement.",
-        constraint=[NOT_NEGATIVE],
-    )
+    n_iter_no_change: int = parameter(2, [AT_LEAST_1], "Epochs without improvement before early stopping.")
+    tol: float = parameter(1e-4, [NOT_NEGATIVE], "Smallest rise of the validation score that counts as an improvement.")
     warm_start: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Let ``fit`` continue from the weights of the last fit instead of the checkpoint's.",
-        constraint=["boolean"],
+        False, ["boolean"], "Let ``fit`` continue from the weights of the last fit instead of the checkpoint's."
     )
     random_state: int | np.random.RandomState | None = parameter(
-        default=None,
-        kind="int, RandomState instance or None",
-        text="Seed of everything random in ``fit``; an int makes it repeatable.",
-        constraint=["random_state"],
+        None, ["random_state"], "Seed of everything random in ``fit``; an int makes it repeatable."
     )
-    verbose: int = parameter(default=0, kind="int", text="0 is silent, 1 shows a progress bar.", constraint=["verbose"])
+    verbose: int = parameter(0, ["verbose"], "0 is silent, 1 shows a progress bar.")
     resume_dir: str | os.PathLike[str] | None = parameter(
-        default=None,
-        kind="str, path or None",
-        text="Folder for the state of a fit, from which ``fit(..., resume=True)`` continues after an interrupt; one fit at a\n"
-        "time. None keeps no state.",
-        constraint=[str, os.PathLike, None],
+        None,
+        [str, os.PathLike, None],
+        "Folder for the state of a fit, from which ``fit(..., resume=True)`` continues after an interrupt; one "
+        "fit at a time. None keeps no state.",
     )
     resume_every: int | None = parameter(
-        default=None,
-        kind="int or None",
-        text="Optimiser steps after which the state is written, and at the end of the fit. None is after each epoch.",
-        constraint=[AT_LEAST_1, None],
+        None,
+        [AT_LEAST_1, None],
+        "Write the state after this many optimiser steps, and at the end of the fit. None writes it after each epoch.",
     )
 
 
 @parameters
 class LanguageModelParameters(TrainingParameters):
-    """Of estimators that learn from raw texts: shorter fits at a higher learning rate."""
+    """Parameters of estimators that learn from raw texts: shorter fits at a higher learning rate."""
 
     max_epochs: int = changed(TrainingParameters, "max_epochs", default=3)
     learning_rate: float = changed(TrainingParameters, "learning_rate", default=5e-5)
@@ -307,69 +287,60 @@ class LanguageModelParameters(TrainingParameters):
 
 @parameters
 class SamplingParameters:
-    """Of estimators whose tokenizer can draw segmentations."""
+    """Parameters of estimators whose tokenizer can draw segmentations."""
 
     subword_sampling: float | None = parameter(
-        default=None,
-        kind="float or None",
-        text="Draw another segmentation of every training text in each epoch (subword regularisation, Kudo 2018): the power\n"
-        "of a segmentation's probability with which it is drawn, 0 for all alike, 1 for the model's own; 0.1 to 0.5 are\n"
-        "usual. None takes the best one, as predictions always do. Needs a SentencePiece unigram tokenizer.",
-        constraint=[NOT_NEGATIVE, None],
+        None,
+        [NOT_NEGATIVE, None],
+        "Draw a new segmentation of every training text in each epoch (subword regularisation, Kudo 2018). Their "
+        "probabilities are raised to this power: 0 makes all equally likely, 1 keeps the model's own; 0.1 to 0.5 "
+        "is usual. None takes the best segmentation, as predictions always do. Needs a SentencePiece unigram "
+        "tokenizer.",
     )
 
 
 @parameters
 class LongTextParameters:
-    """Of estimators with one output per text that can read long ones in windows."""
+    """Parameters of estimators with one output per text that can read long texts in windows."""
 
     long_text: str = parameter(
-        default="truncate",
-        kind="{'truncate', 'window'}",
-        text="What happens to rows longer than ``max_length`` tokens. ``'truncate'`` cuts them at the end, counts and warns.\n"
-        "``'window'`` reads all of them in windows of ``max_length`` tokens whose outputs are averaged; of a pair the\n"
-        "longer text becomes windows, each next to the whole other one.",
-        constraint=[StrOptions({"truncate", "window"})],
+        "truncate",
+        [StrOptions({"truncate", "window"})],
+        "What happens to rows longer than ``max_length`` tokens. ``'truncate'`` cuts them at the end, counts and "
+        "warns. ``'window'`` reads all of them in windows of ``max_length`` tokens and averages their outputs; of "
+        "a pair the longer text is split into windows, each paired with the whole of the other text.",
     )
-    stride: int = parameter(
-        default=0,
-        kind="int",
-        text="Tokens that neighbouring windows share, with ``long_text='window'``.",
-        constraint=[AT_LEAST_0],
-    )
+    stride: int = parameter(0, [AT_LEAST_0], "Tokens that neighbouring windows share, with ``long_text='window'``.")
 
 
 @parameters
 class PoolingParameters:
-    """Of estimators with ``transform``."""
+    """Parameters of estimators with ``transform``."""
 
     pooling: str = parameter(
-        default="mean",
-        kind="{'mean', 'cls', 'max'}",
-        text="How token vectors become one: their mean, the first token's vector or their maximum.",
-        constraint=[StrOptions({"mean", "cls", "max"})],
+        "mean",
+        [StrOptions({"mean", "cls", "max"})],
+        "How token vectors become one: their mean, the first token's vector or their maximum.",
     )
 
 
 @parameters
 class LabelSmoothingParameters:
-    """Of estimators that learn classes."""
+    """Parameters of estimators that learn classes."""
 
     label_smoothing: float = parameter(
-        default=0.0,
-        kind="float",
-        text="Share of the target that is spread evenly over all classes (Szegedy et al. 2016).",
-        constraint=[Interval(Real, 0, 1, closed="left")],
+        0.0,
+        [Interval(Real, 0, 1, closed="left")],
+        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016).",
     )
 
 
 @parameters
 class MaskingParameters:
-    """Of estimators that learn to fill masks."""
+    """Parameters of estimators that learn to fill masks."""
 
     mask_probability: float = parameter(
-        default=0.15,
-        kind="float",
-        text="Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept.",
-        constraint=[Interval(Real, 0, 1, closed="neither")],
+        0.15,
+        [Interval(Real, 0, 1, closed="neither")],
+        "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept.",
     )

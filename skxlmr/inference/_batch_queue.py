@@ -1,4 +1,4 @@
-"""Which rows run together; what does not fit into the memory of a GPU runs in smaller batches."""
+"""Which rows run together; a batch that does not fit into the memory of a GPU is split."""
 
 import warnings
 from collections import deque
@@ -15,7 +15,7 @@ from skxlmr.utils._warnings import OutOfMemoryWarning, outside_stacklevel
 class BatchQueue:
     """Batches of rows, longest rows first, halved where memory runs out.
 
-    Iterate over it, and run each batch in ``with queue:``. If the memory runs out in this block, the rows of the batch come
+    Iterate over it, and run each batch in ``with queue:``. If memory runs out inside the block, the rows of the batch come
     again in smaller batches.
 
     Parameters
@@ -26,7 +26,7 @@ class BatchQueue:
         Most tokens of a batch; a single longer row still makes a batch.
     device : torch.device
     budget_per_row : int
-        What 1 of ``batch_size`` adds to the budget, for the warning.
+        What each unit of ``batch_size`` adds to the budget, for the warning.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rows that are alike, and rows that are shown in several windows."""
+"""Equal rows, and rows that are split into windows."""
 
 from itertools import pairwise
 
@@ -8,13 +8,13 @@ from skxlmr.text import EncodedBatch
 
 
 def distinct_rows(encoded: EncodedBatch) -> tuple[EncodedBatch, np.ndarray | None]:
-    """The distinct rows, in the order of their first occurrence, and the number of each row's among them.
+    """The distinct rows in order of first occurrence, and for each row the number of its distinct row.
 
     Returns
     -------
     distinct : EncodedBatch
-        The rows themselves if no two are alike.
-    row_of_distinct : ndarray of int, (n_rows,), or None if no two are alike
+        The rows themselves if no two are equal.
+    row_of_distinct : ndarray of int, (n_rows,), or None if no two are equal
     """
     content, bounds = encoded.ids.tobytes(), (encoded.starts * encoded.ids.itemsize).tolist()
     seconds = None if encoded.second_starts is None else encoded.second_starts.tolist()
@@ -30,7 +30,7 @@ def distinct_rows(encoded: EncodedBatch) -> tuple[EncodedBatch, np.ndarray | Non
 
 
 def mean_of_windows(outputs: np.ndarray, encoded: EncodedBatch, weights: np.ndarray) -> np.ndarray:
-    """Mean of the outputs of each input row's windows; a row of one window keeps its output bit by bit.
+    """Mean of the outputs of each input row's windows; a row with one window keeps its output to the last bit.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def mean_of_windows(outputs: np.ndarray, encoded: EncodedBatch, weights: np.ndar
     encoded : EncodedBatch
         The windows.
     weights : ndarray of shape (n_windows,)
-        How much each window counts in its row.
+        Weight of each window within its row.
 
     Returns
     -------

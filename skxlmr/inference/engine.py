@@ -1,8 +1,8 @@
 """The only way from encoded rows to outputs.
 
 Rows are sorted by length and run in packed batches under a token budget, each distinct row once; outputs return in the order
-of the rows. Device, precision, token budget and what happens where memory runs out are decided here. A cache, another backend
-or a captured graph would be a variant of this class: no estimator would know.
+of the rows. Device, precision, token budget and what happens when memory runs out are decided here. A cache, another backend
+or a captured graph would be a variant of this class, and no estimator would know.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +21,9 @@ from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
 
-# A text takes some 30 to 60 tokens: batches of this many tokens per row keep the cores busy without filling the caches.
+# A text has some 30 to 60 tokens; batches of this many tokens per row keep the cores busy without filling the caches.
 TOKENS_PER_ROW = 128
-ROWS_ON_GPU = 8  # times as many keep a GPU busy
+ROWS_ON_GPU = 8  # this many times more keep a GPU busy
 LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
 
 Run = Callable[[Tensor, TokenLayout], Tensor]
@@ -41,7 +41,7 @@ class Engine:
     batch_size : int
         A batch has up to ``128 * batch_size`` tokens, eight times that on a GPU.
     precision : torch.dtype or None
-        What is computed with where that is not the type of the weights.
+        Type of mixed precision; None computes in the type of the weights.
     source : str
         The checkpoint, for the error about weights that are not finite.
     """
@@ -84,7 +84,7 @@ class Engine:
         return outputs if window_weights is None else mean_of_windows(outputs, encoded, window_weights)
 
     def tokens(self, encoded: EncodedBatch) -> np.ndarray:
-        """The module's output for every token, (n_tokens, ...), likewise."""
+        """The module's output for every token, an array of shape (n_tokens, ...); see :meth:`rows`."""
         return self._run(encoded, self.module, per_token=True)
 
     def _run(self, encoded: EncodedBatch, run: Run, per_token: bool) -> np.ndarray:
@@ -111,14 +111,14 @@ class Engine:
             if pending is not None:
                 keep(*pending)
         assert results is not None, "no rows"
-        if np.isnan(results).any():  # large tensors are not looked at when they are read
+        if np.isnan(results).any():  # large tensors are not checked when they are read
             check_finite(self.module.state_dict(), self.source)
         if row_of_distinct is None:
             return results
         return results[distinct.token_places(row_of_distinct) if per_token else row_of_distinct]
 
     def places(self, encoded: EncodedBatch, places: np.ndarray, read: Read) -> np.ndarray:
-        """Read something off the logits over the vocabulary, at some places of the rows; only these logits are computed.
+        """Apply ``read`` to the logits over the vocabulary at some places of the rows; no other logits are computed.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Engine:
         places : ndarray of int, (M,)
             Indices into ``encoded.ids``, ascending.
         read : callable
-            (float32 logits (m, V), which of the places they are at (m,)) -> Tensor (m, ...).
+            (float32 logits (m, V), numbers of their places (m,)) -> Tensor (m, ...).
 
         Returns
         -------
@@ -156,19 +156,19 @@ class Engine:
         return np.empty((0,)) if results is None else results
 
     def generate(self, prompts: Sequence[Sequence[int]], run: Callable[[list[int]], list[Result]]) -> list[Result]:
-        """What ``run`` makes of each prompt, ``batch_size`` at a time, longest first.
+        """Result of ``run`` for each prompt; it gets up to ``batch_size`` prompts at a time, longest first.
 
         Parameters
         ----------
         prompts : list of list of int
             Token ids.
         run : callable
-            Numbers of prompts -> a result for each.
+            Numbers of prompts -> a result per prompt.
         """
         order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
         queue = BatchQueue(np.ones_like(order), self.batch_size, self.device, budget_per_row=1)
         found: dict[int, Result] = {}
-        check_finite(self.module.state_dict(), self.source)  # among scores that are NaN some token would be the best
+        check_finite(self.module.state_dict(), self.source)  # with NaN as scores, some token would still come out best
         with self._computing():
             for places in queue:
                 with queue:
@@ -181,6 +181,6 @@ class Engine:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        # switched off explicitly where there is none: the caller may be inside an autocast of its own
+        # without precision autocast is switched off explicitly: the caller may be inside an autocast block
         with fast_inference(), torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
             yield

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import pearsonr, spearmanr
 from sklearn.utils.validation import check_array, check_consistent_length
 
 
-def pearson_score(y_true, y_pred) -> float:
+def pearson_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Pearson correlation of targets and predictions.
 
     Parameters
@@ -35,7 +36,7 @@ def pearson_score(y_true, y_pred) -> float:
     return _mean_correlation(pearsonr, y_true, y_pred)
 
 
-def spearman_score(y_true, y_pred) -> float:
+def spearman_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Spearman rank correlation of targets and predictions.
 
     Parameters

@@ -1,11 +1,14 @@
 """Entities in sequences of tags, and scores of predicted entities."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from skxlmr.utils._sklearn import check_sample_weight
+
+Tags = Sequence[Sequence[str]] | np.ndarray  # of each row; ``predict`` returns an array of lists
 
 # Prefixes of each scheme. "BIO" is read leniently, as the CoNLL script does, with any of the four prefixes.
 PREFIXES = {"BIO": "BIES", "IOB2": "BI", "IOBES": "BIES"}
@@ -65,7 +68,9 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
 
 
 def precision_recall_f1(
-    true: Sequence[Iterable[tuple]], predicted: Sequence[Iterable[tuple]], sample_weight: ArrayLike | None = None
+    true: Sequence[Iterable[tuple[Any, ...]]],
+    predicted: Sequence[Iterable[tuple[Any, ...]]],
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
     """Micro-averaged precision, recall and F1 of the items found in each row; 0 if the denominator is 0."""
     n_true = n_predicted = n_common = 0.0
@@ -79,11 +84,7 @@ def precision_recall_f1(
 
 
 def entity_precision_recall_f1(
-    y_true: Sequence[Sequence[str]],
-    y_pred: Sequence[Sequence[str]],
-    *,
-    scheme: str = "BIO",
-    sample_weight: ArrayLike | None = None,
+    y_true: Tags, y_pred: Tags, *, scheme: str = "BIO", sample_weight: ArrayLike | None = None
 ) -> tuple[float, float, float]:
     """Precision, recall and F1 of entities: an entity is right if its type and both its ends are.
 
@@ -133,11 +134,7 @@ def entity_precision_recall_f1(
 
 
 def entity_f1_score(
-    y_true: Sequence[Sequence[str]],
-    y_pred: Sequence[Sequence[str]],
-    *,
-    scheme: str = "BIO",
-    sample_weight: ArrayLike | None = None,
+    y_true: Tags, y_pred: Tags, *, scheme: str = "BIO", sample_weight: ArrayLike | None = None
 ) -> float:
     """F1 of entities, micro-averaged; see `entity_precision_recall_f1`.
 
@@ -164,7 +161,9 @@ def entity_f1_score(
 
 
 def word_accuracy(
-    y_true: Sequence[Sequence], y_pred: Sequence[Sequence], sample_weight: ArrayLike | None = None
+    y_true: Sequence[Sequence[Any]] | np.ndarray,
+    y_pred: Sequence[Sequence[Any]] | np.ndarray,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Share of words whose tags agree, over all rows, each with the weight of its row; 0 without words."""
     weights = _weights(sample_weight, y_true)
@@ -175,5 +174,5 @@ def word_accuracy(
     return float(n_same / n_words) if n_words else 0.0
 
 
-def _weights(sample_weight: ArrayLike | None, rows: Sequence) -> np.ndarray:
+def _weights(sample_weight: ArrayLike | None, rows: Sized) -> np.ndarray:
     return check_sample_weight(sample_weight, np.empty(len(rows)), dtype=np.float64, ensure_non_negative=True)

@@ -132,7 +132,9 @@ def answer_exact_match_score(
     return _mean_of_best(lambda true, predicted: float(true == predicted), y_true, y_pred, language, sample_weight)
 
 
-def _mean_of_best(value: Callable[[str, str], float], y_true, y_pred, language, sample_weight) -> float:
+def _mean_of_best(
+    value: Callable[[str, str], float], y_true: Any, y_pred: Any, language: Any, sample_weight: Any
+) -> float:
     """Mean over the rows of the best value among the true answers of a row."""
     true_rows, predicted_rows = read_answers(y_true, "y_true"), read_answers(y_pred, "y_pred")
     languages = [language] * len(true_rows) if language is None or isinstance(language, str) else list(language)

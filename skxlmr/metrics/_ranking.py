@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ def recall_at_k(y_true: ArrayLike, ranking: ArrayLike | Sequence[ArrayLike], k: 
 def recall_at_k(y_true: ArrayLike, ranking: ArrayLike | Sequence[ArrayLike], k: Sequence[int]) -> dict[int, float]: ...
 
 
-def recall_at_k(y_true, ranking, k=1):
+def recall_at_k(y_true: ArrayLike, ranking: Any, k: Any = 1) -> float | dict[int, float]:
     """Share of rankings with the right candidate among the first k.
 
     Parameters
@@ -54,7 +54,7 @@ def recall_at_k(y_true, ranking, k=1):
         raise ValueError(
             f"y_true must have one candidate for each of the {len(ranking)} rankings, found shape {truth.shape}"
         )
-    several: list = [k] if isinstance(k, Integral) else list(k)
+    several: list[Any] = [k] if isinstance(k, Integral) else list(k)
     if not all(isinstance(one, Integral) and int(one) >= 1 for one in several):
         raise ValueError(f"k must be an integer of at least 1, or a sequence of them, found {k!r}")
     places = np.empty(len(truth), np.int64)

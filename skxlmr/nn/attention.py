@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.layout import Group, TokenLayout
 
 # Up to this many tokens per row, two matrix products beat the fused kernel in float32 on two CPU cores.
 SHORT_ROW = 64
@@ -88,7 +88,9 @@ def _all_true(mask: Tensor) -> bool:
     return not mask.is_cuda and bool(mask.all())
 
 
-def _attend_rectangle(q_NHSd, k_NHKd, v_NHKd, mask, dropout, causal):
+def _attend_rectangle(
+    q_NHSd: Tensor, k_NHKd: Tensor, v_NHKd: Tensor, mask: Tensor | None, dropout: float, causal: bool
+) -> Tensor:
     """Context (N, H, S, d) by the fastest kernel for a rectangle.
 
     On a CPU two matrix products are faster than the fused kernel for short rows and for bfloat16, which it does not compute at
@@ -104,7 +106,15 @@ def _attend_rectangle(q_NHSd, k_NHKd, v_NHKd, mask, dropout, causal):
     return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, attn_mask=mask, dropout_p=dropout)
 
 
-def _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, head_mask, causal):
+def _attend_explicitly(
+    q_NHSd: Tensor,
+    k_NHKd: Tensor,
+    v_NHKd: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    head_mask: Tensor | None,
+    causal: bool,
+) -> tuple[Tensor, Tensor]:
     """Context (N, H, S, d) and attention weights (N, H, S, K)."""
     scores_NHSK = (q_NHSd * q_NHSd.shape[-1] ** -0.5) @ k_NHKd.transpose(-1, -2)
     mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
@@ -118,7 +128,7 @@ def _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, head_mask, causal)
     return weights_NHSK @ v_NHKd, weights_NHSK
 
 
-def _with_causal(mask, q_NHSd, k_NHKd):
+def _with_causal(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | None:
     """The mask of the keys, limited to those up to each query; None if every query may attend to every key."""
     n_queries, n_keys = q_NHSd.shape[2], k_NHKd.shape[2]
     if n_queries == 1:  # the last token attends to all keys
@@ -127,7 +137,7 @@ def _with_causal(mask, q_NHSd, k_NHKd):
     return past_SK if mask is None else mask & past_SK
 
 
-def _with_self(mask, q_NHSd, k_NHKd):
+def _with_self(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | None:
     """The mask with each query's own key added, so that padding before a text attends to something.
 
     Kernels differ in what they return for a query without keys, and NaN would reach the text through the next layer's values.
@@ -138,7 +148,9 @@ def _with_self(mask, q_NHSd, k_NHKd):
     return mask | (places_K == places_K[-q_NHSd.shape[2] :, None])
 
 
-def _attend_groups(q, k, v, layout, head_size, dropout, causal):
+def _attend_groups(
+    q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, head_size: int, dropout: float, causal: bool
+) -> Tensor:
     """One call per group of sequences of similar length: hardly any padding, and none outside the kernel."""
     outputs = []
     for group in layout.groups:
@@ -150,7 +162,7 @@ def _attend_groups(q, k, v, layout, head_size, dropout, causal):
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def _to_rectangle(x_TC, group, head_size):
+def _to_rectangle(x_TC: Tensor, group: Group, head_size: int) -> Tensor:
     """The tokens of a group as (N, H, S, d)."""
     x = x_TC if group.token_of_place is None else x_TC.index_select(0, group.token_of_place)
     return _heads(x.view(group.count, group.width, -1), head_size)
@@ -167,7 +179,7 @@ def _flash_applies(q: Tensor, head_size: int) -> bool:
     )
 
 
-def _attend_varlen(q, k, v, layout, head_size, causal):
+def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, head_size: int, causal: bool) -> Tensor:
     """Flash attention over packed sequences (CUDA, half precision)."""
     from torch.nn.attention.varlen import varlen_attn
 

@@ -41,7 +41,7 @@ class ModelConfig:
 
     base_prefix: ClassVar[str] = "roberta"  # what task models call the encoder
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shares = ["hidden_dropout_prob", "attention_probs_dropout_prob"]
         if self.classifier_dropout is not None:
             shares.append("classifier_dropout")

@@ -5,10 +5,7 @@ from typing import Any
 from skxlmr.nn.config import MODEL_TYPES, ModelConfig
 from skxlmr.nn.xlm import XLMConfig
 
-CONFIGS: dict[str, type[ModelConfig] | type[XLMConfig]] = {
-    **dict.fromkeys(MODEL_TYPES, ModelConfig),
-    "xlm": XLMConfig,
-}
+CONFIGS: dict[str, type[ModelConfig] | type[XLMConfig]] = {**dict.fromkeys(MODEL_TYPES, ModelConfig), "xlm": XLMConfig}
 
 
 def config_of(values: dict[str, Any]) -> ModelConfig | XLMConfig:

@@ -11,13 +11,7 @@ from skxlmr.nn.layout import TokenLayout, widen
 POOLINGS = ("mean", "cls", "max", "pooler")
 
 
-def pool(
-    encoder: Backbone,
-    input_ids: Tensor,
-    layout: TokenLayout,
-    pooling: str,
-    layers: Sequence[int],
-) -> Tensor:
+def pool(encoder: Backbone, input_ids: Tensor, layout: TokenLayout, pooling: str, layers: Sequence[int]) -> Tensor:
     """Return the features of a packed batch, (N, D * len(layers)).
 
     No more layers are run than needed.

@@ -7,6 +7,7 @@ Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of anoth
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +171,9 @@ class XLMRobertaModel(XLMRobertaTask):
         super().__init__()
         self.roberta = XLMRobertaEncoder(config, add_pooler)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> EncoderOutput:
+    def forward(
+        self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any
+    ) -> EncoderOutput:
         """Encode a batch; the arguments are those of :class:`XLMRobertaEncoder`."""
         return self.roberta(input_ids, layout, **inputs)
 
@@ -183,7 +186,7 @@ class XLMRobertaForSequenceClassification(XLMRobertaTask):
         self.roberta = XLMRobertaEncoder(config)
         self.classifier = SequenceClassificationHead(config, n_outputs)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
         output = self.roberta(input_ids, layout, **inputs)
         return self.classifier(output.layout.first(output.last_hidden_state))
@@ -198,7 +201,7 @@ class XLMRobertaForTokenClassification(XLMRobertaTask):
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = Linear(config.hidden_size, n_outputs)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
         x = self.dropout(self.roberta(input_ids, layout, **inputs).last_hidden_state)
         return self.classifier(x.to(self.classifier.weight.dtype))
@@ -212,7 +215,7 @@ class XLMRobertaForQuestionAnswering(XLMRobertaTask):
         self.roberta = XLMRobertaEncoder(config)
         self.qa_outputs = Linear(config.hidden_size, 2)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Start and end logits (T, 2) or (N, S, 2); the arguments are those of :class:`XLMRobertaEncoder`."""
         x = self.roberta(input_ids, layout, **inputs).last_hidden_state
         return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))
@@ -227,7 +230,7 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = Linear(config.hidden_size, 1)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Scores (N,); the arguments are those of :class:`XLMRobertaEncoder`."""
         x_ND = self.dropout(self.roberta(input_ids, layout, **inputs).pooler_output)
         return self.classifier(x_ND.to(self.classifier.weight.dtype)).squeeze(1)
@@ -247,7 +250,7 @@ class XLMRobertaForMaskedLM(XLMRobertaTask):
         layout: TokenLayout | None = None,
         *,
         positions: Tensor | None = None,
-        **inputs,
+        **inputs: Any,
     ) -> Tensor:
         """Logits over the vocabulary.
 

@@ -1,4 +1,4 @@
-"""``skxlmr.json``: which estimator a folder holds, with its parameters, what ``fit`` learnt and the files beside it."""
+"""``skxlmr.json``: which estimator a folder holds, with its parameters, what ``fit`` learnt and the files next to it."""
 
 import hashlib
 import json
@@ -21,15 +21,17 @@ from skxlmr.utils._files import parse_json, read_bytes
 from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
 
 FILE = "skxlmr.json"
-FORMAT = 3  # 1 had no checksums, 2 other names of some parameters and kinds of targets
+FORMAT = 3  # 1 had no checksums; both 1 and 2 had other names for some parameters and target types
 MOST_BYTES = 64 * 2**20
-PLACES = ("checkpoint", "resume_dir")  # parameters that may name a folder of this machine
+PLACES = ("checkpoint", "resume_dir")  # parameters that may name a folder on this machine
 _NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version"} | CALLBACK_ATTRIBUTES
-# Names that formats 1 and 2 had for the same.
+# Names in formats 1 and 2, and the name now.
 RENAMED = {"checkpoint_dir": "resume_dir", "checkpoint_every": "resume_every"}
 TARGET_TYPES = {"multi_label": "multilabel-indicator", "multi_output": "multiclass-multioutput"}
 _UNSEALED = '"sha256": ""'
-ALTERED = "is not what save wrote (another SHA-256): damaged or edited since; load(..., verify=False) reads it anyway"
+ALTERED = (
+    "is not what save wrote (its SHA-256 differs): damaged or edited since; load(..., verify=False) reads it anyway"
+)
 
 
 def versions() -> dict[str, str]:
@@ -68,14 +70,14 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
 
 
 def is_place(value: Any) -> bool:
-    """Whether the value of a parameter of ``PLACES`` is a folder of this machine, not a name on the hub."""
+    """Whether the value of a parameter of ``PLACES`` is a folder on this machine, not a name on the hub."""
     if isinstance(value, os.PathLike):
         return True
     return isinstance(value, str) and value != BUILTIN and (looks_like_path(value) or os.path.isdir(value))
 
 
 def read_description(file: Path, verify: bool) -> dict[str, Any]:
-    """Parsed ``skxlmr.json`` of any format up to the present one, with the names of the present one.
+    """Parsed ``skxlmr.json`` of any format up to the current one, with the names of the current one.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def read_description(file: Path, verify: bool) -> dict[str, Any]:
 
 
 def _renamed(about: dict[str, Any]) -> dict[str, Any]:
-    """The content of a file of format 1 or 2 under the names of the present format."""
+    """The content of a file of format 1 or 2, with the names of the current format."""
     params = {RENAMED.get(name, name): value for name, value in about["params"].items()}
     fitted = dict(about["fitted"])
     if fitted.get("target_type_") == "single_label":
@@ -118,7 +120,7 @@ def _renamed(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def file_names(about: dict[str, Any], file: Path) -> dict[str, str]:
-    """SHA-256 by the name of the file, each a plain path inside the folder; none from format 1.
+    """SHA-256 by file name, each a plain path inside the folder; empty for format 1.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def file_names(about: dict[str, Any], file: Path) -> dict[str, str]:
     for name, digest in digests.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or set(name) & set("\\:\0") or not isinstance(digest, str):
-            raise CheckpointError(file, f"names a file that cannot be one of the folder, {name!r}")
+            raise CheckpointError(file, f"names a file that cannot be in the folder, {name!r}")
     return digests
 
 

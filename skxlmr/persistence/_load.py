@@ -19,17 +19,17 @@ from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import outside_stacklevel
 
-MOST_COLUMNS = 1000  # choices of a row
-NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: the folder is whole without them
+MOST_COLUMNS = 1000  # choices per row
+NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: the folder is complete without them
 
 
 def load(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     device: str | torch.device | None = None,
     *,
     revision: str | None = None,
     verify: bool = True,
-) -> Any:
+) -> Any:  # the folder says of which class; with the base class, ``load(folder).predict`` would be an error
     """Read an estimator that ``save`` or ``push_to_hub`` wrote, with this version of the library or an older one.
 
     Parameters
@@ -41,12 +41,14 @@ def load(
     revision : str, optional
         Branch, tag or commit on the hub.
     verify : bool, default=True
-        Compare each file with the SHA-256 that was saved with it; a gigabyte takes about a second. Where only the model
-        card has changed there is a warning.
+        Compare each file with the SHA-256 that was saved with it; a gigabyte takes about a second. If only the model
+        card has changed, there is a warning.
 
     Returns
     -------
     fitted estimator
+        Of the class that was saved. Type checkers know it from an annotation:
+        ``classifier: XLMRobertaClassifier = load(folder)``.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def load(
         estimator._validate_params()
         stored = read_model(folder)
         estimator.config_, estimator.tokenizer_ = estimator._read_folder(stored)
-        estimator._limit()  # raises where max_length is more
+        estimator._limit()  # raises if max_length is more than the model allows
         with on_meta():
             module = estimator._build(estimator.config_)
     except CheckpointError:
@@ -100,11 +102,11 @@ def load(
 
 
 def _learnt(kind: type[Estimator], fitted: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that ``fit`` learnt."""
+    """Attributes that ``fit`` learnt."""
     for name in fitted:
         if callable(getattr(kind, name, None)):
-            raise ValueError(f"{name} is a method, not what fit learns")
-    n_columns = fitted.get("n_features_in_", 1)  # an estimator straight from a checkpoint has none
+            raise ValueError(f"{name} is a method, not something that fit learns")
+    n_columns = fitted.get("n_features_in_", 1)  # from_checkpoint sets none
     most = 2 if kind._check_X is Estimator._check_X else MOST_COLUMNS
     if type(n_columns) is not int or not 1 <= n_columns <= most:
         raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
@@ -121,7 +123,7 @@ def _verify(folder: Path, digests: dict[str, str]) -> None:
         if name != CARD:
             raise CheckpointError(folder / name, ALTERED)
         warnings.warn(
-            f"{folder / name} is not the model card that save wrote: edited since, or damaged (the model is whole)",
+            f"{folder / name} is not the model card that save wrote: edited since, or damaged (the model is intact)",
             UserWarning,
             stacklevel=outside_stacklevel(),
         )

@@ -19,7 +19,7 @@ _PLACES_AND_NOISE = {"checkpoint", "resume_dir", "revision", "device", "verbose"
 def model_card(estimator: Estimator, for_sentences: bool) -> str:
     """Text of the card: front matter for the hub, how to load it, scores, settings, versions.
 
-    It names no place on this machine: a card is made to be published.
+    It names no place on this machine, because a card is made to be published.
     """
     name, head = type(estimator).__name__, estimator._head
     parts = [
@@ -53,7 +53,7 @@ def _front_matter(estimator: Estimator, head: Head, for_sentences: bool) -> str:
 
 
 def _base_model(estimator: Estimator) -> str | None:
-    """The repository on the hub that it started from, if it did."""
+    """The repository on the hub that it started from, if any."""
     checkpoint = estimator.checkpoint
     if not isinstance(checkpoint, str) or "/" not in checkpoint or is_place(checkpoint):
         return None
@@ -63,7 +63,7 @@ def _base_model(estimator: Estimator) -> str | None:
 def _origin(estimator: Estimator) -> str:
     repo = _base_model(estimator)
     if repo is not None:
-        revision = estimator.revision or estimator.checkpoint.partition("@")[2]
+        revision = estimator.revision or str(estimator.checkpoint).partition("@")[2]
         at = f" at revision {_code(revision)}" if revision else ""
         return f"It started from [{repo}](https://huggingface.co/{repo}){at}."
     if isinstance(estimator.checkpoint, str) and estimator.checkpoint == BUILTIN:
@@ -112,7 +112,7 @@ def _scores(estimator: Estimator, meaning: str) -> str:
     if scores:
         early = getattr(estimator, "early_stopping", False)
         which, value = ("best", max(scores)) if early else ("last", scores[-1])
-        text += f"The {which} validation score ({meaning}) is **{value:.4g}**, judged on held-out rows.\n\n"
+        text += f"The {which} validation score ({meaning}) is **{value:.4g}**, measured on held-out rows.\n\n"
     return text + _table(["epoch", "training loss", "validation score"], rows)
 
 
@@ -130,13 +130,13 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(np.array_equal(a, b))
 
 
-def _table(head: list[str], rows: list[tuple]) -> str:
+def _table(head: list[str], rows: list[tuple[Any, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _code(value: Any, quote: bool = True) -> str:
-    """A value as code that no character of it breaks out of, cut where it is long."""
+    """A value as inline code, escaped so that it cannot end the code, and shortened if it is long."""
     text = " ".join((repr(value) if quote else str(value)).split())
     text = text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 3] + "..."
     return "`` " + text.replace("`", "'").replace("|", "\\|") + " ``"

@@ -24,15 +24,15 @@ def push_to_hub(
     ----------
     estimator : fitted estimator of this library
     repo_id : str
-        ``"org/name"``, or ``"name"`` under your own account. Made if need be.
+        ``"org/name"``, or ``"name"`` under your own account. Created if it does not exist.
     private : bool, optional
-        Whether a new repository is private; None follows the settings of the account.
+        Whether a new repository is private; None follows the account's settings.
     revision : str, optional
-        Branch to write to, by default the main one; made if need be.
+        Branch to write to, by default the main one; created if it does not exist.
     commit_message : str, optional
         By default the class and the version of the library.
     token : str or bool, optional
-        By default that of ``hf auth login`` or ``HF_TOKEN``.
+        By default the one of ``hf auth login`` or ``HF_TOKEN``.
 
     Returns
     -------
@@ -44,12 +44,12 @@ def push_to_hub(
     NotFittedError, TypeError, ValueError
         If the estimator cannot be saved; see :func:`save`.
     CheckpointError
-        If the hub does not take it: no token, no right to write, no network.
+        If the hub cannot be written to: no token, no right to write, no network.
 
     Notes
     -----
-    Nothing in the repository names a folder of this machine: where ``checkpoint`` is one, the repository takes its place.
-    Files of the repository that ``save`` does not write stay.
+    Nothing in the repository names a folder on this machine: if ``checkpoint`` is one, the repository takes its place.
+    Other files in the repository stay.
 
     Examples
     --------
@@ -80,6 +80,6 @@ def push_to_hub(
             detail = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
             raise CheckpointError(
-                repo_id, f"could not be written on the Hugging Face hub ({detail}): {remedy}"
+                repo_id, f"could not be written to the Hugging Face hub ({detail}): {remedy}"
             ) from error
     return str(commit.commit_url)

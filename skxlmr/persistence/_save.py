@@ -17,45 +17,47 @@ from skxlmr.utils._errors import CheckpointError
 
 def save(
     estimator: Estimator,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     dtype: torch.dtype | str | None = None,
     max_shard_size: int | str | None = None,
 ) -> None:
-    """Write a fitted estimator to a folder, as a whole or not at all.
+    """Write a fitted estimator to a folder, completely or not at all.
 
     The folder is a checkpoint that ``transformers`` opens, with ``skxlmr.json`` for the parameters, what ``fit`` learnt and
-    the SHA-256 of each file, and a model card (``README.md``). No pickle. Where the features are the pooled last layer
-    of single texts, ``sentence-transformers`` opens it too.
+    the SHA-256 of each file, and a model card (``README.md``). Nothing is pickled. If the features are the pooled last
+    layer of single texts, ``sentence-transformers`` opens it too.
 
     Parameters
     ----------
     estimator : fitted estimator of this library
     folder : str or path
-        Made if need be; a checkpoint folder that is there is replaced.
+        Created if it does not exist; an existing checkpoint folder is replaced.
     dtype : torch.dtype or {"float32", "bfloat16", "float16"}, optional
-        What the weights are stored in, such as ``"bfloat16"`` for half the size; by default as they are.
+        Type of the stored weights, such as ``"bfloat16"`` for half the size; by default it stays as it is.
     max_shard_size : int or str, optional
-        Most bytes of a file of weights, such as ``"2GB"``; by default they are one file.
+        Most bytes per file of weights, such as ``"2GB"``; by default there is one file.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is not of a class of this library, which ``load`` would make it of, but a pipeline or a subclass for example; or
-        holds what JSON cannot say, such as dates for classes.
+        If it is not an instance of one of this library's classes, but a pipeline or a subclass for example; or if it holds
+        something that JSON cannot express, such as dates as classes.
     ValueError
-        If a text that it holds has half a surrogate pair, which no file can hold; or ``dtype`` or ``max_shard_size`` is none.
+        If one of its texts has half a surrogate pair, which no file can hold; or if ``dtype`` or ``max_shard_size`` is
+        invalid.
     CheckpointError
-        If the folder holds something else, or cannot be written: the disk is full, for example. What was there stays.
+        If the folder holds something else, or cannot be written, for example because the disk is full. What was there
+        stays.
 
     Notes
     -----
-    Everything is written beside the folder, flushed to the disk and renamed: a process that is killed leaves the old
-    folder or the new one, and the next ``save`` cleans up. Of several processes that save there at a time the last one wins.
+    Everything is written next to the folder, flushed to disk and renamed: a process that is killed leaves the old folder or
+    the new one, and the next ``save`` cleans up. If several processes save there at the same time, the last one wins.
 
-    A ``random_state`` that is a generator, not an int or None, is saved as None. Where ``checkpoint`` is an estimator, the
+    A ``random_state`` that is a generator, not an int or None, is saved as None. If ``checkpoint`` is an estimator, the
     folder itself takes its place: ``load`` sets ``checkpoint`` to the folder.
 
     Examples
@@ -73,7 +75,7 @@ def save(
 
 def write_estimator(
     estimator: Estimator,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     dtype: torch.dtype | str | None,
     max_shard_size: int | str | None,
     with_paths: bool = True,
@@ -81,8 +83,8 @@ def write_estimator(
     """What ``save`` does; without ``with_paths`` nothing in the folder names a place on this machine."""
     if type(estimator) is not getattr(skxlmr.estimators, type(estimator).__name__, None):
         raise TypeError(
-            f"save writes estimators of this library, which load can make again, got a {type(estimator).__name__}: save the "
-            "parts of a pipeline, and pickle what is of another class"
+            f"save writes estimators of this library, which load can create again, got a {type(estimator).__name__}: save the "
+            "parts of a pipeline one by one, and pickle objects of other classes"
         )
     check_is_fitted(estimator, "module_")
     others = sentence_transformers_files(estimator)
@@ -96,7 +98,7 @@ def write_estimator(
             extra_files={
                 **others,
                 CARD: model_card(estimator, for_sentences=bool(others)),
-                FILE: lambda written: describe(estimator, written, with_paths),  # last: it tells of all other files
+                FILE: lambda written: describe(estimator, written, with_paths),  # last: it lists all other files
             },
             dtype=dtype,
             max_shard_size=max_shard_size,
@@ -106,7 +108,7 @@ def write_estimator(
     except UnicodeEncodeError as error:
         around = error.object[max(error.start - 10, 0) : error.end + 10]
         raise ValueError(
-            f"a class or parameter of the estimator holds half a surrogate pair, which no file can: {around!r}"
+            f"a class or parameter of the estimator holds half a surrogate pair, which no file can hold: {around!r}"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""The files with which ``sentence-transformers`` gives the features of a saved estimator."""
+"""Files with which ``sentence-transformers`` computes the same features as a saved estimator."""
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
@@ -14,7 +14,7 @@ POOLING = "1_Pooling/config.json"
 
 
 def sentence_transformers_files(estimator: Estimator) -> dict[str, str]:
-    """Content of the files by name; none where its ``encode`` could not equal our ``transform``."""
+    """Content of the files by name; empty if its ``encode`` could not equal our ``transform``."""
     if not _is_sentence_encoder(estimator):
         return {}
     parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -31,7 +31,7 @@ def sentence_transformers_files(estimator: Estimator) -> dict[str, str]:
     return {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
 
 
-def _is_sentence_encoder(estimator: Estimator) -> bool:
+def _is_sentence_encoder(estimator: Estimator) -> TypeGuard[XLMRobertaVectorizer | XLMRobertaMaskedLM]:
     """Whether the features are one pooled vector of the last layer of single, cut texts."""
     if getattr(estimator, "n_features_in_", 1) != 1:
         return False

@@ -8,7 +8,7 @@ import torch
 
 from skxlmr.estimators._core.estimator import Estimator
 
-MOST_BYTES = 2**25  # of the arrays of a description together: a short one may claim a width that fills the memory
+MOST_BYTES = 2**25  # of all arrays in a description: a short array may claim items so wide that they fill the memory
 
 
 def encode(value: Any) -> Any:
@@ -17,7 +17,7 @@ def encode(value: Any) -> Any:
     Raises
     ------
     TypeError
-        If JSON has nothing for it.
+        If JSON cannot express it.
     """
     if isinstance(value, np.random.RandomState | Estimator):
         return None
@@ -42,7 +42,7 @@ def decode(values: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError, TypeError, KeyError
-        If it did not write this.
+        If :func:`encode` cannot have written them.
     """
     left = [MOST_BYTES]
     return {name: _decode(value, left) for name, value in values.items()}

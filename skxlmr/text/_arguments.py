@@ -37,11 +37,7 @@ def check_stride(stride: int | None, max_length: int | None, n_special: int) -> 
 
 
 def check_room(
-    texts: Sequence[list[str]],
-    tokens: Sequence[Tokens],
-    max_length: int | None,
-    n_special: int,
-    stride: int | None,
+    texts: Sequence[list[str]], tokens: Sequence[Tokens], max_length: int | None, n_special: int, stride: int | None
 ) -> None:
     """Raise ValueError if the shorter text of a pair leaves no room for windows on the longer one; it is quoted."""
     if max_length is None or stride is None:

@@ -20,7 +20,7 @@ XLM_TYPES = ("xlm",)
 CLASS_TYPES = {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
 
 
-def load_tokenizer(folder: str | PathLike) -> Tokenizer:
+def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     """Load the tokenizer of a checkpoint folder.
 
     =========================  ====================================  ==========================================

@@ -380,11 +380,11 @@ class Tokenizer(Value):
         """Return the vocabulary entry of each id."""
 
     @abstractmethod
-    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+    def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write only the vocabulary's files into an existing folder, and return their paths."""
 
     @abstractmethod
-    def save(self, folder: str | PathLike) -> None:
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write the tokenizer's files into `folder`, from which `load_tokenizer` and ``transformers`` read them."""
 
     def _checked(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:

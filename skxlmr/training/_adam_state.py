@@ -22,7 +22,7 @@ class AdamState:
         self._states: dict[str, dict[str, Tensor]] = {}
         self._rows = np.empty(0, np.int64)
 
-    def __reduce__(self):
+    def __reduce__(self) -> "tuple[type[AdamState], tuple[()]]":
         return AdamState, ()
 
     def restore(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:

@@ -60,7 +60,7 @@ class StateKeeper:
         If the folder cannot be created, or the state in it is broken.
     """
 
-    def __init__(self, folder: str | os.PathLike, every: int | None, resume: bool):
+    def __init__(self, folder: str | os.PathLike[str], every: int | None, resume: bool):
         self.file, self.every = Path(folder).expanduser() / FILE, every
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

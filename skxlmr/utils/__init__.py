@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of models: validation, optional imports, scikit-learn's private corners."""
+"""Small helpers that know nothing about models: validation, optional imports, scikit-learn's private corners."""

@@ -1,12 +1,13 @@
-"""Which device, and which precision it is fast at."""
+"""Devices: which one to use, which precision it is fast at, and its memory."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 
-# Messages of plain RuntimeErrors, where memory runs out outside torch's own allocator, or on Apple's GPUs
+# What a plain RuntimeError says if memory runs out outside torch's allocator, or on Apple's GPUs
 _FULL = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -45,13 +46,13 @@ def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.
     return torch.bfloat16 if fast and (training or device.type == "cuda") else None
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
-    """Mixed precision on the device, or nothing."""
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Mixed precision on the device; None leaves the precision as it is."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def is_on(module: nn.Module, device: torch.device) -> bool:
-    """Whether a module is on a device; one without a number is any of its type."""
+    """Whether a module is on a device; a device without an index stands for all of its type."""
     here = next(module.parameters()).device
     return here.type == device.type and device.index in (None, here.index)
 
@@ -67,11 +68,11 @@ def has_fast_bfloat16(device_type: str) -> bool:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the error says that the memory of a GPU has run out."""
+    """Whether the error says that a GPU has run out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _FULL)
 
 
 def release_memory(device: torch.device) -> None:
-    """Return the memory of deleted tensors, which the device's allocator keeps, to the device."""
+    """Give the memory of deleted tensors, which torch's allocator keeps, back to the device."""
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()

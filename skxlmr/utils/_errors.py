@@ -4,7 +4,7 @@ from os import PathLike
 
 
 class CheckpointError(ValueError):
-    """A checkpoint folder or one of its files is missing, broken, or does not fit its use.
+    """A checkpoint folder or one of its files is missing, broken, or unfit for its use.
 
     Parameters
     ----------
@@ -14,7 +14,7 @@ class CheckpointError(ValueError):
         What is wrong with it, in one sentence.
     """
 
-    def __init__(self, file: str | PathLike, reason: str):
+    def __init__(self, file: str | PathLike[str], reason: str):
         self.file = str(file)
         self.reason = reason
         super().__init__(self.file, reason)  # both, so that the exception can be pickled

@@ -1,4 +1,4 @@
-"""Files from strangers, read as bytes or JSON within bounds that are checked before anything large is made of them."""
+"""Untrusted files, read as bytes or JSON; their size is checked before anything large is allocated."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from skxlmr.utils._errors import CheckpointError
 
 MOST_BYTES = 512 * 2**20
-# A JSON value takes up to about 70 bytes in Python; an empty list is two bytes of the file.
+# A JSON value takes up to about 70 bytes in Python; an empty list takes two bytes in the file.
 MOST_VALUES = 1_000_000
 MOST_BYTES_PER_VALUE = 64
 MOST_DEPTH = 64
@@ -25,7 +25,7 @@ def read_bytes(file: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     file : str or path
         The file. Pipes and devices are refused: they might never end.
     most : int
-        Most bytes it may have.
+        Largest size in bytes.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Torch's threads after a fork.
 
-A fork copies the memory of the process, but only the thread that forks. GNU's OpenMP, which torch computes with, still hands
-work to the other threads, which no longer exist, and waits forever. So the child of a process that has used several threads,
-if only to open a model, uses one thread, as torch's own data loaders do.
+A fork copies the memory of the process, but only the thread that forks. GNU OpenMP, which torch computes with, still hands
+work to the other threads, which no longer exist, and waits for them forever. So the child of a process that has used several
+threads, even if only to open a model, computes with one thread, as torch's own data loaders do.
 """
 
 import os

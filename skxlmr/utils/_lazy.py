@@ -7,7 +7,7 @@ Value = TypeVar("Value")
 
 
 class lazy(Generic[Value]):
-    """A property that is computed at the first read and then kept in the instance.
+    """A property that is computed on first access and then kept on the instance.
 
     ``functools.cached_property`` of Python 3.11 holds a lock for the whole class while it computes. A child forked by another
     thread at that moment would wait for it forever. Without a lock two threads may compute the same value twice.

@@ -28,6 +28,6 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:  # the package is installed, but not something that it needs
+        if error.name != module:  # the package is installed, but one of its own dependencies is not
             raise
         raise ImportError(f'{purpose} needs {module}, which is not installed: pip install "skxlmr[{extra}]"') from None

@@ -1,12 +1,11 @@
-"""The only file that touches scikit-learn's private API, and what type checkers are told of its classes.
+"""The only file that uses scikit-learn's private API, and the types of its classes for type checkers.
 
-scikit-learn ships no types. A base class without types would make every attribute of an estimator valid, so type checkers
-see the classes below instead; at run time they are scikit-learn's own.
+scikit-learn ships no types, so type checkers see the classes below instead; at run time they are scikit-learn's own.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import _check_feature_names as check_feature_names
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -16,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self, TypeVar
 
+    from skxlmr.utils import _sklearn_bases as bases
+
     Method = TypeVar("Method", bound=Callable[..., Any])
 
     def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
         """Validate the parameters before a fit."""
 
-    class BaseEstimator:
+    class BaseEstimator(bases.BaseEstimator):
         """Parameters, clone, representation, metadata routing."""
 
         def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
         def _init_callback_context(self, **settings: Any) -> Any: ...
 
-    class ClassifierMixin:
+    class ClassifierMixin(bases.ClassifierMixin):
         """Tags and the score of classifiers."""
 
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 
         def __sklearn_tags__(self) -> Any: ...
 
-    class RegressorMixin:
+    class RegressorMixin(bases.RegressorMixin):
         """Tags and the score of regressors."""
 
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 
         def __sklearn_tags__(self) -> Any: ...
 
-    class TransformerMixin:
+    class TransformerMixin(bases.TransformerMixin):
         """``fit_transform`` and ``set_output``."""
 
         def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
@@ -92,7 +93,7 @@ else:
     from sklearn.base import _fit_context as fit_context
     from sklearn.callback import CallbackSupportMixin
 
-# What scikit-learn keeps on an estimator that has callbacks; the first stays after a fit.
+# Attributes that scikit-learn sets on an estimator with callbacks; the first one stays after a fit.
 CALLBACK_ATTRIBUTES = frozenset(
     {"_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx", "_parent_callback_ctx"}
 )
@@ -103,7 +104,6 @@ __all__ = [
     "CallbackSupportMixin",
     "ClassifierMixin",
     "Interval",
-    "Options",
     "RegressorMixin",
     "StrOptions",
     "TransformerMixin",

@@ -1,6 +1,6 @@
 """What tables and columns have in common, whichever library made them: pandas, polars, Arrow, NumPy or plain lists.
 
-None of these libraries is imported here: tables are told by their columns.
+None of these libraries is imported here: tables are recognised by their attributes.
 """
 
 from typing import Any
@@ -9,13 +9,13 @@ import numpy as np
 
 
 def column_names(X: Any) -> list[Any]:
-    """Names of the columns of a frame or an Arrow table, whose ``columns`` are the data; none of anything else."""
+    """Column names of a frame or an Arrow table (whose ``columns`` are the data); an empty list for anything else."""
     return list(getattr(X, "column_names", getattr(X, "columns", ())))
 
 
 def split_columns(X: Any, name: str) -> list[Any]:
-    """Split what was passed into its columns."""
-    # Before any look at columns: a lazy frame has them too.
+    """Columns of whatever was passed."""
+    # Checked before the columns: a lazy frame has them too.
     if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of texts, got a {type(X).__name__}")
     if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables
@@ -58,14 +58,14 @@ def is_missing(value: Any) -> bool:
 
 
 def check_text(value: Any, row: int, name: str) -> str:
-    """The text in a row, a plain string; an error that names the row if there is none."""
+    """The text in a row as a plain string; anything else is an error that names the row."""
     if isinstance(value, str):
         return str(value)  # np.str_ and other subclasses become plain strings
     raise ValueError(f"{name} row {row}: expected a text, got {describe(value)}")
 
 
 def describe(value: Any) -> str:
-    """A value as errors show it."""
+    """A value as error messages show it."""
     if value is None:
         return "None"
     if isinstance(value, float) and value != value:

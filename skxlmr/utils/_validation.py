@@ -40,7 +40,7 @@ def check_texts(X: Any, name: str = "X", pairs_allowed: bool = True) -> Texts:
     ----------
     X : list, array, Series, DataFrame or table of str
     name : str
-        What error messages call it.
+        Name of X in error messages.
     pairs_allowed : bool
         Whether rows may be pairs of texts.
 
@@ -49,7 +49,7 @@ def check_texts(X: Any, name: str = "X", pairs_allowed: bool = True) -> Texts:
     TypeError
         If X is one string, a mapping, a number or an iterator.
     ValueError
-        If X has no rows, a wrong number of columns, or a value that is no string; names the first bad row.
+        If X has no rows, a wrong number of columns, or a value that is not a string; names the first bad row.
     """
     if isinstance(X, str | bytes):
         raise TypeError(f"{name} must hold one text per row, got a single {type(X).__name__}: wrap it in a list")

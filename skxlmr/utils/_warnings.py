@@ -1,4 +1,4 @@
-"""Warnings of the library, and where they point to."""
+"""Warnings of the library, and the line they point to."""
 
 import inspect
 
@@ -33,8 +33,8 @@ class VersionWarning(UserWarning):
     def __str__(self) -> str:
         return (
             f"this pickle of a {self.estimator_name} was written by skxlmr {self.original_version} and is read by "
-            f"{self.current_version}, which may understand it otherwise: fit again, or read it with that version and write "
-            "it with skxlmr.save, whose folders later versions read"
+            f"{self.current_version}, which may interpret it differently: fit again, or load it with that version and "
+            "write it with skxlmr.save, whose folders later versions can read"
         )
 
 

@@ -23,13 +23,13 @@ LANGUAGES = np.array(sorted(WORDS))
 
 @pytest.fixture(scope="session")
 def texts():
-    """48 sentences in four languages, taking turns."""
+    """48 sentences in four languages in turn."""
     return sentences(48)
 
 
 @pytest.fixture(scope="session")
 def languages(texts):
-    """The toy task: a class that the words give away."""
+    """The toy task: a class that the words show."""
     return LANGUAGES[np.arange(len(texts)) % 4]
 
 
@@ -72,7 +72,7 @@ def reference():
 
 @pytest.fixture
 def make_xlm(tiny_xlm):
-    """The same for estimators of the older XLM."""
+    """The same for estimators of the original XLM."""
 
     def make(estimator, checkpoint=tiny_xlm, **params):
         known = {name: value for name, value in FAST.items() if name in estimator._parameter_constraints}

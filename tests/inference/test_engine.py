@@ -1,5 +1,7 @@
 """Batched inference: the same whatever the batch, and in the order of the rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,43 @@ def test_mixed_precision_gives_float32():
     rounded = run_rows(module, encoded, 50, torch.bfloat16)
     assert rounded.dtype == np.float32
     assert 0 < np.abs(rounded - exact).max() < 0.05
+
+
+# Distinct rows --------------------------------------------------------------------------------------------------------
+
+
+def repeated_rows():
+    """Nine rows, each three times, in an order of their own."""
+    encoded = random_rows(LENGTHS)
+    order = np.random.default_rng(1).permutation(np.repeat(np.arange(len(encoded)), 3))
+    return encoded, order
+
+
+def test_equal_rows_are_run_once_and_answered_each():
+    module, _ = make_pair("seqcls", dtype=torch.float64)
+    encoded, order = repeated_rows()
+    n_run = []
+
+    def run(ids, layout):
+        n_run.append(len(layout.lengths))
+        return module(ids, layout)
+
+    found = run_rows(run, encoded.take(order), 64)
+    assert sum(n_run) == len(encoded) < len(order)
+    np.testing.assert_allclose(found, run_rows(module, encoded, 64)[order], rtol=0, atol=1e-12)
+
+
+def test_tokens_of_equal_rows_lie_where_they_belong():
+    module, _ = make_pair("tokcls", dtype=torch.float64)
+    encoded, order = repeated_rows()
+    expected = run_tokens(module, encoded, 64)[encoded.token_places(order)]
+    np.testing.assert_allclose(run_tokens(module, encoded.take(order), 64), expected, rtol=0, atol=1e-12)
+
+
+def test_rows_differ_by_where_their_second_text_begins():
+    """Its tokens have other positions."""
+    two = random_rows([5]).take([0, 0, 0])
+    two = replace(two, second_starts=np.array([2, 3, 2]))
+    seen = []
+    run_rows(lambda ids, layout: seen.extend(layout.second_starts) or torch.zeros(len(layout.lengths)), two, 1000)
+    assert sorted(seen) == [2, 3]

@@ -97,7 +97,7 @@ def test_recorded_names_stay_in_the_folder(saved, name, monkeypatch):
     text = json.dumps(about | {"sha256": ""}, indent=1)
     seal = _description._digest(text)
     file.write_text(text.replace('"sha256": ""', f'"sha256": "{seal}"', 1))
-    with pytest.raises(CheckpointError, match="names a file that cannot be one of the folder"):
+    with pytest.raises(CheckpointError, match="names a file that cannot be in the folder"):
         load(saved)
 
 

@@ -98,7 +98,7 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"format": True}, "is not a description"),
         ({"format": 2}, "has no object 'files'"),
         ({"format": 4, "skxlmr": "0.9"}, r"was written by the later version 0\.9 of skxlmr: upgrade to read it"),
-        ({"fitted": {"predict": 1}}, "predict is a method, not what fit learns"),
+        ({"fitted": {"predict": 1}}, "predict is a method, not something that fit learns"),
         ({"fitted": {"_weight_dtype": "float32"}}, "_weight_dtype is a method"),
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U400000000"}}}, "an array of 1 items of dtype"),
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U10000000"}}}, "an array of 1 items of dtype"),

@@ -86,7 +86,7 @@ def test_what_the_hub_refuses(hub, fitted_classifier, status, headers):
     with pytest.raises(CheckpointError) as caught:
         push_to_hub(fitted_classifier, "org/name", token="wrong")
     message = str(caught.value)
-    assert message.startswith("org/name: could not be written on the Hugging Face hub (")
+    assert message.startswith("org/name: could not be written to the Hugging Face hub (")
     assert str(status) in message and "hf auth login" in message and "\n" not in message
 
 

@@ -52,7 +52,7 @@ FITS = {
 
 def run(checkpoint, kind, folder=None, resume=False, every=1):
     estimator, data, options = FITS[kind]
-    kept = estimator(checkpoint, checkpoint_dir=folder, checkpoint_every=every, **SHORT | options)
+    kept = estimator(checkpoint, resume_dir=folder, resume_every=every, **SHORT | options)
     return kept.fit(*data, resume=resume)
 
 

@@ -23,8 +23,8 @@ from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.nn import losses
 from skxlmr.training import fit_loop, mean_losses
 from tests import contract
-from tests.batching.dialogues import make_task as dialogue_task
 from tests.batching.rows import TOKENIZER, random_rows
+from tests.estimators.dialogues.dialogues import make_task as dialogue_task
 from tests.nn.reference import make_pair
 from tests.training import fits
 

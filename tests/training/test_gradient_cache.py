@@ -9,7 +9,7 @@ import torch
 from skxlmr.training import fit_loop
 from skxlmr.training._gradient_cache import batch_losses, cached_losses
 from skxlmr.training._task import JointTask
-from tests.batching.dialogues import make_task
+from tests.estimators.dialogues.dialogues import make_task
 from tests.nn.reference import TINY, make_pair
 from tests.training.fits import SETTINGS, STILL, Watched, assert_same_weights, optimizer_for, weights_of
 from tests.training.fits import make_task as make_sequence_task

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -105,7 +106,7 @@ def writable(file: Path, tensors: Tensors) -> Tensors:
     CheckpointError
         If a tensor is on the meta device.
     """
-    seen: set[tuple] = set()
+    seen: set[tuple[Any, ...]] = set()
     distinct: Tensors = {}
     for name, tensor in tensors.items():
         if tensor.is_meta:

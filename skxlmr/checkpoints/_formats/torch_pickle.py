@@ -182,7 +182,15 @@ def _storage(kind: Any, dtype: Any, key: Any, _location: Any, size: Any, view: A
     return Storage(key, DTYPES[dtype], size)
 
 
-def _tensor(storage, offset, shape, strides, _requires_grad=None, _hooks=None, metadata=None) -> Slice:
+def _tensor(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    _requires_grad: Any = None,
+    _hooks: Any = None,
+    metadata: Any = None,
+) -> Slice:
     sizes = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
     if not sizes or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)) or metadata:
         raise Unreadable("describes an impossible tensor")

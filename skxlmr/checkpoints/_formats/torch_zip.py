@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile
 from skxlmr.checkpoints._formats.torch_pickle import Unreadable
@@ -106,7 +107,7 @@ def _entry(data: MappedFile, place: int, most: int) -> tuple[str, Entry, int]:
     return name, Entry(header, start, start + size), place + _ENTRY.size + n_name + n_extra + n_comment
 
 
-def _read(kind: struct.Struct, data: MappedFile, place: int) -> tuple:
+def _read(kind: struct.Struct, data: MappedFile, place: int) -> tuple[Any, ...]:
     return kind.unpack(data.take(place, kind.size))
 
 

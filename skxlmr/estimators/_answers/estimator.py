@@ -36,8 +36,8 @@ STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
 class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     """Find the part of a text that answers a question, by fine-tuning XLM-RoBERTa.
 
-    The model gives every token of the context two logits: that the answer starts there, and that it ends there. A long
-    context is read in overlapping windows, each behind the whole question. In training, a window that does not show the
+    The model computes two logits for every token of the context: that the answer starts there, and that it ends there. A long
+    context is read in overlapping windows, each after the whole question. In training, a window that does not show the
     whole answer points to its first token, ``<s>``, which stands for "no answer here".
 
     Parameters
@@ -84,52 +84,39 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        text="Most tokens of a window: the question, a part of its context and the special tokens. None is as many as the\n"
-        "checkpoint allows.",
+        default=None,
+        text=(
+            "Most tokens of a window: the question, a part of its context and the special tokens. None is as many as "
+            "the checkpoint allows."
+        ),
     )
     stride: int | None = parameter(
-        default=None,
-        kind="int or None",
-        text="Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if that\n"
-        "is less.",
-        constraint=[AT_LEAST_0, None],
+        None,
+        [AT_LEAST_0, None],
+        "Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if "
+        "that is less.",
     )
-    max_answer_length: int = parameter(
-        default=15, kind="int", text="Most tokens of a predicted answer.", constraint=[AT_LEAST_1]
-    )
+    max_answer_length: int = parameter(15, [AT_LEAST_1], "Most tokens of a predicted answer.")
     align_to_words: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Let predicted answers reach to the next white space on both sides, as the pipeline of ``transformers`` does by\n"
-        "default. That takes in punctuation, and whole clauses in scripts without spaces.",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Let predicted answers reach to the next white space on both sides, as the pipeline of ``transformers`` "
+        "does by default. That takes in punctuation, and whole clauses in scripts without spaces.",
     )
     allow_no_answer: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Whether ``predict`` may say that the context does not hold the answer.",
-        constraint=["boolean"],
+        False, ["boolean"], "Whether ``predict`` may say that the context does not hold the answer."
     )
     no_answer_threshold: float = parameter(
-        default=0.0,
-        kind="float",
-        text="How much more probable than the best answer no answer must be to be predicted, in logarithms:\n"
-        "``no_answer_score`` must be higher. Used with ``allow_no_answer``.",
-        constraint=[Interval(Real, None, None, closed="neither")],
+        0.0,
+        [Interval(Real, None, None, closed="neither")],
+        "``predict`` returns no answer where ``no_answer_score`` is higher than this. Used with ``allow_no_answer``.",
     )
 
     _head = QUESTION_ANSWERING
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -141,7 +128,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         y : list, Series, array or DataFrame of n_rows answers
             For each row the answer's text and the character of the context where it starts: a dict or a DataFrame with
             ``text`` and ``answer_start``, or a tuple. Without a start, the text's first occurrence in the context is
-            meant. None or an empty text is no answer. Of several answers (a list, or SQuAD's dict of lists) the first is
+            meant. None or an empty text means no answer. Of several answers (a list, or SQuAD's dict of lists) the first is
             trained on, and all count as right in a score.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row in the loss; a weight of 2 counts like two rows.
@@ -191,7 +178,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
 
         The score is the probability of the start times that of the end, among the tokens of a window's context and its
         ``<s>``. With ``allow_no_answer``, no answer is among the answers, with the lowest score of ``<s>`` in any window;
-        it is placed as if its score were ``exp(-no_answer_threshold)`` times what it is.
+        it is ranked as if its score were ``exp(-no_answer_threshold)`` times what it is.
 
         Parameters
         ----------
@@ -215,7 +202,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         return [self._as_records(context, row)[:n_best] for context, row in zip(contexts, answers, strict=True)]
 
     def no_answer_score(self, X: Any) -> np.ndarray:
-        """How much more probable it is, in logarithms, that a context holds no answer than the best answer found in it.
+        """Log-odds that a context holds no answer, against the best answer found in it.
 
         In a context of one window this is the difference of logits that the SQuAD 2.0 scripts compare with a threshold.
 
@@ -249,7 +236,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         """
         return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
 
-    # Places in the shared fit -------------------------------------------------------------------------------------------
+    # Hooks of the shared fit --------------------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         table = question_table(X, name)
@@ -322,7 +309,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         return [row[0]["answer"] if row else "" for row in records]
 
     def _as_records(self, context: str, row: RowAnswers) -> list[dict[str, Any]]:
-        """Answers of a row, best first, no answer among them where that is allowed."""
+        """Answers of a row, best first; no answer is one of them where that is allowed."""
         records = [
             {
                 "answer": context[span.start : span.end],

@@ -6,6 +6,7 @@ the longest answer allowed, S spans.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -42,7 +43,7 @@ class RowAnswers:
 
     @property
     def null_log_odds(self) -> float:
-        """How much more probable no answer is than the best span, in logarithms; infinite where there is no span."""
+        """Log-odds of no answer against the best span; infinite where there is no span."""
         return self.log_null_score - self.spans[0].log_score if self.spans else np.inf
 
 
@@ -74,13 +75,13 @@ def best_answers(
     align_to_words : bool
         Whether spans reach to the next white space, or to the end of the window.
     distinct : bool
-        Whether a part of the context counts once, with its best score, where several windows or tokens give it.
+        Whether a part of the context counts once, with its best score, where several windows or tokens yield it.
     """
     assert encoded.offsets is not None, "encode with offsets"
     found: list[list[AnswerSpan]] = [[] for _ in contexts]
     log_null_N = np.full(len(contexts), np.inf)
     first_W = context_starts(encoded)
-    spaces_of: dict[int, _Spaces] = {}  # of the row whose windows are read, for a long context has many
+    spaces_of: dict[int, _Spaces] = {}  # of the current row: a long context has many windows
     for window, row in enumerate(encoded.input_rows.tolist()):
         tokens = encoded.span(window)
         shown = slice(tokens.start + int(first_W[window]), tokens.stop - 1)
@@ -98,7 +99,7 @@ def best_answers(
 
         n_taken = 0
         seen = set()
-        # where none will be left out (one of white space, or one that is there already), the best are enough
+        # where no span will be left out (as white space, or as a repetition), the best are enough
         are_different = not align_to_words and all(_differ(edges_C[~is_blank_C]) for edges_C in (starts_C, ends_C))
         for place in _descending(log_score_S, n_best if are_different else None).tolist():
             first, n_more = divmod(place, length)
@@ -118,7 +119,7 @@ def best_answers(
 
 def _best(spans: list[AnswerSpan], n_best: int, distinct: bool) -> list[AnswerSpan]:
     """The best spans of all windows, best first; the earlier window where they are equal."""
-    best: dict = {}
+    best: dict[Any, AnswerSpan] = {}
     for i, span in enumerate(sorted(spans, key=lambda span: -span.log_score)):
         best.setdefault((span.start, span.end) if distinct else i, span)
     return list(best.values())[:n_best]
@@ -145,14 +146,18 @@ class _Spaces:
         place = np.arange(len(text))
         self.n_before = np.concatenate(([0], np.cumsum(is_space), [is_space.sum()]))  # the end has two
         next_text = np.append(np.where(is_space, len(text), place), len(text))
-        self.next_text = np.minimum.accumulate(next_text[::-1])[::-1]  # the first character from here on that is none
-        self.text_before = np.maximum.accumulate(np.append(0, np.where(is_space, 0, place + 1)))  # the end of the last
+        self.next_text = np.minimum.accumulate(next_text[::-1])[::-1]  # the next character that is not white space
+        self.text_before = np.maximum.accumulate(
+            np.append(0, np.where(is_space, 0, place + 1))
+        )  # the end of the last one before
 
 
-def _edges(spaces: _Spaces, offsets_C2: NDArray[np.int32], align_to_words: bool):
-    """Where a span that begins, and one that ends, with each token has its edges: never at white space.
+def _edges(
+    spaces: _Spaces, offsets_C2: NDArray[np.int32], align_to_words: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """For each token, where a span that begins with it starts, and where a span that ends with it ends: never at white space.
 
-    Also which tokens it may neither begin nor end with.
+    Also which tokens a span may neither begin nor end with.
     """
     starts_C, ends_C = offsets_C2.astype(np.int64).T
     n_before = spaces.n_before

@@ -49,7 +49,7 @@ def span_positions(encoded: EncodedBatch, spans_N2: NDArray[np.int64]) -> NDArra
     starts_T, ends_T = spans_N2[row_T].T
     answers_T = (encoded.sequence_ids == 1) & (encoded.offsets[:, 0] < ends_T) & (encoded.offsets[:, 1] > starts_T)
 
-    # every token of the context is in a window: together they tell the answer's first and last
+    # every token of the context is in a window: together they show the answer's first and last token
     begin_N, end_N = np.full(len(spans_N2), len(window_T)), np.full(len(spans_N2), -1)
     np.minimum.at(begin_N, row_T[answers_T], number_T[answers_T])
     np.maximum.at(end_N, row_T[answers_T], number_T[answers_T])

@@ -52,7 +52,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     n_iter_ : int
         Number of epochs.
     n_truncated_ : int
-        Choices of the training data that were cut, or whose prompt was.
+        Choices of the training data that were cut, or have a prompt that was cut.
     n_features_in_ : int
         Columns of X: 2 for prompts and lists of choices.
     feature_names_in_ : ndarray of str
@@ -82,14 +82,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -146,8 +139,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         y : array-like of shape (n_rows,) of int
             Index of the right choice of each row, from 0.
         classes : array-like of int, optional
-            Not needed: the classes are the indices of the choices. Indices beyond those of the rows seen so far are
-            refused.
+            Not needed: the classes are the indices of the choices, up to the most choices of a row of the first call. Later
+            calls refuse indices beyond them.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
 
@@ -160,14 +153,14 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         CheckpointError
             If the checkpoint cannot be read or does not fit.
         ValueError
-            If X or y is not what ``fit`` takes.
+            If X or y is not what ``fit`` takes, or ``classes`` holds an index that is not among those of the calls before.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
         with all_or_nothing(self):
             known = getattr(self, "classes_", None)  # not yet in a first call, nor straight from a checkpoint
             if classes is not None and known is not None:
-                check_classes(np.union1d(classes, known), known)  # some of them say as much as all
+                check_classes(np.union1d(classes, known), known)  # some of them are enough
             history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
         return self._fit_ends(history, watcher)
 
@@ -199,7 +192,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         Returns
         -------
         ndarray of shape (n_rows, n_most_choices), float32
-            Zero where a row has fewer choices than another; lines sum to one.
+            Zero where a row has fewer choices than another; rows sum to one.
         """
         return softmax(self.decision_function(X), axis=1)
 

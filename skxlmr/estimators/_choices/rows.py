@@ -1,8 +1,8 @@
 """What people pass as prompts with choices becomes a list of prompts and a list of lists of choices.
 
 Accepted: rows as dicts ``{"prompt": ..., "choices": [...]}`` or as ``(prompt, [choices])``; a DataFrame, Arrow table or 2-D
-array of a column of prompts and either a column of lists or one column a choice, in which rows with fewer choices end in
-missing values. Of a table with columns named prompt and choices no other one is read.
+array of a column of prompts and either a column of lists or one column per choice, in which rows with fewer choices end in
+missing values. Of a table with columns named prompt and choices no other column is read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,9 +61,9 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     Raises
     ------
     TypeError
-        If X is none of these.
+        If X is not one of these.
     ValueError
-        If X has no rows, or a row has no prompt, fewer than two choices or one that is no text; names the first bad row.
+        If X has no rows, or a row has no prompt, fewer than two choices or one that is not a text; names the first bad row.
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator):
         raise TypeError(f"{name} must be a list, DataFrame or array of prompts with choices, got a {type(X).__name__}")

@@ -19,7 +19,7 @@ class ChoiceTask:
     Parameters
     ----------
     encoded : EncodedBatch
-        The prompt with each choice, a row's choices one after another; ``row_of_window`` tells whose they are.
+        The prompt with each choice, a row's choices one after another; ``row_of_window`` says which row each belongs to.
     targets : ndarray of shape (n_rows,) int64
         Index of the right choice of each row.
     weights : ndarray of shape (n_rows,) float32
@@ -59,7 +59,7 @@ class ChoiceTask:
 
 
 def by_row(values_N: np.ndarray, n_choices_R: np.ndarray, fill: float) -> np.ndarray:
-    """Values of all choices as one line a row, (R, K); ``fill`` where a row has fewer than K."""
+    """Values of all choices as one line per row, (R, K); ``fill`` where a row has fewer than K."""
     values_RK = np.full((len(n_choices_R), n_choices_R.max()), fill, values_N.dtype)
     values_RK[np.arange(values_RK.shape[1]) < n_choices_R[:, None]] = values_N
     return values_RK

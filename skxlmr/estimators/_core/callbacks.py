@@ -10,7 +10,7 @@ from skxlmr.training import History, Watcher
 
 @contextmanager
 def fit_task(estimator: Any, X: Any, y: Any) -> Iterator[None]:
-    """Report a fit without parts to the callbacks of an estimator; at its end the estimator is fitted."""
+    """Report a fit without epochs to the callbacks of an estimator, which must be fitted when the block ends."""
     if not hasattr(estimator, "_skl_callbacks"):
         yield
         return
@@ -27,11 +27,11 @@ class CallbackWatcher(Watcher):
     ----------
     estimator : estimator with callbacks
     X, y, sample_weight
-        As they were passed to ``fit`` or ``partial_fit``.
+        As passed to ``fit`` or ``partial_fit``.
     n_epochs : int
-        Of this call at most.
+        Most epochs of this call.
     losses, scores
-        ``loss_curve_`` and ``validation_scores_`` of the calls before, which this one continues.
+        ``loss_curve_`` and ``validation_scores_`` of earlier calls, which this one continues.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class CallbackWatcher(Watcher):
         self._fit.call_on_fit_task_begin(**self._about)
 
     def epoch_begins(self, history: History, n_steps: int, n_done: int) -> None:
-        # What was done before an interrupt is not reported again, but has its number.
+        # Epochs and steps from before an interrupt are not reported again, but keep their numbers.
         for _ in range(self._n_begun, len(history.loss_curve)):
             self._fit.subcontext("epoch")
         self._n_begun = len(history.loss_curve) + 1
@@ -79,7 +79,7 @@ class CallbackWatcher(Watcher):
         return self._epoch.call_on_fit_task_end(**self._about, reconstruction_attributes=lambda: self._fitted(history))
 
     def fit_ends(self) -> None:
-        """After the fit, when the estimator has all it learnt."""
+        """Called after the fit, when the estimator has everything it learnt."""
         self._fit.call_on_fit_task_end(**self._about, reconstruction_attributes=dict)
 
     def _fitted(self, history: History) -> dict[str, Any]:

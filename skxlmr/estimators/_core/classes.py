@@ -6,15 +6,15 @@ import numpy as np
 
 
 def check_classes(classes: Any, known: Any) -> None:
-    """Check that the classes of a later call, if any are passed, are those of the calls before, in any order.
+    """Check that the classes passed to a later call, if any, are those of the first call, in any order.
 
     Raises
     ------
     ValueError
-        If they are others.
+        If they differ.
     """
     if classes is not None and not _are_same(classes, known):
-        raise ValueError(f"classes must be those of the calls before, {known!r}, got {classes!r}")
+        raise ValueError(f"classes must be the same as in earlier calls, {known!r}, got {classes!r}")
 
 
 def _are_same(classes: Any, known: Any) -> bool:

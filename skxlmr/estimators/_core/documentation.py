@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 
 
 def documentation_url() -> str:
-    """Address of the documentation's pages, as the installed package states it; '' where it states none."""
+    """Address of the documentation, as the installed package states it; '' if it states none."""
     try:
         urls = metadata("skxlmr").get_all("Project-URL", [])
     except PackageNotFoundError:  # used without being installed

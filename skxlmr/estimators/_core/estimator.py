@@ -16,7 +16,7 @@ from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.truncation import warn_of_truncation
-from skxlmr.estimators.heads import CAUSAL_LM, PARTS, Head
+from skxlmr.estimators.heads import CAUSAL_LM, HEADS, PARTS, Head
 from skxlmr.estimators.parameters import CheckpointParameters, misspelt
 from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule
@@ -34,7 +34,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     """Texts in, arrays out, through a checkpoint."""
 
     module_: TaskModule
-    tokenizer_: Any  # a Tokenizer; those of some families have more to offer
+    tokenizer_: Any  # a Tokenizer; that of the original XLM has more methods
     config_: Any  # of the family's config class
     n_features_in_: int
     _series_name: str | None = None  # unless fit saw a named Series
@@ -74,10 +74,10 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     # Rows ---------------------------------------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
-        """The rows of X, texts unless a subclass reads others; sets or compares the number and names of its columns."""
+        """Rows of X: texts, unless a subclass reads others. Sets or compares the number and names of the columns."""
         known = not reset and hasattr(self, "n_features_in_")
         has_names = bool(column_names(X))
-        if known and has_names:  # before any look at texts: an error about another frame names its columns
+        if known and has_names:  # before texts are looked at: an error about another frame names its columns
             check_feature_names(self, X, reset=False)
         texts = check_texts(X, name)
         if reset:
@@ -96,12 +96,12 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return texts
 
     def _remember_name(self, X: Any) -> None:
-        """Keep the name of a Series, which names the features."""
+        """Keep the name of a Series, after which features are named."""
         name = getattr(X, "name", None)
         self._series_name = name if isinstance(name, str) else None
 
     def _limit(self) -> int:
-        """Most tokens of a row."""
+        """Most tokens per row."""
         if self.max_length is None:
             return self.config_.max_length
         if self.max_length > self.config_.max_length:
@@ -113,7 +113,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _encode(
         self, texts: Texts, parse_special: bool = False, sampling: SubwordSampling | None = None
     ) -> EncodedBatch:
-        """Ids of the texts; warns of what is cut, but not again when segmentations are redrawn."""
+        """Ids of the texts; warns about truncation, but not again when segmentations are redrawn."""
         limit = self._limit()
         encoded = self._tokenize(texts, limit, parse_special, sampling)
         if sampling is None:
@@ -158,21 +158,20 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _other_family(self, model_type: str) -> str:
         """What to say of a checkpoint that belongs to another family."""
-        name = type(self).__name__
-        found = "the original XLM" if model_type == "xlm" else f"a {model_type} model"
-        other = "XLM" if model_type == "xlm" else "XLMRoberta"
-        twin = name.replace(self._family.prefix, other, 1)
-        return (
-            f"describes {found} (model_type {model_type!r}), but {name} reads {self._family.name}: use {twin}, or another "
-            f"estimator whose name starts with {other}"
-        )
+        prefix, other = self._family.prefix, "XLM" if model_type == "xlm" else "XLMRoberta"
+        found = "the original XLM (model_type 'xlm')" if model_type == "xlm" else f"a model of the type {model_type!r}"
+        known = {head.estimator for head in HEADS}
+        use = self._head.estimator.replace(prefix, other, 1)
+        if use not in known:  # XLM-RoBERTa has more estimators
+            use = f"one of {', '.join(sorted(name for name in known if not name.startswith(prefix)))}"
+        return f"describes {found}, but {type(self).__name__} reads {self._family.name}: use {use}"
 
     def _build(self, config: Any) -> TaskModule:
-        """Module with the head."""
+        """New module with the head."""
         return self._family.prepared(self, self._head.module(config, *self._head_arguments()))
 
     def _head_arguments(self) -> tuple[int, ...]:
-        """What the module takes beside the geometry, such as the number of outputs."""
+        """What the module takes as well as the geometry, such as the number of outputs."""
         return ()
 
     def _load_module(
@@ -206,7 +205,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return module.eval()
 
     def _announce_new_part(self, folder: Path, part: str) -> None:
-        """Warn that an optional part starts from scratch, where that matters."""
+        """Warn that an optional part starts from scratch, if that matters."""
 
     def _weight_dtype(self) -> torch.dtype:
         """Type in which the fitted module keeps its weights."""
@@ -235,7 +234,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return {"architectures": [self._head.architecture]}
 
     def _published_tokenizer(self) -> Tokenizer:
-        """The tokenizer as others are to read it from a saved folder."""
+        """The tokenizer that a saved folder holds, for other tools too."""
         return self.tokenizer_
 
     def __getstate__(self) -> dict[str, Any]:
@@ -251,11 +250,11 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         self._unpack()
 
     def _pack(self, state: dict[str, Any]) -> None:
-        """Replace the module by what is stored of it."""
+        """Replace the module with what a pickle stores of it."""
         pack(self, state)
 
     def _unpack(self) -> None:
-        """Make the module from what is stored of it."""
+        """Restore the module from what a pickle stores of it."""
         unpack(self)
 
     def __copy__(self) -> Self:

@@ -15,9 +15,9 @@ class Family:
     config_class : type
         The geometry of a checkpoint of this family.
     name : str
-        What people call it.
+        Its name in messages.
     prefix : str
-        What the names of its estimators start with.
+        What its estimators' names start with.
     """
 
     config_class: type = ModelConfig
@@ -25,12 +25,12 @@ class Family:
     prefix = "XLMRoberta"
 
     def check(self, estimator: Any, config: Any, tokenizer: Tokenizer, file: Path) -> Tokenizer:
-        """Check what a checkpoint says against the parameters; returns the tokenizer as the estimator uses it.
+        """Check a checkpoint against the parameters; returns the tokenizer that the estimator uses.
 
         Raises
         ------
         CheckpointError, ValueError
-            If they do not go together.
+            If they do not fit together.
         """
         return tokenizer
 

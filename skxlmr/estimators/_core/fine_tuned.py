@@ -31,20 +31,20 @@ from skxlmr.utils._sklearn import fit_context
 
 
 class FineTuned(TrainingParameters, Estimator):
-    """Estimators that train: one fit for all of them, with a few places for what differs."""
+    """Estimators that train: one fit for all of them, with hooks for what differs."""
 
     loss_curve_: list[float]
     validation_scores_: list[float] | None
     n_iter_: int
     n_truncated_: int
 
-    _fewest_validation_rows = 1  # more where fewer have no score
-    _compacts_vocabulary = True  # false where every row of the word embeddings has a gradient
+    _fewest_validation_rows = 1  # more where the score needs them
+    _compacts_vocabulary = True  # false if every row of the word embeddings has a gradient
 
     # What differs -------------------------------------------------------------------------------------------------------
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> Any:
-        """Targets of the rows with these weights as numbers; ``reset`` learns what they mean (classes, scale)."""
+        """Targets as numbers, for rows with these weights; ``reset`` learns what they mean (classes, scale)."""
         return None
 
     def _weigh_targets(self, weights: np.ndarray, targets: Any) -> np.ndarray:
@@ -52,7 +52,7 @@ class FineTuned(TrainingParameters, Estimator):
         return weights
 
     def _encode_training(self, rows: Any, sampling: SubwordSampling | None = None) -> Encoded:
-        """Encoded rows by the name under which ``_make_task`` takes them."""
+        """Encoded rows, by the names under which ``_make_task`` takes them."""
         return {"encoded": self._encode(rows, sampling=sampling)}
 
     def _make_task(self, rows: TrainingRows) -> Any:
@@ -60,14 +60,14 @@ class FineTuned(TrainingParameters, Estimator):
         raise NotImplementedError
 
     def _validation_score(self, rows: TrainingRows) -> float:
-        """Score of ``module_`` on validation data, higher is better."""
+        """Score of ``module_`` on validation data; higher is better."""
         raise NotImplementedError
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        """Learn what the outputs of a checkpoint's own head mean from its ``config.json``."""
+        """Learn from ``config.json`` what the outputs of the checkpoint's own head mean."""
 
     def _strata(self, targets: Any) -> np.ndarray | None:
-        """What the validation split keeps the proportions of."""
+        """Classes whose proportions the validation split keeps, if any."""
         return None
 
     def _to_training_units(self, module: TaskModule) -> None:
@@ -81,7 +81,7 @@ class FineTuned(TrainingParameters, Estimator):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Any, **params: Any) -> Self:
-        """Fitted estimator with the checkpoint's own head, ready without ``fit``.
+        """Fitted estimator that predicts with the checkpoint's own head, without ``fit``.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class FineTuned(TrainingParameters, Estimator):
             raise ValueError("resume=True continues from the state in resume_dir, which is None")
         with all_or_nothing(self):
             history, watcher = self._fit_rows(X, y, sample_weight, X_val, y_val, resume)
-        self.__dict__.pop("_adam_state", None)  # of weights that no longer exist
+        self.__dict__.pop("_adam_state", None)  # belongs to weights that no longer exist
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores or None
         self.n_iter_ = len(history.loss_curve)
@@ -162,9 +162,9 @@ class FineTuned(TrainingParameters, Estimator):
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train on more rows, in one pass over them at a constant learning rate.
 
-        The first call opens the checkpoint, unless there was a fit. Every call trains with ``learning_rate`` from its first
-        step on: ``max_epochs``, ``schedule``, ``warmup_ratio``, early stopping and ``resume_dir`` are not read. AdamW's
-        moments stay in memory from one call to the next. ``n_iter_``, ``loss_curve_`` and ``n_truncated_`` continue.
+        The first call opens the checkpoint, unless the estimator is fitted already. Each call trains with ``learning_rate``
+        from its first step; ``max_epochs``, ``schedule``, ``warmup_ratio``, early stopping and ``resume_dir`` are ignored.
+        AdamW's moments stay in memory between calls. ``n_iter_``, ``loss_curve_`` and ``n_truncated_`` continue.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ class FineTuned(TrainingParameters, Estimator):
         CheckpointError
             If the checkpoint cannot be read or does not fit.
         ValueError
-            If X or y is not what ``fit`` takes, or does not go with the rows of the calls before.
+            If X or y is not what ``fit`` takes, or does not match the rows of earlier calls.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
@@ -193,16 +193,16 @@ class FineTuned(TrainingParameters, Estimator):
     def _fit_portion(
         self, X: Any, y: Any, sample_weight: Any, learns_targets: bool = True
     ) -> tuple[History, CallbackWatcher | None]:
-        """One call; ``learns_targets`` says that what y means is learnt from the rows of the first one."""
+        """One call of ``partial_fit``; with ``learns_targets`` the first one learns from its rows what y means."""
         first = not hasattr(self, "module_")
         read, targets, weights = self._check_rows(
             X, y, sample_weight, first and learns_targets, reset_X=first or not hasattr(self, "n_features_in_")
         )
         rows = with_weight(weights)
         weights = weights if targets is None else self._weigh_targets(weights, targets)
-        losses = [] if first else getattr(self, "loss_curve_", [])  # none straight from a checkpoint
+        losses = [] if first else getattr(self, "loss_curve_", [])  # from_checkpoint sets none
         scores = None if first else getattr(self, "validation_scores_", None)
-        # an int as random_state is the same in each call, but order, dropout and masks are not
+        # with an int as random_state, each call must still draw another order, dropout and masks
         seed = (int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)) + len(losses)) % 2**31
         adam_state = AdamState() if first else getattr(self, "_adam_state", AdamState())
         watcher = self._watcher(X, y, sample_weight, 1, losses=losses, scores=scores)
@@ -230,7 +230,7 @@ class FineTuned(TrainingParameters, Estimator):
         return history, watcher
 
     def _fit_ends(self, history: History, watcher: CallbackWatcher | None) -> Self:
-        """After the fit, when the estimator has all it learnt: an interrupt takes nothing of it back."""
+        """Called when the estimator has everything it learnt; only now an interrupt is raised."""
         if history.interrupted:
             raise history.interrupted
         if watcher is not None:
@@ -238,7 +238,7 @@ class FineTuned(TrainingParameters, Estimator):
         return self
 
     def _watcher(self, X: Any, y: Any, sample_weight: Any, n_epochs: int, **earlier: Any) -> CallbackWatcher | None:
-        """What reports the fit to the callbacks, where there are any."""
+        """Reports the fit to the callbacks; None if there are none."""
         if not hasattr(self, "_skl_callbacks"):
             return None
         return CallbackWatcher(self, X, y, sample_weight, n_epochs, **earlier)
@@ -258,7 +258,7 @@ class FineTuned(TrainingParameters, Estimator):
         return module
 
     def _redraw(self, read: Any, rows: np.ndarray | None) -> Any:
-        """What returns the training rows with redrawn segmentations, None where they stay the same."""
+        """Function that returns the training rows with redrawn segmentations, None if they stay the same."""
         strength = getattr(self, "subword_sampling", None)
         if strength is None:
             return None
@@ -287,7 +287,7 @@ class FineTuned(TrainingParameters, Estimator):
         return rows, self._check_targets(y, rows, weights, reset, y_name), weights
 
     def _split(self, training: TrainingRows, seed: int) -> tuple[TrainingRows, TrainingRows, np.ndarray]:
-        """Set ``validation_fraction`` of the rows aside; returns both parts and the rows of the first."""
+        """Set ``validation_fraction`` of the rows aside; returns both parts, and which rows the first one has."""
         n_rows = len(training)
         n_val = self._n_validation(n_rows)
         if n_val >= n_rows:
@@ -308,7 +308,7 @@ class FineTuned(TrainingParameters, Estimator):
         return math.ceil(self.validation_fraction * n_rows)
 
     def _check_validation(self, validation: TrainingRows | None) -> None:
-        """Refuse validation data that has no score."""
+        """Refuse validation data that is too small for a score."""
         if validation is not None and len(validation) < self._fewest_validation_rows:
             raise ValueError(
                 f"the validation score of {type(self).__name__} needs at least {self._fewest_validation_rows} rows, got "

@@ -31,8 +31,8 @@ class LongTexts(LongTextParameters, Estimator):
         Returns
         -------
         DataFrame
-            One row for each text or pair, with the index of X if that has one: ``n_tokens`` without special tokens,
-            ``n_windows``, ``n_dropped`` tokens that are cut, and ``coverage``, the share of the tokens that is read.
+            One row per text or pair, with the index of X if it has one: ``n_tokens`` without special tokens, ``n_windows``,
+            ``n_dropped`` (tokens that are cut), and ``coverage``, the share of the tokens that is read.
         """
         import pandas as pd
 

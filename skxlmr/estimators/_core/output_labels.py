@@ -6,11 +6,11 @@ from typing import Any
 from skxlmr.utils._errors import CheckpointError
 
 MOST_LABELS = 100_000
-MOST_CHARACTERS = 4_000_000  # of an array of labels, in which all are as wide as the longest
+MOST_CHARACTERS = 4_000_000  # of an array of labels, where each is as wide as the longest
 
 
 def output_labels(config: dict[str, Any], file: Path) -> list[str]:
-    """Label of each output: ``id2label``, or ``LABEL_0 ...`` for ``num_labels`` outputs (2 unless said otherwise).
+    """Label of each output: ``id2label``, or ``LABEL_0 ...`` for ``num_labels`` outputs (2 by default).
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""What pickles hold, and with them joblib's files and the messages between processes.
+"""What pickles hold, and so also joblib's files and the messages between processes.
 
-A fine-tuned estimator holds its weights. One whose word embeddings are still the checkpoint's, because its lower layers were
-frozen or it learnt nothing, holds only the weights that differ, and the checkpoint's name and content hash: the checkpoint is
-opened again, memory-mapped, so that processes share the pages of what they have in common.
+A fine-tuned estimator holds its weights. If its word embeddings are still the checkpoint's, because its lower layers were
+frozen or it learnt nothing, it holds only the weights that differ, and the checkpoint's name and content hash. The checkpoint
+is then opened again, memory-mapped, so that processes share the pages of the common weights.
 """
 
 import warnings
@@ -25,12 +25,18 @@ class StoredModule:
 
     Attributes
     ----------
-    dtype : of the weights
-    learnt : tensors by name, on the CPU
-    added : rows by the name of the tensor whose first rows are the checkpoint's
-    borrowed : names of the tensors that are the checkpoint's
-    checkpoint : name, revision and content hash, where anything is borrowed
-    borrows_tokenizer : whether the tokenizer is the checkpoint's too
+    dtype : torch.dtype
+        Type of the weights.
+    learnt : dict of str to Tensor
+        Tensors that differ from the checkpoint, on the CPU.
+    added : dict of str to Tensor
+        Rows that follow the checkpoint's rows of the same tensor.
+    borrowed : list of str
+        Tensors that are read from the checkpoint.
+    checkpoint : tuple or None
+        Its name, revision and content hash, if anything is borrowed.
+    borrows_tokenizer : bool
+        Whether the tokenizer is the checkpoint's too.
     """
 
     dtype: torch.dtype
@@ -48,7 +54,7 @@ def warn_of_version(name: str, written_by: str) -> None:
 
 
 def pack(estimator: Any, state: dict[str, Any]) -> None:
-    """Put what is stored of the module in its place, and leave out a tokenizer that can be opened again."""
+    """Put a :class:`StoredModule` in the place of the module, and leave out a tokenizer that can be opened again."""
     module: TaskModule = state["module_"]
     stored = state["module_"] = StoredModule(next(module.parameters()).dtype)
     weights = {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in _tied(module)}
@@ -70,7 +76,7 @@ def pack(estimator: Any, state: dict[str, Any]) -> None:
 
 
 def unpack(estimator: Any) -> None:
-    """Make the module from what is stored of it."""
+    """Restore the module from its :class:`StoredModule`."""
     stored = vars(estimator).get("module_")
     if not isinstance(stored, StoredModule):
         return
@@ -88,7 +94,7 @@ def unpack(estimator: Any) -> None:
             tensors[name] = torch.cat([tensors[name].to(rows.dtype), rows])
     with on_meta():
         module = estimator._build(estimator.config_)
-    # what the vectorizer chooses on its own depends on the device, which may be another one here
+    # the dtype that the vectorizer chooses depends on the device, which may be another one here
     is_chosen = estimator.device == "auto" and stored.dtype != torch.float64
     assign_weights(module, tensors, source=source, dtype=estimator._weight_dtype() if is_chosen else stored.dtype)
     module.origin = origin
@@ -96,7 +102,7 @@ def unpack(estimator: Any) -> None:
 
 
 def _unchanged_checkpoint(module: TaskModule, weights: Tensors) -> Tensors:
-    """Tensors of the module's checkpoint, where it can be opened again and the word embeddings are still its own."""
+    """Tensors of the module's checkpoint, if it is unchanged and the word embeddings still equal it; none otherwise."""
     if module.origin is None or not module.origin.is_unchanged():
         return {}
     theirs = read_model(Path(module.origin.folder)).tensors()
@@ -106,12 +112,12 @@ def _unchanged_checkpoint(module: TaskModule, weights: Tensors) -> Tensors:
 
 
 def _tied(module: TaskModule) -> tuple[str, ...]:
-    """Names of tensors that are others of the module under a second name."""
+    """Names of tensors that are second names of others."""
     return getattr(module, "tied_names", ())
 
 
 def _n_common_rows(own: Tensor, theirs: Tensor | None) -> int:
-    """How many rows a tensor has from the checkpoint's: all of them and perhaps more, or else 0."""
+    """How many first rows a tensor shares with the checkpoint's: all rows of the latter, or 0."""
     if theirs is None or own.shape[1:] != theirs.shape[1:] or len(own) < len(theirs):
         return 0
     return len(theirs) if torch.equal(own[: len(theirs)].cpu(), theirs.to(own.dtype)) else 0

@@ -1,4 +1,4 @@
-"""What a call of ``fit`` that fails leaves behind."""
+"""What a failed ``fit`` leaves behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
 
 @contextmanager
 def all_or_nothing(estimator: Any) -> Iterator[None]:
-    """Put all attributes back if the block fails: no classes of one fit with the weights of another.
+    """Restore all attributes if the block fails, so that the classes of one fit never meet the weights of another.
 
-    The model of the fit before, if there was one, predicts as it did.
+    The model of the previous fit, if there was one, predicts as before.
     """
     before = dict(vars(estimator))
     try:

@@ -12,7 +12,7 @@ from skxlmr.text import EncodedBatch
 from skxlmr.training import Diverged
 from skxlmr.utils._sklearn import check_sample_weight
 
-Encoded = dict[str, EncodedBatch | None]  # encoded rows by the name of their part
+Encoded = dict[str, EncodedBatch]  # encoded rows by the name of their part
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class TrainingRows:
 
     Attributes
     ----------
-    encoded : dict of str to EncodedBatch or None
-        By the name under which the task takes them.
+    encoded : dict of str to EncodedBatch
+        By the names under which the task takes them.
     targets : ndarray of shape (n_rows, ...), or None where the rows are their own targets
     weights : ndarray of shape (n_rows,), float32
     """
@@ -43,30 +43,29 @@ class TrainingRows:
 
     def relabelled(self, lookup: np.ndarray) -> Self:
         """The same rows with the ids of a compact vocabulary."""
-        parts = self.encoded.items()
-        encoded = {name: None if part is None else replace(part, ids=lookup[part.ids]) for name, part in parts}
+        encoded = {name: replace(part, ids=lookup[part.ids]) for name, part in self.encoded.items()}
         return replace(self, encoded=encoded)
 
     @property
     def ids(self) -> list[np.ndarray]:
         """Ids of each part."""
-        return [part.ids for part in self.encoded.values() if part is not None]
+        return [part.ids for part in self.encoded.values()]
 
 
 def take_encoded(encoded: Encoded, rows: np.ndarray | None) -> Encoded:
     """These rows of the input from each part, None for all."""
     if rows is None:
         return encoded
-    return {name: None if part is None else part.take_input_rows(rows) for name, part in encoded.items()}
+    return {name: part.take_input_rows(rows) for name, part in encoded.items()}
 
 
 def n_truncated(encoded: Encoded) -> int:
-    """Rows that were cut."""
-    return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values() if part is not None)
+    """Number of rows that were cut."""
+    return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values())
 
 
 def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of the rows, float32, of which the largest is at least 1 and less than 2.
+    """Weights of the rows as float32, scaled so that the largest is at least 1 and less than 2.
 
     Raises
     ------
@@ -82,18 +81,18 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         raise ValueError(
             f"Sample weights must contain at least one non-zero number: sample_weight is zero for all {n_rows} rows"
         )
-    # Only proportions count. float32 has no room for them far from 1; by a power of two no digit changes.
+    # Only proportions count. Far from 1, float32 would lose them; a power of two as the factor changes no digit.
     return np.ldexp(weights, 1 - np.frexp(weights.max())[1]).astype(np.float32)
 
 
 def with_weight(weights: np.ndarray) -> np.ndarray | None:
-    """The rows whose weight is not zero, None for all: the others are left out, as if they had not been passed."""
+    """Rows with a weight other than zero, None for all; the rest is left out, as if it had not been passed."""
     return None if weights.all() else np.flatnonzero(weights)
 
 
 @contextmanager
 def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
-    """Let an error name the rows as they stand in X, of which the training has only these."""
+    """Make an error name rows by their numbers in X; the training has only ``rows`` of them."""
     try:
         yield
     except Diverged as error:
@@ -102,7 +101,7 @@ def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block, with gradients on, and leave all as it was found."""
+    """Seed torch's global generators inside the block, with gradients on, and restore everything after it."""
     of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     # a caller's torch.no_grad or inference_mode is for its own tensors
     with (

@@ -31,7 +31,7 @@ from skxlmr.training import (
 )
 from skxlmr.utils._device import resolve_autocast, resolve_device
 
-# Parameters that do not change the result of a fit, or whose effect is compared itself.
+# Parameters that do not change the result of a fit, or whose effect is compared instead.
 _BESIDE_THE_FIT = ("resume_dir", "resume_every", "verbose", "device", "dtype")
 
 
@@ -47,13 +47,13 @@ class TrainingRun:
     training, validation : TrainingRows
         ``validation`` is None without validation data.
     seed : int
-        Of the order of the rows, masks and whatever else a task draws.
+        Seed of the order of the rows, of masks and of whatever else a task draws.
     redraw : callable or None
         Returns the training rows with redrawn segmentations.
     rows : ndarray of int or None
-        Where the training rows stand in X, for errors.
+        Numbers of the training rows in X, for errors.
     adam_state : AdamState, optional
-        Of the call before: the run is one of many short ones, a single pass at a constant learning rate.
+        State of AdamW after the previous ``partial_fit``; the run is then a single pass at a constant learning rate.
     keeper : StateKeeper, optional
         Writes the state of the fit.
     watcher : CallbackWatcher, optional
@@ -87,12 +87,12 @@ class TrainingRun:
             estimator._to_final_units(module)
 
     def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
-        """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` the ids in a compact one."""
+        """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` its ids in a compact one."""
         estimator, module, training, validation = self.estimator, self.module, self.training, self.validation
         if lookup is not None:
             training = training.relabelled(lookup)
             validation = validation and validation.relabelled(lookup)
-        # training reads all of them; of the word embeddings the rows that the texts use, if those are what is left here
+        # training reads all weights; a compact vocabulary has only the word embeddings that the texts use
         check_finite(module.state_dict(), str(estimator.checkpoint))
         device = resolve_device(estimator.device)
         estimator.module_ = module.to(device)
@@ -133,11 +133,11 @@ class TrainingRun:
         settings = LoopSettings(**values, autocast=resolve_autocast(estimator.dtype, device, training=True))
         if self.adam_state is None:
             return settings
-        # nobody knows how many steps are to come: there is nothing to lay a schedule out for
+        # how many steps are to come is unknown, so there is no schedule
         return replace(settings, max_epochs=1, schedule="constant", warmup_ratio=0.0, early_stopping=False)
 
     def _about(self, device: torch.device, settings: LoopSettings) -> dict[str, str]:
-        """What distinguishes this fit from others: all that determines its result, in words or as a digest."""
+        """Everything that determines the result of this fit, in words or as a digest."""
         estimator, training = self.estimator, self.training
         # at a constant rate every step is the same, however many follow
         free = settings.schedule == "constant" and not settings.warmup_ratio

@@ -10,7 +10,7 @@ from skxlmr.utils._sklearn import TransformerMixin
 
 
 class Transformer(TransformerMixin, Estimator):
-    """Estimators with ``transform``: they know ``_n_features_out``, and the names of these features."""
+    """Estimators with ``transform``: names of their ``_n_features_out`` features."""
 
     @property
     def _n_features_out(self) -> int:
@@ -19,7 +19,7 @@ class Transformer(TransformerMixin, Estimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns: the text column's name and a number.
 
-        Where the texts had no name, the class name in lower case stands for it.
+        If the texts had no name, the class name in lower case takes its place.
 
         Parameters
         ----------
@@ -35,7 +35,7 @@ class Transformer(TransformerMixin, Estimator):
         NotFittedError
             Before ``fit``, and before the first ``transform`` of an estimator that needs no fit.
         ValueError
-            If ``input_features`` do not fit the columns of X.
+            If ``input_features`` do not match the columns of X.
         """
         check_is_fitted(self, "module_")
         names = getattr(self, "feature_names_in_", None)

@@ -11,19 +11,19 @@ from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
 def warn_of_truncation(
     encoded: EncodedBatch, n_dropped: np.ndarray, limit: int, what: str, *, when: str = "", how: str = ""
 ) -> None:
-    """Warn if texts were cut.
+    """Warn if any text was cut.
 
     Parameters
     ----------
     encoded : EncodedBatch
     n_dropped : ndarray of int
-        Tokens that each text lost; it may have several rows.
+        Tokens that each text lost; a text may have several rows.
     limit : int
-        Most tokens of a text.
+        Most tokens per text.
     what : str
-        What they are: texts, dialogues, responses.
+        Their name in the message: texts, dialogues, responses.
     when, how : str
-        Ends of "are" and "were cut" in the message.
+        What follows "are" and "were cut" in the message.
     """
     n_cut = int(np.count_nonzero(n_dropped))
     if n_cut:

@@ -36,9 +36,9 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     """XLM-RoBERTa for task-oriented dialogues, as TOD-BERT and TOD-XLMR.
 
     A dialogue is read as one text, ``[USR] hello [SYS] hi ...``, with two tokens that ``fit`` adds to the vocabulary where the
-    checkpoint lacks them. ``fit`` learns to fill gaps and, at the same time, to tell which system response follows on a
-    context from the responses of the other dialogues in the batch: the similarity is the dot product of the first tokens'
-    vectors. The split into context and response is drawn anew in every epoch. The fitted model ranks responses and gives
+    checkpoint lacks them. ``fit`` learns to fill gaps and, at the same time, to find the system response that follows a context
+    among the responses of the other dialogues in the batch: the similarity is the dot product of the first tokens' vectors.
+    The split into context and response is drawn again in every epoch. The fitted model ranks responses and computes
     features of dialogues, and ``skxlmr.save`` writes it as a checkpoint that every other estimator starts from.
 
     Of a dialogue longer than ``max_length`` the last turns are kept, of a response its start.
@@ -56,7 +56,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     config_ : ModelConfig
         Geometry of the checkpoint, with the enlarged vocabulary.
     loss_curve_ : list of float
-        Mean loss of each epoch, in nats: that of a predicted token and that of a response added up.
+        Mean loss of each epoch, in nats: the sum of that per predicted token and that per response.
     validation_scores_ : list of float or None
         After each epoch minus the loss on validation data, in batches of ``batch_size``; None without validation data.
     n_iter_ : int
@@ -93,15 +93,17 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     accumulate: int = changed(
         TrainingParameters,
         "accumulate",
-        text="Batches of each step. Their responses are each other's negatives: the step equals that of one large batch, in\n"
-        "the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021).",
+        default=1,
+        text=(
+            "Batches of each step. Their responses are each other's negatives: the step equals that of one large "
+            "batch, in the memory of a small one, as each batch is encoded twice (gradient caching, Gao et al. 2021)."
+        ),
     )
     contrastive_weight: float = parameter(
-        default=1.0,
-        kind="float",
-        text="Weight of the response contrastive loss relative to the masked language modelling loss; 0 trains without it, on\n"
-        "masked dialogues alone.",
-        constraint=[NOT_NEGATIVE],
+        1.0,
+        [NOT_NEGATIVE],
+        "Weight of the response contrastive loss relative to the masked language modelling loss; 0 trains without "
+        "it, on masked dialogues alone.",
     )
 
     _head = DIALOGUE_LM
@@ -175,15 +177,15 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         Returns
         -------
         ndarray of shape (n_dialogues, hidden_size), float32
-            With ``set_output(transform="pandas")`` a DataFrame, whose index for a frame of turns are the dialogues.
+            With ``set_output(transform="pandas")`` a DataFrame; for a frame of turns, indexed by its dialogues.
         """
         engine = self._engine()
         features = engine.rows(self._whole(self._encode_turns(self._check_X(X, reset=False))), self._first_vectors)
         if is_frame_of_turns(X) and output_config("transform", self)["dense"] == "pandas":
-            return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, a row for each turn
+            return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, with one row per turn
         return features
 
-    # Places in the shared fit -------------------------------------------------------------------------------------------
+    # Hooks of the shared fit --------------------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Dialogues:
         dialogues = check_dialogues(X, name, self.speakers)
@@ -228,7 +230,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         return self.tokenizer_.with_tokens(SPEAKER_TOKENS, special=False)
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        # word embeddings may have spare rows at their end, which nobody has trained
+        # word embeddings may have spare rows at their end, which are untrained
         if max(self._speaker_ids) >= load_tokenizer(file.parent).vocab_size:
             tokens = " and ".join(SPEAKER_TOKENS)
             raise CheckpointError(

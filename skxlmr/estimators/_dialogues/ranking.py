@@ -1,4 +1,4 @@
-"""What a dialogue model answers: the vectors of dialogues, and which response follows a context."""
+"""What a dialogue model predicts: vectors of dialogues, and which response follows a context."""
 
 from typing import Any
 
@@ -23,14 +23,13 @@ N_SCORED = 100  # responses among which `score` looks for the right one
 
 @parameters
 class SpeakerParameters:
-    """Of estimators that read dialogues."""
+    """Parameters of estimators that read dialogues."""
 
     speakers: dict[str, str] | None = parameter(
-        default=None,
-        kind="dict or None",
-        text="Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and\n"
+        None,
+        [dict, None],
+        "Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and "
         "``usr`` (in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
-        constraint=[dict, None],
     )
 
 
@@ -81,7 +80,7 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
         """Recall@1 of the responses.
 
         Of each dialogue a system turn is drawn, the same whenever the same dialogues are scored. It counts if it has the
-        highest score, given the turns before it, among the drawn turns of 100 dialogues that stand together in X (X is cut
+        highest score, after the turns before it, among the drawn turns of 100 dialogues that stand together in X (X is cut
         into equal parts of at most 100). A dialogue with no system turn after another one is left out.
 
         Parameters
@@ -91,7 +90,7 @@ class ResponseRanker(LanguageModelParameters, SpeakerParameters, Transformer, Fi
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), optional
-            How much each dialogue counts; 0 leaves it out, so that its response is no candidate either.
+            How much each dialogue counts; 0 leaves it out, so that its response is not a candidate either.
 
         Returns
         -------

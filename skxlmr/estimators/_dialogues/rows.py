@@ -69,7 +69,7 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     n_turns: list[int] = []
     for key, role in (speakers or {}).items():
         if not isinstance(key, str) or role not in (SYSTEM, USER):
-            raise ValueError(f"speakers must give 'system' or 'user' for each name, got {role!r} for {key!r}")
+            raise ValueError(f"speakers must map each name to 'system' or 'user', got {role!r} for {key!r}")
     known = {**SPEAKERS, **(speakers or {})}
     for label, dialogue in _rows(X, name):
         turns = dialogue["turns"] if isinstance(dialogue, Mapping) and "turns" in dialogue else dialogue
@@ -78,7 +78,7 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
         if not isinstance(turns, list | tuple):
             raise ValueError(f"{name} dialogue {label}: expected a list of turns, got {describe(dialogue)}")
         if not turns:
-            raise ValueError(f"{name} dialogue {label}: expected a turn at least, got none")
+            raise ValueError(f"{name} dialogue {label}: expected at least one turn, got none")
         for number, turn in enumerate(turns):
             speaker, text = _turn(turn, known, f"{name} dialogue {label}, turn {number}")
             texts.append(text)
@@ -116,7 +116,7 @@ def encode_turns(
 
 
 def turn_bounds(turns: EncodedBatch) -> list[tuple[int, int]]:
-    """First turn of each dialogue, and the first that is no longer its own."""
+    """First turn of each dialogue, and the turn after its last."""
     ends = np.cumsum(turns.n_windows)
     return list(zip((ends - turns.n_windows).tolist(), ends.tolist(), strict=True))
 
@@ -127,7 +127,7 @@ def is_frame_of_turns(X: Any) -> bool:
 
 
 def indexed_by_dialogue(features: np.ndarray, X: Any) -> Any:
-    """The features as a pandas frame whose index are the dialogues of a frame of turns."""
+    """The features as a pandas frame, indexed by the dialogues of a frame of turns."""
     import pandas as pd
 
     return pd.DataFrame(features, index=pd.Index(list(dict.fromkeys(as_list(X[COLUMNS[0]]))), name=COLUMNS[0]))
@@ -141,7 +141,7 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
     TypeError
         If the candidates are not a list.
     ValueError
-        If there are none, several columns, not a list for each context, or one is not a text.
+        If there are no candidates, several columns, or not a list for each context, or a candidate is not a text.
     """
     if isinstance(candidates, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(candidates, "__len__"):
         raise TypeError(
@@ -176,9 +176,9 @@ def _rows(X: Any, name: str) -> Sequence[tuple[Any, Any]]:
         for column in COLUMNS:
             if names.count(column) > 1:
                 raise ValueError(f"{name} must have one column {column}, got {names.count(column)}")
-        # pandas and polars answer X[name] with a column, arrow too
+        # X[name] is a column in pandas, polars and arrow
         ids, speakers, texts = (as_list(X[column]) for column in COLUMNS)
-        dialogues: dict[Any, list] = {}
+        dialogues: dict[Any, list[Any]] = {}
         for row, (dialogue, speaker, text) in enumerate(zip(ids, speakers, texts, strict=True)):
             if is_missing(dialogue) or not isinstance(dialogue, Hashable):
                 raise ValueError(f"{name} row {row}: expected a dialogue's number or name, got {describe(dialogue)}")

@@ -1,10 +1,11 @@
-"""Dialogues: turns become rows, and a batch learns to fill gaps and to tell which response follows on which context.
+"""Dialogues: turns become rows, and a batch learns to fill gaps and to find which response follows which context.
 
 A dialogue is held as its turns, each a row that begins with its speaker's token and has no ``<s>`` and ``</s>``;
-``row_of_window`` tells the dialogue of each turn.
+``row_of_window`` says which dialogue each turn belongs to.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch
 from skxlmr.estimators._language.masking import Masker
-from skxlmr.nn import TokenLayout, XLMRobertaForMaskedLM, losses
+from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
 
@@ -66,7 +67,7 @@ class DialogueTask:
     turns : EncodedBatch
         The dialogues' turns.
     tokenizer : Tokenizer
-        Tells the special tokens and the mask.
+        Determines the special tokens and the mask.
     speaker_ids : tuple of int
         Tokens of the system and of the user; neither is ever masked.
     weights : ndarray of shape (n_dialogues,) float32
@@ -132,7 +133,7 @@ class DialogueTask:
         return batch
 
     def _draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Masked context of a dialogue, the places of the masks, what is right there, and the response, if it has one."""
+        """Masked context of a dialogue, the places of the masks, the tokens to predict there, and the response, if any."""
         first, last = self.first_turns[row : row + 2]
         response = None
         if self.contrastive_weight:
@@ -144,12 +145,10 @@ class DialogueTask:
         masked, positions = self.masker.mask(ids, rng)
         return masked, positions, ids[positions], response
 
-    def losses(
-        self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each response.
+    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each response, from a module with ``project``.
 
-        ``joint`` gives the values of the responses from their vectors, by default what they are within this batch.
+        ``joint`` computes the values of the responses from their vectors; by default they are those within this batch.
         """
         x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
@@ -166,7 +165,7 @@ class DialogueTask:
         """Whether there is a loss that compares rows with each other."""
         return bool(self.contrastive_weight)
 
-    def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
+    def vectors(self, module: Any, batch: Batch) -> Tensor:
         """First tokens' vectors of each context and its response, (P, 2, D)."""
         return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
 

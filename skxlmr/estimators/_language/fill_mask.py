@@ -67,7 +67,9 @@ class MaskFiller:
             steps = (starts[:, None] + np.arange(n_tokens)).ravel()
             wanted = torch.tensor([ids_of[i] for i in chosen], device="cpu")  # (targets, tokens)
 
-            def read(logits_MV, items, wanted=wanted, n_tokens=n_tokens):
+            def read(
+                logits_MV: torch.Tensor, items: np.ndarray, wanted: torch.Tensor = wanted, n_tokens: int = n_tokens
+            ) -> torch.Tensor:
                 columns = wanted[:, items % n_tokens].T.to(logits_MV.device)  # (M, targets)
                 return logits_MV.log_softmax(1).gather(1, columns)
 

@@ -14,7 +14,7 @@ from skxlmr.nn.generation import beam_search, generate, sampler
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._validation import check_texts
 
-_CONSTRAINTS: dict = {
+_CONSTRAINTS: dict[str, list[Any]] = {
     "max_new_tokens": [Interval(Integral, 1, None, closed="left")],
     "do_sample": ["boolean"],
     "temperature": [Interval(Real, 0, None, closed="neither")],
@@ -29,7 +29,7 @@ _CONSTRAINTS: dict = {
 
 
 class TextGenerator(LanguageModelParameters, FineTuned):
-    """``generate`` of an estimator whose module is a causal language model."""
+    """``generate``, for estimators with a causal language model as their module."""
 
     def generate(
         self,
@@ -159,5 +159,5 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         """Text of the new tokens, as it follows the prompt's."""
         new = [i for i in new if i < self.tokenizer_.vocab_size]  # a checkpoint may have more word embeddings
         head, whole = self.tokenizer_.decode(prompt), self.tokenizer_.decode(prompt + new)
-        # A token may be a part of a character, which looks otherwise alone.
+        # A token may be a part of a character, and is decoded otherwise alone.
         return whole[len(head) :] if whole.startswith(head) else self.tokenizer_.decode(new)

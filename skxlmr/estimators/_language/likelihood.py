@@ -10,13 +10,12 @@ from skxlmr.inference import Engine
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import check_sample_weight
 
-SumsAndCounts = tuple[
-    np.ndarray, np.ndarray
-]  # per row: the sum of its tokens' log-probabilities, and how many they are
+# Per row the sum of its tokens' log-probabilities, and the number of these tokens
+SumsAndCounts = tuple[np.ndarray, np.ndarray]
 
 
 def next_token_log_p(engine: Engine, encoded: EncodedBatch) -> SumsAndCounts:
-    """Of each row the tokens' log-probabilities, each given those before it."""
+    """Log-probabilities of each row's tokens, each conditioned on those before it."""
     places = before_ends(encoded)
     labels = torch.from_numpy(encoded.ids[places + 1].astype(np.int64))
     log_p = engine.places(encoded, places, read=_log_p_of(labels))
@@ -24,7 +23,7 @@ def next_token_log_p(engine: Engine, encoded: EncodedBatch) -> SumsAndCounts:
 
 
 def pseudo_log_p(engine: Engine, encoded: EncodedBatch, tokenizer: Any) -> SumsAndCounts:
-    """Of each row the tokens' log-probabilities, each masked in turn; special and unknown tokens are left out."""
+    """Log-probabilities of each row's tokens, each masked in turn; special and unknown tokens are left out."""
     ordinary = ~np.isin(encoded.ids, tokenizer.all_special_ids)
     places = np.flatnonzero(ordinary)
     rows = np.searchsorted(encoded.starts, places, "right") - 1

@@ -42,7 +42,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         Parameters
         ----------
         X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
-            Texts, or pairs of translations. A pair whose second text is empty is trained as a single text.
+            Texts, or pairs of translations. A pair with an empty second text is trained as a single text.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), optional
@@ -108,7 +108,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         else:
             words = check_texts(targets, "targets", pairs_allowed=False).first
             found = filler.rank(words, self.config_.max_length)
-        answers: list[list[list[dict]]] = [[] for _ in range(len(texts))]
+        answers: list[list[list[Filling]]] = [[] for _ in range(len(texts))]
         for row, fillings in zip(rows, found, strict=True):
             # The n-th part ends where the n-th mask stands.
             parts = texts.first[row].split(mask)
@@ -185,7 +185,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
         return pseudo_log_p(engine, self._encode(self._check_X(X, reset=False)), self.tokenizer_)
 
     def _encode_training(self, rows: Texts, sampling: SubwordSampling | None = None) -> Encoded:
-        """Texts, or pairs of translations as one row each; a pair whose second text is empty is a single text."""
+        """Texts, or pairs of translations as one row each; a pair with an empty second text is a single text."""
         first = self._encode(rows, sampling=sampling)
         alone = np.array([not text for text in rows.second or []])
         if alone.any():
@@ -193,7 +193,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
             first = concatenate(self._encode(Texts(rows.first), sampling=sampling), first).take(
                 np.where(alone, place, place + len(alone))
             )
-        return {"first": first, "second": None}
+        return {"first": first}
 
     def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
         raise NotImplementedError
@@ -215,7 +215,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     """XLM-RoBERTa as a masked language model.
 
     ``fit`` adapts the checkpoint to the texts of a domain (Gururangan et al. 2020, arXiv:2004.10964), on plain texts or on
-    pairs of translations. The fitted model fills masks, scores texts, gives features, and ``skxlmr.save`` writes it as a
+    pairs of translations. The fitted model fills masks, scores texts and computes features, and ``skxlmr.save`` writes it as a
     checkpoint that every other estimator starts from.
 
     Parameters
@@ -256,21 +256,19 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     3
     """
 
-    pooling: str = changed(PoolingParameters, "pooling", text="How token vectors become one in ``transform``.")
+    pooling: str = changed(
+        PoolingParameters, "pooling", default="mean", text="How token vectors become one in ``transform``."
+    )
     pair_objective: str = parameter(
-        default="translation",
-        kind="{'translation', 'alignment'}",
-        text="What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that each\n"
-        "helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its own and draws\n"
-        "the mean vectors and the first tokens' vectors of translations together and those of other rows apart (Feng et al.\n"
-        "2022), which makes for better features.",
-        constraint=[StrOptions({"translation", "alignment"})],
+        "translation",
+        [StrOptions({"translation", "alignment"})],
+        "What is learnt from pairs of translations. ``'translation'`` masks both texts in one sequence, so that "
+        "each helps to fill the other's gaps (TLM, Lample & Conneau 2019). ``'alignment'`` masks each text on its "
+        "own and pulls the mean vectors and the first tokens' vectors of translations together and pushes those "
+        "of other rows apart (Feng et al. 2022), which improves the features.",
     )
     alignment_weight: float = parameter(
-        default=1.0,
-        kind="float",
-        text="Weight of that contrastive loss relative to the masked language modelling loss.",
-        constraint=[NOT_NEGATIVE],
+        1.0, [NOT_NEGATIVE], "Weight of that contrastive loss relative to the masked language modelling loss."
     )
 
     _head = MASKED_LM
@@ -286,6 +284,5 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         return {"first": first, "second": second}
 
     def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
-        first, second = rows.encoded["first"], rows.encoded["second"]
-        assert first is not None
+        first, second = rows.encoded["first"], rows.encoded.get("second")
         return MaskedLMTask(first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight)

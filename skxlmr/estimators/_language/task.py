@@ -1,6 +1,7 @@
 """Masked and causal language modelling: batches, and their losses."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, concatenate, layout_of
 from skxlmr.estimators._language.masking import Masker
-from skxlmr.nn import XLMRobertaForMaskedLM, losses
+from skxlmr.nn import losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
 
@@ -20,9 +21,9 @@ class MaskedLMTask:
     ----------
     first, second : EncodedBatch
         The texts with their special tokens; ``second`` holds translations (rows of length 0 where there is none) and is
-        None for plain texts. When given, each side is encoded on its own.
+        None for plain texts. If it is not None, each side is encoded on its own.
     tokenizer : Tokenizer
-        Tells the special tokens, which are never masked, and the mask.
+        Determines the special tokens, which are never masked, and the mask.
     weights : ndarray of shape (n_rows,) float32
     mask_probability : float
         Share of the tokens that are predicted; see :class:`Masker`.
@@ -76,7 +77,7 @@ class MaskedLMTask:
             {"masked_lm": float(weights.sum(dtype=np.float64))},
             {"masked_lm": rows[owner_of_token]},
         )
-        if self.compares_rows and np.count_nonzero(is_paired) > 1:  # there is nothing to tell a lone pair from
+        if self.compares_rows and np.count_nonzero(is_paired) > 1:  # a lone pair has no others to be compared with
             sides = (np.flatnonzero(is_paired[owner] & (is_second == side)) for side in (False, True))
             side_a, side_b = (numbers[np.argsort(owner[numbers])] for numbers in sides)
             pair_rows = rows[owner[side_a]]
@@ -89,16 +90,14 @@ class MaskedLMTask:
         return batch
 
     def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the model reads (int64), at which places it predicts, and what is right there."""
+        """What the model reads (int64), the places at which it predicts, and the tokens to predict there."""
         masked_ids, positions = self.masker.mask(encoded.ids, rng)
         return masked_ids, positions, encoded.ids[positions].astype(np.int64)
 
-    def losses(
-        self, module: XLMRobertaForMaskedLM, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Weighted loss of each masked token and of each aligned pair.
+    def losses(self, module: Any, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Weighted loss of each masked token and of each aligned pair, from a module with ``project``.
 
-        ``joint`` gives the values of the pairs from their vectors, by default what they are within this batch.
+        ``joint`` computes the values of the pairs from their vectors; by default they are those within this batch.
         """
         x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state
         logits = widen(module.project(x_TD[batch.targets["positions"]]))
@@ -115,7 +114,7 @@ class MaskedLMTask:
         """Whether there is a loss that compares rows with each other."""
         return self.second is not None and bool(self.alignment_weight)
 
-    def vectors(self, module: XLMRobertaForMaskedLM, batch: Batch) -> Tensor:
+    def vectors(self, module: Any, batch: Batch) -> Tensor:
         """Mean vectors and first tokens' vectors of both sides of each pair, (P, 2, 2, D)."""
         return self._pairs(module.backbone(batch.ids, batch.layout).last_hidden_state, batch)
 
@@ -124,7 +123,7 @@ class MaskedLMTask:
         weights = [batch.targets["pair_weights"] for batch in batches if "alignment" in batch.totals]
         if not weights:
             return vectors_P22D.sum((1, 2, 3))
-        # both vectors that a text is read by: features are means, a classification head reads the first token
+        # both vectors that stand for a text: features are means, a classification head reads the first token
         with torch.autocast(vectors_P22D.device.type, enabled=False):
             means, firsts = (losses.contrastive(x_P2D[:, 0], x_P2D[:, 1]) for x_P2D in vectors_P22D.unbind(1))
             return (means + firsts) / 2 * torch.cat(weights).to(vectors_P22D.device)
@@ -140,16 +139,15 @@ class MaskedLMTask:
 class NextTokenTask(MaskedLMTask):
     """Causal language modelling: from each token the next one is predicted, the end of the row included."""
 
-    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator):
+    def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         positions = before_ends(encoded)
         return encoded.ids.astype(np.int64), positions, encoded.ids[positions + 1].astype(np.int64)
 
 
 def before_ends(encoded: EncodedBatch) -> np.ndarray:
-    """Places of the tokens whose next one is to be predicted.
+    """Places of the tokens after which the next one is predicted.
 
-    All but the last of each row, which has none; and of a row that was cut not the one before it either, for the text does not
-    end there.
+    All but the last of each row; in a row that was cut not the one before the last either, since the text does not end there.
     """
     ends = encoded.starts[1:] - 1
     return np.setdiff1d(np.arange(len(encoded.ids)), np.concatenate([ends, ends[encoded.n_dropped > 0] - 1]))

@@ -42,28 +42,32 @@ from skxlmr.utils._sklearn import ClassifierMixin, Interval, StrOptions, fit_con
 
 @parameters
 class ClassificationParameters(LabelSmoothingParameters):
-    """Of classifiers of either family."""
+    """Parameters of classifiers of either family."""
 
     label_smoothing: float = changed(
         LabelSmoothingParameters,
         "label_smoothing",
-        text="Share of the target that is spread evenly over all classes (Szegedy et al. 2016), over yes and no of each label.",
+        default=0.0,
+        text=(
+            "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), or over yes and no of "
+            "each label."
+        ),
     )
     class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = parameter(
-        default=None,
-        kind="dict, list of dicts, 'balanced' or None",
-        text="Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency. With several\n"
-        "labels per row ``'balanced'`` does so for yes and no of each label, a dict has the weight of some labels where\n"
-        "they are 1, and a list of dicts the weights of 0 and 1 for each label. With several columns of classes it is a\n"
-        "list of dicts, one for each column, whose weights are multiplied, as in scikit-learn's forests.",
-        constraint=[dict, list, StrOptions({"balanced"}), None],
+        None,
+        [dict, list, StrOptions({"balanced"}), None],
+        "Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency. With "
+        "several labels per row ``'balanced'`` weighs yes and no of each label, a dict holds weights of labels "
+        "where they are 1, and a list of dicts holds the weights of 0 and 1 of each label. With several columns "
+        "of classes it is a list of dicts, one per column; the weights of a row's classes are multiplied, as in "
+        "scikit-learn's forests.",
     )
     threshold: float | Sequence[float] | np.ndarray = parameter(
-        default=0.5,
-        kind="float or array-like of shape (n_labels,)",
-        text="With several labels per row, the least probability of a label that is predicted, one for all or one for each.\n"
-        "It is read when predictions are made, so that ``set_params(threshold=...)`` needs no new fit.",
-        constraint=[Interval(Real, 0, 1, closed="both"), "array-like"],
+        0.5,
+        [Interval(Real, 0, 1, closed="both"), "array-like"],
+        "With several labels per row, the least probability at which a label is predicted, one for all labels or "
+        "one per label. It is read when predictions are made, so that ``set_params(threshold=...)`` needs no new "
+        "fit.",
     )
 
 
@@ -75,14 +79,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -234,7 +231,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         X : list, array, Series or DataFrame of str
             Texts or pairs, as passed to ``fit``.
         y : array-like or sparse matrix
-            Their labels, with the shape that ``fit`` was given.
+            Their labels, with the shape of the y passed to ``fit``.
         sample_weight : array-like of shape (n_rows,), optional
 
         Returns
@@ -245,12 +242,12 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
             return super().score(X, y, sample_weight)
         predicted, columns = self.predict(X), columns_of(y, "y") or []
         check_consistent_length(predicted, *columns)
-        right = [given == found for given, found in zip(columns, predicted.T, strict=True)]
+        right = [column == found for column, found in zip(columns, predicted.T, strict=True)]
         return float(np.average(np.all(right, axis=0), weights=sample_weight))
 
     @property
     def _targets(self) -> Targets:
-        """What y was in the fit."""
+        """The kind of y in the fit, with its classes."""
         check_is_fitted(self, "classes_")
         return targets_of(self.target_type_, self.classes_)
 
@@ -269,9 +266,8 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def _hub_config(self) -> dict[str, Any]:
         targets = self._targets
         about = {"problem_type": targets.problem_type, **labels_config(targets.names)}
-        if isinstance(
-            targets, ManyColumns
-        ):  # the reference has no word for it, but from_checkpoint must not read them as one
+        if isinstance(targets, ManyColumns):
+            # the reference has no name for these; from_checkpoint must not read them as one set of classes
             about["classes_per_column"] = [part.n_outputs for part in targets.parts]
         return {**super()._hub_config(), **about}
 
@@ -319,7 +315,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     def _validation_score(self, rows: TrainingRows) -> float:
         encoded = rows.encoded["encoded"]
-        proba = self._targets.proba(self._engine().rows(encoded, window_weights=np.ones(len(encoded))))
+        proba: Any = self._targets.proba(self._engine().rows(encoded, window_weights=np.ones(len(encoded))))
         right = self._targets.decide(proba, self.threshold) == rows.targets
         return float(np.average(right.reshape(len(rows), -1).all(1), weights=rows.weights))
 

@@ -76,14 +76,7 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -166,7 +159,7 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
             self._y_is_1d, self.n_outputs_ = is_1d, values.shape[1]
             self._y_mean = np.average(values, axis=0, weights=weights)
             scale = np.sqrt(np.average((values - self._y_mean) ** 2, axis=0, weights=weights))
-            # a column of equal numbers has no scale but rounding
+            # the spread of a column of equal numbers is rounding alone
             self._y_scale = np.where(scale > 1e-12 * np.abs(self._y_mean), scale, 1.0)
         elif values.shape[1] != self.n_outputs_:
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")

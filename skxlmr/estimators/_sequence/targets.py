@@ -1,11 +1,11 @@
 """What y may be for a classifier: one class per row, several labels per row, or several columns of classes.
 
-Each kind says how y becomes targets, what the loss is, how logits become probabilities and these predictions.
+Each kind says how y becomes targets, what the loss is, how logits become probabilities, and how these become predictions.
 Shape suffixes: N rows, K outputs of the head.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ class ManyColumns:
     """
 
     target_type = "multiclass-multioutput"
-    problem_type = None  # the reference has no word for it
+    problem_type = None  # the reference has no name for it
 
     def __init__(self, classes: Sequence[np.ndarray]):
         self.parts = [OneClass(of_column) for of_column in classes]
@@ -233,7 +233,7 @@ class ManyColumns:
 
         return mean_of_columns
 
-    def _each(self, logits_NK: np.ndarray):
+    def _each(self, logits_NK: np.ndarray) -> Iterator[tuple[OneClass, np.ndarray]]:
         return zip(self.parts, np.split(logits_NK, self._ends, axis=1), strict=True)
 
     def log_proba(self, logits_NK: np.ndarray) -> list[np.ndarray]:
@@ -271,9 +271,9 @@ def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray
 
 
 def _checked_weights(found: np.ndarray, class_weight: Any) -> np.ndarray:
-    """The weights of classes, if they are weights."""
+    """The weights of classes, after a check that each is finite and not negative."""
     if not (np.isfinite(found) & (found >= 0)).all():
-        raise ValueError(f"class_weight must give finite weights of 0 or more, got {class_weight!r:.200}")
+        raise ValueError(f"class_weight must hold finite weights of 0 or more, got {class_weight!r:.200}")
     return found
 
 
@@ -298,7 +298,7 @@ def learn_targets(y: Any, name: str) -> tuple[Targets, np.ndarray]:
 
 
 def announced_targets(classes: Any, y: Any, name: str) -> Targets:
-    """Kind of a y that need not hold all of its classes, because they are given; columns of labels need none."""
+    """Kind of a y that may lack some of the ``classes``; the columns of an indicator matrix need none."""
     columns = columns_of(y, name)
     if columns is None:
         if classes is None:
@@ -306,7 +306,7 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
                 f"classes must be passed on the first call to partial_fit: {name} need not hold all of them"
             )
         return OneClass.learn(classes, "classes")[0]
-    nested = classes is not None and any(isinstance(given, list | tuple | np.ndarray) for given in classes)
+    nested = classes is not None and any(isinstance(each, list | tuple | np.ndarray) for each in classes)
     if not nested and all(_is_indicator(column).all() for column in columns):
         return ManyLabels.learn(y, columns)[0]
     if not isinstance(classes, list | tuple) or len(classes) != len(columns):
@@ -314,7 +314,7 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
             "classes must be passed on the first call to partial_fit: for several columns of classes a list with those of "
             f"each of the {len(columns)} columns"
         )
-    return ManyColumns([OneClass.learn(given, f"classes[{k}]")[0].classes for k, given in enumerate(classes)])
+    return ManyColumns([OneClass.learn(each, f"classes[{k}]")[0].classes for k, each in enumerate(classes)])
 
 
 def columns_of(y: Any, name: str) -> list[np.ndarray] | None:

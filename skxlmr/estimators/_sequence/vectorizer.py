@@ -29,24 +29,25 @@ from skxlmr.utils._sklearn import StrOptions, fit_context
 
 @parameters
 class VectorizerParameters(PoolingParameters):
-    """Of vectorizers of either family."""
+    """Parameters of vectorizers of either family."""
 
     dtype: str = changed(
         CheckpointParameters,
         "dtype",
-        text="Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 elsewhere;\n"
-        "``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
+        default="auto",
+        text=(
+            "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
+            "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
+            "0.999 to float32."
+        ),
     )
     layers: int | Sequence[int] = parameter(
-        default=-1,
-        kind="int or list of int",
-        text="Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several layers\n"
-        "stand side by side.",
-        constraint=[Integral, "array-like"],
+        -1,
+        [Integral, "array-like"],
+        "Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several "
+        "layers stand side by side.",
     )
-    normalize: bool = parameter(
-        default=False, kind="bool", text="Scale each row to unit length.", constraint=["boolean"]
-    )
+    normalize: bool = parameter(False, ["boolean"], "Scale each row to unit length.")
 
 
 class Vectorizer(VectorizerParameters, LongTexts, Transformer):
@@ -83,7 +84,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             with fit_task(self, X, y):
                 self._open()
                 self.__dict__.pop("_opened", None)
-                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here, warned of in transform
+                encoded = self._tokenize(texts, self._limit(), False, None)  # counted here; transform warns
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
@@ -140,7 +141,8 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
     def _layers(self) -> list[int]:
         """The wanted layers, counted from 0."""
         n_layers = self.config_.num_hidden_layers
-        layers = [self.layers] if isinstance(self.layers, Integral) else list(self.layers)
+        given: Any = self.layers
+        layers = [given] if isinstance(given, Integral) else list(given)
         if not layers or not all(isinstance(i, int | np.integer) and -n_layers - 1 <= i <= n_layers for i in layers):
             raise ValueError(
                 f"layers must name layers from 0 (embeddings) to {n_layers}, or from -1 back to {-n_layers - 1}, got "
@@ -206,9 +208,11 @@ class XLMRobertaVectorizer(Vectorizer):
     pooling: str = changed(
         PoolingParameters,
         "pooling",
-        kind="{'mean', 'cls', 'max', 'pooler'}",
-        text="How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's pooler\n"
-        "(a dense layer and tanh on the first token's vector).",
+        default="mean",
+        text=(
+            "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
+            "pooler (a dense layer and tanh on the first token's vector)."
+        ),
         constraint=[StrOptions(set(POOLINGS))],
     )
 

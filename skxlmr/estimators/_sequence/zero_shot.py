@@ -1,4 +1,4 @@
-"""Texts to labels that no one trained for, through entailment."""
+"""Texts to labels without training on them, through entailment."""
 
 import copy
 import os
@@ -20,7 +20,7 @@ from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.targets import OneClass
 from skxlmr.estimators.heads import ENTAILMENT
-from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter
+from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter, positional
 from skxlmr.nn import TaskModule
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
@@ -42,7 +42,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The candidate labels, sorted; with ``multi_label`` in the order in which they were given, which is that of the
+        The candidate labels, sorted; with ``multi_label`` in the order in which they were passed, which is that of the
         columns of an indicator matrix.
     module_ : torch.nn.Module
         The encoder with the head of the inference model.
@@ -51,7 +51,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     config_ : ModelConfig
         Geometry of the checkpoint.
     n_features_in_ : int
-        1, where ``fit`` was given texts.
+        1, if texts were passed to ``fit``.
     feature_names_in_ : ndarray of str
         Column name of a DataFrame that was passed to ``fit``.
 
@@ -72,58 +72,51 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     (2, 2)
     """
 
-    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = changed(  # type: ignore[assignment]  # a model is one too
-        CheckpointParameters,
-        "checkpoint",
+    checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = positional(  # type: ignore[assignment]  # or a model
         default="joeddav/xlm-roberta-large-xnli",
-        kind="str, path or fitted XLMRobertaClassifier",
-        text="An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a local\n"
-        "folder; or a classifier fitted on pairs of premise and hypothesis, whose weights are shared, not copied.",
+        text=(
+            "An encoder trained for natural language inference with its head, as a name on the Hugging Face hub or a "
+            "local folder; or a classifier fitted on pairs of premise and hypothesis. Its weights are shared; they "
+            "are copied only where ``device`` is another one."
+        ),
         constraint=[str, os.PathLike, XLMRobertaClassifier],
         kw_only=False,
     )
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        text="Most tokens of a text with a hypothesis, special tokens included; longer texts are cut, the hypothesis never.\n"
-        "None is as many as the checkpoint allows.",
+        default=None,
+        text=(
+            "Most tokens of a text with a hypothesis, special tokens included; a longer text is cut, the hypothesis "
+            "never is. None is as many as the checkpoint allows."
+        ),
     )
     candidate_labels: Sequence[str] | np.ndarray | None = parameter(
-        default=None,
-        kind="list of str or None",
-        text="The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
-        constraint=["array-like", None],
+        None,
+        ["array-like", None],
+        "The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
     )
     hypothesis_template: str = parameter(
-        default="This example is {}.",
-        kind="str",
-        text="The hypothesis about a text; each label takes the place of ``{}`` in it.",
-        constraint=[str],
+        "This example is {}.", [str], "The hypothesis about a text; each label takes the place of ``{}`` in it."
     )
     multi_label: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Whether each label holds or not on its own, so that a text may have several labels or none.",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Whether each label holds or not on its own, so that a text may have several labels or none.",
     )
     threshold: float = parameter(
-        default=0.5,
-        kind="float",
-        text="With ``multi_label``, the least probability of a label that ``predict`` returns.",
-        constraint=[Interval(Real, 0, 1, closed="both")],
+        0.5,
+        [Interval(Real, 0, 1, closed="both")],
+        "With ``multi_label``, the least probability of a label that ``predict`` returns.",
     )
     entailment: str | None = parameter(
-        default=None,
-        kind="str or None",
-        text="The checkpoint's label for entailment. None is the one that starts with ``entail``.",
-        constraint=[str, None],
+        None, [str, None], "The checkpoint's label for entailment. None is the one that starts with ``entail``."
     )
     contradiction: str | None = parameter(
-        default=None,
-        kind="str or None",
-        text="The checkpoint's label for contradiction, which only ``multi_label`` needs. None is the one that starts with\n"
-        "``contradict``, or the other one of two.",
-        constraint=[str, None],
+        None,
+        [str, None],
+        "The checkpoint's label for contradiction, which only ``multi_label`` needs. None is the one that starts "
+        "with ``contradict``, or the other one of two.",
     )
 
     _head = ENTAILMENT
@@ -159,7 +152,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1), optional
             Texts; only the name of their column is used.
         y : array-like of str, of shape (n_rows,), optional
-            Labels, whose distinct ones are the candidates if ``candidate_labels`` is None; otherwise ignored.
+            Labels; the distinct ones are the candidates if ``candidate_labels`` is None. Otherwise ignored.
 
         Returns
         -------
@@ -198,7 +191,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         Returns
         -------
         ndarray of shape (n_rows, n_classes), float32
-            In the order of ``classes_``. Lines sum to one unless ``multi_label``.
+            In the order of ``classes_``. Rows sum to one unless ``multi_label``.
         """
         engine = self._engine()
         texts, hypotheses = self._check_X(X, reset=False).first, self._hypotheses()
@@ -220,7 +213,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         Returns
         -------
         ndarray of shape (n_rows,) of str, or with ``multi_label`` of shape (n_rows, n_classes), int64
-            A member of ``classes_``; or an indicator matrix, 1 for the labels whose probability reaches ``threshold``.
+            A member of ``classes_``; or an indicator matrix, 1 where the probability reaches ``threshold``.
         """
         probabilities = self.predict_proba(X)
         if self.multi_label:
@@ -263,7 +256,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         return classes if self.multi_label and self.candidate_labels is not None else np.unique(classes)
 
     def _open(self) -> TaskModule:
-        """The inference model, after its outputs were looked at."""
+        """The inference model, after a check of its outputs."""
         if isinstance(self.checkpoint, XLMRobertaClassifier):
             classifier = self.checkpoint
             check_is_fitted(classifier, "module_")
@@ -287,7 +280,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
             self._contradicting()
 
     def _contradicting(self) -> int:
-        """The output for contradiction: looked for when it is needed, for ``multi_label`` may be set after ``fit``."""
+        """The output for contradiction: looked up when it is needed, since ``multi_label`` may be set after ``fit``."""
         others = [i for i in range(len(self._nli_labels)) if i != self._entailment]
         if self.contradiction is None and len(others) == 1:
             return others[0]
@@ -297,7 +290,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         return found
 
     def _find(self, parameter: str, prefix: str) -> int:
-        """The output whose label the parameter names, or the one whose label starts with ``prefix``."""
+        """The output with the label that the parameter names, or with the only label that starts with ``prefix``."""
         labels, wanted = self._nli_labels, getattr(self, parameter)
         shown = f"{', '.join(map(repr, labels[:10]))}{', ...' if len(labels) > 10 else ''}"
         if wanted is not None:
@@ -369,7 +362,7 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         super()._unpack()
 
     def __sklearn_clone__(self) -> Self:
-        # A clone of a fitted classifier would have to be fitted again: clones share it, as they would share a folder.
+        # A clone of a fitted classifier would have to be fitted again: clones share it, as they share a folder.
         return super().__sklearn_clone__().set_params(checkpoint=self.checkpoint)
 
     def __sklearn_tags__(self) -> Any:

@@ -30,7 +30,7 @@ def find_entities(
     places_n2 : ndarray of shape (n_tokens, 2)
         Where each token begins and ends, with ``"word"`` each word.
     is_unknown_n : ndarray of bool
-        Which tokens are unknown: those begin a word.
+        Which tokens are unknown; an unknown token begins a word.
     proba_nK : ndarray of shape (n_tokens, n_classes)
     labels : sequence of str
         Name of each class.
@@ -45,7 +45,7 @@ def find_entities(
     list of dict
     """
     starts, ends = places_n2.T.tolist()
-    # a token that shows nothing of the text (the mark of the first word) counts for the character that it precedes
+    # a token that shows no character of the text (the mark of the first word) stands for the character after it
     ends = [min(start + 1, len(text)) if start == end else end for start, end in zip(starts, ends, strict=True)]
     units = [[i] for i in range(len(starts))]
     if aggregation in ("first", "average", "max"):
@@ -74,7 +74,7 @@ def find_entities(
 
 
 def _words(text: str, starts: list[int], is_unknown_n: np.ndarray) -> list[list[int]]:
-    """Tokens of each word: a token goes on with the one before unless white space or an unknown token parts them."""
+    """Tokens of each word: a token continues the word before it unless white space or an unknown token separates them."""
     words: list[list[int]] = []
     for i, start in enumerate(starts):
         at_border = start == 0 or any(map(str.isspace, text[start - 1 : start + 1])) or is_unknown_n[i]
@@ -94,12 +94,12 @@ def _unit_scores(proba_nK: np.ndarray, aggregation: str) -> np.ndarray:
 
 
 def _parts(label: str) -> tuple[str, str]:
-    """Prefix and type; a label without a prefix goes on with its like."""
+    """Prefix and type; a label without a prefix continues an entity of the same label."""
     return (label[0], label[2:]) if label[:1] in "BIES" and label[1:2] == "-" else ("I", label)
 
 
 def _groups(parts: list[tuple[str, str]], merge: bool) -> list[list[int]]:
-    """Neighbours of one type, parted where a tag begins or ends an entity."""
+    """Neighbours of one type, separated where a tag begins or ends an entity."""
     groups: list[list[int]] = []
     before = ("", "")
     for i, (prefix, type_) in enumerate(parts):

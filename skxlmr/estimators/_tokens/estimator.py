@@ -92,34 +92,26 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
-        text="Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is cut.\n"
-        "None is as many as the checkpoint allows.",
+        default=None,
+        text=(
+            "Most tokens of a window, special tokens included; longer rows are shown in several windows, nothing is "
+            "cut. None is as many as the checkpoint allows."
+        ),
     )
     class_weight: dict[Any, float] | str | None = parameter(
-        default=None,
-        kind="dict, 'balanced' or None",
-        text="Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
-        constraint=[dict, StrOptions({"balanced"}), None],
+        None,
+        [dict, StrOptions({"balanced"}), None],
+        "Weight of each tag in the loss; ``'balanced'`` weighs tags inversely to their frequency among the words.",
     )
     label_all_subwords: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Learn a word's tag at all of its tokens instead of the first only.",
-        constraint=["boolean"],
+        False, ["boolean"], "Learn a word's tag at all of its tokens instead of the first only."
     )
 
     _head = TOKEN_CLASSIFICATION
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        *,
-        resume: bool = False,
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -175,7 +167,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         y : list, array or Series of shape (n_rows,)
             Their tags or spans, as in ``fit``.
         classes : array-like of str, optional
-            The tags of all calls, or with texts the labels of their spans; needed in the first call.
+            The tags of all calls, or for texts the labels of their spans; needed in the first call.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row's words in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
 
@@ -205,7 +197,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
         return self._fit_ends(history, watcher)
 
-    # Places in the shared fit -----------------------------------------------------------------------------------------
+    # Hooks of the shared fit --------------------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> TokenRows:
         rows = check_token_rows(X, name)
@@ -228,15 +220,15 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         return "BIO" if self.scheme == "auto" else self.scheme
 
     def _tags_of(self, classes: Any, X: Any) -> list[str]:
-        """The tags that the classes of ``partial_fit`` stand for: with texts those of spans with these labels."""
-        given = check_texts(classes, "classes", pairs_allowed=False).first
+        """The tags that the classes of ``partial_fit`` stand for: for texts those of spans with these labels."""
+        names = check_texts(classes, "classes", pairs_allowed=False).first
         if check_token_rows(X, "X").texts is None:
-            return given
+            return names
         scheme = self._scheme_of_spans()
-        return _all_tags([tag for label in given for tag in entity_tags(label, 1, scheme)], scheme)
+        return _all_tags([tag for label in names for tag in entity_tags(label, 1, scheme)], scheme)
 
     def _learn_tags(self, tags: list[str], name: str) -> None:
-        """Take these as all the tags there are."""
+        """Set the classes to these tags."""
         self.classes_ = np.unique(tags)
         if len(self.classes_) < 2:
             raise ValueError(f"{name} has only one tag, {self.classes_.tolist()[0]!r}: at least two are needed")
@@ -307,7 +299,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
 
 
 def _all_tags(tags: list[str], scheme: str) -> list[str]:
-    """Every tag that the types among these may take, so that longer entities than those of the training are known."""
+    """Every tag of the types among these, so that entities longer than those of the training can be predicted."""
     found = {"O"}
     for _, label in {split_tag(tag, scheme) for tag in tags if tag != "O"}:
         for n_words in (1, 2, 3):

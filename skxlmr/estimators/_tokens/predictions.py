@@ -32,31 +32,28 @@ from skxlmr.utils._sklearn import StrOptions
 
 @parameters
 class TaggingParameters:
-    """Of taggers: what their predictions depend on."""
+    """Parameters of taggers that predictions depend on."""
 
     stride: int = parameter(
-        default=32,
-        kind="int",
-        text="Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and\n"
+        32,
+        [AT_LEAST_0],
+        "Tokens that neighbouring windows of a long row share, at most half of a window. Each word is learnt and "
         "predicted where it has the most context.",
-        constraint=[AT_LEAST_0],
     )
     scheme: str = parameter(
-        default="auto",
-        kind="{'auto', 'BIO', 'IOB2', 'IOBES', 'plain'}",
-        text="What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or strictly\n"
-        "(``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` chooses between ``'BIO'``,\n"
-        "``'IOBES'`` and ``'plain'`` by the classes. Spans of texts become tags of this scheme, of ``'BIO'`` with\n"
-        "``'auto'``.",
-        constraint=[StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+        "auto",
+        [StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+        "What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or "
+        "strictly (``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` chooses between "
+        "``'BIO'``, ``'IOBES'`` and ``'plain'`` by the classes. Spans of texts become tags of this scheme, of "
+        "``'BIO'`` with ``'auto'``.",
     )
     constrained: bool = parameter(
-        default=False,
-        kind="bool",
-        text="Predict the most probable row of tags that keeps the rules of the scheme (Viterbi) instead of the most probable\n"
-        "tag of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its ``B-``: there ``I-``\n"
-        "begins entities (IOB1).",
-        constraint=["boolean"],
+        False,
+        ["boolean"],
+        "Predict the most probable sequence of tags that keeps the rules of the scheme (Viterbi) instead of the "
+        "most probable tag of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its "
+        "``B-``: there ``I-`` begins entities (IOB1).",
     )
 
 
@@ -71,7 +68,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         Parameters
         ----------
         X : list, array, Series or one-column DataFrame
-            Rows of words, or texts, whichever ``fit`` was given.
+            Rows of words, or texts, whichever were passed to ``fit``.
 
         Returns
         -------
@@ -87,7 +84,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         Parameters
         ----------
         X : list, array, Series or one-column DataFrame
-            Rows of words, or texts, whichever ``fit`` was given.
+            Rows of words, or texts, whichever were passed to ``fit``.
 
         Returns
         -------
@@ -108,9 +105,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
             Either, whatever the estimator was fitted on.
         aggregation : {"simple", "first", "average", "max", "none", "word"}
             How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
-            ``"max"`` first give each word (what lies between white space) one tag: that of its first token, of the mean
-            of its tokens' probabilities, or of the most certain token. ``"none"`` gives every token. ``"word"`` groups the
-            words and tags of ``predict``, each word encoded on its own as in ``fit``.
+            ``"max"`` first choose one tag per word (what lies between white space): that of its first token, of the mean
+            of its tokens' probabilities, or of the most certain token. ``"none"`` returns every token. ``"word"`` groups
+            the words and tags of ``predict``, each word encoded on its own as in ``fit``.
         ignore_labels : collection of str
             Types, or tags, that are left out.
 
@@ -123,9 +120,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
         Notes
         -----
-        Numbers equal those of the token-classification pipeline of ``transformers``, which has no ``"word"``, but for white
-        space before an entity, which never belongs to it here, and for texts too long for the model, which are shown in
-        windows here. With ``constrained=True`` the tags keep the rules of the scheme.
+        The results equal those of the token-classification pipeline of ``transformers``, except for white space before an
+        entity, which never belongs to it here, and for texts too long for the model, which are shown in windows here. The
+        pipeline has no ``"word"``. With ``constrained=True`` the tags keep the rules of the scheme.
         """
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
@@ -142,19 +139,12 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
         parts = self._words_of(rows) if aggregation == "word" else self._tokens_of(texts, engine)
         return [
-            find_entities(
-                text,
-                *part,
-                labels,
-                aggregation=aggregation,
-                choose=choose,
-                ignore_labels=ignore_labels,
-            )
+            find_entities(text, *part, labels, aggregation=aggregation, choose=choose, ignore_labels=ignore_labels)
             for text, part in zip(texts, parts, strict=True)
         ]
 
     def _tokens_of(self, texts: list[str], engine: Engine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Of each text the places of its tokens, which are unknown, and the probabilities of their classes."""
+        """For each text, the places of its tokens, whether each is unknown, and the probabilities of their classes."""
         encoded = self.tokenizer_.encode_batch(texts, return_offsets=True, **self._windows())
         assert encoded.offsets is not None
         proba = np.exp(log_softmax(engine.tokens(encoded), axis=1))
@@ -163,7 +153,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         return [(encoded.offsets[row], is_unknown[row], proba[row]) for row in by_row]
 
     def _words_of(self, rows: TokenRows) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The same of words, none of which is unknown."""
+        """The same for words; none is unknown."""
         proba = map(np.exp, self._log_proba(self._encode_rows(rows), len(rows)))
         return [
             (places, np.zeros(len(places), bool), row) for places, row in zip(rows.joined_places(), proba, strict=True)
@@ -230,7 +220,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         return [self.classes_[row].tolist() for row in codes]
 
     def _resolved_scheme(self) -> str:
-        """The scheme of the classes; an error if they have another than the parameter says."""
+        """The scheme of the classes. Raises ValueError if they do not follow the parameter ``scheme``."""
         if self.scheme == "auto":
             return detect_scheme(self.classes_.tolist())
         for tag in self.classes_.tolist():

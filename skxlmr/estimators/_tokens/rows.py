@@ -60,14 +60,14 @@ class TokenRows:
 
 
 def check_token_rows(X: Any, name: str = "X") -> TokenRows:
-    """Rows of words, whatever they came in.
+    """Rows of words, from any container.
 
     Raises
     ------
     TypeError
         If X is one string, a mapping, a number or an iterator.
     ValueError
-        If X has no rows or several columns, or holds something else than words or texts; names the first bad row.
+        If X has no rows or several columns, or holds anything other than words or texts; names the first bad row.
     """
     cells = _cells(X, name)
     if isinstance(cells[0], str):
@@ -136,7 +136,7 @@ def tags_of_spans(spans: list[list[Span]], rows: TokenRows, scheme: str, name: s
     Raises
     ------
     ValueError
-        If a span cuts a word apart or holds none; names row and span.
+        If a span cuts a word apart or holds no word; names row and span.
     """
     assert rows.texts is not None and rows.places is not None
     tagged = []
@@ -177,7 +177,7 @@ def has_dicts(y: Any) -> bool:
 
 
 def object_array(rows: Sequence[Any]) -> np.ndarray:
-    """1-D array whose elements are these objects, however alike their lengths."""
+    """1-D array of these objects, even if all have the same length."""
     return np.fromiter(rows, dtype=object, count=len(rows))
 
 
@@ -208,7 +208,7 @@ def _target_cells(y: Any, rows: TokenRows, name: str) -> list[Any]:
 
 
 def _as_sequence(cell: Any) -> Sequence[Any] | np.ndarray | None:
-    """A cell of several values, whichever library made it (the parts of a groupby are Series); None if it is none."""
+    """The values of a cell that holds several, from any library (the parts of a groupby are Series); else None."""
     if isinstance(cell, list | tuple | np.ndarray):
         return cell
     is_column = hasattr(cell, "tolist") or hasattr(cell, "to_list") or hasattr(cell, "to_pylist")

@@ -1,4 +1,4 @@
-"""Tag schemes: which one the classes follow, and the most probable row of tags that keeps its rules.
+"""Tag schemes: which one the classes follow, and the most probable sequence of tags that keeps its rules.
 
 Shape legend: n words of a row, K classes.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from skxlmr.metrics import split_tag
 
-# Far below any log-probability and yet finite: a row that no allowed sequence fits gets the one with the fewest offences.
+# Far below any log-probability but finite: where no sequence is allowed, the one with the fewest violations is found.
 _FORBIDDEN = -1e6
 
 
@@ -38,7 +38,7 @@ class TagRules:
     Raises
     ------
     ValueError
-        If the scheme is plain, which has no rules, or a class is no tag of it.
+        If the scheme is plain, which has no rules, or a class is not a tag of it.
     """
 
     def __init__(self, classes: Sequence[str], scheme: str):

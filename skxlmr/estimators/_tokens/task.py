@@ -1,7 +1,7 @@
 """One label for each word of pre-split rows.
 
-Where a row is shown in several windows, its tokens occur several times: what is said of a token, in training and in prediction,
-is said where it stands deepest inside a window.
+Where a row is shown in several windows, its tokens occur several times: in training and in prediction the occurrence counts
+that lies deepest inside its window.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def best_places(encoded: EncodedBatch) -> NDArray[np.int64]:
 
 
 def starts_of_words(encoded: EncodedBatch, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of the tokens at ``places`` (as ``best_places`` gives them) is the first of its word."""
+    """Which of the tokens at ``places`` (from ``best_places``) is the first of its word."""
     assert encoded.word_ids is not None
     row_T = np.repeat(encoded.input_rows, encoded.lengths)[places]
     is_start = np.ones(len(places), bool)
@@ -84,7 +84,7 @@ class TokenTask:
         is_start = starts_of_words(encoded, places)
         word = np.cumsum(is_start) - 1  # of all rows
         chosen = np.ones_like(is_start) if all_subwords else is_start
-        self.labels = np.full(len(encoded.ids), -1, np.int64)  # of each token of each window; -1 is none
+        self.labels = np.full(len(encoded.ids), -1, np.int64)  # of each token of each window; -1 for no label
         self.weights = np.zeros(len(encoded.ids), np.float32)
         if len(places):
             self.labels[places[chosen]] = np.concatenate(targets)[word[chosen]]

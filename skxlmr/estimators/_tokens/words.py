@@ -37,13 +37,13 @@ def cut_words(text: str) -> list[tuple[int, int]]:
         kind = _kind(character)
         if kind == "space":
             continue
-        goes_on = end == i and (kind == "mark" or (kind == "letter" and kind_before == "letter"))
-        if goes_on:
+        continues = end == i and (kind == "mark" or (kind == "letter" and kind_before == "letter"))
+        if continues:
             words[-1] = (words[-1][0], i + 1)
         else:
             words.append((i, i + 1))
         end = i + 1
-        if not (kind == "mark" and goes_on):
+        if not (kind == "mark" and continues):
             kind_before = "letter" if kind == "mark" else kind
     return words
 

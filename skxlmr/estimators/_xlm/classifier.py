@@ -13,8 +13,8 @@ from skxlmr.nn import TaskModule
 class XLMClassifier(XLMParameters, SequenceClassifier):
     """Classify texts, or pairs of texts, by fine-tuning the original XLM.
 
-    Like :class:`XLMRobertaClassifier`, for checkpoints such as ``FacebookAI/xlm-mlm-en-2048``; the new head is what the
-    checkpoint's ``config.json`` says of it (``summary_type`` and the like), by default one projection of the first token's
+    Like :class:`XLMRobertaClassifier`, for checkpoints such as ``FacebookAI/xlm-mlm-en-2048``; the new head follows the
+    checkpoint's ``config.json`` (``summary_type`` and related fields), by default one projection of the first token's
     vector. It needs the extra ``xlm``.
 
     Parameters

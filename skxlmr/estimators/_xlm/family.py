@@ -1,10 +1,11 @@
 """What the original XLM adds: its config, its tokenizer, and the languages of the texts."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from skxlmr.estimators._core.family import Family
-from skxlmr.estimators.parameters import CheckpointParameters, changed, parameter, parameters
+from skxlmr.estimators.parameters import CheckpointParameters, parameter, parameters, positional
 from skxlmr.nn import TaskModule, XLMConfig
 from skxlmr.text import Tokenizer, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
@@ -12,22 +13,22 @@ from skxlmr.utils._errors import CheckpointError
 
 @parameters
 class XLMParameters(CheckpointParameters):
-    """Of every estimator of the original XLM."""
+    """Parameters of every estimator of the original XLM."""
 
-    checkpoint: Any = changed(
-        CheckpointParameters,
-        "checkpoint",
+    checkpoint: str | os.PathLike[str] = positional(
         default="FacebookAI/xlm-mlm-en-2048",
-        text="Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an original\n"
-        "XLM. None ships with the package.",
+        text=(
+            "Name on the Hugging Face hub, or a local folder with ``config.json``, weights and tokenizer, of an "
+            "original XLM model. The package ships none."
+        ),
+        constraint=[str, os.PathLike],
         kw_only=False,
     )
-    lang: Any = parameter(
-        default=None,
-        kind="str or None",
-        text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"
-        "language embeddings: those need it. None is English rules.",
-        constraint=[str, None],
+    lang: str | None = parameter(
+        None,
+        [str, None],
+        "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
+        "the language embeddings: those need it. None is English rules.",
     )
 
 

@@ -67,27 +67,31 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     XLMMaskedLM(checkpoint='FacebookAI/xlm-mlm-ende-1024', lang=('en', 'de'), objective='tlm')
     """
 
-    lang: str | Sequence[str] | None = changed(
+    lang: str | Sequence[str] | None = changed(  # type: ignore[assignment]  # a pair for translations
         XLMParameters,
         "lang",
-        kind="str, pair of str or None",
-        text="Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, the\n"
-        "language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of the first and\n"
-        "the second texts.",
+        default=None,
+        text=(
+            "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
+            "the language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of "
+            "the first and the second texts."
+        ),
         constraint=[str, tuple, list, None],
     )
     mask_probability: float = changed(
         MaskingParameters,
         "mask_probability",
-        text="Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'``\n"
-        "predicts all.",
+        default=0.15,
+        text=(
+            "Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept. ``'clm'`` "
+            "predicts all."
+        ),
     )
     objective: str = parameter(
-        default="mlm",
-        kind="{'mlm', 'clm', 'tlm'}",
-        text="What is learnt: ``'mlm'`` to fill masks, ``'clm'`` to predict each token from those before it, ``'tlm'`` to\n"
-        "fill the masks in pairs of translations, each text with its own language and its own positions.",
-        constraint=[StrOptions({"mlm", "clm", "tlm"})],
+        "mlm",
+        [StrOptions({"mlm", "clm", "tlm"})],
+        "What is learnt: ``'mlm'`` to fill masks, ``'clm'`` to predict each token from those before it, ``'tlm'`` "
+        "to fill the masks in pairs of translations, each text with its own language and its own positions.",
     )
 
     _head = XLM_MASKED_LM
@@ -143,7 +147,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         return task(rows.encoded["first"], None, self.tokenizer_, rows.weights, self.mask_probability)
 
     def _joined(self, before: str, filling: Filling) -> str:
-        return before + filling["token_str"]  # where a word begins, no piece says so: the text's own spaces stay
+        return before + filling["token_str"]  # pieces do not mark where a word begins: the spaces of the text stay
 
     def _likelihood(self, X: Any) -> SumsAndCounts:
         engine = self._engine()

@@ -7,6 +7,7 @@ Shape legend: N sequences, S tokens of a padded row, D hidden size, K starts, E 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ class XLMForQuestionAnswering(XLMTask):
         cls_index: Tensor | None = None,
         n_starts: int = 5,
         n_ends: int = 5,
-        **inputs,
+        **inputs: Any,
     ) -> AnswerBeams:
         """Find the best answers.
 
@@ -159,7 +160,7 @@ class XLMForQuestionAnswering(XLMTask):
         starts: Tensor,
         impossible: Tensor | None = None,
         cls_index: Tensor | None = None,
-        **inputs,
+        **inputs: Any,
     ) -> AnswerLogits:
         """Return the logits that are trained, where the first tokens of the answers are known.
 
@@ -178,7 +179,9 @@ class XLMForQuestionAnswering(XLMTask):
             self.qa_outputs.answer_class(start_N1D.squeeze(1), token_ND),
         )
 
-    def _read(self, input_ids, layout, impossible, cls_index, inputs) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(
+        self, input_ids: Any, layout: Any, impossible: Any, cls_index: Any, inputs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors of all tokens, of those that show whether there is an answer, and where none can be."""
         output = self.transformer(input_ids, layout, **inputs)
         if output.layout.mask_NS is None:

@@ -83,7 +83,7 @@ class XLMConfig:
 
     base_prefix: ClassVar[str] = "transformer"  # what task models call the encoder
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, _SIZES, _SHARES, ("layer_norm_eps", "init_std"), _FLAGS)
         if self.model_type != "xlm":
             raise ValueError(f"model_type must be 'xlm', got {self.model_type!r:.80}")

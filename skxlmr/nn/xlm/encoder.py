@@ -8,6 +8,7 @@ Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden s
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -249,6 +250,8 @@ class XLMTask(TaskModule):
 class XLMModel(XLMTask):
     """The encoder alone, under the name that task checkpoints give it."""
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> EncoderOutput:
+    def forward(
+        self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any
+    ) -> EncoderOutput:
         """Encode a batch; the arguments are those of :class:`XLMEncoder`."""
         return self.transformer(input_ids, layout, **inputs)

@@ -4,6 +4,7 @@ Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden s
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ class XLMForMaskedLM(XLMTask):
         super().__init__(config)
         self.pred_layer = PredictionLayer(config)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (T, V) or (N, S, V); the arguments are those of :class:`XLMEncoder`."""
         return self.project(self.transformer(input_ids, layout, **inputs).last_hidden_state)
 
@@ -112,7 +113,7 @@ class XLMForSequenceClassification(XLMTask):
         super().__init__(config)
         self.sequence_summary = SequenceSummary(config, n_outputs)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`XLMEncoder`."""
         output = self.transformer(input_ids, layout, **inputs)
         return self.sequence_summary(output.last_hidden_state, output.layout)
@@ -126,7 +127,7 @@ class XLMForTokenClassification(XLMTask):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = Linear(config.emb_dim, n_outputs)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`XLMEncoder`."""
         x = self.dropout(self.transformer(input_ids, layout, **inputs).last_hidden_state)
         return self.classifier(x.to(self.classifier.weight.dtype))
@@ -139,7 +140,7 @@ class XLMForQuestionAnsweringSimple(XLMTask):
         super().__init__(config)
         self.qa_outputs = Linear(config.emb_dim, 2)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Start and end logits (T, 2) or (N, S, 2); the arguments are those of :class:`XLMEncoder`."""
         x = self.transformer(input_ids, layout, **inputs).last_hidden_state
         return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))
@@ -156,7 +157,7 @@ class XLMForMultipleChoice(XLMTask):
         self.sequence_summary = SequenceSummary(config, n_summary)
         self.logits_proj = Linear(n_summary, 1)
 
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs) -> Tensor:
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Scores (N,); the arguments are those of :class:`XLMEncoder`."""
         output = self.transformer(input_ids, layout, **inputs)
         summary_NL = self.sequence_summary(output.last_hidden_state, output.layout)

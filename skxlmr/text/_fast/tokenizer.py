@@ -70,7 +70,7 @@ class FastTokenizer(Tokenizer):
         *,
         settings: TokenizerSettings | None = None,
         model_max_length: int = DEFAULT_MAX_LENGTH,
-        file: str | PathLike = TOKENIZER_FILE,
+        file: str | PathLike[str] = TOKENIZER_FILE,
     ):
         self._file = Path(file)
         self._content = content
@@ -90,7 +90,7 @@ class FastTokenizer(Tokenizer):
         self._literal = self._load(content, literal=True)
 
     @classmethod
-    def from_file(cls, file: str | PathLike) -> "FastTokenizer":
+    def from_file(cls, file: str | PathLike[str]) -> "FastTokenizer":
         """Load a ``tokenizer.json`` and, if they are next to it, ``tokenizer_config.json`` and its companions.
 
         Raises
@@ -102,7 +102,7 @@ class FastTokenizer(Tokenizer):
         return cls._with_companions(file, read_json(file, MOST_VALUES), read_settings(file.parent))
 
     @classmethod
-    def from_vocab(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "FastTokenizer":
+    def from_vocab(cls, vocab_file: str | PathLike[str], merges_file: str | PathLike[str]) -> "FastTokenizer":
         """Load RoBERTa's ``vocab.json`` and ``merges.txt``, and the configuration next to the first.
 
         Raises
@@ -129,11 +129,11 @@ class FastTokenizer(Tokenizer):
             return self
         return FastTokenizer(self._content, settings=settings, model_max_length=self.model_max_length, file=self._file)
 
-    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+    def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the model's vocabulary (``vocab.json`` and ``merges.txt``, or ``unigram.json``) and return the paths."""
         return tuple(self._parsing.model.save(str(folder), filename_prefix))
 
-    def save(self, folder: str | PathLike) -> None:
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write ``tokenizer.json`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def check_layout(file: Path, content: dict[str, Any], start: int, separator: int
         )
 
 
-def guarded(file: Path, function, *arguments):
+def guarded(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call the `tokenizers` package; whatever it raises on a broken file becomes a CheckpointError.
 
     It raises plain Exception and, from Rust, PanicException, which is not an Exception and cannot be imported.

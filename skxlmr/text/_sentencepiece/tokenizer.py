@@ -95,7 +95,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
 
     @classmethod
-    def from_file(cls, file: str | PathLike) -> "SentencePieceTokenizer":
+    def from_file(cls, file: str | PathLike[str]) -> "SentencePieceTokenizer":
         """Load a ``.model`` file and, if they are next to it, ``tokenizer_config.json`` and its companions.
 
         Raises
@@ -147,13 +147,13 @@ class SentencePieceTokenizer(Tokenizer):
             sp_model_kwargs=self.sp_model_kwargs,
         )
 
-    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+    def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write ``sentencepiece.bpe.model`` into an existing folder and return its path."""
         file = Path(folder) / ((f"{filename_prefix}-" if filename_prefix else "") + MODEL_FILE)
         file.write_bytes(self._model_proto)
         return (str(file),)
 
-    def save(self, folder: str | PathLike) -> None:
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write ``sentencepiece.bpe.model`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

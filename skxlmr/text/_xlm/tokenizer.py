@@ -102,7 +102,7 @@ class XLMTokenizer(Tokenizer):
         self._subwords = lru_cache(100_000)(self._merge)
 
     @classmethod
-    def from_file(cls, vocab_file: str | PathLike, merges_file: str | PathLike) -> "XLMTokenizer":
+    def from_file(cls, vocab_file: str | PathLike[str], merges_file: str | PathLike[str]) -> "XLMTokenizer":
         """Load ``vocab.json`` and ``merges.txt``, and the configuration next to the first.
 
         ``do_lowercase_and_remove_accent`` and ``lang2id`` are read from ``tokenizer_config.json``; if the latter is not
@@ -153,7 +153,7 @@ class XLMTokenizer(Tokenizer):
             raise ValueError(f"language must be one of {', '.join(sorted(self.lang2id))}; found {language!r}")
         return self.lang2id[language]
 
-    def save_vocabulary(self, folder: str | PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
+    def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write ``vocab.json`` and ``merges.txt`` into an existing folder and return their paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         vocab_file, merges_file = Path(folder) / (prefix + VOCAB_FILE), Path(folder) / (prefix + MERGES_FILE)
@@ -161,7 +161,7 @@ class XLMTokenizer(Tokenizer):
         merges_file.write_text("".join(f"{left} {right}\n" for left, right in self._merges), encoding="utf-8")
         return (str(vocab_file), str(merges_file))
 
-    def save(self, folder: str | PathLike) -> None:
+    def save(self, folder: str | PathLike[str]) -> None:
         """Write the vocabulary and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

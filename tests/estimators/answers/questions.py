@@ -9,7 +9,7 @@ KEY = {"en": "river", "de": "Fluss", "ru": "река", "el": "ποτάμι"}
 
 
 def draw_rows(n, seed=0, length=(4, 9)):
-    """Contexts of random words with the word before a number as the answer, asked for by a word of its language."""
+    """Contexts of random words. The answer is the word before a number; the question has a word of its language."""
     rng, X, y = np.random.default_rng(seed), [], []
     for i in range(n):
         language = sorted(WORDS)[i % 4]

@@ -1,4 +1,4 @@
-"""Questions and contexts to answers: training, what scikit-learn's tools make of it, parameters, and folders."""
+"""Questions and contexts to answers: training, scikit-learn's tools, parameters, and folders."""
 
 import json
 
@@ -25,7 +25,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def long_rows():
-    """Rows whose contexts need several windows of 30 tokens."""
+    """Rows with contexts that need several windows of 30 tokens."""
     return draw_rows(8, seed=1, length=(14, 24))
 
 
@@ -54,7 +54,7 @@ def test_learns_where_answers_are(make):
 
 
 def test_one_step_is_that_of_transformers(make, still_checkpoint, tmp_path, long_rows):
-    """A batch of all windows: its loss and what the step makes of it are those of the reference on the same windows."""
+    """A batch of all windows: its loss is that of the reference on the same windows, and the step changes the weights."""
     transformers = pytest.importorskip("transformers")
     X, y = long_rows
     settings = {"max_length": 30, "stride": 5, "batch_size": 64, "schedule": "constant", "max_grad_norm": None}
@@ -112,7 +112,7 @@ def test_early_stopping_scores_token_f1(make, rows):
     assert stopped.n_iter_ == 2 and len(stopped.validation_scores_) == 2
 
 
-def test_warm_start_goes_on(make, rows):
+def test_warm_start_continues(make, rows):
     answerer = make(XLMRobertaQuestionAnswerer, warm_start=True, max_epochs=3).fit(*rows)
     first = answerer.loss_curve_
     assert answerer.fit(*rows).loss_curve_[0] < first[0]

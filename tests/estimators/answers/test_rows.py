@@ -158,7 +158,7 @@ def test_question_that_leaves_no_room(make, fitted):
         fitted.predict([GOOD, long])
 
 
-def test_context_that_the_tokenizer_sees_nothing_in(make):
+def test_context_without_tokens(make):
     answerer = make(XLMRobertaQuestionAnswerer).fit([tuple(GOOD.values()), ("Wer?", "\u200b\ufeff")], ["Vogel", None])
     assert answerer.predict([("Wer?", "\u200b\ufeff")]).tolist() == [""]
     assert answerer.predict_spans([("Wer?", "\u200b\ufeff"), tuple(GOOD.values())])[0] == []

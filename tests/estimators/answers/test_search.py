@@ -24,7 +24,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def long_rows():
-    """Rows whose contexts need several windows of 30 tokens."""
+    """Rows with contexts that need several windows of 30 tokens."""
     return draw_rows(8, seed=1, length=(14, 24))
 
 
@@ -37,7 +37,7 @@ def fitted(make, rows):
 
 
 def test_equals_the_reference_pipeline(shared_data):
-    """Recorded n-best lists of transformers 4.46.3, but that no answer of ours begins with white space."""
+    """Recorded n-best lists of transformers 4.46.3, except that no answer of ours begins with white space."""
     cases = json.loads((shared_data / "goldens" / "pipelines.json").read_text(encoding="utf-8"))["qa"]
     assert len(cases) == 48
     for case in cases:
@@ -184,8 +184,8 @@ def test_no_answer_has_white_space_at_its_ends_whatever_the_tokens_stand_for(fit
             assert span["answer"] == context[span["start"] : span["end"]] == span["answer"].strip() != ""
 
 
-def test_white_space_is_looked_up_once_a_row(fitted, long_rows, monkeypatch):
-    """Not once a window: the time would grow with the square of the context."""
+def test_white_space_is_looked_up_once_per_row(fitted, long_rows, monkeypatch):
+    """Not once per window: the time would grow with the square of the context."""
     looked_up = []
 
     class Spaces(search._Spaces):

@@ -22,7 +22,7 @@ def long_contexts(n):
 
 @pytest.fixture(scope="module")
 def windows(tiny_tokenizer):
-    """Twelve contexts in windows of 40 tokens, some in one, some in several, each beside its question."""
+    """Twelve contexts in windows of 40 tokens, some in one, some in several, each after its question."""
     contexts = long_contexts(12)
     questions = [QUESTIONS[i % 4] for i in range(12)]
     encoded = tiny_tokenizer.encode_batch(
@@ -67,7 +67,7 @@ def by_reference(encoded, spans):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_positions_are_the_reference_s(windows, seed):
+def test_positions_are_those_of_the_reference(windows, seed):
     contexts, encoded = windows
     spans = draw_spans(contexts, seed)
     found = span_positions(encoded, spans)
@@ -179,7 +179,7 @@ def test_batch_and_its_losses(windows):
     input_rows = encoded.input_rows[order]
     np.testing.assert_array_equal(batch.rows["span"], input_rows)
     np.testing.assert_array_equal(batch.targets["positions"], by_reference(encoded, spans)[order])
-    # a window weighs as much as its row, however many windows the row has
+    # each window weighs as much as its row, however many windows the row has
     np.testing.assert_array_equal(batch.targets["weights"], weights[input_rows])
     assert batch.totals["span"] == weights[input_rows].sum()
 

@@ -1,4 +1,4 @@
-"""Multiple choice: rows of their own length, the same answer in any order and company, and the saved head elsewhere."""
+"""Multiple choice: rows of different lengths, answers that depend on no other row, and the saved head elsewhere."""
 
 import shutil
 
@@ -75,7 +75,7 @@ def test_probabilities_of_ragged_rows(fitted, rows):
     assert fitted.classes_.tolist() == [0, 1, 2, 3]
 
 
-def test_rows_of_one_length_have_a_column_a_choice(fitted):
+def test_rows_of_one_length_have_a_column_per_choice(fitted):
     assert fitted.predict_proba(toy(8, (2,))[0]).shape == (8, 2)
     more = [{"prompt": "the bird", "choices": list("abcdef")}]  # more than any row of fit
     assert fitted.predict_proba(more).shape == (1, 6)
@@ -152,7 +152,7 @@ def test_pooler_is_kept_and_the_head_is_new(make, tiny_checkpoint, tmp_path, row
         make(XLMRobertaMultipleChoiceClassifier, tmp_path / "trained").fit(*rows)
 
 
-def test_saved_folder_gives_the_same_and_so_does_transformers(fitted, reference, tmp_path):
+def test_saved_folder_and_transformers_have_the_same_scores(fitted, reference, tmp_path):
     X, y = toy(9, (3,), seed=1)
     save(fitted, tmp_path / "saved")
     for found in (
@@ -183,12 +183,12 @@ def test_recorded_outputs_of_the_reference(shared_data):
 
 def test_checkpoint_without_the_head(tiny_checkpoint):
     with pytest.raises(
-        CheckpointError, match=r"tells of a XLMRobertaForMaskedLM, .* no head for choices: use XLMRobertaMa"
+        CheckpointError, match=r"describes a XLMRobertaForMaskedLM, .* no head for choices: use XLMRobertaMa"
     ):
         XLMRobertaMultipleChoiceClassifier.from_checkpoint(tiny_checkpoint)
 
 
-def test_warm_start_goes_on(make, rows):
+def test_warm_start_continues(make, rows):
     chooser = make(XLMRobertaMultipleChoiceClassifier, warm_start=True).fit(*rows)
     before = weights_of(chooser)
     chooser.set_params(learning_rate=1e-9).fit(*rows)
@@ -253,7 +253,7 @@ def test_names_of_columns_are_those_that_are_read(make, rows):
         (None, "requires y to be passed, but the target y is None"),
     ],
 )
-def test_answers_that_are_none(make, answers, said):
+def test_answers_that_are_not_choices(make, answers, said):
     X = [("a", ["b", "c"]), ("d", ["e", "f"]), ("g", ["h", "i", "j"])]
     made = make(XLMRobertaMultipleChoiceClassifier)
     with pytest.raises(ValueError, match=said):
@@ -285,8 +285,30 @@ def test_portions_need_no_classes(make, rows):
     assert made.classes_.tolist() == [0, 1, 2, 3]
     without = make(XLMRobertaMultipleChoiceClassifier).partial_fit(X, y)
     np.testing.assert_array_equal(made.decision_function(X), without.decision_function(X))
-    with pytest.raises(ValueError, match="classes must be those of the calls before"):
+    with pytest.raises(ValueError, match="classes must be the same as in earlier calls"):
         made.partial_fit(X, y, classes=[0, 4])
+
+
+def test_portions_after_a_checkpoint(fitted, rows, tmp_path):
+    """The classes of a checkpoint are learnt from the rows of the first call, as in a first call without one."""
+    X, y = toy(12, (2,))
+    save(fitted, tmp_path / "saved")
+    ready = XLMRobertaMultipleChoiceClassifier.from_checkpoint(
+        tmp_path / "saved", dtype="float32", random_state=0, learning_rate=3e-3
+    )
+    assert not hasattr(ready, "classes_")
+    before = weights_of(ready)
+    ready.partial_fit(X, y, classes=[0, 1])
+    assert ready.classes_.tolist() == [0, 1] and len(ready.loss_curve_) == 1
+    after, scores = weights_of(ready), ready.decision_function(X)
+    assert "classifier.weight" in differing(after, before)
+    ready.partial_fit(X, y, classes=[1, 0]).partial_fit(X, y, classes=[1])
+    assert len(ready.loss_curve_) == 3 and differing(weights_of(ready), after)
+    kept, scores = weights_of(ready), ready.decision_function(X)
+    with pytest.raises(ValueError, match=r"classes must be those of the calls before, .*got array\(\[0, 1, 2\]\)"):
+        ready.partial_fit(X, y, classes=[0, 1, 2])
+    assert not differing(weights_of(ready), kept) and ready.classes_.tolist() == [0, 1]
+    np.testing.assert_array_equal(ready.decision_function(X), scores)
 
 
 def test_rows_with_one_choice(make, fitted):

@@ -1,4 +1,4 @@
-"""Prompts with choices in every shape they come in; what is none is refused by its row."""
+"""Prompts with choices in every form they may have; what does not fit is refused, and its row named."""
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ def test_shapes(X):
 
 
 @pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, pa.table])
-def test_columns_beside_prompt_and_choices_are_left_out(table):
+def test_columns_other_than_prompt_and_choices_are_left_out(table):
     X = table({"id": [1, 2, 3], "choices": RAGGED, "lang": ["de", "en", "ru"], "prompt": PROMPTS})
     rows = check_choices(X)
     assert rows.prompts == PROMPTS and rows.choices == RAGGED and rows.n_columns == 2

@@ -1,6 +1,7 @@
 """Weights of rows, groups and validation data: what they do, and how scikit-learn's meta-estimators hand them on."""
 
 import inspect
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -210,7 +211,7 @@ def test_what_can_be_asked_for(routing, estimator):
 class Recorder(XLMRobertaClassifier):
     """Notes what its fits and scores are given."""
 
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
         Recorder.seen.append(("fit", list(X), sample_weight, X_val))

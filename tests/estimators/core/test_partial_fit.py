@@ -200,7 +200,7 @@ def test_classes_are_told_in_the_first_call(make, texts, languages):
     assert classifier.classes_.tolist() == ["de", "el", "en", "ru"]
     assert classifier.predict_proba(texts).shape == (48, 4)
     classifier.partial_fit(texts[1:2], ["en"], classes=["de", "en", "ru", "el"])
-    with pytest.raises(ValueError, match="classes must be those of the calls before"):
+    with pytest.raises(ValueError, match="classes must be the same as in earlier calls"):
         classifier.partial_fit(texts, languages, classes=["de", "el"])
     with pytest.raises(ValueError, match="classes has only one class, 'de'"):
         make(XLMRobertaClassifier).partial_fit(texts, ["de"] * 48, classes=["de"])
@@ -239,7 +239,7 @@ def test_tags_and_labels_of_spans(make):
     finder.partial_fit(["Anna lebt"], [[(0, 4, "PER")]], classes=["PER", "LOC"])
     finder.partial_fit(["in Rom"], [[(3, 6, "LOC")]], classes=["LOC", "PER"])
     assert finder.classes_.tolist() == ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]
-    with pytest.raises(ValueError, match="classes must be those of the calls before"):
+    with pytest.raises(ValueError, match="classes must be the same as in earlier calls"):
         finder.partial_fit(["in Rom"], [[]], classes=["LOC"])
 
 

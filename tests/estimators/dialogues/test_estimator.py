@@ -43,8 +43,8 @@ def test_ways_to_write_a_dialogue():
     ways = {
         "pairs": pairs,
         "tuples": tuple(map(tuple, pairs)),
-        "rows with more about them": [{"id": i, "turns": turns} for i, turns in enumerate(DIALOGUES)],
-        "turns with more about them": [[{**turn, "acts": []} for turn in turns] for turns in DIALOGUES],
+        "dialogues with other keys": [{"id": i, "turns": turns} for i, turns in enumerate(DIALOGUES)],
+        "turns with other keys": [[{**turn, "acts": []} for turn in turns] for turns in DIALOGUES],
         "short names": [
             [(speaker[:3].upper().replace("USE", "USR"), text) for speaker, text in turns] for turns in pairs
         ],
@@ -77,7 +77,7 @@ def test_turns_of_a_frame_are_put_together_by_their_dialogue():
         (None, TypeError, "got a NoneType"),
         ([], ValueError, "X has no rows"),
         ([DIALOGUES[0], None], ValueError, "X dialogue 1: expected a list of turns, got None"),
-        ([DIALOGUES[0], []], ValueError, "X dialogue 1: expected a turn at least, got none"),
+        ([DIALOGUES[0], []], ValueError, "X dialogue 1: expected at least one turn, got none"),
         ([{"turn": []}], ValueError, "X dialogue 0: expected a list of turns"),
         ([("user", "hi")], ValueError, "X dialogue 0: expected a list of turns|X dialogue 0, turn 0: .* got 'user'"),
         (
@@ -115,12 +115,12 @@ def test_turns_of_a_frame_are_put_together_by_their_dialogue():
         ),
     ],
 )
-def test_what_is_no_dialogue_is_named(make, X, error, reason):
+def test_invalid_dialogues_are_named(make, X, error, reason):
     with pytest.raises(error, match=reason):
         make(XLMRobertaDialogueLM).fit(X)
 
 
-def test_speakers_says_who_is_meant(make):
+def test_speakers_names_the_system_and_the_user(make):
     renamed = [[("caller" if t["speaker"] == "user" else "Agent", t["text"]) for t in turns] for turns in DIALOGUES]
     speakers = {"caller": "user", "Agent": "system"}
     expected = make(XLMRobertaDialogueLM).fit(DIALOGUES)
@@ -128,7 +128,7 @@ def test_speakers_says_who_is_meant(make):
     np.testing.assert_array_equal(found.transform(renamed), expected.transform(DIALOGUES))
     np.testing.assert_array_equal(found.transform(DIALOGUES), expected.transform(DIALOGUES))
     for wrong in ({"caller": "customer"}, {3: "user"}):
-        with pytest.raises(ValueError, match="speakers must give 'system' or 'user' for each name"):
+        with pytest.raises(ValueError, match="speakers must map each name to 'system' or 'user'"):
             make(XLMRobertaDialogueLM, speakers=wrong).fit(DIALOGUES)
 
 
@@ -221,7 +221,9 @@ def test_folders_like_tod_xlmr(make, fitted, tmp_path, part):
     def warns():
         if part == "masked LM":
             return contextlib.nullcontext()
-        return pytest.warns(UserWarning, match="has no language modelling head that fits: a new one is drawn")
+        return pytest.warns(
+            UserWarning, match="has no language modelling head that fits: a new one starts from scratch"
+        )
 
     state = torch.get_rng_state()
     with warns():
@@ -244,7 +246,7 @@ def test_a_checkpoint_without_the_tokens_needs_fit(tiny_checkpoint):
         XLMRobertaDialogueLM.from_checkpoint(tiny_checkpoint)
 
 
-def test_spare_rows_of_the_word_embeddings_are_no_speakers(make, tiny_checkpoint, tmp_path):
+def test_spare_rows_of_the_word_embeddings_are_not_speakers(make, tiny_checkpoint, tmp_path):
     """A vocabulary that was rounded up: the new tokens take rows that are there, but untrained."""
     folder = tmp_path / "spare"
     shutil.copytree(tiny_checkpoint, folder)
@@ -289,7 +291,7 @@ def test_accumulated_batches_equal_one_large_batch(make, still_checkpoint):
     many = make(XLMRobertaDialogueLM, still_checkpoint, batch_size=2, accumulate=8, learning_rate=1e-4, max_epochs=2)
     many.fit(train)
     for name, value in weights_of(one).items():
-        if not name.endswith("key.bias"):  # its gradient is zero but for rounding, of which AdamW makes whole steps
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, which AdamW turns into whole steps
             torch.testing.assert_close(many.module_.state_dict()[name], value, rtol=0, atol=2e-6, msg=name)
     assert many.loss_curve_ == pytest.approx(one.loss_curve_, rel=1e-6)
     small = make(XLMRobertaDialogueLM, still_checkpoint, batch_size=2, learning_rate=1e-4, max_epochs=2).fit(train)
@@ -363,7 +365,7 @@ def test_names_of_columns(make):
 
 
 def test_whole_dialogues_are_kept_together_by_groups(make):
-    """Rows of a frame of turns are turns: what splits it needs to be told of the dialogues."""
+    """The rows of a frame of turns are turns: whatever splits it needs the dialogues as groups."""
     turns = pd.DataFrame([(i, t["speaker"], t["text"]) for i, d in enumerate(DIALOGUES) for t in d])
     turns.columns = ["dialogue", "speaker", "text"]
     model, cv = make(XLMRobertaDialogueLM), GroupKFold(2)

@@ -1,4 +1,4 @@
-"""What a dialogue model answers: vectors of dialogues, the order of candidates, recall."""
+"""What a dialogue model predicts: vectors of dialogues, the order of candidates, recall."""
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ def test_ranking_is_by_the_product_of_the_vectors(fitted):
         np.testing.assert_array_equal(orders[i], np.argsort(-each[i], kind="stable"))
 
 
-def test_vectors_do_not_hang_on_their_neighbours(make, fitted):
+def test_vectors_do_not_depend_on_their_neighbours(make, fitted):
     X = [dialogue(i, 1 + i % 7) for i in range(12)]
     expected = fitted.transform(X)
     assert expected.shape == (12, 32) and expected.dtype == np.float32
@@ -66,7 +66,7 @@ def test_vectors_equal_the_reference(fitted, tmp_path, reference):
         (pd.DataFrame({"p": ["a"], "q": ["b"]}), ValueError, "candidates must be one column, got p, q"),
     ],
 )
-def test_what_is_no_candidate_is_named(fitted, candidates, error, reason):
+def test_invalid_candidates_are_named(fitted, candidates, error, reason):
     with pytest.raises(error, match=reason):
         fitted.rank_responses(CONTEXTS[:2], candidates)
 

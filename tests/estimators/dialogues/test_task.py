@@ -8,8 +8,8 @@ import torch
 
 from skxlmr.estimators._dialogues.task import context_row, possible_responses, response_row, stack_rows
 from skxlmr.nn import losses
-from tests.batching.dialogues import DIALOGUE_TOKENIZER, SYSTEM, USER, make_task, random_turns
 from tests.batching.rows import BOS, EOS, MASK, VOCAB_SIZE
+from tests.estimators.dialogues.dialogues import DIALOGUE_TOKENIZER, SYSTEM, USER, make_task, random_turns
 from tests.nn.reference import TINY, make_pair
 
 STILL = replace(TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
@@ -164,7 +164,7 @@ def test_losses_are_those_of_the_paper():
     torch.testing.assert_close(found["masked_lm"], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_dialogues_without_a_response_give_no_contrastive_loss():
+def test_dialogues_without_a_response_have_no_contrastive_loss():
     task = make_task([1, 1])
     batch = task.collate(np.arange(2), rng())
     assert batch.totals["contrastive"] == 0.0

@@ -1,4 +1,4 @@
-"""The causal language model: training, scores and generation, beside the reference on the same folder."""
+"""The causal language model: training, scores and generation, against the reference on the same folder."""
 
 import json
 from dataclasses import replace
@@ -22,6 +22,7 @@ from skxlmr import (
     save,
 )
 from skxlmr.checkpoints import read_tensors
+from skxlmr.estimators._core.training_rows import TrainingRows
 from tests.estimators.conftest import differing, padded, weights_of
 from tests.tiny import sentences, write_checkpoint
 
@@ -30,7 +31,7 @@ PROMPTS = ["the bird", "Das rote Haus singt und", "река", "", "κόκκιν�
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_tokenizer):
-    """A causal checkpoint whose next tokens hang on the prompt: large word embeddings."""
+    """A causal checkpoint with large word embeddings, so that the next tokens depend on the prompt."""
     folder = tmp_path_factory.mktemp("causal") / "checkpoint"
     write_checkpoint(folder, tiny_tokenizer, is_decoder=True)
     lm = XLMRobertaCausalLM.from_checkpoint(folder, dtype="float32")
@@ -69,7 +70,7 @@ def test_fit_learns_to_continue_texts(trained, many):
     short = sorted(held_out, key=len)[:20]
     assert trained.score(short) > trained.score([text[::-1] for text in short]) + 0.5
     found = trained.generate(["the "], max_new_tokens=40)
-    assert len(trained.tokenizer_.encode_batch(found).ids) < 42  # it ends by itself
+    assert len(trained.tokenizer_.encode_batch(found).ids) < 42  # the model ends it
 
 
 def test_an_encoders_checkpoint_becomes_causal(trained, tiny_checkpoint):
@@ -81,7 +82,7 @@ def test_an_encoders_checkpoint_becomes_causal(trained, tiny_checkpoint):
     ]
     states = [output.last_hidden_state[0, :3] for output in vectors]
     torch.testing.assert_close(*states, rtol=0, atol=0)
-    with pytest.raises(CheckpointError, match=r"config\.json.*encoder.*fit makes a causal language model"):
+    with pytest.raises(CheckpointError, match=r"config\.json.*encoder.*fit turns it into a causal language model"):
         XLMRobertaCausalLM.from_checkpoint(tiny_checkpoint)
 
 
@@ -116,7 +117,7 @@ def test_validation_scores_are_scores(make, texts):
     assert len(lm.validation_scores_) == 2
     assert lm.validation_scores_[-1] == pytest.approx(lm.score(texts[32:]), abs=1e-5)
     stopped = make(XLMRobertaCausalLM, max_epochs=9, early_stopping=True, tol=100.0, n_iter_no_change=2).fit(texts)
-    assert stopped.n_iter_ == 3  # the first score always counts as a rise
+    assert stopped.n_iter_ == 3  # the first score always counts as an improvement
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_validation_rows_count_by_their_weights(lm, texts):
     weights = np.linspace(0.0, 3.0, len(texts)).astype(np.float32)
     encoded = lm._encode(lm._check_X(texts, reset=False))
     expected = weights @ lm.score_samples(texts) / (weights @ (encoded.lengths - 1))
-    assert lm._validation_score({"encoded": encoded}, None, weights) == pytest.approx(expected, abs=1e-5)
+    assert lm._validation_score(TrainingRows({"encoded": encoded}, None, weights)) == pytest.approx(expected, abs=1e-5)
     assert abs(expected - lm.score(texts)) > 1e-3
 
 
@@ -159,7 +160,7 @@ def test_scores_are_the_references(lm, model, texts):
     assert lm.perplexity(texts) == pytest.approx(np.exp(-mean), rel=1e-4)
 
 
-def test_scores_do_not_hang_on_neighbours(lm, texts):
+def test_scores_do_not_depend_on_neighbours(lm, texts):
     together = lm.score_samples(texts)
     alone = [lm.score_samples([text])[0] for text in texts]
     np.testing.assert_allclose(together, alone, atol=1e-4)
@@ -260,10 +261,10 @@ def test_prompts_can_be_included(trained):
         ({"repetition_penalty": 0.0}, "'repetition_penalty' parameter"),
         ({"do_sample": True, "num_beams": 2}, "do_sample=True needs num_beams=1, got 2"),
         ({"top_k": 3}, "they need do_sample=True"),
-        ({"stop_tokens": ["no such token"]}, "'no such token' is no token of the checkpoint"),
-        ({"stop_tokens": [""]}, "'' is no token of the checkpoint"),
-        ({"stop_tokens": [5]}, "5 is no token of the checkpoint"),
-        ({"stop_tokens": ["\U0001f600"]}, "is no token of the checkpoint"),
+        ({"stop_tokens": ["no such token"]}, "'no such token' is not a token of the checkpoint"),
+        ({"stop_tokens": [""]}, "'' is not a token of the checkpoint"),
+        ({"stop_tokens": [5]}, "5 is not a token of the checkpoint"),
+        ({"stop_tokens": ["\U0001f600"]}, "is not a token of the checkpoint"),
         ({"stop_tokens": "."}, "'stop_tokens' parameter"),
     ],
 )
@@ -300,7 +301,7 @@ def test_saved_folder_is_a_causal_checkpoint(trained, tmp_path, reference, texts
         torch.testing.assert_close(trained.module_(**inputs), expected, rtol=0, atol=1e-5)
     again = XLMRobertaCausalLM.from_checkpoint(tmp_path / "saved")
     assert again.generate(PROMPTS) == trained.generate(PROMPTS)
-    # another estimator on the same folder sees with causal attention too, as the reference does
+    # another estimator on the same folder attends causally too, as the reference does
     vectors = XLMRobertaVectorizer(tmp_path / "saved", pooling="cls").fit(texts).transform(texts)
     np.testing.assert_allclose(vectors, np.repeat(vectors[:1], len(texts), 0), atol=1e-5)
 
@@ -308,16 +309,17 @@ def test_saved_folder_is_a_causal_checkpoint(trained, tmp_path, reference, texts
 @pytest.mark.parametrize(
     ("estimator", "X", "what"),
     [
-        (XLMRobertaClassifier, PROMPTS, "the first token, which sees no other there"),
-        (XLMRobertaRegressor, PROMPTS, "the first token"),
-        (XLMRobertaMultipleChoiceClassifier, [("a", "b", "c")] * 6, "the first token"),
-        (XLMRobertaDialogueLM, [[("user", "a"), ("system", "b")]], "the first token"),
-        (XLMRobertaMaskedLM, PROMPTS, "masks, of which it does not see what follows"),
+        (XLMRobertaClassifier, PROMPTS, "the first token, which sees no other token in such a model"),
+        (XLMRobertaRegressor, PROMPTS, "the first token, which sees no other token in such a model"),
+        (XLMRobertaMultipleChoiceClassifier, [("a", "b", "c")] * 6, "the first token, .* in such a model"),
+        (XLMRobertaDialogueLM, [[("user", "a"), ("system", "b")]], "the first token, .* in such a model"),
+        (XLMRobertaMaskedLM, PROMPTS, "the tokens after a mask as well as those before it"),
     ],
 )
-def test_estimators_that_a_causal_model_tells_nothing_refuse_it(folder, estimator, X, what):
+def test_causal_checkpoints_are_refused_where_later_tokens_are_read(folder, estimator, X, what):
     with pytest.raises(
-        CheckpointError, match=rf"config\.json: tells of a causal model .*{estimator.__name__} reads {what}"
+        CheckpointError,
+        match=rf"config\.json: describes a causal model .*{estimator.__name__} reads {what}: use XLMRobertaCausalLM$",
     ):
         estimator(folder).fit(X, None if estimator in (XLMRobertaMaskedLM, XLMRobertaDialogueLM) else [0, 1] * 3)
 

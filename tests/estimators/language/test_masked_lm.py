@@ -1,4 +1,4 @@
-"""The masked language model: training, filling masks and scoring texts, beside the reference on the same folder."""
+"""The masked language model: training, filling masks and scoring texts, against the reference on the same folder."""
 
 import json
 
@@ -46,11 +46,11 @@ def test_pairs(make, texts, objective):
     assert lm.transform(pairs_of(texts)).shape == (48, 32)
 
 
-def test_alignment_draws_translations_together(make, still_checkpoint, tmp_path, many):
+def test_alignment_pulls_translations_together(make, still_checkpoint, tmp_path, many):
     first, second = many[0][:32], many[0][32:64]
 
     def share_found(weight):
-        """Share of the texts whose translation is the nearest of all."""
+        """Share of the texts that have their translation as the nearest of all."""
         training = {"max_epochs": 16, "batch_size": 32, "pair_objective": "alignment", "alignment_weight": weight}
         lm = make(XLMRobertaMaskedLM, still_checkpoint, **training).fit(list(zip(first, second, strict=True)))
         save(lm, tmp_path / f"aligned {weight}")
@@ -114,7 +114,7 @@ def test_saved_folder_loads_in_transformers(make, reference, tmp_path, texts):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
-def test_transform_is_the_vectorizer_s(make, tiny_checkpoint, texts, pooling):
+def test_transform_is_that_of_the_vectorizer(make, tiny_checkpoint, texts, pooling):
     lm = XLMRobertaMaskedLM.from_checkpoint(tiny_checkpoint, pooling=pooling, dtype="float32")
     features = lm.transform(texts)
     assert features.dtype == np.float32

@@ -1,4 +1,4 @@
-"""What is the classifier's own: labels, probabilities, class weights, and scikit-learn's tools around it with real fits."""
+"""The classifier: labels, probabilities, class weights, and scikit-learn's tools around it with real fits."""
 
 import copy
 import pickle
@@ -85,7 +85,7 @@ def test_any_container_of_labels(make, fitted, texts, languages, container):
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("boolean", "b"), ("Int64", "i"), ("int64[pyarrow]", "i")])
-def test_labels_of_nullable_dtypes_stay_what_they_are(make, texts, dtype, kind):
+def test_labels_of_nullable_dtypes_keep_their_type(make, texts, dtype, kind):
     y = pd.Series([0, 1] * 24, dtype=dtype, index=range(7, 55))
     classifier = make(XLMRobertaClassifier).fit(texts, y)
     assert classifier.classes_.dtype.kind == classifier.predict(texts).dtype.kind == kind
@@ -134,7 +134,7 @@ def test_pairs(make, texts):
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {"rare": 9.0}, {"rare": 4.5, "often": 0.5}], ids=str)
-def test_class_weight_is_a_weight_of_the_rows(make, still_checkpoint, texts, class_weight):
+def test_class_weight_multiplies_the_weights_of_rows(make, still_checkpoint, texts, class_weight):
     y = np.array(["often"] * 36 + ["rare"] * 4)
     plain, weighted, by_hand = (
         make(XLMRobertaClassifier, still_checkpoint, batch_size=40, max_epochs=3, class_weight=weight)
@@ -149,7 +149,7 @@ def test_class_weight_is_a_weight_of_the_rows(make, still_checkpoint, texts, cla
 
 
 def test_balanced_where_all_rows_of_a_class_weigh_nothing(make, still_checkpoint, texts, languages):
-    """As if they had not been passed, and without a division by zero."""
+    """As if these rows had not been passed, and without a division by zero."""
     weights, kept = np.where(languages == "ru", 0.0, 1.0), languages != "ru"
     balanced = make(
         XLMRobertaClassifier, still_checkpoint, class_weight="balanced", warm_start=True, learning_rate=1e-9
@@ -176,12 +176,12 @@ def test_balanced_counts_the_weights_of_rows(make, texts):
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
-def test_class_weight_that_is_no_weight(make, texts, languages, weight):
-    with pytest.raises(ValueError, match=r"class_weight must give finite weights of 0 or more, got \{'de': "):
+def test_invalid_class_weight(make, texts, languages, weight):
+    with pytest.raises(ValueError, match=r"class_weight must hold finite weights of 0 or more, got \{'de': "):
         make(XLMRobertaClassifier, class_weight={"de": weight}).fit(texts, languages)
     labels = np.stack([languages == "de", languages == "en"], axis=1).astype(int)
     for class_weight in ({0: weight}, [{0: 1.0, 1: weight}, {}]):
-        with pytest.raises(ValueError, match="class_weight must give finite weights of 0 or more"):
+        with pytest.raises(ValueError, match="class_weight must hold finite weights of 0 or more"):
             make(XLMRobertaClassifier, class_weight=class_weight).fit(texts, labels)
 
 
@@ -190,7 +190,7 @@ def test_class_weights_that_leave_nothing(make, texts, languages):
         make(XLMRobertaClassifier, class_weight=dict.fromkeys(["de", "el", "en", "ru"], 0)).fit(texts, languages)
 
 
-def test_class_weight_of_a_class_that_a_warm_start_does_not_meet(make, texts, languages):
+def test_class_weight_of_a_class_without_rows_in_a_warm_start(make, texts, languages):
     weight = dict.fromkeys(["de", "el", "en", "ru"], 2.0)
     classifier = make(XLMRobertaClassifier, class_weight=weight, warm_start=True).fit(texts, languages)
     classifier.fit(texts[:2], languages[:2]).set_params(class_weight="balanced").fit(texts[:2], languages[:2])
@@ -207,19 +207,19 @@ def test_label_smoothing_keeps_probabilities_from_the_ends(make, still_checkpoin
 
 
 def test_loss_is_the_weighted_mean_of_the_reference(make, reference, still_checkpoint, texts, languages, tmp_path):
-    """The first epoch's loss in one batch is what plain PyTorch gives on the weights before it."""
+    """The first epoch's loss in one batch is what plain PyTorch computes with the weights before it."""
     from skxlmr import save
 
     weight = np.linspace(0, 3, len(texts))
     start = make(XLMRobertaClassifier, still_checkpoint, batch_size=48, learning_rate=1e-9).fit(texts, languages)
     save(start, tmp_path / "start")
-    go_on = start.set_params(warm_start=True, label_smoothing=0.1).fit(texts, languages, sample_weight=weight)
+    continued = start.set_params(warm_start=True, label_smoothing=0.1).fit(texts, languages, sample_weight=weight)
     model = reference("AutoModelForSequenceClassification", tmp_path / "start")
     codes = torch.from_numpy(np.searchsorted(start.classes_, languages))
     with torch.no_grad():
         logits = model(**padded(start.tokenizer_, texts)).logits
     losses = torch.nn.functional.cross_entropy(logits, codes, reduction="none", label_smoothing=0.1).numpy()
-    assert go_on.loss_curve_[0] == pytest.approx(np.average(losses, weights=weight), abs=1e-5)
+    assert continued.loss_curve_[0] == pytest.approx(np.average(losses, weights=weight), abs=1e-5)
 
 
 # scikit-learn's tools -------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_cross_val_score(make, texts, languages, container):
     assert scores.shape == (2,) and ((scores >= 0) & (scores <= 1)).all()
 
 
-def test_two_processes_give_what_one_gives(make, texts, languages):
+def test_two_processes_predict_the_same_as_one(make, texts, languages):
     classifier = make(XLMRobertaClassifier, max_epochs=2, device="cpu")
     alone, parallel = (
         cross_val_predict(classifier, texts, languages, cv=2, method="predict_proba", n_jobs=n_jobs)
@@ -274,7 +274,7 @@ def test_sample_weight_through_a_pipeline(make, texts, languages):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))], ids=["deepcopy", "pickle"])
-def test_copies_predict_the_same_and_are_their_own(fitted, texts, languages, copied):
+def test_copies_predict_the_same_and_are_independent(fitted, texts, languages, copied):
     twin = copied(fitted)
     np.testing.assert_array_equal(twin.decision_function(texts), fitted.decision_function(texts))
     assert twin.get_params() == fitted.get_params()

@@ -114,7 +114,7 @@ def test_pairs_equal_a_loop(make, reference, tiny_checkpoint, tiny_tokenizer, te
 
 
 def test_windows_are_those_of_the_tokenizer(make, texts, long_texts):
-    """Of single texts, which the tokenizer can cut by itself, the same windows, token by token."""
+    """Of single texts, which the tokenizer can cut on its own, the same windows, token by token."""
     classifier = make(XLMRobertaClassifier, long_text="window", stride=3, max_length=14).fit(texts, np.arange(48) % 2)
     found = classifier._encode(classifier._check_X(long_texts, reset=False))
     expected = classifier.tokenizer_.encode_batch(long_texts, max_length=14, stride=3)
@@ -129,11 +129,16 @@ def test_mean_of_windows_by_hand():
     assert means.dtype == np.float32 and means.tolist() == [outputs[0].tolist(), [2.0], outputs[3].tolist()]
 
 
-# What stays the same --------------------------------------------------------------------------------------------------
+# Invariants -----------------------------------------------------------------------------------------------------------
+
+
+def logits(estimator, X):
+    """Outputs of the head, one line per text."""
+    return estimator.decision_function(X) if hasattr(estimator, "decision_function") else estimator.predict(X)
 
 
 def infer(estimator, X):
-    return estimator.transform(X) if hasattr(estimator, "transform") else estimator._outputs(X)
+    return estimator.transform(X) if hasattr(estimator, "transform") else logits(estimator, X)
 
 
 @each
@@ -175,16 +180,16 @@ def test_saved_and_pickled(make, texts, long_texts, tmp_path, estimator):
 
 
 @pytest.fixture(scope="module")
-def told_at_the_end():
-    """Texts of which the last words tell the class, far behind the 16th token."""
-    beginnings = sentences(96)  # in four languages, taking turns, which must not tell
+def class_at_the_end():
+    """Texts with a class that only the last words show, far behind the 16th token."""
+    beginnings = sentences(96)  # in four languages in turn, which must not show the class
     y = np.arange(96) // 4 % 2
     tails = ["птица поёт утка", "a small red house"]
     return [f"{text} {text} {tails[k]}" for text, k in zip(beginnings, y, strict=True)], y
 
 
-def test_the_end_of_a_text_is_learnt_with_windows_alone(make, still_checkpoint, told_at_the_end):
-    texts, y = told_at_the_end
+def test_the_end_of_a_text_is_learnt_with_windows_alone(make, still_checkpoint, class_at_the_end):
+    texts, y = class_at_the_end
     search = GridSearchCV(
         make(XLMRobertaClassifier, still_checkpoint, **LEARNS, max_length=16, stride=4),
         {"long_text": ["truncate", "window"]},
@@ -199,16 +204,16 @@ def test_the_end_of_a_text_is_learnt_with_windows_alone(make, still_checkpoint, 
     assert search.best_params_ == {"long_text": "window"}
 
 
-def test_training_reads_every_window(make, told_at_the_end):
-    texts, y = told_at_the_end
+def test_training_reads_every_window(make, class_at_the_end):
+    texts, y = class_at_the_end
     classifier = make(XLMRobertaClassifier, long_text="window", max_length=16, device="cpu")
     seen = []
     original = XLMRobertaClassifier._make_task
-    classifier._make_task = lambda *parts: seen.append(parts) or original(classifier, *parts)
+    classifier._make_task = lambda rows: seen.append(rows) or original(classifier, rows)
     classifier.fit(texts, y)
-    (encoded, _, weights), *_ = seen
-    assert len(encoded["encoded"]) == classifier.coverage(texts)["n_windows"].sum() > 2 * len(texts)
-    assert len(weights) == len(texts)
+    (rows,) = seen
+    assert len(rows.encoded["encoded"]) == classifier.coverage(texts)["n_windows"].sum() > 2 * len(texts)
+    assert len(rows.weights) == len(rows) == len(texts)
 
 
 def test_windows_of_a_text_share_its_weight(make, reference, still_checkpoint, tmp_path, texts, languages, long_texts):
@@ -227,8 +232,8 @@ def test_windows_of_a_text_share_its_weight(make, reference, still_checkpoint, t
     assert weighted == pytest.approx(np.average(losses, weights=weights), abs=1e-5)
 
 
-def test_early_stopping_splits_rows_not_windows(make, told_at_the_end):
-    texts, y = told_at_the_end
+def test_early_stopping_splits_rows_not_windows(make, class_at_the_end):
+    texts, y = class_at_the_end
     classifier = make(XLMRobertaClassifier, long_text="window", max_length=16, early_stopping=True)
     classifier.fit(texts[:40], y[:40], X_val=texts[40:60], y_val=y[40:60])
     assert classifier.validation_scores_[-1] == pytest.approx(classifier.score(texts[40:60], y[40:60]))
@@ -305,7 +310,7 @@ def test_coverage_has_the_index_of_what_was_passed(make, long_texts):
         assert vectorizer.coverage(X).index.tolist() == list(range(10))
 
 
-def test_coverage_of_a_text_whose_end_truncation_never_looks_at(make, tiny_tokenizer):
+def test_coverage_of_a_text_with_an_end_that_truncation_never_reads(make, tiny_tokenizer):
     text = "children walk slowly " * 20_000
     n_tokens = tiny_tokenizer.encode_batch([text]).lengths[0] - 2
     vectorizer = make(XLMRobertaVectorizer).fit(["bird"])

@@ -1,4 +1,4 @@
-"""What is the regressor's own: targets in their units, one or several, and warm starts that go on where they were."""
+"""The regressor: targets in their units, one or several, and warm starts that continue where the last fit ended."""
 
 import numpy as np
 import pandas as pd
@@ -83,14 +83,14 @@ def test_transformers_loads_the_saved_folder(make, reference, tmp_path, texts, l
     np.testing.assert_allclose(regressor.predict(texts).reshape(48, -1), expected, rtol=1e-5, atol=1e-3)
 
 
-def test_warm_start_goes_on_where_it_was(make, texts, lengths):
+def test_warm_start_continues_where_the_last_fit_ended(make, texts, lengths):
     regressor = make(XLMRobertaRegressor, **LEARNS, warm_start=True)
     regressor.fit(texts, lengths)
     before, loss = regressor.predict(texts), regressor.loss_curve_[-1]
     still = regressor.set_params(learning_rate=1e-9, max_epochs=1).fit(texts, lengths)
     np.testing.assert_allclose(still.predict(texts), before, rtol=1e-5)
     assert still.loss_curve_[0] < 1.5 * loss
-    # other targets are told in the units of the first fit
+    # other targets are read in the units of the first fit
     moved = still.set_params(**LEARNS).fit(texts, lengths + 100)
     assert moved.predict(texts).mean() > before.mean() + 30
 

@@ -47,7 +47,9 @@ def test_texts_and_pairs_are_both_read(tiny_checkpoint):
 @pytest.mark.parametrize("change", ["checkpoint", "pooling", "dtype"])
 def test_other_parameters_open_it_again(tiny_checkpoint, tiny_tokenizer, tmp_path, opened, change):
     other = write_checkpoint(tmp_path / "other", tiny_tokenizer, seed=1)
-    params = {"checkpoint": {"checkpoint": other}, "pooling": {"pooling": "pooler"}, "dtype": {"dtype": "bfloat16"}}[change]
+    params = {"checkpoint": {"checkpoint": other}, "pooling": {"pooling": "pooler"}, "dtype": {"dtype": "bfloat16"}}[
+        change
+    ]
     vectorizer = XLMRobertaVectorizer(tiny_checkpoint, dtype="float32")
     before = vectorizer.transform(TEXTS)
     found = vectorizer.set_params(**params).transform(TEXTS)

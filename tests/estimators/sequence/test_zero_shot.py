@@ -14,8 +14,17 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
+from sklearn.utils._param_validation import InvalidParameterError
 
-from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier, XLMRobertaZeroShotClassifier, load, save
+from skxlmr import (
+    CheckpointError,
+    TruncationWarning,
+    XLMClassifier,
+    XLMRobertaClassifier,
+    XLMRobertaZeroShotClassifier,
+    load,
+    save,
+)
 from tests.estimators.conftest import padded
 
 LABELS = ["sport", "city", "art"]
@@ -24,7 +33,7 @@ NLI = ["contradiction", "neutral", "entailment"]
 
 @pytest.fixture(scope="module")
 def nli(make, texts):
-    """A classifier of pairs under the names of inference: what it has learnt does not matter here."""
+    """A classifier of pairs with the labels of inference; what it has learnt does not matter here."""
     pairs = list(zip(texts, texts[::-1], strict=True))
     return make(XLMRobertaClassifier).fit(pairs, NLI * 16)
 
@@ -68,7 +77,7 @@ def test_recorded_scores_of_the_reference(shared_data):
     assert len(cases) == 20
 
 
-def test_one_label_a_text(nli, texts):
+def test_one_label_per_text(nli, texts):
     estimator = zero_shot(nli, hypothesis_template="{} it is").fit(texts)
     probability = estimator.predict_proba(texts)
     assert probability.dtype == np.float32 and estimator.classes_.tolist() == sorted(LABELS)
@@ -80,9 +89,9 @@ def test_one_label_a_text(nli, texts):
     assert estimator.score(texts, predicted) == 1
 
 
-def test_several_labels_a_text(nli, texts):
+def test_several_labels_per_text(nli, texts):
     estimator = zero_shot(nli, multi_label=True).fit()
-    assert estimator.classes_.tolist() == LABELS  # as given: the columns of an indicator matrix have an order
+    assert estimator.classes_.tolist() == LABELS  # as passed: the columns of an indicator matrix have an order
     logits = {name: np.exp(values) for name, values in nli_logits(nli, texts, LABELS).items()}
     probability = estimator.predict_proba(texts)
     np.testing.assert_allclose(
@@ -99,7 +108,7 @@ def test_several_labels_a_text(nli, texts):
 
 
 def test_parameters_are_read_when_predicting(nli, texts):
-    """As in scikit-learn's estimators what concerns predictions alone needs no new fit: the labels are those of the fit."""
+    """As in scikit-learn's estimators, parameters of predictions need no new fit; the labels are those of the fit."""
     estimator = zero_shot(nli, candidate_labels=sorted(LABELS)).fit()
     for params in ({"multi_label": True}, {"hypothesis_template": "{}!"}, {"contradiction": "neutral"}):
         found = estimator.set_params(**params).predict_proba(texts[:3])
@@ -110,7 +119,7 @@ def test_parameters_are_read_when_predicting(nli, texts):
         estimator.set_params(hypothesis_template="{}", contradiction="no").predict(texts)
 
 
-def test_company_does_not_matter(nli, texts):
+def test_neighbours_and_order_do_not_matter(nli, texts):
     expected = zero_shot(nli).fit().predict_proba(texts)
     for params in ({"batch_size": 1}, {"candidate_labels": LABELS[::-1]}, {"candidate_labels": np.array(LABELS)}):
         np.testing.assert_allclose(zero_shot(nli, **params).fit().predict_proba(texts), expected, atol=1e-6)
@@ -126,14 +135,14 @@ def test_two_labels_of_the_checkpoint(make, texts):
     np.testing.assert_allclose(found, two.predict_proba(hypotheses)[:, 0].reshape(4, 3), atol=1e-5)
 
 
-def test_names_of_the_outputs_may_be_told(nli, texts):
+def test_names_of_the_outputs_may_be_passed(nli, texts):
     expected = nli_logits(nli, texts, LABELS)
     found = zero_shot(nli, multi_label=True, entailment="neutral", contradiction="entailment").fit()
     wanted = 1 / (1 + np.exp(expected["entailment"] - expected["neutral"]))
     np.testing.assert_allclose(found.predict_proba(texts), wanted, atol=1e-5)
 
 
-def test_long_texts_are_cut_beside_the_whole_hypothesis(nli):
+def test_long_texts_are_cut_next_to_the_whole_hypothesis(nli):
     labels = ["art", "bird", "the old house under the river and the children of the red city"]  # more than half of 64
     estimator = zero_shot(nli, candidate_labels=labels).fit()
     long = "the red house sings " * 40
@@ -153,7 +162,7 @@ def test_long_texts_are_cut_beside_the_whole_hypothesis(nli):
 # Checkpoints ----------------------------------------------------------------------------------------------------------
 
 
-def test_folder_and_classifier_give_the_same(nli, nli_folder, texts):
+def test_folder_and_classifier_predict_the_same(nli, nli_folder, texts):
     shared = zero_shot(nli).fit()
     expected = shared.predict_proba(texts)
     assert shared.module_ is nli.module_
@@ -193,6 +202,31 @@ def test_clones_and_pickles_share_a_fitted_classifier(nli, texts):
     assert "checkpoint=XLMRobertaClassifier(" in repr(estimator) and "XLMRobertaClassifier" in estimator._repr_html_()
 
 
+def test_another_device_copies_the_module_of_the_classifier(nli, texts):
+    """The classifier keeps its module where it is, and predicts as before."""
+    expected = nli.predict_proba(list(zip(texts, texts, strict=True)))
+    elsewhere, here = zero_shot(nli, device="meta").fit(), zero_shot(nli).fit()
+    assert elsewhere.module_ is here.module_ is nli.module_
+    moved = elsewhere._engine().module
+    assert moved is elsewhere.module_ and moved is not nli.module_
+    assert {parameter.device.type for parameter in moved.parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in nli.module_.parameters()} == {here._engine().device.type} != {"meta"}
+    assert here.module_ is nli.module_
+    np.testing.assert_array_equal(nli.predict_proba(list(zip(texts, texts, strict=True))), expected)
+    assert elsewhere._engine().module is moved  # copied once
+
+
+def test_classifier_of_another_family_is_refused(make_xlm, texts):
+    """``load`` could not open what ``save`` would write of it."""
+    pairs = list(zip(texts, texts[::-1], strict=True))
+    original = make_xlm(XLMClassifier).fit(pairs, NLI * 16)
+    said = (
+        r"The 'checkpoint' parameter of .* must be .* or an instance of '\S*XLMRobertaClassifier'\. Got XLMClassifier"
+    )
+    with pytest.raises(InvalidParameterError, match=said):
+        zero_shot(original).fit()
+
+
 # scikit-learn's tools -------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +260,7 @@ def test_labels_from_y(nli, texts):
     assert zero_shot(nli).fit(y=["tea", "milk"]).classes_.tolist() == ["art", "city", "sport"]
 
 
-def test_tags_tell_what_is_needed(nli):
+def test_tags_say_what_is_needed(nli):
     assert is_classifier(zero_shot(nli)) and not get_tags(zero_shot(nli)).target_tags.required
     assert get_tags(zero_shot(nli, candidate_labels=None)).target_tags.required
     assert get_tags(zero_shot(nli, multi_label=True)).classifier_tags.multi_label
@@ -263,7 +297,11 @@ def test_columns(nli, texts):
         ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
         ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
         ({"candidate_labels": None}, [0.5], "y row 0: expected a label that is a text, got a continuous target, 0.5"),
-        ({"candidate_labels": None}, [[0, 1], [1, 0]], r"y has the shape \(2, 2\) and tells no names"),
+        (
+            {"candidate_labels": None},
+            [[0, 1], [1, 0]],
+            r"y has the shape \(2, 2\) and no names of labels: set candidate_labels",
+        ),
         ({"hypothesis_template": "This is it."}, None, r"hypothesis_template must have \{\} where the label goes"),
         (
             {"entailment": "yes"},
@@ -296,7 +334,7 @@ def test_labels_are_those_of_the_rows(nli):
     assert estimator.classes_.tolist() == ["art", "sport"]
 
 
-def test_checkpoints_that_know_no_entailment(make, tiny_checkpoint, texts, languages, tmp_path):
+def test_checkpoints_without_entailment(make, tiny_checkpoint, texts, languages, tmp_path):
     said = r"no label of the checkpoint starts with 'entail' \('LABEL_0', 'LABEL_1'\)"
     with pytest.raises(ValueError, match=said):
         zero_shot(tiny_checkpoint).fit()
@@ -308,7 +346,7 @@ def test_checkpoints_that_know_no_entailment(make, tiny_checkpoint, texts, langu
     with pytest.raises(ValueError, match="checkpoint is a classifier of single texts"):
         zero_shot(single).fit()
     indicator = np.eye(2, dtype=int)[np.arange(48) % 2]
-    with pytest.raises(ValueError, match=r"another kind of target \(multi_label\)"):
+    with pytest.raises(ValueError, match=r"another kind of target \(multilabel-indicator\)"):
         zero_shot(make(XLMRobertaClassifier).fit(list(zip(texts, texts, strict=True)), indicator)).fit()
     of_pairs = make(XLMRobertaClassifier).fit(list(zip(texts, texts, strict=True)), ["entailed", "entails", "x"] * 16)
     with pytest.raises(ValueError, match="more than one label of the checkpoint starts with 'entail'"):

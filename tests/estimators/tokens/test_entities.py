@@ -1,4 +1,4 @@
-"""Entities from tokens: equal to the reference pipeline's on every recorded case, and what is better here."""
+"""Entities from tokens: equal to the reference pipeline's on every recorded case, and where they differ on purpose."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ def tagger(shared_data):
 
 
 def without_space(text, start, end):
-    """Our ends of what the reference found: transformers 4 counted white space to the token that follows it."""
+    """The ends expected here: transformers 4 counted white space as part of the token after it."""
     part = text[start:end]
     if not part.strip():
         return start, end
@@ -44,7 +44,7 @@ def test_recorded_cases_of_the_pipeline(tagger, shared_data, aggregation):
 
 
 @pytest.mark.parametrize("aggregation", ["none", "simple", "first", "average", "max"])
-def test_pipeline_of_today_with_tags_of_entities(shared_data, tmp_path, aggregation):
+def test_current_pipeline_with_tags_of_entities(shared_data, tmp_path, aggregation):
     """The recorded cases have plain labels. Places are left out: a mark of a word's beginning that is a token of its own
     stands for the white space in the recorded pipeline and here, for the character behind it in transformers 5."""
     transformers = pytest.importorskip("transformers")
@@ -110,7 +110,7 @@ def test_neighbours_of_one_type_are_one_entity():
 
 
 def test_entities_of_iobes_end_with_their_last_tag():
-    """The reference knows no E- and S-: it calls them types of their own."""
+    """The reference does not know E- and S-: it treats them as types."""
     labels = ["B-X", "I-X", "E-X", "S-X", "O"]
     tags = ["B-X", "I-X", "E-X", "E-X", "S-X", "B-X", "E-X", "O", "S-X", "I-X"]
     found = find_entities(

@@ -1,4 +1,4 @@
-"""The tagger fitted: what it predicts, windows, parameters, folders, and transformers beside it."""
+"""The tagger fitted: what it predicts, windows, parameters, folders, and transformers on the same folder."""
 
 import copy
 import json
@@ -124,7 +124,7 @@ def test_texts_with_spans(make, fitted):
 
 @pytest.mark.parametrize("constrained", [False, True])
 def test_entities_of_words_are_those_of_predict(make, fitted, constrained):
-    """Also where a word's first token is the mark of its beginning alone, which the strategies of tokens take for a word."""
+    """Also where a word's first token is only the mark of its beginning, which token strategies take for a word."""
     texts, spans = as_texts(X, Y)
     finder = make(XLMRobertaTokenClassifier, **LEARNS, constrained=constrained).fit(texts, spans)
     texts += ["", " ".join(LONG), "Ωraios Vogel"]
@@ -161,7 +161,7 @@ def test_spans_become_tags_of_the_scheme(make, scheme, classes):
     assert {label for row in tagger.predict(texts) for _, _, label in row} <= {"DE"}
 
 
-def test_fit_decides_what_is_taken(fitted, make):
+def test_kind_of_rows_is_that_of_fit(fitted, make):
     with pytest.raises(ValueError, match="X has texts, but XLMRobertaTokenClassifier was fitted on rows of words"):
         fitted.predict(["the Haus"])
     tagger = make(XLMRobertaTokenClassifier).fit(*as_texts(X, Y))
@@ -170,7 +170,7 @@ def test_fit_decides_what_is_taken(fitted, make):
     assert fitted.predict_entities(["the Haus"], "first") == fitted.predict_entities([["the", "Haus"]], "first") != [[]]
 
 
-# Parameters that are its own ------------------------------------------------------------------------------------------
+# Parameters of the tagger alone ---------------------------------------------------------------------------------------
 
 
 def test_constrained_tags_keep_the_rules(fitted):
@@ -220,7 +220,7 @@ def test_scores_of_unknown_tags_are_misses(fitted):
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
-def test_saved_folder_gives_the_same_logits(fitted, tmp_path, reference):
+def test_saved_folder_has_the_same_logits(fitted, tmp_path, reference):
     save(fitted, tmp_path / "saved")
     theirs = reference("XLMRobertaForTokenClassification", tmp_path / "saved")
     assert theirs.config.id2label == {0: "B-DE", 1: "I-DE", 2: "O"}
@@ -264,6 +264,6 @@ def test_from_checkpoint(fitted, tmp_path, tiny_checkpoint):
     assert {(start, end) for row in found for start, end, _ in row} & {span[:2] for row in spans for span in row}
     assert adopted.score(X, Y) == fitted.score(X, Y)
     with pytest.raises(
-        CheckpointError, match=r"tells of a XLMRobertaForMaskedLM, which has no head for the words of a text"
+        CheckpointError, match=r"describes a XLMRobertaForMaskedLM, which has no head for the words of a text"
     ):
         XLMRobertaTokenClassifier.from_checkpoint(tiny_checkpoint)

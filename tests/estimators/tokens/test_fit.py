@@ -86,7 +86,7 @@ def test_steps_follow_a_plain_loop(make, still_checkpoint, tmp_path, reference, 
 
 
 def test_long_rows_are_learnt_whole(make):
-    """The last words of long rows are what tells: they are learnt from all the same."""
+    """Only the last words of long rows have tags: they are learnt too."""
     rows = [["the"] * 60 + [word] for word in ("Haus", "river") * 12]
     y = [["O"] * 60 + [tag] for tag in ("B-DE", "O") * 12]
     tagger = make(XLMRobertaTokenClassifier, max_length=20, stride=6, max_epochs=6, learning_rate=5e-3).fit(rows, y)
@@ -100,7 +100,7 @@ def test_long_rows_are_learnt_whole(make):
 def test_cross_validation_takes_ragged_targets(make, container):
     tagger = make(XLMRobertaTokenClassifier)
     rows, y = container(X), container(Y)
-    assert not is_classifier(tagger)  # nobody then looks for the classes of a fold in ragged targets
+    assert not is_classifier(tagger)  # so that no tool looks for classes in ragged targets
     scores = cross_val_score(tagger, rows, y, cv=2, error_score="raise")
     assert scores.shape == (2,)
     found = cross_val_predict(tagger, rows, y, cv=2)

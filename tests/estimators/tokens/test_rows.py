@@ -139,7 +139,7 @@ def test_tags_that_are_refused(y, said):
         ([(0, 2, "PER")], r"y row 1: the span \(0, 2, 'PER'\) cuts the word 'Anna' at \(0, 4\) apart"),
         ([(5, 11, "PER")], r"y row 1: the span \(5, 11, 'PER'\) cuts the word 'live' at \(9, 13\) apart"),
         ([(0, 8, "PER"), (5, 8, "LOC")], r"y row 1: the spans \(0, 8, 'PER'\) and \(5, 8, 'LOC'\) overlap"),
-        ([(4, 5, "PER")], r"y row 1: the span \(4, 5, 'PER'\) shows no word"),
+        ([(4, 5, "PER")], r"y row 1: the span \(4, 5, 'PER'\) holds no word"),
         ([(0, 99, "PER")], "does not lie within the 13 characters of the text"),
         ([(4, 4, "PER")], "does not lie within"),
         ([(-1, 4, "PER")], "does not lie within"),

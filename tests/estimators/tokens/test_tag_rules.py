@@ -1,4 +1,4 @@
-"""Constrained decoding: the best of all allowed rows of tags, by enumeration."""
+"""Constrained decoding: the best of all allowed sequences of tags, by enumeration."""
 
 from itertools import product
 
@@ -50,7 +50,7 @@ def test_types_without_b_begin_with_i():
 
 def test_nothing_to_decode_and_nothing_allowed():
     assert TagRules(CLASSES["BIO"], "BIO").decode(np.zeros((0, 5))).shape == (0,)
-    # a lone word of an entity cannot be told with these classes: the fewest offences, then the most probable
+    # these classes have no tag for an entity of one word: the fewest violations, then the most probable
     assert TagRules(["B-X", "E-X"], "IOBES").decode(np.log([[0.9, 0.1]])).tolist() == [0]
     assert TagRules(["B-X", "E-X"], "IOBES").decode(np.log([[0.1, 0.9], [0.4, 0.6]])).tolist() == [0, 1]
 
@@ -68,7 +68,7 @@ def test_nothing_to_decode_and_nothing_allowed():
         ([0, 1], "plain"),
     ],
 )
-def test_scheme_is_told_by_the_classes(classes, scheme):
+def test_scheme_follows_from_the_classes(classes, scheme):
     assert detect_scheme(classes) == scheme
 
 

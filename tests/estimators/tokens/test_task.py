@@ -14,7 +14,7 @@ from tests.nn.reference import TINY, assert_gradients_agree, make_pair
 
 
 def windowed(words_of_rows, budget, stride, seed=0):
-    """Rows whose words have these numbers of tokens, in windows of ``budget`` tokens beside the special ones."""
+    """Rows whose words have these numbers of tokens, in windows of ``budget`` tokens without the special ones."""
     rng = np.random.default_rng(seed)
     tokens = [rng.integers(4, 99, sum(row), dtype=np.int32) for row in words_of_rows]
     words = [np.repeat(np.arange(len(row)), row).astype(np.int32) for row in words_of_rows]

@@ -1,4 +1,4 @@
-"""The older XLM's language models: masks, the three objectives, and their scores against transformers."""
+"""Language models of the original XLM: masks, the three objectives, and their scores against transformers."""
 
 import warnings
 
@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from skxlmr import TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer
+from skxlmr.estimators._core.training_rows import TrainingRows
 from tests.estimators.conftest import padded
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
 
@@ -107,9 +108,9 @@ def test_each_objective_lowers_the_held_out_loss(make_xlm, tiny_xlm_languages, o
 def test_objectives_differ_in_what_they_predict(make_xlm, texts, monkeypatch):
     def batch_of(objective, lang=None, X=texts):
         lm = make_xlm(XLMMaskedLM, objective=objective, lang=lang, mask_probability=0.3)
-        lm.config_, lm.tokenizer_ = lm._open_checkpoint()[1:]
+        lm._open_checkpoint()
         encoded = lm._encode_training(lm._check_X(X, reset=True))
-        task = lm._make_task(encoded, None, np.ones(len(X), np.float32))
+        task = lm._make_task(TrainingRows(encoded, None, np.ones(len(X), np.float32)))
         return lm, encoded["first"], task.collate(np.arange(len(X)), np.random.default_rng(0))
 
     lm, encoded, batch = batch_of("clm")
@@ -153,7 +154,8 @@ def test_one_step_is_the_references(reference, tmp_path, objective, lang):
     lm = XLMMaskedLM.from_checkpoint(folder, objective=objective, lang=lang, mask_probability=0.4, dtype="float32")
     X = [("the old house", "das alte Haus"), ("a bird", "ein Vogel singt langsam"), ("children", "")]
     X = X if objective == "tlm" else [first for first, _ in X]
-    task = lm._make_task(lm._encode_training(lm._check_X(X, reset=True)), None, np.ones(len(X), np.float32))
+    encoded = lm._encode_training(lm._check_X(X, reset=True))
+    task = lm._make_task(TrainingRows(encoded, None, np.ones(len(X), np.float32)))
     batch = task.collate(np.arange(len(X)), np.random.default_rng(0))
     loss = task.losses(lm.module_.requires_grad_(True), batch)["masked_lm"].sum() / batch.totals["masked_lm"]
     loss.backward()

@@ -1,4 +1,4 @@
-"""Meta-estimators that fit several of ours: stacking, voting, bagging, boosting, one a class or a target."""
+"""Meta-estimators that fit several of ours: stacking, voting, bagging, boosting, one per class or target."""
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ def numbers(many, unseen):
 
 @pytest.fixture
 def labels(many, unseen):
-    """Two labels a row, of the rows to learn from and of the others."""
+    """Two labels per row, of the rows to learn from and of the others."""
     return [np.stack([np.isin(y, ["de", "en"]), y != "ru"], axis=1).astype(int) for _, y in (many, unseen)]
 
 
@@ -61,7 +61,7 @@ def columns(X):
 
 @pytest.fixture
 def half_wrong(many):
-    """Texts whose last half has wrong labels, which weigh nothing."""
+    """Texts with wrong labels in their last half, which weighs nothing."""
     X, y = many
     return X, np.r_[y[:64], np.roll(y[64:], 1)], np.repeat([1.0, 0.0], 64)
 
@@ -69,13 +69,13 @@ def half_wrong(many):
 # Several models of the same rows --------------------------------------------------------------------------------------
 
 
-def test_stacking_listens_to_the_model_that_knows(make, classifier, idle, many, unseen):
+def test_stacking_weighs_the_models_by_what_they_know(make, classifier, idle, many, unseen):
     features = make_pipeline(make(XLMRobertaVectorizer), LogisticRegression(max_iter=1000))
     stack = StackingClassifier([("idle", idle), ("tuned", classifier), ("features", features)], cv=2).fit(*many)
     assert stack.score(*unseen) > 0.85
     weight = np.abs(stack.final_estimator_.coef_).sum(0).reshape(3, 4).sum(1)
     assert weight[0] < 0.2 * weight[1] and weight[0] < 0.2 * weight[2]
-    # each model gives a column for each class, of rows it was not fitted on
+    # each model has a column per class, of rows it was not fitted on
     assert stack.transform(unseen[0]).shape == (64, 12)
     np.testing.assert_allclose(
         stack.transform(unseen[0])[:, 4:8], stack.named_estimators_["tuned"].predict_proba(unseen[0])
@@ -146,7 +146,7 @@ def test_one_versus_the_rest_of_labels(classifier, many, unseen, labels):
     assert (each.predict(unseen[0]) == labels[1]).mean(0).min() > 0.85
 
 
-def test_one_model_a_column(classifier, half_wrong, unseen):
+def test_one_model_per_column(classifier, half_wrong, unseen):
     X, y, weights = half_wrong
     latin = np.where(np.isin(y, ["de", "en"]), "latin", "other")
     each = MultiOutputClassifier(classifier).fit(X, np.stack([y, latin], axis=1), sample_weight=weights)
@@ -155,7 +155,7 @@ def test_one_model_a_column(classifier, half_wrong, unseen):
     assert [proba.shape for proba in each.predict_proba(unseen[0])] == [(64, 4), (64, 2)]
 
 
-def test_one_regressor_a_column(regressor, many, unseen, labels):
+def test_one_regressor_per_column(regressor, many, unseen, labels):
     each = MultiOutputRegressor(regressor).fit(many[0], 100 * labels[0])
     assert each.score(unseen[0], 100 * labels[1]) > 0.5
     assert each.estimators_[0].predict(unseen[0]).std() > 20  # in the units of y
@@ -179,7 +179,7 @@ def test_portions_reach_every_model(classifier, many, unseen, meta):
 
 @pytest.mark.parametrize("meta", [OneVsOneClassifier, ClassifierChain, SelfTrainingClassifier])
 def test_where_X_must_be_numbers_the_vectorizer_comes_first(classifier, many, unseen, labels, meta):
-    """Should scikit-learn take texts one day, this fails, and docs/meta_estimators.md may say so."""
+    """If scikit-learn takes texts one day, this fails, and docs/meta_estimators.md can say so."""
     X, y = many
     expected = unseen[1]
     if meta is ClassifierChain:

@@ -1,4 +1,4 @@
-"""Several labels a row and several columns of classes: losses, weights, thresholds, shapes, scikit-learn's tools."""
+"""Several labels per row and several columns of classes: losses, weights, thresholds, shapes, scikit-learn's tools."""
 
 import pickle
 
@@ -74,7 +74,7 @@ def test_loss_with_smoothing_and_weights_by_hand():
 
 
 def test_training_loss_is_the_weighted_mean_of_the_reference(make, reference, still_checkpoint, texts, y, tmp_path):
-    """The first epoch's loss in one batch is what transformers gives on the weights before it."""
+    """The first epoch's loss in one batch is what transformers computes with the weights before it."""
     weight = np.linspace(0, 3, len(texts))
     start = make(XLMRobertaClassifier, still_checkpoint, batch_size=48, learning_rate=1e-9).fit(texts, y)
     save(start, tmp_path / "start")
@@ -86,11 +86,11 @@ def test_training_loss_is_the_weighted_mean_of_the_reference(make, reference, st
             model(**padded(tokenizer, [text]), labels=torch.from_numpy(row[None]).float()).loss.item()
             for text, row in zip(texts, y, strict=True)
         ]
-    go_on = start.set_params(warm_start=True).fit(texts, y, sample_weight=weight)
-    assert go_on.loss_curve_[0] == pytest.approx(np.average(losses, weights=weight), abs=1e-5)
+    continued = start.set_params(warm_start=True).fit(texts, y, sample_weight=weight)
+    assert continued.loss_curve_[0] == pytest.approx(np.average(losses, weights=weight), abs=1e-5)
 
 
-# Several labels a row -------------------------------------------------------------------------------------------------
+# Several labels per row -----------------------------------------------------------------------------------------------
 
 
 def test_shapes_and_meaning(fitted, texts, y):
@@ -100,7 +100,7 @@ def test_shapes_and_meaning(fitted, texts, y):
     np.testing.assert_allclose(proba, expit(logits), atol=1e-6)
     np.testing.assert_allclose(fitted.predict_log_proba(texts), np.log(proba), atol=1e-5)
     np.testing.assert_array_equal(predicted, (proba >= 0.5).astype(int))
-    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.target_type_ == "multi_label"
+    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.target_type_ == "multilabel-indicator"
     assert fitted.score(texts, y) == pytest.approx((predicted == y).all(1).mean())
 
 
@@ -138,7 +138,7 @@ def test_columns_of_a_frame_name_the_labels(make, texts, y, tmp_path):
     assert classifier.validation_scores_[0] == pytest.approx(classifier.score(texts, frame))
     save(classifier, tmp_path / "saved")
     again = XLMRobertaClassifier.from_checkpoint(tmp_path / "saved", dtype="float32")
-    assert again.classes_.tolist() == LABELS and again.target_type_ == "multi_label"
+    assert again.classes_.tolist() == LABELS and again.target_type_ == "multilabel-indicator"
     for twin in (again, load(tmp_path / "saved"), pickle.loads(pickle.dumps(classifier))):
         np.testing.assert_array_equal(twin.predict_proba(texts), classifier.predict_proba(texts))
         assert twin.predict(texts).tolist() == classifier.predict(texts).tolist()
@@ -283,7 +283,7 @@ def several(make, texts, columns):
 
 
 def test_columns_of_classes(several, texts, columns):
-    assert several.target_type_ == "multi_output"
+    assert several.target_type_ == "multiclass-multioutput"
     assert [classes.tolist() for classes in several.classes_] == [["de", "el", "en", "ru"], [0, 1], [0, 5, 10]]
     proba, predicted = several.predict_proba(texts), several.predict(texts)
     assert [part.shape for part in proba] == [(48, 4), (48, 2), (48, 3)] and predicted.shape == (48, 3)

@@ -1,4 +1,4 @@
-"""Meta-estimators around one of ours: calibrated, frozen, with another threshold or target, and looked into from outside."""
+"""Meta-estimators around one of ours: calibrated, frozen, with another threshold or target, and inspected from outside."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def fitted(classifier, many):
 
 @pytest.fixture(scope="module")
 def noisy():
-    """Three parts of 128 rows; three labels of ten are drawn anew, so that nobody can be sure."""
+    """Three parts of 128 rows; three labels of ten are redrawn, so that no prediction can be certain."""
     rng, parts = np.random.default_rng(0), []
     for seed in range(3):
         y = np.arange(128) % 4
@@ -45,11 +45,11 @@ def noisy():
 
 
 def cross_entropy(y, proba):
-    """Like ``log_loss``, which warns of a float64 array of values that are rounded to float32."""
+    """``log_loss`` without its warning about float64 arrays of values rounded to float32."""
     return -np.log(proba[np.arange(len(y)), y]).mean()
 
 
-def test_temperature_mends_what_is_too_sure(classifier, noisy):
+def test_temperature_corrects_overconfidence(classifier, noisy):
     train, held_out, test = noisy
     sure = clone(classifier).set_params(max_epochs=16).fit(*train)
     mild = CalibratedClassifierCV(FrozenEstimator(sure), method="temperature").fit(*held_out)
@@ -99,7 +99,7 @@ def test_frozen_features(make, many, unseen):
 
 @pytest.fixture(scope="module")
 def unreported(many, unseen):
-    """Two languages of four; of the rows to learn from, six of ten that are in them are not said to be."""
+    """Two languages of four are the positive class; six of ten of their training rows are labelled negative."""
     y, expected = (np.isin(y, ["el", "ru"]).astype(int) for _, y in (many, unseen))
     return (many[0], np.where(np.random.default_rng(0).random(128) < 0.4, y, 0)), (unseen[0], expected)
 
@@ -130,7 +130,7 @@ def test_threshold_is_fixed(classifier, unreported):
 
 
 def test_regressor_of_another_target(make, still_checkpoint, many, unseen):
-    """Learnt as logarithms, predicted as what they were."""
+    """Learnt as logarithms, predicted in the original units."""
     grade, expected = (np.unique(y, return_inverse=True)[1] for _, y in (many, unseen))
     y = 10.0**grade
     wrong, weights = np.r_[y[:96], np.roll(y[96:], 1)], np.repeat([1.0, 0.0], [96, 32])
@@ -147,7 +147,7 @@ def test_regressor_of_another_target(make, still_checkpoint, many, unseen):
 # Inspection -----------------------------------------------------------------------------------------------------------
 
 
-def test_which_text_of_a_pair_tells(classifier, many, unseen):
+def test_importance_of_the_texts_of_a_pair(classifier, many, unseen):
     def pairs(texts):
         return pd.DataFrame({"note": texts[::-1], "review": texts})
 

@@ -31,7 +31,7 @@ def classifier(make, still_checkpoint):
 
 
 def without_words(texts):
-    """Only the punctuation of texts, which tells nothing."""
+    """Only the punctuation of texts, which says nothing about the language."""
     return ["".join(c for c in text if not c.isalnum()) for text in texts]
 
 
@@ -48,7 +48,7 @@ def test_learning_curve(classifier, many):
 
 
 def test_learning_curve_of_portions(classifier, many):
-    """Each size goes on from the model of the one before, with the rows that are new."""
+    """Each size continues from the model of the size before, with the rows that are new."""
     X, y = many
     folds = [(np.arange(64), np.arange(64, 128))]
     sizes, train, test = learning_curve(
@@ -123,7 +123,7 @@ def test_search_over_features(make, many):
 
 
 def test_weights_follow_their_rows_into_the_folds(classifier, many):
-    """Of rows that weigh nothing the labels are wrong."""
+    """Rows with wrong labels weigh nothing."""
     X, y = many
     folds, weights = StratifiedKFold(2), np.where(np.arange(128) % 8 < 4, 1.0, 0.0)
     wrong = np.where(weights, y, np.roll(y, 1))

@@ -1,4 +1,4 @@
-"""Texts beside other columns: scikit-learn's ColumnTransformer with frames all the way, and skrub's TableVectorizer."""
+"""Texts next to other columns: scikit-learn's ColumnTransformer with frames all the way, and skrub's TableVectorizer."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from tests.tiny import sentences
 
 
 def mixed(n, seed):
-    """A text, a category and a number, of which two of three must speak for a row."""
+    """A text, a category and a number; the class is "yes" where at least two of them speak for it."""
     rng = np.random.default_rng(seed)
     kind, amount = rng.choice(["letter", "mail"], n), rng.normal(size=n)
     frame = pd.DataFrame({"text": sentences(n, seed), "kind": kind, "amount": amount}, index=np.arange(n) * 7 + 3)
@@ -44,7 +44,7 @@ def vectorizer():
 
 @pytest.fixture
 def frames_out():
-    """Every transformer gives a DataFrame."""
+    """Every transformer returns a DataFrame."""
     before = get_config()["transform_output"]
     set_config(transform_output="pandas")
     yield
