@@ -1,11 +1,10 @@
 """Disk or hub <-> (config, tensors under Hugging Face's names). Nothing here knows how a model computes."""
 
-from skxlmr.checkpoints._builtin import BUILTIN
 from skxlmr.checkpoints._folder import read_config, write_folder
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_hash, sha256_of
-from skxlmr.checkpoints._hub import looks_like_path, resolve_checkpoint
+from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._tensor_names import normalize_names

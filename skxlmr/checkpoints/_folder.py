@@ -146,9 +146,8 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     if target.exists() and not target.is_dir():
         raise CheckpointError(target, "is a file, expected a folder to write the checkpoint to")
     if os.path.ismount(target):
-        raise CheckpointError(
-            target, "is the mount point of a file system and cannot be replaced: save to a folder in it"
-        )
+        reason = "is the mount point of a file system and cannot be replaced: save to a folder in it"
+        raise CheckpointError(target, reason)
     if target.is_dir() and os.path.samefile(target, os.curdir):  # replacing it would leave the process without one
         raise CheckpointError(target, "is the working directory and cannot be replaced: save to a folder in it")
     entries = list(target.iterdir()) if target.is_dir() else []
@@ -156,15 +155,11 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
         return
     if not (target / CONFIG).is_file():
         raise CheckpointError(target, f"is not empty and not a checkpoint folder (no {CONFIG}), so it is not replaced")
-    own = (*OWN_FILES, *extra_files)
     found = {entry.name + "/" * entry.is_dir(): entry for entry in entries}
     if (pooling := found.pop(os.path.dirname(SENTENCE_POOLING) + "/", None)) is not None:
         found |= {f"{pooling.name}/{entry.name}": entry for entry in pooling.iterdir()}
-    foreign = sorted(name.rstrip("/") for name in found if not any(_matches(name, pattern) for pattern in own))
+    matched = {name for pattern in OWN_FILES for name in found if "/" not in name and fnmatch(name, pattern)}
+    foreign = sorted(name.rstrip("/") for name in found.keys() - matched - {SENTENCE_POOLING, *extra_files})
     if foreign:
         listed = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise CheckpointError(target, f"also holds what replacing it would delete ({listed}): save to another folder")
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or ("/" not in name and fnmatch(name, pattern))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.checkpoints._hub import CONTENT_FILES, weight_patterns
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 
 
 def sha256_of(file: str | os.PathLike[str]) -> str:
@@ -29,11 +29,8 @@ def sha256_of(file: str | os.PathLike[str]) -> str:
     """
     if not Path(file).is_file():  # opening a pipe would wait for a writer
         raise CheckpointError(file, "is missing")
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error})") from error
+    with blaming(file, "cannot be read ({})", OSError), open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def content_hash(folder: str | os.PathLike[str]) -> str:

@@ -2,24 +2,21 @@
 
 import errno
 import os
+from importlib import resources
 from pathlib import Path
 
 from skxlmr.checkpoints._atomic_replace import surviving
-from skxlmr.checkpoints._builtin import BUILTIN, builtin_folder
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.utils._errors import CheckpointError
 
-CONTENT_FILES = [  # apart from the weights
-    "config.json",
-    "sentencepiece.bpe.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-]
+BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
+# apart from the weights
+CONTENT_FILES = ["config.json", "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "merges.txt"]
+CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
+LOG_IN = "log in (hf auth login, or HF_TOKEN)"
+COPY = "or pass the folder of a copy"
+BUILTIN_INSTEAD = f"or use the built-in {BUILTIN!r}"
 LONGEST_SHOWN = 200  # characters of a path in an error
 
 # (repository, revision) -> folder: a grid search asks the hub once per process, and all its fits start from the same weights.
@@ -68,7 +65,12 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
         raise CheckpointError(path, "no such folder")
     if revision is not None:
         raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, but this is a local folder")
-    return builtin_folder() if name == BUILTIN else Path(path)
+    if name != BUILTIN:
+        return Path(path)
+    folder = Path(str(resources.files("skxlmr.checkpoints") / BUILTIN))
+    if not folder.is_dir():
+        raise CheckpointError(folder, f"the built-in checkpoint {BUILTIN!r} is not part of this installation")
+    return folder
 
 
 def weight_patterns(weights: str) -> list[str]:
@@ -83,8 +85,7 @@ def looks_like_path(name: str) -> bool:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    import huggingface_hub
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors, snapshot_download
 
     repo, _, pinned = name.partition("@")
     if pinned and revision not in (None, pinned):
@@ -93,33 +94,25 @@ def _download(name: str, revision: str | None) -> Path:
     known = _downloaded.get((repo, revision))
     if known is not None and known.is_dir():
         return known
-    offline = _is_offline(constants.HF_HUB_OFFLINE)
+    # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
+    set_later = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    offline = constants.HF_HUB_OFFLINE or set_later
 
     try:
         for weights in WEIGHT_FILES:
-            wanted_files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
-            folder = Path(
-                huggingface_hub.snapshot_download(
-                    repo, revision=revision, allow_patterns=wanted_files, local_files_only=offline
-                )
-            )
+            files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
             if any(path for pattern in weight_patterns(weights) for path in folder.glob(pattern)):
                 break
     except errors.HFValidationError:
         reason = "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
         raise CheckpointError(name, reason) from None
     except errors.GatedRepoError as error:
-        reason = (
-            f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and log in (hf auth login, "
-            "or HF_TOKEN), or pass the folder of a copy"
-        )
+        reason = f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and {LOG_IN}, {COPY}"
         raise CheckpointError(name, reason) from error
     except errors.RepositoryNotFoundError as error:
-        reason = (
-            "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling, or log in "
-            f"(hf auth login, or HF_TOKEN) if it is private, or use the built-in {BUILTIN!r}"
-        )
-        raise CheckpointError(name, reason) from error
+        reason = "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling"
+        raise CheckpointError(name, f"{reason}, or {LOG_IN} if it is private, {BUILTIN_INSTEAD}") from error
     except errors.RevisionNotFoundError as error:
         reason = f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
         raise CheckpointError(name, reason) from error
@@ -127,29 +120,17 @@ def _download(name: str, revision: str | None) -> Path:
         cause = error.__cause__ or error
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in (401, 403):
-            reason = (
-                f"the Hugging Face hub refused access to {repo} ({status}): log in (hf auth login, or HF_TOKEN) with a"
-            )
-            raise CheckpointError(name, f"{reason} token that may read it, or pass the folder of a copy") from error
+            reason = f"the Hugging Face hub refused access to {repo} ({status}): {LOG_IN} with a token that may read it"
+            raise CheckpointError(name, f"{reason}, {COPY}") from error
         wanted = f"{repo} (revision {revision or 'main'})"
         if offline:
-            cache = constants.HF_HUB_CACHE
-            tried = f"no such folder, {wanted} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it"
+            where = f"is not in the cache {constants.HF_HUB_CACHE}"
+            tried = f"no such folder, {wanted} {where}, and HF_HUB_OFFLINE is set: unset it"
         else:
-            detail = (str(cause).strip() or "no details").splitlines()[0]
-            tried = (
-                f"no such folder, and {wanted} could be fetched neither from the Hugging Face hub nor from its cache "
-                f"({type(cause).__name__}: {detail}): check the network"
-            )
-        remedy = (
-            f"or run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder, or use the "
-            f"built-in {BUILTIN!r}"
-        )
-        raise CheckpointError(name, f"{tried}, {remedy}") from error
+            where = "neither from the Hugging Face hub nor from its cache"
+            detail = f"{type(cause).__name__}: {(str(cause).strip() or 'no details').splitlines()[0]}"
+            tried = f"no such folder, and {wanted} could be fetched {where} ({detail}): check the network"
+        download = f"run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder"
+        raise CheckpointError(name, f"{tried}, or {download}, {BUILTIN_INSTEAD}") from error
     _downloaded[repo, revision] = folder
     return folder
-
-
-def _is_offline(at_import: bool) -> bool:
-    # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
-    return at_import or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

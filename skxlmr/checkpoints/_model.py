@@ -10,7 +10,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import blaming
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,8 @@ class StoredModel:
         ImportError
             If they are TensorFlow's, and h5py is not installed.
         """
-        return normalize_names(
-            read_tensors(self.folder),
-            self.config.base_prefix,
-            tied=self.config.tie_word_embeddings,
-            source=str(self.folder),
-        )
+        tied, source = self.config.tie_word_embeddings, str(self.folder)
+        return normalize_names(read_tensors(self.folder), self.config.base_prefix, tied=tied, source=source)
 
 
 def read_model(folder: str | os.PathLike[str]) -> StoredModel:
@@ -81,8 +77,6 @@ def read_model(folder: str | os.PathLike[str]) -> StoredModel:
     (192,)
     """
     raw = read_config(folder)
-    try:
+    with blaming(Path(folder) / CONFIG, "{}", ValueError):
         config = config_of(raw)
-    except ValueError as error:
-        raise CheckpointError(Path(folder) / CONFIG, str(error)) from error
     return StoredModel(Path(folder), raw, config)

@@ -1,15 +1,15 @@
 """Where weights came from: a pickle stores this instead of the weights, and opens them again."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from skxlmr.checkpoints._builtin import BUILTIN
 from skxlmr.checkpoints._hashes import content_files, content_hash
-from skxlmr.checkpoints._hub import resolve_checkpoint
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
+from skxlmr.utils._errors import CheckpointError, blaming
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, size and modification time of each file
 
@@ -45,20 +45,17 @@ class Origin:
         """Origin of the checkpoint that ``resolve_checkpoint(checkpoint, revision)`` has just found in the folder."""
         place = Path(os.path.abspath(folder))
         stamp = _stamp(str(place))
-        if checkpoint == BUILTIN:
-            return cls(BUILTIN, None, str(place), tokenizer, stamp)
-        if os.path.isdir(os.path.expanduser(checkpoint)):
-            return cls(str(place), None, str(place), tokenizer, stamp)
+        if checkpoint == BUILTIN or os.path.isdir(os.path.expanduser(checkpoint)):
+            return cls(BUILTIN if checkpoint == BUILTIN else str(place), None, str(place), tokenizer, stamp)
         name, _, pinned = str(checkpoint).partition("@")
         is_snapshot = place.parent.name == "snapshots"  # a branch may move, a commit does not
         return cls(name, place.name if is_snapshot else pinned or revision, str(place), tokenizer, stamp)
 
     def is_unchanged(self) -> bool:
         """Whether the files are still those that were opened."""
-        try:
+        with suppress(CheckpointError):
             return _stamp(self.folder) == self.stamp
-        except CheckpointError:
-            return False
+        return False
 
     def content_hash(self) -> str:
         """Content hash of the checkpoint, computed once per process."""
@@ -78,27 +75,21 @@ def open_again(name: str, revision: str | None, digest: str, what: str) -> str:
     CheckpointError
         If there is no checkpoint of this name, or its content is another one.
     """
+    needs = f"{what} holds only the learnt weights and needs"
     try:
         folder = str(resolve_checkpoint(name, revision))
         found = _content_hash(folder, _stamp(folder))
     except CheckpointError as error:
-        raise CheckpointError(
-            name, f"{what} holds only the learnt weights and needs this checkpoint, which cannot be opened ({error})"
-        ) from error
+        raise CheckpointError(name, f"{needs} this checkpoint, which cannot be opened ({error})") from error
     if found != digest:
-        raise CheckpointError(
-            name,
-            f"{what} holds only the learnt weights and needs the checkpoint with the content hash {digest}, but this one has "
-            f"{found}: put the right one in its place",
-        )
+        needed = f"the checkpoint with the content hash {digest}, but this one has {found}"
+        raise CheckpointError(name, f"{needs} {needed}: put the right one in its place")
     return folder
 
 
 def _stamp(folder: str) -> Stamp:
-    try:
+    with blaming(folder, "cannot be read ({})", OSError):
         stats = [(name, os.stat(os.path.join(folder, name))) for name in content_files(folder)]
-    except OSError as error:
-        raise CheckpointError(folder, f"cannot be read ({error})") from error
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 

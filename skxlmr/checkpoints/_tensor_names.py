@@ -10,15 +10,8 @@ BUFFERS = ("position_ids", "token_type_ids")  # saved by transformers before 4.3
 # Parts of an encoder, by its name inside a model with a head. Files of a bare encoder leave that name out.
 BARE_PARTS = {
     "roberta": ("embeddings.", "encoder.", "pooler."),
-    "transformer": (
-        "embeddings.",
-        "position_embeddings.",
-        "lang_embeddings.",
-        "layer_norm_emb.",
-        "attentions.",
-        "layer_norm1.",
-        "ffns.",
-        "layer_norm2.",
+    "transformer": tuple(
+        "embeddings. position_embeddings. lang_embeddings. layer_norm_emb. attentions. layer_norm1. ffns. layer_norm2.".split()
     ),
 }
 # Projections on the vocabulary, and the word embeddings that they share their weight with when tied.

@@ -91,10 +91,11 @@ def assign_weights(
     heads = tuple(head_parts)
     tied = set(getattr(module, "tied_names", ()))
     wanted = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items() if name not in tied}
+    absent_heads = [part for part in heads if not any(_in(name, part) for name in wanted)]
     given = {
         name: tensor
         for name, tensor in tensors.items()
-        if name not in tied and not any(_in(name, part) and not _any_in(wanted, part) for part in heads)
+        if name not in tied and not any(_in(name, part) for part in absent_heads)
     }
 
     new: list[str] = []
@@ -109,10 +110,7 @@ def assign_weights(
     target = torch.float32 if dtype is None else dtype
     will_compute()
     check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target, heads)}, source)
-    fitted = {
-        name: (tensor.to(target) if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in given.items()
-    }
+    fitted = {name: (t.to(target) if t.is_floating_point() else t).contiguous() for name, t in given.items()}
     module.to(target)  # parts that start from scratch compute in the same dtype
     module.load_state_dict(fitted, strict=False, assign=True)
     if callable(tie_weights := getattr(module, "tie_weights", None)):
@@ -135,9 +133,7 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[
     CheckpointError
         If one is; names the tensors.
     """
-    broken = [
-        name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor.detach())
-    ]
+    broken = [name for name, t in tensors.items() if t.is_floating_point() and not _is_finite(t.detach())]
     if broken:
         named = ", ".join(sorted(broken)[:N_NAMED]) + (", ..." if len(broken) > N_NAMED else "")
         raise CheckpointError(source, f"holds weights that are NaN or infinite, in {named}")
@@ -178,7 +174,3 @@ def _summary(kind: str, names: list[str]) -> str:
 
 def _in(name: str, part: str) -> bool:
     return name == part or name.startswith(part + ".")
-
-
-def _any_in(names: Iterable[str], part: str) -> bool:
-    return any(_in(name, part) for name in names)

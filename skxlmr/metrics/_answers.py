@@ -31,17 +31,10 @@ def read_answers(y: Any, name: str = "y") -> list[AnswerList]:
 def _rows(y: Any, name: str) -> list[Any]:
     """One value per row; a row of a frame is (text, answer_start), or its only value."""
     if isinstance(y, str | bytes | Mapping | Iterator) or not hasattr(y, "__len__"):
-        raise TypeError(
-            f"{name} must be a list, Series, array or DataFrame with one answer per row, got {type(y).__name__}"
-        )
+        expected = "a list, Series, array or DataFrame with one answer per row"
+        raise TypeError(f"{name} must be {expected}, got {type(y).__name__}")
     if not hasattr(y, "columns"):
-        if (
-            isinstance(y, np.ndarray)
-            and y.dtype.kind == "U"
-            and y.ndim == 2
-            and y.shape[1] == 2
-            and _are_starts(y[:, 1])
-        ):
+        if isinstance(y, np.ndarray) and y.dtype.kind == "U" and y.shape[1:] == (2,) and _are_starts(y[:, 1]):
             raise ValueError(
                 f"{name} is an array of strings, in which the starts have become strings too, such as {y[0, 1]!r}: pass a list "
                 "of tuples, or an array with dtype=object"
@@ -68,9 +61,8 @@ def _answers_of(value: Any, row: int, name: str) -> AnswerList:
         return [(str(value), None)] if value.strip() else []
     if isinstance(value, Mapping):
         if "text" not in value:
-            raise ValueError(
-                f"{name} row {row}: expected an answer with 'text', found the keys {', '.join(map(repr, value))}"
-            )
+            keys = ", ".join(map(repr, value))
+            raise ValueError(f"{name} row {row}: expected an answer with 'text', found the keys {keys}")
         texts, starts = value["text"], value.get("answer_start")
         if not isinstance(texts, list | tuple | np.ndarray):
             return _answers_of((texts, starts), row, name)
@@ -93,7 +85,6 @@ def _start_of(value: Any, row: int, name: str) -> int | None:
     # a column with missing values stores its integers as floats
     is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(value, bool | np.bool_) or not is_whole or value < 0:
-        raise ValueError(
-            f"{name} row {row}: expected answer_start to be a character position, counted from 0, found {value!r}"
-        )
+        expected = "answer_start to be a character position, counted from 0"
+        raise ValueError(f"{name} row {row}: expected {expected}, found {value!r}")
     return int(value)

@@ -8,8 +8,7 @@ from numpy.typing import ArrayLike
 
 from skxlmr.utils._sklearn import check_sample_weight
 
-Tags = Sequence[Sequence[str]] | np.ndarray  # of each row; ``predict`` returns an array of lists
-
+Tags = Sequence[Sequence[str]] | np.ndarray  # one tag per word, for each row
 # Prefixes of each scheme. "BIO" is read leniently, as the CoNLL script does, with any of the four prefixes.
 PREFIXES = {"BIO": "BIES", "IOB2": "BI", "IOBES": "BIES"}
 
@@ -160,18 +159,12 @@ def entity_f1_score(
     return entity_precision_recall_f1(y_true, y_pred, scheme=scheme, sample_weight=sample_weight)[2]
 
 
-def word_accuracy(
-    y_true: Sequence[Sequence[Any]] | np.ndarray,
-    y_pred: Sequence[Sequence[Any]] | np.ndarray,
-    sample_weight: ArrayLike | None = None,
-) -> float:
+def word_accuracy(y_true: Tags, y_pred: Tags, sample_weight: ArrayLike | None = None) -> float:
     """Share of words whose tags agree, over all rows, each with the weight of its row; 0 without words."""
     weights = _weights(sample_weight, y_true)
     n_words = weights @ np.array([len(row) for row in y_true])
-    n_same = weights @ np.array(
-        [sum(a == b for a, b in zip(*rows, strict=True)) for rows in zip(y_true, y_pred, strict=True)]
-    )
-    return float(n_same / n_words) if n_words else 0.0
+    same = [sum(a == b for a, b in zip(*rows, strict=True)) for rows in zip(y_true, y_pred, strict=True)]
+    return float(weights @ np.array(same) / n_words) if n_words else 0.0
 
 
 def _weights(sample_weight: ArrayLike | None, rows: Sized) -> np.ndarray:

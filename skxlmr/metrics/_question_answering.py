@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.metrics._answers import read_answers
 
+Languages = str | Sequence[str] | None  # of all rows, or of each row
 # Articles and segmentation by language, as in MLQA's script.
 _ARTICLES = {
     "en": r"\b(a|an|the)\b",
@@ -65,9 +66,7 @@ def normalize_answer(text: str, language: str | None = None) -> str:
     return " ".join(text.split())
 
 
-def answer_f1_score(
-    y_true: Any, y_pred: Any, *, language: str | Sequence[str] | None = None, sample_weight: Any = None
-) -> float:
+def answer_f1_score(y_true: Any, y_pred: Any, *, language: Languages = None, sample_weight: Any = None) -> float:
     """Mean F1 of the tokens that predicted and true answers share.
 
     Parameters
@@ -102,7 +101,7 @@ def answer_f1_score(
 
 
 def answer_exact_match_score(
-    y_true: Any, y_pred: Any, *, language: str | Sequence[str] | None = None, sample_weight: Any = None
+    y_true: Any, y_pred: Any, *, language: Languages = None, sample_weight: Any = None
 ) -> float:
     """Share of rows in which the normalised prediction equals a normalised true answer.
 

@@ -51,19 +51,16 @@ def recall_at_k(y_true: ArrayLike, ranking: Any, k: Any = 1) -> float | dict[int
     """
     truth = np.asarray(y_true)
     if truth.ndim != 1 or len(truth) != len(ranking) or not len(truth):
-        raise ValueError(
-            f"y_true must have one candidate for each of the {len(ranking)} rankings, found shape {truth.shape}"
-        )
+        expected = f"one candidate for each of the {len(ranking)} rankings"
+        raise ValueError(f"y_true must have {expected}, found shape {truth.shape}")
     several: list[Any] = [k] if isinstance(k, Integral) else list(k)
     if not all(isinstance(one, Integral) and int(one) >= 1 for one in several):
         raise ValueError(f"k must be an integer of at least 1, or a sequence of them, found {k!r}")
     places = np.empty(len(truth), np.int64)
     for row, (right, order) in enumerate(zip(truth, ranking, strict=True)):
         found = np.flatnonzero(np.asarray(order) == right)
-        if len(found) != 1:
-            raise ValueError(
-                f"ranking {row} must contain the right candidate {right} once, found it {len(found)} times"
-            )
+        if (n := len(found)) != 1:
+            raise ValueError(f"ranking {row} must contain the right candidate {right} once, found it {n} times")
         places[row] = found[0]
     recalls = {int(one): float(np.mean(places < int(one))) for one in several}
     return recalls[int(k)] if isinstance(k, Integral) else recalls

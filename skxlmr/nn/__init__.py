@@ -6,16 +6,15 @@ from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.families import config_of
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.xlm import (
-    XLMConfig,
-    XLMEncoder,
+from skxlmr.nn.xlm.answer_search import XLMForQuestionAnswering
+from skxlmr.nn.xlm.config import XLMConfig
+from skxlmr.nn.xlm.encoder import XLMEncoder, XLMModel
+from skxlmr.nn.xlm.heads import (
     XLMForMaskedLM,
     XLMForMultipleChoice,
-    XLMForQuestionAnswering,
     XLMForQuestionAnsweringSimple,
     XLMForSequenceClassification,
     XLMForTokenClassification,
-    XLMModel,
 )
 from skxlmr.nn.xlm_roberta import (
     XLMRobertaEncoder,

@@ -58,7 +58,8 @@ def attend(
         if mask_NK is None:
             raise ValueError("a padded batch attends to padded keys: pass them with shape (rows, tokens, width)")
         q, k, v = (_heads(x, head_size) for x in (q, k, v))
-        mask = None if _all_true(mask_NK) else mask_NK[:, None, None, :]
+        # On a GPU, to ask whether there is padding would cost a synchronisation.
+        mask = mask_NK[:, None, None, :] if mask_NK.is_cuda or not mask_NK.all() else None
         if need_weights or head_mask is not None:
             context, weights = _attend_explicitly(q, k, v, mask, dropout, head_mask, causal)
             return _merge(context), weights
@@ -81,11 +82,6 @@ def _heads(x: Tensor, head_size: int) -> Tensor:
 def _merge(x_NHSd: Tensor) -> Tensor:
     """Join (N, H, S, d) to (N, S, C)."""
     return x_NHSd.transpose(1, 2).flatten(2)
-
-
-def _all_true(mask: Tensor) -> bool:
-    # On a GPU the answer would cost a synchronisation, so the mask is always passed on.
-    return not mask.is_cuda and bool(mask.all())
 
 
 def _attend_rectangle(

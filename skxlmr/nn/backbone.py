@@ -42,6 +42,7 @@ class Backbone(nn.Module):
 
     gradient_checkpointing = False
     pooler: nn.Module | None
+    words_name: str  # of the word embeddings, as in get_submodule
 
     @property
     def layers(self) -> Sequence[LayerCall]:
@@ -55,11 +56,11 @@ class Backbone(nn.Module):
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the word embeddings."""
-        raise NotImplementedError
+        return self.get_submodule(self.words_name)  # type: ignore[return-value]  # torch knows it as a Module only
 
     def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
         """Replace the word embeddings."""
-        raise NotImplementedError
+        self.set_submodule(self.words_name, embeddings)
 
     def run_layers(
         self,
@@ -152,4 +153,8 @@ class TaskModule(nn.Module):
     @property
     def backbone(self) -> Backbone:
         """The encoder."""
-        return self.get_submodule(self.backbone_name)  # type: ignore[return-value]  # torch knows it as a Module only
+        return self.get_submodule(self.backbone_name)  # type: ignore[return-value]  # likewise
+
+    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Any:
+        """Encode a batch; the arguments are those of the encoder. Task models return what their head makes of it."""
+        return self.backbone(input_ids, layout, **inputs)

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from skxlmr.nn.config import MODEL_TYPES, ModelConfig
-from skxlmr.nn.xlm import XLMConfig
-
-CONFIGS: dict[str, type[ModelConfig] | type[XLMConfig]] = {**dict.fromkeys(MODEL_TYPES, ModelConfig), "xlm": XLMConfig}
+from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.xlm.config import XLMConfig
 
 
 def config_of(values: dict[str, Any]) -> ModelConfig | XLMConfig:
@@ -16,6 +14,4 @@ def config_of(values: dict[str, Any]) -> ModelConfig | XLMConfig:
     ValueError
         If the model type is missing or unknown, or a field is missing or wrong.
     """
-    model_type = values.get("model_type")
-    family = CONFIGS.get(model_type, ModelConfig) if isinstance(model_type, str) else ModelConfig
-    return family.from_dict(values)
+    return (XLMConfig if values.get("model_type") == "xlm" else ModelConfig).from_dict(values)

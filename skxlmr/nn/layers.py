@@ -91,10 +91,8 @@ class SelfAttention(nn.Module):
         head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        q, k, v, keys = self.query(x), self.key(x), self.value(x), None
-        if context is not None and context.past is not None:
-            k, v = context.past.extend(k, v)
-            keys = context.keys
+        q = self.query(x)  # first: gradients add up in this order
+        k, v, keys = self._keys_and_values(x, context)
         return attend(
             q,
             k,
@@ -108,18 +106,22 @@ class SelfAttention(nn.Module):
             keys=keys,
         )
 
+    def _keys_and_values(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, TokenLayout | None]:
+        """Keys and values of this text up to its last token, and their layout if it is not that of ``x``."""
+        k, v = self.key(x), self.value(x)
+        if context is None or context.past is None:
+            return k, v, None
+        return *context.past.extend(k, v), context.keys
+
 
 class CrossAttention(SelfAttention):
-    """Attention to the vectors of another text; a cache keeps their keys and values."""
+    """Attention to the vectors of another text, to all of them; a cache keeps their keys and values."""
 
-    def forward(
-        self,
-        x: Tensor,
-        layout: TokenLayout,
-        need_weights: bool = False,
-        head_mask: Tensor | None = None,
-        context: DecoderContext | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.causal = False
+
+    def _keys_and_values(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, TokenLayout | None]:
         assert context is not None
         source_NKD, past = context.source_NKD, context.past
         if past is None or past.source is None:
@@ -128,8 +130,7 @@ class CrossAttention(SelfAttention):
             k, v = past.source
         if past is not None:
             past.source = k, v
-        dropout = self.dropout if self.training else 0.0
-        return attend(self.query(x), k, v, layout, head_size=self.head_size, dropout=dropout, keys=context.source)
+        return k, v, context.source
 
 
 class ResidualOutput(nn.Module):

@@ -57,11 +57,10 @@ def _onednn_applies(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() > 0
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
-        and (x.dtype == torch.float32 or _onednn_knows_bfloat16())
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _onednn_knows_bfloat16()))
         and not torch.is_autocast_enabled("cpu")  # which casts the weights
     )
 

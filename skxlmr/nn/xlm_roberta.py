@@ -32,6 +32,8 @@ class XLMRobertaEncoder(Backbone):
         Whether there is a pooler.
     """
 
+    words_name = "embeddings.word_embeddings"
+
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
         self.config = config
@@ -48,14 +50,6 @@ class XLMRobertaEncoder(Backbone):
     def blocks(self) -> Sequence[nn.Module]:
         """The embeddings, then each layer."""
         return [self.embeddings, *self.encoder.layer]
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the word embeddings."""
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
-        """Replace the word embeddings."""
-        self.embeddings.word_embeddings = embeddings
 
     def forward(
         self,
@@ -160,30 +154,22 @@ class XLMRobertaEncoder(Backbone):
 class XLMRobertaTask(TaskModule):
     """What all task models of this family have."""
 
-    roberta: XLMRobertaEncoder
     backbone_name = "roberta"
-
-
-class XLMRobertaModel(XLMRobertaTask):
-    """The encoder alone, under the name that task checkpoints give it."""
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
         self.roberta = XLMRobertaEncoder(config, add_pooler)
 
-    def forward(
-        self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any
-    ) -> EncoderOutput:
-        """Encode a batch; the arguments are those of :class:`XLMRobertaEncoder`."""
-        return self.roberta(input_ids, layout, **inputs)
+
+class XLMRobertaModel(XLMRobertaTask):
+    """The encoder alone, under the name that task checkpoints give it."""
 
 
 class XLMRobertaForSequenceClassification(XLMRobertaTask):
     """Encoder with the sequence classification head; also for regression and multi-label targets."""
 
     def __init__(self, config: ModelConfig, n_outputs: int):
-        super().__init__()
-        self.roberta = XLMRobertaEncoder(config)
+        super().__init__(config)
         self.classifier = SequenceClassificationHead(config, n_outputs)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
@@ -196,8 +182,7 @@ class XLMRobertaForTokenClassification(XLMRobertaTask):
     """Encoder with a projection of each token's vector."""
 
     def __init__(self, config: ModelConfig, n_outputs: int):
-        super().__init__()
-        self.roberta = XLMRobertaEncoder(config)
+        super().__init__(config)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = Linear(config.hidden_size, n_outputs)
 
@@ -211,8 +196,7 @@ class XLMRobertaForQuestionAnswering(XLMRobertaTask):
     """Encoder with two logits per token: that the answer starts there, and that it ends there."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.roberta = XLMRobertaEncoder(config)
+        super().__init__(config)
         self.qa_outputs = Linear(config.hidden_size, 2)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
@@ -225,8 +209,7 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
     """Encoder with pooler and one score per sequence, which is a prompt with one of its choices."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.roberta = XLMRobertaEncoder(config, add_pooler=True)
+        super().__init__(config, add_pooler=True)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = Linear(config.hidden_size, 1)
 
@@ -240,8 +223,7 @@ class XLMRobertaForMaskedLM(XLMRobertaTask):
     """Encoder with the language modelling head."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.roberta = XLMRobertaEncoder(config)
+        super().__init__(config)
         self.lm_head = LanguageModelingHead(config)
 
     def forward(
@@ -291,12 +273,9 @@ def init_weights(module: nn.Module, initializer_range: float, generator: torch.G
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             part.weight.normal_(0.0, initializer_range, generator=generator)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            part.bias.zero_()
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             part.weight[part.padding_idx].zero_()
         if isinstance(part, nn.LayerNorm):
             part.weight.fill_(1.0)
-            part.bias.zero_()
-        if isinstance(part, LanguageModelingHead):
+        if isinstance(part, nn.Linear | nn.LayerNorm | LanguageModelingHead) and part.bias is not None:
             part.bias.zero_()

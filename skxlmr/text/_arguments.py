@@ -1,11 +1,43 @@
 """Checks of what a tokenizer is asked for: texts that are str, windows that can advance."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._tokens import Tokens
 from skxlmr.text._truncation import without_room
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read.
+
+    Attributes
+    ----------
+    parse_special : bool
+        Whether a text that spells a special token means the token.
+    with_offsets : bool
+        Whether to say where each token lies in its text.
+    sampling : SubwordSampling, optional
+        How segmentations are drawn; see `drawn`.
+    limit : int, optional
+        If a text has more tokens, the result may hold its beginning only: the first `limit` tokens and at least one more.
+    as_words : bool
+        Whether each text is a word on its own, which may follow a space.
+    """
+
+    parse_special: bool
+    with_offsets: bool
+    sampling: SubwordSampling | None
+    limit: int | None = None
+    as_words: bool = False
+
+    @property
+    def drawn(self) -> SubwordSampling | None:
+        """The sampling if it draws anything, otherwise None."""
+        return self.sampling if self.sampling is not None and self.sampling.draws else None
 
 
 def list_of_str(texts: Iterable[str], name: str) -> list[str]:

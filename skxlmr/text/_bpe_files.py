@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_bytes, read_json
 
 VOCAB_FILE = "vocab.json"
@@ -29,12 +29,8 @@ def read_merges(file: Path) -> list[tuple[str, str]]:
 
     A third column (fastBPE's counts) is allowed; a line that starts with ``#version`` is skipped.
     """
-    try:
+    with blaming(file, "expected text in UTF-8, found something else ({})", UnicodeDecodeError):
         text = read_bytes(file, MOST_BYTES).decode("utf-8")
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(file, f"expected text in UTF-8, found something else ({error})") from error
     merges: list[tuple[str, str]] = []
     for i, line in enumerate(io.StringIO(text, newline="\n")):
         line = line.rstrip("\r\n")
@@ -61,10 +57,8 @@ def check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
     check_lengths(file, vocab)
     for token, i in vocab.items():
         if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < MOST_IDS:
-            raise CheckpointError(
-                file, f"expected an id within 0 ... {MOST_IDS - 1} for {token!r:.80}, found {i!r:.80}"
-            )
-    if not vocab or len(set(vocab.values())) != len(vocab):
-        raise CheckpointError(
-            file, f"expected tokens with distinct ids, found {len(set(vocab.values()))} ids for {len(vocab)} tokens"
-        )
+            reason = f"expected an id within 0 ... {MOST_IDS - 1} for {token!r:.80}, found {i!r:.80}"
+            raise CheckpointError(file, reason)
+    n_ids = len(set(vocab.values()))
+    if not vocab or n_ids != len(vocab):
+        raise CheckpointError(file, f"expected tokens with distinct ids, found {n_ids} ids for {len(vocab)} tokens")

@@ -57,45 +57,40 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(
-            folder, "expected a checkpoint folder, found " + ("a file" if folder.exists() else "nothing")
-        )
+        found = "a file" if folder.exists() else "nothing"
+        raise CheckpointError(folder, f"expected a checkpoint folder, found {found}")
     model_type = _model_type(folder)
     has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
     both = {VOCAB_FILE, MERGES_FILE} <= has
-    if MODEL_FILE in has and model_type in SENTENCEPIECE_TYPES:
-        if has & {VOCAB_FILE, MERGES_FILE}:
-            raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
-        return SentencePieceTokenizer.from_file(folder / MODEL_FILE)
-    if both and model_type in XLM_TYPES and MODEL_FILE not in has:
+    if MODEL_FILE in has:
+        if model_type in SENTENCEPIECE_TYPES:
+            if has & {VOCAB_FILE, MERGES_FILE}:
+                raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
+            return SentencePieceTokenizer.from_file(folder / MODEL_FILE)
+    elif both and model_type in XLM_TYPES:
         return XLMTokenizer.from_file(folder / VOCAB_FILE, folder / MERGES_FILE)
-    if TOKENIZER_FILE in has and model_type not in XLM_TYPES and MODEL_FILE not in has:
+    elif TOKENIZER_FILE in has and model_type not in XLM_TYPES:
         return FastTokenizer.from_file(folder / TOKENIZER_FILE)
-    if both and model_type in BYTE_LEVEL_TYPES and MODEL_FILE not in has:
+    elif both and model_type in BYTE_LEVEL_TYPES:
         return FastTokenizer.from_vocab(folder / VOCAB_FILE, folder / MERGES_FILE)
     if both and model_type is None:
         types = ", ".join(BYTE_LEVEL_TYPES + XLM_TYPES)
         expected = f"a config.json whose model_type ({types}) says what {VOCAB_FILE} and {MERGES_FILE} are"
-        raise _ambiguous(folder, model_type, expected)
-    expected = f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
-    if has:
-        expected += " that matches the model"
+    else:
+        expected = f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
+        expected += " that matches the model" if has else ""
     raise _ambiguous(folder, model_type, expected)
 
 
 def _model_type(folder: Path) -> str | None:
-    if (folder / MODEL_CONFIG_FILE).exists():
-        model_type = read_json(folder / MODEL_CONFIG_FILE).get("model_type")
-        if model_type is not None and not isinstance(model_type, str):
-            raise CheckpointError(
-                folder / MODEL_CONFIG_FILE, f"expected a name as model_type, found {model_type!r:.80}"
-            )
-        if model_type is not None:
-            return model_type
-    if (folder / CONFIG_FILE).exists():
+    file = folder / MODEL_CONFIG_FILE
+    model_type = read_json(file).get("model_type") if file.exists() else None
+    if model_type is None and (folder / CONFIG_FILE).exists():
         name = read_json(folder / CONFIG_FILE).get("tokenizer_class")
         return CLASS_TYPES.get(name.removesuffix("Fast")) if isinstance(name, str) else None
-    return None
+    if model_type is not None and not isinstance(model_type, str):
+        raise CheckpointError(file, f"expected a name as model_type, found {model_type!r:.80}")
+    return model_type
 
 
 def _ambiguous(folder: Path, model_type: str | None, expected: str) -> CheckpointError:

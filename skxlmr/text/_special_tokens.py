@@ -79,13 +79,70 @@ class TokenizerSettings:
     additional: Sequence[AddedToken] = ()
     added: Mapping[int, AddedToken] = field(default_factory=dict)
 
+    def with_added(self, added: Mapping[int, AddedToken]) -> "TokenizerSettings":
+        """Return settings with these added tokens: special if a role or `additional` names them so."""
+        special = {token.content for token in (*self.roles.values(), *self.additional) if token.special}
+        added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
+        flags = {token.content: token for token in added.values()}  # a role is often named by its content only
+        roles = {role: flags.get(token.content, token) for role, token in self.roles.items()}
+        return replace(self, roles=roles, added=added)
 
-def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
+    def with_further(
+        self, placed: Mapping[int, AddedToken], contents: Sequence[str], special: bool
+    ) -> "TokenizerSettings":
+        """Return the settings with further tokens, special or not; the same object if nothing changes.
+
+        Parameters
+        ----------
+        placed : mapping of int to AddedToken
+            All existing tokens by their ids, from `place_tokens`.
+        contents : sequence of str
+            Spelling of each token. A token that has a role stays as it is.
+        special : bool
+            Whether they are special.
+
+        Raises
+        ------
+        ValueError
+            If a token is empty.
+        """
+        if not all(contents):
+            raise ValueError(f"expected the spelling of each token, found {list(contents)}")
+        in_a_role = {token.content for token in self.roles.values()}
+        named = [content for content in dict.fromkeys(contents) if content not in in_a_role]
+        known = {token.content: token for token in placed.values()}
+        if all(content in known and known[content].special == special for content in named):
+            return self
+        others = [token for token in self.additional if token.content not in named]
+        additional = [replace(known.get(content, AddedToken(content)), special=special) for content in named]
+        added = {i: replace(token, special=special) if token.content in named else token for i, token in placed.items()}
+        # these lists in the options would contradict the new tokens
+        options = {name: value for name, value in self.options.items() if name not in ADDITIONAL}
+        return TokenizerSettings(options, self.roles, (*others, *additional), added)
+
+    def to_config(self, roles: Mapping[str, AddedToken]) -> dict[str, Any]:
+        """Return the entries of ``tokenizer_config.json`` that name the special tokens; `roles` has all of them."""
+        config: dict[str, Any] = {}
+        for role, token in roles.items():
+            plain = token == AddedToken(token.content)
+            config[role] = token.content if plain else {"__type": "AddedToken", **token.to_dict()}
+        special = [token.content for token in self.additional if token.special]
+        if special:
+            config["additional_special_tokens"] = special
+        return config
+
+
+def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSettings, int]:
     """Read the files next to a vocabulary that describe its special and added tokens.
 
     ``tokenizer_config.json`` takes precedence. Without ``added_tokens_decoder``, which files older than 2023 lack,
     ``special_tokens_map.json`` overrides the tokens that it names, and ``added_tokens.json`` holds the ids of added tokens.
     If `mask_lstrip`, a mask token that is given as a plain string swallows the white space before it.
+
+    Returns
+    -------
+    settings : TokenizerSettings
+    model_max_length : int
 
     Raises
     ------
@@ -121,30 +178,25 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> TokenizerSettings:
             for item in value.values() if isinstance(value, dict) else value:
                 token = _token(source, key, item, True)
                 additional[token.content] = token
-    special = {token.content for token in [*roles.values(), *additional.values()]}
-    added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
-    flags = {token.content: token for token in added.values()}  # the config names a role by its content only
-    roles = {role: flags.get(token.content, token) for role, token in roles.items()}
-    return TokenizerSettings(options, roles, tuple(additional.values()), added)
+    settings = TokenizerSettings(options, roles, tuple(additional.values())).with_added(added)
+    return settings, checked_option(folder, options, "model_max_length", DEFAULT_MAX_LENGTH)
 
 
-def positive_int(file: Path, options: Mapping[str, Any], key: str, default: int) -> int:
-    """Return an option, which must be a positive integer, or the default; otherwise CheckpointError."""
+def checked_option(folder: Path, options: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return an option of ``tokenizer_config.json``, or its default.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not, like its default, a bool or a positive integer.
+    """
     value = options.get(key)
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(file, f"expected a positive integer as {key}, found {value!r:.80}")
-    return value
-
-
-def boolean(file: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:
-    """Return an option, which must be true or false, or the default; otherwise CheckpointError."""
-    value = options.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise CheckpointError(file, f"expected true or false as {key}, found {value!r:.80}")
+    is_flag = isinstance(default, bool)
+    if not isinstance(value, int) or isinstance(value, bool) != is_flag or (value < 1 and not is_flag):
+        expected = "true or false" if is_flag else "a positive integer"
+        raise CheckpointError(folder / CONFIG_FILE, f"expected {expected} as {key}, found {value!r:.80}")
     return value
 
 
@@ -184,9 +236,8 @@ def place_tokens(
     for i, token in [*sorted(settings.added.items()), *named]:
         if token.content in seen:
             continue
-        own = lookup(token.content)
-        if own is None:
-            own = end
+        known = lookup(token.content)
+        own = end if known is None else known
         if i not in (None, own):
             raise ValueError(f"expected the added token {token.content!r:.80} at id {own}, found it at {i}")
         n_characters += len(token.content)
@@ -196,53 +247,6 @@ def place_tokens(
         end = max(end, own + 1)
         placed[own] = replace(token, special=True) if token in of_roles else token
     return roles, placed
-
-
-def with_further(
-    settings: TokenizerSettings, placed: Mapping[int, AddedToken], contents: Sequence[str], special: bool
-) -> TokenizerSettings:
-    """Return the settings with further tokens, special or not; the same object if nothing changes.
-
-    Parameters
-    ----------
-    settings : TokenizerSettings
-    placed : mapping of int to AddedToken
-        All existing tokens by their ids, from `place_tokens`.
-    contents : sequence of str
-        Spelling of each token. A token that has a role stays as it is.
-    special : bool
-        Whether they are special.
-
-    Raises
-    ------
-    ValueError
-        If a token is empty.
-    """
-    if not all(contents):
-        raise ValueError(f"expected the spelling of each token, found {list(contents)}")
-    in_a_role = {token.content for token in settings.roles.values()}
-    named = [content for content in dict.fromkeys(contents) if content not in in_a_role]
-    known = {token.content: token for token in placed.values()}
-    if all(content in known and known[content].special == special for content in named):
-        return settings
-    others = [token for token in settings.additional if token.content not in named]
-    additional = [replace(known.get(content, AddedToken(content)), special=special) for content in named]
-    added = {i: replace(token, special=special) if token.content in named else token for i, token in placed.items()}
-    # these lists in the options would contradict the new tokens
-    options = {name: value for name, value in settings.options.items() if name not in ADDITIONAL}
-    return TokenizerSettings(options, settings.roles, (*others, *additional), added)
-
-
-def config_of(roles: Mapping[str, AddedToken], additional: Sequence[AddedToken]) -> dict[str, Any]:
-    """Return the entries of ``tokenizer_config.json`` that name the special tokens."""
-    config: dict[str, Any] = {}
-    for role, token in roles.items():
-        plain = token == AddedToken(token.content)
-        config[role] = token.content if plain else {"__type": "AddedToken", **token.to_dict()}
-    special = [token.content for token in additional if token.special]
-    if special:
-        config["additional_special_tokens"] = special
-    return config
 
 
 class TextSplitter:

@@ -4,20 +4,24 @@ A concrete tokenizer turns distinct texts into ids (`_encode_texts`); the rows a
 Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
 """
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from os import PathLike
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skxlmr.text._arguments import check_room, check_stride, list_of_str
+from skxlmr.text._arguments import Reading, check_room, check_stride, list_of_str
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._special_tokens import AddedToken, TokenizerSettings, place_tokens
-from skxlmr.text._tokens import Tokens, encode_distinct, spans
-from skxlmr.text._truncation import TRUNCATIONS, Part, truncate, windows_of_pairs
+from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_ROLES, AddedToken, TokenizerSettings, place_tokens
+from skxlmr.text._tokens import Ids, Tokens, encode_distinct, spans
+from skxlmr.text._truncation import TRUNCATIONS, truncate, windows_of_pairs
 from skxlmr.text._value import Value
 
 
@@ -46,9 +50,14 @@ class Tokenizer(Value):
     mask_token_id: int
     additional_special_ids: Sequence[int] = ()
     model_max_length: int
+    _settings: TokenizerSettings
     _roles: Mapping[str, AddedToken]
     _tokens: Mapping[int, AddedToken]  # special and added tokens by their ids
     _ids: Mapping[str, int]  # and the other way round
+    _pieces: Mapping[int, str]  # the whole vocabulary by its ids
+    _default_roles: Mapping[str, AddedToken] = DEFAULT_ROLES
+    _start_role = "cls_token"  # of the token at the beginning of a row
+    _start_token_id: int
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
@@ -56,15 +65,12 @@ class Tokenizer(Value):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"
 
-    @property
-    def all_special_ids(self) -> list[int]:
-        special = {self.bos_token_id, self.eos_token_id, self.cls_token_id, self.sep_token_id}
-        special |= {self.pad_token_id, self.unk_token_id, self.mask_token_id}
-        return sorted(special | set(self.additional_special_ids))
+    def __hash__(self) -> int:
+        return hash((self.vocab_size, self.model_max_length))
 
     @property
-    def _start_token_id(self) -> int:
-        return self.cls_token_id
+    def all_special_ids(self) -> list[int]:
+        return sorted({self._ids[token.content] for token in self._roles.values()}.union(self.additional_special_ids))
 
     def n_special(self, pair: bool) -> int:
         """Return how many special tokens surround one text or, if `pair`, two."""
@@ -125,28 +131,22 @@ class Tokenizer(Value):
             raise ValueError(f"truncation must be one of {', '.join(TRUNCATIONS)}; found {truncation!r}")
         if truncation == "only_second" and pairs is None:
             raise ValueError("truncation='only_second' needs pairs, found single texts")
-        first_texts = list_of_str(texts, "texts")
-        second_texts = None if pairs is None else list_of_str(pairs, "pairs")
-        if second_texts is not None and len(second_texts) != len(first_texts):
-            raise ValueError(f"pairs must have as many rows as texts ({len(first_texts)}), found {len(second_texts)}")
-        check_stride(stride, max_length, self.n_special(pairs is not None))
+        columns = [list_of_str(texts, "texts")]
+        if pairs is not None:
+            columns.append(list_of_str(pairs, "pairs"))
+            if len(columns[1]) != len(columns[0]):
+                raise ValueError(f"pairs must have as many rows as texts ({len(columns[0])}), found {len(columns[1])}")
+        n_special = self.n_special(pairs is not None)
+        check_stride(stride, max_length, n_special)
 
         # how many tokens of a text the result can show: nothing beyond them need be encoded
-        limit = None if max_length is None or stride is not None else max_length - self.n_special(pairs is not None)
+        limit = None if max_length is None or stride is not None else max_length - n_special
         if pairs is not None and truncation == "longest_first" and limit is not None and limit % 2:
             limit = None  # the odd token goes to the longer text, and only whole texts show which that is
-
-        def encode(some: list[str]) -> Tokens:
-            return self._encode_texts(some, limit, parse_special, return_offsets, sampling)
-
-        columns = [first_texts] if second_texts is None else [first_texts, second_texts]
-        if sampling is not None and sampling.draws:  # each row draws its own segmentation
-            tokens = [encode(column) for column in columns]
-        else:
-            tokens = encode_distinct(encode, *columns)
-        if len(columns) == 2 and truncation == "longest_first":
-            check_room(columns, tokens, max_length, self.n_special(pair=True), stride)
-        return self._lay_out(tokens[0], tokens[1] if len(tokens) == 2 else None, max_length, truncation, stride)
+        tokens = self._encode(Reading(parse_special, return_offsets, sampling, limit), *columns)
+        if pairs is not None and truncation == "longest_first":
+            check_room(columns, tokens, max_length, n_special, stride)
+        return self._lay_out(tokens, max_length, truncation, stride)
 
     def encode_words(
         self,
@@ -199,18 +199,12 @@ class Tokenizer(Value):
                 if not isinstance(word, str):
                     raise TypeError(f"words must be str, found {type(word).__name__} as word {j} of row {i}")
         check_stride(stride, max_length, self.n_special(pair=False))
-
-        def encode(some: list[str]) -> Tokens:
-            tokens = self._encode_split_words(some, parse_special, return_offsets, sampling)
-            return tokens.with_unknown(self.unk_token_id)
-
-        words = list(chain.from_iterable(rows))
-        draws = sampling is not None and sampling.draws  # then each word draws its own segmentation
-        tokens = encode(words) if draws else encode_distinct(encode, words)[0]
+        reading = Reading(parse_special, return_offsets, sampling, as_words=True)
+        (tokens,) = self._encode(reading, list(chain.from_iterable(rows)))
         n_words_N = np.fromiter(map(len, rows), np.int64, len(rows))
-        return self._lay_out(tokens.joined(n_words_N), None, max_length, "only_first", stride)
+        return self._lay_out([tokens.joined(n_words_N)], max_length, "only_first", stride)
 
-    def build_inputs_with_special_tokens(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> list[int]:
+    def build_inputs_with_special_tokens(self, ids: Ids, pair_ids: Ids | None = None) -> list[int]:
         """Put the special tokens around the ids of one text, or of a pair of texts."""
         inputs = [self._start_token_id, *ids, self.sep_token_id]
         if pair_ids is not None:
@@ -218,7 +212,7 @@ class Tokenizer(Value):
         return inputs
 
     def get_special_tokens_mask(
-        self, ids: Sequence[int], pair_ids: Sequence[int] | None = None, already_has_special_tokens: bool = False
+        self, ids: Ids, pair_ids: Ids | None = None, already_has_special_tokens: bool = False
     ) -> list[int]:
         """Return 1 for each special token of a row and 0 for the others.
 
@@ -249,58 +243,61 @@ class Tokenizer(Value):
             mask += [1] * (self._n_pair_separators - 1) + [*[0] * len(pair_ids), 1]
         return mask
 
-    def create_token_type_ids_from_sequences(
-        self, ids: Sequence[int], pair_ids: Sequence[int] | None = None
-    ) -> list[int]:
+    def create_token_type_ids_from_sequences(self, ids: Ids, pair_ids: Ids | None = None) -> list[int]:
         """Return 0 for each token of the row: these models have one token type."""
         return [0] * len(self.get_special_tokens_mask(ids, pair_ids))
 
+    def _encode(self, reading: Reading, *columns: list[str]) -> list[Tokens]:
+        """Encode each distinct text once, or each on its own if segmentations are drawn; a word has at least one token."""
+
+        def encode(texts: list[str]) -> Tokens:
+            tokens = self._encode_texts(texts, reading)
+            return tokens.with_unknown(self.unk_token_id) if reading.as_words else tokens
+
+        return list(map(encode, columns)) if reading.drawn is not None else encode_distinct(encode, *columns)
+
     def _lay_out(
-        self, first: Tokens, second: Tokens | None, max_length: int | None, truncation: str, stride: int | None
+        self, columns: list[Tokens], max_length: int | None, truncation: str, stride: int | None
     ) -> EncodedBatch:
         """Choose what of each text is shown, and put the special tokens around it."""
-        n_special = self.n_special(second is not None)
-        n_first_N = first.lengths
-        n_second_N = np.zeros_like(n_first_N) if second is None else second.lengths
-        n_dropped_N = np.zeros_like(n_first_N)
-        row_W = np.arange(len(n_first_N))
-        first_part, second_part = (Part(np.zeros_like(n_N), n_N) for n_N in (n_first_N, n_second_N))
-        if max_length is not None and len(row_W):
-            if max_length < n_special:
-                raise ValueError(f"max_length={max_length} cannot hold the {n_special} special tokens of row 0")
-            budget = max_length - n_special
-            if stride is None:
-                kept_first_N, kept_second_N = truncate(n_first_N, n_second_N, budget, truncation)
-                n_dropped_N = n_first_N + n_second_N - kept_first_N - kept_second_N
-                first_part, second_part = Part(row_W * 0, kept_first_N), Part(row_W * 0, kept_second_N)
-            else:
-                row_W, first_part, second_part = windows_of_pairs(n_first_N, n_second_N, budget, stride, truncation)
+        first, n_special = columns[0], self.n_special(len(columns) == 2)
+        second = columns[1] if len(columns) == 2 else replace(first, lengths=np.zeros_like(first.lengths))
+        n_tokens_N = first.lengths + second.lengths
+        row_W = np.arange(len(n_tokens_N))
+        if max_length is not None and max_length < n_special and len(row_W):
+            raise ValueError(f"max_length={max_length} cannot hold the {n_special} special tokens of row 0")
+        budget = int(n_tokens_N.sum()) if max_length is None else max_length - n_special
+        if stride is None:
+            first_part, second_part = truncate(first.lengths, second.lengths, budget, truncation)
+            n_dropped_W = n_tokens_N - first_part.kept_W - second_part.kept_W
+        else:
+            row_W, first_part, second_part = windows_of_pairs(first.lengths, second.lengths, budget, stride, truncation)
+            n_dropped_W = np.zeros_like(row_W)
 
         lengths_W = first_part.kept_W + second_part.kept_W + n_special
         starts_W = np.cumsum(lengths_W) - lengths_W
-        # tokens, where they lie there, where they go in the result
-        moves = [(first, _sources(first, first_part, row_W), spans(starts_W + 1, first_part.kept_W))]
-        if second is not None:
-            second_starts_W = starts_W + 1 + first_part.kept_W + self._n_pair_separators
-            moves.append((second, _sources(second, second_part, row_W), spans(second_starts_W, second_part.kept_W)))
+        second_starts_W = starts_W + 1 + first_part.kept_W + self._n_pair_separators
+        moves = [(first, first_part, starts_W + 1), (second, second_part, second_starts_W)]
 
         ids_T = np.full(lengths_W.sum(), self.sep_token_id, np.int32)
         ids_T[starts_W] = self._start_token_id
         offsets_T2 = None if first.offsets is None else np.zeros((len(ids_T), 2), np.int32)
         sequence_ids_T = None if first.offsets is None else np.full(len(ids_T), -1, np.int8)
         word_ids_T = None if first.word_ids is None else np.full(len(ids_T), -1, np.int32)
-        for k, (tokens, source_T, target_T) in enumerate(moves):
+        for k, (tokens, part, target_W) in enumerate(moves):
+            source_T = spans(tokens.starts[row_W] + part.start_W, part.kept_W)
+            target_T = spans(target_W, part.kept_W)
             ids_T[target_T] = tokens.ids[source_T]
             if offsets_T2 is not None and sequence_ids_T is not None and tokens.offsets is not None:
                 offsets_T2[target_T] = tokens.offsets[source_T]
                 sequence_ids_T[target_T] = k
             if word_ids_T is not None and tokens.word_ids is not None:
                 word_ids_T[target_T] = tokens.word_ids[source_T]
-        beginnings = [tokens.is_beginning for tokens, _, _ in moves if tokens.is_beginning is not None]
+        beginnings = [tokens.is_beginning for tokens in columns if tokens.is_beginning is not None]
         return EncodedBatch(
             ids_T,
             lengths_W,
-            n_dropped_N[row_W],
+            n_dropped_W,
             offsets_T2,
             sequence_ids_T,
             word_ids_T,
@@ -309,42 +306,26 @@ class Tokenizer(Value):
             n_dropped_is_minimum=np.logical_or.reduce(beginnings) if beginnings else None,
         )
 
-    def _set_tokens(
-        self,
-        settings: TokenizerSettings,
-        default_roles: Mapping[str, AddedToken],
-        lookup: Callable[[str], int | None],
-        size: int,
-    ) -> None:
+    def _set_tokens(self, settings: TokenizerSettings, lookup: Callable[[str], int | None], size: int) -> None:
         """Give the special and added tokens their ids, after `place_tokens`, and set the attributes that say so."""
-        self._roles, self._tokens = place_tokens(settings, default_roles, lookup, size)
+        self._roles, self._tokens = place_tokens(settings, self._default_roles, lookup, size)
         self._ids = ids = {token.content: i for i, token in self._tokens.items()}
         self.vocab_size = max(size - 1, *self._tokens) + 1
         self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
         for role, token in self._roles.items():
             setattr(self, f"{role}_id", ids[token.content])
+        self._start_token_id = ids[self._roles[self._start_role].content]
+
+    def _set_vocabulary(self, vocab: Mapping[str, int], settings: TokenizerSettings) -> None:
+        """Do the same for a vocabulary that is a mapping."""
+        self._set_tokens(settings, vocab.get, max(vocab.values()) + 1)
+        self._pieces = {i: piece for piece, i in vocab.items()} | {i: t.content for i, t in self._tokens.items()}
 
     @abstractmethod
-    def _encode_texts(
-        self,
-        texts: list[str],
-        limit: int | None,
-        parse_special: bool,
-        with_offsets: bool,
-        sampling: SubwordSampling | None,
-    ) -> Tokens:
-        """Encode texts, without special tokens around them.
+    def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:
+        """Encode texts, without special tokens around them."""
 
-        If a text has more than `limit` tokens, the result may hold its beginning only: the first `limit` tokens and at
-        least one more.
-        """
-
-    def _encode_split_words(
-        self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
-    ) -> Tokens:
-        return self._encode_texts(words, None, parse_special, with_offsets, sampling)
-
-    def with_tokens(self, contents: Sequence[str], special: bool = True) -> "Tokenizer":
+    def with_tokens(self, contents: Sequence[str], special: bool = True) -> Self:
         """Return a tokenizer with further tokens, whose ids follow the vocabulary.
 
         Parameters
@@ -365,36 +346,65 @@ class Tokenizer(Value):
         ValueError
             If a token is empty, or this kind of tokenizer takes no further tokens.
         """
-        raise ValueError(f"a {type(self).__name__} takes no further tokens")
+        known = replace(self._settings, roles=self._roles)
+        settings = known.with_further(self._tokens, contents, special)
+        return self if settings is known else self._with(settings=settings)
 
     def token_to_id(self, content: str) -> int | None:
         """Return the id of a special or added token, None if it does not exist."""
         return self._ids.get(content)
 
-    @abstractmethod
-    def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
-        """Return the text that `ids` (one row) spell."""
+    def decode(self, ids: Ids, skip_special_tokens: bool = True) -> str:
+        """Return the text that `ids` (one row) spell.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            Token ids of one row.
+        skip_special_tokens : bool
+            Leave out the special tokens, unknown ones too. Otherwise all of them are spelled out.
+
+        Raises
+        ------
+        ValueError
+            If an id is outside the vocabulary.
+        """
+        ids_T = self._checked(ids)
+        if skip_special_tokens:
+            ids_T = ids_T[~np.isin(ids_T, self.all_special_ids)]
+        return self._spell(self.convert_ids_to_pieces(ids_T))
 
     @abstractmethod
-    def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        """Return the vocabulary entry of each id."""
+    def _spell(self, pieces: list[str]) -> str:
+        """Return the text that vocabulary entries stand for."""
+
+    def convert_ids_to_pieces(self, ids: Ids) -> list[str]:
+        """Return the vocabulary entry of each id; ValueError if an id is outside the vocabulary."""
+        unknown = self._pieces[self.unk_token_id]
+        return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
 
     @abstractmethod
     def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write only the vocabulary's files into an existing folder, and return their paths."""
 
-    @abstractmethod
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the tokenizer's files into `folder`, from which `load_tokenizer` and ``transformers`` read them."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_vocabulary(folder)
+        (folder / CONFIG_FILE).write_text(json.dumps(self._config(), indent=2) + "\n", encoding="utf-8")
 
-    def _checked(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+    def _write_vocabulary(self, folder: Path) -> None:
+        self.save_vocabulary(folder)
+
+    @abstractmethod
+    def _config(self) -> dict[str, Any]:
+        """Return the content of ``tokenizer_config.json``."""
+
+    def _checked(self, ids: Ids) -> NDArray[np.int64]:
         ids_T = np.asarray(ids, dtype=np.int64)
         outside = np.flatnonzero((ids_T < 0) | (ids_T >= self.vocab_size))
         if len(outside):
             i = outside[0]
             raise ValueError(f"ids must be within 0 ... {self.vocab_size - 1}, found {ids_T[i]} at position {i}")
         return ids_T
-
-
-def _sources(tokens: Tokens, part: Part, row_W: NDArray[np.int64]) -> NDArray[np.int64]:
-    return spans(tokens.starts[row_W] + part.start_W, part.kept_W)

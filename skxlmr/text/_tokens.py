@@ -3,12 +3,15 @@
 Shape suffixes: N texts, T tokens of all texts together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
+
+Ids = Sequence[int] | NDArray[np.integer]  # of one row
+Counts = NDArray[np.int64]  # also places
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,30 @@ class Tokens:
     """
 
     ids: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    starts: Counts
+    lengths: Counts
     offsets: NDArray[np.int32] | None = None
     is_beginning: NDArray[np.bool_] | None = None
     word_ids: NDArray[np.int32] | None = None
 
     @classmethod
-    def packed(
-        cls,
-        ids: NDArray[np.int32],
-        lengths: NDArray[np.int64],
-        offsets: NDArray[np.int32] | None = None,
-        is_beginning: NDArray[np.bool_] | None = None,
-        word_ids: NDArray[np.int32] | None = None,
-    ) -> "Tokens":
+    def packed(cls, ids: NDArray[np.int32], lengths: Counts, offsets: NDArray[np.int32] | None = None) -> "Tokens":
         """Tokens of texts that lie one after another."""
-        return cls(ids, np.cumsum(lengths) - lengths, lengths, offsets, is_beginning, word_ids)
+        return cls(ids, np.cumsum(lengths) - lengths, lengths, offsets)
 
-    def take(self, texts: NDArray[np.int64] | slice) -> "Tokens":
+    def take(self, texts: Counts | slice) -> "Tokens":
         """Return these texts. No token is copied."""
         is_beginning = None if self.is_beginning is None else self.is_beginning[texts]
         return replace(self, starts=self.starts[texts], lengths=self.lengths[texts], is_beginning=is_beginning)
 
-    def joined(self, n_words_N: NDArray[np.int64]) -> "Tokens":
+    def joined(self, n_words_N: Counts) -> "Tokens":
         """Return the tokens of rows of this many texts, which are the rows' words, with `word_ids`."""
         source_T = spans(self.starts, self.lengths)
         word_ids_T = np.repeat(spans(np.zeros_like(n_words_N), n_words_N), self.lengths).astype(np.int32)
         ends_W = np.concatenate(([0], np.cumsum(self.lengths)))
         ends_N = ends_W[np.concatenate(([0], np.cumsum(n_words_N)))]
         offsets_T2 = None if self.offsets is None else self.offsets[source_T]
-        return Tokens.packed(self.ids[source_T], np.diff(ends_N), offsets_T2, word_ids=word_ids_T)
+        return replace(Tokens.packed(self.ids[source_T], np.diff(ends_N), offsets_T2), word_ids=word_ids_T)
 
     def with_unknown(self, unk_token_id: int) -> "Tokens":
         """Return packed tokens with one unknown token, at (0, 0), for each text that had none."""
@@ -92,7 +88,7 @@ def encode_distinct(encode: Callable[[list[str]], Tokens], *columns: list[str]) 
     return [tokens.take(slice(end - len(column), end)) for column, end in zip(columns, ends, strict=True)]
 
 
-def spans(starts_N: NDArray[np.int64], lengths_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def spans(starts_N: Counts, lengths_N: Counts) -> Counts:
     """Indices of the elements of N spans, one span after another."""
     ends_N = np.cumsum(lengths_N)
     return np.repeat(starts_N - ends_N + lengths_N, lengths_N) + np.arange(lengths_N.sum())

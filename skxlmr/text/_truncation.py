@@ -6,9 +6,8 @@ Shape suffixes: N rows, W windows.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skxlmr.text._tokens import spans
+from skxlmr.text._tokens import Counts, spans
 
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 
@@ -17,14 +16,12 @@ TRUNCATIONS = ("longest_first", "only_first", "only_second")
 class Part:
     """What each row of the result shows of one text: `kept_W` tokens, the first of them token `start_W`."""
 
-    start_W: NDArray[np.int64]
-    kept_W: NDArray[np.int64]
+    start_W: Counts
+    kept_W: Counts
 
 
-def truncate(
-    n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, truncation: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many tokens of each text are kept, together at most `budget`."""
+def truncate(n_first_N: Counts, n_second_N: Counts, budget: int, truncation: str) -> tuple[Part, Part]:
+    """Return which tokens of each text are kept, together at most `budget`."""
     over_N = n_first_N + n_second_N > budget
     if truncation == "longest_first":
         # the shorter text loses tokens only where it is longer than half the budget
@@ -40,19 +37,17 @@ def truncate(
                 f"the {other} text takes all {budget} tokens that max_length leaves next to the special tokens"
             )
         kept_first_N = n_first_N if truncation == "only_second" else budget - n_second_N
-    return np.where(over_N, kept_first_N, n_first_N), np.where(over_N, budget - kept_first_N, n_second_N)
+    kept_second_N = np.where(over_N, budget - kept_first_N, n_second_N)
+    begin_N = np.zeros_like(n_first_N)
+    return Part(begin_N, np.where(over_N, kept_first_N, n_first_N)), Part(begin_N, kept_second_N)
 
 
-def without_room(
-    n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
-) -> NDArray[np.int64]:
+def without_room(n_long_N: Counts, n_other_N: Counts, budget: int, stride: int) -> Counts:
     """Return the rows that need windows, but whose other text leaves no room for a window to advance."""
     return np.flatnonzero((n_long_N + n_other_N > budget) & (n_other_N >= budget - stride))
 
 
-def windows(
-    n_long_N: NDArray[np.int64], n_other_N: NDArray[np.int64], budget: int, stride: int
-) -> tuple[NDArray[np.int64], Part]:
+def windows(n_long_N: Counts, n_other_N: Counts, budget: int, stride: int) -> tuple[Counts, Part]:
     """Cut each long text into windows that fit next to the other text and share `stride` tokens with their neighbours.
 
     Every window but the last is full. Returns the row of each window, and what it shows.
@@ -73,8 +68,8 @@ def windows(
 
 
 def windows_of_pairs(
-    n_first_N: NDArray[np.int64], n_second_N: NDArray[np.int64], budget: int, stride: int, truncation: str
-) -> tuple[NDArray[np.int64], Part, Part]:
+    n_first_N: Counts, n_second_N: Counts, budget: int, stride: int, truncation: str
+) -> tuple[Counts, Part, Part]:
     """Cut the first text, the second or the longer one into windows, each next to the whole other text.
 
     Returns the row of each window, and what it shows of the first and of the second text.

@@ -20,8 +20,9 @@ class Value(ABC):
             return NotImplemented
         return self._identity() == other._identity()
 
-    @abstractmethod
-    def __hash__(self) -> int: ...
+    def _with(self, **changes: Any) -> Self:
+        """Return the object that is made from the same arguments, except these."""
+        return type(self)(**(self._state() | changes))
 
     def __copy__(self) -> Self:
         return self

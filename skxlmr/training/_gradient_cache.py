@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
-from skxlmr.training._task import JointTask, Task, compares_rows
+from skxlmr.training._task import JointTask, Task
 from skxlmr.utils._device import autocast
 
 
@@ -22,7 +22,7 @@ def batch_losses(
     module: TaskModule, task: Task, batches: Sequence[Batch], device: torch.device, precision: torch.dtype | None
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
     """Yield each batch on the device with its losses, to be back-propagated before the next is asked for."""
-    if len(batches) > 1 and compares_rows(task):
+    if len(batches) > 1 and isinstance(task, JointTask) and task.compares_rows:
         yield from cached_losses(module, task, batches, device, precision)
         return
     for batch in batches:
@@ -35,18 +35,20 @@ def batch_losses(
 def cached_losses(
     module: TaskModule, task: JointTask, batches: Sequence[Batch], device: torch.device, precision: torch.dtype | None
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
-    """Yield each batch on the device with its losses, to be back-propagated before the next is asked for.
+    """As ``batch_losses``; values and gradients are those of all batches as one, however many there are.
 
-    Values and gradients are those of all batches as one, however many there are.
+    Without gradients, only the values are.
     """
     states, vectors = [], []
     for batch in batches:
         states.append(random_state(device))
         with torch.no_grad(), autocast(device, precision):
             vectors.append(task.vectors(module, batch.to(device)))
-    compared = torch.cat(vectors).requires_grad_()
+    compared = torch.cat(vectors).requires_grad_(torch.is_grad_enabled())
     values = task.joint_losses(compared, batches)
-    (gradient,) = torch.autograd.grad(values.sum(), compared)
+    gradient = torch.zeros_like(compared)
+    if compared.requires_grad:
+        (gradient,) = torch.autograd.grad(values.sum(), compared)
     sizes = [len(part) for part in vectors]
     for batch, state, value, slope in zip(
         batches, states, values.detach().split(sizes), gradient.split(sizes), strict=True

@@ -7,9 +7,9 @@ import torch
 
 from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
-from skxlmr.training._epoch_batches import EpochBatches
-from skxlmr.training._micro_batches import MicroBatches
-from skxlmr.training._task import Task, compares_rows
+from skxlmr.training._gradient_cache import batch_losses
+from skxlmr.training._step_batches import StepBatches
+from skxlmr.training._task import Task
 
 
 def mean_losses(module: TaskModule, task: Task, batch_size: int, rng: np.random.Generator) -> dict[str, float]:
@@ -17,7 +17,8 @@ def mean_losses(module: TaskModule, task: Task, batch_size: int, rng: np.random.
     device = next(module.parameters()).device
     starts = range(0, task.n_rows, batch_size)
     steps = [[np.arange(start, min(start + batch_size, task.n_rows))] for start in starts]
-    batches = EpochBatches(task, steps, rng, MicroBatches(batch_size, 1, device))
+    batches = StepBatches(batch_size, 1, device, rng)
+    batches.begin_epoch(task, steps)
     sums: dict[str, float] = {}
     totals: dict[str, float] = {}
     with torch.inference_mode():
@@ -33,13 +34,8 @@ def _sums(
     module: TaskModule, task: Task, device: torch.device, batches: list[Batch]
 ) -> list[tuple[dict[str, float], dict[str, float]]]:
     """Total weight and sum of each loss for each of the batches, whose rows are compared with those of all batches."""
-    losses = partial(task.losses, module)
-    if len(batches) > 1 and compares_rows(task):
-        vectors = [task.vectors(module, batch.to(device)) for batch in batches]
-        values = iter(task.joint_losses(torch.cat(vectors), batches).split([len(part) for part in vectors]))
-        losses = partial(losses, joint=lambda vectors: next(values))
     # in float64, which not every GPU has
     return [
-        (batch.totals, {name: float(values.cpu().double().sum()) for name, values in losses(batch.to(device)).items()})
-        for batch in batches
+        (batch.totals, {name: float(values.cpu().double().sum()) for name, values in terms.items()})
+        for batch, terms in batch_losses(module, task, batches, device, None)
     ]

@@ -1,9 +1,9 @@
 """Parameter groups and learning-rate schedules."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
 
 from skxlmr.nn import TaskModule
 
@@ -65,26 +65,18 @@ def make_optimizer(
         for above, block in enumerate(reversed(module.backbone.blocks))
         for parameter in block.parameters()
     }
-    of_norms = {
-        parameter for part in module.modules() if isinstance(part, nn.LayerNorm) for parameter in part.parameters()
-    }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for parameter in module.parameters():
         if not parameter.requires_grad:
             continue
         if parameter in blocks_above:
             rate = learning_rate * layer_decay ** blocks_above[parameter]
         else:
             rate = learning_rate if head_learning_rate is None else head_learning_rate
-        decays = not name.endswith("bias") and parameter not in of_norms
-        groups.setdefault((rate, weight_decay if decays else 0.0), []).append(parameter)
+        decay = weight_decay if parameter.ndim > 1 else 0.0  # biases and layer norms are vectors, and nothing else is
+        group = {"params": [], "lr": rate, "initial_lr": rate, "weight_decay": decay}
+        groups.setdefault((rate, decay), group)["params"].append(parameter)
     if not groups:
         raise ValueError("every parameter is frozen: lower n_frozen_layers")
-    device = next(module.parameters()).device
-    return torch.optim.AdamW(
-        [
-            {"params": params, "lr": rate, "initial_lr": rate, "weight_decay": decay}
-            for (rate, decay), params in groups.items()
-        ],
-        fused=device.type in ("cpu", "cuda"),
-    )
+    fused = next(module.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(list(groups.values()), fused=fused)

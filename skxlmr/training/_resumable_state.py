@@ -7,8 +7,10 @@ to the old one, flushed and renamed: a kill at any moment leaves the old state o
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.checkpoints._formats.safetensors import read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.training._fingerprint import STILL_WEIGHTS
-from skxlmr.training._fit_state import FitState, History
+from skxlmr.training._fit_state import FitState, History, restore
 from skxlmr.training._gradient_cache import random_state, set_random_state
 from skxlmr.utils._errors import CheckpointError
 
@@ -31,15 +33,7 @@ FILE = "fit.safetensors"
 _UNFINISHED = ".fit.safetensors.unfinished"  # folder of a state that is being written
 FORMAT = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, next to the number of steps
-_KINDS: dict[str, type] = {
-    "epoch": int,
-    "step": int,
-    "loss_sum": float,
-    "weight_sum": float,
-    "stale": int,
-    "stopped": bool,
-    "best_score": float,
-}
+_KINDS = {each.name: each.type for each in fields(FitState) if each.type in (int, float, bool)}
 
 
 class StateKeeper:
@@ -93,7 +87,7 @@ class StateKeeper:
             then = self._saved["about"]
             # a digest shows only that something differs, a parameter also how
             differing = [
-                name if _is_digest(value) else f"{name} (then {then[name]}, now {value})"
+                name if re.fullmatch("[0-9a-f]{64}", value) else f"{name} (then {then[name]}, now {value})"
                 for name, value in self.about.items()
                 if name in then and then[name] != value
             ]
@@ -134,16 +128,11 @@ class StateKeeper:
         if self._later is not None:
             self.rng.bit_generator.state, self._later = self._later, None
 
-    def step_ends(self, state: FitState) -> None:
-        """Count a step in the middle of an epoch, and write the state if it is due."""
+    def step_ends(self, state: FitState, is_last: bool = False) -> None:
+        """Count a step, and write the state if it is due, as that of a finished fit always is."""
         self._steps += 1
-        if self.every is not None and self._steps >= self.every:
-            self.write(state)
-
-    def epoch_ends(self, state: FitState, is_last: bool) -> None:
-        """Count the last step of an epoch, and write the state if it is due, as that of a finished fit always is."""
-        self._steps += 1
-        if is_last or self.every is None or self._steps >= self.every:
+        is_due = state.step == 0 if self.every is None else self._steps >= self.every  # step 0: an epoch has ended
+        if is_last or is_due:
             self.write(state)
 
     # The file ---------------------------------------------------------------------------------------------------------
@@ -227,11 +216,8 @@ class StateKeeper:
         set_random_state(self.device, generators)
         if state.step:
             self.rng.bit_generator.state, self._later = saved["epoch_rng"], saved["rng"]
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters.values(), weights, strict=True):
-                parameter.copy_(value)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        restore(list(self.parameters.values()), weights)
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         return state
 
     def _take(self, kind: str, tensors: Tensors) -> list[Tensor]:
@@ -246,8 +232,8 @@ def _read_header(file: Path) -> dict[str, Any]:
             saved = json.loads((opened.metadata() or {})["fit"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)})") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        found = saved.get("format") if isinstance(saved, dict) else None
+    found = saved.get("format") if isinstance(saved, dict) else None
+    if found != FORMAT:
         raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}")
     for part, kind in (("about", dict), ("state", dict), ("seed", int)):
         if type(saved.get(part)) is not kind:
@@ -270,10 +256,6 @@ def _floats(saved: dict[str, Any], name: str) -> list[float]:
     if not isinstance(saved[name], list) or any(type(value) is not float for value in saved[name]):
         raise ValueError(f"{name} is not a list of numbers")
     return saved[name]
-
-
-def _is_digest(value: str) -> bool:
-    return len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def _first_line(error: Exception) -> str:

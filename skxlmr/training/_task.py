@@ -1,7 +1,7 @@
 """What the loop needs to know of a task; the tasks are in ``skxlmr.batching`` and next to their estimators."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -38,8 +38,3 @@ class JointTask(Protocol):
     def losses(
         self, module: TaskModule, batch: Batch, joint: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]: ...
-
-
-def compares_rows(task: object) -> TypeGuard[JointTask]:
-    """Whether a loss of the task compares the rows of all batches of a step."""
-    return isinstance(task, JointTask) and task.compares_rows

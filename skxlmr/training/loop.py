@@ -8,12 +8,11 @@ import torch
 
 from skxlmr.batching import shuffled_batches
 from skxlmr.nn import TaskModule
-from skxlmr.training._epoch_batches import EpochBatches
 from skxlmr.training._fit_state import FitState, History, Watcher, restore
-from skxlmr.training._micro_batches import MicroBatches
 from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
 from skxlmr.training._resumable_state import StateKeeper
+from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
 from skxlmr.training.step import TrainStep
 
@@ -83,7 +82,7 @@ def fit_loop(
     """
     watcher = watcher or Watcher()
     step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm)
-    micro_batches = MicroBatches(settings.batch_size, settings.accumulate, step.device)
+    batches = StepBatches(settings.batch_size, settings.accumulate, step.device, rng)
     n_steps = -(-task.n_rows // (settings.batch_size * settings.accumulate))  # in an epoch, as the schedule has it
     state = FitState() if keeper is None else keeper.start(settings.max_epochs)
     if not settings.early_stopping:
@@ -100,7 +99,7 @@ def fit_loop(
             if keeper is not None:
                 keeper.catch_up()
             n_now = len(steps)  # other segmentations may give more windows, or fewer
-            batches = EpochBatches(task, steps[state.step :], rng, micro_batches)
+            batches.begin_epoch(task, steps[state.step :])
             watcher.epoch_begins(history, n_now, state.step)
             while state.step < n_now:
                 place = state.epoch * n_steps + state.step * n_steps // n_now
@@ -126,7 +125,7 @@ def fit_loop(
                     state.stopped = state.stale >= settings.n_iter_no_change
             state.stopped |= watcher.epoch_ends(history)
             if keeper is not None:
-                keeper.epoch_ends(state, is_last=state.stopped or state.epoch == settings.max_epochs)
+                keeper.step_ends(state, is_last=state.stopped or state.epoch == settings.max_epochs)
     except KeyboardInterrupt as interrupt:
         if state.finished is None:
             raise

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
 from skxlmr.training._diverged import Losses, diverged
-from skxlmr.training._epoch_batches import EpochBatches
 from skxlmr.training._gradient_cache import batch_losses
+from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
 
 
@@ -40,7 +40,7 @@ class TrainStep:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
 
-    def run(self, batches: EpochBatches, factor: float) -> tuple[float, float]:
+    def run(self, batches: StepBatches, factor: float) -> tuple[float, float]:
         """Train on the batches of the epoch's next step, at the learning rates times this factor.
 
         The only wait for the device is where the loss and the norm of the gradient are read. Before that, the batches of the

@@ -1,5 +1,7 @@
 """Exceptions that neither scikit-learn nor Python has."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 
 
@@ -21,3 +23,14 @@ class CheckpointError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}"
+
+
+@contextmanager
+def blaming(file: str | PathLike[str], reason: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn exceptions of these kinds into a :class:`CheckpointError`; ``{}`` in the reason stands for the exception."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except kinds as error:
+        raise CheckpointError(file, reason.format(error)) from error

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from skxlmr.checkpoints import BUILTIN, _builtin, _hub, resolve_checkpoint
+from skxlmr.checkpoints import BUILTIN, _hub, resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError
 from tests import processes
 from tests.checkpoints import alone
@@ -96,7 +96,7 @@ def test_revision_of_a_folder(folder):
 
 
 def test_builtin(monkeypatch, tmp_path, hub):
-    monkeypatch.setattr(_builtin.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(_hub.resources, "files", lambda package: tmp_path)
     with pytest.raises(CheckpointError, match="not part of this installation"):
         resolve_checkpoint(BUILTIN)
     (tmp_path / BUILTIN).mkdir()

@@ -7,7 +7,6 @@ import pytest
 import transformers
 
 from skxlmr.nn import ModelConfig
-from skxlmr.nn.config import _SIZES
 
 XLM_ROBERTA_BASE = {  # config.json of FacebookAI/xlm-roberta-base
     "architectures": ["XLMRobertaForMaskedLM"],
@@ -90,7 +89,7 @@ def test_missing_fields_are_named(name):
 
 
 def test_fields_that_a_file_leaves_out_have_the_references_defaults(tmp_path):
-    values = {name: XLM_ROBERTA_BASE[name] for name in ("model_type", *_SIZES) if name != "type_vocab_size"}
+    values = {name: XLM_ROBERTA_BASE[name] for name in ("model_type", *ModelConfig.required)}
     (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
     reference = transformers.XLMRobertaConfig.from_pretrained(tmp_path)
     found = ModelConfig.from_dict(values).to_dict()

@@ -27,8 +27,6 @@ def passed_down(tokenizer, monkeypatch):
         return encode
 
     cls = type(tokenizer)
-    if "_encode_split_words" in vars(cls):  # otherwise words are encoded as texts
-        monkeypatch.setattr(cls, "_encode_split_words", count(cls._encode_split_words))
     monkeypatch.setattr(cls, "_encode_texts", count(cls._encode_texts))
     return calls
 

@@ -9,7 +9,7 @@ Reference: https://github.com/msgpack/msgpack/blob/master/spec.md and ``flax/ser
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,7 +40,7 @@ _LONG = {
 }  # fmt: skip
 # Kinds of value with the number or length in the byte itself: its offset from the first of the range.
 _SHORT = (("number", 0x00, 0x7F), ("map", 0x80, 0x8F), ("array", 0x90, 0x9F), ("string", 0xA0, 0xBF))
-_BOOLS = (0xC2, 0xC3)
+_BOOLS = {0xC2: False, 0xC3: True}
 _EXTENSIONS = range(0xD4, 0xD9)  # of 1, 2, 4, 8 and 16 bytes
 _ENDINGS = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
@@ -70,12 +70,20 @@ def read_flax_msgpack(file: str | os.PathLike[str]) -> Tensors:
         raise CheckpointError(file, f"has {reader.mapped.size - reader.position} bytes after its end")
     if not isinstance(tree, dict) or not tree:
         raise CheckpointError(file, "expected named arrays, found something else")
+    return renamed(file, _leaves(tree, reader), flax_to_hf)
+
+
+def renamed(
+    file: str | os.PathLike[str], arrays: Iterable[tuple[str, torch.Tensor]], to_hf: Callable[[str], str]
+) -> Tensors:
+    """Return arrays by Hugging Face's names and in PyTorch's orientation; CheckpointError if two have the same name."""
     tensors: Tensors = {}
-    for path, tensor in _leaves(tree, reader):
-        name = flax_to_hf(path)
+    for path, tensor in arrays:
+        name = to_hf(path)
         if name in tensors:
             raise CheckpointError(file, f"holds tensor {name!r:.200} twice")
-        tensors[name] = tensor.t() if path.endswith("/kernel") else tensor
+        is_kernel = path.removesuffix(":0").endswith("/kernel") and tensor.ndim == 2
+        tensors[name] = tensor.t() if is_kernel else tensor
     return tensors
 
 
@@ -177,11 +185,8 @@ def _write_array(opened: BinaryIO, packer: Any, array: torch.Tensor) -> None:
 
 def _length(codes: bytes, n: int) -> bytes:
     """The shortest header of ``n`` bytes; ``codes`` are those for lengths of 1, 2 and 4 bytes."""
-    return next(
-        struct.pack(f">B{form}", code, n)
-        for code, form in zip(codes, "BHI", strict=True)
-        if n >> 8 * struct.calcsize(form) == 0
-    )
+    i = (n >= 2**8) + (n >= 2**16)
+    return struct.pack(f">B{'BHI'[i]}", codes[i], n)
 
 
 def _chunked(array: torch.Tensor) -> dict[str, Any]:
@@ -245,10 +250,8 @@ class _Reader:
             return self._map(n, depth)
         if kind == "extension":
             return self._array(n)
-        if kind == "number":
+        if kind in ("number", "bool"):
             return n
-        if kind == "bool":
-            return bool(n)
         raise self.error(f"holds a msgpack {kind}, expected a map or an array")
 
     def error(self, reason: str) -> CheckpointError:
@@ -272,7 +275,7 @@ class _Reader:
         if code in _EXTENSIONS:
             return "extension", 1 << _EXTENSIONS.index(code)
         if code in _BOOLS:
-            return "bool", _BOOLS.index(code)
+            return "bool", _BOOLS[code]
         raise self.error(f"has byte 0x{code:02x} at {self.position - 1}, with which no value of Flax begins")
 
     def _sized(self, wanted: str) -> int:

@@ -2,11 +2,10 @@
 
 import os
 
-from skxlmr.checkpoints._formats.flax_msgpack import flax_to_hf
+from skxlmr.checkpoints._formats.flax_msgpack import flax_to_hf, renamed
 from skxlmr.checkpoints._formats.keras_h5 import keras_index_to_hf, keras_to_hf
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.safetensors import read_with_writer
-from skxlmr.utils._errors import CheckpointError
 
 
 def read_any_safetensors(file: str | os.PathLike[str]) -> Tensors:
@@ -28,17 +27,11 @@ def read_any_safetensors(file: str | os.PathLike[str]) -> Tensors:
         As from :func:`read_safetensors`, or if two names mean the same tensor.
     """
     tensors, written_by = read_with_writer(file)
-    if written_by not in ("tf", "flax"):
-        return tensors
-    renamed: Tensors = {}
-    for name, tensor in tensors.items():
-        path = name if written_by == "tf" else name.replace(".", "/")
-        new = keras_to_hf(path) if written_by == "tf" else flax_to_hf(path)
-        if new in renamed:
-            raise CheckpointError(file, f"holds tensor {new!r:.200} twice")
-        is_kernel = path.removesuffix(":0").endswith("/kernel") and tensor.ndim == 2
-        renamed[new] = tensor.t() if is_kernel else tensor
-    return renamed
+    if written_by == "tf":
+        return renamed(file, tensors.items(), keras_to_hf)
+    if written_by == "flax":
+        return renamed(file, ((name.replace(".", "/"), tensor) for name, tensor in tensors.items()), flax_to_hf)
+    return tensors
 
 
 def any_index_to_hf(name: str) -> str:

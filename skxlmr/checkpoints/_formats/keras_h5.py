@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from skxlmr.checkpoints._formats.mapped_file import MappedFile, Tensors
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._optional import import_extra
 
 MOST_DEPTH = 32
@@ -30,6 +30,8 @@ ENCODERS = ("roberta", "transformer")
 # Weights that a language model head shares with the encoder. Keras lists them in the head too.
 TIED = {"lm_head": "/roberta/embeddings/", "pred_layer_._proj": "/transformer/embeddings/"}
 DTYPES = {"IEEE_F32LE": torch.float32, "IEEE_F16LE": torch.float16, "IEEE_F64LE": torch.float64}  # by h5py's name
+
+_ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias"}
 
 
 def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
@@ -84,9 +86,7 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
 def keras_to_hf(path: str) -> str:
     """Hugging Face's name of, for example, ``roberta/encoder/layer_._0/output/dense/kernel:0``."""
     *parts, last = path.removesuffix(":0").replace("_._", "/").split("/")
-    return ".".join(
-        [*parts, {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias"}.get(last, last)]
-    )
+    return ".".join([*parts, _ENDINGS.get(last, last)])
 
 
 def keras_index_to_hf(name: str) -> str:
@@ -104,6 +104,10 @@ class _Reader:
         self._n_bytes = 0
         self._at: dict[tuple[int, tuple[int, ...], torch.dtype], torch.Tensor] = {}
 
+    def error(self, reason: str) -> CheckpointError:
+        """The exception to raise."""
+        return CheckpointError(self.mapped.file, reason)
+
     def arrays(self, opened: Any) -> Iterator[tuple[str, torch.Tensor]]:
         """Path, which begins with the layer, and values of each array."""
         for layer, entry in self._entries(opened):
@@ -116,45 +120,43 @@ class _Reader:
         for name in group:
             self._n_objects += 1
             if self._n_objects > MOST_OBJECTS:
-                raise CheckpointError(self.mapped.file, f"holds more than {MOST_OBJECTS} objects")
+                raise self.error(f"holds more than {MOST_OBJECTS} objects")
             if "/" in name or name in (".", "..") or not name.isascii():
-                raise CheckpointError(self.mapped.file, f"has an object with the name {name!r:.200}")
+                raise self.error(f"has an object with the name {name!r:.200}")
             if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
-                reason = f"has a soft or external link {name!r:.200}, which might lead anywhere"
-                raise CheckpointError(self.mapped.file, reason)
+                raise self.error(f"has a soft or external link {name!r:.200}, which might lead anywhere")
             yield name, group[name]
 
     def _datasets(self, path: str, entry: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
         if depth > MOST_DEPTH:
-            raise CheckpointError(self.mapped.file, f"nests deeper than {MOST_DEPTH} levels")
+            raise self.error(f"nests deeper than {MOST_DEPTH} levels")
         if isinstance(entry, self.h5py.Dataset):
             yield path, entry
         elif isinstance(entry, self.h5py.Group):
             for name, child in self._entries(entry):
                 yield from self._datasets(f"{path}/{name}", child, depth + 1)
         else:
-            raise CheckpointError(self.mapped.file, f"holds a {type(entry).__name__} at {path!r:.200}, not an array")
+            raise self.error(f"holds a {type(entry).__name__} at {path!r:.200}, not an array")
 
     def _tensor(self, path: str, dataset: Any) -> torch.Tensor:
         where = f"array {path!r:.200}"
         creation = dataset.id.get_create_plist()
         if creation.get_layout() != self.h5py.h5d.CONTIGUOUS or creation.get_external_count():
             reason = "is compressed, chunked, virtual or in another file, expected one contiguous piece of this file"
-            raise CheckpointError(self.mapped.file, f"{where} {reason}")
+            raise self.error(f"{where} {reason}")
         kind = dataset.id.get_type()
         dtype = next((dtype for known, dtype in DTYPES.items() if kind == getattr(self.h5py.h5t, known)), None)
         if dtype is None:
-            reason = f"has dtype {kind.dtype}, expected little-endian float16, float32 or float64"
-            raise CheckpointError(self.mapped.file, f"{where} {reason}")
+            raise self.error(f"{where} has dtype {kind.dtype}, expected little-endian float16, float32 or float64")
         shape, start = dataset.shape, dataset.id.get_offset()
         if shape is None or (start is None and 0 not in shape):
-            raise CheckpointError(self.mapped.file, f"{where} has no values in the file")
+            raise self.error(f"{where} has no values in the file")
         key = (start or 0, shape, dtype)
         if key not in self._at:  # otherwise another name of the same array
             self._at[key] = tensor = self.mapped.tensor(start or 0, shape, dtype)
             self._n_bytes += tensor.nbytes
         if self._n_bytes > self.mapped.size:
-            raise CheckpointError(self.mapped.file, "has arrays that overlap")
+            raise self.error("has arrays that overlap")
         return self._at[key]
 
 
@@ -185,11 +187,7 @@ def keras_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.Pa
             reason = f"cannot be written for TensorFlow: its classes have no {name}, only the word embeddings"
             raise CheckpointError(folder, reason)
     model = _model_name(config)
-    norms = {
-        name.removesuffix(".weight")
-        for name, tensor in tensors.items()
-        if name.endswith(".weight") and tensor.ndim == 1
-    }
+    norms = {name.removesuffix(".weight") for name, t in tensors.items() if name.endswith(".weight") and t.ndim == 1}
     return {name: f"{model}/{_keras_name(name, norms)}" for name in tensors}
 
 
@@ -261,11 +259,9 @@ def write_keras_h5_shard(file: Path, tensors: Tensors, dtype: torch.dtype | None
 @contextmanager
 def _created(file: Path) -> Iterator[Any]:
     h5py = import_extra("h5py", "tf", f"writing {file.name}")
-    try:
-        with h5py.File(file, "w", libver="earliest") as opened:  # TensorFlow's HDF5 may be old
-            yield opened
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(file, f"cannot be written ({error})") from error
+    blamed = blaming(file, "cannot be written ({})", OSError, RuntimeError)
+    with blamed, h5py.File(file, "w", libver="earliest") as opened:  # TensorFlow's HDF5 may be old
+        yield opened
 
 
 def _write_array(group: Any, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, file: Path) -> None:

@@ -10,7 +10,7 @@ from mmap import ACCESS_COPY, mmap
 
 import torch
 
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 
 Tensors = dict[str, torch.Tensor]
 MOST_TENSORS = 50_000  # per file; the largest models of the family have 800
@@ -36,13 +36,11 @@ class MappedFile:
         self.file = file
         if not os.path.isfile(file):  # opening a pipe would wait for a writer
             raise CheckpointError(file, "cannot be read (no such file)")
-        try:
-            with open(file, "rb") as opened:
+        with blaming(file, "cannot be read ({})", OSError), open(file, "rb") as opened:
+            try:
                 self._bytes = mmap(opened.fileno(), 0, access=ACCESS_COPY)
-        except ValueError:
-            raise CheckpointError(file, "is empty") from None
-        except OSError as error:
-            raise CheckpointError(file, f"cannot be read ({error})") from error
+            except ValueError:
+                raise CheckpointError(file, "is empty") from None
         self.size = len(self._bytes)
 
     def take(self, start: int, n: int) -> bytes:
@@ -65,9 +63,8 @@ class MappedFile:
             If no weight has such a shape, or the file has fewer bytes.
         """
         if len(shape) > MOST_DIMENSIONS or not all(0 <= n < LONGEST_DIMENSION for n in shape):
-            raise CheckpointError(
-                self.file, f"holds an array of shape {tuple(shape)}, expected at most {MOST_DIMENSIONS} dimensions"
-            )
+            reason = f"holds an array of shape {tuple(shape)}, expected at most {MOST_DIMENSIONS} dimensions"
+            raise CheckpointError(self.file, reason)
         n_bytes = prod(shape) * dtype.itemsize
         self._check(start, n_bytes)
         if not n_bytes:
@@ -80,18 +77,14 @@ class MappedFile:
     def _copy(self, start: int, n_bytes: int) -> torch.Tensor:
         """Read bytes into memory; not through the mapping, since its pages would take the same memory again."""
         copied = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
-        try:
-            with open(self.file, "rb", buffering=0) as opened:
-                opened.seek(start)
-                left = copied.numpy().data
-                while left and (n_read := opened.readinto(left)):
-                    left = left[n_read:]
-        except OSError as error:
-            raise CheckpointError(self.file, f"cannot be read ({error})") from error
+        left = copied.numpy().data
+        with blaming(self.file, "cannot be read ({})", OSError), open(self.file, "rb", buffering=0) as opened:
+            opened.seek(start)
+            while left and (n_read := opened.readinto(left)):
+                left = left[n_read:]
         if left:
-            raise CheckpointError(
-                self.file, f"was truncated while it was read: {len(left)} of {self.size} bytes are gone"
-            )
+            reason = f"was truncated while it was read: {len(left)} of {self.size} bytes are gone"
+            raise CheckpointError(self.file, reason)
         return copied
 
     def _check(self, start: int, n: int) -> None:

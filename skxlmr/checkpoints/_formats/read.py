@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES, Format
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import is_plain_name, read_json
 
 LFS_POINTER = b"version https://git-lfs"
@@ -50,11 +50,8 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
 
 
 def _read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
-    try:
-        with file.open("rb") as opened:
-            is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error})") from error
+    with blaming(file, "cannot be read ({})", OSError), file.open("rb") as opened:
+        is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
     if is_pointer:
         raise CheckpointError(file, "is a Git LFS pointer, not the weights: run `git lfs pull` in its repository")
     return read(file)
@@ -64,36 +61,28 @@ def _read_shards(index: Path, form: Format) -> Tensors:
     places = read_json(index, unique_names=True).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(index, 'expected an object "weight_map" that names the shard of each tensor')
-    names_of: dict[str, list[str]] = {}
+    names_of: dict[Path, list[str]] = {}
     for name, shard in places.items():
         if not isinstance(shard, str) or not is_plain_name(shard):
-            raise CheckpointError(
-                index, f"the shard of tensor {name!r:.80} must be a file of the same folder, found {shard!r:.80}"
-            )
-        names_of.setdefault(shard, []).append(form.index_to_hf(name))
-    absent = [shard for shard in names_of if not (index.parent / shard).is_file()]
+            reason = f"the shard of tensor {name!r:.80} must be a file of the same folder, found {shard!r:.80}"
+            raise CheckpointError(index, reason)
+        names_of.setdefault(index.parent / shard, []).append(form.index_to_hf(name))
+    absent = [file.name for file in names_of if not file.is_file()]
     if absent:
-        raise CheckpointError(
-            index, f"{len(absent)} of {len(names_of)} shards missing from the folder: {', '.join(absent[:3])}"
-        )
+        reason = f"{len(absent)} of {len(names_of)} shards missing from the folder: {', '.join(absent[:3])}"
+        raise CheckpointError(index, reason)
     # The hub's cache keeps the files of a snapshot, index and shards alike, in another folder and links to them.
     homes = {os.path.dirname(os.path.realpath(index)), os.path.realpath(index.parent)}
-    for shard in names_of:
-        if os.path.dirname(os.path.realpath(index.parent / shard)) not in homes:
-            raise CheckpointError(
-                index.parent / shard, f"links to a file outside the folder and not next to {index.name}"
-            )
+    for file in names_of:
+        if os.path.dirname(os.path.realpath(file)) not in homes:
+            raise CheckpointError(file, f"links to a file outside the folder and not next to {index.name}")
     tensors: Tensors = {}
-    for shard, names in names_of.items():
-        held = _read_weights(index.parent / shard, form.read)
+    for file, names in names_of.items():
+        held = _read_weights(file, form.read)
         for name in names:
             if name not in held:
-                raise CheckpointError(
-                    index.parent / shard, f"tensor {name} is not in this shard, where {index.name} places it"
-                )
+                raise CheckpointError(file, f"tensor {name} is not in this shard, where {index.name} places it")
             tensors[name] = held[name]
         if unplaced := sorted(held.keys() - names):
-            raise CheckpointError(
-                index.parent / shard, f"holds tensor {unplaced[0]}, which {index.name} does not place in this shard"
-            )
+            raise CheckpointError(file, f"holds tensor {unplaced[0]}, which {index.name} does not place in this shard")
     return tensors

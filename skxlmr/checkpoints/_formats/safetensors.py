@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, Tensors
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 
 MOST_HEADER = 8 * 2**20  # bytes, about 100 per tensor
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -40,13 +40,15 @@ def read_safetensors(file: str | os.PathLike[str]) -> Tensors:
 
 def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]:
     """The same, and the framework that the header names: ``"pt"``, ``"tf"``, ``"flax"`` or anything else."""
-    try:
+    with (
+        blaming(file, "cannot be read ({})", OSError),
+        blaming(file, "is not a whole safetensors file ({!s:.200})", SafetensorError),
+    ):
         with open(file, "rb") as start:
             n_header = int.from_bytes(start.read(8), "little")
         if n_header > MOST_HEADER:
-            raise CheckpointError(
-                file, f"is not a whole safetensors file (a header of {n_header} bytes, expected at most {MOST_HEADER})"
-            )
+            reason = f"a header of {n_header} bytes, expected at most {MOST_HEADER}"
+            raise CheckpointError(file, f"is not a whole safetensors file ({reason})")
         # The package checks that the tensors cover the file, one after another, each as large as its shape says. Old versions
         # of it (0.5) make them on the default device, whatever device they are asked for.
         with torch.device("cpu"), safe_open(file, framework="pt", device="cpu") as opened:
@@ -55,15 +57,10 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
                 raise CheckpointError(file, f"holds {len(names)} tensors, expected at most {MOST_TENSORS}")
             for name in names:
                 if (dtype := opened.get_slice(name).get_dtype()) not in DTYPES:
-                    raise CheckpointError(
-                        file, f"tensor {name!r:.80} has dtype {dtype}, expected one of {', '.join(DTYPES)}"
-                    )
+                    reason = f"tensor {name!r:.80} has dtype {dtype}, expected one of {', '.join(DTYPES)}"
+                    raise CheckpointError(file, reason)
             written_by = (opened.metadata() or {}).get("format")
             return {name: opened.get_tensor(name) for name in names}, written_by
-    except SafetensorError as error:
-        raise CheckpointError(file, f"is not a whole safetensors file ({str(error)[:200]})") from error
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error})") from error
 
 
 def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = None) -> None:
@@ -92,10 +89,8 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
             tensor = tensor.clone()
         storages.add(storage)
         whole[name] = tensor
-    try:
+    with blaming(file, "cannot be written ({})", SafetensorError):
         save_file(whole, file, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise CheckpointError(file, f"cannot be written ({error})") from error
 
 
 def writable(file: Path, tensors: Tensors) -> Tensors:

@@ -7,15 +7,9 @@ from typing import Any
 
 import torch
 
+from skxlmr.checkpoints._formats import keras_h5
 from skxlmr.checkpoints._formats.flax_msgpack import flax_names, flax_to_hf, read_flax_msgpack, write_flax_msgpack
 from skxlmr.checkpoints._formats.foreign_safetensors import any_index_to_hf, read_any_safetensors
-from skxlmr.checkpoints._formats.keras_h5 import (
-    keras_index_to_hf,
-    keras_names,
-    read_keras_h5,
-    write_keras_h5,
-    write_keras_h5_shard,
-)
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.safetensors import write_safetensors
 from skxlmr.checkpoints._formats.torch_bin import read_torch_bin, write_torch_bin
@@ -60,11 +54,11 @@ FORMATS = {
     "bin": Format("pytorch_model.bin", read_torch_bin, write_torch_bin),
     "h5": Format(
         "tf_model.h5",
-        read_keras_h5,
-        write_keras_h5,
-        write_shard=write_keras_h5_shard,
-        names=keras_names,
-        index_to_hf=keras_index_to_hf,
+        keras_h5.read_keras_h5,
+        keras_h5.write_keras_h5,
+        write_shard=keras_h5.write_keras_h5_shard,
+        names=keras_h5.keras_names,
+        index_to_hf=keras_h5.keras_index_to_hf,
         has_bfloat16=False,
     ),
     "msgpack": Format(

@@ -11,7 +11,7 @@ import torch
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile, Tensors
 from skxlmr.checkpoints._formats.torch_pickle import NeedsCode, Slice, Storage, Unreadable, read_pickle
 from skxlmr.checkpoints._formats.torch_zip import stored_entries
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch.save before version 1.6
@@ -45,9 +45,8 @@ def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
         data = MappedFile(file)
         head = data.take(0, min(len(LEGACY), data.size))
         if not head.startswith((ZIP, LEGACY)):
-            raise CheckpointError(
-                file, "is not a PyTorch file: it starts neither as a zip archive nor as its older format"
-            )
+            reason = "is not a PyTorch file: it starts neither as a zip archive nor as its older format"
+            raise CheckpointError(file, reason)
         state, places = (_read_zip if head.startswith(ZIP) else _read_legacy)(data)
         return _tensors(data, _named_slices(state), places)
     except NeedsCode as error:
@@ -79,10 +78,8 @@ def write_torch_bin(file: Path, tensors: Tensors, dtype: torch.dtype | None = No
         whole = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         # torch.save would write all of the memory that a slice is part of.
         state[name] = whole if whole.untyped_storage().nbytes() == whole.nbytes else whole.clone()
-    try:
+    with blaming(file, "cannot be written ({})", OSError, RuntimeError):
         torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(file, f"cannot be written ({error})") from error
 
 
 def _read_zip(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
@@ -101,9 +98,7 @@ def _read_zip(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
     state = read_pickle(io.BytesIO(data.take(pickle.start, pickle.end - pickle.start)))
     prefix = f"{root}data/"
     return state, {
-        name.removeprefix(prefix): (entry.start, entry.end)
-        for name, entry in entries.items()
-        if name.startswith(prefix)
+        name.removeprefix(prefix): (at.start, at.end) for name, at in entries.items() if name.startswith(prefix)
     }
 
 
@@ -151,10 +146,9 @@ def _tensors(data: MappedFile, slices: dict[str, Slice], places: dict[str, tuple
         storage, size = piece.storage, piece.storage.dtype.itemsize
         if storage.key not in storages:
             start, end = places.get(storage.key, (0, -1))
-            if end - start < storage.size * size:
-                raise Unreadable(
-                    f"holds fewer bytes for tensor {name!r:.80} than the {storage.size * size} it describes"
-                )
+            n = storage.size * size
+            if end - start < n:
+                raise Unreadable(f"holds fewer bytes for tensor {name!r:.80} than the {n} it describes")
             storages[storage.key] = storage, data.tensor(start, (storage.size,), storage.dtype)
         known, numbers = storages[storage.key]
         if known != storage:

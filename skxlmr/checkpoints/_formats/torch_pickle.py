@@ -26,6 +26,7 @@ DTYPES = {
 }
 _VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -93,8 +94,7 @@ def _run(stream: BinaryIO) -> Any:
     marks: list[int] = []
     memo: dict[int, Any] = {}
 
-    def since_mark() -> list[Any]:
-        place = marks.pop()
+    def take(place: int) -> list[Any]:
         items = stack[place:]
         del stack[place:]
         return items
@@ -115,24 +115,16 @@ def _run(stream: BinaryIO) -> Any:
         elif name == "MARK":
             marks.append(len(stack))
         elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
+            stack.append(tuple(take(marks.pop())))
         elif name in _TUPLES:
-            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            _add(stack[-1], [key, value])
-        elif name == "SETITEMS":
-            items = since_mark()
+            stack.append(tuple(take(-_TUPLES[name])))
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name in ("SETITEM", "SETITEMS"):
+            items = take(-2 if name == "SETITEM" else marks.pop())
             _add(stack[-1], items)
-        elif name == "APPEND":
-            item = stack.pop()
-            _extend(stack[-1], [item])
-        elif name == "APPENDS":
-            items = since_mark()
+        elif name in ("APPEND", "APPENDS"):
+            items = take(-1 if name == "APPEND" else marks.pop())
             _extend(stack[-1], items)
         elif name == "GLOBAL":
             if argument not in DTYPES and argument not in _CALLS:
@@ -200,9 +192,8 @@ def _tensor(
             raise Unreadable(f"describes a tensor of shape {shape!s:.80} whose numbers share memory")
         reach = stride * (length - 1) + reach
     if 0 not in shape and offset + reach > storage.size:
-        raise Unreadable(
-            f"describes a tensor of shape {shape!s:.80} that is larger than its storage of {storage.size} numbers"
-        )
+        what = f"a tensor of shape {shape!s:.80} that is larger than its storage of {storage.size} numbers"
+        raise Unreadable(f"describes {what}")
     return Slice(storage, offset, shape, strides)
 
 

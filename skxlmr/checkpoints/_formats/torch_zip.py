@@ -84,9 +84,8 @@ def _directory(data: MappedFile) -> tuple[int, int, int]:
 
 def _entry(data: MappedFile, place: int, most: int) -> tuple[str, Entry, int]:
     """Name and place of one entry, which must end before byte ``most``; and where the next one begins."""
-    (signature, _, _, flags, method, _, _, _, packed, size, n_name, n_extra, n_comment, _, _, _, header) = _read(
-        _ENTRY, data, place
-    )
+    found = _read(_ENTRY, data, place)
+    signature, _, _, flags, method, _, _, _, packed, size, n_name, n_extra, n_comment, _, _, _, header = found
     if signature != b"PK\x01\x02":
         raise Unreadable("has a broken directory")
     raw_name = data.take(place + _ENTRY.size, n_name)

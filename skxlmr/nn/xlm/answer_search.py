@@ -57,18 +57,18 @@ class AnswerBeams:
 
 
 class StartLogits(nn.Module):
-    """Logit per token that an answer starts there."""
+    """Logit per token that an answer starts there, minus infinity where none can."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
         self.dense = Linear(config.emb_dim, 1)
 
-    def forward(self, x_NSD: Tensor) -> Tensor:
-        return self.dense(x_NSD).squeeze(-1)
+    def forward(self, x_NSD: Tensor, shut_NS: Tensor) -> Tensor:
+        return self.dense(x_NSD).squeeze(-1).masked_fill(shut_NS, -torch.inf)
 
 
 class EndLogits(nn.Module):
-    """Logit per token that an answer with this start ends there."""
+    """Logit per token that an answer with this start ends there, minus infinity where none can."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -76,11 +76,12 @@ class EndLogits(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.emb_dim, eps=config.layer_norm_eps)
         self.dense_1 = Linear(config.emb_dim, 1)
 
-    def forward(self, x_NSD: Tensor, start_NKD: Tensor) -> Tensor:
+    def forward(self, x_NSD: Tensor, start_NKD: Tensor, shut_NS: Tensor) -> Tensor:
         """Return the logits, (N, S, K)."""
         shape = (*x_NSD.shape[:2], *start_NKD.shape[1:])
         pairs = torch.cat([x_NSD[:, :, None].expand(shape), start_NKD[:, None].expand(shape)], -1)
-        return self.dense_1(self.LayerNorm(self.dense_0(pairs).tanh())).squeeze(-1)
+        logits_NSK = self.dense_1(self.LayerNorm(self.dense_0(pairs).tanh())).squeeze(-1)
+        return logits_NSK.masked_fill(shut_NS[..., None], -torch.inf)
 
 
 class Answerable(nn.Module):
@@ -95,22 +96,15 @@ class Answerable(nn.Module):
         return self.dense_1(self.dense_0(torch.cat([start_ND, token_ND], 1)).tanh()).squeeze(1)
 
 
-class AnswerSearch(nn.Module):
-    """The head, under the names that Hugging Face gives its parts."""
-
-    def __init__(self, config: XLMConfig):
-        super().__init__()
-        self.start_logits = StartLogits(config)
-        self.end_logits = EndLogits(config)
-        self.answer_class = Answerable(config)
-
-
 class XLMForQuestionAnswering(XLMTask):
     """Encoder with a head that finds the answers to a question by beam search."""
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
-        self.qa_outputs = AnswerSearch(config)
+        # Hugging Face's names
+        self.qa_outputs = nn.ModuleDict(
+            {"start_logits": StartLogits(config), "end_logits": EndLogits(config), "answer_class": Answerable(config)}
+        )
 
     def forward(
         self,
@@ -142,14 +136,14 @@ class XLMForQuestionAnswering(XLMTask):
             If the batch is packed.
         """
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
-        start_proba_NS = self._starts(x_NSD, shut_NS).softmax(1)
+        start_proba_NS = self.qa_outputs["start_logits"](x_NSD, shut_NS).softmax(1)
         width = x_NSD.shape[1]
         start_proba_NK, starts_NK = start_proba_NS.topk(min(n_starts, width), dim=1)
         start_NKD = x_NSD.gather(1, starts_NK[..., None].expand(-1, -1, x_NSD.shape[2]))
-        end_proba_NSK = self._ends(x_NSD, start_NKD, shut_NS).softmax(1)
+        end_proba_NSK = self.qa_outputs["end_logits"](x_NSD, start_NKD, shut_NS).softmax(1)
         end_proba_NEK, ends_NEK = end_proba_NSK.topk(min(n_ends, width), dim=1)
         mean_ND = torch.einsum("nsd,ns->nd", x_NSD, start_proba_NS)
-        no_answer_N = self.qa_outputs.answer_class(mean_ND, token_ND)
+        no_answer_N = self.qa_outputs["answer_class"](mean_ND, token_ND)
         return AnswerBeams(starts_NK, start_proba_NK, ends_NEK, end_proba_NEK, no_answer_N)
 
     def logits(
@@ -174,9 +168,9 @@ class XLMForQuestionAnswering(XLMTask):
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
         start_N1D = x_NSD.gather(1, starts[:, None, None].expand(-1, 1, x_NSD.shape[2]))
         return AnswerLogits(
-            self._starts(x_NSD, shut_NS),
-            self._ends(x_NSD, start_N1D, shut_NS).squeeze(2),
-            self.qa_outputs.answer_class(start_N1D.squeeze(1), token_ND),
+            self.qa_outputs["start_logits"](x_NSD, shut_NS),
+            self.qa_outputs["end_logits"](x_NSD, start_N1D, shut_NS).squeeze(2),
+            self.qa_outputs["answer_class"](start_N1D.squeeze(1), token_ND),
         )
 
     def _read(
@@ -186,16 +180,10 @@ class XLMForQuestionAnswering(XLMTask):
         output = self.transformer(input_ids, layout, **inputs)
         if output.layout.mask_NS is None:
             raise ValueError("answers are searched in padded rows: pass a padded batch")
-        x_NSD = output.last_hidden_state.to(self.qa_outputs.start_logits.dense.weight.dtype)
+        x_NSD = output.last_hidden_state.to(next(self.qa_outputs.parameters()).dtype)
         shut_NS = ~output.layout.mask_NS
         if impossible is not None:
             shut_NS = shut_NS | impossible.bool()
         if cls_index is None:
             return x_NSD, output.layout.last(x_NSD), shut_NS
         return x_NSD, x_NSD[torch.arange(len(x_NSD), device=x_NSD.device), cls_index], shut_NS
-
-    def _starts(self, x_NSD: Tensor, shut_NS: Tensor) -> Tensor:
-        return self.qa_outputs.start_logits(x_NSD).masked_fill(shut_NS, -torch.inf)
-
-    def _ends(self, x_NSD: Tensor, start_NKD: Tensor, shut_NS: Tensor) -> Tensor:
-        return self.qa_outputs.end_logits(x_NSD, start_NKD).masked_fill(shut_NS[..., None], -torch.inf)

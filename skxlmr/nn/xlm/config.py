@@ -1,9 +1,9 @@
 """The content of a ``config.json`` of the original XLM as typed and bounded fields."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
-from skxlmr.nn.config import check_fields, is_int
+from skxlmr.nn.config import FamilyConfig, is_int
 
 SUMMARY_TYPES = ("first", "last", "mean", "cls_index")
 SUMMARY_ACTIVATIONS = ("tanh", "gelu", "relu")
@@ -18,29 +18,10 @@ _ALIASES = {
     "eos_index": "eos_token_id",
     "initializer_range": "init_std",
 }
-# Upper bounds far above any published model: a hostile file must not make us allocate.
-_SIZES = {
-    "vocab_size": 4_000_000,
-    "emb_dim": 32_768,
-    "n_layers": 512,
-    "n_heads": 1024,
-    "max_position_embeddings": 1_048_576,
-    "n_langs": 10_000,
-}
-_SHARES = ("dropout", "attention_dropout", "summary_first_dropout", "summary_last_dropout")
-_FLAGS = (
-    "use_lang_emb",
-    "sinusoidal_embeddings",
-    "gelu_activation",
-    "causal",
-    "summary_use_proj",
-    "summary_proj_to_labels",
-    "tie_word_embeddings",
-)
 
 
 @dataclass(frozen=True)
-class XLMConfig:
+class XLMConfig(FamilyConfig):
     """Geometry of an original XLM; the field names are those of its ``config.json``.
 
     The defaults are the geometry of ``FacebookAI/xlm-mlm-en-2048``. Fields that the model does not need are kept in ``extra``
@@ -79,18 +60,16 @@ class XLMConfig:
     summary_first_dropout: float = 0.1
     summary_last_dropout: float = 0.0
     model_type: str = "xlm"
-    extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
-    base_prefix: ClassVar[str] = "transformer"  # what task models call the encoder
+    base_prefix: ClassVar[str] = "transformer"
+    required: ClassVar[tuple[str, ...]] = ("vocab_size", "emb_dim", "n_layers", "n_heads")
 
     def __post_init__(self) -> None:
-        check_fields(self, _SIZES, _SHARES, ("layer_norm_eps", "init_std"), _FLAGS)
+        super().__post_init__()
         if self.model_type != "xlm":
             raise ValueError(f"model_type must be 'xlm', got {self.model_type!r:.80}")
         if self.emb_dim % self.n_heads:
             raise ValueError(f"emb_dim must be a multiple of n_heads, got {self.emb_dim} and {self.n_heads}")
-        if self.max_length < 4:
-            raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
         if self.summary_type not in SUMMARY_TYPES:
             raise ValueError(f"summary_type must be one of {SUMMARY_TYPES}, got {self.summary_type!r:.80}")
         if self.summary_activation not in (None, *SUMMARY_ACTIVATIONS):
@@ -138,7 +117,7 @@ class XLMConfig:
         return self.init_std
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "XLMConfig":
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read the fields of a parsed ``config.json``.
 
         Raises
@@ -146,8 +125,6 @@ class XLMConfig:
         ValueError
             If a field is missing, has the wrong type, is out of bounds, or has two names with different values.
         """
-        if "model_type" not in values:
-            raise ValueError("model_type is missing")
         renamed: dict[str, Any] = {}
         for name, value in values.items():
             field_name = _ALIASES.get(name, name)
@@ -156,20 +133,15 @@ class XLMConfig:
                     f"{field_name} stands under two names with different values, one of them {value!r:.80}"
                 )
             renamed[field_name] = value
-        missing = [name for name in ("vocab_size", "emb_dim", "n_layers", "n_heads") if name not in renamed]
-        if missing:
-            raise ValueError(f"{', '.join(missing)} missing")
         if renamed.get("lang2id", {}) is None:
             del renamed["lang2id"]
         if renamed.get("summary_activation") == "":  # the same as null in the reference
             renamed["summary_activation"] = None
-        known = {item.name for item in fields(cls)} - {"extra"}
-        given = {name: renamed[name] for name in known & renamed.keys()}
-        return cls(**given, extra={name: value for name, value in renamed.items() if name not in known})
+        return super().from_dict(renamed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``config.json``."""
-        known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
+        values = super().to_dict()
         if not self.lang2id:
-            del known["lang2id"]
-        return {**self.extra, **known}
+            del values["lang2id"]
+        return values

@@ -8,7 +8,6 @@ Shape legend: T packed tokens, N sequences, S tokens of a padded row, D hidden s
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +92,8 @@ class XLMEncoder(Backbone):
         added, as in the reference.
     """
 
+    words_name = "embeddings"
+
     def __init__(self, config: XLMConfig):
         super().__init__()
         self.config = config
@@ -126,14 +127,6 @@ class XLMEncoder(Backbone):
             embeddings.append(self.lang_embeddings)
         layers = zip(self.attentions, self.layer_norm1, self.ffns, self.layer_norm2, strict=True)
         return [nn.ModuleList(parts) for parts in (embeddings, *layers)]
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the word embeddings."""
-        return self.embeddings
-
-    def set_input_embeddings(self, embeddings: nn.Embedding) -> None:
-        """Replace the word embeddings."""
-        self.embeddings = embeddings
 
     def forward(
         self,
@@ -184,22 +177,6 @@ class XLMEncoder(Backbone):
                 lengths_N1 = (input_ids != self.config.pad_token_id).sum(1, keepdim=True)
                 attention_mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths_N1
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
-        return self.run_layers(
-            _without_padding(self._embed(input_ids, layout, langs, position_ids, inputs_embeds), layout),
-            layout,
-            last=n_layers,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-
-    def _embed(
-        self,
-        input_ids: Tensor | None,
-        layout: TokenLayout,
-        langs: Tensor | None,
-        position_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-    ) -> Tensor:
         x = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             longest, n_positions = layout.longest_text, self.config.max_position_embeddings
@@ -212,7 +189,14 @@ class XLMEncoder(Backbone):
                 x = x + self.lang_embeddings(langs)
             elif self.lang_ids:
                 x = x + self._lang_embeddings(layout)
-        return F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
+        x = F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
+        return self.run_layers(
+            _without_padding(x, layout),
+            layout,
+            last=n_layers,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
 
     def _lang_embeddings(self, layout: TokenLayout) -> Tensor:
         """Embeddings of ``lang_ids``: (D,) for one language, (T, D) if second texts have another."""
@@ -239,7 +223,6 @@ def _without_padding(x: Tensor, layout: TokenLayout) -> Tensor:
 class XLMTask(TaskModule):
     """What all task models of this family have."""
 
-    transformer: XLMEncoder
     backbone_name = "transformer"
 
     def __init__(self, config: XLMConfig):
@@ -249,9 +232,3 @@ class XLMTask(TaskModule):
 
 class XLMModel(XLMTask):
     """The encoder alone, under the name that task checkpoints give it."""
-
-    def forward(
-        self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any
-    ) -> EncoderOutput:
-        """Encode a batch; the arguments are those of :class:`XLMEncoder`."""
-        return self.transformer(input_ids, layout, **inputs)

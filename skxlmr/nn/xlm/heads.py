@@ -58,11 +58,8 @@ class SequenceSummary(nn.Module):
 
     def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
         """Return the logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
-        if self.summary_type == "mean":
-            x_ND = layout.mean(x)
-        else:
-            x_ND = layout.first(x) if self.summary_type == "first" else layout.last(x)
-        x_ND = self.first_dropout(x_ND)
+        vector_of = {"mean": layout.mean, "first": layout.first}.get(self.summary_type, layout.last)
+        x_ND = self.first_dropout(vector_of(x))
         if isinstance(self.summary, Linear):
             x_ND = self.summary(x_ND.to(self.summary.weight.dtype))
         return self.last_dropout(_ACTIVATIONS[self.activation](x_ND))
@@ -82,20 +79,12 @@ class Projection(nn.Module):
         return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
 
 
-class PredictionLayer(nn.Module):
-    """The language modelling head, under the name that Hugging Face gives its part."""
-
-    def __init__(self, config: XLMConfig):
-        super().__init__()
-        self.proj = Projection(config)
-
-
 class XLMForMaskedLM(XLMTask):
     """Encoder with the language modelling head; the reference's ``XLMWithLMHeadModel``."""
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
-        self.pred_layer = PredictionLayer(config)
+        self.pred_layer = nn.ModuleDict({"proj": Projection(config)})  # Hugging Face's names
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (T, V) or (N, S, V); the arguments are those of :class:`XLMEncoder`."""
@@ -103,7 +92,7 @@ class XLMForMaskedLM(XLMTask):
 
     def project(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of token vectors (..., D)."""
-        return self.pred_layer.proj(x, self.transformer.embeddings.weight)
+        return self.pred_layer["proj"](x, self.transformer.embeddings.weight)
 
 
 class XLMForSequenceClassification(XLMTask):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.text._charsmap import MOST_VALUE_BYTES, check_charsmap
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 
 MOST_STEPS = 32
 MOST_GROWTH = 10_000  # factor by which a text may grow; XLM-R's steps allow 512
@@ -25,20 +25,17 @@ def check_steps(file: Path, content: dict[str, Any]) -> None:
     """
     for parts in (("normalizer", "pre_tokenizer", "decoder"), ("post_processor",)):
         steps = list(_steps([content.get(part) for part in parts]))
+        names = ", ".join(parts)
         if len(steps) > MOST_STEPS:
-            raise CheckpointError(
-                file, f"expected at most {MOST_STEPS} steps in {', '.join(parts)}, found {len(steps)}"
-            )
+            raise CheckpointError(file, f"expected at most {MOST_STEPS} steps in {names}, found {len(steps)}")
         if prod(map(_growth, steps)) > MOST_GROWTH:
-            raise CheckpointError(file, f"{', '.join(parts)} can make a text more than {MOST_GROWTH} times as long")
+            raise CheckpointError(file, f"{names} can make a text more than {MOST_GROWTH} times as long")
         for step in steps:
             _check_pattern(file, step)
             charsmap = step.get("precompiled_charsmap")
             if isinstance(charsmap, str):
-                try:
+                with blaming(file, "its Precompiled normalizer cannot be used ({})", ValueError):
                     check_charsmap(base64.b64decode(charsmap))
-                except ValueError as error:
-                    raise CheckpointError(file, f"its Precompiled normalizer cannot be used ({error})") from error
 
 
 def _steps(node: Any) -> Iterator[dict[str, Any]]:
@@ -70,6 +67,5 @@ def _check_pattern(file: Path, step: dict[str, Any]) -> None:
         return
     n_repetitions = len(_REPETITION.findall(_CLASS.sub("", expression)))
     if n_repetitions > 1 or "(" in expression or len(expression) > MOST_PATTERN:
-        raise CheckpointError(
-            file, f"expected a pattern with at most one repetition and without groups, found {expression!r:.80}"
-        )
+        reason = f"expected a pattern with at most one repetition and without groups, found {expression!r:.80}"
+        raise CheckpointError(file, reason)

@@ -1,8 +1,6 @@
 """Tokenizers run by the `tokenizers` package: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from os import PathLike
@@ -11,28 +9,17 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 
+from skxlmr.text._arguments import Reading
 from skxlmr.text._bpe_files import MOST_VALUES, read_merges, read_vocab
 from skxlmr.text._fast import tokenizer_json
 from skxlmr.text._fast.offsets import trimmed
 from skxlmr.text._fast.steps import check_steps
-from skxlmr.text._sampling import SubwordSampling
-from skxlmr.text._special_tokens import (
-    CONFIG_FILE,
-    DEFAULT_MAX_LENGTH,
-    DEFAULT_ROLES,
-    TokenizerSettings,
-    boolean,
-    config_of,
-    positive_int,
-    read_settings,
-    with_further,
-)
+from skxlmr.text._special_tokens import DEFAULT_MAX_LENGTH, TokenizerSettings, checked_option, read_settings
 from skxlmr.text._surrogates import without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import blaming
 from skxlmr.utils._files import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -77,15 +64,13 @@ class FastTokenizer(Tokenizer):
         self.model_max_length = model_max_length
         check_steps(self._file, content)
         vocabulary = tokenizer_json.vocabulary_of(self._file, content)
-        self._settings = tokenizer_json.merged_settings(
-            settings or TokenizerSettings(), tokenizer_json.added_tokens_of(self._file, content)
-        )
-        try:
-            self._set_tokens(self._settings, DEFAULT_ROLES, vocabulary.get, max(vocabulary.values()) + 1)
-        except ValueError as error:
-            raise CheckpointError(self._file, str(error)) from error
-        self._pieces = {i: piece for piece, i in vocabulary.items()}
-        self._pieces |= {i: token.content for i, token in self._tokens.items()}
+        settings = settings or TokenizerSettings()
+        listed = {token.content for token in settings.added.values()}  # they take precedence over those of the file
+        own = tokenizer_json.added_tokens_of(self._file, content)
+        further = {i: token for i, token in own.items() if token.content not in listed}
+        self._settings = settings.with_added(further | dict(settings.added))
+        with blaming(self._file, "{}", ValueError):
+            self._set_vocabulary(vocabulary, self._settings)
         tokenizer_json.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
         self._literal = self._load(content, literal=True)
 
@@ -99,7 +84,9 @@ class FastTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(file)
-        return cls._with_companions(file, read_json(file, MOST_VALUES), read_settings(file.parent))
+        content = read_json(file, MOST_VALUES)
+        settings, max_length = read_settings(file.parent)
+        return cls(content, settings=settings, model_max_length=max_length, file=file)
 
     @classmethod
     def from_vocab(cls, vocab_file: str | PathLike[str], merges_file: str | PathLike[str]) -> "FastTokenizer":
@@ -111,73 +98,33 @@ class FastTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(vocab_file)
-        settings = read_settings(file.parent)
-        prefix = boolean(file.with_name(CONFIG_FILE), settings.options, "add_prefix_space", False)
+        settings, max_length = read_settings(file.parent)
+        prefix = checked_option(file.parent, settings.options, "add_prefix_space", False)
         content = tokenizer_json.byte_level_json(read_vocab(file), read_merges(Path(merges_file)), prefix)
-        return cls._with_companions(file, content, settings)
-
-    @classmethod
-    def _with_companions(cls, file: Path, content: dict[str, Any], settings: TokenizerSettings) -> "FastTokenizer":
-        config_file = file.with_name(CONFIG_FILE)
-        max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
         return cls(content, settings=settings, model_max_length=max_length, file=file)
-
-    def with_tokens(self, contents: Sequence[str], special: bool = True) -> "FastTokenizer":
-        known = replace(self._settings, roles=self._roles)
-        settings = with_further(known, self._tokens, contents, special)
-        if settings is known:
-            return self
-        return FastTokenizer(self._content, settings=settings, model_max_length=self.model_max_length, file=self._file)
 
     def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the model's vocabulary (``vocab.json`` and ``merges.txt``, or ``unigram.json``) and return the paths."""
         return tuple(self._parsing.model.save(str(folder), filename_prefix))
 
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Write ``tokenizer.json`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _write_vocabulary(self, folder: Path) -> None:
         content = tokenizer_json.with_tokens(self._content, self._tokens, False)
         content["post_processor"] = self._content.get("post_processor")
-        byte_level = isinstance(content["model"]["vocab"], dict)
+        (folder / TOKENIZER_FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+    def _config(self) -> dict[str, Any]:
         config = dict(self._settings.options)
+        byte_level = isinstance(self._content["model"]["vocab"], dict)
         config.setdefault("tokenizer_class", "RobertaTokenizer" if byte_level else "XLMRobertaTokenizer")
         config.pop("added_tokens_decoder", None)  # tokenizer.json holds them
-        config |= {"model_max_length": self.model_max_length} | config_of(self._roles, self._settings.additional)
-        (folder / TOKENIZER_FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        return config | {"model_max_length": self.model_max_length} | self._settings.to_config(self._roles)
 
-    def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
-        """Return the text that `ids` (one row) spell.
-
-        Parameters
-        ----------
-        ids : sequence of int
-            Token ids of one row.
-        skip_special_tokens : bool
-            Leave out the special tokens, unknown ones too. Otherwise all of them are spelled out.
-
-        Raises
-        ------
-        ValueError
-            If an id is outside the vocabulary.
-        """
-        ids_T = self._checked(ids)
-        if skip_special_tokens:
-            ids_T = ids_T[~np.isin(ids_T, self.all_special_ids)]
-        pieces = self.convert_ids_to_pieces(ids_T)
+    def _spell(self, pieces: list[str]) -> str:
         decoder = self._literal.decoder
         return " ".join(pieces) if decoder is None else decoder.decode(pieces)
 
-    def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        """Return the vocabulary entry of each id, such as "▁Hello"; ValueError if an id is outside the vocabulary."""
-        unknown = self._pieces[self.unk_token_id]
-        return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
-
     def _load(self, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
-        return tokenizer_json.load(
-            self._file, tokenizer_json.with_tokens(content, self._tokens, literal), literal=literal
-        )
+        return tokenizer_json.load(self._file, content, self._tokens, literal)
 
     @cached_property
     def _parsing(self) -> tokenizers.Tokenizer:
@@ -186,54 +133,33 @@ class FastTokenizer(Tokenizer):
     @cached_property
     def _for_words(self) -> dict[bool, tokenizers.Tokenizer]:
         """By `parse_special`: the tokenizers that read every word as if a space preceded it."""
-        chosen = {False: self._literal, True: self._parsing}
         prefixed = tokenizer_json.with_prefix_space(self._content)
         if prefixed is None:
-            return chosen
-        return {parse: self._load(prefixed, literal=not parse) for parse in chosen}
+            return {False: self._literal, True: self._parsing}
+        return {parse: self._load(prefixed, literal=not parse) for parse in (False, True)}
 
-    def _encode_texts(
-        self,
-        texts: list[str],
-        limit: int | None,
-        parse_special: bool,
-        with_offsets: bool,
-        sampling: SubwordSampling | None,
-    ) -> Tokens:
-        return self._run(self._parsing if parse_special else self._literal, texts, with_offsets, sampling)
-
-    def _encode_split_words(
-        self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
-    ) -> Tokens:
-        return self._run(self._for_words[parse_special], words, with_offsets, sampling)
-
-    def _run(
-        self, tokenizer: tokenizers.Tokenizer, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None
-    ) -> Tokens:
-        if sampling is not None and sampling.draws:
+    def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:
+        if reading.drawn is not None:
             raise ValueError("sampling needs a SentencePiece model, and this is a tokenizer of the tokenizers package")
+        if reading.as_words:
+            tokenizer = self._for_words[reading.parse_special]
+        else:
+            tokenizer = self._parsing if reading.parse_special else self._literal
         texts = [without_surrogates(text) for text in texts]
-        encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
+        encode = tokenizer.encode_batch if reading.with_offsets else tokenizer.encode_batch_fast
         encodings = encode(texts, add_special_tokens=False)
         rows = [encoding.ids for encoding in encodings]
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
         ids_T = np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum())
-        if not with_offsets:
+        if not reading.with_offsets:
             return Tokens.packed(ids_T, lengths_N)
         places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
         offsets_T2 = np.fromiter(places, np.int32, 2 * len(ids_T)).reshape(-1, 2)
         return Tokens.packed(ids_T, lengths_N, trimmed(texts, lengths_N, offsets_T2))
 
     def _state(self) -> dict[str, Any]:
-        return {
-            "content": self._content,
-            "settings": self._settings,
-            "model_max_length": self.model_max_length,
-            "file": str(self._file),
-        }
+        state = {"content": self._content, "settings": self._settings, "file": str(self._file)}
+        return state | {"model_max_length": self.model_max_length}
 
     def _identity(self) -> dict[str, Any]:
         return self._state() | {"file": ""}
-
-    def __hash__(self) -> int:
-        return hash((self.vocab_size, self.model_max_length))

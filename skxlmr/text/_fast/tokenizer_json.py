@@ -3,24 +3,18 @@
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from skxlmr.text._bpe_files import MOST_IDS, check_ids, check_lengths
-from skxlmr.text._special_tokens import AddedToken, TokenizerSettings
+from skxlmr.text._special_tokens import AddedToken
 from skxlmr.utils._errors import CheckpointError
 
-_PROBES = [
-    "",
-    "Hello worlds",
-    " <s>\0\n",
-    "γνῶθι σεαυτόν",
-    "漢字\u3000①",
-    "\U0001f469\u200d\ufffd",
-]  # texts on which a broken file fails at once
+# texts on which a broken file fails at once
+_PROBES = ["", "Hello worlds", " <s>\0\n", "γνῶθι σεαυτόν", "漢字\u3000①", "\U0001f469\u200d\ufffd"]
+_BARE: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
 _OUTSIDE = "\uffff \n"  # put around a token, so that no text can spell it: normalisers split or drop it
 
 
@@ -31,12 +25,7 @@ def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_pr
     processor = {"type": "RobertaProcessing", "trim_offsets": True, "add_prefix_space": add_prefix_space}
     if len(special) == 2:
         processor |= {"cls": ["<s>", vocab["<s>"]], "sep": ["</s>", vocab["</s>"]]}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
+    return _BARE | {
         "pre_tokenizer": byte_level,
         "post_processor": processor if len(special) == 2 else None,
         "decoder": byte_level,
@@ -71,9 +60,8 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
             raise CheckpointError(file, "expected a model without dropout, found dropout, which makes ids random")
         check_ids(file, vocab)
         return vocab
-    raise CheckpointError(
-        file, f"expected a Unigram or BPE model, found {kind!r:.80} with a vocab of {type(vocab).__name__}"
-    )
+    found = f"{kind!r:.80} with a vocab of {type(vocab).__name__}"
+    raise CheckpointError(file, f"expected a Unigram or BPE model, found {found}")
 
 
 def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken]:
@@ -99,13 +87,8 @@ def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], liter
 
     If `literal`, no text can spell a special token, not even one that the model's vocabulary contains.
     """
-    content = copy.copy(content)
-    content |= {"truncation": None, "padding": None, "post_processor": None}
-    normalized = {
-        entry["content"]: entry.get("normalized", False)
-        for entry in content.get("added_tokens") or []
-        if "content" in entry
-    }
+    content = content | {"truncation": None, "padding": None, "post_processor": None}
+    normalized = {entry["content"]: entry.get("normalized", False) for entry in content.get("added_tokens") or []}
     hidden = {token.content: hide(token.content) for token in tokens.values() if literal and token.special}
     content["added_tokens"] = [
         {"id": i}
@@ -139,17 +122,17 @@ def with_prefix_space(content: dict[str, Any]) -> dict[str, Any] | None:
     return content if changed else None
 
 
-def load(file: Path, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
-    """Load content with the `tokenizers` package; CheckpointError if that fails."""
+def load(file: Path, content: dict[str, Any], tokens: Mapping[int, AddedToken], literal: bool) -> tokenizers.Tokenizer:
+    """Load content after `with_tokens` with the `tokenizers` package; CheckpointError if that fails."""
+    content = with_tokens(content, tokens, literal)
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(content))
     tokenizer.encode_special_tokens = literal
     guarded(file, tokenizer.encode_batch, _PROBES)
     for token in content["added_tokens"]:
         found = tokenizer.token_to_id(token["content"])
         if found != token["id"]:
-            raise CheckpointError(
-                file, f"expected the added token {token['content']!r:.80} at id {found}, found {token['id']}"
-            )
+            reason = f"expected the added token {token['content']!r:.80} at id {found}, found {token['id']}"
+            raise CheckpointError(file, reason)
     return tokenizer
 
 
@@ -157,15 +140,8 @@ def check_layout(file: Path, content: dict[str, Any], start: int, separator: int
     """Raise CheckpointError unless the file's own post-processor lays texts out as XLM-R and RoBERTa do."""
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
-    bare: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-    }
-    bare |= {"pre_tokenizer": None, "decoder": None, "model": model, "post_processor": content.get("post_processor")}
-    tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(bare))
+    parts = {"pre_tokenizer": None, "decoder": None, "model": model, "post_processor": content.get("post_processor")}
+    tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(_BARE | parts))
     found = guarded(file, lambda: [tokenizer.encode("a").ids, tokenizer.encode("a", "b").ids])
     if found != [[start, a, separator], [start, a, separator, separator, b, separator]]:
         shown = [" ".join({a: "A", b: "B"}.get(i, str(i)) for i in ids) for ids in found]
@@ -187,15 +163,3 @@ def guarded(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CheckpointError(file, f"the tokenizers package cannot use it ({str(error)[:200]})") from error
-
-
-def merged_settings(settings: TokenizerSettings, own: Mapping[int, AddedToken]) -> TokenizerSettings:
-    """Add the added tokens of a ``tokenizer.json`` to those of ``tokenizer_config.json``, which take precedence."""
-    listed = {token.content for token in settings.added.values()}
-    special = {token.content for token in (*settings.roles.values(), *settings.additional) if token.special}
-    added = {i: token for i, token in own.items() if token.content not in listed}
-    added |= settings.added
-    added = {i: replace(token, special=token.special or token.content in special) for i, token in added.items()}
-    flags = {token.content: token for token in added.values()}  # a role is often named by its content only
-    roles = {role: flags.get(token.content, token) for role, token in settings.roles.items()}
-    return TokenizerSettings(settings.options, roles, settings.additional, added)

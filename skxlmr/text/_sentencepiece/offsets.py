@@ -63,6 +63,4 @@ def piece_offsets(
     after_T = np.searchsorted(places, original_E[last_ink_E[end_T - 1] * has_ink_T], "right")
     stop_T = np.where(has_ink_T, places[np.minimum(after_T, len(places) - 1)], original_E[end_T])
     stop_T = np.minimum(stop_T, (base_N + text_length_N)[row_T])
-    return np.stack([begin_T, np.maximum(stop_T, begin_T)], axis=1, dtype=np.int32) - base_N[row_T, None].astype(
-        np.int32
-    )
+    return (np.stack([begin_T, np.maximum(stop_T, begin_T)], axis=1) - base_N[row_T, None]).astype(np.int32)

@@ -42,11 +42,9 @@ class SegmentationSampler:
             raise ValueError("sampling needs a model whose unknown characters do not fall back to bytes")
         self._processor = processor
         self._unknown = processor.unk_id()
-        ordinary = [
-            i
-            for i in range(len(pieces))
-            if not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i))
-        ]
+        ids = list(range(len(pieces)))
+        kinds = (processor.is_control(ids), processor.is_unknown(ids), processor.is_unused(ids))
+        ordinary = [i for i, special in enumerate(zip(*kinds, strict=True)) if not any(special)]
         self._ids = {pieces[i]: i for i in ordinary}
         self._scores = {i: processor.get_score(i) for i in ordinary}
         self._longest = max(map(len, self._ids), default=1)

@@ -1,8 +1,7 @@
 """XLM-R's tokenizer: a SentencePiece model whose ids are shifted to fairseq's."""
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -14,26 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
 
+from skxlmr.text._arguments import Reading
 from skxlmr.text._sampling import SubwordSampling, sampling_of
 from skxlmr.text._sentencepiece.model_file import MOST_BYTES, check_model_proto
 from skxlmr.text._sentencepiece.offsets import piece_offsets
 from skxlmr.text._sentencepiece.prefix import LONG_TEXT, PrefixCutter
 from skxlmr.text._sentencepiece.sampler import SegmentationSampler
-from skxlmr.text._special_tokens import (
-    CONFIG_FILE,
-    DEFAULT_MAX_LENGTH,
-    DEFAULT_ROLES,
-    TextSplitter,
-    TokenizerSettings,
-    config_of,
-    positive_int,
-    read_settings,
-    with_further,
-)
+from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_MAX_LENGTH, TextSplitter, TokenizerSettings, read_settings
 from skxlmr.text._surrogates import to_utf8, without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
-from skxlmr.text._tokens import Tokens
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.text._tokens import Ids, Tokens
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_bytes
 
 MODEL_FILE = "sentencepiece.bpe.model"
@@ -89,8 +79,9 @@ class SentencePieceTokenizer(Tokenizer):
         self.subword_sampling(seed=0)  # raises if they are invalid
         self._model_proto = model_proto
         self._processor = _load_processor(model_proto)
-        self._set_tokens(settings, DEFAULT_ROLES, self._lookup, self._mask_place + 1)
-        self._additional = tuple(token for token in settings.additional if token.special)
+        self._set_tokens(settings, self._lookup, self._mask_place + 1)
+        special = tuple(token for token in settings.additional if token.special)
+        self._settings = TokenizerSettings({}, settings.roles, special)
         self._spelt = TextSplitter(self._tokens.values())
         self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
 
@@ -104,27 +95,16 @@ class SentencePieceTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(file)
-        settings = read_settings(file.parent)
+        settings, max_length = read_settings(file.parent)
         config_file = file.with_name(CONFIG_FILE)
-        max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
         sp_model_kwargs = settings.options.get("sp_model_kwargs") or {}
         if not isinstance(sp_model_kwargs, dict):
             raise CheckpointError(config_file, f"expected an object as sp_model_kwargs, found {sp_model_kwargs!r:.80}")
-        try:
+        with blaming(config_file, "sp_model_kwargs cannot be used ({})", TypeError, ValueError):
             sampling_of(sp_model_kwargs, seed=0)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(config_file, f"sp_model_kwargs cannot be used ({error})") from error
-        try:
-            return cls(
-                read_bytes(file, MOST_BYTES),
-                model_max_length=max_length,
-                settings=settings,
-                sp_model_kwargs=sp_model_kwargs,
-            )
-        except CheckpointError:
-            raise
-        except ValueError as error:
-            raise CheckpointError(file, str(error)) from error
+        model_proto = read_bytes(file, MOST_BYTES)
+        with blaming(file, "{}", ValueError):
+            return cls(model_proto, model_max_length=max_length, settings=settings, sp_model_kwargs=sp_model_kwargs)
 
     @property
     def _lists_tokens(self) -> bool:
@@ -135,38 +115,22 @@ class SentencePieceTokenizer(Tokenizer):
         """Return the sampling that `sp_model_kwargs` describe, None if they do not enable it."""
         return sampling_of(self.sp_model_kwargs, seed)
 
-    def with_tokens(self, contents: Sequence[str], special: bool = True) -> "SentencePieceTokenizer":
-        known = TokenizerSettings({}, self._roles, self._additional)
-        settings = with_further(known, self._tokens, contents, special)
-        if settings is known:
-            return self
-        return SentencePieceTokenizer(
-            self._model_proto,
-            model_max_length=self.model_max_length,
-            settings=settings,
-            sp_model_kwargs=self.sp_model_kwargs,
-        )
-
     def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write ``sentencepiece.bpe.model`` into an existing folder and return its path."""
         file = Path(folder) / ((f"{filename_prefix}-" if filename_prefix else "") + MODEL_FILE)
         file.write_bytes(self._model_proto)
         return (str(file),)
 
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Write ``sentencepiece.bpe.model`` and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": self.model_max_length}
-        config |= config_of(self._roles, self._additional)
+        config |= self._settings.to_config(self._roles)
         if self._lists_tokens:
             config["added_tokens_decoder"] = {str(i): token.to_dict() for i, token in sorted(self._tokens.items())}
         if self.sp_model_kwargs:
             config["sp_model_kwargs"] = self.sp_model_kwargs
-        self.save_vocabulary(folder)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        return config
 
-    def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
+    def decode(self, ids: Ids, skip_special_tokens: bool = True) -> str:
         """Return the text that `ids` (one row) spell.
 
         Parameters
@@ -187,10 +151,14 @@ class SentencePieceTokenizer(Tokenizer):
             skipped = [i for i in self.all_special_ids if i != self.unk_token_id]
             ids_T = ids_T[~np.isin(ids_T, skipped)]
             if not np.isin(ids_T, list(self._tokens)).any() or (ids_T == self.unk_token_id).any():
-                return self._processor.decode(self._to_sentencepiece(ids_T).tolist())
-        return "".join(self.convert_ids_to_pieces(ids_T)).replace("▁", " ").removeprefix(" ")
+                is_unknown_T = np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place)
+                return self._processor.decode(np.where(is_unknown_T, 0, ids_T - 1).tolist())
+        return self._spell(self.convert_ids_to_pieces(ids_T))
 
-    def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
+    def _spell(self, pieces: list[str]) -> str:
+        return "".join(pieces).replace("▁", " ").removeprefix(" ")
+
+    def convert_ids_to_pieces(self, ids: Ids) -> list[str]:
         """Return the vocabulary entry of each id, such as "▁Hello"; ValueError if an id is outside the vocabulary."""
         special = dict(enumerate(_FAIRSEQ)) | {self._mask_place: "<mask>"}
         special |= {i: token.content for i, token in self._tokens.items()}
@@ -206,36 +174,29 @@ class SentencePieceTokenizer(Tokenizer):
         return fairseq.get(content, piece + 1 if piece > 2 else None)
 
     @cached_property
-    def _pieces(self) -> list[str]:
+    def _model_pieces(self) -> list[str]:
         return [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
 
     @cached_property
     def _piece_lengths(self) -> NDArray[np.int64]:
         """Normalised characters of each piece; of a byte piece, 1 if the byte starts a character, otherwise 0."""
-        lengths = np.fromiter(map(len, self._pieces), np.int64, len(self._pieces))
+        lengths = np.fromiter(map(len, self._model_pieces), np.int64, len(self._model_pieces))
         for i in np.flatnonzero(lengths == len("<0x00>")).tolist():
             if self._processor.is_byte(i):
-                lengths[i] = not 0x80 <= int(self._pieces[i][3:5], 16) < 0xC0
+                lengths[i] = not 0x80 <= int(self._model_pieces[i][3:5], 16) < 0xC0
         return lengths
 
     @cached_property
     def _sampler(self) -> SegmentationSampler:
-        return SegmentationSampler(self._processor, self._pieces)
+        return SegmentationSampler(self._processor, self._model_pieces)
 
     @cached_property
     def _cutter(self) -> PrefixCutter:
-        return PrefixCutter(self._processor, self._pieces)
+        return PrefixCutter(self._processor, self._model_pieces)
 
-    def _encode_texts(
-        self,
-        texts: list[str],
-        limit: int | None,
-        parse_special: bool,
-        with_offsets: bool,
-        sampling: SubwordSampling | None,
-    ) -> Tokens:
-        splitter = self._spelt if parse_special else self._always_spelt
-        sampling = sampling if sampling is not None and sampling.draws else None
+    def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:
+        splitter = self._spelt if reading.parse_special else self._always_spelt
+        with_offsets, sampling, limit = reading.with_offsets, reading.drawn, reading.limit
         is_beginning_N = None
         if limit is not None and sampling is None:
             whole_texts = texts
@@ -243,9 +204,8 @@ class SentencePieceTokenizer(Tokenizer):
                 text if len(text) < LONG_TEXT or splitter.finds(text) else self._cutter.cut(text, max(limit, 0))
                 for text in whole_texts
             ]
-            cut = [i for i, text in enumerate(texts) if text is not whole_texts[i]]
-            if cut:
-                is_beginning_N = np.isin(np.arange(len(texts)), cut)
+            is_cut = [text is not whole for text, whole in zip(texts, whole_texts, strict=True)]
+            is_beginning_N = np.array(is_cut) if any(is_cut) else None
         if not any(map(splitter.finds, texts)):
             return replace(self._encode_plain(texts, with_offsets, sampling), is_beginning=is_beginning_N)
         rows = [splitter.split(text) for text in texts]
@@ -262,7 +222,7 @@ class SentencePieceTokenizer(Tokenizer):
             offsets_T2 = np.insert(plain.offsets, places, spelt, axis=0)
             offsets_T2 += np.repeat([start for _, start, _ in parts], lengths_P)[:, None].astype(np.int32)
         ends = np.concatenate(([0], np.cumsum(lengths_P)))[np.concatenate(([0], np.cumsum(n_parts_N)))]
-        return Tokens.packed(ids_T, np.diff(ends), offsets_T2, is_beginning_N)
+        return replace(Tokens.packed(ids_T, np.diff(ends), offsets_T2), is_beginning=is_beginning_N)
 
     def _encode_plain(self, texts: list[str], with_offsets: bool, sampling: SubwordSampling | None) -> Tokens:
         texts = [without_surrogates(text) for text in texts] if with_offsets or sampling is not None else texts
@@ -297,18 +257,12 @@ class SentencePieceTokenizer(Tokenizer):
             n_characters_T = np.where(ids_T == 0, np.fromiter(map(len, pieces), np.int64, len(ids_T)), n_characters_T)
         return n_characters_T
 
-    def _to_sentencepiece(self, ids_T: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.where(np.isin(ids_T, [self.unk_token_id, 3]) | (ids_T > self._mask_place), 0, ids_T - 1)
-
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"model_proto": self._model_proto, "model_max_length": self.model_max_length}
-        roles = {role: token for role, token in self._roles.items() if token != DEFAULT_ROLES[role]}
-        if roles or self._additional or self._lists_tokens:
-            state["settings"] = TokenizerSettings({}, roles, self._additional, self._tokens)
+        roles = {role: token for role, token in self._roles.items() if token != self._default_roles[role]}
+        if roles or self._settings.additional or self._lists_tokens:
+            state["settings"] = TokenizerSettings({}, roles, self._settings.additional, self._tokens)
         return state | ({"sp_model_kwargs": self.sp_model_kwargs} if self.sp_model_kwargs else {})
-
-    def __hash__(self) -> int:
-        return hash((self._model_proto, self.model_max_length))
 
 
 def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
@@ -338,6 +292,4 @@ def _load_processor(model_proto: bytes) -> SentencePieceProcessor:
 
 
 def _n_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

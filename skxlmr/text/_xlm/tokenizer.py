@@ -3,17 +3,18 @@
 import heapq
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skxlmr.text._arguments import Reading
 from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE, read_merges, read_vocab
-from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._special_tokens import (
     CONFIG_FILE,
     DEFAULT_MAX_LENGTH,
@@ -21,22 +22,19 @@ from skxlmr.text._special_tokens import (
     AddedToken,
     TextSplitter,
     TokenizerSettings,
-    boolean,
-    config_of,
-    positive_int,
+    checked_option,
     read_settings,
 )
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
 from skxlmr.text._xlm.alignment import align
 from skxlmr.text._xlm.moses import lower_without_accents, words_of
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 
 MODEL_CONFIG_FILE = "config.json"
 WITHOUT_SPACES = ("ja", "th", "zh")  # Moses cannot find the words of these languages
 
-_ROLES = DEFAULT_ROLES | {"cls_token": AddedToken("</s>"), "mask_token": AddedToken("<special1>")}
 _DEFAULT_ADDITIONAL = tuple(AddedToken(f"<special{i}>") for i in range(10))
 
 
@@ -73,6 +71,8 @@ class XLMTokenizer(Tokenizer):
     """
 
     _n_pair_separators = 1
+    _start_role = "bos_token"
+    _default_roles = DEFAULT_ROLES | {"cls_token": AddedToken("</s>"), "mask_token": AddedToken("<special1>")}
 
     def __init__(
         self,
@@ -87,15 +87,9 @@ class XLMTokenizer(Tokenizer):
     ):
         settings = settings or TokenizerSettings()
         self._vocab, self._merges, self._settings = dict(vocab), list(merges), settings
-        self.lower = lower
-        self.language = language
-        self.lang2id = dict(lang2id or {})
+        self.lower, self.language, self.lang2id = lower, language, dict(lang2id or {})
         self.model_max_length = model_max_length
-        additional = settings.additional or _DEFAULT_ADDITIONAL
-        complete = TokenizerSettings(settings.options, settings.roles, additional, settings.added)
-        self._set_tokens(complete, _ROLES, self._vocab.get, max(self._vocab.values()) + 1)
-        self._pieces = {i: piece for piece, i in self._vocab.items()}
-        self._pieces |= {i: token.content for i, token in self._tokens.items()}
+        self._set_vocabulary(self._vocab, replace(settings, additional=settings.additional or _DEFAULT_ADDITIONAL))
         self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}  # of a repeated pair the last counts
         self._spelt = TextSplitter(self._tokens.values())
         self._always_spelt = TextSplitter(token for token in self._tokens.values() if not token.special)
@@ -115,19 +109,16 @@ class XLMTokenizer(Tokenizer):
         """
         file = Path(vocab_file)
         vocab, merges = read_vocab(file), read_merges(Path(merges_file))
-        settings = read_settings(file.parent, mask_lstrip=False)
-        config_file, model_config_file = file.with_name(CONFIG_FILE), file.with_name(MODEL_CONFIG_FILE)
-        max_length = positive_int(config_file, settings.options, "model_max_length", DEFAULT_MAX_LENGTH)
-        lower = boolean(config_file, settings.options, "do_lowercase_and_remove_accent", True)
-        source, lang2id = config_file, settings.options.get("lang2id")
-        if lang2id is None and model_config_file.exists():
-            source, lang2id = model_config_file, read_json(model_config_file).get("lang2id")
+        settings, max_length = read_settings(file.parent, mask_lstrip=False)
+        lower = checked_option(file.parent, settings.options, "do_lowercase_and_remove_accent", True)
+        source, lang2id = file.with_name(CONFIG_FILE), settings.options.get("lang2id")
+        if lang2id is None and file.with_name(MODEL_CONFIG_FILE).exists():
+            source = file.with_name(MODEL_CONFIG_FILE)
+            lang2id = read_json(source).get("lang2id")
         if lang2id is not None and not (isinstance(lang2id, dict) and all(type(i) is int for i in lang2id.values())):
             raise CheckpointError(source, f"expected languages and their ids as lang2id, found {lang2id!r:.80}")
-        try:
+        with blaming(file, "{}", ValueError):
             return cls(vocab, merges, settings=settings, lower=lower, lang2id=lang2id, model_max_length=max_length)
-        except ValueError as error:
-            raise CheckpointError(file, str(error)) from error
 
     def for_language(self, language: str) -> "XLMTokenizer":
         """Return this tokenizer with Moses' rules for another language.
@@ -143,7 +134,10 @@ class XLMTokenizer(Tokenizer):
             If the checkpoint lists its languages and this is not one of them.
         """
         self.language_id(language)
-        return XLMTokenizer(**(self._state() | {"language": language}))
+        return self._with(language=language)
+
+    def with_tokens(self, contents: Sequence[str], special: bool = True) -> Self:
+        raise ValueError("a XLMTokenizer takes no further tokens")
 
     def language_id(self, language: str) -> int | None:
         """Return the id of a language's embedding; None if the checkpoint has no ids, ValueError if it lacks this one."""
@@ -161,77 +155,29 @@ class XLMTokenizer(Tokenizer):
         merges_file.write_text("".join(f"{left} {right}\n" for left, right in self._merges), encoding="utf-8")
         return (str(vocab_file), str(merges_file))
 
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Write the vocabulary and the ``tokenizer_config.json`` with which ``transformers`` loads it."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _config(self) -> dict[str, Any]:
         config = {"tokenizer_class": "XLMTokenizer", "model_max_length": self.model_max_length}
-        config |= {"do_lowercase_and_remove_accent": self.lower} | config_of(self._roles, self._settings.additional)
+        config |= {"do_lowercase_and_remove_accent": self.lower} | self._settings.to_config(self._roles)
         if self.lang2id:
             config |= {"lang2id": self.lang2id, "id2lang": {str(i): name for name, i in self.lang2id.items()}}
         if any(i not in self._vocab.values() for i in self._tokens):
             config["added_tokens_decoder"] = {str(i): token.to_dict() for i, token in sorted(self._tokens.items())}
-        self.save_vocabulary(folder)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        return config
 
-    def decode(self, ids: Sequence[int] | NDArray[np.integer], skip_special_tokens: bool = True) -> str:
-        """Return the text that `ids` (one row) spell: words with a space between them.
-
-        Parameters
-        ----------
-        ids : sequence of int
-            Token ids of one row.
-        skip_special_tokens : bool
-            Leave out the special tokens, unknown ones too. Otherwise all of them are spelled out.
-
-        Raises
-        ------
-        ValueError
-            If an id is outside the vocabulary.
-        """
-        ids_T = self._checked(ids)
-        if skip_special_tokens:
-            ids_T = ids_T[~np.isin(ids_T, self.all_special_ids)]
-        pieces = self.convert_ids_to_pieces(ids_T)
+    def _spell(self, pieces: list[str]) -> str:
         spaced = (f"{piece}</w>" if piece in self._ids else piece for piece in pieces)
         return "".join(spaced).replace("</w>", " ").strip()
 
-    def convert_ids_to_pieces(self, ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        """Return the vocabulary entry of each id, such as "hello</w>"; ValueError if an id is outside the vocabulary."""
-        unknown = self._pieces[self.unk_token_id]
-        return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
-
-    @property
-    def _start_token_id(self) -> int:
-        return self.bos_token_id
-
-    def _encode_texts(
-        self,
-        texts: list[str],
-        limit: int | None,
-        parse_special: bool,
-        with_offsets: bool,
-        sampling: SubwordSampling | None,
-    ) -> Tokens:
-        if self.language in WITHOUT_SPACES:
+    def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:
+        split = self.language not in WITHOUT_SPACES
+        if not split and not reading.as_words:
             raise ValueError(
                 f"texts in {self.language!r} must be split into words first, with a segmenter for that language: pass the "
                 "words to encode_words"
             )
-        return self._encode_all(texts, parse_special, with_offsets, sampling, split=True)
-
-    def _encode_split_words(
-        self, words: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None
-    ) -> Tokens:
-        split = self.language not in WITHOUT_SPACES
-        return self._encode_all(words, parse_special, with_offsets, sampling, split)
-
-    def _encode_all(
-        self, texts: list[str], parse_special: bool, with_offsets: bool, sampling: SubwordSampling | None, split: bool
-    ) -> Tokens:
-        if sampling is not None and sampling.draws:
+        if reading.drawn is not None:
             raise ValueError("sampling needs a SentencePiece model, and this is XLM's byte-pair encoding")
-        splitter = self._spelt if parse_special else self._always_spelt
+        splitter = self._spelt if reading.parse_special else self._always_spelt
         ids: list[int] = []
         lengths: list[int] = []
         offsets: list[NDArray[np.int32]] = [np.zeros((0, 2), np.int32)]
@@ -246,10 +192,10 @@ class XLMTokenizer(Tokenizer):
                 words = [word for word in (lower_without_accents(words) if self.lower else words) if word]
                 subwords = [subword for word in words for subword in self._subwords(word)]
                 ids.extend(self._vocab.get(subword, self.unk_token_id) for subword in subwords)
-                if with_offsets:
+                if reading.with_offsets:
                     offsets.append(start + _places(part, words, subwords))
             lengths.append(len(ids) - before)
-        packed = np.concatenate(offsets).astype(np.int32) if with_offsets else None
+        packed = np.concatenate(offsets).astype(np.int32) if reading.with_offsets else None
         return Tokens.packed(np.array(ids, np.int32), np.array(lengths, np.int64), packed)
 
     def _merge(self, word: str) -> tuple[str, ...]:
@@ -281,24 +227,12 @@ class XLMTokenizer(Tokenizer):
         return tuple(symbol for symbol in symbols if symbol)
 
     def _state(self) -> dict[str, Any]:
-        return {
-            "vocab": self._vocab,
-            "merges": self._merges,
-            "settings": self._settings,
-            "lower": self.lower,
-            "language": self.language,
-            "lang2id": self.lang2id,
-            "model_max_length": self.model_max_length,
-        }
-
-    def __hash__(self) -> int:
-        return hash((self.vocab_size, self.language, self.lower, self.model_max_length))
+        state = {"vocab": self._vocab, "merges": self._merges, "settings": self._settings, "lang2id": self.lang2id}
+        return state | {"lower": self.lower, "language": self.language, "model_max_length": self.model_max_length}
 
     def __repr__(self) -> str:
-        return (
-            f"XLMTokenizer(vocab_size={self.vocab_size}, language={self.language!r}, lower={self.lower}, "
-            f"model_max_length={self.model_max_length})"
-        )
+        options = f"language={self.language!r}, lower={self.lower}, model_max_length={self.model_max_length}"
+        return f"XLMTokenizer(vocab_size={self.vocab_size}, {options})"
 
 
 def _places(text: str, words: list[str], subwords: list[str]) -> NDArray[np.int32]:

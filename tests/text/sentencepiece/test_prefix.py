@@ -141,6 +141,6 @@ def test_ten_megabytes(xlmr, shared_data, monkeypatch):
 
 
 def test_a_text_without_a_place_to_cut_is_encoded_as_a_whole(tiny, short_is_long):
-    pairs = {piece[i : i + 2] for piece in tiny._pieces for i in range(len(piece) - 1)}
+    pairs = {piece[i : i + 2] for piece in tiny._model_pieces for i in range(len(piece) - 1)}
     letter = min(pair[0] for pair in pairs if pair[0] == pair[1])
     assert check(tiny, [letter * 3000], [12]) == 0

@@ -10,8 +10,7 @@ import torch
 from skxlmr.batching import Batch
 from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.training import Watcher, fit_loop
-from skxlmr.training._epoch_batches import EpochBatches
-from skxlmr.training._micro_batches import MicroBatches
+from skxlmr.training._step_batches import StepBatches
 from skxlmr.utils._warnings import OutOfMemoryWarning
 from tests.batching.rows import TOKENIZER, random_rows
 from tests.nn.reference import make_pair
@@ -33,6 +32,12 @@ def one_by_one(steps=STEPS):
     return [(task.collate(rows, rng).ids, rng.bit_generator.state) for (rows,) in steps]
 
 
+def batches_of_steps(rng, device=CPU):
+    batches = StepBatches(4, 1, device, rng)
+    batches.begin_epoch(masked_task(), STEPS)
+    return batches
+
+
 def ids_of(batches):
     return torch.cat([batch.ids for batch in batches])
 
@@ -40,7 +45,7 @@ def ids_of(batches):
 @pytest.mark.parametrize("ahead", [False, True])
 def test_batches_and_states_are_those_without_it(ahead):
     expected, rng = one_by_one(), np.random.default_rng(3)
-    batches = EpochBatches(masked_task(), STEPS, rng, MicroBatches(4, 1, CPU))
+    batches = batches_of_steps(rng)
     for ids, state in expected:
         assert torch.equal(batches.run(ids_of), ids)
         assert rng.bit_generator.state == state
@@ -52,7 +57,7 @@ def test_batches_and_states_are_those_without_it(ahead):
 def test_batches_made_ahead_lie_on_the_device():
     """And are not copied again by whoever needs them there."""
     device = torch.device("meta")
-    batches = EpochBatches(masked_task(), STEPS, np.random.default_rng(3), MicroBatches(4, 1, device))
+    batches = batches_of_steps(np.random.default_rng(3), device)
     batches.prepare_next()
     (made,) = batches.run(lambda made: made)
     assert {part.device for part in (made.ids, *made.targets.values())} == {device} == {made.layout.device}
@@ -63,7 +68,7 @@ def test_batches_made_ahead_lie_on_the_device():
 
 def test_a_step_that_runs_out_of_memory_draws_its_batches_again_in_parts():
     expected, rng = one_by_one(), np.random.default_rng(3)
-    batches = EpochBatches(masked_task(), STEPS, rng, MicroBatches(4, 1, CPU))
+    batches = batches_of_steps(rng)
     sizes, undone = [], []
 
     def compute(made):
@@ -83,7 +88,7 @@ def test_a_step_that_runs_out_of_memory_draws_its_batches_again_in_parts():
 
 def test_memory_that_runs_out_in_the_copy_is_left_to_the_step(monkeypatch):
     expected, rng = one_by_one(), np.random.default_rng(3)
-    batches = EpochBatches(masked_task(), STEPS, rng, MicroBatches(4, 1, CPU))
+    batches = batches_of_steps(rng)
     batches.run(ids_of)
     for error, caught in (
         (torch.OutOfMemoryError("full"), nothing()),

@@ -1,0 +1,135 @@
+"""The batches of each step: made one step ahead, and smaller where they do not fit into the memory of the GPU.
+
+The gradient of a step is the sum over its batches, and a batch can be cut in the same way: its parts draw what the whole
+would have drawn, and losses that compare rows are computed over all parts (see ``_gradient_cache``). Halving the batches
+and doubling their number therefore changes no weight, except through the dropout that is drawn.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from skxlmr.batching import Batch
+from skxlmr.training._task import Task
+from skxlmr.utils._device import is_out_of_memory, release_memory
+from skxlmr.utils._fork import will_compute
+from skxlmr.utils._warnings import OutOfMemoryWarning, outside_stacklevel
+
+Result = TypeVar("Result")
+
+
+class StepBatches:
+    """The batches of each step of a fit; those of the next step are made while the device computes.
+
+    They draw from the generator in the order of the steps. Batches made ahead count as drawn once their step begins, so
+    after every step the generator is where it would be without them: its state can be saved, and the epoch may end there.
+
+    Parameters
+    ----------
+    batch_size : int
+        Rows per batch that were asked for.
+    accumulate : int
+        Batches per step.
+    device : torch.device
+    rng : Generator
+        Draws what the batches need, such as masks.
+    """
+
+    def __init__(self, batch_size: int, accumulate: int, device: torch.device, rng: np.random.Generator):
+        self.batch_size, self.accumulate, self.device, self.rng = batch_size, accumulate, device, rng
+        self.most_rows = self._warned_of = batch_size  # that fit into a batch, as found so far
+        will_compute()
+
+    def begin_epoch(self, task: Task, steps: Sequence[list[np.ndarray]]) -> None:
+        """Take up a task, and the rows of each batch of each step that is left."""
+        self.task, self._left = task, deque(steps)
+        self._ahead: tuple[list[Batch], Any] | None = None  # with the generator's state after them
+
+    def run(self, compute: Callable[[list[Batch]], Result], undo: Callable[[], object] = lambda: None) -> Result:
+        """Result of ``compute`` for the batches of the next step, or for parts of them if memory runs out.
+
+        After a failure ``undo`` takes back what ``compute`` has done.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            If a single row does not fit.
+        """
+        rows, start = self._left.popleft(), self.rng.bit_generator.state
+        while True:
+            batches = self._take(rows)
+            try:
+                result = compute(batches)
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Only here, after the except block, are the error and the tensors of its frames gone.
+            del batches
+            undo()
+            release_memory(self.device)
+            self.rng.bit_generator.state = start
+            self._halve(max(map(len, rows)), reason)
+        if self.most_rows < self._warned_of:
+            self._warn()
+        return result
+
+    def prepare_next(self) -> None:
+        """Make the batches of the step to come, if there is one, and start their copy to the device."""
+        if not self._left:
+            return
+        before = self.rng.bit_generator.state
+        try:
+            made = self._collate(self._left[0])
+            after = self.rng.bit_generator.state
+            self._ahead = [batch.to(self.device) for batch in made], after
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            # The step itself copies them, and cuts them if that fails again.
+        finally:
+            self.rng.bit_generator.state = before
+
+    def _take(self, rows: list[np.ndarray]) -> list[Batch]:
+        """The batches made ahead, or new ones: in the first step, and once memory has run out."""
+        if self._ahead is None:
+            return self._collate(rows)
+        (batches, self.rng.bit_generator.state), self._ahead = self._ahead, None
+        return batches
+
+    def _collate(self, rows: list[np.ndarray]) -> list[Batch]:
+        """A batch of each of these arrays of rows, or several of parts that fit."""
+        if max(map(len, rows)) <= self.most_rows:
+            return [self.task.collate(of_batch, self.rng) for of_batch in rows]
+        batches = []
+        for of_batch in rows:
+            state = self.rng.bit_generator.state
+            for first in range(0, len(of_batch), self.most_rows):
+                self.rng.bit_generator.state = state  # each part draws what the whole draws
+                batches.append(self.task.collate(of_batch, self.rng, slice(first, first + self.most_rows)))
+        return batches
+
+    def _halve(self, n_rows: int, reason: str) -> None:
+        failed = min(self.most_rows, n_rows)
+        if failed == 1:
+            raise torch.OutOfMemoryError(
+                f"a single row does not fit into the memory of {self.device}: lower max_length, set "
+                f"gradient_checkpointing=True or dtype='bfloat16', or start from a smaller checkpoint ({reason})"
+            )
+        self.most_rows = -(-failed // 2)
+
+    def _warn(self) -> None:
+        self._warned_of = self.most_rows
+        n_parts = -(-self.batch_size // self.most_rows)
+        warnings.warn(
+            f"out of memory on {self.device}: from here on, batches of {self.batch_size} rows are computed in parts of "
+            f"{self.most_rows}, which makes the same steps; to start like this, set batch_size={self.most_rows} and "
+            f"accumulate={self.accumulate * n_parts}",
+            OutOfMemoryWarning,
+            stacklevel=outside_stacklevel(),
+        )
