@@ -2,9 +2,11 @@
 
 import copy
 import inspect
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import skxlmr
 from skxlmr.text import SentencePieceTokenizer
@@ -12,6 +14,18 @@ from tests import contract
 from tests.tiny import train, write_checkpoint, write_xlm_checkpoint, xlm_tokenizer
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+# Modules this small are slower on several threads, and much slower next to other programs.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+
+
+@pytest.fixture
+def two_threads():
+    """Let torch compute on two threads during a test."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

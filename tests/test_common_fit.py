@@ -166,7 +166,7 @@ def around():
 
 
 @each
-def test_the_process_is_left_as_it_was(make_any, estimator):
+def test_the_process_is_left_as_it_was(make_any, two_threads, estimator):
     X, y, _ = inputs(estimator)
     before = around()
     made = make_any(estimator).fit(X, y)

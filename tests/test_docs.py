@@ -48,7 +48,7 @@ def blocks(page):
 def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
     data = "examples/data/reviews.csv"
     (tmp_path / data).parent.mkdir(parents=True)
-    pd.read_csv(ROOT / data).head(120).to_csv(tmp_path / data, index=False)  # the same code on fewer rows
+    pd.read_csv(ROOT / data).head(60).to_csv(tmp_path / data, index=False)  # the same code on fewer rows
     monkeypatch.chdir(tmp_path)
     namespace, n_run = {}, 0
     for line, source, expected in blocks(ROOT / page):

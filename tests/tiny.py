@@ -4,6 +4,8 @@ import io
 import random
 import unicodedata
 from collections import Counter
+from copy import copy
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def sentences(n: int = 600, seed: int = 0) -> list[str]:
     return made
 
 
+@cache
 def train(**options) -> bytes:
     model = io.BytesIO()
     layout = {
@@ -85,6 +88,12 @@ def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int 
 
 def xlm_tokenizer(n_merges: int = 150, **options) -> XLMTokenizer:
     """A tokenizer of the original XLM: the most frequent pairs of the sentences merged one after another."""
+    return XLMTokenizer(*map(copy, learn_merges(n_merges)), **options)
+
+
+@cache
+def learn_merges(n_merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The vocabulary and the merges."""
     plain = unicodedata.normalize("NFD", " ".join(sentences()).lower())
     text = "".join(character for character in plain if unicodedata.category(character) != "Mn")
     words = {(*word[:-1], f"{word[-1]}</w>"): count for word, count in Counter(text.split()).items()}
@@ -99,8 +108,7 @@ def xlm_tokenizer(n_merges: int = 150, **options) -> XLMTokenizer:
         pieces.append("".join(best))
         words = {_merged(symbols, best): count for symbols, count in words.items()}
     special = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
-    vocab = {piece: i for i, piece in enumerate([*special, *dict.fromkeys(pieces)])}
-    return XLMTokenizer(vocab, merges, **options)
+    return {piece: i for i, piece in enumerate([*special, *dict.fromkeys(pieces)])}, merges
 
 
 def _merged(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:

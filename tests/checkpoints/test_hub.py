@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +8,8 @@ from huggingface_hub import errors
 
 from skxlmr.checkpoints import BUILTIN, _hub, resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError
+from tests import processes
+from tests.checkpoints import alone
 
 
 @pytest.fixture
@@ -188,25 +188,12 @@ def test_offline_may_be_set_after_the_import(hub, monkeypatch):
     assert hub.calls[0][1]["local_files_only"] is True
 
 
-def run_offline(cache, code):
-    """Run code in a fresh process with the real huggingface_hub, offline."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
-    environment.pop("HF_HUB_CACHE", None)
-    code = "from skxlmr.checkpoints import resolve_checkpoint\n" + code
-    root = Path(__file__).resolve().parents[2]
-    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
-    return run.stdout, run.stderr
+def run_offline(cache, function, *arguments):
+    """Run in a process with the real huggingface_hub, offline."""
+    return processes.run(function, *arguments, HF_HUB_OFFLINE="1", HF_HOME=str(cache), HF_HUB_CACHE=None)
 
 
 def test_offline_with_an_empty_and_a_filled_cache(tmp_path):
-    code = """
-try:
-    resolve_checkpoint("org/absent")
-except ValueError as error:
-    print(error)
-print(resolve_checkpoint("org/name"))
-print(resolve_checkpoint("org/name@v1"))
-"""
     repository = tmp_path / "hub" / "models--org--name"
     snapshot = repository / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
@@ -214,18 +201,17 @@ print(resolve_checkpoint("org/name@v1"))
     (repository / "refs").mkdir()
     for revision in ("main", "v1"):
         (repository / "refs" / revision).write_text("a" * 40)
-    output, faults = run_offline(tmp_path, code)
-    assert output.splitlines()[1:] == [str(snapshot)] * 2, faults
-    message = output.splitlines()[0]
+    done = run_offline(tmp_path, alone.resolve, ["org/absent", "org/name", "org/name@v1"])
+    message, *folders = done.stdout.splitlines()
+    assert folders == [str(snapshot)] * 2, done.stderr
     assert message.startswith("org/absent: no such folder, org/absent (revision main) is not in the cache")
     for part in (str(tmp_path), "HF_HUB_OFFLINE is set: unset it", "hf download org/absent", "'skxlmr-mini'"):
         assert part in message
 
 
 def test_hub_is_imported_for_hub_names_only(folder):
-    code = f"import sys; resolve_checkpoint({str(folder)!r}); print('huggingface_hub' in sys.modules)"
-    output, faults = run_offline(folder, code)
-    assert output == "False\n", faults
+    done = run_offline(folder, alone.resolve_a_folder, folder)
+    assert done.stdout == "False\n", done.stderr
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "a long text instead of a name " * 200, Path("a\0b")])

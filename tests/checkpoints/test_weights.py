@@ -1,12 +1,11 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
 from skxlmr.checkpoints import assign_weights, check_finite, on_meta
 from skxlmr.utils._errors import CheckpointError
+from tests import processes
+from tests.checkpoints import alone
 
 
 class Model(nn.Module):
@@ -168,16 +167,8 @@ def test_a_tied_head_starts_from_scratch():
 
 
 def test_building_does_not_import_the_compiler():
-    code = """
-import sys
-from torch import nn
-from skxlmr.checkpoints import on_meta
-with on_meta():
-    layer = nn.Embedding(5, 4, padding_idx=1)
-print(layer.weight.is_meta, "torch._dynamo" in sys.modules)
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout == "True False\n", run.stderr
+    done = processes.run(alone.build_a_layer)
+    assert done.stdout == "True False\n", done.stderr
 
 
 def test_on_meta_has_no_lasting_effect():

@@ -9,8 +9,8 @@ import torch
 from skxlmr.checkpoints import on_meta
 from skxlmr.nn.linear import fast_inference
 
+from .conftest import GEOMETRIES, slow
 from .reference import (
-    BASE,
     KINDS,
     TASKS,
     TINY,
@@ -31,32 +31,28 @@ from .reference import (
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 LENGTHS = {"tiny": [11, 4, 8, 11, 2], "base": [12, 5, 9]}
-CONFIGS = {"tiny": TINY, "base": BASE}
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
-geometries = pytest.mark.parametrize("geometry", CONFIGS)
+geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 sides = pytest.mark.parametrize("side", ["right", "left"])
 
 
-@pytest.fixture(scope="module")
-def references():
-    """The float32 reference of each kind and geometry, built once."""
-    built = {}
-
-    def get(kind, geometry, dtype=torch.float32):
-        if (kind, geometry) not in built:
-            built[kind, geometry] = make_reference(kind, CONFIGS[geometry])
-        return copy.deepcopy(built[kind, geometry]).to(dtype)
-
-    return get
+F32, F64 = TOLERANCE
 
 
-@geometries
-@dtypes
-@sides
+@pytest.mark.parametrize(
+    ("geometry", "dtype", "side"),
+    [
+        *(("tiny", dtype, side) for dtype in TOLERANCE for side in ("right", "left")),
+        ("base", F32, "right"),
+        slow("base", F32, "left"),
+        slow("base", F64, "right"),
+        slow("base", F64, "left"),
+    ],
+)
 def test_hidden_states_attentions_and_pooler(references, geometry, dtype, side):
     """In training our linear layers compute as the reference's; the kernel of ``fast_inference`` sums in another order."""
-    config = CONFIGS[geometry]
+    config = GEOMETRIES[geometry]
     theirs = references("base", geometry, dtype)
     ours = make_ours("base", config, theirs, share=True)
     ids, mask = make_rows(config, LENGTHS[geometry], side)
@@ -66,12 +62,17 @@ def test_hidden_states_attentions_and_pooler(references, geometry, dtype, side):
         assert_encoders_agree(ours, theirs, ids, mask, TOLERANCE[dtype])
 
 
-@dtypes
 @pytest.mark.parametrize(
-    ("kind", "geometry"), [*((kind, "tiny") for kind in TASKS), ("seqcls", "base"), ("mlm", "base")]
+    ("kind", "geometry", "dtype"),
+    [
+        *((kind, "tiny", dtype) for kind in TASKS for dtype in TOLERANCE),
+        ("seqcls", "base", F32),
+        *(slow(kind, "base", F64) for kind in ("seqcls", "mlm", "tokcls", "qa", "mc")),
+        *(slow(kind, "base", F32) for kind in ("mlm", "tokcls", "qa", "mc")),
+    ],
 )
 def test_logits_losses_and_gradients(references, geometry, dtype, kind):
-    config = CONFIGS[geometry]
+    config = GEOMETRIES[geometry]
     theirs = references(kind, geometry, dtype)
     ours = make_ours(kind, config, theirs, share=True)
     assert_tasks_agree(kind, ours, theirs, config, LENGTHS[geometry], TOLERANCE[dtype])
@@ -316,7 +317,7 @@ def test_perturbed_weights_leave_nothing_at_zero():
 
 @geometries
 def test_perturbed_weights_keep_tokens_apart(references, geometry):
-    config = CONFIGS[geometry]
+    config = GEOMETRIES[geometry]
     ids, mask = make_rows(config, [9, 9])
     with torch.no_grad():
         x = references("base", geometry)(ids, attention_mask=mask).last_hidden_state

@@ -1,4 +1,4 @@
-"""Heads for tags, spans and choices against transformers: base geometry, packed rows, dropout, and faults that must show."""
+"""Heads for tags, spans and choices against transformers: packed rows, dropout, and faults that must show."""
 
 from dataclasses import replace
 
@@ -8,7 +8,6 @@ import torch
 from skxlmr.nn import TokenLayout, losses
 
 from .reference import (
-    BASE,
     N_CHOICES,
     N_OUTPUTS,
     N_TAGS,
@@ -17,9 +16,7 @@ from .reference import (
     assert_near,
     assert_tasks_agree,
     make_labels,
-    make_ours,
     make_pair,
-    make_reference,
     make_rows,
     our_loss,
     reference_outputs,
@@ -34,12 +31,6 @@ dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 heads = pytest.mark.parametrize("kind", HEADS)
 
 
-@pytest.fixture(scope="module")
-def base_references():
-    """Base-sized references, built once: the encoder's weights are the same for all."""
-    return {kind: make_reference(kind, BASE) for kind in HEADS}
-
-
 def tokens_of(ids, mask):
     return ids[mask.bool()], TokenLayout(mask.sum(1).tolist())
 
@@ -47,15 +38,6 @@ def tokens_of(ids, mask):
 def of_tokens(kind, logits, mask):
     """Of padded outputs those of real tokens, in the form of packed outputs."""
     return logits if kind == "mc" else logits[mask.bool()]
-
-
-@heads
-@dtypes
-def test_base_geometry(base_references, kind, dtype):
-    theirs = base_references[kind].to(dtype)
-    theirs.zero_grad()
-    ours = make_ours(kind, BASE, theirs, share=True)
-    assert_tasks_agree(kind, ours, theirs, BASE, [9, 5], TOLERANCE[dtype])
 
 
 @heads

@@ -1,8 +1,7 @@
 """Read mutated checkpoint folders, one after another, and report the outcome of each.
 
-It is a separate process, since a hostile file might end it: ``python -m tests.robustness.hostile_reader FOLDER FIRST LAST``.
-FOLDER holds one sound checkpoint folder per case; mutant number i is always the same. Standard output has two lines of JSON
-per mutant: which one is next, and its outcome.
+Runs in a process of its own, since a hostile file might end it. Mutant number i is always the same. Standard output has two
+lines of JSON per mutant: which one is next, and its outcome.
 """
 
 import faulthandler
@@ -10,7 +9,6 @@ import json
 import random
 import resource
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -55,7 +53,14 @@ def put(content: dict[str, bytes], folder: Path) -> None:
         (folder / name).write_bytes(held)
 
 
-def main(cases: Path, first: int, last: int, work: Path) -> None:
+def main(cases: Path, first: int, last: int) -> None:
+    """Read the mutants from ``first`` to before ``last``; ``cases`` holds one sound checkpoint folder per case."""
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as scratch:
+        read_mutants(cases, first, last, Path(scratch))
+
+
+def read_mutants(cases: Path, first: int, last: int, work: Path) -> None:
     content = {
         case.name: {path.name: path.read_bytes() for path in sorted(case.iterdir()) if path.is_file()}
         for case in sorted(cases.iterdir())
@@ -95,9 +100,3 @@ def main(cases: Path, first: int, last: int, work: Path) -> None:
             (folder / name).write_bytes(files[name])
         else:
             put(files, folder)
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as scratch:
-        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(scratch))

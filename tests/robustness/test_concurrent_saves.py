@@ -3,7 +3,6 @@
 The full size: ``pytest -m slow tests/robustness/test_concurrent_saves.py``.
 """
 
-import multiprocessing
 import sys
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 import skxlmr
 from skxlmr import XLMRobertaVectorizer
+from tests import processes
 from tests.persistence.conftest import TEXTS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs locks on folders, which Windows does not have")
@@ -35,22 +35,21 @@ def check(root, checkpoint, n_rounds, n_saves):
         vectorizer = XLMRobertaVectorizer(checkpoint, pooling=pooling, dtype="float32").fit(TEXTS)
         skxlmr.save(vectorizer, root / "sources" / pooling)
         expected[pooling] = vectorizer.transform(TEXTS)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", __name__])
+    context = processes.server()
     target, refused, winners = root / "targets" / "target", context.Value("i", 0), []
     for _ in range(n_rounds):
         barrier = context.Barrier(len(POOLINGS))
-        processes = [
+        savers = [
             context.Process(
                 target=save_repeatedly, args=(root / "sources" / pooling, target, n_saves, barrier, refused)
             )
             for pooling in POOLINGS
         ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(120)
-        assert [process.exitcode for process in processes] == [0] * len(POOLINGS)
+        for saver in savers:
+            saver.start()
+        for saver in savers:
+            saver.join(120)
+        assert [saver.exitcode for saver in savers] == [0] * len(POOLINGS)
         assert [path.name for path in target.parent.iterdir()] == ["target"]
         found = skxlmr.load(target)
         np.testing.assert_array_equal(found.transform(TEXTS), expected[found.pooling])

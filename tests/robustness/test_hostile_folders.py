@@ -5,10 +5,8 @@ The full size: ``pytest tests/robustness/test_hostile_folders.py -m slow -s`` (1
 
 import importlib.util
 import json
-import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import tokenizers
@@ -19,9 +17,10 @@ import skxlmr
 from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
 from skxlmr.text import load_tokenizer
+from tests import processes
+from tests.robustness import hostile_reader
 from tests.tiny import sentences, write_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory through Linux's /proc")
 ALLOWED = 100 * 2**20  # bytes, besides twice the size of the folder
 
@@ -88,14 +87,13 @@ def run(cases, n):
     """Read mutants 0 to n in processes; if one ends too early, another continues with the next mutant."""
     results, i = [], 0
     while i < n:
-        command = [sys.executable, "-m", "tests.robustness.hostile_reader", str(cases), str(i), str(n)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
+        done = processes.run(hostile_reader.main, cases, i, n, timeout=60 + n)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         if not lines:
             pytest.fail(f"cannot start: {done.stderr[-3000:]}")
         results += [mutant | result for mutant, result in zip(lines[::2], lines[1::2], strict=False)]
         if len(lines) % 2:
-            outcome = "hang" if "Timeout" in done.stderr else f"crash {done.returncode}"
+            outcome = "hang" if "Timeout" in done.stderr else f"crash {done.exit_code}"
             results.append(
                 lines[-1] | {"outcome": outcome, "reason": done.stderr[-3000:], "grown": 0, "size": 0, "seconds": 0}
             )
@@ -117,7 +115,7 @@ def check(results):
 
 
 def test_mutated_folders(cases):
-    results = run(cases, 400)
+    results = run(cases, 150)
     assert len({mutant["case"] for mutant in results}) == len(list(cases.iterdir()))
     check(results)
 

@@ -6,7 +6,6 @@ is simulated by a limit on the size of files (RLIMIT_FSIZE: the kernel refuses t
 and by ENOSPC from Python's writing calls.
 """
 
-import multiprocessing
 import random
 import signal
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, load, save
+from tests import processes
 from tests.persistence.conftest import FIT, TEXTS
 from tests.robustness.saves import REFUSED, save_over
 
@@ -26,8 +26,7 @@ class Place:
     """A folder that holds an old estimator and that a new one is saved to."""
 
     def __init__(self, root, checkpoint):
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["pytest", "tests.robustness.saves"])
+        self.context = processes.server()
         self.target, self.old, self.new = root / "target", root / "sources" / "old", root / "sources" / "new"
         self.estimators, self.expected = {}, {}
         for i, folder in enumerate((self.old, self.new)):

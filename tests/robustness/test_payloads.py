@@ -4,10 +4,8 @@ import base64
 import io
 import json
 import pickletools
-import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +16,9 @@ from skxlmr import CheckpointError, XLMRobertaVectorizer
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
 from skxlmr.persistence._load import NOT_READ
 from skxlmr.text import load_tokenizer
-from tests.robustness.payloads import payloads
+from tests import processes
+from tests.robustness.payloads import main, payloads
 
-ROOT = Path(__file__).resolve().parents[2]
 N_PAYLOADS = 50
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the payloads call POSIX")
 NEIGHBOURS = "model.pkl estimator.joblib training_args.bin optimizer.pt rng_state.pth state.pickle x.npy".split()
@@ -137,6 +135,6 @@ def test_files_next_to_a_model_are_not_opened(folders, tmp_path):
 
 
 def test_the_payloads_work(tmp_path):
-    command = [sys.executable, "-m", "tests.robustness.payloads", str(tmp_path)]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert output.count(" fires\n") == N_PAYLOADS and " harmless" not in output
+    done = processes.run(main, tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count(" fires\n") == N_PAYLOADS and " harmless" not in done.stdout

@@ -4,11 +4,8 @@ The full size lets 8 threads predict for longer: ``pytest -m slow tests/robustne
 """
 
 import copy
-import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -18,7 +15,8 @@ import torch
 from joblib import Parallel, delayed
 
 from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
-from tests import contract
+from tests import contract, processes
+from tests.robustness import forks
 
 N_THREADS = 8
 
@@ -99,58 +97,11 @@ def test_gradients_stay_on_in_other_threads(tiny_checkpoint):
 
 # Processes --------------------------------------------------------------------------------------------------------------
 
-FORK = """
-import multiprocessing
-import warnings
-import numpy as np
-import torch
-from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
-
-torch.set_num_threads(2)
-TEXTS = [f"a text that is a little longer than the others, number {i}" for i in range(200)]
-TRAINING = TEXTS[:8], [0, 1] * 4
-classifier = XLMRobertaClassifier("skxlmr-mini", max_epochs=1, warmup_ratio=0.0, dtype="float32", random_state=0)
-
-def work(queue, compute):
-    answers = (vectorizer.transform(TEXTS), classifier.fit(*TRAINING).predict_proba(TEXTS)) if compute else ()
-    queue.put((torch.get_num_threads(), answers))
-
-def in_child(compute):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=work, args=(queue, compute))
-    child.start()
-    try:
-        return queue.get(timeout=60)
-    finally:
-        child.kill()
-
-def check(n_threads, found, expected):
-    assert n_threads == 1, n_threads
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
-
-warnings.simplefilter("ignore", DeprecationWarning)  # of Python, about forks in general
-assert in_child(False)[0] == 2, "nothing has been opened yet: the child may use all threads"
-vectorizer = XLMRobertaVectorizer("skxlmr-mini", dtype="float32").fit(TEXTS)
-of_opened = in_child(True)
-expected = vectorizer.transform(TEXTS), classifier.fit(*TRAINING).predict_proba(TEXTS)
-check(*of_opened, expected)
-check(*in_child(True), expected)
-assert torch.get_num_threads() == 2, "the parent keeps its threads"
-"""
-
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have")
 def test_a_fork_after_use_works_and_never_hangs():
-    done = subprocess.run(
-        [sys.executable, "-c", FORK],
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
-        timeout=180,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = processes.run(forks.main, timeout=180)
+    assert done.exit_code == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +120,8 @@ def test_loky_workers_predict(classifiers):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)  # the workers may have another number of threads
 
 
-def test_spawned_workers_predict(classifiers):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+def test_workers_without_loky_predict(classifiers):
+    with processes.server().Pool(1) as pool:
         for classifier in classifiers:
             found = pool.apply_async(classifier.predict_proba, (contract.TEXTS,)).get(timeout=120)
             np.testing.assert_allclose(found, classifier.predict_proba(contract.TEXTS), atol=1e-6)
@@ -204,7 +155,7 @@ def settings():
 
 
 @contract.each
-def test_no_setting_of_torch_is_changed(make_any, estimator):
+def test_no_setting_of_torch_is_changed(make_any, two_threads, estimator):
     before = settings()
     X, y, _ = contract.inputs(estimator)
     made = make_any(estimator, dtype="bfloat16").fit(X, y)
@@ -220,7 +171,7 @@ def test_no_setting_of_torch_is_changed(make_any, estimator):
 
 
 @contract.each
-def test_no_setting_is_changed_by_a_call_that_fails(fitted, estimator):
+def test_no_setting_is_changed_by_a_call_that_fails(fitted, two_threads, estimator):
     made, (X, y, _) = fitted(estimator), contract.inputs(estimator)
     before = settings()
 

@@ -18,7 +18,7 @@ from tests.sklearn_checks.adapter import FromNumbers
 # Checks of how well an estimator learns, for which the single step of the others is not enough
 LEARNS = {"max_epochs": 10, "batch_size": 16, "learning_rate": 3e-3}
 PARAMS_OF_CHECK = {
-    "check_classifiers_train": LEARNS,
+    "check_classifiers_train": {"max_epochs": 5, "batch_size": 16, "learning_rate": 6e-3},  # six times 300 or 200 rows
     "check_classifiers_one_label": LEARNS,
     "check_class_weight_classifiers": LEARNS,
     "check_class_weight_balanced_classifiers": LEARNS,

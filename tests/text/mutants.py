@@ -1,6 +1,6 @@
 """Damage a tokenizer file many times; each time it must still work, or be refused with an error that names it.
 
-Run as a process of its own by test_hostile_files: ``python -m tests.text.mutants FOLDER FILE N SEED``.
+Runs in a process of its own, since a hostile file might end it.
 """
 
 import faulthandler
@@ -85,7 +85,3 @@ def main(folder: Path, name: str, n: int, seed: int) -> None:
             counts["refused"] += 1
         faulthandler.cancel_dump_traceback_later()
     print(json.dumps(counts))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

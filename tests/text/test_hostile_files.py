@@ -2,17 +2,14 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors, trainers
 
+from tests import processes
+from tests.text import mutants
 from tests.tiny import sentences
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -44,9 +41,8 @@ def folder(request, tiny_proto, tmp_path):
 
 
 def run(folder, name, n):
-    command = [sys.executable, "-m", "tests.text.mutants", str(folder), name, str(n), "0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 + 20 * n)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = processes.run(mutants.main, folder, name, n, 0, timeout=60 + 20 * n)
+    assert done.exit_code == 0, done.stderr[-3000:]
     counts = json.loads(done.stdout)
     assert sum(counts.values()) == n
     return counts

@@ -164,12 +164,12 @@ def test_added_ids_that_do_not_fit_are_an_error(tiny_proto, tiny):
 
 
 def test_many_added_tokens_are_placed_in_linear_time(folder, tiny):
-    """Quadratic time would be hours."""
+    """Quadratic time would be an hour."""
     n = tiny.vocab_size
-    write(folder, "added_tokens.json", {f"<{i}>": n + i for i in range(50_000)})
+    write(folder, "added_tokens.json", {f"<{i}>": n + i for i in range(20_000)})
     tokenizer = load_tokenizer(folder)
-    assert tokenizer.vocab_size == n + 50_000
-    assert tokenizer.encode_batch(["<5> <49999>"]).ids.tolist() == [0, n + 5, n + 49_999, 2]
+    assert tokenizer.vocab_size == n + 20_000
+    assert tokenizer.encode_batch(["<5> <19999>"]).ids.tolist() == [0, n + 5, n + 19_999, 2]
 
 
 def test_all_added_tokens_together_are_bounded(folder):

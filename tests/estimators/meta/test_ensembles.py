@@ -22,7 +22,8 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
 from tests.estimators.conftest import LEARNS
 
-ENOUGH = LEARNS | {"max_epochs": 6}  # for half of the rows too
+ENOUGH = {"max_epochs": 6, "batch_size": 16, "learning_rate": 6e-3}
+MORE = LEARNS | {"max_epochs": 6}  # twice as many steps
 NOTHING = {"learning_rate": 1e-9}
 
 
@@ -108,7 +109,7 @@ def test_voting_of_regressors(regressor, many, unseen, numbers):
 @pytest.mark.parametrize("meta", [BaggingClassifier, AdaBoostClassifier])
 def test_resampled_rows_keep_their_weights(meta, classifier, half_wrong, unseen):
     X, y, weights = half_wrong
-    several = meta(classifier, n_estimators=2, random_state=0)
+    several = meta(classifier.set_params(**MORE), n_estimators=2, random_state=0)
     right = clone(several).fit(columns(X), y, sample_weight=weights)
     assert right.score(columns(unseen[0]), unseen[1]) > 0.8
     assert several.fit(columns(X), y).score(columns(unseen[0]), unseen[1]) < 0.8
@@ -142,7 +143,7 @@ def test_one_versus_the_rest(classifier, many, unseen):
 
 
 def test_one_versus_the_rest_of_labels(classifier, many, unseen, labels):
-    each = OneVsRestClassifier(classifier).fit(many[0], labels[0])
+    each = OneVsRestClassifier(classifier.set_params(**MORE)).fit(many[0], labels[0])
     assert (each.predict(unseen[0]) == labels[1]).mean(0).min() > 0.85
 
 

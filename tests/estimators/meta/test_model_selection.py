@@ -20,9 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaVectorizer
-from tests.estimators.conftest import LEARNS
 
-ENOUGH = LEARNS | {"max_epochs": 6}
+ENOUGH = {"max_epochs": 6, "batch_size": 16, "learning_rate": 6e-3}
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def new_table():
-    return mixed(120, 1)
+    return mixed(80, 1)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def frames_out():
 
 
 def importances(pipeline, frame, y):
-    found = permutation_importance(pipeline, frame, y, n_repeats=3, random_state=0).importances_mean
+    found = permutation_importance(pipeline, frame, y, n_repeats=2, random_state=0).importances_mean
     return dict(zip(frame.columns, found, strict=True))
 
 

@@ -18,7 +18,8 @@ from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectoriz
 from tests.estimators.conftest import LEARNS, differing, weights_of
 from tests.tiny import sentences
 
-ENOUGH = LEARNS | {"max_epochs": 6}
+ENOUGH = {"max_epochs": 6, "batch_size": 16, "learning_rate": 6e-3}
+MORE = LEARNS | {"max_epochs": 6}  # twice as many steps
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_temperature_corrects_overconfidence(classifier, noisy):
 def test_calibrated_in_folds(classifier, many, unseen, method, ensemble):
     X, y = many
     wrong, weights = np.r_[y[:64], np.roll(y[64:], 1)], np.repeat([1.0, 0.0], 64)
-    calibrated = CalibratedClassifierCV(classifier, method=method, ensemble=ensemble, cv=4)
+    calibrated = CalibratedClassifierCV(clone(classifier).set_params(**MORE), method=method, ensemble=ensemble, cv=4)
     calibrated.fit(X, wrong, sample_weight=weights)
     assert len(calibrated.calibrated_classifiers_) == (4 if ensemble else 1)
     assert calibrated.score(*unseen) > 0.75
@@ -106,7 +107,7 @@ def unreported(many, unseen):
 
 def test_threshold_is_tuned(classifier, unreported):
     (X, y), (X_new, y_new) = unreported
-    modest = clone(classifier).set_params(max_epochs=5)
+    modest = clone(classifier).set_params(**MORE | {"max_epochs": 5})
     tuned = TunedThresholdClassifierCV(modest, scoring="balanced_accuracy", cv=2, random_state=0).fit(X, y)
     plain = clone(modest).fit(X, y)
     before, after = (balanced_accuracy_score(y_new, model.predict(X_new)) for model in (plain, tuned))

@@ -1,0 +1,53 @@
+"""Processes for tests, forked from one server that has imported the library and done nothing else.
+
+A new interpreter for each would spend seconds on ``import torch``. Only a test of that import needs one.
+"""
+
+import multiprocessing
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a process leaves: its exit code, negative after a signal, and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def server():
+    """The context of the server; what its processes print is not caught."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # as on Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "skxlmr"])
+    return context
+
+
+def run(function, *arguments, timeout=120, **environment):
+    """Call a function in a process, which is killed after ``timeout`` seconds; None unsets a variable of the environment.
+
+    The module of the function is imported before the environment is changed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "stdout"), Path(folder, "stderr")
+        process = server().Process(target=_redirected, args=(files, environment, function, arguments))
+        process.start()
+        process.join(timeout)
+        process.kill()
+        process.join()
+        return Done(process.exitcode, *(file.read_text(encoding="utf-8", errors="replace") for file in files))
+
+
+def _redirected(files, environment, function, arguments):
+    for stream, file in zip((1, 2), files, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    function(*arguments)

@@ -1,0 +1,53 @@
+"""Children of a process that has computed on two threads: each is forked, computes on one thread, and does not hang."""
+
+import multiprocessing
+import warnings
+
+import numpy as np
+import torch
+
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
+
+TEXTS = [f"a text that is a little longer than the others, number {i}" for i in range(60)]
+TRAINING = TEXTS[:8], [0, 1] * 4
+
+
+def compute(vectorizer, classifier):
+    return vectorizer.transform(TEXTS), classifier.fit(*TRAINING).predict_proba(TEXTS)
+
+
+def work(queue, estimators):
+    queue.put((torch.get_num_threads(), compute(*estimators) if estimators else ()))
+
+
+def in_child(estimators):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=work, args=(queue, estimators))
+    child.start()
+    try:
+        return queue.get(timeout=60)
+    finally:
+        child.kill()
+
+
+def check(n_threads, found, expected):
+    assert n_threads == 1, n_threads
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def main():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of Python, about forks in general
+    torch.set_num_threads(2)
+    assert in_child(())[0] == 2, "nothing has been opened yet: the child may use all threads"
+    params = {"max_epochs": 1, "warmup_ratio": 0.0, "dtype": "float32", "random_state": 0}
+    estimators = (
+        XLMRobertaVectorizer("skxlmr-mini", dtype="float32").fit(TEXTS),
+        XLMRobertaClassifier("skxlmr-mini", **params),
+    )
+    of_opened = in_child(estimators)
+    expected = compute(*estimators)
+    check(*of_opened, expected)
+    check(*in_child(estimators), expected)
+    assert torch.get_num_threads() == 2, "the parent keeps its threads"
