@@ -2,8 +2,9 @@
 
 A parameter is a dataclass field. Parameters that several estimators share form groups: plain dataclasses that an estimator
 inherits next to its base class. A group that refines parameters of the base class does not inherit from that class's group: a
-dataclass hands on all its fields, those it inherited too, and they would replace the base class's own. A parameter that only one estimator has is declared in its class. The constructor,
-``_parameter_constraints`` and the parameter section of the docstring are made from these declarations.
+dataclass hands on all its fields, inherited ones too, and they would replace the base class's own. A parameter that only one
+estimator has is declared in its class. The constructor, ``_parameter_constraints`` and the parameter section of the docstring
+are made from these declarations.
 """
 
 import os
