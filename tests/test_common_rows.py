@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils._param_validation import InvalidParameterError
 
 from skxlmr import TruncationWarning, XLMRobertaRegressor
 from tests.contract import (
@@ -185,12 +186,22 @@ def test_prediction_is_the_most_probable(fitted, estimator):
         np.testing.assert_allclose(np.sum(proba, axis=-1), 1, rtol=1e-5)
 
 
+@each
+def test_parameters_set_after_fit_are_checked_before_anything_is_computed(fitted, estimator):
+    X, made = inputs(estimator)[0], fitted(estimator)
+    for name in made.get_params(deep=False):
+        changed = copy.copy(made).set_params(**{name: object()})
+        for method in methods_of(made):
+            with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of {estimator.__name__} must be"):
+                getattr(changed, method)(X)
+
+
 def _tags(made, X):
     """Predictions, those of a tagger of texts as one class per word."""
     if not hasattr(made, "_log_proba"):
         return made.predict(X)
-    rows = made._read(X)
-    return made._choose_tags(made._log_proba(made._encode(rows), len(rows)))
+    rows = made._check_X(X, reset=False)
+    return made._choose_tags(made._log_proba(made._engine(), made._encode(rows), len(rows)))
 
 
 @each

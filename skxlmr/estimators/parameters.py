@@ -1,8 +1,10 @@
 """Constructor parameters, each declared once for the whole library: default, type, constraint and text.
 
 A parameter is a dataclass field. Parameters that several estimators share form groups: plain dataclasses that an estimator
-inherits next to its base class. A parameter that only one estimator has is declared in its class. The constructor,
-``_parameter_constraints`` and the parameter section of the docstring are made from these declarations.
+inherits next to its base class. A group that refines parameters of the base class does not inherit from that class's group: a
+dataclass hands on all its fields, inherited ones too, and they would replace the base class's own. A parameter that only one
+estimator has is declared in its class. The constructor, ``_parameter_constraints`` and the parameter section of the docstring
+are made from these declarations.
 """
 
 import os

@@ -132,28 +132,36 @@ class Engine:
         -------
         ndarray of shape (M, ...)
         """
-        module: Any = self.module  # one with a language modelling head
         first_item = np.searchsorted(places, encoded.starts)
         queue = self._queue(encoded.lengths)
         results: np.ndarray | None = None
         with self._computing():
             for rows in queue:
                 with queue:
-                    batch = encoded.take(rows)
-                    items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])
-                    n_items = first_item[rows + 1] - first_item[rows]
-                    shift = np.repeat(batch.starts[:-1] - encoded.starts[rows], n_items)
-                    ids, layout = pack(batch, self.device)
-                    wanted = torch.from_numpy(places[items] + shift).to(self.device)
-                    x_MD = module.backbone(ids, layout).last_hidden_state[wanted]
-                    for first in range(0, len(items), LOGIT_ROWS):
-                        part = items[first : first + LOGIT_ROWS]
-                        logits = module.project(x_MD[first : first + LOGIT_ROWS]).float()
-                        values = read(logits, part).cpu().numpy()
+                    for items, values in self._read_batch(encoded, places, first_item, rows, read):
                         if results is None:
                             results = np.empty((len(places), *values.shape[1:]), values.dtype)
-                        results[part] = values
+                        results[items] = values
         return np.empty((0,)) if results is None else results
+
+    def _read_batch(
+        self, encoded: EncodedBatch, places: np.ndarray, first_item: np.ndarray, rows: np.ndarray, read: Read
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Numbers of the places in these rows, and their values; if memory runs out, no tensor outlives the call."""
+        module: Any = self.module  # one with a language modelling head
+        batch = encoded.take(rows)
+        items = np.concatenate([np.arange(first_item[row], first_item[row + 1]) for row in rows])
+        n_items = first_item[rows + 1] - first_item[rows]
+        shift = np.repeat(batch.starts[:-1] - encoded.starts[rows], n_items)
+        ids, layout = pack(batch, self.device)
+        wanted = torch.from_numpy(places[items] + shift).to(self.device)
+        x_MD = module.backbone(ids, layout).last_hidden_state[wanted]
+        found = []
+        for first in range(0, len(items), LOGIT_ROWS):
+            part = slice(first, first + LOGIT_ROWS)
+            logits = module.project(x_MD[part]).float()
+            found.append((items[part], read(logits, items[part]).cpu().numpy()))
+        return found
 
     def generate(self, prompts: Sequence[Sequence[int]], run: Callable[[list[int]], list[Result]]) -> list[Result]:
         """Result of ``run`` for each prompt; it gets up to ``batch_size`` prompts at a time, longest first.

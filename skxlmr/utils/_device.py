@@ -52,9 +52,9 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 
 def is_on(module: nn.Module, device: torch.device) -> bool:
-    """Whether a module is on a device; a device without an index stands for all of its type."""
+    """Whether a module is on a device; one without an index, as the CPU's tensors name it, stands for all of its type."""
     here = next(module.parameters()).device
-    return here.type == device.type and device.index in (None, here.index)
+    return here.type == device.type and (None in (here.index, device.index) or here.index == device.index)
 
 
 @lru_cache

@@ -1,13 +1,17 @@
 """Batched inference: the same whatever the batch, and in the order of the rows."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from skxlmr import OutOfMemoryWarning
+from skxlmr.inference import _batch_queue
 from tests.batching.rows import random_rows
-from tests.inference.engines import run_rows, run_tokens
+from tests.inference.engines import SmallEngine, run_rows, run_tokens
 from tests.nn.reference import make_pair
 
 LENGTHS = [4, 30, 2, 4, 17, 30, 9, 4, 25]
@@ -136,3 +140,30 @@ def test_rows_differ_by_where_their_second_text_begins():
     seen = []
     run_rows(lambda ids, layout: seen.extend(layout.second_starts) or torch.zeros(len(layout.lengths)), two, 1000)
     assert sorted(seen) == [2, 3]
+
+
+# Full memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_does_not_fit_holds_no_memory_during_the_next_try(monkeypatch):
+    module, _ = make_pair("mlm")
+    encoded = random_rows([6, 5, 4, 3])
+    held, n_live = [], []
+
+    def read(logits, items):
+        if len(items) > 2:
+            held.append(weakref.ref(logits))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return logits.argmax(1)
+
+    def released(device):
+        gc.disable()  # an object that is still there is referred to, not only uncollected
+        n_live.append(sum(reference() is not None for reference in held))
+        gc.enable()
+
+    monkeypatch.setattr(_batch_queue, "release_memory", released)
+    places = encoded.starts[:-1] + 1
+    with pytest.warns(OutOfMemoryWarning):
+        found = SmallEngine(module, 1000).places(encoded, places, read)
+    assert len(held) == 1 and n_live == [0]
+    np.testing.assert_array_equal(found, SmallEngine(module, 6).places(encoded, places, read))

@@ -5,7 +5,6 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._answers.rows import check_questions, question_table, read_targets
 from skxlmr.estimators._answers.search import RowAnswers, best_answers
@@ -22,6 +21,7 @@ from skxlmr.estimators.parameters import (
     estimator,
     parameter,
 )
+from skxlmr.inference import Engine
 from skxlmr.metrics import answer_f1_score
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import Interval, fit_context
@@ -255,19 +255,21 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
 
     def _validation_score(self, rows: TrainingRows) -> float:
         contexts = [target.context for target in rows.targets]
-        predicted = self._best(contexts, self._search(rows.encoded["encoded"], contexts, n_best=1))
+        predicted = self._best(contexts, self._search(self._engine(), rows.encoded["encoded"], contexts, n_best=1))
         return answer_f1_score([target.answers for target in rows.targets], predicted, sample_weight=rows.weights)
 
     def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
         """Contexts, and what is found in each."""
-        check_is_fitted(self, "module_")
+        engine = self._engine()
         questions = self._check_X(X, reset=False)
         contexts = questions.second or []
-        return contexts, self._search(self._encode(questions), contexts, n_best, distinct)
+        return contexts, self._search(engine, self._encode(questions), contexts, n_best, distinct)
 
-    def _search(self, encoded: Any, contexts: list[str], n_best: int, distinct: bool = True) -> list[RowAnswers]:
+    def _search(
+        self, engine: Engine, encoded: EncodedBatch, contexts: list[str], n_best: int, distinct: bool = True
+    ) -> list[RowAnswers]:
         return best_answers(
-            self._engine().tokens(encoded),
+            engine.tokens(encoded),
             encoded,
             contexts,
             n_best=n_best,

@@ -284,9 +284,14 @@ Targets = OneClass | ManyLabels | ManyColumns
 
 def targets_of(target_type: str, classes: Any) -> Targets:
     """The kind of that name, with the classes of a fit."""
-    kinds = {ManyLabels.target_type: ManyLabels, ManyColumns.target_type: ManyColumns}
-    kind: Any = kinds.get(target_type, OneClass)
-    return kind(classes)
+    kinds: dict[str, Any] = {
+        "binary": OneClass,
+        "multiclass": OneClass,
+        ManyLabels.target_type: ManyLabels,
+        ManyColumns.target_type: ManyColumns,
+    }
+    found: Targets = kinds[target_type](classes)
+    return found
 
 
 def learn_targets(y: Any, name: str) -> tuple[Targets, np.ndarray]:

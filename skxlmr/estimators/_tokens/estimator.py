@@ -270,7 +270,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         )
 
     def _validation_score(self, rows: TrainingRows) -> float:
-        predicted = self._choose_tags(self._log_proba(rows.encoded["encoded"], len(rows)))
+        predicted = self._choose_tags(self._log_proba(self._engine(), rows.encoded["encoded"], len(rows)))
         return self._score_tags([self.classes_[codes].tolist() for codes in rows.targets], predicted, rows.weights)
 
     def _hub_config(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
-from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._tokens.entities import AGGREGATIONS, find_entities
@@ -75,8 +74,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
         list of ndarray of shape (n_words, n_classes), float32
             For each row. The words of texts are cut as in ``fit``.
         """
-        rows = self._read(X)
-        return [np.exp(row) for row in self._log_proba(self._encode(rows), len(rows))]
+        engine = self._engine()
+        rows = self._check_X(X, reset=False)
+        return [np.exp(row) for row in self._log_proba(engine, self._encode(rows), len(rows))]
 
     def predict(self, X: Any) -> np.ndarray:
         """Tags of the words, or spans in the texts.
@@ -92,7 +92,8 @@ class TokenPredictions(TaggingParameters, FineTuned):
             For rows of words, lists of one tag per word, with ``constrained=False`` the most probable one. For texts, lists of
             spans ``(start, end, label)``, dicts if the spans of ``fit`` were.
         """
-        return object_array(self._predict(self._read(X)))
+        engine = self._engine()
+        return object_array(self._predict(engine, self._check_X(X, reset=False)))
 
     def predict_entities(
         self, X: Any, aggregation: str = "simple", ignore_labels: Collection[str] = ("O",)
@@ -137,7 +138,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         def choose(scores_mK: np.ndarray) -> np.ndarray:
             return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
 
-        parts = self._words_of(rows) if aggregation == "word" else self._tokens_of(texts, engine)
+        parts = self._words_of(rows, engine) if aggregation == "word" else self._tokens_of(texts, engine)
         return [
             find_entities(text, *part, labels, aggregation=aggregation, choose=choose, ignore_labels=ignore_labels)
             for text, part in zip(texts, parts, strict=True)
@@ -152,9 +153,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
         by_row = _by_row(encoded, best_places(encoded), len(texts))
         return [(encoded.offsets[row], is_unknown[row], proba[row]) for row in by_row]
 
-    def _words_of(self, rows: TokenRows) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _words_of(self, rows: TokenRows, engine: Engine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The same for words; none is unknown."""
-        proba = map(np.exp, self._log_proba(self._encode(rows), len(rows)))
+        proba = map(np.exp, self._log_proba(engine, self._encode(rows), len(rows)))
         return [
             (places, np.zeros(len(places), bool), row) for places, row in zip(rows.joined_places(), proba, strict=True)
         ]
@@ -177,8 +178,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
             Micro average over the entities (`skxlmr.metrics.entity_f1_score`) or words of all rows. For texts always the F1
             of spans.
         """
-        rows = self._read(X)
-        predicted = self._predict(rows)
+        engine = self._engine()
+        rows = self._check_X(X, reset=False)
+        predicted = self._predict(engine, rows)
         if rows.texts is None:
             return self._score_tags(check_tags(y, rows), predicted, sample_weight)
         return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows), sample_weight)[2]
@@ -188,14 +190,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
         limit = self._limit()
         return {"max_length": limit, "stride": min(self.stride, (limit - 2) // 2)}
 
-    def _read(self, X: Any) -> TokenRows:
-        """The rows of X, for the fitted module."""
-        check_is_fitted(self, "module_")
-        return self._check_X(X, reset=False)
-
-    def _predict(self, rows: TokenRows) -> list[list[Any]]:
+    def _predict(self, engine: Engine, rows: TokenRows) -> list[list[Any]]:
         """Tags or spans of each row."""
-        tags = self._choose_tags(self._log_proba(self._encode(rows), len(rows)))
+        tags = self._choose_tags(self._log_proba(engine, self._encode(rows), len(rows)))
         if rows.places is None:
             return tags
         scheme = self._resolved_scheme()
@@ -207,9 +204,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         return self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())
 
-    def _log_proba(self, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
+    def _log_proba(self, engine: Engine, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
         """Log-probabilities of the words of each row, (n_words, n_classes) float32."""
-        logits = self._engine().tokens(encoded)
+        logits = engine.tokens(encoded)
         places = best_places(encoded)
         words = places[starts_of_words(encoded, places)]
         return [log_softmax(logits[row], axis=1) for row in _by_row(encoded, words, n_rows)]

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.estimators._core.family import Family
-from skxlmr.estimators.parameters import CheckpointParameters, parameter, parameters, positional
+from skxlmr.estimators.parameters import parameter, parameters, positional
 from skxlmr.nn import TaskModule, XLMConfig
 from skxlmr.text import Tokenizer, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
 
 
 @parameters
-class XLMParameters(CheckpointParameters):
+class XLMParameters:
     """Parameters of every estimator of the original XLM."""
 
     checkpoint: str | os.PathLike[str] = positional(

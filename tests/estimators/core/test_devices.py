@@ -37,6 +37,7 @@ def on(device):
     ("here", "wanted", "is_there"),
     [
         ("cpu", "cpu", True),
+        ("cpu", "cpu:0", True),  # whose tensors have no number
         ("cuda:0", "cuda:1", False),
         ("cuda:1", "cuda:1", True),
         ("cuda:1", "cuda", True),

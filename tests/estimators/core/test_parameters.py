@@ -51,6 +51,20 @@ def test_signature_is_what_is_declared(estimator):
 
 
 @each
+def test_a_parameter_is_the_declaration_nearest_to_the_estimator(estimator):
+    for field in fields(estimator):
+        nearest = next(cls for cls in estimator.__mro__ if field.name in inspect.get_annotations(cls))
+        declared = {each.name: each for each in fields(nearest)}[field.name]
+        assert (field.default, field.metadata) == (declared.default, declared.metadata), field.name
+
+
+def test_estimators_that_train_have_smaller_batches():
+    for estimator in ESTIMATORS:
+        trains = hasattr(estimator, "partial_fit")
+        assert estimator().batch_size == (16 if trains else 32), estimator
+
+
+@each
 def test_help_has_an_entry_for_each_parameter(estimator):
     page = pydoc.plain(pydoc.render_doc(estimator))
     assert "{parameters}" not in page
