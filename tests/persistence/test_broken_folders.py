@@ -37,6 +37,8 @@ from skxlmr import CheckpointError, load
             "does not fit the model",
         ),
         (lambda about: {**about, "fitted": {**about["fitted"], "classes_": {}}}, "does not describe a"),
+        (lambda about: {**about, "fitted": {**about["fitted"], "target_type_": "several"}}, "does not describe a"),
+        (lambda about: {**about, "fitted": {**about["fitted"], "target_type_": "continuous"}}, "does not describe a"),
     ],
 )
 def test_description_missing_or_broken(saved, change, said):
