@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.estimators._choices.rows import Choices, check_choices, choice_table
 from skxlmr.estimators._choices.task import ChoiceTask, by_row
-from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.training_rows import TrainingRows
@@ -151,14 +150,14 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         CheckpointError
             If the checkpoint cannot be read or does not fit.
         ValueError
-            If X or y is not what ``fit`` takes, or ``classes`` holds an index that is not among those of the calls before.
+            If X or y is not what ``fit`` takes, or ``classes`` holds an index that is not among those of earlier calls.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
         with all_or_nothing(self):
             known = getattr(self, "classes_", None)  # not yet in a first call, nor straight from a checkpoint
-            if classes is not None and known is not None:
-                check_classes(np.union1d(classes, known), known)  # some of them are enough
+            if classes is not None and known is not None and not set(np.ravel(classes).tolist()) <= set(known.tolist()):
+                raise ValueError(f"classes must be among those of earlier calls, {known!r}, got {classes!r}")
             history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
         return self._fit_ends(history, watcher)
 

@@ -1,4 +1,4 @@
-"""What a failed ``fit`` leaves behind."""
+"""What a failed fit leaves behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,8 @@ from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
 def all_or_nothing(estimator: Any) -> Iterator[None]:
     """Restore all attributes if the block fails, so that the classes of one fit never meet the weights of another.
 
-    The model of the previous fit, if there was one, predicts as before.
+    A module that trains in place puts its own weights back in a warm start; after a failed ``partial_fit`` it keeps the steps
+    that were taken.
     """
     before = dict(vars(estimator))
     try:

@@ -64,13 +64,7 @@ class XLMFamily(Family):
                 f"the checkpoint has embeddings of {config.n_langs} languages, but its config.json does not name "
                 "them (lang2id)",
             )
-        known = config.lang2id or tokenizer.lang2id
-        for language in self.languages(estimator):
-            if known and language not in known:
-                raise ValueError(
-                    f"lang={language!r} is not a language of the checkpoint, which has {', '.join(sorted(known))}"
-                )
-        self._lang_ids(estimator, config)
+        self._check_languages(estimator, config, tokenizer)
         return self._with_rules(estimator, tokenizer)
 
     def prepared(self, estimator: Any, module: Any) -> TaskModule:
@@ -80,8 +74,19 @@ class XLMFamily(Family):
 
     def continued(self, estimator: Any) -> Tokenizer:
         """Set up a fitted module for texts that may be in another language; returns the tokenizer."""
+        self._check_languages(estimator, estimator.config_, estimator.tokenizer_)
         self.prepared(estimator, estimator.module_)
         return self._with_rules(estimator, estimator.tokenizer_)
+
+    def _check_languages(self, estimator: Any, config: XLMConfig, tokenizer: XLMTokenizer) -> None:
+        """Refuse languages that the checkpoint does not have, and the lack of one where it needs it."""
+        known = config.lang2id or tokenizer.lang2id
+        for language in self.languages(estimator):
+            if known and language not in known:
+                raise ValueError(
+                    f"lang={language!r} is not a language of the checkpoint, which has {', '.join(sorted(known))}"
+                )
+        self._lang_ids(estimator, config)
 
     def _with_rules(self, estimator: Any, tokenizer: XLMTokenizer) -> XLMTokenizer:
         languages = self.languages(estimator)

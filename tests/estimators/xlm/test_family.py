@@ -87,6 +87,15 @@ def test_a_warm_start_may_continue_in_another_language(make_xlm, tiny_xlm_langua
         causal.fit(texts)
 
 
+def test_a_warm_start_in_an_unknown_language_changes_nothing(make_xlm, tiny_xlm_languages, texts):
+    made = make_xlm(XLMClassifier, tiny_xlm_languages, lang="en").fit(texts, [0, 1] * (len(texts) // 2))
+    expected = made.predict_proba(texts)
+    for fit in (made.set_params(lang="fr", warm_start=True).fit, made.partial_fit):
+        with pytest.raises(ValueError, match=r"lang='fr' is not a language of the checkpoint, which has de, en, ru$"):
+            fit(texts, [0, 1] * (len(texts) // 2))
+        np.testing.assert_array_equal(made.predict_proba(texts), expected)
+
+
 # Families -------------------------------------------------------------------------------------------------------------
 
 
