@@ -11,10 +11,12 @@ from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
 def all_or_nothing(estimator: Any) -> Iterator[None]:
     """Restore all attributes if the block fails, so that the classes of one fit never meet the weights of another.
 
-    A module that trains in place puts its own weights back in a warm start; after a failed ``partial_fit`` it keeps the steps
-    that were taken.
+    The settings of a fitted encoder, such as the languages of the original XLM, are restored as well. A module that trains in
+    place puts its own weights back in a warm start; after a failed ``partial_fit`` it keeps the steps that were taken.
     """
     before = dict(vars(estimator))
+    encoder = before["module_"].backbone if before.get("module_") is not None else None
+    settings = dict(vars(encoder)) if encoder is not None else {}
     try:
         yield
     except BaseException:
@@ -24,4 +26,6 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
                 attributes[name] = before[name]
             else:
                 del attributes[name]
+        if encoder is not None:
+            vars(encoder).update(settings)
         raise

@@ -96,6 +96,16 @@ def test_a_warm_start_in_an_unknown_language_changes_nothing(make_xlm, tiny_xlm_
         np.testing.assert_array_equal(made.predict_proba(texts), expected)
 
 
+def test_a_warm_start_that_diverges_keeps_the_language(make_xlm, tiny_xlm_languages, texts):
+    y = [0, 1] * (len(texts) // 2)
+    made = make_xlm(XLMClassifier, tiny_xlm_languages, lang="en").fit(texts, y)
+    expected = made.predict_proba(texts)
+    made.set_params(lang="de", warm_start=True, learning_rate=1e30, max_grad_norm=None, max_epochs=3)
+    with pytest.raises(FloatingPointError):
+        made.fit(texts, y)
+    np.testing.assert_array_equal(made.predict_proba(texts), expected)
+
+
 # Families -------------------------------------------------------------------------------------------------------------
 
 
