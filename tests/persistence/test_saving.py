@@ -68,7 +68,7 @@ def test_what_load_could_not_make_again_is_not_saved(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "error", "said"),
     [
-        (["\ud800", "b"], ValueError, r"holds half a surrogate pair, which no file can: .*\\ud800"),
+        (["\ud800", "b"], ValueError, r"holds half a surrogate pair, which no file can hold: .*\\ud800"),
         (np.array(["2020", "2021"], "M8[D]"), TypeError, "a date cannot be saved"),
     ],
 )

@@ -157,8 +157,9 @@ class NumberTokenClassifier(FromNumbers, skxlmr.XLMRobertaTokenClassifier):
         return np.stack(super().predict_proba(X))  # all rows have the same number of words
 
     def score(self, X, y, sample_weight=None):
-        rows = self._read(X)
-        return self._score_tags(self._tags(y, rows), self._predict(rows), sample_weight)
+        engine = self._engine()
+        rows = self._check_X(X, reset=False)
+        return self._score_tags(self._tags(y, rows), self._predict(engine, rows), sample_weight)
 
 
 class NumberQuestionAnswerer(FromNumbers, skxlmr.XLMRobertaQuestionAnswerer):
