@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import copy
+import gc
 import inspect
 import os
 from pathlib import Path
@@ -20,12 +21,22 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 
+def pytest_collection_finish():
+    """What imports have made is never garbage, so that no collection needs to look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+
+
 @pytest.fixture
-def two_threads():
-    """Let torch compute on two threads during a test."""
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
+def threads_stay(monkeypatch):
+    """Let a test fail if anything sets the number of torch's threads."""
+
+    def forbidden(n):
+        raise AssertionError("the number of torch's threads was set")
+
+    for name in ("set_num_threads", "set_num_interop_threads"):
+        monkeypatch.setattr(torch, name, forbidden)
 
 
 @pytest.fixture(scope="session")

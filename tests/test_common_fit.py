@@ -62,8 +62,8 @@ def test_a_search_over_folds(make_any, estimator):
         made, name = make_any(estimator), "batch_size"
         if not hasattr(estimator, "score"):
             made, name = make_pipeline(made, LogisticRegression()), f"{estimator.__name__.lower()}__batch_size"
-        search = GridSearchCV(made, {name: [2, 16]}, cv=2, error_score="raise").fit(rows, y)
-        assert np.isfinite(search.cv_results_["mean_test_score"]).all() and search.best_params_[name] in (2, 16)
+        search = GridSearchCV(made, {name: [2]}, cv=2, error_score="raise").fit(rows, y)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all() and search.best_params_ == {name: 2}
 
 
 @each_that_trains
@@ -166,7 +166,7 @@ def around():
 
 
 @each
-def test_the_process_is_left_as_it_was(make_any, two_threads, estimator):
+def test_the_process_is_left_as_it_was(make_any, threads_stay, estimator):
     X, y, _ = inputs(estimator)
     before = around()
     made = make_any(estimator).fit(X, y)

@@ -34,29 +34,13 @@ each_with_features = each_that(lambda cls: hasattr(cls, "transform"))
 
 # What X may be --------------------------------------------------------------------------------------------------------
 
+# One of each package; tests/utils/test_validation.py has all of them, and tests/estimators/tokens/test_rows.py those of words.
 CONTAINERS = {
-    "tuple": tuple,
-    "array": np.array,
     "object array": lambda X: np.array(X, dtype=object),
-    "array of one column": lambda X: np.array(X, dtype=object)[:, None],
-    "StringDType": lambda X: np.array(X, dtype=np.dtypes.StringDType()),
-    "list of rows": lambda X: [[text] for text in X],
-    "Index": pd.Index,
-    "Series": lambda X: pd.Series(X, index=range(50, 56)),
     "Series with one index for all": lambda X: pd.Series(X, index=[7] * 6),
-    "string Series": lambda X: pd.Series(X, dtype="string"),
-    "arrow Series": lambda X: pd.Series(X, dtype="string[pyarrow]"),
     "categorical Series": lambda X: pd.Series(X, dtype="category"),
-    "DataFrame": lambda X: pd.DataFrame({"text": X}, index=list("fedcba")),
-    "string DataFrame": lambda X: pd.DataFrame({"text": X}, dtype="string"),
-    "polars Series": pl.Series,
-    "polars categories": lambda X: pl.Series(X, dtype=pl.Categorical),
     "polars DataFrame": lambda X: pl.DataFrame({"text": X}),
-    "arrow array": pa.array,
-    "large arrow array": lambda X: pa.array(X, pa.large_string()),
     "arrow chunks": lambda X: pa.chunked_array([X[:2], X[2:]]),
-    "arrow dictionary": lambda X: pa.array(X).dictionary_encode(),
-    "arrow table": lambda X: pa.table({"text": X}),
 }
 
 
@@ -66,8 +50,6 @@ def test_containers_make_no_difference(make_any, fitted, estimator):
     made = fitted(estimator)
     expected = infer(made)
     for name, container in CONTAINERS.items():
-        if name in ("list of rows", "array of one column") and estimator.__name__ == "XLMRobertaTokenClassifier":
-            continue  # those are rows of words
         X = container(TEXTS)
         before = pickle.dumps(X)
         found = infer(make_any(estimator).fit(X, y if y is None else np.array(y)), X)
@@ -104,10 +86,7 @@ def test_rows_and_frames_make_no_difference(make_any, fitted, estimator):
 
 PAIRS = {
     "array": np.array,
-    "lists": lambda pairs: [list(pair) for pair in pairs],
-    "StringDType": lambda pairs: np.array(pairs, dtype=np.dtypes.StringDType()),
     "DataFrame": lambda pairs: pd.DataFrame(pairs, columns=["a", "b"], index=[3, 1, 4, 1, 5, 9]),
-    "polars DataFrame": lambda pairs: pl.DataFrame(pairs, schema=["a", "b"], orient="row"),
     "arrow table": lambda pairs: pa.table({"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}),
 }
 

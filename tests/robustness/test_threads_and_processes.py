@@ -155,7 +155,7 @@ def settings():
 
 
 @contract.each
-def test_no_setting_of_torch_is_changed(make_any, two_threads, estimator):
+def test_no_setting_of_torch_is_changed(make_any, threads_stay, estimator):
     before = settings()
     X, y, _ = contract.inputs(estimator)
     made = make_any(estimator, dtype="bfloat16").fit(X, y)
@@ -171,7 +171,7 @@ def test_no_setting_of_torch_is_changed(make_any, two_threads, estimator):
 
 
 @contract.each
-def test_no_setting_is_changed_by_a_call_that_fails(fitted, two_threads, estimator):
+def test_no_setting_is_changed_by_a_call_that_fails(fitted, threads_stay, estimator):
     made, (X, y, _) = fitted(estimator), contract.inputs(estimator)
     before = settings()
 

@@ -17,12 +17,13 @@ from tests.sklearn_checks.adapter import FromNumbers
 
 # Checks of how well an estimator learns, for which the single step of the others is not enough
 LEARNS = {"max_epochs": 10, "batch_size": 16, "learning_rate": 3e-3}
+FASTER = {"max_epochs": 5, "batch_size": 16, "learning_rate": 6e-3}  # for checks with hundreds of rows
 PARAMS_OF_CHECK = {
-    "check_classifiers_train": {"max_epochs": 5, "batch_size": 16, "learning_rate": 6e-3},  # six times 300 or 200 rows
+    "check_classifiers_train": FASTER,
     "check_classifiers_one_label": LEARNS,
     "check_class_weight_classifiers": LEARNS,
     "check_class_weight_balanced_classifiers": LEARNS,
-    "check_regressors_train": LEARNS,
+    "check_regressors_train": FASTER,
 }
 # Weights and repeated rows change the order of sums, and AdamW amplifies the rounding of float32 beyond the required 1e-7.
 IN_FLOAT64 = {"check_sample_weight_equivalence_on_dense_data"}

@@ -33,6 +33,7 @@ SINGLE = {
     "polars categorical": pl.Series(ROWS, dtype=pl.Categorical),
     "polars DataFrame": pl.DataFrame({"text": ROWS}),
     "arrow array": pa.array(ROWS),
+    "large arrow array": pa.array(ROWS, pa.large_string()),
     "chunked arrow array": pa.chunked_array([ROWS[:1], ROWS[1:]]),
     "arrow dictionary": pa.array(ROWS).dictionary_encode(),
     "arrow table": pa.table({"text": ROWS}),
@@ -51,6 +52,7 @@ PAIRS = {
     "DataFrame": pd.DataFrame({"a": ROWS, "b": OTHER}, index=[3, 3, 3]),
     "DataFrame with twice the same name": pd.DataFrame(zip(ROWS, OTHER, strict=True), columns=["a", "a"]),
     "polars DataFrame": pl.DataFrame({"a": ROWS, "b": OTHER}),
+    "StringDType array": np.array(list(zip(ROWS, OTHER, strict=True)), dtype=np.dtypes.StringDType()),
     "arrow table": pa.table({"a": ROWS, "b": OTHER}),
 }
 
