@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skxlmr import OutOfMemoryWarning
-from skxlmr.inference import _batch_queue
+from skxlmr.inference import _batch_queue, engine
 from tests.batching.rows import random_rows
 from tests.inference.engines import SmallEngine, run_rows, run_tokens
 from tests.nn.reference import make_pair
@@ -143,6 +143,33 @@ def test_rows_differ_by_where_their_second_text_begins():
 
 
 # Full memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token_budget", [1, 30, 10_000])
+def test_chosen_places_get_the_logits_of_the_reference(monkeypatch, token_budget):
+    monkeypatch.setattr(engine, "LOGIT_ROWS", 3)
+    module, reference = make_pair("mlm", dtype=torch.float64)
+    encoded = random_rows(LENGTHS)
+    starts = encoded.starts
+    places = np.unique(
+        np.concatenate([starts[:-1], starts[1:] - 1, [starts[1] + k for k in (3, 4, 11)]])
+    )  # 1 to 5 per row
+    found = SmallEngine(module, token_budget).places(encoded, places, lambda logits, items: logits)
+    with torch.no_grad():
+        rows = [reference(torch.from_numpy(encoded.row(i)).long()[None]).logits[0] for i in range(len(encoded))]
+    assert found.shape == (len(places), module.project(torch.zeros(1, 32, dtype=torch.float64)).shape[1])
+    np.testing.assert_allclose(found, torch.cat(rows)[places], rtol=0, atol=1e-5)  # logits are read as float32
+
+
+def test_windows_are_averaged_with_their_weights():
+    module, _ = make_pair("seqcls", dtype=torch.float64)
+    windows = replace(random_rows([4, 6, 5, 8, 3]), row_of_window=np.array([0, 0, 1, 2, 2]))
+    weights = np.array([3.0, 1.0, 2.0, 1.0, 4.0])
+    found = SmallEngine(module, 10).rows(windows, window_weights=weights)
+    alone = SmallEngine(module, 10).rows(windows)
+    expected = [(3 * alone[0] + alone[1]) / 4, alone[2], (alone[3] + 4 * alone[4]) / 5]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert np.abs(alone[0] - alone[1]).min() > 1e-3  # so that other weights would show
 
 
 def test_a_batch_that_does_not_fit_holds_no_memory_during_the_next_try(monkeypatch):
