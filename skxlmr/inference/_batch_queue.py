@@ -1,6 +1,5 @@
 """Which rows run together; a batch that does not fit into the memory of a GPU is split."""
 
-import warnings
 from collections import deque
 from collections.abc import Iterator
 
@@ -9,7 +8,7 @@ import torch
 
 from skxlmr.batching import batches_by_length
 from skxlmr.utils._device import is_out_of_memory, release_memory
-from skxlmr.utils._warnings import OutOfMemoryWarning, outside_stacklevel
+from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 
 class BatchQueue:
@@ -57,11 +56,12 @@ class BatchQueue:
             return True
         if error is None and self._budget < self._announced:
             self._announced = self._budget
-            warnings.warn(
+            batch_size = max(self._budget // self._budget_per_row, 1)
+            warn_once_per_call(
                 f"out of memory on {self._device}: the rest of this call runs in smaller batches; to start like this, set "
-                f"batch_size={max(self._budget // self._budget_per_row, 1)}",
+                f"batch_size={batch_size}",
                 OutOfMemoryWarning,
-                stacklevel=outside_stacklevel(),
+                about=batch_size,
             )
         return False
 

@@ -5,7 +5,6 @@ would have drawn, and losses that compare rows are computed over all parts (see 
 and doubling their number therefore changes no weight, except through the dropout that is drawn.
 """
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from skxlmr.batching import Batch
 from skxlmr.training._task import Task
 from skxlmr.utils._device import is_out_of_memory, release_memory
 from skxlmr.utils._fork import will_compute
-from skxlmr.utils._warnings import OutOfMemoryWarning, outside_stacklevel
+from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 Result = TypeVar("Result")
 
@@ -126,10 +125,10 @@ class StepBatches:
     def _warn(self) -> None:
         self._warned_of = self.most_rows
         n_parts = -(-self.batch_size // self.most_rows)
-        warnings.warn(
+        warn_once_per_call(
             f"out of memory on {self.device}: from here on, batches of {self.batch_size} rows are computed in parts of "
             f"{self.most_rows}, which makes the same steps; to start like this, set batch_size={self.most_rows} and "
             f"accumulate={self.accumulate * n_parts}",
             OutOfMemoryWarning,
-            stacklevel=outside_stacklevel(),
+            about=self.most_rows,
         )

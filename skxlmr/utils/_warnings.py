@@ -1,6 +1,11 @@
 """Warnings of the library, and the line they point to."""
 
-import inspect
+import sys
+import warnings
+from collections.abc import Hashable, Iterator
+from multiprocessing import current_process
+from threading import get_ident
+from types import FrameType
 
 
 class TruncationWarning(UserWarning):
@@ -38,9 +43,91 @@ class VersionWarning(UserWarning):
         )
 
 
+def warn_once_per_call(
+    message: str | Warning, category: type[Warning] = UserWarning, about: Hashable = None, part: str = ""
+) -> None:
+    """Warn, unless the call that the user made has already given a warning of this kind.
+
+    That call is the outermost one into the library or scikit-learn: a search over many fits warns once, a loop of
+    ``predict`` in each turn. Tasks that scikit-learn runs in other threads belong to the call that started them. A worker
+    process does not know that call, and gives each kind of warning once.
+
+    Parameters
+    ----------
+    message : str or Warning
+    category : type of Warning
+        The class of ``message`` if that is a ``Warning``.
+    about : hashable, optional
+        Tells kinds of the same category apart, such as the name of what was cut.
+    part : str
+        Follows the message where the call may go on to fit or predict other rows: in a search, a pipeline and the like.
+    """
+    caller = sys._getframe(1)  # not this frame: one that refers to itself outlives its call
+    frames = _library_frames(caller) or [(caller, 0)]
+    call, level = frames[-1]
+    given, kind, claim = _given_in(call), (category, about), object()
+    if given.setdefault(kind, claim) is not claim:
+        return
+    if part and all(_package(frame) == "sklearn" for frame, _ in frames[-2:]):  # its decorator around our method is one
+        message = f"{message}{part}"
+    try:
+        warnings.warn(message, category, stacklevel=level + 2)
+    except BaseException:  # an error by the user's filters: the next fold of a search must not pass
+        given.pop(kind, None)
+        raise
+
+
 def outside_stacklevel() -> int:
-    """Stack level of the first frame outside the library and scikit-learn, so that a warning points to the user's code."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("skxlmr", "sklearn"):
-        frame, level = frame.f_back, level + 1
-    return level
+    """Stack level, for ``warnings.warn``, of the user's line that called into the library or scikit-learn."""
+    return _library_frames(sys._getframe(1))[-1][1] + 1
+
+
+# The call that the user made ----------------------------------------------------------------------------------------------
+
+_GIVEN = "__skxlmr_warnings_given__"
+_given_in_process: dict[Hashable, object] = {}
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _library_frames(frame: FrameType | None) -> list[tuple[FrameType, int]]:
+    """The frames of the library and scikit-learn from this one outwards, with their stack levels."""
+    return [(at, level) for level, at in enumerate(_outwards(frame), 1) if _package(at) in ("skxlmr", "sklearn")]
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _given_in(call: FrameType) -> dict[Hashable, object]:
+    """The kinds of warning that were given in a call."""
+    while _runs(call, "_FuncWrapper.__call__"):  # a task that scikit-learn started in a thread or process of its own
+        started_by = _parallel(call.f_locals.get("config"))
+        if started_by is None:
+            if current_process().name != "MainProcess":
+                return _given_in_process
+            break
+        call = _library_frames(started_by)[-1][0]
+    # A frame can't be referred to weakly, and its address is used again. A name beside its local variables, which its
+    # code can't see, lives exactly as long as the call.
+    return call.f_locals.setdefault(_GIVEN, {})
+
+
+def _parallel(config: object) -> FrameType | None:
+    """The call of scikit-learn's ``Parallel``, in another thread, that gave its tasks this very dict."""
+    others = sys._current_frames()
+    del others[get_ident()]
+    for frame in others.values():
+        for at in _outwards(frame):
+            if _runs(at, "Parallel.__call__") and at.f_locals.get("config") is config:
+                return at
+    return None
+
+
+def _runs(frame: FrameType, name: str) -> bool:
+    """Whether the frame runs this method of scikit-learn's parallel module."""
+    return frame.f_code.co_qualname == name and frame.f_globals.get("__name__") == "sklearn.utils.parallel"

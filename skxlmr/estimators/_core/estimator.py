@@ -1,6 +1,5 @@
 """What every estimator does: check texts, open the checkpoint, encode, and hand rows to the engine."""
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -27,7 +26,7 @@ from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
 from skxlmr.utils._tables import column_names
 from skxlmr.utils._validation import Texts, check_texts
-from skxlmr.utils._warnings import outside_stacklevel
+from skxlmr.utils._warnings import warn_once_per_call
 
 
 class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
@@ -186,11 +185,10 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         if new_part:
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
             if len(kept) < len(tensors):
-                warnings.warn(
+                warn_once_per_call(
                     f"{stored.folder} has a head of its own ({new_part}), trained for other targets: fit trains a new one "
                     "from scratch",
-                    UserWarning,
-                    stacklevel=outside_stacklevel(),
+                    about=(stored.folder, new_part),
                 )
             tensors = kept
         with on_meta():

@@ -5,7 +5,6 @@ frozen or it learnt nothing, it holds only the weights that differ, and the chec
 is then opened again, memory-mapped, so that processes share the pages of the common weights.
 """
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 from skxlmr._version import __version__
 from skxlmr.checkpoints import Origin, Tensors, assign_weights, on_meta, open_again, read_model
 from skxlmr.nn import TaskModule
-from skxlmr.utils._warnings import VersionWarning, outside_stacklevel
+from skxlmr.utils._warnings import VersionWarning, warn_once_per_call
 
 
 @dataclass
@@ -50,7 +49,7 @@ class StoredModule:
 def warn_of_version(name: str, written_by: str) -> None:
     """Warn that another version of the library wrote the pickle of an estimator."""
     if written_by != __version__:
-        warnings.warn(VersionWarning(name, __version__, written_by), stacklevel=outside_stacklevel())
+        warn_once_per_call(VersionWarning(name, __version__, written_by), about=(VersionWarning, name, written_by))
 
 
 def pack(estimator: Any, state: dict[str, Any]) -> None:

@@ -1,11 +1,9 @@
 """The one warning about texts that are too long."""
 
-import warnings
-
 import numpy as np
 
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._warnings import TruncationWarning, outside_stacklevel
+from skxlmr.utils._warnings import TruncationWarning, warn_once_per_call
 
 
 def warn_of_truncation(
@@ -27,9 +25,10 @@ def warn_of_truncation(
     """
     n_cut = int(np.count_nonzero(n_dropped))
     if n_cut:
-        warnings.warn(
+        warn_once_per_call(
             f"{n_cut} of {len(n_dropped)} {what} are{when} longer than {limit} tokens and were cut{how}; the longest lost "
             f"{encoded.describe_longest_loss()}",
             TruncationWarning,
-            stacklevel=outside_stacklevel(),
+            about=what,
+            part=f" (other sets of {what} in this call are not reported)",
         )

@@ -1,6 +1,5 @@
 """Dialogues: masked language modelling together with finding the response that follows a context."""
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +27,7 @@ from skxlmr.text import Tokenizer, load_tokenizer
 from skxlmr.training import mean_losses
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
-from skxlmr.utils._warnings import outside_stacklevel
+from skxlmr.utils._warnings import warn_once_per_call
 
 
 @estimator
@@ -235,8 +234,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         return module
 
     def _announce_new_part(self, folder: Path, part: str) -> None:
-        warnings.warn(
+        warn_once_per_call(
             f"{folder} has no language modelling head that fits: a new one starts from scratch",
-            UserWarning,
-            stacklevel=outside_stacklevel(),
+            about=(folder, part),
         )
