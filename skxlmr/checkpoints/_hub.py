@@ -8,6 +8,7 @@ from pathlib import Path
 from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._tables import plain_str
 
 BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
 # apart from the weights
@@ -45,6 +46,7 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     CheckpointError
         If there is no such folder, or the hub cannot deliver it.
     """
+    name = plain_str(name) if isinstance(name, str) else name
     path = os.path.expanduser(os.fspath(name))
     if not path:
         raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")

@@ -10,6 +10,7 @@ from typing import Any
 from skxlmr.checkpoints._hashes import content_files, content_hash
 from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._tables import plain_str
 
 Stamp = tuple[tuple[str, int, int], ...]  # name, size and modification time of each file
 
@@ -43,6 +44,7 @@ class Origin:
         cls, checkpoint: str | os.PathLike[str], revision: str | None, folder: str | os.PathLike[str], tokenizer: Any
     ) -> "Origin":
         """Origin of the checkpoint that ``resolve_checkpoint(checkpoint, revision)`` has just found in the folder."""
+        checkpoint = plain_str(checkpoint) if isinstance(checkpoint, str) else checkpoint
         place = Path(os.path.abspath(folder))
         stamp = _stamp(str(place))
         if checkpoint == BUILTIN or os.path.isdir(os.path.expanduser(checkpoint)):

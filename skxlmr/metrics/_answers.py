@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skxlmr.utils._tables import as_list, column_names, is_missing
+from skxlmr.utils._tables import as_list, column_names, is_missing, plain_str
 
 AnswerList = list[tuple[str, int | None]]  # texts and their start in the context, if known
 
@@ -58,7 +58,7 @@ def _answers_of(value: Any, row: int, name: str) -> AnswerList:
     if is_missing(value):
         return []
     if isinstance(value, str):
-        return [(str(value), None)] if value.strip() else []
+        return [(plain_str(value), None)] if value.strip() else []
     if isinstance(value, Mapping):
         if "text" not in value:
             keys = ", ".join(map(repr, value))
@@ -74,7 +74,7 @@ def _answers_of(value: Any, row: int, name: str) -> AnswerList:
         has_start = isinstance(value, tuple) or (len(value) == 2 and isinstance(value[1], Real | None))
         if len(value) == 2 and has_start and (isinstance(value[0], str) or is_missing(value[0])):
             text, start = value
-            return [] if is_missing(text) or not text.strip() else [(str(text), _start_of(start, row, name))]
+            return [] if is_missing(text) or not text.strip() else [(plain_str(text), _start_of(start, row, name))]
         return [answer for item in value for answer in _answers_of(item, row, name)]
     raise ValueError(f"{name} row {row}: expected an answer (text and start, or None), found {value!r:.60}")
 

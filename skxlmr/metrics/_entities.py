@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skxlmr.utils._sklearn import check_sample_weight
+from skxlmr.utils._tables import plain
 
 Tags = Sequence[Sequence[str]] | np.ndarray  # one tag per word, for each row
 # Prefixes of each scheme. "BIO" is read leniently, as the CoNLL script does, with any of the four prefixes.
@@ -55,7 +56,7 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
     found = []
     start: int | None = None
     prefix_before, type_before = "O", ""
-    for i, tag in enumerate([*tags, "O"]):
+    for i, tag in enumerate([*map(plain, tags), "O"]):
         prefix, type_ = split_tag(tag, scheme)
         if not (prefix in "IE" and type_ == type_before and prefix_before in "BI"):  # an entity ends before this word
             if start is not None and (scheme != "IOBES" or prefix_before in "ES"):

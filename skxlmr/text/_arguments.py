@@ -8,6 +8,7 @@ import numpy as np
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._tokens import Tokens
 from skxlmr.text._truncation import without_room
+from skxlmr.utils._tables import plain_str
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def list_of_str(texts: Iterable[str], name: str) -> list[str]:
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"{name} must be str, found {type(text).__name__} in row {i}")
+        return list(map(plain_str, texts))
     return texts
 
 

@@ -50,17 +50,38 @@ def as_list(column: Any) -> list[Any]:
     return list(column)
 
 
+def plain_str(value: str) -> str:
+    """The content of a text whose class may print it as something else, as members of ``class X(str, Enum)`` do."""
+    return value if type(value) is str else str.__str__(value)
+
+
+def plain(value: Any) -> Any:
+    """A text, number or truth value as Python's own type, also from a subclass or NumPy's scalar; anything else as it is."""
+    if isinstance(value, str):
+        return plain_str(value)
+    if isinstance(value, np.datetime64 | np.timedelta64):  # whose item may be an int
+        return value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # of NumPy or a tensor
+        return value.item()
+    if isinstance(value, int | float) and type(value) not in (bool, int, float):
+        return int(value) if isinstance(value, int) else float(value)
+    return value
+
+
 def is_missing(value: Any) -> bool:
     """Whether a cell is None, NaN or pandas' NA or NaT."""
     return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float | np.floating) and value != value)
+        or (isinstance(value, np.datetime64 | np.timedelta64) and bool(np.isnat(value)))
     )
 
 
 def check_text(value: Any, where: str, what: str = "text") -> str:
     """The text that stands there as a plain string; anything else is an error that says where it is."""
     if isinstance(value, str):
-        return str(value)  # np.str_ and other subclasses become plain strings
+        return plain_str(value)
     raise ValueError(f"{where}: expected a {what}, got {describe(value)}")
 
 

@@ -17,6 +17,7 @@ from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators.heads import MULTIPLE_CHOICE
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._labels import plain_array
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 from skxlmr.utils._validation import Texts
 
@@ -208,6 +209,23 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         """
         return self.predict_proba(X).argmax(1)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the rows whose right choice is the most probable one.
+
+        Parameters
+        ----------
+        X : DataFrame, list of dict, list of (prompt, choices) or 2-D array
+            One prompt and two or more choices per row.
+        y : array-like of shape (n_rows,) of int
+            Index of the right choice of each row, from 0.
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, plain_array(y), sample_weight)
+
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Choices:
         rows = check_choices(X, name)
         if reset:
@@ -217,7 +235,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         """The targets as int64, each one of the choices of its row."""
-        answers = column_or_1d(y, warn=True).tolist()
+        answers = column_or_1d(plain_array(y), warn=True).tolist()
         answers = [int(answer) if isinstance(answer, float) and answer.is_integer() else answer for answer in answers]
         check_consistent_length(rows, answers)
         for row, (answer, n_choices) in enumerate(zip(answers, rows.n_choices, strict=True)):

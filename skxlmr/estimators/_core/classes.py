@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from skxlmr.utils._labels import plain_array
+
 
 def check_classes(classes: Any, known: Any) -> None:
     """Check that the classes passed to a later call, if any, are those of the first call, in any order.
@@ -20,4 +22,4 @@ def check_classes(classes: Any, known: Any) -> None:
 def _are_same(classes: Any, known: Any) -> bool:
     if isinstance(known, list):
         return len(classes) == len(known) and all(map(_are_same, classes, known))
-    return np.array_equal(np.unique(np.asarray(classes)), np.unique(known))
+    return np.array_equal(np.unique(plain_array(classes)), np.unique(known))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from skxlmr.text import EncodedBatch
 from skxlmr.training import Diverged
+from skxlmr.utils._labels import read_numbers
 from skxlmr.utils._sklearn import check_sample_weight
 
 Encoded = dict[str, EncodedBatch]  # encoded rows by the name of their part
@@ -74,6 +76,8 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     """
     if sample_weight is None:
         return np.ones(n_rows, np.float32)
+    if not isinstance(sample_weight, Real):  # one for all rows
+        sample_weight = read_numbers(sample_weight, "sample_weight")
     weights = check_sample_weight(
         sample_weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from skxlmr.estimators._dialogues.task import context_row
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
-from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing
+from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing, plain, plain_str
 
 SYSTEM, USER = "system", "user"
 SPEAKERS = {SYSTEM: SYSTEM, "sys": SYSTEM, USER: USER, "usr": USER}
@@ -66,9 +66,9 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of dialogues, got a {type(X).__name__}")
     for key, role in (speakers or {}).items():
-        if not isinstance(key, str) or role not in (SYSTEM, USER):
+        if not isinstance(key, str) or not isinstance(role, str) or role not in (SYSTEM, USER):
             raise ValueError(f"speakers must map each name to 'system' or 'user', got {role!r} for {key!r}")
-    known = {**SPEAKERS, **(speakers or {})}
+    known = {**SPEAKERS, **{plain_str(key): plain_str(role) for key, role in (speakers or {}).items()}}
     read: list[list[tuple[str, str]]] = []
     for label, dialogue in _rows(X, name):
         turns = dialogue["turns"] if isinstance(dialogue, Mapping) and "turns" in dialogue else dialogue
@@ -150,7 +150,9 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
         candidates = candidates[names[0]]
     rows = as_list(candidates)
     shared = not rows or isinstance(rows[0], str)
-    lists = [rows] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]
+    lists = (
+        [list(rows)] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]
+    )
     if not shared and len(lists) != n_contexts:
         raise ValueError(f"candidates must be one list for each of the {n_contexts} contexts, found {len(lists)} lists")
     for number, row in enumerate(lists):
@@ -159,8 +161,7 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
             raise ValueError(f"{where}: expected a list of texts, got {describe(row)}")
         if not row:
             raise ValueError(f"{where}: expected at least one text, got none")
-        for place, text in enumerate(row):
-            check_text(text, where, f"text as number {place}")
+        row[:] = [check_text(text, where, f"text as number {place}") for place, text in enumerate(row)]
     return lists, shared
 
 
@@ -196,6 +197,7 @@ def _turn(turn: Any, known: Mapping[str, str], where: str) -> tuple[str, str]:
         speaker, text = turn
     else:
         raise ValueError(f"{where}: expected a dict with speaker and text, or both as a pair, got {describe(turn)}")
+    speaker = plain(speaker)
     role = (known.get(speaker) or known.get(speaker.lower())) if isinstance(speaker, str) else None
     if role is None:
         raise ValueError(

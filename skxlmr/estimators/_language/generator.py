@@ -12,6 +12,7 @@ from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators.parameters import LanguageModelParameters
 from skxlmr.nn.generation import beam_search, generate, sampler
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
+from skxlmr.utils._tables import plain_str
 from skxlmr.utils._validation import check_texts
 
 _CONSTRAINTS: dict[str, list[Any]] = {
@@ -136,7 +137,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         stop_ids = {self.tokenizer_.eos_token_id}
         pieces = self.tokenizer_.convert_ids_to_pieces(np.arange(self.tokenizer_.vocab_size)) if tokens else []
         for token in tokens:
-            ids = self._ids_of(token, pieces) if isinstance(token, str) and token else set()
+            ids = self._ids_of(plain_str(token), pieces) if isinstance(token, str) and token else set()
             if not ids:
                 raise ValueError(f"stop_tokens: {token!r} is not a token of the checkpoint")
             stop_ids |= ids

@@ -21,7 +21,6 @@ from skxlmr.estimators._sequence.targets import (
     OneClass,
     Targets,
     announced_targets,
-    columns_of,
     learn_targets,
     targets_of,
 )
@@ -36,6 +35,7 @@ from skxlmr.estimators.parameters import (
     parameters,
 )
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._labels import columns_of
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, StrOptions, fit_context
 
 
@@ -236,8 +236,9 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         -------
         float
         """
-        if not isinstance(self._targets, ManyColumns):
-            return super().score(X, y, sample_weight)
+        targets = self._targets
+        if not isinstance(targets, ManyColumns):
+            return super().score(X, targets.read(y, "y"), sample_weight)
         predicted, columns = self.predict(X), columns_of(y, "y") or []
         check_consistent_length(predicted, *columns)
         right = [column == found for column, found in zip(columns, predicted.T, strict=True)]

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_array, check_consistent_length
+from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
 from skxlmr.checkpoints import StoredModel
@@ -20,6 +20,7 @@ from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.nn import TaskModule
 from skxlmr.nn.losses import squared_error
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._labels import read_numbers
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
 
 
@@ -127,6 +128,23 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         outputs = self._logits(X)
         return outputs[:, 0] if self._y_is_1d else outputs
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination, R2, of the predictions; with several outputs the mean of theirs.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts or pairs, as passed to ``fit``.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Their numbers.
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, read_numbers(y, "y"), sample_weight)
+
     def _head_arguments(self) -> tuple[int, ...]:
         return (self.n_outputs_,)
 
@@ -145,9 +163,7 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         self._y_mean, self._y_scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
-        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name=name)
-        if values.ndim > 2:
-            raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
+        values = read_numbers(y, name)
         check_consistent_length(weights, values)
         huge = np.flatnonzero((np.abs(values) > np.finfo(np.float32).max).reshape(len(values), -1).any(1))
         if len(huge):

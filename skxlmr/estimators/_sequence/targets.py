@@ -4,13 +4,11 @@ Each kind says how y becomes targets, what the loss is, how logits become probab
 Shape suffixes: N rows, K outputs of the head.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from scipy.special import log_expit, log_softmax
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
@@ -18,7 +16,9 @@ from sklearn.utils.multiclass import type_of_target
 from torch import Tensor
 
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
+from skxlmr.utils._labels import check_labels, columns_of, plain_array
 from skxlmr.utils._sklearn import get_feature_names
+from skxlmr.utils._tables import plain, plain_str
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -97,6 +97,10 @@ class OneClass(Kind):
         """Predictions in the user's words."""
         return self.classes[codes]
 
+    def read(self, y: Any, name: str) -> np.ndarray:
+        """The labels of later rows in the same words; other classes than those of the fit are allowed, as in a score."""
+        return _one_label_per_row(y, name)
+
 
 class ManyLabels(Kind):
     """Any number of K labels per row: sigmoid and binary cross-entropy. Targets are indicators (N, K) float32."""
@@ -108,7 +112,7 @@ class ManyLabels(Kind):
     def learn(cls, y: Any, columns: list[np.ndarray]) -> "tuple[ManyLabels, np.ndarray]":
         """Kind and targets of a first fit."""
         names = get_feature_names(y)
-        return cls(np.arange(len(columns)) if names is None else names.astype(str)), np.stack(columns, 1).astype("f4")
+        return cls(np.arange(len(columns)) if names is None else _as_texts(names)), np.stack(columns, 1).astype("f4")
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, of the same labels."""
@@ -118,7 +122,7 @@ class ManyLabels(Kind):
                 f"{name} must be an indicator matrix with one column for each of the {self.n_outputs} labels"
             )
         names = get_feature_names(y)
-        if names is not None and self.classes.dtype.kind == "U" and names.tolist() != self.classes.tolist():
+        if names is not None and self.classes.dtype.kind == "U" and list(names) != self.classes.tolist():
             raise ValueError(f"{name} has the columns {', '.join(names)}, but the fit had {', '.join(self.classes)}")
         for k, column in enumerate(columns):
             wrong = np.flatnonzero(~_is_indicator(column))
@@ -139,6 +143,7 @@ class ManyLabels(Kind):
 
     def _weights_2K(self, targets: np.ndarray, weights: np.ndarray, class_weight: Any) -> np.ndarray:
         """Weights of 0 and of 1 in the loss of each label, (2, K) float32."""
+        class_weight = _with_plain_keys(class_weight)
         if isinstance(class_weight, str):  # "balanced": as in scikit-learn, for each label on its own
             ones_K, total = weights @ targets, weights.sum()
             counts_2K = np.stack([total - ones_K, ones_K])
@@ -182,6 +187,10 @@ class ManyLabels(Kind):
     def label(self, codes: np.ndarray) -> np.ndarray:
         """Predictions in the user's words."""
         return codes
+
+    def read(self, y: Any, name: str) -> np.ndarray:
+        """The indicators of later rows."""
+        return self.encode(y, name).astype(int)
 
 
 class ManyColumns:
@@ -262,6 +271,7 @@ class ManyColumns:
 def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weight of each class, (n_classes,) float32, from the codes and weights of rows or words."""
     of_class, counts = np.ones(len(classes), np.float32), weights > 0
+    class_weight = _with_plain_keys(class_weight)
     if class_weight is None or not counts.any():
         return of_class
     # "balanced" knows only the classes of rows with a weight, a dict may name others too (in a warm start).
@@ -270,6 +280,13 @@ def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray
         class_weight, classes=classes[present], y=classes[codes[counts]], sample_weight=weights[counts]
     )
     return _checked_weights(of_class, class_weight)
+
+
+def _with_plain_keys(class_weight: Any) -> Any:
+    """The weights with labels as they stand among the classes: a text without its own class, a number as Python's."""
+    if isinstance(class_weight, dict):
+        return {plain(label): weight for label, weight in class_weight.items()}
+    return list(map(_with_plain_keys, class_weight)) if isinstance(class_weight, list) else class_weight
 
 
 def _checked_weights(found: np.ndarray, class_weight: Any) -> np.ndarray:
@@ -324,63 +341,22 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
     return ManyColumns([OneClass.learn(each, f"classes[{k}]")[0].classes for k, each in enumerate(classes)])
 
 
-def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
-    """The columns of a y that has several, None for one label per row."""
-    if issparse(y):
-        y = y.toarray()
-    if len(getattr(y, "shape", ())) == 2 and hasattr(y, "iloc"):
-        columns = [y.iloc[:, k].to_numpy() for k in range(y.shape[1])]
-    else:
-        values = np.asarray(y, dtype=object if isinstance(y, list | tuple) else None)
-        if values.ndim > 2:
-            raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
-        columns = list(values.T) if values.ndim == 2 else []
-    if len(columns) < 2:
-        return None
-    for k, column in enumerate(columns):
-        if column.dtype == object:  # before NumPy turns missing values into text
-            _check_labels(column, f"{name} column {k}")
-    return [np.array(column.tolist()) if column.dtype == object else column for column in columns]
-
-
 def _is_indicator(column: np.ndarray) -> np.ndarray:
     """Which values are 0 or 1."""
     return np.isin(column, (0, 1)) if column.dtype.kind in "biuf" else np.zeros(len(column), bool)
 
 
 def _one_label_per_row(y: Any, name: str) -> np.ndarray:
-    _check_labels(y, name)
-    y = _as_plain_array(y)
-    if type_of_target(y, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
+    labels = plain_array(y)
+    check_labels(labels, name)
+    if type_of_target(labels, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
         raise ValueError(
-            f"Unknown label type: {type_of_target(y)}. A classifier needs one class label per row, an indicator matrix or "
+            f"Unknown label type: {type_of_target(labels)}. A classifier needs one class label per row, an indicator matrix or "
             "columns of classes; use XLMRobertaRegressor for numbers"
         )
-    return column_or_1d(y, warn=True)
+    return column_or_1d(labels, warn=True)
 
 
-def _as_plain_array(y: Any) -> Any:
-    """Labels of dtypes that scikit-learn refuses (NumPy's texts of any width) or reads as floats (pandas' nullable ones)."""
-    dtype: Any = getattr(y, "dtype", None)
-    if hasattr(dtype, "numpy_dtype"):
-        return np.asarray(y, dtype=dtype.numpy_dtype)
-    return np.array(y.tolist()) if getattr(dtype, "kind", "") == "T" else y
-
-
-def _check_labels(y: Any, name: str) -> None:
-    """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
-    labels = np.asarray(y, dtype=object)
-    if labels.ndim != 1 and labels.shape[1:] != (1,):
-        return  # several labels per row: the caller reports that
-    kinds = set()
-    for row, label in enumerate(labels.ravel().tolist()):
-        if isinstance(label, list | tuple | set | frozenset):
-            raise ValueError(
-                f"{name} row {row}: expected a label, got {label!r:.60}; for several labels per row pass an indicator matrix "
-                "(sklearn.preprocessing.MultiLabelBinarizer makes one)"
-            )
-        if label is None or type(label).__name__ == "NAType" or label != label or label in (math.inf, -math.inf):
-            raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
-        kinds.add("str" if isinstance(label, str) else type(label).__name__)
-    if "str" in kinds and len(kinds) > 1:
-        raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")
+def _as_texts(names: Any) -> np.ndarray:
+    """Names of columns as an array of texts."""
+    return np.array([plain_str(name) if isinstance(name, str) else str(name) for name in names])

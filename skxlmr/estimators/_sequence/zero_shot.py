@@ -23,7 +23,9 @@ from skxlmr.estimators.heads import ENTAILMENT
 from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter, positional
 from skxlmr.nn import TaskModule
 from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._labels import columns_of, plain_array
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
+from skxlmr.utils._tables import as_list, plain
 from skxlmr.utils._validation import Texts
 
 
@@ -218,6 +220,24 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
             return (probabilities >= self.threshold).astype(np.int64)
         return self.classes_[probabilities.argmax(1)]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the rows that are predicted right, with ``multi_label`` in every label.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of str
+            Texts.
+        y : array-like of shape (n_rows,) of str, or with ``multi_label`` of shape (n_rows, n_classes)
+            Their labels, or an indicator matrix with the columns of ``classes_``.
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        columns = columns_of(y, "y")
+        return super().score(X, plain_array(y) if columns is None else np.stack(columns, axis=1), sample_weight)
+
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         texts = super()._check_X(X, reset, name)
         if texts.second is not None:
@@ -227,14 +247,14 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
     def _candidates(self, y: Any) -> np.ndarray:
         """The labels to choose from."""
         if self.candidate_labels is not None:
-            labels = list(self.candidate_labels)
+            labels = list(map(plain, as_list(self.candidate_labels)))
             for place, label in enumerate(labels):
                 if not isinstance(label, str) or not label.strip():
                     raise ValueError(f"candidate_labels must be texts, got {label!r} at place {place}")
                 if label in labels[:place]:
                     raise ValueError(f"candidate_labels has {label!r} twice")
         elif y is not None:
-            of_rows = np.asarray(y, dtype=object)
+            of_rows = plain_array(y)
             if of_rows.ndim != 1 and of_rows.shape[1:] != (1,):
                 raise ValueError(f"y has the shape {of_rows.shape} and no names of labels: set candidate_labels")
             of_rows = column_or_1d(of_rows, warn=True)

@@ -27,6 +27,7 @@ from skxlmr.inference import Engine
 from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import StrOptions
+from skxlmr.utils._tables import plain
 
 
 @parameters
@@ -129,6 +130,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
         if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
             raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
+        ignored = list(map(plain, ignore_labels))
         engine = self._engine()
         rows = check_token_rows(X)
         texts = rows.joined()
@@ -140,7 +142,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
         parts = self._words_of(rows, engine) if aggregation == "word" else self._tokens_of(texts, engine)
         return [
-            find_entities(text, *part, labels, aggregation=aggregation, choose=choose, ignore_labels=ignore_labels)
+            find_entities(text, *part, labels, aggregation=aggregation, choose=choose, ignore_labels=ignored)
             for text, part in zip(texts, parts, strict=True)
         ]
 

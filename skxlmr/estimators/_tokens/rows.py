@@ -9,7 +9,7 @@ import numpy as np
 
 from skxlmr.estimators._tokens.words import cut_words
 from skxlmr.metrics import entities
-from skxlmr.utils._tables import as_list, describe, split_columns
+from skxlmr.utils._tables import as_list, describe, plain, plain_str, split_columns
 from skxlmr.utils._validation import check_texts
 
 Span = tuple[int, int, str]  # first character, the one after the last, label
@@ -96,7 +96,7 @@ def check_tags(y: Any, rows: TokenRows, name: str = "y") -> list[list[Any]]:
             raise ValueError(
                 f"{name} row {row}: expected a list of tags, one for each word, got {describe(cells[row])}"
             )
-        found = [tag.item() if isinstance(tag, np.generic) else tag for tag in cell]
+        found = list(map(plain, cell))
         if len(found) != len(words):
             raise ValueError(f"{name} row {row}: {len(found)} tags for {len(words)} words")
         for word, tag in enumerate(found):
@@ -222,7 +222,7 @@ def _words(cell: Any, row: int, name: str) -> list[str]:
     for i, word in enumerate(words):
         if not isinstance(word, str):
             raise ValueError(f"{name} row {row}, word {i}: expected a word, got {describe(word)}")
-    return [str(word) for word in words]  # np.str_ becomes a plain string
+    return list(map(plain_str, words))
 
 
 def _span(span: Any, length: int, where: str) -> Span:
@@ -240,4 +240,4 @@ def _span(span: Any, length: int, where: str) -> Span:
         raise ValueError(f"{where}: 'O' is what stands outside of spans, got {describe(span)}")
     if not 0 <= start < end <= length:
         raise ValueError(f"{where}: the span {describe(span)} does not lie within the {length} characters of the text")
-    return int(start), int(end), str(label)
+    return int(start), int(end), plain_str(label)

@@ -9,6 +9,7 @@ from skxlmr.estimators.parameters import parameter, parameters, positional
 from skxlmr.nn import TaskModule, XLMConfig
 from skxlmr.text import Tokenizer, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._tables import plain_str
 
 
 @parameters
@@ -53,7 +54,7 @@ class XLMFamily(Family):
         if not is_right or not all(isinstance(language, str) for language in found):
             expected = "a pair of languages" if objective == "tlm" else "one language or None"
             raise ValueError(f"lang must be {expected} for objective={objective!r}, got {lang!r}")
-        return found
+        return list(map(plain_str, found))
 
     def check(self, estimator: Any, config: XLMConfig, tokenizer: Tokenizer, file: Path) -> Tokenizer:
         """Check the languages; returns the tokenizer with the rules of the (first) one."""

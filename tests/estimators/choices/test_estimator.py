@@ -327,3 +327,10 @@ def test_checkpoint_of_another_task(make, texts, languages, tmp_path, rows):
     save(make(XLMRobertaClassifier).fit(texts, languages), tmp_path / "classifier")
     with pytest.raises(CheckpointError, match=r"no head for choices: use XLMRobertaClassifier.from_checkpoint"):
         XLMRobertaMultipleChoiceClassifier.from_checkpoint(tmp_path / "classifier")
+
+
+def test_answers_of_any_dtype_are_scored():
+    chooser = XLMRobertaMultipleChoiceClassifier()
+    chooser.predict = lambda X: np.array([0, 1, 1])
+    for dtype in ("Int64", "int64[pyarrow]", "category", "object"):
+        assert chooser.score("abc", pd.Series([0, 1, 1]).astype(dtype)) == 1

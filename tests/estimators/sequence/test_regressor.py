@@ -113,3 +113,21 @@ def test_pairs_and_cross_validation(make, texts, lengths):
     pairs = pd.DataFrame({"a": texts, "b": texts[::-1]})
     scores = cross_val_score(make(XLMRobertaRegressor), pairs, lengths, cv=2, error_score="raise")
     assert scores.shape == (2,) and np.isfinite(scores).all()
+
+
+def test_dates_are_refused_in_fit_and_score(make, texts):
+    dates = pd.Series(pd.date_range("2020", periods=len(texts)))
+    for y in (dates, dates - dates[0]):
+        with pytest.raises(ValueError, match=r"y holds (dates|durations) .* convert them first"):
+            make(XLMRobertaRegressor).fit(texts, y)
+        with pytest.raises(ValueError, match="sample_weight holds"):
+            make(XLMRobertaRegressor).fit(texts, np.ones(len(texts)), sample_weight=y)
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "float64[pyarrow]", "category", "object"])
+def test_what_fit_reads_is_scored(dtype):
+    regressor = XLMRobertaRegressor()
+    regressor.predict = lambda X: np.array([1.0, 2.0, 4.0])
+    y = pd.Series([1, 2, 3])
+    assert regressor.score("abc", y.astype(dtype)) == regressor.score("abc", y)
+    assert regressor.score("abc", pd.DataFrame({"y": y}).astype(dtype)) == regressor.score("abc", y)

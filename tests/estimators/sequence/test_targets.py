@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.metrics import f1_score, make_scorer
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, load, save
 from skxlmr.nn.losses import binary_cross_entropy
@@ -257,6 +257,21 @@ def test_grid_search(make, many):
     search.fit(texts, y)
     assert search.best_params_ == {"learning_rate": 3e-3, "threshold": 0.5} and search.best_score_ > 0.6
     assert search.predict(texts[:3]).shape == (3, 3)
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "boolean", "int64[pyarrow]", "category", "object"])
+def test_what_fit_reads_is_scored(fitted, texts, y, dtype):
+    frame = pd.DataFrame(y).astype(dtype)
+    assert fitted.score(texts, frame) == fitted.score(texts, y)
+
+
+def test_nullable_indicators_in_folds_and_early_stopping(make, texts, y):
+    classifier = make(XLMRobertaClassifier, max_epochs=1, early_stopping=True, validation_fraction=0.5)
+    scores = [
+        cross_val_score(classifier, texts[:16], columns[:16], cv=2, error_score="raise")
+        for columns in (y, pd.DataFrame(y).astype("Int64"))
+    ]
+    assert np.array_equal(*scores)
 
 
 def test_cross_validated_probabilities(make, texts, y):

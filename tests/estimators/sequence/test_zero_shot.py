@@ -355,3 +355,13 @@ def test_checkpoints_without_entailment(make, tiny_checkpoint, texts, languages,
         zero_shot(of_pairs, entailment="entails", multi_label=True).fit()
     with pytest.raises(NotFittedError):
         zero_shot(tiny_checkpoint).predict(texts)
+
+
+def test_labels_of_any_dtype_are_scored():
+    zero_shot = XLMRobertaZeroShotClassifier()
+    zero_shot.predict = lambda X: np.array(["a", "b"])
+    labels = pd.Series(["a", "b"])
+    for y in (np.array(["a", "b"], dtype=np.dtypes.StringDType()), labels.astype("string"), labels.astype("category")):
+        assert zero_shot.score(["x", "y"], y) == 1
+    zero_shot.predict = lambda X: np.eye(2, dtype=int)
+    assert zero_shot.score(["x", "y"], pd.DataFrame(np.eye(2)).astype("Int64")) == 1

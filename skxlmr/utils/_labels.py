@@ -1,0 +1,109 @@
+"""What people pass as y becomes NumPy arrays of plain values, whichever library made it.
+
+Fits, scores and validation data read y here, so that each takes what the others take.
+"""
+
+import math
+from decimal import Decimal
+from enum import Enum
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+
+from skxlmr.utils._tables import describe, is_missing, plain, split_columns
+
+_DATES = "such as (y - y.min()) / pd.Timedelta(days=1) for dates, or y / pd.Timedelta(days=1) for durations"
+
+
+def plain_array(y: Any) -> np.ndarray:
+    """Y as an array: of texts, ints, floats, bools or dates where all of its values are, else of objects."""
+    if issparse(y):
+        y = y.toarray()
+    dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # of pandas' nullable and Arrow columns
+    if dtype is not None and dtype.kind in "biufmM" and not y.isna().any():
+        return np.asarray(y, dtype=dtype)
+    array = np.asarray(y, dtype=object if isinstance(y, list | tuple) or dtype is not None else None)
+    if array.dtype.kind not in "OT" or not array.size:
+        return array
+    values = [plain(value) for value in array.ravel().tolist()]
+    kinds = set(map(type, values))
+    if kinds <= {bool, int, float} or (kinds == {str} and (isinstance(y, list | tuple) or array.dtype.kind == "T")):
+        return np.array(values).reshape(array.shape)
+    return np.fromiter(values, object, len(values)).reshape(array.shape)
+
+
+def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
+    """The columns of a y that has several, None for one label per row."""
+    if hasattr(y, "columns"):
+        columns = [plain_array(column) for column in split_columns(y, name)]
+    else:
+        values = plain_array(y)
+        if values.ndim > 2:
+            raise ValueError(f"{name} must have one or two dimensions, got shape {values.shape}")
+        columns = list(values.T) if values.ndim == 2 else []
+    if len(columns) < 2:
+        return None
+    for k, column in enumerate(columns):
+        if column.dtype == object:
+            check_labels(column, f"{name} column {k}")
+    return [np.array(list(map(plain, column.tolist()))) if column.dtype == object else column for column in columns]
+
+
+def check_labels(labels: np.ndarray, name: str) -> None:
+    """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
+    if labels.ndim != 1 and labels.shape[1:] != (1,):
+        return  # several labels per row: the caller reports that
+    kinds = set()
+    for row, label in enumerate(labels.ravel().tolist() if labels.dtype.kind in "fO" else ()):
+        if isinstance(label, list | tuple | set | frozenset | np.ndarray):
+            raise ValueError(
+                f"{name} row {row}: expected a label, got {label!r:.60}; for several labels per row pass an indicator matrix "
+                "(sklearn.preprocessing.MultiLabelBinarizer makes one)"
+            )
+        if isinstance(label, Enum):
+            raise ValueError(f"{name} row {row}: expected a label, got {label!r}: pass its value, {label.value!r:.60}")
+        if is_missing(label) or label in (math.inf, -math.inf):
+            raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
+        kinds.add(type(label).__name__)
+    if "str" in kinds and len(kinds) > 1:
+        raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")
+
+
+def read_numbers(y: Any, name: str) -> np.ndarray:
+    """Y as float64, with one or two dimensions.
+
+    Raises
+    ------
+    ValueError
+        If a value is not a finite number, such as a date, a text of digits or a missing value.
+    """
+    is_table = hasattr(y, "columns")
+    columns = [plain_array(column) for column in split_columns(y, name)] if is_table else [plain_array(y)]
+    for column in columns:
+        if column.dtype.kind in "mM":
+            what = "durations" if column.dtype.kind == "m" else "dates"
+            raise ValueError(f"{name} holds {what} ({column.dtype}), not numbers: convert them first, {_DATES}")
+        if column.dtype.kind in "OUS" and column.ndim:
+            for row, values in enumerate(column.reshape(len(column), -1).tolist()):
+                for value in values:
+                    _check_number(value, f"{name} row {row}")
+    array = np.stack(columns, axis=1) if is_table else columns[0]
+    numbers: np.ndarray = check_array(array, ensure_2d=False, dtype=np.float64, input_name=name)
+    return numbers
+
+
+def _check_number(value: Any, where: str) -> None:
+    if isinstance(value, Real | Decimal) and not isinstance(value, np.timedelta64) and not is_missing(value):
+        return
+    if is_missing(value):
+        hint = "" if isinstance(value, float) else ": drop the row"
+    elif isinstance(value, str | bytes):
+        hint = ": convert texts first, such as with pd.to_numeric(y)"
+    elif any(hasattr(value, attribute) for attribute in ("year", "total_seconds", "hour", "astype")):
+        hint = f": convert dates and times first, {_DATES}"
+    else:
+        hint = ""
+    raise ValueError(f"{where}: expected a number, got {describe(value)}{hint}")
