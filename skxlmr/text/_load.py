@@ -70,7 +70,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     elif both and model_type in XLM_TYPES:
         return XLMTokenizer.from_file(folder / VOCAB_FILE, folder / MERGES_FILE)
     elif TOKENIZER_FILE in has and model_type not in XLM_TYPES:
-        return FastTokenizer.from_file(folder / TOKENIZER_FILE)
+        return FastTokenizer.from_file(folder / TOKENIZER_FILE, model_type)
     elif both and model_type in BYTE_LEVEL_TYPES:
         return FastTokenizer.from_vocab(folder / VOCAB_FILE, folder / MERGES_FILE)
     if both and model_type is None:

@@ -1,7 +1,9 @@
 """Special and added tokens: what a checkpoint's files say about them, and where a text spells them."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # in transfo
 LONGEST_TOKEN = 1024  # characters; searching texts for a token takes time and memory per character
 MOST_CHARACTERS = 2**20  # of all added tokens together
 DEFAULT_MAX_LENGTH = 512  # tokens, where a checkpoint does not say
+NO_LIMIT = int(1e30)  # how transformers writes that there is none; it takes everything above 1e20 for it
 
 
 @dataclass(frozen=True)
@@ -179,25 +182,30 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSett
                 token = _token(source, key, item, True)
                 additional[token.content] = token
     settings = TokenizerSettings(options, roles, tuple(additional.values())).with_added(added)
-    return settings, checked_option(folder, options, "model_max_length", DEFAULT_MAX_LENGTH)
+    return settings, _max_length(file, options)
 
 
-def checked_option(folder: Path, options: Mapping[str, Any], key: str, default: Any) -> Any:
-    """Return an option of ``tokenizer_config.json``, or its default.
+def checked_flag(folder: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:
+    """Return an option of ``tokenizer_config.json``, or its default; CheckpointError if it is not a bool."""
+    value = options.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise CheckpointError(folder / CONFIG_FILE, f"expected true or false as {key}, found {value!r:.80}")
+    return default if value is None else value
 
-    Raises
-    ------
-    CheckpointError
-        If it is not, like its default, a bool or a positive integer.
-    """
+
+def _max_length(file: Path, options: Mapping[str, Any]) -> int:
+    """Return ``model_max_length``: numbers below 1, above 1e20 and infinity mean that there is no limit."""
+    key = "model_max_length" if "model_max_length" in options else "max_len"  # its name in the first versions
     value = options.get(key)
     if value is None:
-        return default
-    is_flag = isinstance(default, bool)
-    if not isinstance(value, int) or isinstance(value, bool) != is_flag or (value < 1 and not is_flag):
-        expected = "true or false" if is_flag else "a positive integer"
-        raise CheckpointError(folder / CONFIG_FILE, f"expected {expected} as {key}, found {value!r:.80}")
-    return value
+        return DEFAULT_MAX_LENGTH
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            number = float(value if not isinstance(value, int) else max(-1, min(value, NO_LIMIT)))  # or it overflows
+    if math.isnan(number):
+        raise CheckpointError(file, f"expected a number of tokens as {key}, found {value!r:.80}")
+    return int(number) if 1 <= number <= 1e20 else NO_LIMIT
 
 
 def place_tokens(

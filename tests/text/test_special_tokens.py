@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 from skxlmr.text import AddedToken, SentencePieceTokenizer, TokenizerSettings, load_tokenizer
+from skxlmr.text._special_tokens import NO_LIMIT
 from skxlmr.utils._errors import CheckpointError
 
 A, B = [10, 11, 12], [20, 21]
@@ -175,4 +176,36 @@ def test_many_added_tokens_are_placed_in_linear_time(folder, tiny):
 def test_all_added_tokens_together_are_bounded(folder):
     write(folder, "special_tokens_map.json", {"additional_special_tokens": [f"{i:01000}" for i in range(1200)]})
     with pytest.raises(CheckpointError, match="added tokens of at most 1048576 characters together, found more"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *(("1e30", NO_LIMIT), ("1000000000000000019884624838656", NO_LIMIT), ("1e400", NO_LIMIT)),
+        *(
+            ("Infinity", NO_LIMIT),
+            ("-1", NO_LIMIT),
+            ("0", NO_LIMIT),
+            ("9" * 400, NO_LIMIT),
+            ("-" + "9" * 400, NO_LIMIT),
+        ),
+        *(("512.0", 512), ('"512"', 512), ("12.5", 12), ("null", 512), ("1e20", 10**20)),
+    ],
+)
+def test_the_most_tokens_as_people_write_them(folder, written, read):
+    (folder / "tokenizer_config.json").write_text(f'{{"model_max_length": {written}}}')
+    assert load_tokenizer(folder).model_max_length == read
+    assert _saved(load_tokenizer(folder), folder / "saved").model_max_length == read
+
+
+def test_the_most_tokens_under_their_old_name(folder):
+    write(folder, "tokenizer_config.json", {"max_len": 130})
+    assert load_tokenizer(folder).model_max_length == 130
+
+
+@pytest.mark.parametrize("written", ["true", "NaN", "[512]", '"long"', "{}"])
+def test_what_is_no_number_of_tokens_is_named(folder, written):
+    (folder / "tokenizer_config.json").write_text(f'{{"model_max_length": {written}}}')
+    with pytest.raises(CheckpointError, match="expected a number of tokens as model_max_length, found "):
         load_tokenizer(folder)

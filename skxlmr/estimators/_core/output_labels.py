@@ -1,10 +1,15 @@
 """What a head's outputs mean, as ``config.json`` states it."""
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skxlmr.estimators.heads import Head, check_architecture
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._warnings import outside_stacklevel
 
 MOST_LABELS = 100_000
 MOST_CHARACTERS = 4_000_000  # of an array of labels, where each is as wide as the longest
@@ -12,13 +17,37 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 
 
 def output_labels(config: dict[str, Any], file: Path) -> list[str]:
-    """Label of each output: ``id2label``, or ``LABEL_0 ...`` for ``num_labels`` outputs (2 by default).
+    """Label of each output as a text: ``id2label``, or ``LABEL_0 ...`` for ``num_labels`` outputs (2 by default).
+
+    A label that is no text is spelled as in the file. Of equal labels the first keeps its name, and the others get the
+    number of their output behind it; a warning says so.
 
     Raises
     ------
     CheckpointError
-        If the ids are not 0, 1, ..., or a label is not a string or occurs twice.
+        If the ids are not 0, 1, ..., or the labels would fill the memory.
     """
+    values = _values(config, file)
+    labels = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+    if len(labels) * max(map(len, labels)) > MOST_CHARACTERS:
+        raise CheckpointError(
+            file, f"id2label is too large: {len(labels)} labels of up to {max(map(len, labels))} characters"
+        )
+    return _unique(labels, file)
+
+
+def output_classes(config: dict[str, Any], file: Path) -> np.ndarray:
+    """Label of each output as a class: distinct whole numbers and bools stay such, everything else is `output_labels`."""
+    values = _values(config, file)
+    kinds = set(map(type, values))
+    whole = kinds <= {int, float} and all(value == value // 1 and abs(value) < 2**53 for value in values)
+    if (whole or kinds == {bool}) and len(set(values)) == len(values):
+        return np.array(values)
+    return np.array(output_labels(config, file))
+
+
+def _values(config: dict[str, Any], file: Path) -> list[Any]:
+    """What the file says about each output."""
     id2label = config.get("id2label")
     if id2label is None:
         n_labels = config.get("num_labels", 2)
@@ -29,21 +58,35 @@ def output_labels(config: dict[str, Any], file: Path) -> list[str]:
         return [f"LABEL_{i}" for i in range(n_labels)]
     if not isinstance(id2label, dict) or not id2label:
         raise CheckpointError(file, f"id2label must be an object of labels, got {id2label!r:.80}")
-    found = [id2label.get(str(i)) for i in range(len(id2label))]
-    labels = [label for label in found if isinstance(label, str)]
-    if len(labels) < len(found):
-        raise CheckpointError(file, f"id2label must have a text for each id from 0 to {len(found) - 1}")
-    if len(set(labels)) < len(labels):
-        raise CheckpointError(file, "id2label gives two outputs the same label")
-    if len(labels) * max(map(len, labels)) > MOST_CHARACTERS:
+    with blaming(file, "id2label must have numbers as names ({})", ValueError):
+        by_id = {int(key): label for key, label in id2label.items()}
+    if by_id.keys() != set(range(len(by_id))):
+        found = ", ".join(map(str, sorted(by_id)[:10]))
         raise CheckpointError(
-            file, f"id2label is too large: {len(labels)} labels of up to {max(map(len, labels))} characters"
+            file, f"id2label must have a label for each id from 0 to {len(by_id) - 1}, got {found:.80}"
         )
+    return [by_id[i] for i in range(len(by_id))]
+
+
+def _unique(labels: list[str], file: Path) -> list[str]:
+    known, seen, repeated = set(labels), set[str](), []
+    labels = list(labels)
+    for i, label in enumerate(labels):
+        if label in seen:
+            repeated.append(label)
+            while labels[i] in known:
+                labels[i] += f" ({i})"
+            known.add(labels[i])
+        seen.add(label)
+    if repeated:
+        shown = ", ".join(f"{label!r:.80}" for label in list(dict.fromkeys(repeated))[:3])
+        message = f"{file}: id2label gives several outputs the label {shown}: all but the first get their id behind it"
+        warnings.warn(message, UserWarning, stacklevel=outside_stacklevel())
     return labels
 
 
-def read_head(config: dict[str, Any], file: Path, head: Head) -> tuple[str, list[str]]:
-    """Problem type and output labels of a checkpoint with a sequence classification head.
+def read_head(config: dict[str, Any], file: Path, head: Head) -> tuple[str, np.ndarray]:
+    """Problem type and classes (`output_classes`) of a checkpoint with a sequence classification head.
 
     Without a ``problem_type`` one output is a regression and several are classes, as in the reference.
 
@@ -53,13 +96,13 @@ def read_head(config: dict[str, Any], file: Path, head: Head) -> tuple[str, list
         If the head is of another task, or its description makes no sense.
     """
     check_architecture(config, file, head)
-    labels = output_labels(config, file)
+    classes = output_classes(config, file)
     problem_type = config.get("problem_type")
     if problem_type is None:
-        problem_type = "regression" if len(labels) == 1 else "single_label_classification"
+        problem_type = "regression" if len(classes) == 1 else "single_label_classification"
     if problem_type not in PROBLEM_TYPES:
         raise CheckpointError(file, f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r:.80}")
-    return problem_type, labels
+    return problem_type, classes
 
 
 def labels_config(labels: list[str]) -> dict[str, Any]:

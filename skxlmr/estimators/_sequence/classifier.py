@@ -265,17 +265,17 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         return {**super()._hub_config(), **about}
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        problem_type, labels = read_head(stored.raw, file, self._head)
+        problem_type, classes = read_head(stored.raw, file, self._head)
         if "classes_per_column" in stored.raw:
             raise CheckpointError(file, "describes several columns of classes: skxlmr.load opens such an estimator")
         if problem_type == "regression":
             raise CheckpointError(file, "describes a regression: use XLMRobertaRegressor.from_checkpoint")
         if problem_type == ManyLabels.problem_type:
-            self._set_targets(ManyLabels(np.array(labels)))
-        elif len(labels) > 1:
-            self._set_targets(OneClass(np.array(labels)))
+            self._set_targets(ManyLabels(classes))
+        elif len(classes) > 1:
+            self._set_targets(OneClass(classes))
         else:
-            raise CheckpointError(file, f"names only one class, {labels[0]!r}: at least two are needed")
+            raise CheckpointError(file, f"names only one class, {classes.tolist()[0]!r}: at least two are needed")
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         if reset:

@@ -153,12 +153,12 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         return {**super()._hub_config(), "problem_type": "regression", **labels}
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        problem_type, labels = read_head(stored.raw, file, self._head)
+        problem_type, classes = read_head(stored.raw, file, self._head)
         if problem_type != "regression":
             raise CheckpointError(
-                file, f"describes {len(labels)} classes ({problem_type}): use XLMRobertaClassifier.from_checkpoint"
+                file, f"describes {len(classes)} classes ({problem_type}): use XLMRobertaClassifier.from_checkpoint"
             )
-        self.n_outputs_ = len(labels)
+        self.n_outputs_ = len(classes)
         self._y_is_1d = self.n_outputs_ == 1
         self._y_mean, self._y_scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
 

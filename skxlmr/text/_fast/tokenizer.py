@@ -1,6 +1,7 @@
 """Tokenizers run by the `tokenizers` package: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
 
 import json
+import warnings
 from functools import cached_property
 from itertools import chain
 from os import PathLike
@@ -15,14 +16,23 @@ from skxlmr.text._bpe_files import MOST_VALUES, read_merges, read_vocab
 from skxlmr.text._fast import tokenizer_json
 from skxlmr.text._fast.offsets import trimmed
 from skxlmr.text._fast.steps import check_steps
-from skxlmr.text._special_tokens import DEFAULT_MAX_LENGTH, TokenizerSettings, checked_option, read_settings
+from skxlmr.text._special_tokens import DEFAULT_MAX_LENGTH, TokenizerSettings, checked_flag, read_settings
 from skxlmr.text._surrogates import without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import blaming
 from skxlmr.utils._files import read_json
+from skxlmr.utils._warnings import outside_stacklevel
 
 TOKENIZER_FILE = "tokenizer.json"
+
+# Classes of transformers that lay pairs out in their own way. It opens the tokenizers of other models by the file alone.
+_CLASSES = {"xlm-roberta": "XLMRobertaTokenizer", "xmod": "XLMRobertaTokenizer"}
+_CLASSES |= {"roberta": "RobertaTokenizer", "roberta-prelayernorm": "RobertaTokenizer"}
+_ONE_SEPARATOR = (
+    "{}: its template puts one </s> between the texts of a pair, as transformers 5.0 to 5.2 wrote it. Pairs are read with "
+    "two, as the model was pretrained and as later versions of transformers read this file. Single texts are the same."
+)
 
 
 class FastTokenizer(Tokenizer):
@@ -44,6 +54,8 @@ class FastTokenizer(Tokenizer):
         Most tokens of a row that the model can read. `save` writes it; encoding does not apply it.
     file : path, optional
         Name of the file in errors.
+    two_separators : bool
+        Whether there are two separators between the texts of a pair, with a warning if the content has one.
 
     Raises
     ------
@@ -58,6 +70,7 @@ class FastTokenizer(Tokenizer):
         settings: TokenizerSettings | None = None,
         model_max_length: int = DEFAULT_MAX_LENGTH,
         file: str | PathLike[str] = TOKENIZER_FILE,
+        two_separators: bool = False,
     ):
         self._file = Path(file)
         self._content = content
@@ -71,12 +84,25 @@ class FastTokenizer(Tokenizer):
         self._settings = settings.with_added(further | dict(settings.added))
         with blaming(self._file, "{}", ValueError):
             self._set_vocabulary(vocabulary, self._settings)
-        tokenizer_json.check_layout(self._file, content, self.cls_token_id, self.sep_token_id)
+        start, end = self.cls_token_id, self.sep_token_id
+        self._n_pair_separators = tokenizer_json.n_pair_separators(self._file, content, start, end)
+        if two_separators and self._n_pair_separators == 1:
+            named = [(self._roles[role].content, i) for role, i in (("cls_token", start), ("sep_token", end))]
+            self._content, self._n_pair_separators = tokenizer_json.with_two_separators(content, *named), 2
+            warnings.warn(_ONE_SEPARATOR.format(self._file), UserWarning, stacklevel=outside_stacklevel())
         self._literal = self._load(content, literal=True)
 
     @classmethod
-    def from_file(cls, file: str | PathLike[str]) -> "FastTokenizer":
+    def from_file(cls, file: str | PathLike[str], model_type: str | None = None) -> "FastTokenizer":
         """Load a ``tokenizer.json`` and, if they are next to it, ``tokenizer_config.json`` and its companions.
+
+        Parameters
+        ----------
+        file : str or path
+            The file.
+        model_type : str, optional
+            The model's type, which stands in for the class that ``tokenizer_config.json`` names. XLM-R's and RoBERTa's
+            classes put two separators between the texts of a pair, whatever the file's template says.
 
         Raises
         ------
@@ -86,7 +112,11 @@ class FastTokenizer(Tokenizer):
         file = Path(file)
         content = read_json(file, MOST_VALUES)
         settings, max_length = read_settings(file.parent)
-        return cls(content, settings=settings, model_max_length=max_length, file=file)
+        name = settings.options.get("tokenizer_class") or _CLASSES.get(model_type or "")
+        two = (
+            isinstance(name, str) and name.removesuffix("Fast") in _CLASSES.values() and model_type != "xlm-roberta-xl"
+        )
+        return cls(content, settings=settings, model_max_length=max_length, file=file, two_separators=two)
 
     @classmethod
     def from_vocab(cls, vocab_file: str | PathLike[str], merges_file: str | PathLike[str]) -> "FastTokenizer":
@@ -99,7 +129,7 @@ class FastTokenizer(Tokenizer):
         """
         file = Path(vocab_file)
         settings, max_length = read_settings(file.parent)
-        prefix = checked_option(file.parent, settings.options, "add_prefix_space", False)
+        prefix = checked_flag(file.parent, settings.options, "add_prefix_space", False)
         content = tokenizer_json.byte_level_json(read_vocab(file), read_merges(Path(merges_file)), prefix)
         return cls(content, settings=settings, model_max_length=max_length, file=file)
 

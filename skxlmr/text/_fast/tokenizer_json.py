@@ -136,20 +136,37 @@ def load(file: Path, content: dict[str, Any], tokens: Mapping[int, AddedToken], 
     return tokenizer
 
 
-def check_layout(file: Path, content: dict[str, Any], start: int, separator: int) -> None:
-    """Raise CheckpointError unless the file's own post-processor lays texts out as XLM-R and RoBERTa do."""
+def n_pair_separators(file: Path, content: dict[str, Any], start: int, separator: int) -> int:
+    """Return how many separators the file's own post-processor puts between the texts of a pair, 1 or 2.
+
+    Raises
+    ------
+    CheckpointError
+        If it lays texts out in any other way than ``<s> A </s>`` and ``<s> A </s></s> B </s>`` or ``<s> A </s> B </s>``.
+    """
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
     parts = {"pre_tokenizer": None, "decoder": None, "model": model, "post_processor": content.get("post_processor")}
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(_BARE | parts))
-    found = guarded(file, lambda: [tokenizer.encode("a").ids, tokenizer.encode("a", "b").ids])
-    if found != [[start, a, separator], [start, a, separator, separator, b, separator]]:
-        shown = [" ".join({a: "A", b: "B"}.get(i, str(i)) for i in ids) for ids in found]
-        raise CheckpointError(
-            file,
-            f"expected the layout <s> A </s> and <s> A </s></s> B </s>, {start} A {separator} and {start} A {separator} "
-            f"{separator} B {separator} in ids; found {shown[0]:.100} and {shown[1]:.100}",
-        )
+    single, pair = guarded(file, lambda: [tokenizer.encode("a").ids, tokenizer.encode("a", "b").ids])
+    for n in (1, 2):
+        if single == [start, a, separator] and pair == [start, a, *[separator] * n, b, separator]:
+            return n
+    shown = [" ".join({a: "A", b: "B"}.get(i, str(i)) for i in ids) for ids in (single, pair)]
+    raise CheckpointError(
+        file,
+        f"expected the layout <s> A </s> and <s> A </s></s> B </s>, {start} A {separator} and {start} A {separator} "
+        f"{separator} B {separator} in ids; found {shown[0]:.100} and {shown[1]:.100}",
+    )
+
+
+def with_two_separators(content: dict[str, Any], start: tuple[str, int], separator: tuple[str, int]) -> dict[str, Any]:
+    """Return content whose post-processor lays pairs out as ``<s> A </s></s> B </s>``."""
+    tokens = {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in (start, separator)}
+    begin, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token, _ in (start, separator))
+    first, second = ({"Sequence": {"id": text, "type_id": 0}} for text in "AB")
+    template = {"type": "TemplateProcessing", "single": [begin, first, end], "special_tokens": tokens}
+    return content | {"post_processor": template | {"pair": [begin, first, end, end, second, end]}}
 
 
 def guarded(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:

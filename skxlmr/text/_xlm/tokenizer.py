@@ -22,7 +22,7 @@ from skxlmr.text._special_tokens import (
     AddedToken,
     TextSplitter,
     TokenizerSettings,
-    checked_option,
+    checked_flag,
     read_settings,
 )
 from skxlmr.text._tokenizer import Tokenizer
@@ -110,7 +110,7 @@ class XLMTokenizer(Tokenizer):
         file = Path(vocab_file)
         vocab, merges = read_vocab(file), read_merges(Path(merges_file))
         settings, max_length = read_settings(file.parent, mask_lstrip=False)
-        lower = checked_option(file.parent, settings.options, "do_lowercase_and_remove_accent", True)
+        lower = checked_flag(file.parent, settings.options, "do_lowercase_and_remove_accent", True)
         source, lang2id = file.with_name(CONFIG_FILE), settings.options.get("lang2id")
         if lang2id is None and file.with_name(MODEL_CONFIG_FILE).exists():
             source = file.with_name(MODEL_CONFIG_FILE)

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from transformers import XLMRobertaConfig
 
-from skxlmr.estimators._core.output_labels import output_labels
+from skxlmr.estimators._core.output_labels import output_classes, output_labels
 from skxlmr.utils._errors import CheckpointError
 
 FILE = "folder/config.json"
@@ -42,11 +43,9 @@ def test_labels_that_the_reference_writes(tmp_path):
         ({"num_labels": "3"}, "num_labels must be a whole number .*, got '3'"),
         ({"id2label": {}}, "id2label must be an object of labels, got {}"),
         ({"id2label": ["a", "b"]}, r"id2label must be an object of labels, got \['a', 'b'\]"),
-        ({"id2label": {"0": "a", "2": "b"}}, "id2label must have a text for each id from 0 to 1"),
-        ({"id2label": {"1": "a", "2": "b"}}, "id2label must have a text for each id from 0 to 1"),
-        ({"id2label": {"0": "a", "1": 7}}, "id2label must have a text for each id from 0 to 1"),
-        ({"id2label": {"0": "a", "1": None}}, "id2label must have a text for each id from 0 to 1"),
-        ({"id2label": {"0": "a", "1": "b", "2": "a"}}, "id2label gives two outputs the same label"),
+        ({"id2label": {"0": "a", "2": "b"}}, "id2label must have a label for each id from 0 to 1, got 0, 2"),
+        ({"id2label": {"1": "a", "2": "b"}}, "id2label must have a label for each id from 0 to 1, got 1, 2"),
+        ({"id2label": {"a": 0, "b": 1}}, r"id2label must have numbers as names \(.* 'a'\)"),
     ],
     ids=str,
 )
@@ -65,3 +64,48 @@ def test_a_long_broken_value_is_not_quoted_whole():
     with pytest.raises(CheckpointError) as error:
         output_labels({"id2label": ["label"] * 10_000}, FILE)
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([7, 0, 3], np.array([7, 0, 3])),
+        ([1.0, 2, 5.0], np.array([1.0, 2.0, 5.0])),
+        ([True, False], np.array([True, False])),
+        ([0, True, "b"], np.array(["0", "true", "b"])),
+        (["a", None, ["c", 1]], np.array(["a", "null", '["c", 1]'])),
+        ([0.5, 1.5], np.array(["0.5", "1.5"])),  # scikit-learn takes such numbers for a regression's
+        ([float("inf"), 1.0], np.array(["Infinity", "1.0"])),
+        ([2**70, 1], np.array([str(2**70), "1"])),
+    ],
+    ids=str,
+)
+def test_labels_that_are_no_texts(values, expected):
+    """The reference takes any value as a label: whole numbers and bools stay such, others are spelled out."""
+    config = {"id2label": {str(i): value for i, value in enumerate(values)}}
+    found = output_classes(config, FILE)
+    assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+    assert output_labels(config, FILE) == [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["a", "b", "a", "a"], ["a", "b", "a (2)", "a (3)"]),
+        (["a", "a", "a (1)"], ["a", "a (1) (1)", "a (1)"]),
+        ([1, 1, 2], ["1", "1 (1)", "2"]),
+        ([False, True, False], ["false", "true", "false (2)"]),
+        (["", ""], ["", " (1)"]),
+    ],
+    ids=str,
+)
+def test_labels_that_occur_twice(values, expected):
+    config = {"id2label": {str(i): value for i, value in enumerate(values)}}
+    with pytest.warns(UserWarning, match=f"{FILE}: id2label gives several outputs the label '.*': all but the first"):
+        assert output_classes(config, FILE).tolist() == expected
+
+
+def test_ids_and_label2id_are_read_as_the_reference_does():
+    """An id is what int() reads, and label2id says nothing about outputs."""
+    config = {"id2label": {"00": "a", " 1": "b"}, "label2id": {"a": 1, "b": 0}}
+    assert output_labels(config, FILE) == list(XLMRobertaConfig(**config).id2label.values()) == ["a", "b"]

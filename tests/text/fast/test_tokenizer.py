@@ -209,6 +209,45 @@ def test_broken_files_are_named(unigram_folder, tmp_path, change, reason):
     assert caught.value.file == str(tmp_path / "tokenizer.json")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "name", "n_separators"),
+    [
+        ("xlm-roberta", "XLMRobertaTokenizer", 2),
+        ("xlm-roberta", "XLMRobertaTokenizerFast", 2),
+        ("xlm-roberta", None, 2),
+        ("xmod", None, 2),
+        ("xlm-roberta", "TokenizersBackend", 1),
+        ("xlm-roberta", "PreTrainedTokenizerFast", 1),
+        ("xlm-roberta-xl", "XLMRobertaTokenizer", 1),
+        ("xlm-roberta-xl", None, 1),
+    ],
+)
+def test_a_template_with_one_separator(unigram_folder, tmp_path, model_type, name, n_separators):
+    """transformers 5.0 to 5.2 saved it; later versions put their own in its place where they know the class."""
+    content = json.loads((unigram_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    del content["post_processor"]["pair"][3]
+    config = json.loads((unigram_folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key != "tokenizer_class"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | ({"tokenizer_class": name} if name else {})))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    if n_separators == 2:
+        with pytest.warns(UserWarning, match="its template puts one </s> between the texts of a pair"):
+            ours = load_tokenizer(tmp_path)
+    else:
+        ours = load_tokenizer(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = ["the house", "a bird"]
+    assert rows(ours.encode_batch(texts, texts[::-1])) == theirs(texts, texts[::-1])["input_ids"]
+    assert rows(ours.encode_batch(texts)) == theirs(texts)["input_ids"]
+    assert ours.n_special(pair=True) == 2 + n_separators
+    ours.save(tmp_path / "saved")
+    (tmp_path / "saved" / "config.json").write_text(json.dumps({"model_type": model_type}))
+    for twin in (pickle.loads(pickle.dumps(ours)), load_tokenizer(tmp_path / "saved")):  # and no warning any more
+        assert twin.n_special(pair=True) == 2 + n_separators
+        assert rows(twin.encode_batch(texts, texts)) == rows(ours.encode_batch(texts, texts))
+
+
 def test_a_piece_that_overflows_the_stack_of_the_package_is_refused(unigram_folder, tmp_path):
     content = json.loads((unigram_folder / "tokenizer.json").read_text(encoding="utf-8"))
     content["model"]["vocab"].append(["x" * 5_000_000, -1.0])
