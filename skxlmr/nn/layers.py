@@ -63,12 +63,24 @@ class Embeddings(nn.Module):
         if longest > n_positions:
             raise ValueError(f"a sequence of {longest} tokens is longer than the {n_positions} positions of the model")
         if not layout.is_padded:
-            return layout.positions_T + (self.padding_idx + 1)
+            return self._packed_position_ids(input_ids, layout)
         if input_ids is None:
             positions_S = torch.arange(x.shape[1], device=x.device) + (n_cached + self.padding_idx + 1)
             return positions_S.expand(x.shape[:2])
         mask_NS = (input_ids != self.padding_idx).long()
         return (mask_NS.cumsum(1) + n_cached) * mask_NS + self.padding_idx
+
+    def _packed_position_ids(self, input_ids: Tensor | None, layout: TokenLayout) -> Tensor:
+        """The same for a packed batch, in which a padding token is one that a text spells."""
+        positions_T = layout.positions_T + (self.padding_idx + 1)
+        padding_idx = self.word_embeddings.padding_idx  # a compact vocabulary has its own, or none
+        if input_ids is None or padding_idx is None:
+            return positions_T
+        is_padding_T = input_ids == padding_idx
+        on_host = is_padding_T.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_host and not is_padding_T.any():  # a GPU would have to be waited for
+            return positions_T
+        return torch.where(is_padding_T, self.padding_idx, positions_T - layout.running_sum(is_padding_T))
 
 
 class SelfAttention(nn.Module):

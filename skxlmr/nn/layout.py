@@ -193,6 +193,11 @@ class TokenLayout:
         """Repeat the value of each sequence for each of its tokens, (T,)."""
         return torch.repeat_interleave(x_N, self.lengths_N, output_size=self.n_tokens)
 
+    def running_sum(self, x_T: Tensor) -> Tensor:
+        """Sum of each token and those before it in its sequence, (T,), int64 (packed batches)."""
+        before_T = x_T.cumsum(0) - x_T.long()
+        return before_T + x_T - self._spread(before_T[self.bounds[:-1].long()])
+
     def first(self, x: Tensor) -> Tensor:
         """Return the vector of the first token of each sequence, (N, D)."""
         return x[:, 0] if self.is_padded else x[self.bounds[:-1].long()]

@@ -37,8 +37,10 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
     lookup = np.full(full.num_embeddings, -1, np.int32)
     lookup[used] = np.arange(len(used), dtype=np.int32)
     rows = torch.from_numpy(used.astype(np.int64)).to(full.weight.device)
-    # No padding row: packed batches hold no padding.
-    compact = nn.Embedding.from_pretrained(full.weight.detach()[rows], freeze=not full.weight.requires_grad)
+    # packed batches hold no padding; a padding token that the data spells keeps its meaning
+    padding_idx = None if full.padding_idx is None or lookup[full.padding_idx] < 0 else int(lookup[full.padding_idx])
+    still = not full.weight.requires_grad
+    compact = nn.Embedding.from_pretrained(full.weight.detach()[rows], freeze=still, padding_idx=padding_idx)
     compact.train(full.training)
     backbone.set_input_embeddings(compact)
     try:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from skxlmr.checkpoints import on_meta
+from skxlmr.nn import TokenLayout
 from skxlmr.nn.linear import fast_inference
 
 from .conftest import GEOMETRIES, slow
@@ -38,6 +39,19 @@ sides = pytest.mark.parametrize("side", ["right", "left"])
 
 
 F32, F64 = TOLERANCE
+
+
+def test_padding_tokens_that_texts_spell(references):
+    """They are attended to, and take no position: in a packed batch as in the reference's."""
+    theirs = references("base", "tiny", torch.float64)
+    ours = make_ours("base", TINY, theirs, share=True)
+    rows = [[0, 5, 1, 7, 1, 1, 2], [0, 9, 8, 2], [1, 1, 4, 2], [0, 6, 2]]
+    ids = torch.tensor([i for row in rows for i in row])
+    found = ours.eval()(ids, TokenLayout([len(row) for row in rows])).last_hidden_state
+    expected = torch.cat([theirs.eval()(torch.tensor([row])).last_hidden_state[0] for row in rows])
+    assert_near(found, expected, F64, "hidden states")
+    alone = torch.tensor(rows[1])  # positions of rows without them are the usual ones
+    assert_near(ours(alone, TokenLayout([4])).last_hidden_state, expected[7:11], F64, "hidden states")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skxlmr.estimators._sequence.task import SequenceTask
-from skxlmr.nn import losses
+from skxlmr.nn import TokenLayout, losses
 from skxlmr.text import EncodedBatch
 from skxlmr.training import compact_vocabulary
 
@@ -38,6 +38,20 @@ def test_the_fit_is_the_same_with_and_without(max_grad_norm):
     unused = np.setdiff1d(np.arange(STILL.vocab_size), used)
     assert torch.equal(after[unused], before[unused])
     assert (after[used] != before[used]).any(1).all()
+
+
+def test_padding_tokens_keep_their_meaning():
+    """They take no position, and their row does not learn."""
+    module = make_module().eval()
+    ids, layout = torch.tensor([0, 7, 1, 9, 2, 0, 9, 2]), TokenLayout([5, 3])
+    expected = module.roberta(ids, layout).last_hidden_state
+    with compact_vocabulary(module.roberta, ids.numpy()) as lookup:
+        found = module.roberta(torch.from_numpy(lookup[ids].astype("int64")), layout).last_hidden_state
+        torch.testing.assert_close(found, expected)
+        found.sum().backward()
+        assert module.get_parameter(WORDS).grad[lookup[1]].eq(0).all()
+    with compact_vocabulary(module.roberta, np.array([0, 2, 9])):
+        assert module.roberta.embeddings.word_embeddings.padding_idx is None
 
 
 def test_unused_rows_are_spared_weight_decay():

@@ -197,6 +197,15 @@ def test_fill_mask_equals_the_pipeline(lm, tiny_checkpoint):
                 assert [filling["sequence"] for filling in ours] == [filling["sequence"] for filling in theirs]
 
 
+def test_fill_mask_with_a_padding_token_in_the_text(lm, tiny_checkpoint):
+    transformers = pytest.importorskip("transformers")
+    pipeline = transformers.pipeline("fill-mask", str(tiny_checkpoint), tokenizer=str(tiny_checkpoint), device="cpu")
+    for text in ("the <pad><pad> small <mask> sings", "<pad> a <mask>", "a <mask> <pad>"):
+        expected = [(filling["token"], filling["score"]) for filling in pipeline(text, top_k=7)]
+        found = [(filling["token"], filling["score"]) for filling in lm.fill_mask([text], top_k=7)[0][0]]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_fill_mask_equals_recorded_answers(shared_data):
     lm = XLMRobertaMaskedLM.from_checkpoint(shared_data / "checkpoints" / "mlm", dtype="float32")
     # transformers 4.46.3, which recorded them, loses the head's tied bias when it loads this file.
