@@ -49,9 +49,9 @@ def test_padding_tokens_that_texts_spell(references):
     ids = torch.tensor([i for row in rows for i in row])
     found = ours.eval()(ids, TokenLayout([len(row) for row in rows])).last_hidden_state
     expected = torch.cat([theirs.eval()(torch.tensor([row])).last_hidden_state[0] for row in rows])
-    assert_near(found, expected, F64, "hidden states")
+    assert_near(found, expected, TOLERANCE[F64], "hidden states")
     alone = torch.tensor(rows[1])  # positions of rows without them are the usual ones
-    assert_near(ours(alone, TokenLayout([4])).last_hidden_state, expected[7:11], F64, "hidden states")
+    assert_near(ours(alone, TokenLayout([4])).last_hidden_state, expected[7:11], TOLERANCE[F64], "hidden states")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What a head's outputs mean, as ``config.json`` states it."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from skxlmr.estimators.heads import Head, check_architecture
 from skxlmr.utils._errors import CheckpointError, blaming
-from skxlmr.utils._warnings import outside_stacklevel
+from skxlmr.utils._warnings import warn_once_per_call
 
 MOST_LABELS = 100_000
 MOST_CHARACTERS = 4_000_000  # of an array of labels, where each is as wide as the longest
@@ -81,7 +80,7 @@ def _unique(labels: list[str], file: Path) -> list[str]:
     if repeated:
         shown = ", ".join(f"{label!r:.80}" for label in list(dict.fromkeys(repeated))[:3])
         message = f"{file}: id2label gives several outputs the label {shown}: all but the first get their id behind it"
-        warnings.warn(message, UserWarning, stacklevel=outside_stacklevel())
+        warn_once_per_call(message, about="id2label")
     return labels
 
 

@@ -1,7 +1,6 @@
 """Tokenizers run by the `tokenizers` package: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
 
 import json
-import warnings
 from functools import cached_property
 from itertools import chain
 from os import PathLike
@@ -22,7 +21,7 @@ from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import blaming
 from skxlmr.utils._files import read_json
-from skxlmr.utils._warnings import outside_stacklevel
+from skxlmr.utils._warnings import warn_once_per_call
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -89,7 +88,7 @@ class FastTokenizer(Tokenizer):
         if two_separators and self._n_pair_separators == 1:
             named = [(self._roles[role].content, i) for role, i in (("cls_token", start), ("sep_token", end))]
             self._content, self._n_pair_separators = tokenizer_json.with_two_separators(content, *named), 2
-            warnings.warn(_ONE_SEPARATOR.format(self._file), UserWarning, stacklevel=outside_stacklevel())
+            warn_once_per_call(_ONE_SEPARATOR.format(self._file), about="pair separators")
         self._literal = self._load(content, literal=True)
 
     @classmethod
