@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skxlmr import TruncationWarning, XLMRobertaRegressor
+from skxlmr.inference import _progress
 from tests.contract import (
     TEXTS,
     Y,
@@ -269,6 +270,16 @@ def test_very_long_texts_are_cut_and_told_of_or_read_in_windows(make_any, fitted
     if hasattr(made, "n_truncated_"):
         with pytest.warns(TruncationWarning) if "learning_rate" in made.get_params() else nullcontext():
             assert make_any(estimator).fit(X, y).n_truncated_ == 1
+
+
+@each
+def test_verbose_shows_rows_and_changes_nothing(fitted, estimator, monkeypatch, capsys):
+    made = fitted(estimator)
+    expected = infer(made)
+    monkeypatch.setattr(_progress, "PATIENCE", 0)
+    assert_same(infer(copy.copy(made).set_params(verbose=1)), expected)
+    shown = capsys.readouterr().err
+    assert "rows " in shown and shown.endswith("\n")
 
 
 # In a table -----------------------------------------------------------------------------------------------------------

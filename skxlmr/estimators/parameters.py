@@ -197,6 +197,12 @@ class CheckpointParameters:
         "training where the hardware is fast at it, and for predictions on such a GPU; predictions on a CPU are "
         "float32.",
     )
+    verbose: int = parameter(
+        0,
+        ["verbose"],
+        "0 is silent; 1 shows a progress bar for fits, and for predictions and features that take more than a few "
+        "seconds.",
+    )
 
 
 @parameters
@@ -263,7 +269,6 @@ class TrainingParameters(CheckpointParameters):
     random_state: int | np.random.RandomState | None = parameter(
         None, ["random_state"], "Seed of everything random in ``fit``; an int makes it repeatable."
     )
-    verbose: int = parameter(0, ["verbose"], "0 is silent, 1 shows a progress bar.")
     resume_dir: str | os.PathLike[str] | None = parameter(
         None,
         [str, os.PathLike, None],

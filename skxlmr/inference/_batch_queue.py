@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from skxlmr.batching import batches_by_length
+from skxlmr.inference._progress import Progress
 from skxlmr.utils._device import is_out_of_memory, release_memory
 from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
@@ -26,6 +27,8 @@ class BatchQueue:
     device : torch.device
     budget_per_row : int
         What each unit of ``batch_size`` adds to the budget, for the warning.
+    verbose : int
+        Whether to show how many rows are done.
 
     Raises
     ------
@@ -33,11 +36,14 @@ class BatchQueue:
         If a single row does not fit.
     """
 
-    def __init__(self, lengths: np.ndarray, token_budget: int, device: torch.device, budget_per_row: int):
+    def __init__(
+        self, lengths: np.ndarray, token_budget: int, device: torch.device, budget_per_row: int, verbose: int = 0
+    ):
         self._lengths, self._device, self._budget_per_row = lengths, device, budget_per_row
         self._budget = self._announced = token_budget
         self._waiting = deque(batches_by_length(lengths, token_budget))
         self._failed: tuple[np.ndarray, str] | None = None
+        self._progress = Progress(verbose, len(lengths), int(lengths.sum()))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while self._waiting or self._failed:
@@ -54,6 +60,8 @@ class BatchQueue:
             # Only the text is kept: the error holds the frames it came from, and with them their tensors.
             self._failed = self._current, str(error).partition("\n")[0]
             return True
+        if error is None:
+            self._progress.add(len(self._current), int(self._lengths[self._current].sum()))
         if error is None and self._budget < self._announced:
             self._announced = self._budget
             batch_size = max(self._budget // self._budget_per_row, 1)

@@ -44,10 +44,15 @@ class Engine:
         Type of mixed precision; None computes in the type of the weights.
     source : str
         The checkpoint, for the error about weights that are not finite.
+    verbose : int
+        Whether to show how many rows are done.
     """
 
-    def __init__(self, module: TaskModule, batch_size: int, precision: torch.dtype | None, source: str):
+    def __init__(
+        self, module: TaskModule, batch_size: int, precision: torch.dtype | None, source: str, verbose: int = 0
+    ):
         self.module, self.batch_size, self.precision, self.source = module, batch_size, precision, source
+        self.verbose = verbose
         self.device = next(module.parameters()).device
         self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
 
@@ -174,7 +179,7 @@ class Engine:
             Numbers of prompts -> a result per prompt.
         """
         order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-        queue = BatchQueue(np.ones_like(order), self.batch_size, self.device, budget_per_row=1)
+        queue = BatchQueue(np.ones_like(order), self.batch_size, self.device, 1, self.verbose)
         found: dict[int, Result] = {}
         check_finite(self.module.state_dict(), self.source)  # with NaN as scores, some token would still come out best
         with self._computing():
@@ -185,7 +190,7 @@ class Engine:
         return [found[number] for number in range(len(prompts))]
 
     def _queue(self, lengths: np.ndarray) -> BatchQueue:
-        return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row)
+        return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row, self.verbose)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

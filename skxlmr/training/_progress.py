@@ -1,7 +1,8 @@
-"""A one-line progress bar on standard error."""
+"""A one-line progress bar for a fit."""
 
-import sys
 import time
+
+from skxlmr.utils._standard_error import show_line
 
 
 class Progress:
@@ -29,12 +30,11 @@ class Progress:
         done = epoch - 1 + step / n_steps - self.n_done  # epochs of this run
         left = (now - self.start) * (self.n_epochs - self.n_done - done) / done
         bar = "=" * int(20 * step / n_steps)
-        line = f"\repoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{n_steps} loss {loss:.4f} {left:.0f} s left "
-        print(line, end="", file=sys.stderr, flush=True)
+        show_line(f"epoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{n_steps} loss {loss:.4f} {left:.0f} s left")
 
     def epoch(self, epoch: int, loss: float, validation_score: float | None) -> None:
         """Leave a line for a finished epoch."""
         if self.verbose:
             score = "" if validation_score is None else f" validation score {validation_score:.4f}"
-            line = f"epoch {epoch}/{self.n_epochs} loss {loss:.4f}{score} {time.monotonic() - self.start:.1f} s"
-            print(f"\r{line:<79}", file=sys.stderr, flush=True)
+            seconds = time.monotonic() - self.start
+            show_line(f"epoch {epoch}/{self.n_epochs} loss {loss:.4f}{score} {seconds:.1f} s", last=True)

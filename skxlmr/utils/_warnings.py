@@ -72,9 +72,11 @@ def warn_once_per_call(
         message = f"{message}{part}"
     try:
         warnings.warn(message, category, stacklevel=level + 2)
-    except BaseException:  # an error by the user's filters: the next fold of a search must not pass
+    except Warning:  # an error by the user's filters: the next fold of a search must not pass
         given.pop(kind, None)
         raise
+    except (OSError, ValueError):  # standard error is closed: no reason to end a fit
+        pass
 
 
 def outside_stacklevel() -> int:

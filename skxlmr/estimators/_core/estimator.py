@@ -221,7 +221,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         if not is_on(self.module_, device):
             self._move_module(device)
         precision = None if self._weights_have_dtype else resolve_autocast(self.dtype, device, training=False)
-        return Engine(self.module_, self.batch_size, precision, str(self.checkpoint))
+        return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose))
 
     def _move_module(self, device: torch.device) -> None:
         self.module_.to(device)
