@@ -27,8 +27,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, load, save
+from skxlmr.datasets import load_reviews
 
-REVIEWS = Path(__file__).resolve().parent / "data" / "reviews.csv"
+REVIEWS = load_reviews().filename
 SEED = 0
 MIN_PER_CLASS = 10  # so that every fold of every split below has each class
 MAX_CATEGORIES = 20  # a column with more distinct strings is an id or another text, not a category

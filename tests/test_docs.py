@@ -4,12 +4,13 @@ import contextlib
 import doctest
 import io
 import re
+import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import skxlmr
+from skxlmr import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -17,6 +18,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- no-test -->\n)?```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 CLASSES = [public for name in skxlmr.__all__ if hasattr(public := getattr(skxlmr, name), "get_params")]
+
+
+def few_reviews(load=datasets.load_reviews):
+    """The same table with fewer rows."""
+    reviews = load()
+    reviews.frame = reviews.frame.head(60)
+    return reviews
 
 
 def blocks(page):
@@ -46,10 +54,14 @@ def blocks(page):
     ],
 )
 def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
-    data = "examples/data/reviews.csv"
-    (tmp_path / data).parent.mkdir(parents=True)
-    pd.read_csv(ROOT / data).head(60).to_csv(tmp_path / data, index=False)  # the same code on fewer rows
-    monkeypatch.chdir(tmp_path)
+    """In an empty folder, with the package installed and no repository around it."""
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "skxlmr").symlink_to(Path(skxlmr.__file__).parent)
+    elsewhere = [path for path in sys.path if Path(path).resolve() != ROOT]
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "installed"), *elsewhere])  # worker processes get it too
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(datasets, "load_reviews", few_reviews)
     namespace, n_run = {}, 0
     for line, source, expected in blocks(ROOT / page):
         # Blank lines before the source let a traceback point to the line of the page.
