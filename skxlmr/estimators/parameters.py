@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from functools import wraps
 from numbers import Integral, Real
 from textwrap import fill
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 import torch
@@ -220,9 +220,15 @@ class TrainingParameters(CheckpointParameters):
     accumulate: int = parameter(
         1, [AT_LEAST_1], "Batches whose gradients are summed before each step; the step equals that of one large batch."
     )
-    learning_rate: float = parameter(3e-5, [POSITIVE], "Peak learning rate of the encoder's top layer.")
+    learning_rate: float | Literal["auto"] = parameter(
+        "auto",
+        [POSITIVE, StrOptions({"auto"})],
+        "Peak learning rate of the encoder's top layer. ``'auto'`` chooses by the checkpoint's hidden size: 3e-4 up to 320, "
+        "1e-4 up to 512, 3e-5 up to 768 (base), 1e-5 up to 1024 (large), 5e-6 beyond; ``learning_rate_`` is the rate that "
+        "was used.",
+    )
     head_learning_rate: float | None = parameter(
-        None, [POSITIVE, None], "Learning rate of the head. None is ``learning_rate``."
+        None, [POSITIVE, None], "Learning rate of the head. None is that of the encoder's top layer."
     )
     layer_decay: float = parameter(
         1.0,
@@ -287,7 +293,14 @@ class LanguageModelParameters(TrainingParameters):
     """Parameters of estimators that learn from raw texts: shorter fits at a higher learning rate."""
 
     max_epochs: int = changed(TrainingParameters, "max_epochs", 3)
-    learning_rate: float = changed(TrainingParameters, "learning_rate", 5e-5)
+    learning_rate: float | Literal["auto"] = changed(
+        TrainingParameters,
+        "learning_rate",
+        "auto",
+        "Peak learning rate of the encoder's top layer. ``'auto'`` chooses by the checkpoint's hidden size: 5e-4 up to 320, "
+        "2e-4 up to 512, 5e-5 up to 768 (base), 2e-5 up to 1024 (large), 1e-5 beyond; ``learning_rate_`` is the rate that "
+        "was used.",
+    )
 
 
 @parameters

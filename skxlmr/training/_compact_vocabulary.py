@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from skxlmr.nn import Backbone, TaskModule
+from skxlmr.training._fit_state import to_the_end
 
 
 @contextmanager
@@ -46,8 +47,12 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
     try:
         yield lookup
     finally:
-        _write_back(full, compact, rows)
-        backbone.set_input_embeddings(full.to(compact.weight.device))
+
+        def put_back() -> None:
+            _write_back(full, compact, rows)
+            backbone.set_input_embeddings(full.to(compact.weight.device))
+
+        to_the_end(put_back)
 
 
 def whole_copy(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None) -> TaskModule:

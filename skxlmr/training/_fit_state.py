@@ -1,9 +1,13 @@
-"""Where a fit stands: its history, and what the steps to come depend on besides the weights and the optimiser."""
+"""Where a fit stands: its history, and what the steps to come depend on besides the weights and the optimiser.
 
-from collections.abc import Iterator, Sequence
+Ctrl-C may come at any moment, also while weights are copied. So a finished epoch and its score each become a new state, made
+in full before it takes the place of the old one: what an interrupt leaves is one or the other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -60,17 +64,20 @@ class FitState:
         self.step += 1
         self.loss_sum, self.weight_sum = self.loss_sum + loss * weight, self.weight_sum + weight
 
-    def end_epoch(self, parameters: Sequence[Tensor]) -> None:
-        """Count an epoch, and keep what was learnt."""
-        self.history.loss_curve.append(self.loss_sum / self.weight_sum if self.weight_sum else float("nan"))
-        self.finished = copies(parameters)
-        self.epoch, self.step, self.loss_sum, self.weight_sum = self.epoch + 1, 0, 0.0, 0.0
+    def with_epoch(self, parameters: Sequence[Tensor]) -> Self:
+        """The state after this epoch, with a copy of what was learnt."""
+        loss = self.loss_sum / self.weight_sum if self.weight_sum else float("nan")
+        history = replace(self.history, loss_curve=[*self.history.loss_curve, loss])
+        state = replace(self, history=history, epoch=self.epoch + 1, finished=copies(parameters))
+        return replace(state, step=0, loss_sum=0.0, weight_sum=0.0)
 
-    def judge(self, score: float, tol: float) -> None:
-        """Compare the validation score of the epoch with the best so far."""
-        self.stale = 0 if score > self.best_score + tol else self.stale + 1
-        if score > self.best_score:
-            self.best, self.best_score = self.finished, score
+    def with_score(self, score: float, tol: float | None) -> Self:
+        """The state after the epoch was scored; with early stopping (``tol``) compared with the best so far."""
+        history = replace(self.history, validation_scores=[*self.history.validation_scores, score])
+        if tol is None:
+            return replace(self, history=history)
+        state = replace(self, history=history, stale=0 if score > self.best_score + tol else self.stale + 1)
+        return replace(state, best=self.finished, best_score=score) if score > self.best_score else state
 
 
 class Watcher:
@@ -99,7 +106,7 @@ def undone_on_failure(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        restore(parameters, before)
+        to_the_end(lambda: restore(parameters, before))
         raise
 
 
@@ -113,3 +120,18 @@ def restore(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(value)
+
+
+def to_the_end(action: Callable[[], object]) -> None:
+    """Run an action that may run twice; if Ctrl-C cuts it short, once more, so that what it began is not left half done.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After the action is done.
+    """
+    try:
+        action()
+    except KeyboardInterrupt:
+        action()
+        raise

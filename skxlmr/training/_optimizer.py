@@ -13,8 +13,11 @@ SCHEDULES = ("linear", "cosine", "constant")
 def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: float) -> float:
     """Factor of the learning rate at a step (0 is the first): a linear warm-up, then the schedule down to zero.
 
-    The same values as the schedules of ``transformers``, where the first step of a warm-up has factor 0.
+    The same values as the schedules of ``transformers``, where the first step of a warm-up has factor 0; but a fit of a
+    single step, which would learn nothing, has no warm-up.
     """
+    if n_steps == 1:
+        return 1.0
     n_warmup = math.ceil(n_steps * warmup_ratio)
     if step < n_warmup:
         return step / n_warmup

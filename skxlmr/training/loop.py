@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from skxlmr.batching import shuffled_batches
 from skxlmr.nn import TaskModule
-from skxlmr.training._fit_state import FitState, History, Watcher, restore
+from skxlmr.training._fit_state import FitState, History, Watcher, restore, to_the_end
 from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
 from skxlmr.training._resumable_state import StateKeeper
@@ -88,7 +89,6 @@ def fit_loop(
     if not settings.early_stopping:
         state.best = None  # earlier versions kept it all the same
     progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
-    history = state.history
     try:
         while state.epoch < settings.max_epochs and not state.stopped:
             train_mode(module)
@@ -100,7 +100,7 @@ def fit_loop(
                 keeper.catch_up()
             n_now = len(steps)  # other segmentations may give more windows, or fewer
             batches.begin_epoch(task, steps[state.step :])
-            watcher.epoch_begins(history, n_now, state.step)
+            watcher.epoch_begins(state.history, n_now, state.step)
             while state.step < n_now:
                 place = state.epoch * n_steps + state.step * n_steps // n_now
                 factor = learning_rate_factor(
@@ -114,30 +114,32 @@ def fit_loop(
                     break
                 if keeper is not None and state.step < n_now:
                     keeper.step_ends(state)
-            state.end_epoch(step.parameters)
+            state = state.with_epoch(step.parameters)
             module.eval()
             score = None if validate is None else validate()
-            progress.epoch(state.epoch, history.loss_curve[-1], score)
+            progress.epoch(state.epoch, state.history.loss_curve[-1], score)
             if score is not None:
-                history.validation_scores.append(score)
-                if settings.early_stopping:
-                    state.judge(score, settings.tol)
-                    state.stopped = state.stale >= settings.n_iter_no_change
-            state.stopped |= watcher.epoch_ends(history)
+                state = state.with_score(score, settings.tol if settings.early_stopping else None)
+                state.stopped = settings.early_stopping and state.stale >= settings.n_iter_no_change
+            state.stopped |= watcher.epoch_ends(state.history)
             if keeper is not None:
                 keeper.step_ends(state, is_last=state.stopped or state.epoch == settings.max_epochs)
     except KeyboardInterrupt as interrupt:
         if state.finished is None:
             raise
-        history.interrupted = interrupt
+        state.history.interrupted = interrupt
     finally:
         step.clear_gradients()
         module.eval()
-    if settings.early_stopping and state.best is not None:
-        restore(step.parameters, state.best)
-    elif history.interrupted and state.finished is not None:
-        restore(step.parameters, state.finished)
-    return history
+    kept = state.best if settings.early_stopping and state.best is not None else None
+    if kept is None and state.history.interrupted:
+        kept = state.finished
+    if kept is not None:
+        try:
+            to_the_end(partial(restore, step.parameters, kept))
+        except KeyboardInterrupt as interrupt:
+            state.history.interrupted = interrupt
+    return state.history
 
 
 def _rows_of_steps(n_rows: int, settings: LoopSettings, rng: np.random.Generator) -> list[list[np.ndarray]]:

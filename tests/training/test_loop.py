@@ -198,16 +198,11 @@ def test_scores_without_early_stopping_are_only_recorded():
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_best_weights_are_kept_only_for_early_stopping(monkeypatch, early_stopping):
-    judged = []
-    judge = FitState.judge
-
-    def watched(state, *args):
-        judge(state, *args)
-        judged.append(state.best)
-
-    monkeypatch.setattr(FitState, "judge", watched)
+    states = []
+    with_score = FitState.with_score
+    monkeypatch.setattr(FitState, "with_score", lambda *args: states.append(with_score(*args)) or states[-1])
     fit_with_scores([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], early_stopping=early_stopping)
-    assert len(judged) == 6 * early_stopping
+    assert [state.best is not None for state in states] == [early_stopping] * 6
 
 
 def test_without_validation_there_are_no_scores():

@@ -125,7 +125,7 @@ def test_what_learns_is_copied_to_the_host_once():
     module = make_module()
     parameters, optimizer = list(module.parameters()), optimizer_for(module)
     with Calls({Tensor.to, Tensor.cpu, Tensor.clone, Tensor.copy_}) as calls:
-        FitState().end_epoch(parameters)
+        FitState().with_epoch(parameters)
     assert calls.found == ["to"] * len(parameters)
     with Calls({Tensor.to, Tensor.cpu, Tensor.clone, Tensor.copy_}) as calls, undone_on_failure(optimizer):
         pass

@@ -56,6 +56,8 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         Token F1 on the validation data after each epoch; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Always 0: nothing is cut, a long context has several windows.
     n_features_in_ : int

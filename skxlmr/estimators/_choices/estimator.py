@@ -49,6 +49,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         Accuracy on the validation data after each epoch; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Choices of the training data that were cut, or have a prompt that was cut.
     n_features_in_ : int

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state, get_tags
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.learning_rate import auto_learning_rate
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.training_rows import (
     Encoded,
@@ -38,6 +39,7 @@ class FineTuned(TrainingParameters, Estimator):
     validation_scores_: list[float] | None
     n_iter_: int
     n_truncated_: int
+    learning_rate_: float
 
     _requires_y = False  # the mixins of scikit-learn set it for classifiers and regressors
     _multi_output = False  # whether y may have several columns
@@ -132,10 +134,8 @@ class FineTuned(TrainingParameters, Estimator):
             raise ValueError("resume=True continues from the state in resume_dir, which is None")
         with all_or_nothing(self):
             history, watcher = self._fit_rows(X, y, sample_weight, X_val, y_val, resume)
+            self._learnt(history.loss_curve, history.validation_scores or None)
         self.__dict__.pop("_adam_state", None)  # belongs to weights that no longer exist
-        self.loss_curve_ = history.loss_curve
-        self.validation_scores_ = history.validation_scores or None
-        self.n_iter_ = len(history.loss_curve)
         return self._fit_ends(history, watcher)
 
     def _fit_rows(
@@ -235,10 +235,12 @@ class FineTuned(TrainingParameters, Estimator):
             history = run.run()
         self._adam_state = adam_state
         self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
-        self.loss_curve_ = [*losses, *history.loss_curve]
-        self.validation_scores_ = scores
-        self.n_iter_ = len(self.loss_curve_)
+        self._learnt([*losses, *history.loss_curve], scores)
         return history, watcher
+
+    def _learnt(self, losses: list[float], scores: list[float] | None) -> None:
+        """Set what the fit says of its epochs, at once: Ctrl-C comes before it or after it."""
+        vars(self).update(loss_curve_=losses, validation_scores_=scores, n_iter_=len(losses))
 
     def _fit_ends(self, history: History, watcher: CallbackWatcher | None) -> Self:
         """Called when the estimator has everything it learnt; only now an interrupt is raised."""
@@ -266,6 +268,8 @@ class FineTuned(TrainingParameters, Estimator):
                 f"n_frozen_layers={self.n_frozen_layers} is more than the {self.config_.num_hidden_layers} layers of the "
                 "checkpoint"
             )
+        rate = self.learning_rate
+        self.learning_rate_ = auto_learning_rate(self) if isinstance(rate, str) else float(rate)
         return module
 
     def _redraw(self, read: Any, rows: np.ndarray | None) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -69,20 +69,31 @@ class TrainingRun:
     adam_state: AdamState | None = None
     keeper: StateKeeper | None = None
     watcher: CallbackWatcher | None = None
+    _history: History | None = field(default=None, init=False)  # once the loop has ended
 
     def run(self) -> History:
         """Train; whatever happens, the module is left in eval mode and in its final units."""
+        try:
+            self._run()
+        except KeyboardInterrupt as interrupt:
+            if self._history is None:
+                raise
+            self._history.interrupted = interrupt  # all was trained, and then put into its final form
+        assert self._history is not None
+        return self._history
+
+    def _run(self) -> None:
         estimator, module = self.estimator, self.module
         is_fitted = vars(estimator).get("module_") is module
         compacts = estimator._compacts_vocabulary and not estimator.n_frozen_layers and self.redraw is None
         ids = [*self.training.ids, *(self.validation.ids if self.validation else [])]
         embeddings = module.backbone.get_input_embeddings()
-        if is_fitted:
-            estimator._to_training_units(module)
         try:
+            if is_fitted:
+                estimator._to_training_units(module)
             freeze(module, estimator.n_frozen_layers)
             with compact_vocabulary(module.backbone, *ids) if compacts else nullcontext() as lookup:
-                return self._train(embeddings, lookup, undo=is_fitted and self.adam_state is None)
+                self._history = self._train(embeddings, lookup, undo=is_fitted and self.adam_state is None)
         finally:
             estimator._to_final_units(module)
 
@@ -99,7 +110,7 @@ class TrainingRun:
         module.backbone.gradient_checkpointing = estimator.gradient_checkpointing
         optimizer = make_optimizer(
             module,
-            learning_rate=estimator.learning_rate,
+            learning_rate=estimator.learning_rate_,
             head_learning_rate=estimator.head_learning_rate,
             layer_decay=estimator.layer_decay,
             weight_decay=estimator.weight_decay,
@@ -143,6 +154,7 @@ class TrainingRun:
         free = settings.schedule == "constant" and not settings.warmup_ratio
         left_out = {*_BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
         params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in left_out}
+        params["learning_rate"] = estimator.learning_rate_  # "auto" is the same fit as its rate
         validation = self.validation
         return {
             "the estimator": type(estimator).__name__,

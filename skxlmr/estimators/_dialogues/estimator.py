@@ -60,6 +60,8 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         After each epoch minus the loss on validation data, in batches of ``batch_size``; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Dialogues of the training data that are longer than ``max_length``.
     n_features_in_ : int

@@ -19,6 +19,7 @@ from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.nn import TaskModule
 from skxlmr.nn.losses import squared_error
+from skxlmr.training import to_the_end
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._labels import read_numbers
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
@@ -51,6 +52,8 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         R2 on the validation data after each epoch; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int
@@ -199,5 +202,11 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
 def _rescale(layer: nn.Linear, scale: np.ndarray, shift: np.ndarray) -> None:
     """Make the layer's outputs ``scale`` times what they were, plus ``shift``."""
     scale_K, shift_K = (torch.from_numpy(x).to(layer.weight) for x in (scale, shift))
-    layer.weight.mul_(scale_K[:, None])
-    layer.bias.mul_(scale_K).add_(shift_K)
+    weight, bias = layer.weight * scale_K[:, None], layer.bias * scale_K + shift_K
+
+    def put() -> None:
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+
+    to_the_end(put)

@@ -66,6 +66,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         Score (see ``score``) on the validation data after each epoch; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Rows of the training data that were cut: always 0.
     n_features_in_ : int

@@ -39,6 +39,8 @@ class XLMClassifier(XLMParameters, SequenceClassifier):
         What ``score`` returns for the validation data after each epoch; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int

@@ -46,6 +46,8 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         After each epoch minus the loss on validation data; None without validation data.
     n_iter_ : int
         Number of epochs.
+    learning_rate_ : float
+        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int
