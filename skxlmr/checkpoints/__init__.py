@@ -5,6 +5,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_hash, sha256_of
 from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
+from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._tensor_names import normalize_names
@@ -12,11 +13,13 @@ from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 
 __all__ = [
     "BUILTIN",
+    "MappedFiles",
     "Origin",
     "StoredModel",
     "Tensors",
     "assign_weights",
     "check_finite",
+    "check_mapped_files",
     "content_hash",
     "looks_like_path",
     "normalize_names",

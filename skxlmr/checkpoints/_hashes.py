@@ -60,10 +60,10 @@ def content_hash(folder: str | os.PathLike[str]) -> str:
 def content_files(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the files that ``content_hash`` reads, sorted."""
     folder = Path(folder)
-    return sorted([name for name in CONTENT_FILES if (folder / name).is_file()] + _weight_files(folder))
+    return sorted([name for name in CONTENT_FILES if (folder / name).is_file()] + weight_files(folder))
 
 
-def _weight_files(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
     """Names of the files that ``read_tensors`` reads: in the first format there is, one file before shards."""
     for name in WEIGHT_FILES:
         if (folder / name).is_file():

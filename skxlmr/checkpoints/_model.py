@@ -8,6 +8,7 @@ from typing import Any
 from skxlmr.checkpoints._folder import CONFIG, read_config
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
+from skxlmr.checkpoints._mapped_files import MappedFiles
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of
 from skxlmr.utils._errors import blaming
@@ -48,6 +49,12 @@ class StoredModel:
         """
         tied, source = self.config.tie_word_embeddings, str(self.folder)
         return normalize_names(read_tensors(self.folder), self.config.base_prefix, tied=tied, source=source)
+
+    def mapped_tensors(self) -> tuple[Tensors, MappedFiles]:
+        """The same, and the files of which the module that uses them must know."""
+        files = MappedFiles.of_folder(self.folder)
+        tensors = self.tensors()
+        return tensors, files.with_tensors(tensors)
 
 
 def read_model(folder: str | os.PathLike[str]) -> StoredModel:

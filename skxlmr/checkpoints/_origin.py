@@ -78,14 +78,18 @@ def open_again(name: str, revision: str | None, digest: str, what: str) -> str:
         If there is no checkpoint of this name, or its content is another one.
     """
     needs = f"{what} holds only the learnt weights and needs"
+    remedy = (
+        "put it back, or pickle the fitted estimator again after set_params(store_weights_in_pickle=True), or use save, whose "
+        "folder needs nothing else"
+    )
     try:
         folder = str(resolve_checkpoint(name, revision))
         found = _content_hash(folder, _stamp(folder))
     except CheckpointError as error:
-        raise CheckpointError(name, f"{needs} this checkpoint, which cannot be opened ({error})") from error
+        raise CheckpointError(name, f"{needs} this checkpoint, which cannot be opened ({error}): {remedy}") from error
     if found != digest:
         needed = f"the checkpoint with the content hash {digest}, but this one has {found}"
-        raise CheckpointError(name, f"{needs} {needed}: put the right one in its place")
+        raise CheckpointError(name, f"{needs} {needed}: {remedy}")
     return folder
 
 

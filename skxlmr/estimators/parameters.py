@@ -203,6 +203,13 @@ class CheckpointParameters:
         "0 is silent; 1 shows a progress bar for fits, and for predictions and features that take more than a few "
         "seconds.",
     )
+    store_weights_in_pickle: bool = parameter(
+        False,
+        ["boolean"],
+        "Whether a pickle of the fitted estimator always holds all weights and the tokenizer. False leaves out what is "
+        "still the checkpoint's, as long as the word embeddings are: such a pickle is small, and needs the checkpoint "
+        "where it is read.",
+    )
 
 
 @parameters

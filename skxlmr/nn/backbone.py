@@ -144,11 +144,13 @@ def tokens_of(
 class TaskModule(nn.Module):
     """What all task models have: the encoder, under the name that Hugging Face gives it.
 
-    ``origin`` is the checkpoint that the weights came from, if a pickle may name it instead of holding the weights.
+    ``origin`` is the checkpoint that the weights came from, if a pickle may name it instead of holding the weights;
+    ``mapped_files`` are the files that the weights may still be read from.
     """
 
     backbone_name: str
     origin: Any = None
+    mapped_files: Any = None
 
     @property
     def backbone(self) -> Backbone:

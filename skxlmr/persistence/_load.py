@@ -95,7 +95,8 @@ def load(
             raise
         raise CheckpointError(folder / FILE, f"{error}; load(..., device='cpu') puts it elsewhere") from error
     dtype = estimator._weight_dtype()
-    assign_weights(module, stored.tensors(), source=folder, head_parts=PARTS, dtype=dtype)
+    tensors, module.mapped_files = stored.mapped_tensors()
+    assign_weights(module, tensors, source=folder, head_parts=PARTS, dtype=dtype)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
     return estimator

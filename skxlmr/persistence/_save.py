@@ -7,7 +7,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 import skxlmr.estimators
-from skxlmr.checkpoints import sha256_of, write_folder
+from skxlmr.checkpoints import check_mapped_files, sha256_of, write_folder
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._description import FILE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
@@ -50,7 +50,7 @@ def save(
         invalid.
     CheckpointError
         If the folder holds something else, or cannot be written, for example because the disk is full. What was there
-        stays.
+        stays. Or if the file that the weights are read from was overwritten.
 
     Notes
     -----
@@ -87,6 +87,7 @@ def write_estimator(
             "parts of a pipeline one by one, and pickle objects of other classes"
         )
     check_is_fitted(estimator, "module_")
+    check_mapped_files(estimator.module_)
     others = sentence_transformers_files(estimator)
     try:
         _check_card(Path(folder).expanduser())

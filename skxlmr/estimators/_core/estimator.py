@@ -10,7 +10,15 @@ from sklearn import get_config
 from sklearn.utils.validation import check_is_fitted
 
 from skxlmr._version import __version__
-from skxlmr.checkpoints import Origin, StoredModel, assign_weights, on_meta, read_model, resolve_checkpoint
+from skxlmr.checkpoints import (
+    Origin,
+    StoredModel,
+    assign_weights,
+    check_mapped_files,
+    on_meta,
+    read_model,
+    resolve_checkpoint,
+)
 from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
@@ -181,7 +189,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
         ``new_part``, the head, starts from scratch; ``optional_parts`` do where the checkpoint lacks them.
         """
-        tensors, config = stored.tensors(), self.config_
+        tensors, mapped_files = stored.mapped_tensors()
+        config = self.config_
         if new_part:
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
             if len(kept) < len(tensors):
@@ -201,6 +210,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                     self._announce_new_part(stored.folder, part)
                 init_weights(module.get_submodule(part).to_empty(device="cpu"), config.initializer_range)
         module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
+        module.mapped_files = mapped_files
         return module.eval()
 
     def _announce_new_part(self, folder: Path, part: str) -> None:
@@ -217,6 +227,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self, "module_")
         if not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
             self._validate_params()
+        check_mapped_files(self.module_)
         device = resolve_device(self.device)
         if not is_on(self.module_, device):
             self._move_module(device)
@@ -238,6 +249,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_skxlmr_version": __version__}
+        state = dict(sorted(state.items()))  # whatever was fitted or opened before
         if "module_" in state:
             self._pack(state)
         return state
@@ -262,6 +274,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        if hasattr(self, "module_"):
+            check_mapped_files(self.module_)
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__dict__.update(deepcopy(vars(self), memo))
         return copied

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, get_tags
 
-from skxlmr.checkpoints import StoredModel
+from skxlmr.checkpoints import StoredModel, check_mapped_files
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.learning_rate import auto_learning_rate
@@ -261,6 +261,7 @@ class FineTuned(TrainingParameters, Estimator):
         if continues:
             self.tokenizer_ = self._family.continued(self)
             module = self.module_
+            check_mapped_files(module)
         else:
             module = self._load_module(self._open_checkpoint(), self._head.new_part, self._head.optional_parts)
         if self.n_frozen_layers > self.config_.num_hidden_layers:

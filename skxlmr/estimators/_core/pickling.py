@@ -2,18 +2,32 @@
 
 A fine-tuned estimator holds its weights. If its word embeddings are still the checkpoint's, because its lower layers were
 frozen or it learnt nothing, it holds only the weights that differ, and the checkpoint's name and content hash. The checkpoint
-is then opened again, memory-mapped, so that processes share the pages of the common weights.
+is then opened again, memory-mapped, so that processes share the pages of the common weights. With ``store_weights_in_pickle``
+it always holds all of them.
+
+Weights are NumPy arrays, which joblib can map, pickle's protocol 5 can pass on without a copy, and skops can read.
 """
 
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skxlmr._version import __version__
-from skxlmr.checkpoints import Origin, Tensors, assign_weights, on_meta, open_again, read_model
+from skxlmr.checkpoints import (
+    MappedFiles,
+    Origin,
+    Tensors,
+    assign_weights,
+    check_mapped_files,
+    on_meta,
+    open_again,
+    read_model,
+)
 from skxlmr.nn import TaskModule
 from skxlmr.utils._warnings import VersionWarning, warn_once_per_call
 
@@ -24,11 +38,11 @@ class StoredModule:
 
     Attributes
     ----------
-    dtype : torch.dtype
+    dtype : str
         Type of the weights.
-    learnt : dict of str to Tensor
-        Tensors that differ from the checkpoint, on the CPU.
-    added : dict of str to Tensor
+    learnt : dict of str to ndarray
+        Weights that differ from the checkpoint; bfloat16, which NumPy lacks, as its bits in uint16.
+    added : dict of str to ndarray
         Rows that follow the checkpoint's rows of the same tensor.
     borrowed : list of str
         Tensors that are read from the checkpoint.
@@ -38,9 +52,9 @@ class StoredModule:
         Whether the tokenizer is the checkpoint's too.
     """
 
-    dtype: torch.dtype
-    learnt: dict[str, Tensor] = field(default_factory=dict)
-    added: dict[str, Tensor] = field(default_factory=dict)
+    dtype: str
+    learnt: dict[str, np.ndarray] = field(default_factory=dict)
+    added: dict[str, np.ndarray] = field(default_factory=dict)
     borrowed: list[str] = field(default_factory=list)
     checkpoint: tuple[str, str | None, str] | None = None
     borrows_tokenizer: bool = False
@@ -55,18 +69,19 @@ def warn_of_version(name: str, written_by: str) -> None:
 def pack(estimator: Any, state: dict[str, Any]) -> None:
     """Put a :class:`StoredModule` in the place of the module, and leave out a tokenizer that can be opened again."""
     module: TaskModule = state["module_"]
-    stored = state["module_"] = StoredModule(next(module.parameters()).dtype)
+    check_mapped_files(module)
+    stored = state["module_"] = StoredModule(str(next(module.parameters()).dtype).removeprefix("torch."))
     weights = {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in _tied(module)}
     origin = module.origin
-    theirs = _unchanged_checkpoint(module, weights)
+    theirs = {} if estimator.store_weights_in_pickle else _unchanged_checkpoint(module, weights)
     for name, tensor in weights.items():
         n_common = _n_common_rows(tensor, theirs.get(name))
         if n_common:
             stored.borrowed.append(name)
         if not n_common:
-            stored.learnt[name] = _alone(tensor)
+            stored.learnt[name] = _array(tensor)
         elif n_common < len(tensor):
-            stored.added[name] = _alone(tensor[n_common:])
+            stored.added[name] = _array(tensor[n_common:])
     if theirs:
         stored.checkpoint = (origin.name, origin.revision, origin.content_hash())
         stored.borrows_tokenizer = origin.tokenizer is estimator.tokenizer_
@@ -79,24 +94,32 @@ def unpack(estimator: Any) -> None:
     stored = vars(estimator).get("module_")
     if not isinstance(stored, StoredModule):
         return
-    tensors, origin, source = dict(stored.learnt), None, "pickle"
+    learnt = {name: _writable(array) for name, array in stored.learnt.items()}
+    tensors, origin, source = {name: _tensor(array) for name, array in learnt.items()}, None, "pickle"
+    mapped_files = MappedFiles.of(str(array.filename) for array in learnt.values() if isinstance(array, np.memmap))
+    mapped_files = mapped_files.with_tensors(tensors)
     if stored.checkpoint is not None:
-        name, revision, digest = stored.checkpoint
-        source = open_again(name, revision, digest, f"this pickle of a {type(estimator).__name__}")
+        needed = (*stored.checkpoint, f"this pickle of a {type(estimator).__name__}")
+        source = open_again(*needed)
         model = read_model(source)
         if stored.borrows_tokenizer:  # as `fit` made it from the folder's files
             estimator.tokenizer_ = estimator._read_folder(model)[1]
-        origin = Origin.of(name, revision, source, estimator.tokenizer_ if stored.borrows_tokenizer else None)
-        theirs = model.tensors()
+        origin = Origin.of(*stored.checkpoint[:2], source, estimator.tokenizer_ if stored.borrows_tokenizer else None)
+        theirs, files = model.mapped_tensors()
+        open_again(*needed)  # what was hashed is what was mapped
+        mapped_files |= files
         tensors |= {name: theirs[name] for name in stored.borrowed}
-        for name, rows in stored.added.items():
+        for name, array in stored.added.items():
+            rows = _tensor(_writable(array))
             tensors[name] = torch.cat([tensors[name].to(rows.dtype), rows])
     with on_meta():
         module = estimator._build(estimator.config_)
     # the dtype that the vectorizer chooses depends on the device, which may be another one here
-    is_chosen = estimator.device == "auto" and stored.dtype != torch.float64
-    assign_weights(module, tensors, source=source, dtype=estimator._weight_dtype() if is_chosen else stored.dtype)
-    module.origin = origin
+    dtype = getattr(torch, stored.dtype)
+    if estimator.device == "auto" and dtype != torch.float64:
+        dtype = estimator._weight_dtype()
+    assign_weights(module, tensors, source=source, dtype=dtype)
+    module.origin, module.mapped_files = origin, mapped_files
     estimator.module_ = module.eval()
 
 
@@ -122,7 +145,22 @@ def _n_common_rows(own: Tensor, theirs: Tensor | None) -> int:
     return len(theirs) if torch.equal(own[: len(theirs)].cpu(), theirs.to(own.dtype)) else 0
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU, without the memory that it shares with others and that a pickle would hold too."""
-    tensor = tensor.cpu()
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+def _array(tensor: Tensor) -> np.ndarray:
+    """The tensor's values, without the memory that it shares with others and that a pickle would hold too."""
+    tensor = tensor.cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    return tensor.numpy()
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """The tensor over the array's memory."""
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """The array, or one like it that training may change in place: never the file that joblib mapped it from."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap):
+        return np.memmap(array.filename, array.dtype, "c", array.offset, array.shape)
+    return array if array.flags.writeable and not isinstance(array, np.memmap) else np.array(array)

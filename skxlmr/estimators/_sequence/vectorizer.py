@@ -127,7 +127,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         if hasattr(self, "module_") and self._opened is None:
             return
         self._validate_params()
-        wanted = self.checkpoint, self.revision, self.pooling == "pooler", self._weight_dtype()
+        wanted = self.checkpoint, self.revision, self.pooling == "pooler", str(self._weight_dtype())
         if self._opened != wanted:
             with all_or_nothing(self):
                 self._open()

@@ -292,7 +292,7 @@ def test_weights_leave_their_device(tiny_checkpoint, monkeypatch):
     brought, cpu = [], torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: brought.append(self.shape) or cpu(self))
     held = stored(made)
-    assert len(brought) >= len(held.learnt) and all(t.device.type == "cpu" for t in held.learnt.values())
+    assert len(brought) >= len(held.learnt) and all(type(t) is np.ndarray for t in held.learnt.values())
     made.device = "cuda:99"
     again = pickle.loads(pickle.dumps(made))
     with pytest.raises(ValueError, match="device='cuda:99' cannot be used here"):
