@@ -2,15 +2,15 @@
 
 from skxlmr.metrics._correlation import pearson_score, spearman_score
 from skxlmr.metrics._entities import (
-    entities,
     entity_f1_score,
     entity_precision_recall_f1,
     precision_recall_f1,
-    split_tag,
     word_accuracy,
 )
+from skxlmr.metrics._entity_report import entity_report
 from skxlmr.metrics._question_answering import answer_exact_match_score, answer_f1_score, normalize_answer
 from skxlmr.metrics._ranking import recall_at_k
+from skxlmr.metrics._schemes import entities, split_tag
 
 __all__ = [
     "answer_exact_match_score",
@@ -18,6 +18,7 @@ __all__ = [
     "entities",
     "entity_f1_score",
     "entity_precision_recall_f1",
+    "entity_report",
     "normalize_answer",
     "pearson_score",
     "precision_recall_f1",

@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import UndefinedMetricWarning
 
-from skxlmr.metrics import entities, entity_f1_score, entity_precision_recall_f1, word_accuracy
+from skxlmr.metrics import (
+    entities,
+    entity_f1_score,
+    entity_precision_recall_f1,
+    entity_report,
+    split_tag,
+    word_accuracy,
+)
 
 PERSON_PLACE = ["B-PER", "I-PER", "O", "B-LOC"]
 
@@ -39,6 +47,71 @@ def test_equal_neighbouring_plain_tags_are_one_entity():
     assert entities(["X-Y", "X-Y", "O", "Z"], "plain") == [("X-Y", 0, 2), ("Z", 3, 4)]
 
 
+@pytest.mark.parametrize(("scheme", "letters"), [("BILOU", "BILU"), ("BMES", "BMES")])
+def test_relatives_of_iobes(scheme, letters):
+    """The same entities in other letters, broken ones too."""
+    rng = np.random.default_rng(0)
+    tags = ["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in "XY")]
+    for _ in range(50):
+        row = [str(tag) for tag in rng.choice(tags, 8)]
+        theirs = ["O" if tag == "O" else letters["BIES".index(tag[0])] + tag[1:] for tag in row]
+        assert entities(theirs, scheme) == entities(row, "IOBES")
+        assert [split_tag(tag, scheme) for tag in theirs] == [split_tag(tag, "IOBES") for tag in row]
+    with pytest.raises(ValueError, match=r"'L-X' is not a tag of the scheme 'BIO': .*; it is one of 'BILOU'"):
+        entities(["L-X"])
+
+
+def test_words_without_a_tag_are_left_out():
+    true, predicted = [["B-PER", -100, "I-PER", np.int64(-100)], [-100]], [["B-PER", "O", "I-PER", "B-LOC"], ["B-X"]]
+    assert entity_f1_score(true, predicted) == 1.0 == word_accuracy(true, predicted)
+    assert list(entity_report(true, predicted, output_dict=True)) == ["PER", "micro avg", "macro avg", "weighted avg"]
+    assert word_accuracy([[1, -100], [2]], [[1, 2], [1]]) == 0.5
+
+
+REPORT = """\
+              precision    recall  f1-score   support
+
+         LOC       0.50      1.00      0.67         1
+        MISC       0.00      0.00      0.00         1
+         PER       1.00      0.50      0.67         2
+
+   micro avg       0.67      0.50      0.57         4
+   macro avg       0.50      0.50      0.44         4
+weighted avg       0.62      0.50      0.50         4
+"""
+
+
+def test_report():
+    true = [["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "O", "B-MISC", "O"]]
+    predicted = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "O", "B-LOC", "O"]]
+    with pytest.warns(UndefinedMetricWarning, match="no entity of 'MISC' is predicted, or none is true"):
+        assert entity_report(true, predicted) == REPORT
+    report = entity_report(true, predicted, output_dict=True, zero_division=np.nan)
+    assert report["PER"] == {"precision": 1.0, "recall": 0.5, "f1-score": pytest.approx(2 / 3), "support": 2.0}
+    assert np.isnan(report["MISC"]["precision"]) and report["macro avg"]["precision"] == 0.75
+    assert report["weighted avg"]["recall"] == 0.5
+    assert entity_report(true, predicted, output_dict=True, zero_division=1.0)["MISC"]["precision"] == 1.0
+    micro = entity_precision_recall_f1(true, predicted)
+    assert tuple(report["micro avg"][key] for key in ("precision", "recall", "f1-score")) == pytest.approx(micro)
+    weighted = entity_report(true, predicted, sample_weight=[3, 0.5], output_dict=True, zero_division=0.0)
+    micro = entity_precision_recall_f1(true, predicted, sample_weight=[3, 0.5])
+    assert tuple(weighted["micro avg"][key] for key in ("precision", "recall", "f1-score")) == pytest.approx(micro)
+    assert weighted["PER"]["support"] == 3.5
+    nothing = entity_report([["O"]], [["O"]], output_dict=True)
+    assert set(nothing) == {"micro avg", "macro avg", "weighted avg"} and not any(nothing["macro avg"].values())
+
+
+def test_report_on_spans():
+    texts = ["Anna Lee ", "Rom"]
+    true = [[(0, 9, "PER")], [{"start": 0, "end": 3, "label": "LOC"}]]
+    report = entity_report(true, [[(0, 8, "PER")], [(0, 3, "LOC")]], texts=texts, output_dict=True)
+    assert report["micro avg"] == {"precision": 1.0, "recall": 1.0, "f1-score": 1.0, "support": 2.0}
+    with pytest.raises(ValueError, match=r"y_pred row 1: expected a span \(start, end, label\), got 'B-PER'"):
+        entity_report(true, [[], ["B-PER"]], texts=texts)
+    with pytest.raises(ValueError, match="y_true has 2 rows for 1 texts"):
+        entity_report(true, true, texts=texts[:1])
+
+
 def test_recorded_scores():
     true = [PERSON_PLACE, ["O", "B-LOC"]]
     predicted = [["B-PER", "O", "O", "B-LOC"], ["B-LOC", "B-LOC"]]
@@ -65,7 +138,9 @@ def test_weights_act_like_repetitions():
         entity_f1_score(true, predicted, sample_weight=[1, 2, -1])
 
 
-@pytest.mark.parametrize(("scheme", "prefixes"), [("BIO", "BI"), ("BIO", "BIES"), ("IOB2", "BI"), ("IOBES", "BIES")])
+@pytest.mark.parametrize(
+    ("scheme", "prefixes"), [("BIO", "BI"), ("BIO", "BIES"), ("IOB2", "BI"), ("IOBES", "BIES"), ("BILOU", "BILU")]
+)
 def test_seqeval_agrees(scheme, prefixes):
     seqeval = pytest.importorskip("seqeval.metrics")
     schemes = pytest.importorskip("seqeval.scheme")
@@ -83,6 +158,11 @@ def test_seqeval_agrees(scheme, prefixes):
         ]
         np.testing.assert_allclose(entity_precision_recall_f1(true, predicted, scheme=scheme), expected, atol=1e-12)
         n_some += 0 < expected[2] < 1
+        expected = seqeval.classification_report(true, predicted, output_dict=True, zero_division=0, **strict)
+        report = entity_report(true, predicted, scheme=scheme, output_dict=True, zero_division=0.0)
+        assert list(report) == list(expected)
+        for name, row in report.items():
+            assert row == pytest.approx(expected[name], abs=1e-12)
     assert n_some > 30
 
 
@@ -93,7 +173,10 @@ def test_seqeval_agrees(scheme, prefixes):
         (lambda: entity_f1_score([["O"], ["O"]], [["O"], []]), "row 1: y_true has 1 tags, y_pred has 0"),
         (lambda: entities(["NOUN"]), "'NOUN' is not a tag of the scheme 'BIO'"),
         (lambda: entities(["B-"]), "'B-' is not a tag"),
-        (lambda: entities(["B-X"], "BILOU"), "scheme must be one of BIO, IOB2, IOBES, plain; found 'BILOU'"),
+        (
+            lambda: entities(["B-X"], "BILUO"),
+            "scheme must be one of BIO, IOB2, IOBES, BILOU, BMES, plain; found 'BILUO'",
+        ),
     ],
 )
 def test_errors(call, message):

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from skxlmr.metrics._schemes import split_tag
+from skxlmr.utils._words import separates_words, trim
+
 AGGREGATIONS = ("none", "simple", "first", "average", "max", "word")
 
 
@@ -18,6 +21,7 @@ def find_entities(
     proba_nK: np.ndarray,
     labels: Sequence[str],
     *,
+    scheme: str,
     aggregation: str,
     choose: Callable[[np.ndarray], np.ndarray],
     ignore_labels: Collection[str],
@@ -34,6 +38,8 @@ def find_entities(
     proba_nK : ndarray of shape (n_tokens, n_classes)
     labels : sequence of str
         Name of each class.
+    scheme : str
+        What their prefixes mean.
     aggregation : {"none", "simple", "first", "average", "max", "word"}
     choose : callable
         Class of each unit, (m,), from scores (m, K).
@@ -57,14 +63,14 @@ def find_entities(
     chosen = [labels[code] for code in codes]
     scores = scores_mK[np.arange(len(units)), codes]
 
-    groups = _groups([_parts(label) for label in chosen], merge=aggregation != "none")
+    groups = _groups([_parts(label, scheme) for label in chosen], merge=aggregation != "none")
     found = []
     for group in groups:
         first, last = units[group[0]][0], units[group[-1]][-1]
-        label = chosen[group[0]] if aggregation == "none" else _parts(chosen[group[0]])[1]
+        label = chosen[group[0]] if aggregation == "none" else _parts(chosen[group[0]], scheme)[1]
         if label in ignore_labels or chosen[group[0]] in ignore_labels:
             continue
-        start, end = _without_space(text, starts[first], ends[last])
+        start, end = _shown(text, starts[first], ends[last])
         entity = {"entity": label} if aggregation == "none" else {"entity_group": label}
         entity |= {"score": float(scores[group].mean()), "word": text[start:end], "start": start, "end": end}
         if aggregation == "none":
@@ -74,10 +80,10 @@ def find_entities(
 
 
 def _words(text: str, starts: list[int], is_unknown_n: np.ndarray) -> list[list[int]]:
-    """Tokens of each word: a token continues the word before it unless white space or an unknown token separates them."""
+    """Tokens of each word: a token continues the word before it unless a space or an unknown token separates them."""
     words: list[list[int]] = []
     for i, start in enumerate(starts):
-        at_border = start == 0 or any(map(str.isspace, text[start - 1 : start + 1])) or is_unknown_n[i]
+        at_border = start == 0 or any(map(separates_words, text[start - 1 : start + 1])) or is_unknown_n[i]
         if at_border or not words:
             words.append([i])
         else:
@@ -93,8 +99,10 @@ def _unit_scores(proba_nK: np.ndarray, aggregation: str) -> np.ndarray:
     return proba_nK[0]
 
 
-def _parts(label: str) -> tuple[str, str]:
-    """Prefix and type; a label without a prefix continues an entity of the same label."""
+def _parts(label: str, scheme: str) -> tuple[str, str]:
+    """Meaning of the prefix, and type; a label without a prefix continues an entity of the same label."""
+    if scheme in ("BILOU", "BMES"):
+        return split_tag(label, scheme)
     return (label[0], label[2:]) if label[:1] in "BIES" and label[1:2] == "-" else ("I", label)
 
 
@@ -111,9 +119,10 @@ def _groups(parts: list[tuple[str, str]], merge: bool) -> list[list[int]]:
     return groups
 
 
-def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """The same part of the text without white space at its ends, unless there is nothing else."""
-    part = text[start:end]
-    if not part.strip():
-        return start, end
-    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
+def _shown(text: str, start: int, end: int) -> tuple[int, int]:
+    """The same part without what is not seen at its ends; a mark of a word's beginning stands for the character after it."""
+    shown_start, shown_end = trim(text, start, end)
+    if shown_start < shown_end:
+        return shown_start, shown_end
+    after, _ = trim(text, end, len(text))
+    return trim(text, after, after + 1) if after < len(text) else (start, end)

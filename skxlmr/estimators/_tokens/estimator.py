@@ -12,17 +12,9 @@ from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators._sequence.targets import weights_of_classes
 from skxlmr.estimators._tokens.predictions import TokenPredictions
-from skxlmr.estimators._tokens.rows import (
-    TokenRows,
-    check_spans,
-    check_tags,
-    check_token_rows,
-    entity_tags,
-    has_dicts,
-    object_array,
-    tags_of_spans,
-)
-from skxlmr.estimators._tokens.task import TokenTask
+from skxlmr.estimators._tokens.rows import TokenRows, check_tags, check_token_rows, object_array
+from skxlmr.estimators._tokens.spans import entity_tags, has_dicts, tags_of_spans
+from skxlmr.estimators._tokens.task import NO_LABEL, TokenTask
 from skxlmr.estimators.heads import TOKEN_CLASSIFICATION
 from skxlmr.estimators.parameters import (
     CheckpointParameters,
@@ -32,7 +24,7 @@ from skxlmr.estimators.parameters import (
     estimator,
     parameter,
 )
-from skxlmr.metrics import split_tag
+from skxlmr.metrics._schemes import IGNORED, split_tag
 from skxlmr.nn.losses import cross_entropy
 from skxlmr.utils._sklearn import StrOptions, check_feature_names, fit_context
 from skxlmr.utils._validation import check_texts
@@ -121,8 +113,10 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             Rows of words (lists, tuples or arrays of str), or texts. A row may have no words; an empty word is one unknown
             token.
         y : list, array or Series of shape (n_rows,)
-            For rows of words, lists of one tag per word. For texts, lists of spans ``(start, end, label)``, or dicts with
-            these keys, in characters of the text; they begin and end where words do and do not overlap.
+            For rows of words, lists of one tag per word; -100 leaves a word out. For texts, lists of spans
+            ``(start, end, label)``, or dicts with these keys, in characters of the text; or the annotations of a text as
+            spaCy, Doccano, Label Studio or Prodigy write them. White space at the ends of spans does not count.
+            ``span_edges`` and ``overlaps`` say what happens to spans that begin or end inside a word, or overlap.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row's words in the loss; a weight of 2 counts like two rows.
         X_val : list, array, Series or one-column DataFrame, optional
@@ -141,8 +135,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         CheckpointError
             If the checkpoint cannot be read or does not fit.
         ValueError
-            If a row of X is neither words nor a text, if there is not one tag for each word, or a span overlaps another or
-            cuts a word apart (names the row); if no row has words, or there is only one tag.
+            If a row of X is neither words nor a text, if there is not one tag for each word, or a span cannot be read,
+            overlaps another or cuts a word apart (names the row); if no row has words, or there is only one tag.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         KeyboardInterrupt
@@ -208,8 +202,9 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
             return rows
         elif rows.kind != self._fitted_on:
             kinds = {"words": "rows of words", "texts": "texts"}
+            remedy = "predict_entities reads raw texts" if rows.texts is not None else "pass the texts as strings"
             raise ValueError(
-                f"{name} has {kinds[rows.kind]}, but {type(self).__name__} was fitted on {kinds[self._fitted_on]}"
+                f"{name} has {kinds[rows.kind]}, but {type(self).__name__} was fitted on {kinds[self._fitted_on]}: {remedy}"
             )
         check_feature_names(self, X, reset=reset)
         return rows
@@ -227,42 +222,46 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
 
     def _learn_tags(self, tags: list[str], name: str) -> None:
         """Set the classes to these tags."""
+        if not tags:
+            raise ValueError(f"{name} has no tags: every word has -100, which leaves it out")
         self.classes_ = np.unique(tags)
         if len(self.classes_) < 2:
             raise ValueError(f"{name} has only one tag, {self.classes_.tolist()[0]!r}: at least two are needed")
         self._rules()  # raises where the scheme does not fit the tags, before anything is trained
+        self._doubt_scheme()
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
-        """Codes of the tags of each row, an object array of int64 arrays."""
+        """Codes of the tags of each row, -1 for words without one, an object array of int64 arrays."""
         if rows.texts is None:
             tags_of_rows = check_tags(y, rows, name)
         else:
-            tags_of_rows = tags_of_spans(check_spans(y, rows, name), rows, self._scheme_of_spans(), name)
+            tags_of_rows = tags_of_spans(self._check_spans(y, rows, name), rows, self._scheme_of_spans())
         if name == "y":
             self._dict_spans = rows.texts is not None and has_dicts(y)
         if reset:
-            tags = [tag for row in tags_of_rows for tag in row]
+            tags = [tag for row in tags_of_rows for tag in row if tag != IGNORED]
             if rows.texts is not None:
                 tags += _all_tags(tags, self._scheme_of_spans())
             self._learn_tags(tags, name)
-        code_of = {tag: code for code, tag in enumerate(self.classes_.tolist())}
+        tags = self.classes_.tolist()
+        code_of = {tag: code for code, tag in enumerate(tags)} | {IGNORED: NO_LABEL}
         found = []
         for row, row_tags in enumerate(tags_of_rows):
-            codes = [code_of.get(tag, -1) for tag in row_tags]
-            if -1 in codes:
+            if unknown := [tag for tag in row_tags if tag not in code_of]:
                 raise ValueError(
-                    f"{name} row {row}: tag {row_tags[codes.index(-1)]!r} is not among the classes of the fit, "
-                    f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
+                    f"{name} row {row}: tag {unknown[0]!r} is not among the classes of the fit, "
+                    f"{', '.join(map(repr, tags[:10]))}{', ...' if len(tags) > 10 else ''}"
                 )
-            found.append(np.array(codes, np.int64))
+            found.append(np.array([code_of[tag] for tag in row_tags], np.int64))
         return object_array(found)
 
     def _head_arguments(self) -> tuple[int, ...]:
         return (len(self.classes_),)
 
     def _make_task(self, rows: TrainingRows) -> TokenTask:
-        of_words = np.repeat(rows.weights, [len(row) for row in rows.targets])
-        weight_of = weights_of_classes(self.class_weight, self.classes_, np.concatenate(rows.targets), of_words)
+        codes = np.concatenate(rows.targets)
+        of_words = np.where(codes == NO_LABEL, 0, np.repeat(rows.weights, [len(row) for row in rows.targets]))
+        weight_of = weights_of_classes(self.class_weight, self.classes_, codes, of_words)
         return TokenTask(
             rows.encoded["encoded"],
             rows.targets,
@@ -273,7 +272,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
 
     def _validation_score(self, rows: TrainingRows) -> float:
         predicted = self._choose_tags(self._log_proba(self._engine(), rows.encoded["encoded"], len(rows)))
-        return self._score_tags([self.classes_[codes].tolist() for codes in rows.targets], predicted, rows.weights)
+        tags = [*self.classes_.tolist(), IGNORED]  # NO_LABEL is the last
+        return self._score_tags([[tags[code] for code in row] for row in rows.targets], predicted, rows.weights)
 
     def _hub_config(self) -> dict[str, Any]:
         return {**super()._hub_config(), **labels_config([str(label) for label in self.classes_.tolist()])}
@@ -282,6 +282,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         super()._adopt(stored, file)
         self.classes_ = np.array(output_labels(stored.raw, file))
         self._rules()
+        self._doubt_scheme()
 
 
 def _all_tags(tags: list[str], scheme: str) -> list[str]:

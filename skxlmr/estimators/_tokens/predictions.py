@@ -10,24 +10,20 @@ import numpy as np
 from scipy.special import log_softmax
 
 from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._tokens.annotations import SPAN_KEYS, Span
 from skxlmr.estimators._tokens.entities import AGGREGATIONS, find_entities
-from skxlmr.estimators._tokens.rows import (
-    SPAN_KEYS,
-    TokenRows,
-    check_spans,
-    check_tags,
-    check_token_rows,
-    object_array,
-    spans_of_tags,
-)
-from skxlmr.estimators._tokens.tag_rules import TagRules, detect_scheme
+from skxlmr.estimators._tokens.rows import TokenRows, check_tags, check_token_rows, object_array
+from skxlmr.estimators._tokens.spans import check_spans, spans_of_tags
+from skxlmr.estimators._tokens.tag_rules import TagRules, detect_scheme, doubts
 from skxlmr.estimators._tokens.task import best_places, starts_of_words
 from skxlmr.estimators.parameters import AT_LEAST_0, parameter, parameters
 from skxlmr.inference import Engine
-from skxlmr.metrics import entity_f1_score, precision_recall_f1, split_tag, word_accuracy
+from skxlmr.metrics import entity_f1_score, precision_recall_f1, word_accuracy
+from skxlmr.metrics._schemes import PREFIXES, split_tag
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import StrOptions
 from skxlmr.utils._tables import plain
+from skxlmr.utils._warnings import warn_once_per_call
 
 
 @parameters
@@ -42,11 +38,11 @@ class TaggingParameters:
     )
     scheme: str = parameter(
         "auto",
-        [StrOptions({"auto", "BIO", "IOB2", "IOBES", "plain"})],
+        [StrOptions({"auto", *PREFIXES, "plain"})],
         "What tags mean: entities from ``B-``, ``I-`` (and ``E-``, ``S-``) tags, read leniently (``'BIO'``) or "
-        "strictly (``'IOB2'``, ``'IOBES'``), or classes of their own (``'plain'``). ``'auto'`` chooses between "
-        "``'BIO'``, ``'IOBES'`` and ``'plain'`` by the classes. Spans of texts become tags of this scheme, of "
-        "``'BIO'`` with ``'auto'``.",
+        "strictly (``'IOB2'``, ``'IOBES'``, and in other letters ``'BILOU'``, ``'BMES'``), or classes of their own "
+        "(``'plain'``). ``'auto'`` chooses by the classes, never ``'IOB2'``. Spans of texts become tags of this "
+        "scheme, of ``'BIO'`` with ``'auto'``.",
     )
     constrained: bool = parameter(
         False,
@@ -54,6 +50,18 @@ class TaggingParameters:
         "Predict the most probable sequence of tags that keeps the rules of the scheme (Viterbi) instead of the "
         "most probable tag of each word: no ``I-PER`` after ``O``, unless the classes have an ``I-`` without its "
         "``B-``: there ``I-`` begins entities (IOB1).",
+    )
+    span_edges: str = parameter(
+        "error",
+        [StrOptions({"error", "expand", "drop"})],
+        "What ``fit`` and ``score`` do with a span that begins or ends inside a word of its text: raise an error, "
+        "``'expand'`` it to whole words, or ``'drop'`` it. A warning tells how many there were.",
+    )
+    overlaps: str = parameter(
+        "error",
+        [StrOptions({"error", "longest"})],
+        "What ``fit`` and ``score`` do with spans of a text that overlap: raise an error, or keep the ``'longest'`` "
+        "and of equally long ones the first.",
     )
 
 
@@ -94,22 +102,28 @@ class TokenPredictions(TaggingParameters, FineTuned):
             spans ``(start, end, label)``, dicts if the spans of ``fit`` were.
         """
         engine = self._engine()
-        return object_array(self._predict(engine, self._check_X(X, reset=False)))
+        rows = self._check_X(X, reset=False)
+        found = self._predict(engine, rows)
+        if rows.texts is not None and getattr(self, "_dict_spans", False):
+            found = [[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in found]
+        return object_array(found)
 
     def predict_entities(
-        self, X: Any, aggregation: str = "simple", ignore_labels: Collection[str] = ("O",)
+        self, X: Any, aggregation: str = "auto", ignore_labels: Collection[str] = ("O",)
     ) -> list[list[dict[str, Any]]]:
-        """Entities with scores, from the tokens of the raw text.
+        """Entities with scores, in raw texts.
 
         Parameters
         ----------
         X : texts, or rows of words, which are joined with spaces
             Either, whatever the estimator was fitted on.
-        aggregation : {"simple", "first", "average", "max", "none", "word"}
-            How tokens become entities. ``"simple"`` groups neighbouring tokens of one type. ``"first"``, ``"average"`` and
-            ``"max"`` first choose one tag per word (what lies between white space): that of its first token, of the mean
-            of its tokens' probabilities, or of the most certain token. ``"none"`` returns every token. ``"word"`` groups
-            the words and tags of ``predict``, each word encoded on its own as in ``fit``.
+        aggregation : {"auto", "word", "simple", "first", "average", "max", "none"}
+            How tokens become entities. ``"word"`` groups the words and tags of ``predict``, each word encoded on its own as
+            in ``fit``: no entity is a part of a word. ``"simple"`` groups neighbouring tokens of one type. ``"first"``,
+            ``"average"`` and ``"max"`` first choose one tag per word (what lies between white space): that of its first
+            token, of the mean of its tokens' probabilities, or of the most certain token. ``"none"`` returns every token.
+            ``"auto"`` is ``"word"`` for what ``fit`` or ``partial_fit`` trained, and ``"simple"`` straight from a
+            checkpoint, which may have learnt the tags of all tokens or other words.
         ignore_labels : collection of str
             Types, or tags, that are left out.
 
@@ -122,16 +136,20 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
         Notes
         -----
-        The results equal those of the token-classification pipeline of ``transformers``, except for white space before an
-        entity, which never belongs to it here, and for texts too long for the model, which are shown in windows here. The
-        pipeline has no ``"word"``. With ``constrained=True`` the tags keep the rules of the scheme.
+        The results equal those of the token-classification pipeline of ``transformers``, except for white space and invisible
+        characters around an entity, which never belong to it here (an entity that ends with the mark of the next word's
+        beginning ends before this word), for zero-width spaces, which end words here, and for texts too long for the model,
+        which are shown in windows here. The pipeline has no ``"word"``. With ``constrained=True`` the tags keep the rules of
+        the scheme.
         """
-        if aggregation not in AGGREGATIONS:
-            raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
+        if aggregation not in ("auto", *AGGREGATIONS):
+            raise ValueError(f"aggregation must be one of auto, {', '.join(AGGREGATIONS)}; found {aggregation!r}")
         if not isinstance(ignore_labels, Collection) or isinstance(ignore_labels, str):
             raise TypeError(f"ignore_labels must be a collection of labels, got {ignore_labels!r}")
         ignored = list(map(plain, ignore_labels))
         engine = self._engine()
+        if aggregation == "auto":
+            aggregation = "word" if hasattr(self, "_fitted_on") else "simple"
         rows = check_token_rows(X)
         texts = rows.joined()
         labels = [str(label) for label in self.classes_.tolist()]
@@ -140,11 +158,14 @@ class TokenPredictions(TaggingParameters, FineTuned):
         def choose(scores_mK: np.ndarray) -> np.ndarray:
             return scores_mK.argmax(1) if rules is None else rules.decode(np.log(np.maximum(scores_mK, 1e-30)))
 
+        how: dict[str, Any] = {
+            "scheme": self._resolved_scheme(),
+            "aggregation": aggregation,
+            "choose": choose,
+            "ignore_labels": ignored,
+        }
         parts = self._words_of(rows, engine) if aggregation == "word" else self._tokens_of(texts, engine)
-        return [
-            find_entities(text, *part, labels, aggregation=aggregation, choose=choose, ignore_labels=ignored)
-            for text, part in zip(texts, parts, strict=True)
-        ]
+        return [find_entities(text, *part, labels, **how) for text, part in zip(texts, parts, strict=True)]
 
     def _tokens_of(self, texts: list[str], engine: Engine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For each text, the places of its tokens, whether each is unknown, and the probabilities of their classes."""
@@ -182,10 +203,15 @@ class TokenPredictions(TaggingParameters, FineTuned):
         """
         engine = self._engine()
         rows = self._check_X(X, reset=False)
+        true = check_tags(y, rows) if rows.texts is None else self._check_spans(y, rows)
         predicted = self._predict(engine, rows)
         if rows.texts is None:
-            return self._score_tags(check_tags(y, rows), predicted, sample_weight)
-        return precision_recall_f1(check_spans(y, rows), check_spans(predicted, rows), sample_weight)[2]
+            return self._score_tags(true, predicted, sample_weight)
+        return precision_recall_f1(true, predicted, sample_weight)[2]
+
+    def _check_spans(self, y: Any, rows: TokenRows, name: str = "y") -> list[list[Span]]:
+        """Spans of whole words of each text."""
+        return check_spans(y, rows, name, span_edges=self.span_edges, overlaps=self.overlaps)
 
     def _windows(self) -> dict[str, Any]:
         """Length of the windows and what neighbours share."""
@@ -198,10 +224,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         if rows.places is None:
             return tags
         scheme = self._resolved_scheme()
-        spans = [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
-        if not getattr(self, "_dict_spans", False):
-            return spans
-        return [[dict(zip(SPAN_KEYS, span, strict=True)) for span in row] for row in spans]
+        return [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
 
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         return self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())
@@ -225,6 +248,17 @@ class TokenPredictions(TaggingParameters, FineTuned):
         for tag in self.classes_.tolist():
             split_tag(tag, self.scheme)
         return self.scheme
+
+    def _doubt_scheme(self) -> None:
+        """Warn where tags that look like those of a scheme are read as plain classes."""
+        if self.scheme != "auto" or detect_scheme(self.classes_.tolist()) != "plain":
+            return
+        if (reason := doubts(self.classes_.tolist())) is not None:
+            warn_once_per_call(
+                f"the tags are read as plain classes, not as entities: {reason}. Correct the tags, or pass scheme='plain' if "
+                "they are classes",
+                about="scheme",
+            )
 
     def _rules(self) -> TagRules | None:
         """The rules that predictions keep, if any."""

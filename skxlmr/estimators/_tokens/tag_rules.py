@@ -3,26 +3,46 @@
 Shape legend: n words of a row, K classes.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from skxlmr.metrics import split_tag
+from skxlmr.metrics._schemes import CLOSED, PREFIXES, split_tag
 
 # Far below any log-probability but finite: where no sequence is allowed, the one with the fewest violations is found.
 _FORBIDDEN = -1e6
 
 
 def detect_scheme(classes: Sequence[Any]) -> str:
-    """``"BIO"``, ``"IOBES"`` or, unless every class is ``O`` or has one of their prefixes, ``"plain"``."""
+    """The first of BIO, IOBES, BILOU and BMES that has all of the classes, else ``"plain"``."""
     entity_tags = [tag for tag in classes if tag != "O"]
     if not entity_tags or not all(isinstance(tag, str) and tag[1:2] == "-" and tag[2:] for tag in entity_tags):
         return "plain"
     prefixes = {tag[0] for tag in entity_tags}
     if prefixes <= set("BI"):
         return "BIO"
-    return "IOBES" if prefixes <= set("BIES") else "plain"
+    return next((name for name in CLOSED if prefixes <= set(PREFIXES[name])), "plain")
+
+
+def doubts(classes: Sequence[Any]) -> str | None:
+    """Why classes that are read as plain may be meant as the tags of a scheme, if they look like it."""
+    tags = [tag for tag in classes if isinstance(tag, str) and tag != "O"]
+    if {"B", "I"} <= set(tags) and len("".join(tags)) == len(tags):
+        return f"the tags {', '.join(map(repr, tags))} have no types (write 'B-X' for 'B')"
+    like = [tag for tag in tags if re.match("[BI][-_:].", tag, re.IGNORECASE)]
+    if not like:
+        return None
+    prefixes = {prefix for scheme in PREFIXES.values() for prefix in scheme}
+    strays = [tag for tag in tags if tag[1:2] != "-" or tag[0] not in prefixes or not tag[2:]]
+    if strays:
+        return f"{_some(strays)} {'is' if len(strays) == 1 else 'are'} not of the form 'B-X', a prefix and a type"
+    return f"no scheme has all of the prefixes {', '.join(sorted({tag[0] for tag in tags}))}"
+
+
+def _some(tags: Sequence[str]) -> str:
+    return ", ".join(map(repr, tags[:3])) + (", ..." if len(tags) > 3 else "")
 
 
 class TagRules:
@@ -31,7 +51,7 @@ class TagRules:
     Parameters
     ----------
     classes : sequence of str
-    scheme : {"BIO", "IOB2", "IOBES"}
+    scheme : {"BIO", "IOB2", "IOBES", "BILOU", "BMES"}
         Under ``"BIO"`` any row is allowed where some type has an ``I-`` but no ``B-``, as in CoNLL-2003 (IOB1): with the rules
         of IOB2 such a type would never be found.
 
@@ -48,7 +68,7 @@ class TagRules:
                 f"{', '.join(map(repr, list(classes)[:5]))}"
             )
         parts = [split_tag(tag, scheme) for tag in classes]
-        opens = [scheme == "IOBES" and prefix in "BI" for prefix, _ in parts]  # more of the entity must follow
+        opens = [scheme in CLOSED and prefix in "BI" for prefix, _ in parts]  # more of the entity must follow
         begins = "OBSI" if scheme == "BIO" and _is_iob1(parts) else "OBS"
         self.first_K = np.array([0.0 if prefix in begins else _FORBIDDEN for prefix, _ in parts])
         self.last_K = np.array([_FORBIDDEN if open_ else 0.0 for open_ in opens])

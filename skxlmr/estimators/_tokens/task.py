@@ -53,6 +53,9 @@ def starts_of_words(encoded: EncodedBatch, places: NDArray[np.int64]) -> NDArray
     return is_start
 
 
+NO_LABEL = -1  # instead of a class: the word has none
+
+
 class TokenTask:
     """A class for each word, learnt at the word's first token or at all of its tokens.
 
@@ -61,7 +64,7 @@ class TokenTask:
     encoded : EncodedBatch
         Rows of words (with ``word_ids``), or windows of them.
     targets : ndarray of object, (n_input_rows,)
-        Class of each word of a row: int64 arrays.
+        Class of each word of a row, -1 for none: int64 arrays.
     weights : ndarray of object, (n_input_rows,)
         Weight of each word of a row: float32 arrays.
     loss : callable
@@ -83,7 +86,7 @@ class TokenTask:
         is_start = starts_of_words(encoded, places)
         word = np.cumsum(is_start) - 1  # of all rows
         chosen = np.ones_like(is_start) if all_subwords else is_start
-        self.labels = np.full(len(encoded.ids), -1, np.int64)  # of each token of each window; -1 for no label
+        self.labels = np.full(len(encoded.ids), NO_LABEL, np.int64)  # of each token of each window
         self.weights = np.zeros(len(encoded.ids), np.float32)
         if len(places):
             self.labels[places[chosen]] = np.concatenate(targets)[word[chosen]]
@@ -93,7 +96,7 @@ class TokenTask:
         """Make a batch of these windows."""
         rows = by_length(rows[part], self.encoded.lengths)
         places = self.encoded.token_places(rows)
-        positions = np.flatnonzero(self.labels[places] >= 0)
+        positions = np.flatnonzero(self.labels[places] != NO_LABEL)
         labelled = places[positions]
         row_of_token = np.repeat(self.encoded.input_rows[rows], self.encoded.lengths[rows])
         targets = {"positions": positions, "labels": self.labels[labelled]}

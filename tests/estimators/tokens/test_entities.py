@@ -19,10 +19,10 @@ def tagger(shared_data):
 
 
 def without_space(text, start, end):
-    """The ends expected here: transformers 4 counted white space as part of the token after it."""
+    """The ends expected here: transformers 4 counted white space as part of the token after it, or as a token of its own."""
     part = text[start:end]
     if not part.strip():
-        return start, end
+        return end, end + 1
     return start + len(part) - len(part.lstrip()), start + len(part.rstrip())
 
 
@@ -45,8 +45,8 @@ def test_recorded_cases_of_the_pipeline(tagger, shared_data, aggregation):
 
 @pytest.mark.parametrize("aggregation", ["none", "simple", "first", "average", "max"])
 def test_current_pipeline_with_tags_of_entities(shared_data, tmp_path, aggregation):
-    """The recorded cases have plain labels. Places are left out: a mark of a word's beginning that is a token of its own
-    stands for the white space in the recorded pipeline and here, for the character behind it in transformers 5."""
+    """The recorded cases have plain labels. An entity that ends with the mark of the next word's beginning has a character of
+    this word there, and none here."""
     transformers = pytest.importorskip("transformers")
     source, folder = shared_data / "checkpoints" / "tokcls", tmp_path / "tagger"
     folder.mkdir()
@@ -64,9 +64,12 @@ def test_current_pipeline_with_tags_of_entities(shared_data, tmp_path, aggregati
         warnings.filterwarnings("ignore", message="Tokenizer does not support real words")
         expected = pipeline(texts)
     kinds = set()
-    for ours, theirs in zip(tagger.predict_entities(texts, aggregation), expected, strict=True):
+    for text, ours, theirs in zip(texts, tagger.predict_entities(texts, aggregation), expected, strict=True):
         name = "entity" if aggregation == "none" else "entity_group"
         assert [entity[name] for entity in ours] == [entity[name] for entity in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            with_mark = b["end"] - 2 if text[b["end"] - 2 : b["end"] - 1].isspace() else b["end"]
+            assert a["start"] == b["start"] and a["end"] in (b["end"], with_mark)
         np.testing.assert_allclose([e["score"] for e in ours], [e["score"] for e in theirs], atol=1e-5)
         kinds |= {entity[name] for entity in ours}
     assert len(kinds) > 1
@@ -86,6 +89,7 @@ def entities_of(text, tags, aggregation="simple", places=None, unknown=(), ignor
         is_unknown,
         proba,
         LABELS,
+        scheme="BIO",
         aggregation=aggregation,
         choose=lambda scores: scores.argmax(1),
         ignore_labels=ignore,
@@ -119,6 +123,7 @@ def test_entities_of_iobes_end_with_their_last_tag():
         np.zeros(10, bool),
         np.eye(5)[[labels.index(tag) for tag in tags]],
         labels,
+        scheme="IOBES",
         aggregation="simple",
         choose=lambda scores: scores.argmax(1),
         ignore_labels=("O",),
@@ -127,9 +132,40 @@ def test_entities_of_iobes_end_with_their_last_tag():
     assert {entity["entity_group"] for entity in found} == {"X"}
 
 
+def test_entities_of_bilou_end_with_their_last_tag():
+    labels = ["B-X", "I-X", "L-X", "U-X", "O"]
+    tags = ["B-X", "I-X", "L-X", "L-X", "U-X", "O", "B-X"]
+    found = find_entities(
+        "abcdefg",
+        np.array([(i, i + 1) for i in range(7)]),
+        np.zeros(7, bool),
+        np.eye(5)[[labels.index(tag) for tag in tags]],
+        labels,
+        scheme="BILOU",
+        aggregation="simple",
+        choose=lambda scores: scores.argmax(1),
+        ignore_labels=("O",),
+    )
+    assert [entity["word"] for entity in found] == ["abc", "d", "e", "g"]
+    assert {entity["entity_group"] for entity in found} == {"X"}
+
+
+@pytest.mark.parametrize("space", [" ", "\n ", "\u200b", "\u200b \ufeff"])
+def test_a_mark_of_a_word_stands_for_the_character_after_it(space):
+    """And not for the white space before, which belongs to no entity; an entity ends before the mark of the next word."""
+    text, n = f"ab{space}cd", len(space)
+    places = [(0, 2), (2, 2 + n), (2 + n, 4 + n)]
+    assert groups(entities_of(text, ["O", "B-PER", "O"], places=places)) == [("PER", 2 + n, 3 + n)]
+    assert groups(entities_of(text, ["B-PER", "I-PER", "O"], places=places)) == [("PER", 0, 2)]
+    assert groups(entities_of(text, ["O", "B-PER", "I-PER"], places=places)) == [("PER", 2 + n, 4 + n)]
+    assert groups(entities_of(f"ab{space}", ["O", "B-PER"], places=places[:2])) == [
+        ("PER", 2, 2 + n)
+    ]  # nothing after it
+
+
 def test_words_end_at_white_space_of_any_kind_and_before_unknown_tokens():
     tags, places = ["B-PER", "O", "B-LOC", "O"], [(0, 2), (2, 3), (4, 5), (5, 6)]
-    for space in " \n\t\u3000":
+    for space in " \n\t\u3000\u200b":
         assert groups(entities_of(f"abc{space}de", tags, "first", places)) == [("PER", 0, 3), ("LOC", 4, 6)]
     assert groups(entities_of("abc de", tags, "first", places, unknown=[1])) == [("PER", 0, 2), ("LOC", 4, 6)]
 
@@ -167,7 +203,7 @@ def test_long_texts_words_and_odd_rows(tagger, shared_data):
 
 def test_what_is_refused(tagger):
     with pytest.raises(
-        ValueError, match="aggregation must be one of none, simple, first, average, max, word; found 'mean'"
+        ValueError, match="aggregation must be one of auto, none, simple, first, average, max, word; found 'mean'"
     ):
         tagger.predict_entities(["a"], "mean")
     with pytest.raises(TypeError, match="ignore_labels must be a collection of labels, got 'O'"):

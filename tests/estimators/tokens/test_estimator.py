@@ -116,6 +116,9 @@ def test_texts_with_spans(make, fitted):
     common = sum(len(set(a) & set(b)) for a, b in zip(found, new_spans, strict=True))
     f1 = 2 * common / (sum(map(len, found)) + sum(map(len, new_spans)))
     assert tagger.score(new_texts, new_spans) == pytest.approx(f1) and f1 > 0.65
+    spaced = [[(max(start - 1, 0), end + (end < len(text)), label) for start, end, label in row]
+              for text, row in zip(new_texts, new_spans, strict=True)]  # fmt: skip
+    assert tagger.score(new_texts, spaced) == tagger.score(new_texts, new_spans)
     dicts = [[dict(zip(("start", "end", "label"), span, strict=True)) for span in row] for row in spans]
     tagger.set_params(warm_start=True, max_epochs=1, learning_rate=1e-9).fit(pd.Series(texts), dicts)
     assert [[tuple(span.values()) for span in row] for row in tagger.predict(new_texts)] == found.tolist()
@@ -151,6 +154,8 @@ def test_entities_of_words_are_those_of_predict(make, fitted, constrained):
     [
         ("IOB2", ["B-DE", "I-DE", "O"]),
         ("IOBES", ["B-DE", "E-DE", "I-DE", "O", "S-DE"]),
+        ("BILOU", ["B-DE", "I-DE", "L-DE", "O", "U-DE"]),
+        ("BMES", ["B-DE", "E-DE", "M-DE", "O", "S-DE"]),
         ("plain", ["DE", "O"]),
     ],
 )
@@ -159,14 +164,18 @@ def test_spans_become_tags_of_the_scheme(make, scheme, classes):
     tagger = make(XLMRobertaTokenClassifier, scheme=scheme, max_epochs=2).fit(texts, spans)
     assert tagger.classes_.tolist() == classes
     assert {label for row in tagger.predict(texts) for _, _, label in row} <= {"DE"}
+    assert {entity["entity_group"] for row in tagger.predict_entities(texts) for entity in row} <= {"DE"}
 
 
 def test_kind_of_rows_is_that_of_fit(fitted, make):
-    with pytest.raises(ValueError, match="X has texts, but XLMRobertaTokenClassifier was fitted on rows of words"):
+    with pytest.raises(
+        ValueError, match="X has texts, but XLMRobertaTokenClassifier was fitted on rows of words: predict_entities"
+    ):
         fitted.predict(["the Haus"])
     tagger = make(XLMRobertaTokenClassifier).fit(*as_texts(X, Y))
     with pytest.raises(ValueError, match="X has rows of words, but XLMRobertaTokenClassifier was fitted on texts"):
         tagger.predict(X)
+    assert fitted.predict_entities(["the Haus"]) == fitted.predict_entities(["the Haus"], "word")
     assert fitted.predict_entities(["the Haus"], "first") == fitted.predict_entities([["the", "Haus"]], "first") != [[]]
 
 
@@ -263,6 +272,9 @@ def test_from_checkpoint(fitted, tmp_path, tiny_checkpoint):
     found = adopted.predict(texts)  # it takes words and texts
     assert {(start, end) for row in found for start, end, _ in row} & {span[:2] for row in spans for span in row}
     assert adopted.score(X, Y) == fitted.score(X, Y)
+    assert (
+        adopted.predict_entities(texts) == adopted.predict_entities(texts, "simple") != fitted.predict_entities(texts)
+    )
     with pytest.raises(
         CheckpointError, match=r"describes a XLMRobertaForMaskedLM, which has no head for the words of a text"
     ):

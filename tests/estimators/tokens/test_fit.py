@@ -47,6 +47,37 @@ def test_balanced_where_all_words_of_a_tag_weigh_nothing(make, still_checkpoint)
     assert np.isfinite(weighted).all()
 
 
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_words_without_a_tag_are_not_learnt(make, still_checkpoint, class_weight):
+    """A row of them is like a row without a weight."""
+    ignored = [[-100] * len(Y[0]), [*Y[1][:-1], -100], *Y[2:]]
+    shorter = [X[0], X[1][:-1], *X[2:]], [Y[0], Y[1][:-1], *Y[2:]]
+    found = full_batch_losses(make, still_checkpoint, y=ignored, class_weight=class_weight, max_epochs=1)
+    weight = [0.0] + [1.0] * 23
+    shown = full_batch_losses(
+        make, still_checkpoint, y=[Y[0], *ignored[1:]], class_weight=class_weight, sample_weight=weight, max_epochs=1
+    )
+    np.testing.assert_allclose(found, shown, rtol=0, atol=1e-5)
+    one_less = full_batch_losses(
+        make, still_checkpoint, *shorter, class_weight=class_weight, sample_weight=weight, max_epochs=1
+    )
+    assert 0 < abs(found[0] - one_less[0]) < 0.1  # the word is still seen
+    tagger = make(XLMRobertaTokenClassifier, still_checkpoint, batch_size=1, max_epochs=1, early_stopping=True)
+    tagger.fit(X, ignored, X_val=X, y_val=ignored)
+    assert tagger.classes_.tolist() == ["B-DE", "I-DE", "O"] and np.isfinite(tagger.loss_curve_).all()
+    assert tagger.validation_scores_ == [tagger.score(X, ignored)]
+    with pytest.raises(ValueError, match="y has no tags: every word has -100"):
+        tagger.fit(X, [[-100] * len(row) for row in Y])
+
+
+@pytest.mark.parametrize("tags", [["B", "I", "O"], ["B-DE", "I-DE", "DE"]])
+def test_tags_that_look_like_those_of_a_scheme_are_doubted(make, tags):
+    y = [[tags["BIO".index(tag[0])] for tag in row] for row in Y]
+    with pytest.warns(UserWarning, match="the tags are read as plain classes, not as entities: .* pass scheme='plain'"):
+        make(XLMRobertaTokenClassifier, max_epochs=1).fit(X, y)
+    make(XLMRobertaTokenClassifier, max_epochs=1, scheme="plain").fit(X, y)
+
+
 @pytest.mark.parametrize("params", [{"label_all_subwords": True}, {"label_smoothing": 0.3}, {"subword_sampling": 0.1}])
 def test_parameter_changes_the_loss(make, still_checkpoint, params):
     assert (

@@ -1,4 +1,4 @@
-"""What may be passed to a tagger, how texts are cut into words, spans made of tags and back, and what is refused."""
+"""Rows of words and texts that may be passed to a tagger, the tags of words, and what is refused."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from skxlmr.estimators._tokens.rows import check_spans, check_tags, check_token_rows, spans_of_tags, tags_of_spans
-from skxlmr.estimators._tokens.words import cut_words
+from skxlmr.estimators._tokens.rows import check_tags, check_token_rows
 
 ROWS = [["Anna", "lebt", "in", "Rom"], ["да"], ["a", "b"]]
 TAGS = [["B-PER", "O", "O", "B-LOC"], ["O"], ["O", "O"]]
@@ -39,59 +38,25 @@ def test_containers_make_no_difference(container):
     assert check_tags(container(TAGS), rows) == TAGS
 
 
+def test_texts_are_cut_into_words():
+    rows = check_token_rows(["Anna, hi", ""])
+    assert (
+        rows.kind == "texts" and rows.words == [["Anna", ",", "hi"], []] and rows.places[0] == [(0, 4), (4, 5), (6, 8)]
+    )
+    assert rows.joined() == ["Anna, hi", ""]
+
+
+def test_words_without_a_tag():
+    """As transformers marks them; they don't count as tags of another type."""
+    tags = [["B-PER", -100, "O", np.int64(-100)], [-100], ["O", "O"]]
+    assert check_tags(tags, check_token_rows(ROWS)) == tags
+
+
 def test_equally_long_rows_may_be_an_array():
     rows = check_token_rows(np.array([["a", "b"], ["c", "d"]]))
     assert rows.words == [["a", "b"], ["c", "d"]]
     assert check_tags(np.array([[1, 2], [2, 1]]), rows) == [[1, 2], [2, 1]]
     assert check_token_rows([[], ["a"], [""]]).words == [[], ["a"], [""]]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Don't go, 3.5 km!", ["Don", "'", "t", "go", ",", "3", ".", "5", "km", "!"]),
-        ("naïve cafe\u0301 Ελλάδα Москва2", ["naïve", "cafe\u0301", "Ελλάδα", "Москва2"]),
-        ("हिन्दी में நான்", ["हिन्दी", "में", "நான்"]),
-        ("می\u200cخواهم", ["می\u200cخواهم"]),
-        ("我在Berlin工作。", ["我", "在", "Berlin", "工", "作", "。"]),
-        ("カタカナ ﾊﾝ", ["カ", "タ", "カ", "ナ", "ﾊ", "ﾝ"]),
-        ("ที่นี่ abc", ["ที่", "นี่", "abc"]),
-        ("한국어 말", ["한국어", "말"]),
-        ("a_b\tc\nd\u00a0e", ["a", "_", "b", "c", "d", "e"]),
-        ("👍🏽 \U00020000\U00020001", ["👍", "🏽", "\U00020000", "\U00020001"]),
-        (" \u0301a", ["\u0301a"]),
-        ("  ", []),
-    ],
-)
-def test_words_of_texts(text, words):
-    places = cut_words(text)
-    assert [text[start:end] for start, end in places] == words
-    rows = check_token_rows([text])
-    assert rows.kind == "texts" and rows.words == [words] and rows.places == [places] and rows.joined() == [text]
-
-
-@pytest.mark.parametrize(
-    ("scheme", "tags"),
-    [
-        ("BIO", ["B-PER", "I-PER", "O", "B-ORG", "B-LOC", "I-LOC", "I-LOC"]),
-        ("IOB2", ["B-PER", "I-PER", "O", "B-ORG", "B-LOC", "I-LOC", "I-LOC"]),
-        ("IOBES", ["B-PER", "E-PER", "O", "S-ORG", "B-LOC", "I-LOC", "E-LOC"]),
-        ("plain", ["PER", "PER", "O", "ORG", "LOC", "LOC", "LOC"]),
-    ],
-)
-def test_spans_become_tags_and_come_back(scheme, tags):
-    text = "Anna Lee, UN New York City"
-    rows = check_token_rows([text])
-    spans = [(0, 8, "PER"), (10, 12, "ORG"), (13, 26, "LOC")]
-    for y in (spans, spans[::-1], [{"start": s, "end": e, "label": label} for s, e, label in spans]):
-        assert check_spans([y], rows) == [spans]
-    assert tags_of_spans([spans], rows, scheme) == [tags]
-    assert spans_of_tags(tags, rows.places[0], scheme) == spans
-
-
-def test_white_space_in_a_span_does_no_harm():
-    rows = check_token_rows(["Anna Lee lives"])
-    assert tags_of_spans(check_spans([[(0, 9, "PER")]], rows), rows, "BIO") == [["B-PER", "I-PER", "O"]]
 
 
 @pytest.mark.parametrize(
@@ -131,28 +96,3 @@ def test_rows_that_are_refused(X, kind, said):
 def test_tags_that_are_refused(y, said):
     with pytest.raises((ValueError, TypeError), match=said):
         check_tags(y, check_token_rows(ROWS))
-
-
-@pytest.mark.parametrize(
-    ("spans", "said"),
-    [
-        ([(0, 2, "PER")], r"y row 1: the span \(0, 2, 'PER'\) cuts the word 'Anna' at \(0, 4\) apart"),
-        ([(5, 11, "PER")], r"y row 1: the span \(5, 11, 'PER'\) cuts the word 'live' at \(9, 13\) apart"),
-        ([(0, 8, "PER"), (5, 8, "LOC")], r"y row 1: the spans \(0, 8, 'PER'\) and \(5, 8, 'LOC'\) overlap"),
-        ([(4, 5, "PER")], r"y row 1: the span \(4, 5, 'PER'\) holds no word"),
-        ([(0, 99, "PER")], "does not lie within the 13 characters of the text"),
-        ([(4, 4, "PER")], "does not lie within"),
-        ([(-1, 4, "PER")], "does not lie within"),
-        ([(0, 4)], r"y row 1: expected a span \(start, end, label\), got \(0, 4\)"),
-        ([{"start": 0, "stop": 4, "label": "PER"}], "y row 1: expected a span with 'start', 'end' and 'label', got"),
-        ([(0.0, 4.0, "PER")], "a span is two whole numbers and a label"),
-        ([(0, 4, "")], "a span is two whole numbers and a label"),
-        ([(0, 4, "O")], "'O' is what stands outside of spans"),
-        (["B-PER", "I-PER", "O"], r"y row 1: expected a span \(start, end, label\), got 'B-PER'"),
-        ("PER", "y row 1: expected a list of spans"),
-    ],
-)
-def test_spans_that_are_refused(spans, said):
-    rows = check_token_rows(["Paul", "Anna Lee live"])
-    with pytest.raises(ValueError, match=said):
-        tags_of_spans(check_spans([[], spans], rows), rows, "BIO")

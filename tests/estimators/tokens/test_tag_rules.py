@@ -1,23 +1,26 @@
 """Constrained decoding: the best of all allowed sequences of tags, by enumeration."""
 
+import re
 from itertools import product
 
 import numpy as np
 import pytest
 
-from skxlmr.estimators._tokens.tag_rules import TagRules, detect_scheme
+from skxlmr.estimators._tokens.tag_rules import TagRules, detect_scheme, doubts
 from skxlmr.metrics import entities
 
 CLASSES = {
     "BIO": ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"],
     "IOB2": ["O", "B-PER", "I-PER"],
     "IOBES": ["B-X", "E-X", "I-X", "S-X", "O", "S-Y"],
+    "BILOU": ["B-X", "L-X", "I-X", "U-X", "O", "U-Y"],
+    "BMES": ["B-X", "E-X", "M-X", "S-X", "O", "S-Y"],
 }
 
 
 def is_allowed(tags, scheme):
     """Whether each tag but O belongs to an entity as the strict reading finds it, and none is left over."""
-    strict = "IOBES" if scheme == "IOBES" else "IOB2"
+    strict = "IOB2" if scheme == "BIO" else scheme
     covered = {i for _, start, end in entities(tags, strict) for i in range(start, end)}
     return all((tag == "O") != (i in covered) for i, tag in enumerate(tags))
 
@@ -63,13 +66,40 @@ def test_nothing_to_decode_and_nothing_allowed():
         (["B-X", "E-X", "I-X", "O", "S-X"], "IOBES"),
         (["NOUN", "VERB"], "plain"),
         (["B-X", "NOUN"], "plain"),
-        (["B-X", "U-X", "O"], "plain"),
+        (["B-X", "U-X", "O"], "BILOU"),
+        (["B-X", "I-X", "L-X", "O", "U-Y"], "BILOU"),
+        (["B-X", "E-X", "M-X", "O", "S-X"], "BMES"),
+        (["B-X", "E-X", "O", "S-X"], "IOBES"),
+        (["B-X", "I-X", "M-X", "O"], "plain"),
         (["O"], "plain"),
         ([0, 1], "plain"),
     ],
 )
 def test_scheme_follows_from_the_classes(classes, scheme):
     assert detect_scheme(classes) == scheme
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (["B", "I", "O"], "the tags 'B', 'I' have no types"),
+        (["B-X", "I-X", "O", "X"], "'X' is not of the form 'B-X'"),
+        (["B-X", "I-X", "O", "[PAD]", ""], r"'\[PAD\]', '' are not of the form"),
+        (["b-x", "i-x", "O"], "'b-x', 'i-x' are not of the form"),
+        (["B_X", "I_X", "O"], "'B_X', 'I_X' are not of the form"),
+        (["B-X", "M-X", "I-X", "O"], "no scheme has all of the prefixes B, I, M"),
+        (["I-PER", "O", "o"], "'o' is not of the form"),
+        (["NOUN", "VERB", "X"], None),
+        (["B", "N", "V"], None),
+        (["LABEL_0", "LABEL_1"], None),
+        (["PER", "O"], None),
+        ([0, 1], None),
+    ],
+)
+def test_plain_tags_that_look_like_those_of_a_scheme(classes, said):
+    assert detect_scheme(classes) == "plain"
+    reason = doubts(classes)
+    assert reason is None if said is None else re.match(said, reason)
 
 
 def test_plain_tags_have_no_rules():

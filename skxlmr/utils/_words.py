@@ -2,6 +2,9 @@
 
 In scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Myanmar, ...), each character with its marks
 is a word.
+
+Format characters, which show nothing themselves (joiners, directional marks, soft hyphens, the byte order mark), may stand
+inside a word, but no word begins or ends with one. The zero-width space separates words as a space does.
 """
 
 import unicodedata
@@ -29,33 +32,66 @@ _UNSPACED = (
 _UNSPACED_FIRST = [first for first, _ in _UNSPACED]
 
 
+_ZERO_WIDTH_SPACE = "\u200b"
+_VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+
+
 def cut_words(text: str) -> list[tuple[int, int]]:
     """Where each word of the text begins and ends, in characters."""
     words: list[tuple[int, int]] = []
-    kind_before, end = "space", -1
+    kind_before, reach = "space", -1  # as far as the last word can go on
     for i, character in enumerate(text):
         kind = _kind(character)
         if kind == "space":
             continue
-        continues = end == i and (kind == "mark" or (kind == "letter" and kind_before == "letter"))
+        touches = reach == i
+        if kind == "format":
+            reach += touches
+            continue
+        continues = touches and (kind == "mark" or (kind == "letter" and kind_before == "letter"))
         if continues:
             words[-1] = (words[-1][0], i + 1)
         else:
             words.append((i, i + 1))
-        end = i + 1
+        reach = i + 1
         if not (kind == "mark" and continues):
             kind_before = "letter" if kind == "mark" else kind
     return words
 
 
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """The same part of the text without white space and format characters at its ends, which may leave nothing of it.
+
+    A variation selector after the part belongs to its last character.
+    """
+    while start < end and _kind(text[end - 1]) in ("space", "format"):
+        end -= 1
+    while start < end and _kind(text[start]) in ("space", "format"):
+        start += 1
+    while start < end < len(text) and _is_variation_selector(text[end]):
+        end += 1
+    return start, end
+
+
+def separates_words(character: str) -> bool:
+    """Whether words end at this character: white space or the zero-width space."""
+    return character.isspace() or character == _ZERO_WIDTH_SPACE
+
+
 @cache
 def _kind(character: str) -> str:
-    if character.isspace():
+    if separates_words(character):
         return "space"
     category = unicodedata.category(character)
-    if category[0] == "M" or category == "Cf":  # marks and joiners stay with what precedes them
+    if category == "Cf" and not 0xE0020 <= ord(character) <= 0xE007F:  # those are the letters of flags
+        return "letter" if character in _VISIBLE_FORMATS else "format"
+    if category in ("Mn", "Mc", "Me", "Cf"):  # they stay with what precedes them
         return "mark"
     if category[0] not in "LN":
         return "single"
     place = bisect_right(_UNSPACED_FIRST, ord(character)) - 1
     return "single" if place >= 0 and ord(character) <= _UNSPACED[place][1] else "letter"
+
+
+def _is_variation_selector(character: str) -> bool:
+    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
