@@ -27,6 +27,7 @@ class Hub(ThreadingHTTPServer):
         self.messages: list[str] = []
         self.large: dict[str, bytes] = {}  # by SHA-256
         self.refusal: tuple[int, dict[str, str]] | None = None  # status and headers of every answer
+        self.echoes = False  # whether a refusal repeats the token
         self.token: str | None = None  # that writing needs
         self.break_after: list[int] = []  # bytes after which the next downloads of weights break off
 
@@ -65,7 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_body()
         hub.requests.append((self.command, path, dict(self.headers)))
         if hub.refusal is not None:
-            return self._answer(hub.refusal[0], {"error": "refused"}, hub.refusal[1])
+            said = f"refused {self.headers.get('Authorization')}" if hub.echoes else "refused"
+            return self._answer(hub.refusal[0], {"error": said}, hub.refusal[1])
         writes = self.command in ("POST", "PUT") and not path.startswith("/lfs/")
         if writes and hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
             return self._answer(401, {"error": "Invalid username or password."})
@@ -183,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.messages.append(value["summary"])
             elif line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.large[value["oid"]]
         sha = self.server.commit(repository, revision)

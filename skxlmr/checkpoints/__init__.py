@@ -3,16 +3,20 @@
 from skxlmr.checkpoints._folder import read_config, write_folder
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
-from skxlmr.checkpoints._hashes import content_hash, sha256_of
-from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
+from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
+from skxlmr.checkpoints._hub import BUILTIN, CHECKPOINT_FILES, CONTENT_FILES, looks_like_path, resolve_checkpoint
+from skxlmr.checkpoints._identity import identity, undisturbed
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
+from skxlmr.checkpoints._secrets import checked_token, without_secrets
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 
 __all__ = [
     "BUILTIN",
+    "CHECKPOINT_FILES",
+    "CONTENT_FILES",
     "MappedFiles",
     "Origin",
     "StoredModel",
@@ -20,7 +24,10 @@ __all__ = [
     "assign_weights",
     "check_finite",
     "check_mapped_files",
+    "checked_token",
+    "content_files",
     "content_hash",
+    "identity",
     "looks_like_path",
     "normalize_names",
     "on_meta",
@@ -30,5 +37,7 @@ __all__ = [
     "read_tensors",
     "resolve_checkpoint",
     "sha256_of",
+    "undisturbed",
+    "without_secrets",
     "write_folder",
 ]

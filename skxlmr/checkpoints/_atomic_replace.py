@@ -6,20 +6,25 @@ next writer can distinguish what a killed process left behind, which it removes,
 
 import errno
 import glob
+import hashlib
 import os
 import secrets
 import shutil
+import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._warnings import outside_stacklevel
 
 try:
     import fcntl
 except ImportError:  # Windows: one writer at a time
     fcntl = None  # type: ignore[assignment]
 
+_LONGEST_NAME = 200  # bytes of a folder's name in the names of its temporary folders
 _TRIES = 100  # of a swap, each disturbed by another writer
 
 
@@ -68,9 +73,34 @@ def swap(fresh: Path, target: Path) -> None:
         if asides[-1].exists() and not target.exists():
             asides[-1].rename(target)
         raise
-    flush(target.parent)
     for aside in asides:
-        shutil.rmtree(aside, ignore_errors=True)
+        _discard(aside, target)
+    try:
+        flush(target.parent)
+    except OSError as error:
+        warnings.warn(
+            f"{target} is complete and in its place, but the disk did not confirm it ({error}): it could be lost if the "
+            "machine stops now",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
+
+
+def keep_modes(fresh: Path, target: Path) -> None:
+    """Give a fresh folder and its files the permissions of those that they replace; new files get the strictest of these."""
+    if not target.is_dir():
+        return
+    with suppress(FileNotFoundError):  # another process is replacing it too
+        strictest = min((_mode(path) for path in target.iterdir() if path.is_file()), default=0o600)
+        for path in fresh.rglob("*"):
+            old = target / path.relative_to(fresh)
+            if old.exists() or path.is_file():
+                path.chmod(_mode(old) if old.exists() else strictest)
+        fresh.chmod(_mode(target))
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def recover(target: Path) -> None:
@@ -81,7 +111,7 @@ def recover(target: Path) -> None:
             if path.name.startswith(old) and not target.exists():
                 path.rename(target)  # killed between the two renames
             elif path.name.startswith(old):
-                shutil.rmtree(path, ignore_errors=True)
+                _discard(path, target)
             elif path.name.startswith(new):
                 _remove_unless_locked(path)
 
@@ -105,7 +135,20 @@ def flush(path: Path) -> None:
 
 
 def _temporary(target: Path, kind: str) -> str:
-    return f".{target.name}.skxlmr-{kind}-"
+    """Start of the names of temporary folders; distinct for each target, and short enough for any file system."""
+    name = os.fsencode(target.name)
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 17] + b"-" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return f".{os.fsdecode(name)}.skxlmr-{kind}-"
+
+
+def _discard(aside: Path, target: Path) -> None:
+    """Remove a folder that was replaced. While it is only partly removed, it has a name that is never put back."""
+    trash = target.with_name(_temporary(target, "new") + secrets.token_hex(4))
+    with suppress(FileNotFoundError):  # another process did it first
+        aside.rename(trash)
+        trash.chmod(0o700)
+        shutil.rmtree(trash, ignore_errors=True)
 
 
 def _locked_folder(target: Path) -> tuple[Path, int | None]:
@@ -113,6 +156,8 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
     while True:
         fresh = target.with_name(_temporary(target, "new") + secrets.token_hex(4))
         fresh.mkdir()
+        with suppress(FileNotFoundError):  # what was private is never open to others, not even for a moment
+            fresh.chmod(_mode(target) | stat.S_IRWXU)
         if fcntl is None:
             return fresh, None
         with suppress(FileNotFoundError, BlockingIOError):  # another writer took it for a leftover meanwhile

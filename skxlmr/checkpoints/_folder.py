@@ -10,15 +10,22 @@ from typing import Any, Protocol
 
 import torch
 
-from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, recover, swap
+from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, keep_modes, recover, swap
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
+from skxlmr.checkpoints._identity import undisturbed
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import is_plain_name, read_json
+from skxlmr.utils._files import check_utf8, is_plain_name, read_json
 
 CONFIG = "config.json"
 SENTENCE_POOLING = "1_Pooling/config.json"  # where sentence-transformers looks for it
+# What systems and tools put into any folder. The first kind is written again when it is missing; the second is kept.
+LEFT_BEHIND = (
+    *(".DS_Store", "._*", "__MACOSX", "desktop.ini", "Thumbs.db", "ehthumbs.db", ".directory", "@eaDir", ".nfs*"),
+    ".cache",  # of downloads from the hub; what it says of the files is no longer true
+)
+KEPT = (".gitattributes", ".gitignore", ".ipynb_checkpoints")
 # Files of a checkpoint folder. A folder that holds anything else is never replaced.
 OWN_FILES = (
     *("*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
@@ -111,10 +118,11 @@ def write_folder(
     for name in extra_files:
         if not (is_plain_name(name) or name == SENTENCE_POOLING) or name in (CONFIG, *WEIGHT_FILES):
             raise CheckpointError(folder, f"{name!r} cannot be the name of an extra file")
+    check_utf8(folder)
     target = Path(os.path.realpath(os.path.expanduser(folder)))
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
-    _check_replaceable(target, extra_files)
+    undisturbed(target, lambda: _check_replaceable(target, extra_files))
 
     text = json.dumps(_with_dtype(config, tensors, dtype), indent=2, ensure_ascii=False) + "\n"
     with fresh_folder(target) as fresh:
@@ -128,9 +136,20 @@ def write_folder(
             text_or_bytes = content(fresh) if callable(content) else content
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes)
+        _keep(target, fresh)
+        keep_modes(fresh, target)
         for path in [*fresh.rglob("*"), fresh]:
             flush(path)
         swap(fresh, target)
+
+
+def _keep(target: Path, fresh: Path) -> None:
+    """Copy what tools keep in a folder and nobody would write again."""
+    for name in KEPT:
+        if (target / name).is_dir():
+            shutil.copytree(target / name, fresh / name, symlinks=True)
+        elif (target / name).is_file():
+            shutil.copyfile(target / name, fresh / name)
 
 
 def _with_dtype(config: Mapping[str, Any], tensors: Tensors, dtype: torch.dtype | None) -> dict[str, Any]:
@@ -155,7 +174,8 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
         return
     if not (target / CONFIG).is_file():
         raise CheckpointError(target, f"is not empty and not a checkpoint folder (no {CONFIG}), so it is not replaced")
-    found = {entry.name + "/" * entry.is_dir(): entry for entry in entries}
+    ours = [entry for entry in entries if not any(fnmatch(entry.name, pattern) for pattern in LEFT_BEHIND + KEPT)]
+    found = {entry.name + "/" * entry.is_dir(): entry for entry in ours}
     if (pooling := found.pop(os.path.dirname(SENTENCE_POOLING) + "/", None)) is not None:
         found |= {f"{pooling.name}/{entry.name}": entry for entry in pooling.iterdir()}
     matched = {name for pattern in OWN_FILES for name in found if "/" not in name and fnmatch(name, pattern)}

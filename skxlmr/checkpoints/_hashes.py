@@ -7,15 +7,18 @@ from pathlib import Path
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.checkpoints._hub import CONTENT_FILES, weight_patterns
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._files import open_file
 
 
-def sha256_of(file: str | os.PathLike[str]) -> str:
+def sha256_of(file: str | os.PathLike[str], most: int | None = None) -> str:
     """SHA-256 of a file, read in small pieces: a gigabyte takes about a second, and hardly any memory.
 
     Parameters
     ----------
     file : str or path
         The file.
+    most : int, optional
+        Largest size in bytes: a file with holes may claim any size, and hashing it would not end.
 
     Returns
     -------
@@ -25,12 +28,21 @@ def sha256_of(file: str | os.PathLike[str]) -> str:
     Raises
     ------
     CheckpointError
-        If the file is missing or cannot be read.
+        If the file is missing, cannot be read, is a pipe or a device, is too large, or changes while it is read.
     """
-    if not Path(file).is_file():  # opening a pipe would wait for a writer
+    if not os.path.exists(file):
         raise CheckpointError(file, "is missing")
-    with blaming(file, "cannot be read ({})", OSError), open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest, piece = hashlib.sha256(), memoryview(bytearray(2**18))
+    with open_file(file, most, buffering=0) as opened, blaming(file, "cannot be read ({})", OSError):
+        left = os.fstat(opened.fileno()).st_size
+        while n_read := opened.readinto(piece):  # type: ignore[attr-defined]  # it is unbuffered
+            left -= n_read
+            if left < 0:  # some files of the system say that they are empty, and never end
+                break
+            digest.update(piece[:n_read])
+    if left:
+        raise CheckpointError(file, "changed while it was read")
+    return digest.hexdigest()
 
 
 def content_hash(folder: str | os.PathLike[str]) -> str:

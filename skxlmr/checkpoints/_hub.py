@@ -7,7 +7,9 @@ from pathlib import Path
 
 from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
+from skxlmr.checkpoints._secrets import without_secrets
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import check_utf8
 from skxlmr.utils._tables import plain_str
 
 BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
@@ -50,6 +52,7 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     path = os.path.expanduser(os.fspath(name))
     if not path:
         raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")
+    check_utf8(path)
     try:
         os.stat(os.path.join(path, os.curdir) if os.path.isdir(path) else path)  # fails if it may not be entered
     except (OSError, ValueError) as error:
@@ -57,11 +60,13 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
             said = getattr(error, "strerror", None) or error
             shown = path if isinstance(error, OSError) and len(path) < LONGEST_SHOWN else f"{path!r:.{LONGEST_SHOWN}}"
             raise CheckpointError(shown, f"cannot be opened as a folder or name a repository ({said})") from error
-    if name != BUILTIN and not os.path.isdir(path):
-        if os.path.exists(path):
+    while name != BUILTIN and not os.path.isdir(path):
+        if os.path.exists(path) and not os.path.isdir(path):
             raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")
         if (moved := surviving(Path(os.path.realpath(path)))) is not None:
             return moved
+        if os.path.isdir(path):  # a save has just put the new folder there
+            break
         if isinstance(name, str) and not looks_like_path(name):
             return _download(name, revision)
         raise CheckpointError(path, "no such folder")
@@ -79,6 +84,14 @@ def weight_patterns(weights: str) -> list[str]:
     """Patterns of the file names of one format: the single file ``weights``, its shards and their index."""
     stem, ending = os.path.splitext(weights)
     return [weights, f"{stem}-*{ending}", f"{weights}.index.json"]
+
+
+# Patterns of all files that make up a checkpoint, in any format
+CHECKPOINT_FILES = [
+    *CONTENT_FILES,
+    DESCRIPTION,
+    *(pattern for name in WEIGHT_FILES for pattern in weight_patterns(name)),
+]
 
 
 def looks_like_path(name: str) -> bool:
@@ -99,40 +112,51 @@ def _download(name: str, revision: str | None) -> Path:
     # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
     set_later = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     offline = constants.HF_HUB_OFFLINE or set_later
-
+    reason = None
     try:
         for weights in WEIGHT_FILES:
             files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
             if any(path for pattern in weight_patterns(weights) for path in folder.glob(pattern)):
                 break
-    except errors.HFValidationError:
-        reason = "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
-        raise CheckpointError(name, reason) from None
-    except errors.GatedRepoError as error:
-        reason = f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and {LOG_IN}, {COPY}"
-        raise CheckpointError(name, reason) from error
-    except errors.RepositoryNotFoundError as error:
-        reason = "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling"
-        raise CheckpointError(name, f"{reason}, or {LOG_IN} if it is private, {BUILTIN_INSTEAD}") from error
-    except errors.RevisionNotFoundError as error:
-        reason = f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
-        raise CheckpointError(name, reason) from error
     except (OSError, errors.HTTPError, errors.EntryNotFoundError, ValueError, KeyError) as error:
-        cause = error.__cause__ or error
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if status in (401, 403):
-            reason = f"the Hugging Face hub refused access to {repo} ({status}): {LOG_IN} with a token that may read it"
-            raise CheckpointError(name, f"{reason}, {COPY}") from error
-        wanted = f"{repo} (revision {revision or 'main'})"
-        if offline:
-            where = f"is not in the cache {constants.HF_HUB_CACHE}"
-            tried = f"no such folder, {wanted} {where}, and HF_HUB_OFFLINE is set: unset it"
-        else:
-            where = "neither from the Hugging Face hub nor from its cache"
-            detail = f"{type(cause).__name__}: {(str(cause).strip() or 'no details').splitlines()[0]}"
-            tried = f"no such folder, and {wanted} could be fetched {where} ({detail}): check the network"
-        download = f"run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder"
-        raise CheckpointError(name, f"{tried}, or {download}, {BUILTIN_INSTEAD}") from error
+        reason = _why(error, repo, revision, offline)
+    if (
+        reason is not None
+    ):  # not in the `except`: errors of the hub's client may hold the token, and would be shown with it
+        raise CheckpointError(name, without_secrets(reason))
+    if not folder.is_dir():
+        at = f" at revision {revision}" if revision else ""
+        raise CheckpointError(name, f"the repository has no file of a checkpoint{at}, such as config.json and weights")
     _downloaded[repo, revision] = folder
     return folder
+
+
+def _why(error: Exception, repo: str, revision: str | None, offline: bool) -> str:
+    """What to say of an error of the hub's client."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.HFValidationError):
+        return "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
+    if isinstance(error, errors.GatedRepoError):
+        return f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and {LOG_IN}, {COPY}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        reason = "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling"
+        return f"{reason}, or {LOG_IN} if it is private, {BUILTIN_INSTEAD}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if status in (401, 403):
+        reason = f"the Hugging Face hub refused access to {repo} ({status}): {LOG_IN} with a token that may read it"
+        return f"{reason}, {COPY}"
+    wanted = f"{repo} (revision {revision or 'main'})"
+    if offline:
+        where = f"is not in the cache {constants.HF_HUB_CACHE}"
+        tried = f"no such folder, {wanted} {where}, and HF_HUB_OFFLINE is set: unset it"
+    else:
+        where = "neither from the Hugging Face hub nor from its cache"
+        detail = f"{type(cause).__name__}: {(str(cause).strip() or 'no details').splitlines()[0]}"
+        tried = f"no such folder, and {wanted} could be fetched {where} ({detail}): check the network"
+    download = f"run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder"
+    return f"{tried}, or {download}, {BUILTIN_INSTEAD}"

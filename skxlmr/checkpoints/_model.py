@@ -1,17 +1,18 @@
 """A checkpoint folder as a model: its configuration, and its weights under the names of the modules."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skxlmr.checkpoints._folder import CONFIG, read_config
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
+from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._mapped_files import MappedFiles
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of
-from skxlmr.utils._errors import blaming
+from skxlmr.utils._errors import CheckpointError, blaming
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,25 @@ class StoredModel:
         Content of ``config.json``.
     config : ModelConfig or XLMConfig
         The same as typed and checked fields.
+    identity : tuple
+        Of the folder, before anything was read.
     """
 
     folder: Path
     raw: dict[str, Any]
     config: ModelConfig | XLMConfig
+    identity: Identity = field(default=(), compare=False, repr=False)
+
+    def check_unchanged(self) -> None:
+        """To be called when all has been read.
+
+        Raises
+        ------
+        CheckpointError
+            If a file was replaced meanwhile, so that what was read may be a mixture of two models.
+        """
+        if identity(self.folder) != self.identity:
+            raise CheckpointError(self.folder, "was replaced or changed while it was being read: try again")
 
     def tensors(self) -> Tensors:
         """Map the weights, under the names that the modules use.
@@ -83,7 +98,8 @@ def read_model(folder: str | os.PathLike[str]) -> StoredModel:
     >>> tuple(model.tensors()["roberta.encoder.layer.0.output.dense.bias"].shape)
     (192,)
     """
+    before = identity(folder)
     raw = read_config(folder)
     with blaming(Path(folder) / CONFIG, "{}", ValueError):
         config = config_of(raw)
-    return StoredModel(Path(folder), raw, config)
+    return StoredModel(Path(folder), raw, config, before)

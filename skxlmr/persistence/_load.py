@@ -8,7 +8,17 @@ from typing import Any
 import torch
 
 import skxlmr.estimators
-from skxlmr.checkpoints import Origin, assign_weights, on_meta, read_model, resolve_checkpoint, sha256_of
+from skxlmr.checkpoints import (
+    CONTENT_FILES,
+    Origin,
+    assign_weights,
+    content_files,
+    identity,
+    on_meta,
+    read_model,
+    resolve_checkpoint,
+    sha256_of,
+)
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators.heads import PARTS
 from skxlmr.persistence._description import ALTERED, FILE, file_names, is_place, read_description
@@ -19,7 +29,10 @@ from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import outside_stacklevel
 
+TRIES = 20  # to read a folder that other processes replace
 MOST_COLUMNS = 1000  # choices per row
+MOST_BYTES = 512 * 2**20  # of a file without weights
+MOST_ITEM, MOST_HEADER = 8, 2**24  # bytes of a weight, and of the names of all of them
 NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: the folder is complete without them
 
 
@@ -66,10 +79,47 @@ def load(
     ...     load(parent + "/features").pooling
     'cls'
     """
-    given, folder = os.fspath(folder), resolve_checkpoint(folder, revision)
+    failed: ValueError | None = None
+    for _ in range(TRIES):
+        opened = resolve_checkpoint(folder, revision)
+        before = _moment(opened)
+        try:
+            estimator, card_differs = _read(os.fspath(folder), opened, device, revision, verify)
+        except (CheckpointError, ValueError) as error:
+            if before is not None and _moment(opened) == before:
+                raise
+            failed = error
+        else:
+            if _moment(opened) == before:  # all files that were read were there from start to end
+                break
+    else:
+        reason = "is being replaced by other processes again and again: load it when they have ended"
+        raise CheckpointError(folder, reason) from failed
+    if card_differs:
+        said = f"{opened / CARD} is not the model card that save wrote: edited since, or damaged (the model is intact)"
+        warnings.warn(said, UserWarning, stacklevel=outside_stacklevel())
+    return estimator
+
+
+def _moment(folder: Path) -> Any:
+    """What changes when the folder is moved, or one of its files is replaced; None while it is away."""
+    try:
+        return os.stat(folder).st_ctime_ns, identity(folder)
+    except OSError:
+        return None
+
+
+def _read(
+    given: str, folder: Path, device: str | torch.device | None, revision: str | None, verify: bool
+) -> tuple[Any, bool]:
+    """The estimator, and whether the model card differs; a mixture of two if the folder is replaced meanwhile."""
     about = read_description(folder / FILE, verify)
+    digests = file_names(about, folder / FILE)
+    weights = _weights(folder)
     if verify:
-        _verify(folder, file_names(about, folder / FILE))
+        if about["format"] > 1:  # which has no checksums
+            _refuse_additions(folder, weights | {name for name in CONTENT_FILES if (folder / name).exists()}, digests)
+        _verify(folder, {name: digests[name] for name in digests.keys() - weights - {CARD}}, MOST_BYTES)
     estimator = getattr(skxlmr.estimators, about["estimator"])()
     try:
         estimator.set_params(**decode(about["params"]))
@@ -95,11 +145,15 @@ def load(
             raise
         raise CheckpointError(folder / FILE, f"{error}; load(..., device='cpu') puts it elsewhere") from error
     dtype = estimator._weight_dtype()
+    if verify:
+        most = sum(tensor.numel() * MOST_ITEM for tensor in module.state_dict().values()) + MOST_HEADER
+        _verify(folder, {name: digests[name] for name in digests.keys() & weights}, most)
     tensors, module.mapped_files = stored.mapped_tensors()
     assign_weights(module, tensors, source=folder, head_parts=PARTS, dtype=dtype)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
-    return estimator
+    has_card = verify and CARD in digests and (folder / CARD).exists()
+    return estimator, has_card and sha256_of(folder / CARD, MOST_BYTES) != digests[CARD]
 
 
 def _learnt(kind: type[Estimator], fitted: dict[str, Any]) -> dict[str, Any]:
@@ -114,17 +168,26 @@ def _learnt(kind: type[Estimator], fitted: dict[str, Any]) -> dict[str, Any]:
     return decode(fitted)
 
 
-def _verify(folder: Path, digests: dict[str, str]) -> None:
-    """Compare the files with what was saved."""
-    for name, digest in digests.items():
+def _weights(folder: Path) -> set[str]:
+    """Names of the files with the weights that are read; none if there are none, which is an error later."""
+    try:
+        return set(content_files(folder)) - set(CONTENT_FILES)
+    except CheckpointError:
+        return set()
+
+
+def _verify(folder: Path, digests: dict[str, str], most: int) -> None:
+    """Compare files, each of at most so many bytes, with what was saved."""
+    for name, digest in sorted(digests.items()):
         if name in NOT_READ and not (folder / name).exists():
             continue
-        if sha256_of(folder / name) == digest:
-            continue
-        if name != CARD:
+        if sha256_of(folder / name, most) != digest:
             raise CheckpointError(folder / name, ALTERED)
-        warnings.warn(
-            f"{folder / name} is not the model card that save wrote: edited since, or damaged (the model is intact)",
-            UserWarning,
-            stacklevel=outside_stacklevel(),
-        )
+
+
+def _refuse_additions(folder: Path, names: set[str], digests: dict[str, str]) -> None:
+    """Refuse files that would be read and that save did not write."""
+    added = sorted(names - digests.keys())
+    if added:
+        reason = "would be read, but save did not write it: remove it (load(..., verify=False) reads it anyway)"
+        raise CheckpointError(folder / added[0], reason)

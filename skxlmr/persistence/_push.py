@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from skxlmr._version import __version__
+from skxlmr.checkpoints import CHECKPOINT_FILES, checked_token, without_secrets
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._save import write_estimator
 from skxlmr.utils._errors import CheckpointError
@@ -32,7 +33,7 @@ def push_to_hub(
     commit_message : str, optional
         By default the class and the version of the library.
     token : str or bool, optional
-        By default the one of ``hf auth login`` or ``HF_TOKEN``.
+        By default the one of ``hf auth login`` or ``HF_TOKEN``. No message holds it.
 
     Returns
     -------
@@ -49,7 +50,8 @@ def push_to_hub(
     Notes
     -----
     Nothing in the repository names a folder on this machine: if ``checkpoint`` is one, the repository takes its place.
-    Other files in the repository stay.
+    Files of an earlier checkpoint in the repository are deleted if the new one does not have them, since they would be
+    read with it. Other files stay.
 
     Examples
     --------
@@ -61,6 +63,8 @@ def push_to_hub(
     import huggingface_hub
     from huggingface_hub import errors
 
+    token = checked_token(token)
+    reason = None
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "estimator"
         write_estimator(estimator, folder, dtype=None, max_shard_size=None, with_paths=False)
@@ -73,13 +77,16 @@ def push_to_hub(
                 repo_id=repo,
                 folder_path=folder,
                 revision=revision,
+                delete_patterns=CHECKPOINT_FILES,
                 commit_message=commit_message or f"{type(estimator).__name__} saved by skxlmr {__version__}",
             )
         except (OSError, errors.HTTPError, ValueError, RuntimeError) as error:
             cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of an upload
             detail = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
-            raise CheckpointError(
-                repo_id, f"could not be written to the Hugging Face hub ({detail}): {remedy}"
-            ) from error
+            reason = f"could not be written to the Hugging Face hub ({detail}): {remedy}"
+    if (
+        reason is not None
+    ):  # not in the `except`: errors of the hub's client may hold the token, and would be shown with it
+        raise CheckpointError(repo_id, without_secrets(reason, token))
     return str(commit.commit_url)

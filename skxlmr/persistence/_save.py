@@ -7,7 +7,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 import skxlmr.estimators
-from skxlmr.checkpoints import check_mapped_files, sha256_of, write_folder
+from skxlmr.checkpoints import check_mapped_files, sha256_of, undisturbed, write_folder
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._description import FILE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
@@ -90,7 +90,8 @@ def write_estimator(
     check_mapped_files(estimator.module_)
     others = sentence_transformers_files(estimator)
     try:
-        _check_card(Path(folder).expanduser())
+        target = Path(folder).expanduser()
+        undisturbed(target, lambda: _check_card(target))
         write_folder(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},

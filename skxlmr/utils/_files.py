@@ -4,7 +4,7 @@ import json
 import os
 import re
 import stat
-from typing import Any
+from typing import Any, BinaryIO
 
 from skxlmr.utils._errors import CheckpointError
 
@@ -14,7 +14,49 @@ MOST_VALUES = 1_000_000
 MOST_BYTES_PER_VALUE = 64
 MOST_DEPTH = 64
 LONGEST_NAME = 255  # bytes, the limit of most file systems
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe would wait for a writer
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def open_file(file: str | os.PathLike[str], most: int | None = None, buffering: int = -1) -> BinaryIO:
+    """Open a plain file to read it. Its kind and size are those of the file that was opened, not of the name.
+
+    Parameters
+    ----------
+    file : str or path
+        The file. Pipes and devices are refused: they might never end.
+    most : int, optional
+        Largest size in bytes.
+    buffering : int
+        As for :func:`open`.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, unreadable, not a plain file, or too large.
+    """
+    try:
+        _check_plain(file, os.stat(file), most)  # some devices do something when they are opened
+        opened = open(  # noqa: SIM115  # by the caller
+            file, "rb", buffering, opener=lambda path, flags: os.open(path, flags | _NOT_WAITING)
+        )
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise CheckpointError(file, f"cannot be read ({reason})") from error
+    try:
+        _check_plain(file, os.fstat(opened.fileno()), most)  # something else may have taken its place
+    except CheckpointError:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_plain(file: str | os.PathLike[str], status: os.stat_result, most: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        found = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise CheckpointError(file, f"cannot be read (it is {found}, not a file)")
+    if most is not None and status.st_size > most:
+        raise CheckpointError(file, f"has {status.st_size} bytes, expected at most {most}")
 
 
 def read_bytes(file: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
@@ -36,16 +78,11 @@ def read_bytes(file: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     CheckpointError
         If it is missing, unreadable, not a plain file, or too large.
     """
-    try:
-        status = os.stat(file)
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise CheckpointError(file, "cannot be read (it is a pipe or a device, not a file)")
-        if status.st_size > most:
-            raise CheckpointError(file, f"has {status.st_size} bytes, expected at most {most}")
-        with open(file, "rb") as opened:
+    with open_file(file, most) as opened:
+        try:
             return opened.read(most)
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
+        except OSError as error:
+            raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
 
 
 def read_json(
@@ -114,6 +151,21 @@ def _is_deep(value: dict[str, Any]) -> bool:
         if not level:
             return False
     return True
+
+
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that is not UTF-8: several of the libraries that read and write files can't open it.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not.
+    """
+    try:
+        os.fsdecode(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+        raise CheckpointError(shown, "is not UTF-8, so the folder can't be used: rename it, or use another") from error
 
 
 def is_plain_name(name: str) -> bool:

@@ -16,15 +16,16 @@ def test_sha256(tmp_path):
 
 
 def test_what_is_not_a_file(tmp_path):
-    for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(CheckpointError, match="is missing"):
-            sha256_of(path)
+    with pytest.raises(CheckpointError, match="is missing"):
+        sha256_of(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match="it is a folder, not a file"):
+        sha256_of(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="is missing"):
+    with pytest.raises(CheckpointError, match="a pipe or a device"):
         sha256_of(tmp_path / "pipe")
 
 

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
 import random
 
 import pytest
 
 from skxlmr import CheckpointError, XLMRobertaVectorizer, load, save
+from skxlmr.checkpoints import sha256_of
+from skxlmr.utils._files import open_file
 from tests.persistence.conftest import TEXTS, names_in
 
 READ = ["config.json", "model.safetensors", "sentencepiece.bpe.model", "skxlmr.json", "tokenizer_config.json"]
@@ -107,3 +110,68 @@ def test_the_seal_is_needed(saved, seal):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"sha256": seal}))
     with pytest.raises(CheckpointError, match="is not what save wrote"):
         load(saved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "tokenizer.json",
+        "vocab.json",
+        "model-00002-of-00002.safetensors",
+    ],
+)
+def test_a_file_that_was_added_is_refused(saved_in_shards, name):
+    (saved_in_shards / name).write_text("{}")
+    with pytest.raises(CheckpointError, match="would be read, but save did not write it: remove it") as caught:
+        load(saved_in_shards)
+    assert caught.value.file == str(saved_in_shards / name)
+
+
+def test_weights_laid_beside_shards_are_refused(saved_in_shards, saved):
+    (saved_in_shards / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: would be read, but save did not write it"):
+        load(saved_in_shards)
+    load(saved_in_shards, verify=False)
+
+
+def test_files_that_nobody_reads_may_be_added(saved):
+    for name in ("notes.txt", "pytorch_model.bin", ".DS_Store", "LICENSE"):
+        (saved / name).write_bytes(b"x")
+    load(saved)
+
+
+@pytest.fixture
+def saved_in_shards(classifier, tmp_path):
+    save(classifier, tmp_path / "shards", max_shard_size=50_000)
+    return tmp_path / "shards"
+
+
+def sparse(file, n_bytes):
+    os.unlink(file)
+    with open(file, "wb") as opened:
+        opened.truncate(n_bytes)
+
+
+@pytest.mark.parametrize("name", [*READ, "README.md"])
+def test_a_file_with_holes_is_not_hashed(saved, name, monkeypatch):
+    """It takes no room on the disk, and an hour to read."""
+    sparse(saved / name, 2**40)
+
+    def careful(file, most=None, **options):
+        assert os.stat(file).st_size < 2**30 or most < 2**40
+        return open_file(file, most, **options)
+
+    monkeypatch.setattr("skxlmr.checkpoints._hashes.open_file", careful)
+    with pytest.raises(CheckpointError, match=r"has 1099511627776 bytes, expected at most \d+") as caught:
+        load(saved)
+    assert caught.value.file == str(saved / name)
+
+
+def test_a_file_of_the_system_that_never_ends(tmp_path):
+    """Some say that they are empty."""
+    if not os.path.exists("/proc/self/pagemap"):
+        pytest.skip("needs /proc")
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        sha256_of("/proc/self/pagemap")

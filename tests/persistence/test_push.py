@@ -1,6 +1,7 @@
 """An estimator goes to the hub and comes back, over the HTTP interface of a stand-in."""
 
 import json
+import traceback
 
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -123,3 +124,84 @@ def test_a_file_that_changed_on_the_way_is_reported(hub, fitted_classifier):
     files["config.json"] = files["config.json"].replace(b"0.1", b"0.2")
     with pytest.raises(CheckpointError, match=r"config\.json: is not what save wrote"):
         load("org/name")
+
+
+SECRET = "hf_aBcDeFgHiJkLmNoPqRsT"
+
+
+def shown(error):
+    """All that a traceback or a log would show, with what is chained to the error."""
+    chained = [error]
+    while chained[-1].__cause__ or chained[-1].__context__:
+        chained.append(chained[-1].__cause__ or chained[-1].__context__)
+    return "".join(map(repr, chained)) + "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", "  {} "])
+def test_white_space_around_a_token_does_not_matter(hub, fitted_classifier, around):
+    hub.token = SECRET
+    push_to_hub(fitted_classifier, "org/name", token=around.format(SECRET))
+    assert "skxlmr.json" in hub.repositories["org/name"]["main"]
+
+
+@pytest.mark.parametrize("token", [f"{SECRET}\nX-Other: 1", f"a {SECRET}", f"{SECRET}ä", f"{SECRET}\x00", "", " "])
+def test_what_cannot_be_a_token(hub, fitted_classifier, token):
+    with pytest.raises(ValueError, match="token is not one of the Hugging Face hub") as caught:
+        push_to_hub(fitted_classifier, "org/name", token=token)
+    assert SECRET not in shown(caught.value) and not hub.requests
+    with pytest.raises(TypeError, match="token must be a str, a bool or None, got a bytes") as caught:
+        push_to_hub(fitted_classifier, "org/name", token=SECRET.encode())
+    assert SECRET not in shown(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 418])
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("secret", [SECRET, "of-another-kind"])
+def test_a_server_that_repeats_the_token(hub, fitted_classifier, monkeypatch, status, given, secret):
+    hub.refusal, hub.echoes = (status, {}), True
+    if not given:
+        monkeypatch.setenv("HF_TOKEN", f"{secret}\n")
+    with pytest.raises(CheckpointError, match="could not be written") as caught:
+        push_to_hub(fitted_classifier, "org/name", token=f"{secret}\n" if given else None)
+    assert any(
+        headers.get("authorization", headers.get("Authorization")) == f"Bearer {secret}" for *_, headers in hub.requests
+    )
+    assert secret not in shown(caught.value)
+    if not given:
+        with pytest.raises(CheckpointError) as caught:
+            load("org/name")
+        assert secret not in shown(caught.value)
+
+
+def test_a_token_in_the_environment_that_cannot_be_one(hub, fitted_classifier, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", f"{SECRET}ä")
+    for act in (lambda: push_to_hub(fitted_classifier, "org/name"), lambda: load("org/name")):
+        with pytest.raises(CheckpointError) as caught:
+            act()
+        assert SECRET not in shown(caught.value)
+
+
+def test_passwords_in_addresses_are_withheld(hub, fitted_classifier, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://me:pa55word@127.0.0.1:9")
+    for act in (lambda: push_to_hub(fitted_classifier, "org/name"), lambda: load("org/name")):
+        with pytest.raises(CheckpointError) as caught:
+            act()
+        assert "pa55word" not in shown(caught.value)
+
+
+def test_files_of_an_earlier_checkpoint_do_not_stay(hub, fitted_classifier):
+    """They would be read with the new one, or instead of it."""
+    earlier = {"special_tokens_map.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"", "LICENSE": b"mine"}
+    hub.repositories["org/name"] = {"main": earlier | {"model.safetensors.index.json": b"{}", ".gitattributes": b""}}
+    push_to_hub(fitted_classifier, "org/name")
+    files = hub.repositories["org/name"]["main"]
+    assert {"LICENSE", ".gitattributes", "config.json", "model.safetensors"} <= files.keys()
+    assert not files.keys() & {
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+    }
+    assert load("org/name").classes_.tolist() == ["a", "b", "c"]

@@ -76,3 +76,23 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read_json(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="a pipe or a device"):
         read_bytes("/dev/zero")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monkeypatch):
+    """After its kind was looked at."""
+    file = write(tmp_path, b"{}")
+    looked, stat = [], os.stat
+
+    def look(path, **options):
+        found = stat(path, **options)
+        if path == file and not looked:
+            looked.append(path)
+            file.unlink()
+            os.mkfifo(file)
+        return found
+
+    monkeypatch.setattr(os, "stat", look)
+    with pytest.raises(CheckpointError, match="a pipe or a device"):
+        read_json(file)
+    assert looked

@@ -11,6 +11,7 @@ from mmap import ACCESS_COPY, mmap
 import torch
 
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._files import open_file
 
 Tensors = dict[str, torch.Tensor]
 MOST_TENSORS = 50_000  # per file; the largest models of the family have 800
@@ -34,9 +35,7 @@ class MappedFile:
 
     def __init__(self, file: str | os.PathLike[str]):
         self.file = file
-        if not os.path.isfile(file):  # opening a pipe would wait for a writer
-            raise CheckpointError(file, "cannot be read (no such file)")
-        with blaming(file, "cannot be read ({})", OSError), open(file, "rb") as opened:
+        with open_file(file) as opened, blaming(file, "cannot be read ({})", OSError):
             try:
                 self._bytes = mmap(opened.fileno(), 0, access=ACCESS_COPY)
             except ValueError:
@@ -78,9 +77,9 @@ class MappedFile:
         """Read bytes into memory; not through the mapping, since its pages would take the same memory again."""
         copied = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
         left = copied.numpy().data
-        with blaming(self.file, "cannot be read ({})", OSError), open(self.file, "rb", buffering=0) as opened:
+        with open_file(self.file, buffering=0) as opened, blaming(self.file, "cannot be read ({})", OSError):
             opened.seek(start)
-            while left and (n_read := opened.readinto(left)):
+            while left and (n_read := opened.readinto(left)):  # type: ignore[attr-defined]  # it is unbuffered
                 left = left[n_read:]
         if left:
             reason = f"was truncated while it was read: {len(left)} of {self.size} bytes are gone"

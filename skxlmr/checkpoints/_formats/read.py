@@ -7,7 +7,7 @@ from pathlib import Path
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES, Format
 from skxlmr.utils._errors import CheckpointError, blaming
-from skxlmr.utils._files import is_plain_name, read_json
+from skxlmr.utils._files import is_plain_name, open_file, read_json
 
 LFS_POINTER = b"version https://git-lfs"
 
@@ -50,7 +50,7 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
 
 
 def _read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
-    with blaming(file, "cannot be read ({})", OSError), file.open("rb") as opened:
+    with open_file(file) as opened, blaming(file, "cannot be read ({})", OSError):
         is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
     if is_pointer:
         raise CheckpointError(file, "is a Git LFS pointer, not the weights: run `git lfs pull` in its repository")

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, Tensors
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._files import open_file
 
 MOST_HEADER = 8 * 2**20  # bytes, about 100 per tensor
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -43,8 +44,11 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
     with (
         blaming(file, "cannot be read ({})", OSError),
         blaming(file, "is not a whole safetensors file ({!s:.200})", SafetensorError),
+        blaming(
+            file, "cannot be mapped into memory ({!s:.200})", RuntimeError, MemoryError
+        ),  # torch maps the file again
     ):
-        with open(file, "rb") as start:
+        with open_file(file) as start:
             n_header = int.from_bytes(start.read(8), "little")
         if n_header > MOST_HEADER:
             reason = f"a header of {n_header} bytes, expected at most {MOST_HEADER}"

@@ -211,6 +211,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 init_weights(module.get_submodule(part).to_empty(device="cpu"), config.initializer_range)
         module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
         module.mapped_files = mapped_files
+        stored.check_unchanged()
         return module.eval()
 
     def _announce_new_part(self, folder: Path, part: str) -> None:

@@ -266,7 +266,7 @@ def test_every_flipped_byte_is_read_or_refused(file):
 def test_missing_file_and_pipe(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         read_flax_msgpack(tmp_path / "absent")
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match=r"it is a (folder|pipe)"):
         read_flax_msgpack(tmp_path)
 
 
