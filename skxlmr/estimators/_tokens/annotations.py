@@ -33,10 +33,7 @@ def read_spans(cell: Any, text: str, where: str) -> list[Span]:
 
 def _check_text(cell: Mapping[str, Any], text: str, where: str) -> None:
     """Refuse the annotations of another text."""
-    data = cell.get("data", cell)
-    texts = (
-        [value for value in data.values() if isinstance(value, str)] if data is not cell else [cell.get("text", text)]
-    )
+    texts = [value for value in (cell.get("data") or {"": cell.get("text")}).values() if isinstance(value, str)]
     if texts and text not in texts:
         raise ValueError(
             f"{where}: the annotations belong to another text, {describe(texts[0])}; X has {describe(text)} there"
@@ -52,11 +49,24 @@ def _list_of(cell: Mapping[str, Any], where: str) -> Any:
                 f"{where}: expected one annotation of the text, found {len(done)}: "
                 + ("choose one of them" if done else "leave out texts that nobody annotated")
             )
-        cell = {"spans": [each["value"] for each in done[0]["result"] if each.get("type", "labels") == "labels"]}
+        cell = {"spans": [each["value"] for each in done[0]["result"] if _is_region(each, where)]}
     for key in _LISTS:
-        if key in cell:
-            return [part for span in cell[key] for part in _one_label_each(span)]
-    raise ValueError(f"{where}: expected spans under one of {', '.join(map(repr, _LISTS))}, got {describe(cell)}")
+        spans = cell.get(key)
+        if isinstance(spans, list | tuple | np.ndarray):
+            return [part for span in spans for part in _one_label_each(span)]
+    raise ValueError(
+        f"{where}: expected a list of spans under one of {', '.join(map(repr, _LISTS))}, got {describe(cell)}"
+    )
+
+
+def _is_region(result: Mapping[str, Any], where: str) -> bool:
+    """Whether an item of Label Studio is a labelled part of the text; the others are choices, relations and the like."""
+    type_ = result.get("type", "labels")
+    if type_ != "labels" and str(type_).endswith("labels"):
+        raise ValueError(
+            f"{where}: regions of the type {type_!r} are not spans of characters of a text: only 'labels' are"
+        )
+    return bool(type_ == "labels")
 
 
 def _one_label_each(span: Any) -> list[Any]:

@@ -71,11 +71,13 @@ def test_words_without_a_tag_are_not_learnt(make, still_checkpoint, class_weight
 
 
 @pytest.mark.parametrize("tags", [["B", "I", "O"], ["B-DE", "I-DE", "DE"]])
-def test_tags_that_look_like_those_of_a_scheme_are_doubted(make, tags):
+def test_tags_that_look_like_those_of_a_scheme_are_doubted(make, tmp_path, tags):
     y = [[tags["BIO".index(tag[0])] for tag in row] for row in Y]
     with pytest.warns(UserWarning, match="the tags are read as plain classes, not as entities: .* pass scheme='plain'"):
         make(XLMRobertaTokenClassifier, max_epochs=1).fit(X, y)
-    make(XLMRobertaTokenClassifier, max_epochs=1, scheme="plain").fit(X, y)
+    save(make(XLMRobertaTokenClassifier, max_epochs=1, scheme="plain").fit(X, y), tmp_path / "saved")
+    with pytest.warns(UserWarning, match="the tags are read as plain classes"):
+        XLMRobertaTokenClassifier.from_checkpoint(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("params", [{"label_all_subwords": True}, {"label_smoothing": 0.3}, {"subword_sampling": 0.1}])

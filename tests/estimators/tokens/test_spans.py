@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from skxlmr import XLMRobertaTokenClassifier
 from skxlmr.estimators._tokens.rows import check_token_rows
 from skxlmr.estimators._tokens.spans import check_spans, spans_of_tags, tags_of_spans
 
@@ -105,6 +106,16 @@ def test_overlapping_spans():
     assert found == [(0, 3, "UNIT")]
 
 
+def test_parameters_of_the_tagger_decide():
+    rows = check_token_rows(["5km"])
+    y = [[(0, 1, "NUM"), (1, 3, "UNIT")]]
+    with pytest.warns(UserWarning, match="2 of 2 spans"):
+        found = XLMRobertaTokenClassifier(span_edges="expand", overlaps="longest")._check_spans(y, rows)
+    assert found == [[(0, 3, "UNIT")]]
+    with pytest.raises(ValueError, match="cuts the word '5km'"):
+        XLMRobertaTokenClassifier()._check_spans(y, rows)
+
+
 # Annotations of tools -----------------------------------------------------------------------------------------------------
 
 TEXT, SPANS = "Anna 👍 Rom", [(0, 4, "PER"), (7, 10, "LOC")]
@@ -127,6 +138,7 @@ BY_TOOL = {
     "spaCy, as JSON": {"entities": [{"start": s, "end": e, "label": label} for s, e, label in SPANS]},
     "Doccano": {"id": 3, "text": TEXT, "label": [list(span) for span in SPANS]},
     "Doccano, older": {"text": TEXT, "labels": SPANS},
+    "a struct of Arrow": {"text": None, "entities": None, "label": [list(span) for span in SPANS]},
     "Doccano, with relations": {
         "text": TEXT,
         "entities": [
@@ -176,8 +188,13 @@ def test_spans_of_a_region_with_several_labels_overlap():
         (IN_BROWSER | {"data": {"text": "Paul", "id": 3}}, "belong to another text"),
         (IN_BROWSER | {"annotations": []}, "expected one annotation of the text, found 0: leave out texts that nobody"),
         (IN_BROWSER | {"annotations": IN_BROWSER["annotations"] * 2}, "found 2: choose one of them"),
-        ({"ents": SPANS}, "y row 0: expected spans under one of 'entities', 'spans', 'label', 'labels', got"),
+        (
+            {"annotations": [{"result": [{"type": "hypertextlabels", "value": {"start": "/p[1]"}}]}]},
+            "y row 0: regions of the type 'hypertextlabels' are not spans",
+        ),
+        ({"ents": SPANS}, "y row 0: expected a list of spans under one of 'entities', 'spans', 'label', 'labels', got"),
         (label_studio((0, 4, "PER", "Paul")), r"the span \(0, 4\) is said to cover 'Paul' .*, but the text has 'Anna'"),
+        ({"start": 0, "end": 4, "label": "PER"}, "y row 0: expected a list of spans under one of"),
         ({"entities": [{"start": 0, "end": 4}]}, "expected a span with 'start', 'end' and 'label'"),
     ],
 )
