@@ -4,7 +4,7 @@ from skxlmr.training._adam_state import AdamState
 from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
-from skxlmr.training._fit_state import History, Watcher, to_the_end, undone_on_failure
+from skxlmr.training._fit_state import History, Watcher, copies, restore, to_the_end, undone_on_failure
 from skxlmr.training._mean_losses import mean_losses
 from skxlmr.training._optimizer import SCHEDULES, freeze, make_optimizer
 from skxlmr.training._resumable_state import StateKeeper
@@ -20,6 +20,7 @@ __all__ = [
     "StateKeeper",
     "Watcher",
     "compact_vocabulary",
+    "copies",
     "digest",
     "digest_of_still_weights",
     "fit_loop",
@@ -27,6 +28,7 @@ __all__ = [
     "in_words",
     "make_optimizer",
     "mean_losses",
+    "restore",
     "to_the_end",
     "undone_on_failure",
     "whole_copy",

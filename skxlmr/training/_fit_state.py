@@ -4,7 +4,7 @@ Ctrl-C may come at any moment, also while weights are copied. So a finished epoc
 in full before it takes the place of the old one: what an interrupt leaves is one or the other.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -110,12 +110,12 @@ def undone_on_failure(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         raise
 
 
-def copies(parameters: Sequence[Tensor]) -> list[Tensor]:
+def copies(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Values of the parameters in host memory, copied once."""
     return [parameter.detach().to("cpu", copy=True) for parameter in parameters]
 
 
-def restore(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def restore(parameters: Iterable[Tensor], values: Sequence[Tensor]) -> None:
     """Put saved values back."""
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):

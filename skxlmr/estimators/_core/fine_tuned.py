@@ -1,6 +1,8 @@
 """What every estimator that trains does: read rows and targets, split them, train, in one fit or in portions."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,12 +79,14 @@ class FineTuned(TrainingParameters, Estimator):
         """Classes whose proportions the validation split keeps, if any."""
         return None
 
-    def _to_training_units(self, module: TaskModule) -> None:
-        """Undo what ``_to_final_units`` did, before a fitted module trains again."""
-
     def _to_final_units(self, module: TaskModule) -> TaskModule:
         """The module as it predicts after the fit."""
         return module
+
+    @contextmanager
+    def _in_training_units(self, module: TaskModule, is_fitted: bool) -> Iterator[None]:
+        """Undo ``_to_final_units`` while a fitted module trains again; afterwards put any module into its final units."""
+        yield
 
     # What is the same ---------------------------------------------------------------------------------------------------
 

@@ -88,14 +88,10 @@ class TrainingRun:
         compacts = estimator._compacts_vocabulary and not estimator.n_frozen_layers and self.redraw is None
         ids = [*self.training.ids, *(self.validation.ids if self.validation else [])]
         embeddings = module.backbone.get_input_embeddings()
-        try:
-            if is_fitted:
-                estimator._to_training_units(module)
+        with estimator._in_training_units(module, is_fitted):
             freeze(module, estimator.n_frozen_layers)
             with compact_vocabulary(module.backbone, *ids) if compacts else nullcontext() as lookup:
                 self._history = self._train(embeddings, lookup, undo=is_fitted and self.adam_state is None)
-        finally:
-            estimator._to_final_units(module)
 
     def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
         """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` its ids in a compact one."""

@@ -1,5 +1,7 @@
 """Texts to numbers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -7,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_consistent_length
-from torch import nn
+from torch import Tensor, nn
 
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.fine_tuned import FineTuned
@@ -19,7 +21,7 @@ from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.nn import TaskModule
 from skxlmr.nn.losses import squared_error
-from skxlmr.training import to_the_end
+from skxlmr.training import copies, restore, to_the_end
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._labels import read_numbers
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
@@ -182,12 +184,32 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
-    def _to_training_units(self, module: Any) -> None:
-        _rescale(module.classifier.out_proj, 1 / self._y_scale, -self._y_mean / self._y_scale)
-
     def _to_final_units(self, module: Any) -> TaskModule:
-        _rescale(module.classifier.out_proj, self._y_scale, self._y_mean)
+        _put_rescaled(module.classifier.out_proj, self._y_scale, self._y_mean)
         return module
+
+    @contextmanager
+    def _in_training_units(self, module: Any, is_fitted: bool) -> Iterator[None]:
+        layer = module.classifier.out_proj
+        final, begun = copies(layer.parameters()), None
+        trained: list[Tensor] = []
+
+        def finish() -> None:
+            if not trained:  # it may run twice
+                trained.extend(copies(layer.parameters()))
+            if is_fitted and (begun is None or all(map(torch.equal, begun, trained))):
+                restore(layer.parameters(), final)  # nothing was learnt: there and back again would be another rounding
+            else:
+                weight, bias = trained
+                restore(layer.parameters(), _rescaled(weight, bias, self._y_scale, self._y_mean))
+
+        try:
+            if is_fitted:
+                _put_rescaled(layer, 1 / self._y_scale, -self._y_mean / self._y_scale)
+                begun = copies(layer.parameters())
+            yield
+        finally:
+            to_the_end(finish)
 
     def _make_task(self, rows: TrainingRows) -> SequenceTask:
         return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, squared_error)
@@ -199,14 +221,12 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
 
 
 @torch.no_grad()
-def _rescale(layer: nn.Linear, scale: np.ndarray, shift: np.ndarray) -> None:
-    """Make the layer's outputs ``scale`` times what they were, plus ``shift``."""
-    scale_K, shift_K = (torch.from_numpy(x).to(layer.weight) for x in (scale, shift))
-    weight, bias = layer.weight * scale_K[:, None], layer.bias * scale_K + shift_K
+def _rescaled(weight: Tensor, bias: Tensor, scale: np.ndarray, shift: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer whose outputs are ``scale`` times what they were, plus ``shift``."""
+    scale_K, shift_K = (torch.from_numpy(x).to(weight) for x in (scale, shift))
+    return weight * scale_K[:, None], bias * scale_K + shift_K
 
-    def put() -> None:
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
 
-    to_the_end(put)
+def _put_rescaled(layer: nn.Linear, scale: np.ndarray, shift: np.ndarray) -> None:
+    rescaled = _rescaled(layer.weight, layer.bias, scale, shift)
+    to_the_end(lambda: restore(layer.parameters(), rescaled))
