@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from skxlmr.checkpoints import Tensors
+from skxlmr.checkpoints import Tensors, check_finite
 from skxlmr.checkpoints._atomic_replace import flush
-from skxlmr.checkpoints._formats.safetensors import read_safetensors
+from skxlmr.checkpoints._formats.safetensors import MOST_HEADER, read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.training._fingerprint import STILL_WEIGHTS
 from skxlmr.training._fit_state import FitState, History, restore
@@ -33,6 +33,9 @@ FILE = "fit.safetensors"
 _UNFINISHED = ".fit.safetensors.unfinished"  # folder of a state that is being written
 FORMAT = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, next to the number of steps
+_KEPT = 3 + len(_MOMENTS)  # values of each weight: its own, finished, best and the moments
+_SPARE = MOST_HEADER + 2**20  # bytes of a state besides those: header, generators, numbers of steps
+_START_AGAIN = "fit with resume=False to start from scratch"
 _KINDS = {each.name: each.type for each in fields(FitState) if each.type in (int, float, bool)}
 
 
@@ -97,8 +100,8 @@ class StateKeeper:
             if differing:
                 raise CheckpointError(
                     self.file,
-                    f"is the state of another fit, which differs in {', '.join(differing)}: fit with resume=False to "
-                    "start from scratch, or set another resume_dir to keep both",
+                    f"is the state of another fit, which differs in {', '.join(differing)}: {_START_AGAIN}, or set another "
+                    "resume_dir to keep both",
                 )
 
     # What the loop calls ----------------------------------------------------------------------------------------------
@@ -109,10 +112,16 @@ class StateKeeper:
         Raises
         ------
         CheckpointError
-            If the saved one is broken, or has more epochs behind it than ``max_epochs``.
+            If the saved one is broken, larger than a state of this fit can be, or has more epochs behind it than
+            ``max_epochs``.
         """
         if self._saved is None:
             return FitState()
+        most = _KEPT * sum(parameter.nbytes for parameter in self.parameters.values()) + _SPARE
+        if (size := self.file.stat().st_size) > most:
+            raise CheckpointError(
+                self.file, f"is not a state of this fit (it has {size} bytes, expected at most {most}): {_START_AGAIN}"
+            )
         tensors = {name: tensor.clone() for name, tensor in read_safetensors(self.file).items()}
         try:
             state = self._put_back(self._saved, tensors, max_epochs)
@@ -138,13 +147,15 @@ class StateKeeper:
     # The file ---------------------------------------------------------------------------------------------------------
 
     def write(self, state: FitState) -> None:
-        """Replace the state in the folder.
+        """Replace the state in the folder, unless the weights are no longer finite: the next step says so.
 
         Raises
         ------
         CheckpointError
             If it cannot be written; the old one stays.
         """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
+            return
         lists = {"finished": state.finished if state.step else None}  # after an epoch, the weights themselves
         lists["best"] = None if state.best is state.finished else state.best
         tensors = {f"weight/{name}": parameter.detach() for name, parameter in self.parameters.items()}
@@ -195,8 +206,8 @@ class StateKeeper:
         if state.epoch + (state.step > 0) > max_epochs:  # the weights would not be those of max_epochs epochs
             raise CheckpointError(
                 self.file,
-                f"is the state after {state.epoch} epochs and {state.step} steps, more than max_epochs={max_epochs}: fit "
-                "with resume=False to start from scratch, or set another resume_dir to keep both",
+                f"is the state after {state.epoch} epochs and {state.step} steps, more than max_epochs={max_epochs}: "
+                f"{_START_AGAIN}, or set another resume_dir to keep both",
             )
 
         weights = self._take("weight", tensors)
@@ -210,6 +221,11 @@ class StateKeeper:
                 moments[i] = {key: _like(parameter, f"optimizer/{key}/{name}", tensors) for key in _MOMENTS}
                 moments[i]["step"] = _like(torch.zeros((), device="cpu"), f"optimizer/step/{name}", tensors)
         generators = [tensors[f"generator/{i}"] for i in range(len(random_state(self.device)))]
+
+        try:
+            check_finite(tensors, self.file)
+        except CheckpointError as error:
+            raise CheckpointError(self.file, f"{error.reason}: {_START_AGAIN}") from None
 
         # Nothing changes before everything has been read.
         self.rng.bit_generator.state = saved["rng"]
@@ -228,6 +244,9 @@ def _read_header(file: Path) -> dict[str, Any]:
     if not file.is_file():  # opening a pipe would wait
         raise CheckpointError(file, "is not the state of a fit (it is not a file)")
     try:
+        with open(file, "rb") as start:
+            if int.from_bytes(start.read(8), "little") > MOST_HEADER:
+                raise ValueError(f"its header has more than {MOST_HEADER} bytes")
         with safe_open(file, framework="pt", device="cpu") as opened:
             saved = json.loads((opened.metadata() or {})["fit"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:

@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from skxlmr.training import StateKeeper, fit_loop
+from skxlmr.training import StateKeeper, _resumable_state, fit_loop
+from skxlmr.training._fit_state import FitState
 from skxlmr.training._resumable_state import _UNFINISHED, FILE
 from skxlmr.utils._errors import CheckpointError
 from tests.nn.reference import TINY
@@ -207,13 +208,13 @@ def test_when_it_is_written(tmp_path, monkeypatch, every, expected):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-@pytest.mark.parametrize("broken", ["replace", "fsync"])
+@pytest.mark.parametrize("broken", ["replace", "fsync", "mkdir"])  # the last as on a read-only file system
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, broken):
     with pytest.raises(Stop):
         kept_fit(tmp_path, stopping_at(4), every=1)
     before = (tmp_path / FILE).read_bytes()
 
-    def full(*arguments):
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, broken, full)
@@ -224,6 +225,20 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
     monkeypatch.undo()
     assert_same_weights(kept_fit(tmp_path, resume=True, every=1)[0], weights_of(kept_fit(None)[0]))
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    with pytest.raises(Stop):
+        kept_fit(tmp_path, stopping_at(2), every=1)
+    before = (tmp_path / FILE).read_bytes()
+    module = make_module(torch.float32, LIVELY)
+    keeper = StateKeeper(tmp_path, 1, False)
+    keeper.seed(5)
+    keeper.attach(module, optimizer_for(module), np.random.default_rng(5), ABOUT)
+    with torch.no_grad():
+        next(module.parameters()).view(-1)[0] = torch.nan
+    keeper.write(FitState())
+    assert (tmp_path / FILE).read_bytes() == before  # the last good state: the next step of the fit raises
 
 
 def test_leftovers_of_killed_writes_are_removed_by_the_next_one(tmp_path):
@@ -334,6 +349,28 @@ def test_broken_states_are_named(tmp_path, part, change):
     with pytest.raises(CheckpointError) as error:
         kept_fit(tmp_path, forbidden, resume=True)
     assert error.value.file.endswith(FILE)
+
+
+@pytest.mark.parametrize("kind", ["weight", "finished", "optimizer/exp_avg_sq"])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path, kind, value):
+    with pytest.raises(Stop):
+        kept_fit(tmp_path, stopping_at(4), every=1)
+
+    def spoil(held):
+        held[next(name for name in held if name.startswith(f"{kind}/"))].view(-1)[-1] = value
+
+    rewritten(tmp_path / FILE, tensors=spoil)
+    with pytest.raises(CheckpointError, match=f"NaN or infinite, in {kind}/.*: fit with resume=False to start"):
+        kept_fit(tmp_path, forbidden, resume=True)
+
+
+def test_a_state_larger_than_the_fit_s_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    kept_fit(tmp_path)
+    rewritten(tmp_path / FILE, tensors=lambda held: held.update(more=torch.zeros(2**22)))  # 16 MB
+    monkeypatch.setattr(_resumable_state, "read_safetensors", forbidden)
+    with pytest.raises(CheckpointError, match=r"it has \d+ bytes, expected at most \d+\): fit with resume=False"):
+        kept_fit(tmp_path, forbidden, resume=True)
 
 
 def test_files_that_are_not_a_state(tmp_path):
