@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
+from sklearn.base import clone
 
 import skxlmr
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
@@ -47,6 +50,48 @@ def test_import_is_light():
     ours = set(run.stdout.split())
     assert "skxlmr" in ours
     assert not ours & HEAVY
+
+
+def use_without_docstrings(checkpoint, folder):
+    """Import the package as ``python -OO`` does, without docstrings and asserts, and use it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "skxlmr"]:
+        del sys.modules[name]
+    read = SourceFileLoader.get_code
+
+    def get_code(loader, name):
+        if name.partition(".")[0] != "skxlmr":
+            return read(loader, name)
+        return loader.source_to_code(loader.get_data(loader.path), loader.path, _optimize=2)
+
+    SourceFileLoader.get_code = get_code
+    use(checkpoint, folder)
+
+
+def use(checkpoint, folder):
+    import skxlmr
+
+    if skxlmr.__doc__:
+        sys.exit("docstrings are still there")
+    for _, estimator in skxlmr.all_estimators():
+        repr(clone(estimator()))
+    texts, y = ["a text", "ein Text"] * 4, [0, 1] * 4
+    made = skxlmr.XLMRobertaClassifier(checkpoint, max_epochs=1, random_state=0, device="cpu").fit(texts, y)
+    skxlmr.save(made, folder)
+    if skxlmr.load(folder).predict(texts).tolist() != made.predict(texts).tolist():
+        sys.exit("the loaded estimator predicts otherwise")
+
+
+def test_the_package_needs_neither_docstrings_nor_asserts(tiny_checkpoint, tmp_path):
+    done = processes.run(use_without_docstrings, tiny_checkpoint, tmp_path / "saved")
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.slow  # Python compiles all packages anew for it
+def test_python_oo(tiny_checkpoint, tmp_path):
+    call = f"from tests.test_packaging import use; use({str(tiny_checkpoint)!r}, {str(tmp_path / 'saved')!r})"
+    command = [sys.executable, "-OO", "-W", "ignore", "-c", call]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_version_is_the_project_s(project):

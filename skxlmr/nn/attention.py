@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skxlmr.nn.layout import Group, TokenLayout
+from skxlmr.nn.randomness import dropout as drop
 
 # Up to this many tokens per row, two matrix products beat the fused kernel in float32 on two CPU cores.
 SHORT_ROW = 64
@@ -118,7 +119,7 @@ def _attend_explicitly(
         scores_NHSK = scores_NHSK.masked_fill(~mask, torch.finfo(scores_NHSK.dtype).min)
     weights_NHSK = scores_NHSK.softmax(-1)
     if dropout:
-        weights_NHSK = F.dropout(weights_NHSK, dropout)
+        weights_NHSK = drop(weights_NHSK, dropout)
     if head_mask is not None:
         weights_NHSK = weights_NHSK * head_mask.view(1, -1, 1, 1)
     return weights_NHSK @ v_NHKd, weights_NHSK

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.randomness import current_randomness, repeatable
 
 # (vectors, layout, whether to return attention weights, further inputs) -> (vectors, attention weights or None)
 LayerCall = Callable[..., tuple[Tensor, Tensor | None]]
@@ -100,7 +101,15 @@ class Backbone(nn.Module):
         hidden_states, attentions = [x], []
         for layer, further in zip(layers, [()] * len(layers) if inputs is None else inputs, strict=True):
             if checkpointing:
-                x, weights = checkpoint(layer, x, layout, output_attentions, *further, use_reentrant=False)
+                x, weights = checkpoint(
+                    repeatable(layer, x.device),
+                    x,
+                    layout,
+                    output_attentions,
+                    *further,
+                    use_reentrant=False,
+                    preserve_rng_state=current_randomness() is None,  # otherwise the layer repeats its own draws
+                )
             else:
                 x, weights = layer(x, layout, output_attentions, *further)
             if output_hidden_states:

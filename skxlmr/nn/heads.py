@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.randomness import Dropout
 
 
 class SequenceClassificationHead(nn.Module):
@@ -20,7 +21,7 @@ class SequenceClassificationHead(nn.Module):
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.head_dropout)
         self.out_proj = Linear(config.hidden_size, n_outputs)
 
     def forward(self, first_ND: Tensor) -> Tensor:

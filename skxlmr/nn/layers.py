@@ -15,6 +15,7 @@ from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
+from skxlmr.nn.randomness import Dropout
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -34,7 +35,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(self.max_positions, config.hidden_size, padding_idx=self.padding_idx)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,
@@ -152,7 +153,7 @@ class ResidualOutput(nn.Module):
         super().__init__()
         self.dense = Linear(n_inputs, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         return self.LayerNorm(self.dropout(self.dense(x)) + residual)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from skxlmr.nn.backbone import TaskModule
 from skxlmr.nn.heads import LanguageModelingHead
+from skxlmr.nn.randomness import host_generator
 
 
 @torch.no_grad()
@@ -27,8 +28,12 @@ def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: fl
     if n_new <= 0:
         return
 
+    generator = host_generator() if words.weight.device.type == "cpu" else None
+
     def extended(old: Tensor, std: float) -> Tensor:
-        return torch.cat([old, torch.zeros_like(old[:1]).repeat_interleave(n_new, 0).normal_(0.0, std)])
+        return torch.cat(
+            [old, torch.zeros_like(old[:1]).repeat_interleave(n_new, 0).normal_(0.0, std, generator=generator)]
+        )
 
     module.backbone.set_input_embeddings(
         nn.Embedding.from_pretrained(

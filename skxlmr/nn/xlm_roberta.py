@@ -19,6 +19,7 @@ from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layers import Embeddings, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
+from skxlmr.nn.randomness import Dropout
 
 
 class XLMRobertaEncoder(Backbone):
@@ -183,7 +184,7 @@ class XLMRobertaForTokenClassification(XLMRobertaTask):
 
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__(config)
-        self.dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.head_dropout)
         self.classifier = Linear(config.hidden_size, n_outputs)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
@@ -210,7 +211,7 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config, add_pooler=True)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.classifier = Linear(config.hidden_size, 1)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:

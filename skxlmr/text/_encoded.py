@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skxlmr.text._tokens import spans
+from skxlmr.utils._lazy import lazy
 
 _PER_TOKEN = ("ids", "offsets", "sequence_ids", "word_ids")
 
@@ -57,12 +57,12 @@ class EncodedBatch:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @cached_property
+    @lazy
     def starts(self) -> NDArray[np.int64]:
         """Where each row starts in `ids`, and where the last one ends: shape (n_rows + 1,), int64."""
         return np.concatenate(([0], np.cumsum(self.lengths)))
 
-    @cached_property
+    @lazy
     def input_rows(self) -> NDArray[np.int64]:
         """Row of the input that each row shows; without windows, each its own. Shape (n_rows,), int64, ascending."""
         return np.arange(len(self)) if self.row_of_window is None else self.row_of_window

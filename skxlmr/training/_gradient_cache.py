@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
+from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._task import JointTask, Task
 from skxlmr.utils._device import autocast
 
@@ -41,7 +42,7 @@ def cached_losses(
     """
     states, vectors = [], []
     for batch in batches:
-        states.append(random_state(device))
+        states.append(random_state(device) if module.training else None)
         with torch.no_grad(), autocast(device, precision):
             vectors.append(task.vectors(module, batch.to(device)))
     compared = torch.cat(vectors).requires_grad_(torch.is_grad_enabled())
@@ -54,7 +55,8 @@ def cached_losses(
         batches, states, values.detach().split(sizes), gradient.split(sizes), strict=True
     ):
         batch = batch.to(device)
-        set_random_state(device, state)
+        if state is not None:
+            set_random_state(device, state)
         with autocast(device, precision):
             terms = task.losses(module, batch, partial(_with_slope, value=value, slope=slope))
         yield batch, terms
@@ -64,18 +66,3 @@ def _with_slope(vectors: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     """These values, with this gradient with respect to the vectors."""
     product = (vectors * slope).flatten(1).sum(1)
     return value + product - product.detach()
-
-
-def random_state(device: torch.device) -> list[Tensor]:
-    """States of torch's generators: the CPU's, and the device's own."""
-    state = [torch.get_rng_state()]
-    if device.type != "cpu":
-        state.append(torch.get_device_module(device).get_rng_state())
-    return state
-
-
-def set_random_state(device: torch.device, state: list[Tensor]) -> None:
-    """Put back what ``random_state`` returned."""
-    torch.set_rng_state(state[0])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state[1])

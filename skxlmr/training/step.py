@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
+from skxlmr.nn.randomness import drawing_on
 from skxlmr.training._diverged import Losses, diverged
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._step_batches import StepBatches
@@ -56,7 +57,8 @@ class TrainStep:
         Diverged
             If the loss or the gradient is not finite; the weights have not changed.
         """
-        parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
+        with drawing_on(self.device):
+            parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
         if not parts:  # no row has any weight: there is nothing to learn
             return 0.0, weight
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)

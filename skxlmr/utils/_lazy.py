@@ -18,5 +18,7 @@ class lazy(Generic[Value]):
         self.__doc__ = compute.__doc__
 
     def __get__(self, instance: Any, owner: type) -> Value:
+        if instance is None:
+            return self  # type: ignore[return-value]  # of the class, as documentation tools read it
         value = instance.__dict__[self.compute.__name__] = self.compute(instance)
         return value

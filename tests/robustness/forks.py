@@ -1,6 +1,9 @@
 """Children of a process that has computed on two threads: each is forked, computes on one thread, and does not hang."""
 
 import multiprocessing
+import os
+import signal
+import threading
 import warnings
 
 import numpy as np
@@ -35,6 +38,34 @@ def check(n_threads, found, expected):
     assert n_threads == 1, n_threads
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def beside_threads(n_threads=10, n_children=40):
+    """Fork while other threads predict: each child predicts, or is ended by its alarm."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.set_num_threads(1)
+    vectorizer = XLMRobertaVectorizer("skxlmr-mini", dtype="float32").fit(TEXTS)
+    stop = threading.Event()
+
+    def predict():
+        while not stop.is_set():
+            vectorizer.transform(TEXTS[:2])
+
+    threads = [threading.Thread(target=predict) for _ in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    hung = 0
+    for _ in range(n_children):
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            vectorizer.transform(TEXTS[:3])
+            os._exit(0)
+        hung += os.waitpid(child, 0)[1] != 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not hung, f"{hung} of {n_children} children hung"
 
 
 def main():

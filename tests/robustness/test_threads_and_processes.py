@@ -16,6 +16,7 @@ from joblib import Parallel, delayed
 
 from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
 from tests import contract, processes
+from tests.estimators.core.test_callbacks import Recorder
 from tests.robustness import forks
 
 N_THREADS = 8
@@ -82,6 +83,39 @@ def test_language_models_in_8_threads(tiny_checkpoint):
             assert_identical(found, expected)
 
 
+@contract.each_that_trains
+def test_a_fit_is_the_same_in_threads_and_beside_other_draws(make_any, estimator):
+    """And it leaves torch's generator where it would be without the fit."""
+    X, y, _ = contract.inputs(estimator)
+
+    def fit(*callbacks):
+        made = make_any(estimator).set_callbacks(*callbacks).fit(X, y).partial_fit(X, y)
+        return {name: weights.tolist() for name, weights in made.module_.state_dict().items()}, made.loss_curve_
+
+    expected = fit()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = Draws()
+        assert fit(draws) == expected
+        assert draws.n
+        after = torch.rand(3)
+        torch.manual_seed(0)
+        torch.rand(draws.n)
+        assert torch.equal(torch.rand(3), after)
+    for found in in_threads(fit, 2):
+        assert found == expected
+
+
+class Draws(Recorder):
+    """A callback that draws from torch's generator."""
+
+    n = 0
+
+    def _note(self, *_, **__):
+        torch.rand(1)
+        self.n += 1
+
+
 def test_gradients_stay_on_in_other_threads(tiny_checkpoint):
     vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(contract.TEXTS)
     seen, run = [], vectorizer._pooled
@@ -101,6 +135,13 @@ def test_gradients_stay_on_in_other_threads(tiny_checkpoint):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have")
 def test_a_fork_after_use_works_and_never_hangs():
     done = processes.run(forks.main, timeout=180)
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have")
+def test_a_fork_while_other_threads_predict_never_hangs():
+    done = processes.run(forks.beside_threads, timeout=180)
     assert done.exit_code == 0, done.stderr
 
 

@@ -1,9 +1,11 @@
 """Properties that are computed once."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
+import skxlmr
 from skxlmr.nn import TokenLayout
 from skxlmr.utils._lazy import lazy
 
@@ -21,6 +23,16 @@ def test_a_value_is_computed_once_for_each_instance():
     first, second = Counter(), Counter()
     assert first.nothing is first.nothing is None and first.calls == 1 and second.calls == 0
     assert second.nothing is None and second.calls == 1
+
+
+def test_it_is_documented():
+    assert Counter.nothing.__doc__ == "Is None."
+
+
+def test_no_property_of_the_package_waits_for_a_lock():
+    """``functools.cached_property`` has one for the whole class in Python 3.11."""
+    for file in Path(skxlmr.__file__).parent.rglob("*.py"):
+        assert "import cached_property" not in file.read_text(encoding="utf-8"), file
 
 
 def test_an_error_is_not_kept():

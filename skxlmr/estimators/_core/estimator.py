@@ -27,6 +27,7 @@ from skxlmr.estimators.heads import CAUSAL_LM, HEADS, PARTS, Head
 from skxlmr.estimators.parameters import CheckpointParameters, misspelt
 from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule
+from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
@@ -208,7 +209,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             if any(name.startswith(part + ".") for name in from_scratch):
                 if part in optional_parts:
                     self._announce_new_part(stored.folder, part)
-                init_weights(module.get_submodule(part).to_empty(device="cpu"), config.initializer_range)
+                scratch = module.get_submodule(part).to_empty(device="cpu")
+                init_weights(scratch, config.initializer_range, host_generator())
         module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
         module.mapped_files = mapped_files
         stored.check_unchanged()

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from skxlmr.nn.randomness import Randomness, drawing_from
 from skxlmr.text import EncodedBatch
 from skxlmr.training import Diverged
 from skxlmr.utils._labels import read_numbers
@@ -105,17 +106,7 @@ def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block, with gradients on, and restore everything after it."""
-    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    """Inside the block draw from generators of this seed, which nothing else uses, with gradients on."""
     # a caller's torch.no_grad or inference_mode is for its own tensors
-    with (
-        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-    ):
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            if of_mps is not None:
-                torch.mps.set_rng_state(of_mps)
+    with drawing_from(Randomness(seed)), torch.inference_mode(False), torch.enable_grad():
+        yield

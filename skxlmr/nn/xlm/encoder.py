@@ -17,6 +17,7 @@ from skxlmr.nn.attention import attend
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
+from skxlmr.nn.randomness import dropout
 from skxlmr.nn.xlm.config import XLMConfig
 
 
@@ -60,7 +61,7 @@ class MultiHeadAttention(nn.Module):
             need_weights=need_weights,
             causal=self.causal,
         )
-        return F.dropout(self.out_lin(context), self.dropout, self.training), weights
+        return dropout(self.out_lin(context), self.dropout, self.training), weights
 
 
 class FeedForward(nn.Module):
@@ -74,7 +75,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.lin1(x, gelu=True) if self.gelu else self.lin1(x).relu()
-        return F.dropout(self.lin2(x), self.dropout, self.training)
+        return dropout(self.lin2(x), self.dropout, self.training)
 
 
 class XLMEncoder(Backbone):
@@ -189,7 +190,7 @@ class XLMEncoder(Backbone):
                 x = x + self.lang_embeddings(langs)
             elif self.lang_ids:
                 x = x + self._lang_embeddings(layout)
-        x = F.dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
+        x = dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
         return self.run_layers(
             _without_padding(x, layout),
             layout,

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm.config import XLMConfig
 from skxlmr.nn.xlm.encoder import XLMTask
 
@@ -51,10 +52,10 @@ class SequenceSummary(nn.Module):
                 f"the config's {field} is false, which makes {config.emb_dim} outputs where {n_outputs} are needed: set it to "
                 "true in config.json"
             )
-        self.first_dropout = nn.Dropout(config.summary_first_dropout)
+        self.first_dropout = Dropout(config.summary_first_dropout)
         self.summary = Linear(config.emb_dim, n_outputs) if config.summary_use_proj else nn.Identity()
         self.activation = config.summary_activation
-        self.last_dropout = nn.Dropout(config.summary_last_dropout)
+        self.last_dropout = Dropout(config.summary_last_dropout)
 
     def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
         """Return the logits (N, n_outputs) of token vectors (T, D) or (N, S, D)."""
@@ -113,7 +114,7 @@ class XLMForTokenClassification(XLMTask):
 
     def __init__(self, config: XLMConfig, n_outputs: int):
         super().__init__(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classifier = Linear(config.emb_dim, n_outputs)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:

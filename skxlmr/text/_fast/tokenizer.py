@@ -1,7 +1,6 @@
 """Tokenizers run by the `tokenizers` package: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
 
 import json
-from functools import cached_property
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -21,6 +20,7 @@ from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import blaming
 from skxlmr.utils._files import read_json
+from skxlmr.utils._lazy import lazy
 from skxlmr.utils._warnings import warn_once_per_call
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -155,11 +155,11 @@ class FastTokenizer(Tokenizer):
     def _load(self, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
         return tokenizer_json.load(self._file, content, self._tokens, literal)
 
-    @cached_property
+    @lazy
     def _parsing(self) -> tokenizers.Tokenizer:
         return self._load(self._content, literal=False)
 
-    @cached_property
+    @lazy
     def _for_words(self) -> dict[bool, tokenizers.Tokenizer]:
         """By `parse_special`: the tokenizers that read every word as if a space preceded it."""
         prefixed = tokenizer_json.with_prefix_space(self._content)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -25,6 +24,7 @@ from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Ids, Tokens
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_bytes
+from skxlmr.utils._lazy import lazy
 
 MODEL_FILE = "sentencepiece.bpe.model"
 THREADED_BYTES = 1 << 16  # below this, about a millisecond of work, starting threads costs more than they save
@@ -173,11 +173,11 @@ class SentencePieceTokenizer(Tokenizer):
         piece = self._processor.piece_to_id(content)
         return fairseq.get(content, piece + 1 if piece > 2 else None)
 
-    @cached_property
+    @lazy
     def _model_pieces(self) -> list[str]:
         return [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
 
-    @cached_property
+    @lazy
     def _piece_lengths(self) -> NDArray[np.int64]:
         """Normalised characters of each piece; of a byte piece, 1 if the byte starts a character, otherwise 0."""
         lengths = np.fromiter(map(len, self._model_pieces), np.int64, len(self._model_pieces))
@@ -186,11 +186,11 @@ class SentencePieceTokenizer(Tokenizer):
                 lengths[i] = not 0x80 <= int(self._model_pieces[i][3:5], 16) < 0xC0
         return lengths
 
-    @cached_property
+    @lazy
     def _sampler(self) -> SegmentationSampler:
         return SegmentationSampler(self._processor, self._model_pieces)
 
-    @cached_property
+    @lazy
     def _cutter(self) -> PrefixCutter:
         return PrefixCutter(self._processor, self._model_pieces)
 
