@@ -183,7 +183,8 @@ class CheckpointParameters:
     batch_size: int = parameter(
         32,
         [AT_LEAST_1],
-        "Texts run in batches of up to ``128 * batch_size`` tokens (eight times that on a GPU), whatever their number.",
+        "Texts run in batches of up to ``128 * batch_size`` tokens (eight times that on a GPU), whatever their number. "
+        "Results differ only by rounding.",
     )
     device: str | torch.device = parameter(
         "auto",

@@ -59,8 +59,9 @@ def attend(
         if mask_NK is None:
             raise ValueError("a padded batch attends to padded keys: pass them with shape (rows, tokens, width)")
         q, k, v = (_heads(x, head_size) for x in (q, k, v))
-        # On a GPU, to ask whether there is padding would cost a synchronisation.
-        mask = mask_NK[:, None, None, :] if mask_NK.is_cuda or not mask_NK.all() else None
+        # On a GPU, to ask whether there is padding would cost a synchronisation; in a compiled module it would break the graph.
+        may_be_padded = mask_NK.is_cuda or torch.compiler.is_compiling() or not mask_NK.all()
+        mask = mask_NK[:, None, None, :] if may_be_padded else None
         if need_weights or head_mask is not None:
             context, weights = _attend_explicitly(q, k, v, mask, dropout, head_mask, causal)
             return _merge(context), weights
@@ -94,7 +95,8 @@ def _attend_rectangle(
     full rate; and it has no dropout.
     """
     width = q_NHSd.shape[2]
-    if not q_NHSd.is_cuda and (width <= SHORT_ROW or dropout or q_NHSd.dtype == torch.bfloat16):
+    short = not torch.compiler.is_compiling() and width <= SHORT_ROW  # compiled, one graph serves all lengths
+    if not q_NHSd.is_cuda and (short or dropout or q_NHSd.dtype == torch.bfloat16):
         return _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, None, causal)[0]
     if causal and mask is None and width == k_NHKd.shape[2]:
         return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, dropout_p=dropout, is_causal=True)

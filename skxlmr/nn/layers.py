@@ -57,7 +57,7 @@ class Embeddings(nn.Module):
 
         As in the reference, they count every place of a cache, padding included: pass your own where this is not wanted.
         """
-        longest = max(layout.lengths, default=0) + n_cached
+        longest = layout.longest + n_cached
         n_positions = self.max_positions - self.padding_idx - 1
         if longest > n_positions and layout.is_padded and input_ids is not None:
             longest = int((input_ids != self.padding_idx).sum(1).max()) + n_cached  # padding takes no position

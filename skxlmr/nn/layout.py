@@ -55,7 +55,7 @@ class TokenLayout:
     Parameters
     ----------
     lengths : sequence of int
-        Tokens of each sequence, in the order of the batch.
+        Tokens of each sequence, in the order of the batch; of a padded layout they are not read.
     device : torch.device or str
         Device of the batch.
     mask_NS : Tensor of shape (N, S), optional
@@ -71,7 +71,7 @@ class TokenLayout:
         mask_NS: Tensor | None = None,
         second_starts: Sequence[int] | None = None,
     ):
-        self.lengths = list(map(int, lengths))
+        self._lengths = lengths
         self.device = torch.device(device)
         self.mask_NS = mask_NS
         self.second_starts = None if second_starts is None else list(map(int, second_starts))
@@ -86,7 +86,20 @@ class TokenLayout:
             mask_NS = torch.ones(n_sequences, width, dtype=torch.bool, device=device)
         elif tuple(mask_NS.shape) != (n_sequences, width):
             raise ValueError(f"attention_mask must have shape {(n_sequences, width)}, got {tuple(mask_NS.shape)}")
-        return cls([width] * n_sequences, mask_NS.device, mask_NS.bool())
+        return cls((), mask_NS.device, mask_NS.bool())
+
+    @lazy
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence, of a padded batch with padding."""
+        if self.mask_NS is None:
+            return list(map(int, self._lengths))
+        n_sequences, width = self.mask_NS.shape
+        return [width] * n_sequences
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, of a padded batch with padding."""
+        return max(self.lengths, default=0) if self.mask_NS is None else self.mask_NS.shape[1]
 
     @property
     def is_padded(self) -> bool:
@@ -96,14 +109,16 @@ class TokenLayout:
     @lazy
     def real_NS1(self) -> Tensor | None:
         """Which places of a padded batch hold tokens, (N, S, 1); None where all do, and for packed batches."""
-        return None if self.mask_NS is None or bool(self.mask_NS.all()) else self.mask_NS[..., None]
+        if self.mask_NS is None or (not torch.compiler.is_compiling() and bool(self.mask_NS.all())):
+            return None
+        return self.mask_NS[..., None]
 
     @lazy
     def unmasked(self) -> "TokenLayout":
         """The same layout with padding counted as tokens."""
         if self.mask_NS is None or self.real_NS1 is None:
             return self
-        return TokenLayout(self.lengths, self.device, torch.ones_like(self.mask_NS))
+        return TokenLayout((), self.device, torch.ones_like(self.mask_NS))
 
     def to(self, device: torch.device) -> "TokenLayout":
         """Return the same layout for a batch on another device (packed batches)."""
@@ -113,7 +128,7 @@ class TokenLayout:
     def longest_text(self) -> int:
         """Number of positions that the batch needs."""
         if self.second_starts is None:
-            return max(self.lengths, default=0)
+            return self.longest
         return max((max(n, length - n) for n, length in zip(self.second_starts, self.lengths, strict=True)), default=0)
 
     @property
@@ -146,7 +161,7 @@ class TokenLayout:
 
     def _group(self, first: int, last: int, n_tokens: int, uniform: bool) -> "Group":
         lengths = torch.tensor(self.lengths[first:last], device="cpu")
-        width = int(lengths.max())
+        width = max(self.lengths[first:last])
         start = sum(self.lengths[:first])
         tokens = slice(start, start + n_tokens)
         if uniform:

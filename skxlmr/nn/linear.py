@@ -46,7 +46,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
     -------
     Tensor of shape (..., n_outputs)
     """
-    if _fast.get() and _onednn_applies(x, weight):
+    if not torch.compiler.is_compiling() and _fast.get() and _onednn_applies(x, weight):
         kind, algorithm = ("gelu", "none") if gelu else ("none", "")
         return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, kind, [], algorithm)
     x = F.linear(x, weight, bias)

@@ -354,6 +354,11 @@ class Tokenizer(Value):
         """Return the id of a special or added token, None if it does not exist."""
         return self._ids.get(content)
 
+    def first_tokens_from(self, first: int, n: int = 3) -> dict[int, str]:
+        """Return up to `n` added tokens with ids from `first` on, by their ids, or of the vocabulary if none was added."""
+        ids = [i for i in sorted(self._tokens) if i >= first] or range(first, self.vocab_size)
+        return dict(zip(ids[:n], self.convert_ids_to_pieces(ids[:n]), strict=True))
+
     def decode(self, ids: Ids, skip_special_tokens: bool = True) -> str:
         """Return the text that `ids` (one row) spell.
 

@@ -159,9 +159,14 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             )
         tokenizer = load_tokenizer(folder)
         if tokenizer.vocab_size > config.vocab_size:
+            without = ", ".join(
+                f"{token!r} ({i})" for i, token in tokenizer.first_tokens_from(config.vocab_size).items()
+            )
             raise CheckpointError(
                 folder,
-                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings",
+                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings: none "
+                f"for {without}. Add rows with model.resize_token_embeddings({tokenizer.vocab_size}) of transformers and "
+                "save the model again, or remove the tokens from the tokenizer's files",
             )
         return config, self._family.check(self, config, tokenizer, file)
 

@@ -47,7 +47,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         include_prompt: bool = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> list[str]:
-        """Continue texts, each on its own: the same whatever the batch size and the neighbours.
+        """Continue texts, each on its own: batch size and neighbours change nothing but the rounding of the logits.
 
         Parameters
         ----------

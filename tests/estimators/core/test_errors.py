@@ -341,7 +341,14 @@ def test_config_that_does_not_fit(make, broken, field, value, said):
 
 def test_tokenizer_larger_than_the_model(make, tmp_path, tiny_tokenizer):
     folder = write_checkpoint(tmp_path / "small", tiny_tokenizer, vocab_size=301)
-    with raises(CheckpointError, "the tokenizer has 302 ids, but the model only 301 word embeddings"):
+    with raises(
+        CheckpointError,
+        r"the tokenizer has 302 ids, but the model only 301 word embeddings: none for '<mask>' \(301\). Add ",
+    ):
+        make(XLMRobertaVectorizer, folder).fit(["a", "b"])
+    added = tiny_tokenizer.with_tokens(["<new>", "<newer>"])
+    folder = write_checkpoint(tmp_path / "added", added, vocab_size=302)
+    with raises(CheckpointError, r"none for '<new>' \(302\), '<newer>' \(303\). Add rows .*embeddings\(304\)"):
         make(XLMRobertaVectorizer, folder).fit(["a", "b"])
     folder = write_checkpoint(tmp_path / "large", tiny_tokenizer, vocab_size=304)
     assert make(XLMRobertaVectorizer, folder).fit_transform(["a", "b"]).shape == (2, 32)
