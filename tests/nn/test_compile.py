@@ -62,6 +62,7 @@ def test_export(module):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "as the estimators call it"])
 def test_compile(module, fast):
     compiled = torch.compile(module, fullgraph=True, dynamic=True)
