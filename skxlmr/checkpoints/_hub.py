@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +22,11 @@ DESCRIPTION = "skxlmr.json"  # of a saved estimator
 LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 COPY = "or pass the folder of a copy"
 BUILTIN_INSTEAD = f"or use the built-in {BUILTIN!r}"
+# what a misspelt name may have meant; the first of equally near ones counts
+FAMOUS = [BUILTIN, "FacebookAI/xlm-roberta-base", "FacebookAI/xlm-roberta-large", "facebook/xlm-roberta-xl"]
+FAMOUS += ["facebook/xlm-roberta-xxl", "facebook/xlm-v-base", "facebook/xmod-base", "FacebookAI/roberta-base"]
+FAMOUS += ["FacebookAI/roberta-large", "FacebookAI/xlm-mlm-en-2048", "FacebookAI/xlm-mlm-100-1280"]
+NEAR = 0.87  # similarity; lower ones also suggest checkpoints of other models
 LONGEST_SHOWN = 200  # characters of a path in an error
 
 # (repository, revision) -> folder: a grid search asks the hub once per process, and all its fits start from the same weights.
@@ -69,7 +76,8 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
             break
         if isinstance(name, str) and not looks_like_path(name):
             return _download(name, revision)
-        raise CheckpointError(path, "no such folder")
+        hint = "" if isinstance(name, str) else ": pass a str to name the built-in checkpoint or a repository on the hub"
+        raise CheckpointError(path, f"no such folder{did_you_mean(path)}{hint}")
     if revision is not None:
         raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, but this is a local folder")
     if name != BUILTIN:
@@ -78,6 +86,16 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     if not folder.is_dir():
         raise CheckpointError(folder, f"the built-in checkpoint {BUILTIN!r} is not part of this installation")
     return folder
+
+
+def did_you_mean(name: str) -> str:
+    """Return " (did you mean ...?)" if a name is nearly that of a well-known checkpoint, otherwise nothing."""
+    repo = re.sub(r"[_ ]", "-", name.partition("@")[0].lower())[:LONGEST_SHOWN]
+    repo = re.sub(r"^xlm-?r(oberta)?(?=-|$)", "xlm-roberta", repo)
+    known = {whole.lower(): whole for whole in FAMOUS} | {"xlm-roberta": FAMOUS[1]}
+    known |= {whole.partition("/")[2].lower(): whole for whole in FAMOUS if "/" in whole}
+    near = get_close_matches(repo, known, n=1, cutoff=NEAR)
+    return f" (did you mean {known[near[0]]!r}?)" if near and known[near[0]] != name else ""
 
 
 def weight_patterns(weights: str) -> list[str]:
@@ -136,12 +154,13 @@ def _why(error: Exception, repo: str, revision: str | None, offline: bool) -> st
     """What to say of an error of the hub's client."""
     from huggingface_hub import constants, errors
 
+    guess = did_you_mean(repo)
     if isinstance(error, errors.HFValidationError):
-        return "is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision)"
+        return f"is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision){guess}"
     if isinstance(error, errors.GatedRepoError):
         return f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and {LOG_IN}, {COPY}"
     if isinstance(error, errors.RepositoryNotFoundError):
-        reason = "is neither an existing folder nor a repository on the Hugging Face hub: check the spelling"
+        reason = f"is neither an existing folder nor a repository on the Hugging Face hub{guess}: check the spelling"
         return f"{reason}, or {LOG_IN} if it is private, {BUILTIN_INSTEAD}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
@@ -153,10 +172,10 @@ def _why(error: Exception, repo: str, revision: str | None, offline: bool) -> st
     wanted = f"{repo} (revision {revision or 'main'})"
     if offline:
         where = f"is not in the cache {constants.HF_HUB_CACHE}"
-        tried = f"no such folder, {wanted} {where}, and HF_HUB_OFFLINE is set: unset it"
+        tried = f"no such folder{guess}, {wanted} {where}, and HF_HUB_OFFLINE is set: unset it"
     else:
         where = "neither from the Hugging Face hub nor from its cache"
         detail = f"{type(cause).__name__}: {(str(cause).strip() or 'no details').splitlines()[0]}"
-        tried = f"no such folder, and {wanted} could be fetched {where} ({detail}): check the network"
+        tried = f"no such folder{guess}, and {wanted} could be fetched {where} ({detail}): check the network"
     download = f"run `hf download {repo} --local-dir FOLDER` on a machine with a network and pass that folder"
     return f"{tried}, or {download}, {BUILTIN_INSTEAD}"

@@ -182,6 +182,38 @@ def test_invalid_name(name, monkeypatch):
         resolve_checkpoint(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *(("skxlmr_mini", "skxlmr-mini"), ("SKXLMR-Mini", "skxlmr-mini"), ("xlmr-base", "FacebookAI/xlm-roberta-base")),
+        ("xlm-roberta-bse", "FacebookAI/xlm-roberta-base"),
+        ("FacebookAI/xlm-roberta-bas", "FacebookAI/xlm-roberta-base"),
+        ("facebook/xlm-roberta-large@v1", "FacebookAI/xlm-roberta-large"),
+    ],
+)
+def test_names_that_are_nearly_right(name, meant, hub, monkeypatch):
+    not_found = refuse(errors.RepositoryNotFoundError, "no", 404)
+    for hub.error in (not_found, OSError("down"), errors.HFValidationError("no")):
+        with pytest.raises(CheckpointError, match=rf"\(did you mean '{meant}'\?\)"):
+            resolve_checkpoint(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.error = errors.LocalEntryNotFoundError("not cached")
+    with pytest.raises(CheckpointError, match=rf"no such folder \(did you mean '{meant}'\?\)"):
+        resolve_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["org/name", "bert-base", "distilroberta-base", "FacebookAI/xlm-roberta-base", "x" * 9**5]
+)
+def test_names_of_others(name):
+    assert _hub.did_you_mean(name) == ""
+
+
+def test_a_path_instead_of_a_name():
+    with pytest.raises(CheckpointError, match=r"^skxlmr-mini: no such folder: pass a str to name the built-in"):
+        resolve_checkpoint(Path("skxlmr-mini"))
+
+
 def test_offline_may_be_set_after_the_import(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     resolve_checkpoint("org/name")
