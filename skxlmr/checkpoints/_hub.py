@@ -76,7 +76,9 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
             break
         if isinstance(name, str) and not looks_like_path(name):
             return _download(name, revision)
-        hint = "" if isinstance(name, str) else ": pass a str to name the built-in checkpoint or a repository on the hub"
+        hint = (
+            "" if isinstance(name, str) else ": pass a str to name the built-in checkpoint or a repository on the hub"
+        )
         raise CheckpointError(path, f"no such folder{did_you_mean(path)}{hint}")
     if revision is not None:
         raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, but this is a local folder")
@@ -156,7 +158,9 @@ def _why(error: Exception, repo: str, revision: str | None, offline: bool) -> st
 
     guess = did_you_mean(repo)
     if isinstance(error, errors.HFValidationError):
-        return f"is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision){guess}"
+        return (
+            f"is neither an existing folder nor a name on the Hugging Face hub (org/name or org/name@revision){guess}"
+        )
     if isinstance(error, errors.GatedRepoError):
         return f"access to {repo} is gated: accept its terms on https://huggingface.co/{repo} and {LOG_IN}, {COPY}"
     if isinstance(error, errors.RepositoryNotFoundError):

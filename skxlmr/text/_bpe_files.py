@@ -11,7 +11,9 @@ from skxlmr.utils._files import read_bytes, read_json
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MOST_IDS = 10**7
-MOST_VALUES = 4_000_000  # in a JSON file: a million pieces with scores are about 3 million values
+# of a vocabulary in JSON: a million pieces with scores are about 3 million values, and 65 MB with indentation
+MOST_VALUES, MOST_VOCAB_BYTES = 4_000_000, 80 * 2**20
+MOST_PIECES = 1_000_000  # each takes up to 1 kB of memory; XLM-V has 0.9 million
 MOST_MERGES = 500_000
 LONGEST_TOKEN = 1024  # bytes: the tokenizers package recurses once per byte when it frees its tree of pieces
 MOST_BYTES = 16 * 2**20  # of merges.txt
@@ -19,7 +21,7 @@ MOST_BYTES = 16 * 2**20  # of merges.txt
 
 def read_vocab(file: Path) -> dict[str, int]:
     """Read ``vocab.json``; CheckpointError unless it maps tokens to distinct ids."""
-    vocab = read_json(file, MOST_VALUES)
+    vocab = read_json(file, MOST_VALUES, most_bytes=MOST_VOCAB_BYTES)
     check_ids(file, vocab)
     return vocab
 
@@ -52,8 +54,15 @@ def check_lengths(file: Path, tokens: Iterable[str]) -> None:
             raise CheckpointError(file, f"has a token of {n} bytes, {token!r:.80}, expected at most {LONGEST_TOKEN}")
 
 
+def check_count(file: Path, n: int) -> None:
+    """Raise CheckpointError if a vocabulary has too many tokens."""
+    if n > MOST_PIECES:
+        raise CheckpointError(file, f"has a vocabulary of {n} tokens, expected at most {MOST_PIECES}")
+
+
 def check_ids(file: Path, vocab: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless the vocabulary maps tokens to distinct ids."""
+    check_count(file, len(vocab))
     check_lengths(file, vocab)
     for token, i in vocab.items():
         if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < MOST_IDS:

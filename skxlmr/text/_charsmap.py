@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 
+MOST_BYTES = 4 * 2**20  # XLM-R's has 0.3 million
 MOST_KEY_BYTES = 32  # SentencePiece finds at most this many prefixes at one place; XLM-R's longest key has 10
 MOST_VALUE_BYTES = 256  # bounds the growth of a text; XLM-R's longest has 33
 _LEAF = 1 << 31
@@ -22,6 +23,8 @@ def check_charsmap(blob: bytes) -> None:
     ----------
     Yata, Darts-clone, https://github.com/s-yata/darts-clone (the layout of the units)
     """
+    if len(blob) > MOST_BYTES:
+        raise ValueError(f"its map of characters has {len(blob)} bytes, expected at most {MOST_BYTES}")
     size = struct.unpack_from("<I", blob)[0] if len(blob) >= 4 else 0
     forms = blob[4 + size :]
     if not size or size % (4 * _BLOCK) or size > len(blob) - 4 or not forms.endswith(b"\0"):

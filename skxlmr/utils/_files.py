@@ -9,9 +9,10 @@ from typing import Any, BinaryIO
 from skxlmr.utils._errors import CheckpointError
 
 MOST_BYTES = 512 * 2**20
+# In Python, text takes up to four times its bytes in the file, once as the whole and once as values.
+MOST_JSON_BYTES = 16 * 2**20
 # A JSON value takes up to about 70 bytes in Python; an empty list takes two bytes in the file.
 MOST_VALUES = 1_000_000
-MOST_BYTES_PER_VALUE = 64
 MOST_DEPTH = 64
 LONGEST_NAME = 255  # bytes, the limit of most file systems
 _NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe would wait for a writer
@@ -86,7 +87,10 @@ def read_bytes(file: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
 
 
 def read_json(
-    file: str | os.PathLike[str], most_values: int = MOST_VALUES, unique_names: bool = False
+    file: str | os.PathLike[str],
+    most_values: int = MOST_VALUES,
+    unique_names: bool = False,
+    most_bytes: int = MOST_JSON_BYTES,
 ) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -98,6 +102,8 @@ def read_json(
         Most numbers, strings, lists and objects it may hold; at most a quarter of them may be lists and objects.
     unique_names : bool
         Refuse an object with two entries of the same name; otherwise the last one counts, as usual.
+    most_bytes : int
+        Largest size of the file.
 
     Returns
     -------
@@ -108,7 +114,7 @@ def read_json(
     CheckpointError
         If it is missing, unreadable, too large, nested too deeply, or not a JSON object.
     """
-    content = read_bytes(file, most_values * MOST_BYTES_PER_VALUE)
+    content = read_bytes(file, most_bytes)
     return parse_json(file, content, most_values, unique_names)
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import MOST_DEPTH, read_bytes, read_json
+from skxlmr.utils._files import MOST_DEPTH, MOST_JSON_BYTES, read_bytes, read_json
 
 
 def write(tmp_path, content):
@@ -96,3 +96,11 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monke
     with pytest.raises(CheckpointError, match="a pipe or a device"):
         read_json(file)
     assert looked
+
+
+def test_a_large_json_file_is_refused_before_it_is_read(tmp_path):
+    """A single emoji makes all characters four times as wide."""
+    file = write(tmp_path, b"{}")
+    os.truncate(file, MOST_JSON_BYTES + 1)
+    with pytest.raises(CheckpointError, match=f"has {MOST_JSON_BYTES + 1} bytes, expected at most {MOST_JSON_BYTES}"):
+        read_json(file)

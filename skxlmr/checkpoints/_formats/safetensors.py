@@ -44,9 +44,7 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
     with (
         blaming(file, "cannot be read ({})", OSError),
         blaming(file, "is not a whole safetensors file ({!s:.200})", SafetensorError),
-        blaming(
-            file, "cannot be mapped into memory ({!s:.200})", RuntimeError, MemoryError
-        ),  # torch maps the file again
+        blaming(file, "cannot be mapped into memory ({!s:.200})", RuntimeError, MemoryError),
     ):
         with open_file(file) as start:
             n_header = int.from_bytes(start.read(8), "little")

@@ -15,13 +15,16 @@ MOST_GROWTH = 10_000  # factor by which a text may grow; XLM-R's steps allow 512
 MOST_PATTERN = 100  # characters
 _GROWTH = {"ByteLevel": 2, "Lowercase": 3, "NFC": 4, "NFD": 4, "NFKC": 18, "NFKD": 18, "Precompiled": MOST_VALUE_BYTES}
 _CLASS = re.compile(r"\\[pP]\{[^}]*\}")  # of characters; it is no repetition
-_REPETITION = re.compile(r"[*+?{]")
+# One repetition at the end. Before something else, it is tried from every place of a text to the end of the text. ``\X`` is one
+# too, and the least number of repetitions is tried everywhere.
+_LINEAR = re.compile(r"[^(*+?{]*([*+?]|\{\d{0,2}(,\d{0,2})?\})?")
 
 
 def check_steps(file: Path, content: dict[str, Any]) -> None:
-    """Raise CheckpointError if a step could take exponential time on a short text, or make it very long.
+    """Raise CheckpointError if a step could take more than linear time in a text, or make it very long.
 
-    A pattern may have one repetition and no groups: others can take exponential time, and no such tokenizer needs them.
+    A pattern may have one repetition, at its end, and no groups: others can take quadratic or exponential time, and no such
+    tokenizer needs them.
     """
     for parts in (("normalizer", "pre_tokenizer", "decoder"), ("post_processor",)):
         steps = list(_steps([content.get(part) for part in parts]))
@@ -63,9 +66,12 @@ def _growth(step: dict[str, Any]) -> int:
 def _check_pattern(file: Path, step: dict[str, Any]) -> None:
     pattern = step.get("pattern")
     expression = pattern.get("Regex") if isinstance(pattern, dict) else None
-    if not isinstance(expression, str):
-        return
-    n_repetitions = len(_REPETITION.findall(_CLASS.sub("", expression)))
-    if n_repetitions > 1 or "(" in expression or len(expression) > MOST_PATTERN:
-        reason = f"expected a pattern with at most one repetition and without groups, found {expression!r:.80}"
+    literal = pattern.get("String") if isinstance(pattern, dict) else pattern
+    for each in (expression, literal):
+        if isinstance(each, str) and len(each) > MOST_PATTERN:
+            raise CheckpointError(file, f"expected a pattern of at most {MOST_PATTERN} characters, found {each!r:.80}")
+    if isinstance(expression, str) and (r"\X" in expression or not _LINEAR.fullmatch(_CLASS.sub("", expression))):
+        reason = (
+            f"expected a pattern with at most one repetition, at its end, and without groups, found {expression!r:.80}"
+        )
         raise CheckpointError(file, reason)

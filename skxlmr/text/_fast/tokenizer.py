@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 
 from skxlmr.text._arguments import Reading
-from skxlmr.text._bpe_files import MOST_VALUES, read_merges, read_vocab
+from skxlmr.text._bpe_files import MOST_VALUES, MOST_VOCAB_BYTES, read_merges, read_vocab
 from skxlmr.text._fast import tokenizer_json
 from skxlmr.text._fast.offsets import trimmed
 from skxlmr.text._fast.steps import check_steps
@@ -109,7 +109,7 @@ class FastTokenizer(Tokenizer):
             If a file cannot be read or is broken.
         """
         file = Path(file)
-        content = read_json(file, MOST_VALUES)
+        content = read_json(file, MOST_VALUES, most_bytes=MOST_VOCAB_BYTES)
         settings, max_length = read_settings(file.parent)
         name = settings.options.get("tokenizer_class") or _CLASSES.get(model_type or "")
         two = (
@@ -150,7 +150,7 @@ class FastTokenizer(Tokenizer):
 
     def _spell(self, pieces: list[str]) -> str:
         decoder = self._literal.decoder
-        return " ".join(pieces) if decoder is None else decoder.decode(pieces)
+        return " ".join(pieces) if decoder is None else tokenizer_json.guarded(self._file, decoder.decode, pieces)
 
     def _load(self, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
         return tokenizer_json.load(self._file, content, self._tokens, literal)
@@ -176,7 +176,7 @@ class FastTokenizer(Tokenizer):
             tokenizer = self._parsing if reading.parse_special else self._literal
         texts = [without_surrogates(text) for text in texts]
         encode = tokenizer.encode_batch if reading.with_offsets else tokenizer.encode_batch_fast
-        encodings = encode(texts, add_special_tokens=False)
+        encodings = tokenizer_json.guarded(self._file, lambda: encode(texts, add_special_tokens=False))
         rows = [encoding.ids for encoding in encodings]
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
         ids_T = np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum())

@@ -8,7 +8,7 @@ from typing import Any
 
 import tokenizers
 
-from skxlmr.text._bpe_files import MOST_IDS, check_ids, check_lengths
+from skxlmr.text._bpe_files import MOST_IDS, check_count, check_ids, check_lengths
 from skxlmr.text._special_tokens import AddedToken
 from skxlmr.utils._errors import CheckpointError
 
@@ -50,6 +50,7 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
     vocab = model.get("vocab")
     kind = model.get("type", "Unigram" if isinstance(vocab, list) else "BPE" if "merges" in model else None)
     if kind == "Unigram" and isinstance(vocab, list):
+        check_count(file, len(vocab))
         pairs = [entry for entry in vocab if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)]
         if len(pairs) != len(vocab) or not vocab:
             raise CheckpointError(file, "expected pieces with their scores as vocab of the model, found something else")

@@ -5,10 +5,11 @@ The file is a protocol buffer: fields one after another, each with a number and,
 
 from collections.abc import Iterator
 
+from skxlmr.text._bpe_files import MOST_PIECES
 from skxlmr.text._charsmap import check_charsmap
 
-MOST_BYTES = 128 * 2**20
-MOST_PIECES = 1_500_000  # each takes about 200 bytes of memory; XLM-V has 0.9 million
+MOST_BYTES = 64 * 2**20
+MOST_OTHER_FIELDS = 10_000  # besides the pieces: settings of the training, tests of the model
 MOST_PIECE_BYTES = 1024  # SentencePiece recurses once per byte of a piece
 _PIECES, _NORMALIZER, _DENORMALIZER = 1, 3, 5  # fields of the model
 _CHARSMAP = 2  # field of a normalizer
@@ -27,11 +28,18 @@ def check_model_proto(proto: bytes) -> None:
     if len(proto) > MOST_BYTES:
         raise ValueError(f"expected a SentencePiece model of at most {MOST_BYTES} bytes, found {len(proto)}")
     try:
-        for field, start, end in _fields(proto, _skip_short_pieces(proto), len(proto)):
+        place, n_pieces = _skip_short_pieces(proto)
+        n_fields = MOST_OTHER_FIELDS
+        for field, start, end in _fields(proto, place, len(proto)):
+            n_pieces += field == _PIECES
+            n_fields -= field != _PIECES
+            _check_counts(n_pieces, n_fields)
             if field == _PIECES and end - start > MOST_PIECE_BYTES:
                 raise ValueError(f"a piece has {end - start} bytes, expected at most {MOST_PIECE_BYTES}")
             if field in (_NORMALIZER, _DENORMALIZER):
                 for inner, inner_start, inner_end in _fields(proto, start, end):
+                    n_fields -= 1
+                    _check_counts(n_pieces, n_fields)
                     if inner == _CHARSMAP and inner_end > inner_start:
                         check_charsmap(proto[inner_start:inner_end])
     except (ValueError, IndexError) as error:
@@ -39,17 +47,26 @@ def check_model_proto(proto: bytes) -> None:
         raise ValueError(f"expected a SentencePiece model, found something else or a damaged one ({reason})") from error
 
 
-def _skip_short_pieces(proto: bytes) -> int:
-    """Return where the short pieces at the start of the file end: nearly all of the file, so this loop is kept simple."""
+def _skip_short_pieces(proto: bytes) -> tuple[int, int]:
+    """Return where the short pieces at the start of the file end, and how many they are.
+
+    They are nearly all of the file, so this loop is kept simple.
+    """
     place, end, n_pieces = 0, len(proto) - 1, 0
-    while place < end and proto[place] == _PIECE_TAG and (length := proto[place + 1]) < 128:
+    while place < end and proto[place] == _PIECE_TAG and (length := proto[place + 1]) < 128 and n_pieces <= MOST_PIECES:
         place += 2 + length
         n_pieces += 1
-    if n_pieces > MOST_PIECES:
-        raise ValueError(f"there are {n_pieces} pieces, expected at most {MOST_PIECES}")
+    _check_counts(n_pieces, MOST_OTHER_FIELDS)
     if place > len(proto):
         raise ValueError("a field is longer than the file")
-    return place
+    return place, n_pieces
+
+
+def _check_counts(n_pieces: int, n_fields_left: int) -> None:
+    if n_pieces > MOST_PIECES:
+        raise ValueError(f"there are more than {MOST_PIECES} pieces")
+    if n_fields_left < 0:
+        raise ValueError(f"there are more than {MOST_OTHER_FIELDS} fields besides the pieces")
 
 
 def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -60,7 +77,7 @@ def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]
         if tag > 127:
             tag, place = _varint(data, place - 1)
         kind, number = tag & 7, tag >> 3
-        if number >= 2**29:  # readers disagree on such a field
+        if not 0 < number < 2**29:  # readers disagree on such a field; zeros are the content of a sparse file
             raise ValueError("a field has an invalid number")
         if kind == _LENGTH:
             length = data[place]

@@ -35,6 +35,7 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False}
         {"pre_tokenizer": BYTE_LEVEL, "decoder": BYTE_LEVEL},  # RoBERTa
         {"post_processor": {"type": "TemplateProcessing", "single": [{}] * 3, "pair": [{}] * 6}},
         {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[^\\p{L}\\p{N}]+"}}},
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}"}}},
     ],
 )
 def test_steps_of_real_tokenizers_are_allowed(content):
@@ -57,14 +58,20 @@ def test_steps_of_real_tokenizers_are_allowed(content):
         (sequence(replace("(a+)+$")), r"without groups, found '\(a\+\)\+\$'"),
         (sequence(replace(".*.*.*x")), "at most one repetition"),
         (sequence(replace("a?" * 30)), "at most one repetition"),
-        (sequence(replace("a" * 200)), "at most one repetition"),
+        (sequence(replace("a" * 200)), "a pattern of at most 100 characters"),
+        (sequence(replace("a" * 200, kind="String")), "a pattern of at most 100 characters"),  # n * m in a text of n
+        # quadratic: tried from every place of a text
+        ({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[^\d]*[\d]"}}}, "one repetition, at its end"),
+        (sequence(replace(r"\s+$")), "one repetition, at its end"),
+        (sequence(replace("a{1000,}")), "one repetition, at its end"),
+        (sequence(replace(r"\X")), "one repetition, at its end"),  # counts the flags before a place
         (
             sequence(PRECOMPILED | {"precompiled_charsmap": "AAAA"}),
             "Precompiled normalizer cannot be used .*truncated or damaged",
         ),
         (sequence(PRECOMPILED | {"precompiled_charsmap": "é"}), "Precompiled normalizer cannot be used"),
     ],
-    ids=range(13),
+    ids=range(18),
 )
 def test_dangerous_steps_are_refused(content, message):
     with pytest.raises(CheckpointError, match=rf"^folder/tokenizer\.json: .*{message}"):

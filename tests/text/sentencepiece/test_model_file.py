@@ -4,8 +4,14 @@ import struct
 
 import pytest
 
-from skxlmr.text._charsmap import MOST_KEY_BYTES, MOST_VALUE_BYTES, check_charsmap
-from skxlmr.text._sentencepiece.model_file import MOST_PIECE_BYTES, MOST_PIECES, _fields, check_model_proto
+from skxlmr.text._charsmap import MOST_BYTES, MOST_KEY_BYTES, MOST_VALUE_BYTES, check_charsmap
+from skxlmr.text._sentencepiece.model_file import (
+    MOST_OTHER_FIELDS,
+    MOST_PIECE_BYTES,
+    MOST_PIECES,
+    _fields,
+    check_model_proto,
+)
 from tests.robustness.mutations import proto_field
 
 
@@ -59,7 +65,13 @@ def test_a_sound_model(tiny_proto):
 @pytest.mark.parametrize(
     ("proto", "message"),
     [
-        (b"\n\0" * (MOST_PIECES + 1), "pieces, expected at most"),
+        (b"\n\0" * (MOST_PIECES + 1), "more than 1000000 pieces"),
+        (b"\n\0" * (MOST_PIECES // 2) + b"\x10\0" + b"\n\0" * (MOST_PIECES // 2 + 1), "more than 1000000 pieces"),
+        (b"\x10\0" * (MOST_OTHER_FIELDS + 1), "more than 10000 fields besides the pieces"),
+        (proto_field(3, b"\x20\0" * (MOST_OTHER_FIELDS + 1)), "more than 10000 fields besides the pieces"),
+        (b"\0" * 100, "has an invalid number"),  # a sparse file
+        (piece(b"a") + b"\0" * 100, "has an invalid number"),
+        (proto_field(3, proto_field(2, b"\0" * (MOST_BYTES + 1))), "map of characters has 4194305 bytes"),
         (piece(b"x" * MOST_PIECE_BYTES), r"a piece has \d+ bytes"),
         (piece(b"a") + piece(b"x" * 200_000), r"a piece has \d+ bytes"),
         (b"\x08\1" + piece(b"x" * 200_000), r"a piece has \d+ bytes"),
@@ -74,7 +86,7 @@ def test_a_sound_model(tiny_proto):
         (proto_field(5, proto_field(2, b"x")), "truncated or damaged"),
         (proto_field(3, b"\x12\x05a"), "longer than the file"),
     ],
-    ids=range(14),
+    ids=range(20),
 )
 def test_damaged_models_are_refused(proto, message):
     with pytest.raises(ValueError, match=f"expected a SentencePiece model, .*{message}"):
