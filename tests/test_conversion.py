@@ -216,6 +216,27 @@ def test_broken_sources(source, tmp_path):
     assert names_in(tmp_path) == ["source"]
 
 
+@pytest.mark.parametrize("form", ["h5", "msgpack"])
+@pytest.mark.parametrize(
+    "name",
+    ["a", "", "a/b.c", "a..b", ".a", "é.a", "a b.c", "a\0.b", "x." * 20 + "w", "a.kernel", "roberta.embeddings"],
+)
+def test_names_that_would_not_come_back(form, name, source, tensors, tmp_path):
+    with pytest.raises(CheckpointError, match="cannot hold tensor '"):
+        write_folder(
+            tmp_path / "x", config=read_config(source), tensors={**tensors, name: torch.ones(2, 3)}, format=form
+        )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin", "h5", "msgpack"])
+def test_numbers_without_dimensions_come_back(form, source, tensors, tmp_path):
+    write_folder(
+        tmp_path / "x", config=read_config(source), tensors={**tensors, "head.factor": torch.tensor(2.5)}, format=form
+    )
+    assert read_tensors(tmp_path / "x")["head.factor"].item() == 2.5
+
+
 def test_a_head_that_tensorflow_lacks_leaves_nothing_behind(tmp_path):
     config, tensors = make_model("XLMRobertaForMaskedLM", lambda: XLMRobertaForMaskedLM(UNTIED))
     write_folder(tmp_path / "source", config=config, tensors=tensors)

@@ -118,7 +118,7 @@ def _flax_name(name: str, n_dimensions: int) -> str:
     if last == "weight" and n_dimensions == 1:
         last = "scale"
     elif last == "weight":
-        last = "embedding" if parts[-1].endswith("embeddings") else "kernel"
+        last = "embedding" if name.endswith("embeddings.weight") else "kernel"
     return "/".join([*parts, last])
 
 

@@ -259,7 +259,7 @@ def write_keras_h5_shard(file: Path, tensors: Tensors, dtype: torch.dtype | None
 @contextmanager
 def _created(file: Path) -> Iterator[Any]:
     h5py = import_extra("h5py", "tf", f"writing {file.name}")
-    blamed = blaming(file, "cannot be written ({})", OSError, RuntimeError)
+    blamed = blaming(file, "cannot be written ({})", *BROKEN)
     with blamed, h5py.File(file, "w", libver="earliest") as opened:  # TensorFlow's HDF5 may be old
         yield opened
 

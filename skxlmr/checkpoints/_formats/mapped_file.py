@@ -3,6 +3,7 @@
 Here are also the bounds that all formats share. No default device moves these tensors: they lie where the file is mapped.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from math import prod
@@ -17,6 +18,10 @@ Tensors = dict[str, torch.Tensor]
 MOST_TENSORS = 50_000  # per file; the largest models of the family have 800
 MOST_DIMENSIONS = 2  # of any weight of these models
 LONGEST_DIMENSION = 2**40
+TOO_LARGE = (
+    "is too large to be mapped into the memory of this machine ({}): convert it where there is more memory, into shards "
+    "(skxlmr.convert with max_shard_size)"
+)
 
 
 class MappedFile:
@@ -40,6 +45,10 @@ class MappedFile:
                 self._bytes = mmap(opened.fileno(), 0, access=ACCESS_COPY)
             except ValueError:
                 raise CheckpointError(file, "is empty") from None
+            except OSError as error:
+                if error.errno == errno.ENOMEM:
+                    raise CheckpointError(file, TOO_LARGE.format(error.strerror)) from error
+                raise
         self.size = len(self._bytes)
 
     def take(self, start: int, n: int) -> bytes:
@@ -67,11 +76,11 @@ class MappedFile:
         n_bytes = prod(shape) * dtype.itemsize
         self._check(start, n_bytes)
         if not n_bytes:
-            return torch.empty(*shape, dtype=dtype, device="cpu")
+            return torch.empty(tuple(shape), dtype=dtype, device="cpu")
         if start % dtype.itemsize:
-            return self._copy(start, n_bytes).view(dtype).view(*shape)
+            return self._copy(start, n_bytes).view(dtype).view(tuple(shape))
         raw = torch.frombuffer(self._bytes, dtype=torch.uint8, count=n_bytes, offset=start)
-        return raw.view(dtype).view(*shape)
+        return raw.view(dtype).view(tuple(shape))
 
     def _copy(self, start: int, n_bytes: int) -> torch.Tensor:
         """Read bytes into memory; not through the mapping, since its pages would take the same memory again."""

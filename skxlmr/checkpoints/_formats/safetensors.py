@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, Tensors
+from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, TOO_LARGE, Tensors
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
 
@@ -44,7 +44,7 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
     with (
         blaming(file, "cannot be read ({})", OSError),
         blaming(file, "is not a whole safetensors file ({!s:.200})", SafetensorError),
-        blaming(file, "cannot be mapped into memory ({!s:.200})", RuntimeError, MemoryError),
+        blaming(file, TOO_LARGE, RuntimeError, MemoryError),
     ):
         with open_file(file) as start:
             n_header = int.from_bytes(start.read(8), "little")

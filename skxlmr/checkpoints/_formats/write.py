@@ -16,6 +16,8 @@ from skxlmr.checkpoints._tensor_names import published_names
 from skxlmr.utils._errors import CheckpointError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)
+MOST_PARTS = 16
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -72,7 +74,15 @@ def write_weights(
     tensors = writable(folder / form.file, published_names(tensors) if form.names is None else tensors)
     for name, tensor in tensors.items():
         _check_range(folder / form.file, name, tensor, _dtype_in_file(tensor, dtype))
-    names = {name: name for name in tensors} if form.names is None else form.names(tensors, config, folder)
+    names = {name: name for name in tensors}
+    if form.names is not None:
+        _check_names(folder / form.file, tensors)
+        names = form.names(tensors, config, folder)
+        for name, foreign in names.items():
+            if not f".{name}".endswith(f".{form.index_to_hf(foreign)}"):  # a bare encoder may lose its prefix
+                raise CheckpointError(
+                    folder / form.file, f"cannot hold tensor {name!r:.80}: it would come back as another"
+                )
     sizes = {name: tensor.numel() * _dtype_in_file(tensor, dtype).itemsize for name, tensor in tensors.items()}
     shards = _split(sizes, max_shard_size)
     stem, ending = os.path.splitext(form.file)
@@ -118,6 +128,15 @@ def _split(sizes: Mapping[str, int], max_shard_size: int | str | None) -> list[l
         shards[-1].append(name)
         used += size
     return shards
+
+
+def _check_names(file: Path, tensors: Tensors) -> None:
+    """Raise CheckpointError unless the tensors have names of modules' parameters, from which paths can be made."""
+    parts = {name: name.split(".") for name in tensors}
+    parents = {".".join(each[:n]) for each in parts.values() for n in range(1, len(each))}
+    for name, each in parts.items():
+        if not (_NAME.fullmatch(name) and 1 < len(each) <= MOST_PARTS) or name in parents:
+            raise CheckpointError(file, f"cannot hold tensor {name!r:.80}: expected the name of a module's parameter")
 
 
 def _check_range(file: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:

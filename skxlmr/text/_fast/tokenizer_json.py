@@ -68,12 +68,15 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
 def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken]:
     """Return the added tokens of a ``tokenizer.json`` by their ids."""
     added: dict[int, AddedToken] = {}
-    for entry in content.get("added_tokens") or []:
+    entries = content.get("added_tokens") or []
+    if not isinstance(entries, list):
+        raise CheckpointError(file, f"expected a list as added_tokens, found {entries!r:.80}")
+    for entry in entries:
         flags = ("lstrip", "rstrip", "single_word", "special")
         if not (
             isinstance(entry, dict)
             and isinstance(entry.get("content"), str)
-            and isinstance(entry.get("id"), int)
+            and type(entry.get("id")) is int
             and 0 <= entry["id"] < MOST_IDS
             and all(isinstance(entry.get(flag, False), bool) for flag in flags)
         ):

@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 
 import pytest
 import torch
@@ -200,3 +201,21 @@ def test_safetensors_with_a_wrong_length_of_the_header(tmp_path, claimed):
     write_header(tmp_path / "weights", {"a": entry()}, 8, claimed)
     with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         read_safetensors(tmp_path / "weights")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may map more than they have memory")
+def test_a_file_larger_than_the_memory(tmp_path):
+    """Sparse here; an honest one of a single file would be refused by the system in the same way."""
+    n = 2**43
+    header = json.dumps({"a.b": {"dtype": "F32", "shape": [n // 4], "data_offsets": [0, n]}}).encode()
+    file = tmp_path / "weights"
+    file.write_bytes(struct.pack("<Q", len(header)) + header)
+    try:
+        os.truncate(file, 8 + len(header) + n)
+    except OSError:
+        pytest.skip("needs a file system that takes a sparse file of 8 TB")
+    for read in (read_safetensors, read_torch_bin):
+        with pytest.raises(
+            CheckpointError, match="too large to be mapped into the memory of this machine .*into shards"
+        ):
+            read(file)

@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from skxlmr.text import FastTokenizer, SentencePieceTokenizer, load_tokenizer
+from skxlmr.text._fast import tokenizer_json
 from skxlmr.utils._errors import CheckpointError
 from tests.text.texts import HOSTILE, SPELT_SPECIAL, real_texts
 from tests.tiny import sentences
@@ -197,6 +198,9 @@ def test_pickle_and_copies(pair):
         ({"added_tokens": [{"id": 300, "content": "a" * 2000}]}, "a token of 2000 bytes"),
         ({"post_processor": None}, "expected the layout <s> A </s> and"),
         ({"added_tokens": [{"id": 7, "content": "<s>"}]}, "expected the added token '<s>' at id 0, found it at 7"),
+        ({"added_tokens": 2}, "expected a list as added_tokens, found 2"),
+        ({"added_tokens": {"a": 1}}, "expected a list as added_tokens, found {'a': 1}"),
+        ({"added_tokens": [{"id": True, "content": "<s>"}]}, "expected added tokens with content, id and flags"),
         ({"added_tokens": [{"id": "7", "content": "<s>"}]}, "expected added tokens with content, id and flags"),
         ({"normalizer": {"type": "Nonsense"}}, "the tokenizers package cannot use it"),
     ],
@@ -207,6 +211,32 @@ def test_broken_files_are_named(unigram_folder, tmp_path, change, reason):
     with pytest.raises(CheckpointError, match=reason) as caught:
         load_tokenizer(tmp_path)
     assert caught.value.file == str(tmp_path / "tokenizer.json")
+
+
+def test_what_the_package_cannot_do_with_a_text_names_the_file(unigram_folder, tmp_path):
+    """It raises plain Exception, and panics are no Exception at all."""
+    content = json.loads((unigram_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    probes = set("".join(tokenizer_json._PROBES))
+    vocab = content["model"]["vocab"] + [
+        [c, -5.0] for c in sorted(probes - {piece for piece, _ in content["model"]["vocab"]})
+    ]
+    no_unknown = {"model": content["model"] | {"unk_id": None, "vocab": vocab}}
+    strip = {"decoder": {"type": "Strip", "content": "a", "start": 1, "stop": 1}}
+    for change, use in (
+        (no_unknown, lambda tokenizer: tokenizer.encode_batch(["\U0001f600"])),
+        (strip, lambda tokenizer: tokenizer._spell(["a"])),
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content | change))
+        tokenizer = load_tokenizer(tmp_path)
+        with pytest.raises(CheckpointError, match="the tokenizers package cannot use it") as caught:
+            use(tokenizer)
+        assert caught.value.file == str(tmp_path / "tokenizer.json")
+
+
+def test_a_vocabulary_of_too_many_tokens(unigram_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("skxlmr.text._bpe_files.MOST_PIECES", 10)
+    with pytest.raises(CheckpointError, match=r"has a vocabulary of \d+ tokens, expected at most 10"):
+        load_tokenizer(unigram_folder)
 
 
 @pytest.mark.parametrize(
