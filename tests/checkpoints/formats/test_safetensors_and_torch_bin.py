@@ -216,6 +216,6 @@ def test_a_file_larger_than_the_memory(tmp_path):
         pytest.skip("needs a file system that takes a sparse file of 8 TB")
     for read in (read_safetensors, read_torch_bin):
         with pytest.raises(
-            CheckpointError, match="too large to be mapped into the memory of this machine .*into shards"
+            CheckpointError, match=r"too large to be mapped into the memory of this machine .*into shards"
         ):
             read(file)
