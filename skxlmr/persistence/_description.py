@@ -15,19 +15,24 @@ import skxlmr.estimators
 from skxlmr._version import __version__
 from skxlmr.checkpoints import BUILTIN, looks_like_path, sha256_of
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.persistence._values import encode
+from skxlmr.persistence._values import decode, encode
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import parse_json, read_bytes
-from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES
+from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests
 
 FILE = "skxlmr.json"
 FORMAT = 3  # 1 had no checksums; both 1 and 2 had other names for some parameters and target types
 MOST_BYTES = 64 * 2**20
-PLACES = ("checkpoint", "resume_dir")  # parameters that may name a folder on this machine
-_NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version"} | CALLBACK_ATTRIBUTES
+MOST_COLUMNS = 1000  # choices per row
+NOT_SET = ("resume_dir",)  # parameters that a folder never sets: a fit would write where somebody else says
+_NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version", "_metadata_request"}
+_NOT_IN_JSON |= CALLBACK_ATTRIBUTES
+_OUTPUT = "_sklearn_output_config"  # of set_output
+_CURVES = ("loss_curve_", "validation_scores_")
 # Names in formats 1 and 2, and the name now.
 RENAMED = {"checkpoint_dir": "resume_dir", "checkpoint_every": "resume_every"}
 TARGET_TYPES = {"multi_label": "multilabel-indicator", "multi_output": "multiclass-multioutput"}
+NOT_READABLE = "the estimator cannot be saved, because load could not read it"
 _UNSEALED = '"sha256": ""'
 ALTERED = (
     "is not what save wrote (its SHA-256 differs): damaged or edited since; load(..., verify=False) reads it anyway"
@@ -50,10 +55,12 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
 
     Without ``with_paths`` no parameter names a place on this machine: the folder itself is the checkpoint.
     """
-    params = {name: encode(value) for name, value in estimator.get_params(deep=False).items()}
+    params = encode(
+        {name: None if name in NOT_SET else value for name, value in estimator.get_params(deep=False).items()}
+    )
     learnt = {name: value for name, value in vars(estimator).items() if name not in params and name not in _NOT_IN_JSON}
-    if not with_paths:
-        params |= {name: None for name in PLACES if is_place(params.get(name))}
+    if not with_paths and is_place(params["checkpoint"]):
+        params["checkpoint"] = None
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     about = {
         "sha256": "",
@@ -62,15 +69,39 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
         "versions": versions(),
         "estimator": type(estimator).__name__,
         "params": params,
-        "fitted": {name: encode(value) for name, value in learnt.items()},
+        "fitted": encode(learnt),
+        "metadata_requests": metadata_requests(estimator),
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in written},
     }
     text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+    _check_readable(folder / FILE, text)
     return text.replace(_UNSEALED, f'"sha256": "{_digest(text)}"', 1)
 
 
+def _check_readable(file: Path, text: str) -> None:
+    """Refuse what ``load`` would refuse to read."""
+    try:
+        content = text.encode()
+        if len(content) > MOST_BYTES:
+            raise CheckpointError(file, f"would have {len(content)} bytes, and load reads at most {MOST_BYTES}")
+        about = parse_json(file, content)
+        for part in ("params", "fitted"):
+            decode(about[part])
+    except CheckpointError as error:
+        raise ValueError(
+            f"the estimator cannot be saved, because load could not read it: {file.name} {error.reason}"
+        ) from error
+    except ValueError as error:
+        if isinstance(error, UnicodeEncodeError):
+            raise
+        raise ValueError(
+            f"{NOT_READABLE}: {error}. Fit it with shorter labels, or with "
+            "labels of dtype object, whose width is not that of the longest"
+        ) from error
+
+
 def is_place(value: Any) -> bool:
-    """Whether the value of a parameter of ``PLACES`` is a folder on this machine, not a name on the hub."""
+    """Whether the value of ``checkpoint`` is a folder on this machine, not a name on the hub."""
     if isinstance(value, os.PathLike):
         return True
     return isinstance(value, str) and value != BUILTIN and (looks_like_path(value) or os.path.isdir(value))
@@ -117,6 +148,40 @@ def _renamed(about: dict[str, Any]) -> dict[str, Any]:
     elif "target_type_" in fitted:
         fitted["target_type_"] = TARGET_TYPES.get(fitted["target_type_"], fitted["target_type_"])
     return {**about, "params": params, "fitted": fitted}
+
+
+def parameters_of(about: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that a folder may set."""
+    return {name: value for name, value in decode(about["params"]).items() if name not in NOT_SET}
+
+
+def learnt_of(about: dict[str, Any], kind: type[Estimator]) -> dict[str, Any]:
+    """Attributes that ``fit`` learnt.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If a name is not one of them, or a value cannot be.
+    """
+    params = kind().get_params(deep=False)
+    for name in about["fitted"]:
+        if callable(getattr(kind, name, None)):
+            raise ValueError(f"{name} is a method, not something that fit learns")
+        of_the_class = name.startswith("__") or getattr(kind, name, None) is not None
+        if of_the_class or name in params or name in _NOT_IN_JSON or (name.startswith("_sk") and name != _OUTPUT):
+            raise ValueError(f"{name} is not something that fit learns")
+    n_columns = about["fitted"].get("n_features_in_", 1)  # from_checkpoint sets none
+    most = 2 if kind._check_X is Estimator._check_X else MOST_COLUMNS
+    if type(n_columns) is not int or not 1 <= n_columns <= most:
+        raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
+    learnt = decode(about["fitted"])
+    for name in _CURVES:
+        if not all(isinstance(value, int | float) for value in learnt.get(name) or ()):
+            raise ValueError(f"{name} must be a list of numbers, got {learnt[name]!r:.80}")
+    output = learnt.get(_OUTPUT, {})
+    if not isinstance(output, dict) or not all(isinstance(part, str) for pair in output.items() for part in pair):
+        raise ValueError(f"{_OUTPUT} must be what set_output sets, got {output!r:.80}")
+    return learnt
 
 
 def file_names(about: dict[str, Any], file: Path) -> dict[str, str]:

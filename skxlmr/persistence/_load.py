@@ -19,18 +19,24 @@ from skxlmr.checkpoints import (
     resolve_checkpoint,
     sha256_of,
 )
-from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators.heads import PARTS
-from skxlmr.persistence._description import ALTERED, FILE, file_names, is_place, read_description
+from skxlmr.persistence._description import (
+    ALTERED,
+    FILE,
+    file_names,
+    is_place,
+    learnt_of,
+    parameters_of,
+    read_description,
+)
 from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import MODULES, POOLING, TRANSFORMER
-from skxlmr.persistence._values import decode
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._sklearn import set_metadata_requests
 from skxlmr.utils._warnings import outside_stacklevel
 
 TRIES = 20  # to read a folder that other processes replace
-MOST_COLUMNS = 1000  # choices per row
 MOST_BYTES = 512 * 2**20  # of a file without weights
 MOST_ITEM, MOST_HEADER = 8, 2**24  # bytes of a weight, and of the names of all of them
 NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: the folder is complete without them
@@ -122,8 +128,9 @@ def _read(
         _verify(folder, {name: digests[name] for name in digests.keys() - weights - {CARD}}, MOST_BYTES)
     estimator = getattr(skxlmr.estimators, about["estimator"])()
     try:
-        estimator.set_params(**decode(about["params"]))
-        vars(estimator).update(_learnt(type(estimator), about["fitted"]))
+        estimator.set_params(**parameters_of(about))
+        vars(estimator).update(learnt_of(about, type(estimator)))
+        set_metadata_requests(estimator, about.get("metadata_requests", {}))
         if estimator.checkpoint is None:  # it was an estimator or a place on another machine, and the weights are here
             estimator.set_params(checkpoint=str(folder) if is_place(given) else given, revision=revision)
         if device is not None:
@@ -154,18 +161,6 @@ def _read(
     estimator.module_ = module.eval().to(target)
     has_card = verify and CARD in digests and (folder / CARD).exists()
     return estimator, has_card and sha256_of(folder / CARD, MOST_BYTES) != digests[CARD]
-
-
-def _learnt(kind: type[Estimator], fitted: dict[str, Any]) -> dict[str, Any]:
-    """Attributes that ``fit`` learnt."""
-    for name in fitted:
-        if callable(getattr(kind, name, None)):
-            raise ValueError(f"{name} is a method, not something that fit learns")
-    n_columns = fitted.get("n_features_in_", 1)  # from_checkpoint sets none
-    most = 2 if kind._check_X is Estimator._check_X else MOST_COLUMNS
-    if type(n_columns) is not int or not 1 <= n_columns <= most:
-        raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
-    return decode(fitted)
 
 
 def _weights(folder: Path) -> set[str]:

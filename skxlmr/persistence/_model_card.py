@@ -1,6 +1,7 @@
 """``README.md`` of a saved estimator: a model card, as the Hugging Face hub reads it."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from skxlmr.persistence._description import is_place, versions
 CARD = "README.md"
 N_CLASSES = 20  # how many are spelled out
 MOST_CHARACTERS = 200  # of a value
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_LANGUAGE = re.compile(r"[A-Za-z]+(-[A-Za-z0-9]+)*")
 _PLACES_AND_NOISE = {"checkpoint", "resume_dir", "revision", "device", "verbose"}
 
 
@@ -42,7 +45,7 @@ def _front_matter(estimator: Estimator, head: Head, for_sentences: bool) -> str:
     fields: dict[str, Any] = {
         "library_name": "skxlmr",
         "pipeline_tag": head.pipeline_tag,
-        "language": estimator._family.languages(estimator),
+        "language": [name for name in estimator._family.languages(estimator) if _LANGUAGE.fullmatch(name)],
         "base_model": repo,
         "tags": tags,
         "metrics": [head.metric] if head.metric and _has_scores(estimator) else [],
@@ -55,9 +58,12 @@ def _front_matter(estimator: Estimator, head: Head, for_sentences: bool) -> str:
 def _base_model(estimator: Estimator) -> str | None:
     """The repository on the hub that it started from, if any."""
     checkpoint = estimator.checkpoint
-    if not isinstance(checkpoint, str) or "/" not in checkpoint or is_place(checkpoint):
+    if not isinstance(checkpoint, str) or is_place(checkpoint):
         return None
-    return checkpoint.partition("@")[0]
+    repo = checkpoint.partition("@")[0]
+    return (
+        repo if _REPOSITORY.fullmatch(repo) else None
+    )  # whatever else it may be, it would be read as Markdown or YAML
 
 
 def _origin(estimator: Estimator) -> str:

@@ -7,12 +7,18 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 import skxlmr.estimators
-from skxlmr.checkpoints import check_mapped_files, sha256_of, undisturbed, write_folder
+from skxlmr.checkpoints import check_mapped_files, read_model, sha256_of, undisturbed, write_folder
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.persistence._description import FILE, describe, read_description
+from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
 from skxlmr.persistence._sentence_transformers import sentence_transformers_files
 from skxlmr.utils._errors import CheckpointError
+
+# Endings of files in which other tools keep a model
+FILES = frozenset(
+    ".pkl .pickle .joblib .skops .dill .cloudpickle .sav .onnx .pt .pth .ckpt .bin .safetensors .h5 .keras .msgpack .npz .npy "
+    ".json .zip .gz .tar .mar .pmml".split()
+)
 
 
 def save(
@@ -86,6 +92,7 @@ def write_estimator(
             f"save writes estimators of this library, which load can create again, got a {type(estimator).__name__}: save the "
             "parts of a pipeline one by one, and pickle objects of other classes"
         )
+    _check_name(Path(folder))
     check_is_fitted(estimator, "module_")
     check_mapped_files(estimator.module_)
     others = sentence_transformers_files(estimator)
@@ -100,7 +107,7 @@ def write_estimator(
             extra_files={
                 **others,
                 CARD: model_card(estimator, for_sentences=bool(others)),
-                FILE: lambda written: describe(estimator, written, with_paths),  # last: it lists all other files
+                FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
             },
             dtype=dtype,
             max_shard_size=max_shard_size,
@@ -112,6 +119,26 @@ def write_estimator(
         raise ValueError(
             f"a class or parameter of the estimator holds half a surrogate pair, which no file can hold: {around!r}"
         ) from error
+
+
+def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
+    """Content of ``skxlmr.json``, after a look at whether ``load`` could read the files that it lists."""
+    try:
+        estimator._read_folder(read_model(written))
+    except CheckpointError as error:
+        reason = f"{Path(error.file).name} {error.reason}"
+        raise ValueError(f"{NOT_READABLE}: {reason}") from error
+    return describe(estimator, written, with_paths)
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse the name of a file of another tool."""
+    if folder.suffix.lower() not in FILES:
+        return
+    raise ValueError(
+        f"{folder.name!r} is the name of a file, and save writes a folder: save(estimator, {folder.stem!r}), which "
+        f"load({folder.stem!r}) reads. For one file, use joblib.dump(estimator, {folder.stem + '.joblib'!r})"
+    )
 
 
 def _check_card(folder: Path) -> None:

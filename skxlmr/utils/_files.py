@@ -16,6 +16,7 @@ MOST_VALUES = 1_000_000
 MOST_DEPTH = 64
 LONGEST_NAME = 255  # bytes, the limit of most file systems
 _NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe would wait for a writer
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: one pass, whatever it holds
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -122,8 +123,7 @@ def parse_json(
     file: str | os.PathLike[str], content: bytes, most_values: int = MOST_VALUES, unique_names: bool = False
 ) -> dict[str, Any]:
     """Parse the content of a file; see :func:`read_json`."""
-    n_containers = content.count(b"[") + content.count(b"{")
-    if n_containers + content.count(b",") > most_values or n_containers > most_values // 4:
+    if _has_more(content, most_values) and _has_more(_STRING.sub(b"", content), most_values):
         raise CheckpointError(file, f"is not valid JSON for a checkpoint (more than {most_values} values)")
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique if unique_names else None)
@@ -136,6 +136,12 @@ def parse_json(
     if _is_deep(value):
         raise CheckpointError(file, f"is not valid JSON for a checkpoint (nested more than {MOST_DEPTH} levels deep)")
     return value
+
+
+def _has_more(content: bytes, most_values: int) -> bool:
+    """Whether there may be more values, or more than a quarter as many lists and objects."""
+    n_containers = content.count(b"[") + content.count(b"{")
+    return n_containers + content.count(b",") > most_values or n_containers > most_values // 4
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

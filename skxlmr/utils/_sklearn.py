@@ -5,6 +5,7 @@ scikit-learn ships no types, so type checkers see the classes below instead; at 
 
 from typing import TYPE_CHECKING, Any
 
+from sklearn.utils._metadata_requests import SIMPLE_METHODS
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import _check_feature_names as check_feature_names
@@ -98,6 +99,37 @@ CALLBACK_ATTRIBUTES = frozenset(
     {"_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx", "_parent_callback_ctx"}
 )
 
+
+def metadata_requests(estimator: Any) -> dict[str, dict[str, Any]]:
+    """What was asked for with ``set_fit_request`` and its like: by method, then by parameter; only what was set."""
+    found = vars(estimator).get("_metadata_request")
+    if found is None:
+        return {}
+    return {
+        method: dict(getattr(found, method).requests) for method in SIMPLE_METHODS if getattr(found, method).requests
+    }
+
+
+def set_metadata_requests(estimator: Any, requests: Any) -> None:
+    """Ask for the same, also while metadata routing is off.
+
+    Raises
+    ------
+    ValueError, TypeError, AttributeError
+        If it is not what :func:`metadata_requests` returns.
+    """
+    if not requests:
+        return
+    asked = estimator._get_metadata_request()
+    for method, wanted in requests.items():
+        known = getattr(asked, method).requests if method in SIMPLE_METHODS else {}
+        for name, alias in wanted.items():
+            if name not in known:
+                raise ValueError(f"{method} takes no {name!r:.80}, which is requested")
+            getattr(asked, method).add_request(param=name, alias=alias)
+    estimator._metadata_request = asked
+
+
 __all__ = [
     "CALLBACK_ATTRIBUTES",
     "BaseEstimator",
@@ -111,6 +143,8 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "get_feature_names",
+    "metadata_requests",
     "output_config",
+    "set_metadata_requests",
     "validate_parameter_constraints",
 ]

@@ -39,10 +39,10 @@ def assert_predicts(classifier, expected):
 def test_names_of_format_2(older):
     """A folder of the state of a fit and the kind of targets have other names now."""
     about = json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))
-    params = about["params"] | {"checkpoint_dir": "states", "checkpoint_every": 7}
+    params = about["params"] | {"checkpoint_dir": None, "checkpoint_every": 7}
     change(older, format=2, files={}, params=params, fitted=about["fitted"] | {"target_type_": "single_label"})
     classifier = load(older, verify=False)
-    assert (classifier.resume_dir, classifier.resume_every) == ("states", 7)
+    assert (classifier.resume_dir, classifier.resume_every) == (None, 7)
     assert classifier.target_type_ == ("binary" if len(classifier.classes_) == 2 else "multiclass")
 
 
