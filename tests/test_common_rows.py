@@ -13,7 +13,16 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skxlmr import TruncationWarning, XLMRobertaRegressor
+from skxlmr import (
+    TruncationWarning,
+    XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaDialogueLM,
+    XLMRobertaMaskedLM,
+    XLMRobertaRegressor,
+    XLMRobertaTokenClassifier,
+    XLMRobertaVectorizer,
+)
 from skxlmr.inference import _progress
 from tests.contract import (
     TEXTS,
@@ -112,8 +121,69 @@ def test_what_is_no_table_is_refused(make_any, fitted, estimator):
     made = fitted(estimator)
     with pytest.raises((TypeError, ValueError), match="X"):
         infer(made, (row for row in X))
-    with pytest.raises(ValueError, match=r"X .*(no|at least one|has 0)"):
-        infer(made, [])
+
+
+@each_that(lambda cls: "missing" in cls._parameter_constraints)
+def test_missing_texts_are_empty_ones_by_option(make_any, fitted, estimator):
+    _, y, columns = inputs(estimator)
+    empty = ["", *TEXTS[1:5], ""]
+    if estimator is XLMRobertaTokenClassifier:
+        y[0] = y[5] = []
+        y[1] = [(0, 3, "word")]
+    expected = answers(make_any(estimator, missing="empty").fit(empty, y), empty)
+    X = pd.DataFrame({columns[0]: [pd.NA, *TEXTS[1:5], None]}, dtype=object)
+    assert_same(answers(make_any(estimator, missing="empty").fit(X, y), X), expected)
+    said = r"X row 0: expected a (text|list of words), got <NA> .*: fill or drop it first, .*or let missing='empty' read it"
+    with pytest.raises(ValueError, match=said):
+        make_any(estimator).fit(X, y)
+
+
+@each_of_pairs
+def test_two_columns_are_no_pairs_by_option(make_any, estimator):
+    pairs, some = list(zip(TEXTS, TEXTS[::-1], strict=True)), make_any(estimator, pairs=True)
+    with pytest.raises(ValueError, match=r"X has texts \(1 column\), but pairs=True: pass two columns"):
+        some.fit(TEXTS, Y)
+    if hasattr(estimator, "partial_fit"):
+        with pytest.raises(ValueError, match=r"X has pairs of texts \(2 columns\), but pairs=False: pass one column"):
+            make_any(estimator, pairs=False).fit(pairs, Y)
+
+
+def test_no_rows_in_methods_of_single_estimators(fitted, make_any):
+    assert fitted(XLMRobertaCausalLM).generate([]) == fitted(XLMRobertaMaskedLM).fill_mask([]) == []
+    assert fitted(XLMRobertaVectorizer).coverage([]).shape == (0, 4)
+    assert fitted(XLMRobertaDialogueLM).rank_responses([], ["a", "b"])[1].shape == (0, 2)
+    y = np.array([[0, 1], [1, 0], [2, 1]])
+    columns = make_any(XLMRobertaClassifier).fit(TEXTS[:3], y)
+    assert [proba.shape for proba in columns.predict_proba([])] == [(0, 3), (0, 2)]
+    assert columns.predict([]).shape == (0, 2)
+    pairs = make_any(XLMRobertaClassifier).fit(list(zip(TEXTS, TEXTS, strict=True)), Y)
+    assert pairs.predict_proba([]).shape == (0, 2) and pairs.predict([]).dtype == pairs.classes_.dtype
+    windows = fitted(XLMRobertaVectorizer).set_params(long_text="window", max_length=16, normalize=True)
+    assert windows.transform([]).shape == (0, 32)
+    tagger = make_any(XLMRobertaTokenClassifier).fit([["a", "b"]] * 2, [["x", "y"]] * 2)
+    assert tagger.predict([]).shape == (0,) and tagger.predict_proba([]) == []
+
+
+@each
+def test_no_rows_have_no_answers(make_any, fitted, estimator):
+    X, y, columns = inputs(estimator)
+    table = pd.DataFrame(X, columns=columns)
+    of_lists, of_tables = (([], np.array([], dtype=object), X[:0]), (table[:0], pl.from_pandas(table)[:0]))
+    on_table = make_any(estimator).fit(table, y)
+    for made, rows, kinds_of_none in ((fitted(estimator), X, of_lists), (on_table, table, of_tables)):
+        for name in methods_of(estimator):
+            some = getattr(made, name)(rows)
+            for none in kinds_of_none:
+                found = getattr(made, name)(none)
+                if isinstance(some, list):
+                    assert found == [], name
+                else:
+                    assert found.shape == (0, *some.shape[1:]) and found.dtype == some.dtype, name
+        with pytest.raises(ValueError, match="X has no rows: at least one"):
+            make_any(estimator).fit(kinds_of_none[0], None if y is None else y[:0])
+    if hasattr(on_table, "set_output"):
+        framed = copy.copy(on_table).set_output(transform="pandas")
+        assert framed.transform(table[:0]).columns.tolist() == framed.transform(table).columns.tolist()
 
 
 @each

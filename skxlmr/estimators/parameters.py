@@ -326,7 +326,31 @@ class SamplingParameters:
 
 
 @parameters
-class LongTextParameters:
+class TextParameters:
+    """Parameters of estimators that read texts."""
+
+    missing: str = parameter(
+        "error",
+        [StrOptions({"error", "empty"})],
+        "What a missing text (None, NaN, NA or NaT) is: ``'error'`` refuses it and names its row, ``'empty'`` reads it as an "
+        "empty text. White space is text.",
+    )
+
+
+@parameters
+class PairParameters(TextParameters):
+    """Parameters of estimators that read texts or pairs of texts."""
+
+    pairs: str | bool = parameter(
+        "auto",
+        ["boolean", StrOptions({"auto"})],
+        "Whether two columns are pairs of texts. ``'auto'`` reads them as pairs, and warns in ``fit`` if the second one looks "
+        "like a category. True does not warn, and refuses one column; False refuses two.",
+    )
+
+
+@parameters
+class LongTextParameters(PairParameters):
     """Parameters of estimators with one output per text that can read long texts in windows."""
 
     long_text: str = parameter(

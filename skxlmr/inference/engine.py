@@ -93,6 +93,9 @@ class Engine:
         return self._run(encoded, self.module, per_token=True)
 
     def _run(self, encoded: EncodedBatch, run: Run, per_token: bool) -> np.ndarray:
+        if not len(encoded):  # the shape and type of the outputs of a row tell those of none
+            row = EncodedBatch(np.zeros(1, np.int32), np.ones(1, np.int64), np.zeros(1, np.int64))
+            return self._run(row, run, per_token)[:0]
         distinct, row_of_distinct = distinct_rows(encoded)
         queue = self._queue(distinct.lengths)
         results: np.ndarray | None = None

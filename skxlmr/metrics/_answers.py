@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import as_list, column_names, is_missing, plain_str
 
 AnswerList = list[tuple[str, int | None]]  # texts and their start in the context, if known
@@ -33,6 +34,7 @@ def _rows(y: Any, name: str) -> list[Any]:
     if isinstance(y, str | bytes | Mapping | Iterator) or not hasattr(y, "__len__"):
         expected = "a list, Series, array or DataFrame with one answer per row"
         raise TypeError(f"{name} must be {expected}, got {type(y).__name__}")
+    y = known_container(y, name)
     if not hasattr(y, "columns"):
         if isinstance(y, np.ndarray) and y.dtype.kind == "U" and y.shape[1:] == (2,) and _are_starts(y[:, 1]):
             raise ValueError(

@@ -7,12 +7,14 @@ from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._sentencepiece.tokenizer import SentencePieceTokenizer
 from skxlmr.text._special_tokens import AddedToken, TokenizerSettings
 from skxlmr.text._tokenizer import Tokenizer
+from skxlmr.text._truncation import NoRoomError
 from skxlmr.text._xlm.tokenizer import XLMTokenizer
 
 __all__ = [
     "AddedToken",
     "EncodedBatch",
     "FastTokenizer",
+    "NoRoomError",
     "SentencePieceTokenizer",
     "SubwordSampling",
     "Tokenizer",

@@ -7,7 +7,7 @@ import numpy as np
 
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._tokens import Tokens
-from skxlmr.text._truncation import without_room
+from skxlmr.text._truncation import NoRoomError, without_room
 from skxlmr.utils._tables import plain_str
 
 
@@ -83,7 +83,8 @@ def check_room(
     if len(unfit):
         i = unfit[0]
         shorter = texts[int(n_second_N[i] <= n_first_N[i])][i]
-        raise ValueError(
-            f"a pair's shorter text must leave room for windows on the longer one: {shorter[:40]!r}... has {n_shorter_N[i]} "
-            f"tokens, of the {budget} that max_length={max_length} leaves, and windows share stride={stride}"
+        raise NoRoomError(
+            f"row {i}: a pair's shorter text must leave room for windows on the longer one: {shorter[:40]!r}... has "
+            f"{n_shorter_N[i]} tokens, of the {budget} that max_length={max_length} leaves, and windows share stride={stride}",
+            int(i),
         )

@@ -9,6 +9,18 @@ import numpy as np
 
 from skxlmr.text._tokens import Counts, spans
 
+
+class NoRoomError(ValueError):
+    """A text of a pair leaves no room for the other one; `row` is the row of the pair."""
+
+    def __init__(self, message: str, row: int):
+        self.message, self.row = message, row
+        super().__init__(message, row)  # both, so that the exception can be pickled
+
+    def __str__(self) -> str:
+        return self.message
+
+
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 
 
@@ -32,9 +44,10 @@ def truncate(n_first_N: Counts, n_second_N: Counts, budget: int, truncation: str
         unfit = np.flatnonzero(over_N & (n_other_N > 0) & (n_other_N >= budget))
         if len(unfit):
             i = unfit[0]
-            raise ValueError(
+            raise NoRoomError(
                 f"truncation={truncation!r} leaves no token of the {truncation[5:]} text of row {i}: "
-                f"the {other} text takes all {budget} tokens that max_length leaves next to the special tokens"
+                f"the {other} text takes all {budget} tokens that max_length leaves next to the special tokens",
+                int(i),
             )
         kept_first_N = n_first_N if truncation == "only_second" else budget - n_second_N
     kept_second_N = np.where(over_N, budget - kept_first_N, n_second_N)
@@ -55,9 +68,10 @@ def windows(n_long_N: Counts, n_other_N: Counts, budget: int, stride: int) -> tu
     unfit = without_room(n_long_N, n_other_N, budget, stride)
     if len(unfit):
         i = unfit[0]
-        raise ValueError(
+        raise NoRoomError(
             f"stride={stride} must be less than what a window of row {i} can show: max_length leaves {budget} tokens "
-            f"next to the special tokens, and the other text takes {n_other_N[i]} of them"
+            f"next to the special tokens, and the other text takes {n_other_N[i]} of them",
+            int(i),
         )
     room_N = budget - n_other_N
     step_N = np.maximum(room_N - stride, 1)

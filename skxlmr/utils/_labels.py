@@ -13,15 +13,16 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import describe, is_missing, plain, split_columns
+from skxlmr.utils._warnings import warn_once_per_call
 
 _DATES = "such as (y - y.min()) / pd.Timedelta(days=1) for dates, or y / pd.Timedelta(days=1) for durations"
 
 
 def plain_array(y: Any) -> np.ndarray:
     """Y as an array: of texts, ints, floats, bools or dates where all of its values are, else of objects."""
-    if issparse(y):
-        y = y.toarray()
+    y = y.toarray() if issparse(y) else known_container(y, "y")
     dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # of pandas' nullable and Arrow columns
     if dtype is not None and dtype.kind in "biufmM" and not y.isna().any():
         return np.asarray(y, dtype=dtype)
@@ -37,6 +38,7 @@ def plain_array(y: Any) -> np.ndarray:
 
 def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
     """The columns of a y that has several, None for one label per row."""
+    y = known_container(y, name)
     if hasattr(y, "columns"):
         columns = [plain_array(column) for column in split_columns(y, name)]
     else:
@@ -72,6 +74,44 @@ def check_labels(labels: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")
 
 
+def check_pairs_are_one_argument(y: Any, sample_weight: Any, learns_numbers: bool) -> None:
+    """Refuse ``fit(first, second, y)``, in which the second texts would be y and the targets weights."""
+    if sample_weight is None:
+        return
+    for name, numbers in (("sample_weight", sample_weight), ("y", y if learns_numbers else None)):
+        values = [] if numbers is None or isinstance(numbers, Real) else plain_array(numbers).tolist()
+        if values and isinstance(values[0], str) and not _is_digits(values[0]):
+            raise ValueError(
+                f"{name} holds texts, such as {values[0]!r:.60}, and not numbers. Pairs of texts are one argument, such as "
+                "fit(list(zip(first, second)), y) or fit(frame[['first', 'second']], y)"
+            )
+
+
+def warn_of_texts(labels: np.ndarray, n_classes: int, name: str) -> None:
+    """Warn if labels look like texts: most rows have one of their own, and these are long."""
+    if len(labels) < 6 or 2 * n_classes <= len(labels) or labels.dtype.kind not in "OU":
+        return
+    distinct = set(labels.tolist())
+    if (
+        sum(len(label) > 15 or len(label.split()) > 2 for label in distinct if isinstance(label, str))
+        > len(distinct) / 2
+    ):
+        warn_once_per_call(
+            f"{name} looks like texts and not like labels: {n_classes} distinct ones in {len(labels)} rows, such as "
+            f"{labels.tolist()[0]!r:.60}. Are X and y swapped? And pairs of texts are one argument: "
+            "fit(list(zip(first, second)), y)",
+            about="texts as labels",
+        )
+
+
+def _is_digits(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def read_numbers(y: Any, name: str) -> np.ndarray:
     """Y as float64, with one or two dimensions.
 
@@ -80,6 +120,7 @@ def read_numbers(y: Any, name: str) -> np.ndarray:
     ValueError
         If a value is not a finite number, such as a date, a text of digits or a missing value.
     """
+    y = known_container(y, name)
     is_table = hasattr(y, "columns")
     columns = [plain_array(column) for column in split_columns(y, name)] if is_table else [plain_array(y)]
     for column in columns:
@@ -100,8 +141,10 @@ def _check_number(value: Any, where: str) -> None:
         return
     if is_missing(value):
         hint = "" if isinstance(value, float) else ": drop the row"
-    elif isinstance(value, str | bytes):
-        hint = ": convert texts first, such as with pd.to_numeric(y)"
+    elif isinstance(value, bytes):
+        hint = ": decode it first"
+    elif isinstance(value, str):
+        hint = ": convert texts first, such as with pd.to_numeric(y)" if _is_digits(value) else ": are X and y swapped?"
     elif any(hasattr(value, attribute) for attribute in ("year", "total_seconds", "hour", "astype")):
         hint = f": convert dates and times first, {_DATES}"
     else:

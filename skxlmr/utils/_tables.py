@@ -21,7 +21,13 @@ def split_columns(X: Any, name: str) -> list[Any]:
     if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables
         if hasattr(X, "iloc"):
             return [X.iloc[:, i] for i in range(X.shape[1])]
-        return [X[:, i] if hasattr(X, "to_series") else X.column(i) for i in range(X.shape[1])]
+        if hasattr(X, "to_series"):
+            return [X[:, i] for i in range(X.shape[1])]
+        if hasattr(X, "column"):
+            return [X.column(i) for i in range(X.shape[1])]
+        raise TypeError(
+            f"{name} is a {type(X).__name__}, which cannot be read here: pass a pandas DataFrame or an Arrow table"
+        )
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) != 1:
         if len(shape) == 2 and isinstance(X, np.ndarray):
@@ -82,14 +88,13 @@ def check_text(value: Any, where: str, what: str = "text") -> str:
     """The text that stands there as a plain string; anything else is an error that says where it is."""
     if isinstance(value, str):
         return plain_str(value)
-    raise ValueError(f"{where}: expected a {what}, got {describe(value)}")
+    hint = ": fill or drop it first" if is_missing(value) else ": decode it first" if isinstance(value, bytes) else ""
+    raise ValueError(f"{where}: expected a {what}, got {describe(value)}{hint}")
 
 
 def describe(value: Any) -> str:
     """A value as error messages show it."""
-    if value is None:
-        return "None"
-    if isinstance(value, float) and value != value:
-        return "NaN (a missing value): fill or drop it first"
+    if is_missing(value):
+        return f"{'NaN' if isinstance(value, float | np.floating) else repr(value)} (a missing value)"
     shown = repr(value)
     return f"{shown if len(shown) <= 60 else shown[:57] + '...'} of type {type(value).__name__}"

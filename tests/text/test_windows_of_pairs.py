@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -99,7 +100,8 @@ def test_shorter_text_that_leaves_no_room(tokenizer, order):
     n = len(tokenizer.encode_batch(["children " * 15]).ids) - 2
     budget = n + 3
     said = (
-        "a pair's shorter text must leave room for windows on the longer one: 'children children children children chil'... "
+        "row 1: a pair's shorter text must leave room for windows on the longer one: "
+        "'children children children children chil'... "
         f"has {n} tokens, of the {budget} that max_length={budget + tokenizer.n_special(True)} leaves, and windows share "
         "stride=3"
     )
@@ -107,7 +109,7 @@ def test_shorter_text_that_leaves_no_room(tokenizer, order):
     columns = list(zip(*pairs, strict=True))[::order]
     with pytest.raises(ValueError, match=said) as caught:
         tokenizer.encode_batch(*columns, stride=3, **options)
-    assert str(caught.value) == said
+    assert str(caught.value) == str(pickle.loads(pickle.dumps(caught.value))) == said
     assert tokenizer.encode_batch(*columns, stride=2, **options).n_windows.min() == 1
 
 

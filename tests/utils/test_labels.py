@@ -13,7 +13,9 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from skxlmr.utils._labels import columns_of, plain_array, read_numbers
+from skxlmr import XLMRobertaClassifier, XLMRobertaQuestionAnswerer, XLMRobertaRegressor
+from skxlmr.estimators._sequence.targets import learn_targets
+from skxlmr.utils._labels import check_pairs_are_one_argument, columns_of, plain_array, read_numbers
 
 
 class Word(str, enum.Enum):  # noqa: UP042  # StrEnum prints its content, this one does not
@@ -150,7 +152,7 @@ def test_dates_and_durations_are_no_numbers(y):
         ([1j, 2], "y row 0: expected a number, got 1j of type complex"),
         (np.array([1j, 2]), "Complex data not supported"),
         ([Member.A, 1], "y row 0: expected a number, got <Member.A: 'a'>"),
-        ([1, None], "y row 1: expected a number, got None: drop the row"),
+        ([1, None], "y row 1: expected a number, got None .a missing value.: drop the row"),
         (pd.Series([1, None], dtype="Int64"), "y row 1: expected a number, got <NA>"),
         ([1, pd.NaT], "y row 1: expected a number, got NaT"),
         ([1, math.nan], "Input y contains NaN"),
@@ -181,3 +183,41 @@ def test_what_is_no_number_is_refused(y, said):
 )
 def test_numbers_of_any_kind_are_read(y):
     assert read_numbers(y, "y").tolist() == [1.0, 0.0]
+
+
+# Arguments in the wrong place -------------------------------------------------------------------------------------------
+
+
+LONG = [f"a text that is number {i}" for i in range(8)]
+
+
+def test_pairs_are_one_argument():
+    said = r"(y|sample_weight) holds texts, .* Pairs of texts are one argument, such as fit\(list\(zip\(first, second\)\), y\)"
+    for y, weights, learns_numbers in ((LONG, [1.0] * 8, True), (LONG, ["yes"] * 8, True), (LONG, ["yes"] * 8, False)):
+        with pytest.raises(ValueError, match=said):
+            check_pairs_are_one_argument(y, weights, learns_numbers)
+    check_pairs_are_one_argument(LONG, None, True)
+    check_pairs_are_one_argument(["yes"] * 8, [1.0] * 8, False)
+    check_pairs_are_one_argument(["1.5"] * 8, [1.0] * 8, True)  # refused as texts of digits
+    with pytest.raises(ValueError, match=said):
+        XLMRobertaRegressor().fit(LONG, LONG, [1.0] * 8)
+    with pytest.raises(ValueError, match=said):
+        XLMRobertaClassifier().fit(LONG, pd.Series(LONG), pd.Series(["yes", "no"] * 4))
+    with pytest.raises(ValueError, match=r"2 columns.* found 1 column: pass both as one argument"):
+        XLMRobertaQuestionAnswerer().fit(LONG, LONG, LONG)
+
+
+def test_texts_as_labels_are_told_of():
+    with pytest.warns(
+        UserWarning, match="y looks like texts and not like labels: 8 distinct ones in 8 rows, such as 'a text"
+    ):
+        learn_targets(LONG, "y")
+    for plausible in (list("abcdefgh"), LONG[:3] * 3, LONG[:4], list(range(8))):
+        learn_targets(plausible, "y")
+
+
+def test_texts_as_numbers_are_asked_about():
+    with pytest.raises(
+        ValueError, match=r"y row 0: expected a number, got 'a text .* of type str: are X and y swapped"
+    ):
+        read_numbers(LONG, "y")

@@ -3,13 +3,20 @@
 import math
 from decimal import Decimal
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from skxlmr.utils._validation import Texts, check_texts
+from skxlmr import XLMRobertaClassifier
+from skxlmr.estimators._answers.rows import check_questions, question_table
+from skxlmr.estimators._choices.rows import check_choices
+from skxlmr.estimators._dialogues.rows import check_dialogues
+from skxlmr.estimators._tokens.rows import check_token_rows
+from skxlmr.utils._labels import plain_array
+from skxlmr.utils._validation import Texts, check_texts, warn_of_category
 
 ROWS = ["один", "two", ""]
 OTHER = ["uno", "zwei", "drei"]
@@ -137,7 +144,11 @@ def test_missing_value_in_a_column_is_named_by_its_place(X):
         (None, TypeError, "got a NoneType"),
         ((text for text in "ab"), TypeError, r"X is an iterator, which can be read only once: pass list\(X\)"),
         (map(str, range(3)), TypeError, "X is an iterator"),
-        (pl.LazyFrame({"a": ["b"]}), TypeError, "got a LazyFrame"),
+        (
+            pl.LazyFrame({"a": ["b"]}),
+            TypeError,
+            r"X is a LazyFrame of polars, whose rows are not in memory: pass X.collect\(\)",
+        ),
         ([], ValueError, "X has no rows"),
         (np.array([], dtype=object), ValueError, "X has no rows"),
         (pd.Series([], dtype=object), ValueError, "X has no rows"),
@@ -169,4 +180,200 @@ def test_pairs_are_refused_where_texts_are_wanted():
 def test_long_value_is_shortened_in_the_message():
     with pytest.raises(ValueError, match="X row 0") as caught:
         check_texts([b"x" * 1000])
-    assert len(str(caught.value)) < 120
+    assert len(str(caught.value)) < 180
+
+
+# What to do ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("X", "code"),
+    [
+        (["a", None], "[text if isinstance(text, str) else '' for text in X]"),
+        (pd.Series(["a", None]), "X.fillna('') or X.dropna()"),
+        (pd.Series(["a", None], dtype="category"), "X.astype(object).fillna('')"),
+        (pd.DataFrame({"t": ["a", None]}), "X.fillna('') or X.dropna()"),
+        (pl.Series(["a", None]), "X.fill_null('') or X.drop_nulls()"),
+        (pa.array(["a", None]), "X.fill_null('') or X.drop_null()"),
+        ([b"a"], "[text.decode('utf-8') for text in X]"),
+        (np.array([b"a"]), "[text.decode('utf-8') for text in X]"),
+        (pd.Series([b"a"]), "X.str.decode('utf-8')"),
+        (["a", 1], "list(map(str, X))"),
+        (pd.Series(["a", 1], dtype=object), "X.astype(str)"),
+    ],
+    ids=str,
+)
+def test_messages_have_the_code_that_mends_it(X, code):
+    with pytest.raises(ValueError, match="first, such as with ") as caught:
+        check_texts(X)
+    said = str(caught.value)
+    assert code in said
+    if "missing" not in said or "fillna" in said:  # the code is right
+        columns = [eval(part, {"X": X}) for part in code.split(" or ")]
+        for column in columns:
+            assert len(check_texts(column)) in (len(X), len(X) - 1)
+
+
+def test_missing_values_may_be_read_as_empty_texts():
+    for value in (None, math.nan, np.float32("nan"), pd.NA, pd.NaT):
+        assert check_texts(["a", value, " "], missing="empty").first == ["a", "", " "]
+        assert check_texts([("a", value)], missing="empty").second == [""]
+        with pytest.raises(ValueError, match="or let missing='empty' read it as an empty text"):
+            check_texts(["a", value], missing="error")
+    for column in (pl.Series(["a", None]), pa.array(["a", None]), pd.Series(["a", None], dtype="string")):
+        assert check_texts(column, missing="empty").first == ["a", ""]
+    with pytest.raises(ValueError, match="X row 1: expected a text, got 3"):
+        check_texts(["a", 3], missing="empty")
+
+
+def test_a_column_without_texts():
+    for X in ([1, 2], np.array([1.0, 2.0]), pd.Series(pd.date_range("2020", periods=2))):
+        with pytest.raises(ValueError, match="the column holds no texts; are X and y swapped"):
+            check_texts(X)
+    with pytest.raises(ValueError, match=r"the column holds no texts; pass its column of texts, X\['t'\]"):
+        check_texts(pd.DataFrame({"n": [1, 2], "t": ["a", "b"]}))
+
+
+REVIEWS = pd.DataFrame({"review": [f"text number {i}" for i in range(20)], "topic": ["food", "drink"] * 10})
+
+
+@pytest.mark.parametrize(
+    "X", [REVIEWS, REVIEWS.to_numpy(), pl.from_pandas(REVIEWS), pa.Table.from_pandas(REVIEWS)], ids=type
+)
+def test_a_second_column_that_looks_like_a_category(X):
+    with pytest.warns(
+        UserWarning, match=r"pairs of texts, but .* looks like a category \(2 distinct values in 20 rows, such as"
+    ):
+        warn_of_category(X, check_texts(X), "X")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        [f"answer {i}" for i in range(20)],  # of each row its own
+        ["This text is about food.", "This text is about drink."] * 10,  # hypotheses
+        ["food", "drink", "air", "water", "wine"] * 4,  # not so few
+    ],
+    ids=["own", "hypotheses", "many"],
+)
+def test_second_texts_that_are_plausible(second):
+    X = REVIEWS.assign(topic=second)
+    warn_of_category(X, check_texts(X), "X")
+    pairs = list(zip(REVIEWS["review"], REVIEWS["topic"], strict=True))
+    warn_of_category(pairs, check_texts(pairs), "X")  # written as pairs
+
+
+# Other libraries ------------------------------------------------------------------------------------------------------------
+
+
+class OfPandas:
+    """A table that becomes one of pandas, like those of cuDF, datasets and ibis; its own columns are none of ours."""
+
+    def __init__(self, frame):
+        self.frame, self.columns = frame, list(frame)
+
+    def __len__(self):
+        return len(self.frame)
+
+    def to_pandas(self):
+        return self.frame
+
+
+class OfArrow:
+    """A table or a column that hands itself over by Arrow's protocol."""
+
+    def __init__(self, of_arrow):
+        self.of_arrow = of_arrow
+
+    def __len__(self):
+        return len(self.of_arrow)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.of_arrow.__arrow_c_stream__(requested_schema)
+
+
+class Duck:
+    """A relation of DuckDB."""
+
+    def fetchall(self):
+        raise AssertionError("rows one by one")
+
+    def df(self):
+        return pd.DataFrame({"text": ROWS})
+
+
+class Cudf(OfPandas):
+    """A column on a GPU, which refuses to become a list by itself."""
+
+    iloc = None
+
+    def to_list(self):
+        raise TypeError("not from a GPU")
+
+
+OTHERS = {
+    "narwhals DataFrame": nw.from_native(pd.DataFrame({"text": ROWS})),
+    "narwhals Series": nw.from_native(pl.Series("text", ROWS), series_only=True),
+    "to_pandas": OfPandas(pd.DataFrame({"text": ROWS})),
+    "Arrow table": OfArrow(pa.table({"text": ROWS})),
+    "Arrow column": OfArrow(pa.chunked_array([ROWS])),
+    "DuckDB": Duck(),
+    "cuDF": Cudf(pd.Series(ROWS, name="text").to_frame()),
+}
+
+
+@pytest.mark.parametrize("X", OTHERS.values(), ids=OTHERS)
+def test_tables_and_columns_of_other_libraries(X):
+    assert check_texts(X).first == ROWS
+    assert XLMRobertaClassifier()._check_X(X, reset=True).first == ROWS
+    if not isinstance(X, Duck):
+        assert plain_array(X).ravel().tolist() == ROWS
+
+
+def test_pairs_and_names_of_other_libraries():
+    classifier = XLMRobertaClassifier()
+    frame = pd.DataFrame({"a": ROWS, "b": OTHER})
+    for X in (nw.from_native(frame), OfPandas(frame), OfArrow(pa.Table.from_pandas(frame))):
+        texts = classifier._check_X(X, reset=True)
+        assert (texts.first, texts.second) == (ROWS, OTHER) and classifier.feature_names_in_.tolist() == ["a", "b"]
+    assert check_token_rows(nw.from_native(pl.DataFrame({"words": [["a", "b"]]}))).words == [["a", "b"]]
+    assert check_questions(question_table(OfPandas(frame[:2].set_axis(["question", "context"], axis=1)), "X"), "X")
+    assert check_choices(nw.from_native(pl.DataFrame({"prompt": ["a"], "choices": [["b", "c"]]}))).choices == [
+        ["b", "c"]
+    ]
+    assert check_dialogues(OfPandas(pd.DataFrame({"dialogue": [1], "speaker": ["user"], "text": ["a"]}))).texts == ["a"]
+
+
+class Dask:
+    columns = ("text",)
+
+    def __dask_graph__(self):
+        raise AssertionError("computed")
+
+    compute = __dask_graph__
+
+
+class Spark:
+    columns = ("text",)
+
+    def toPandas(self):
+        raise AssertionError("collected")
+
+
+@pytest.mark.parametrize(
+    ("X", "do"),
+    [
+        (Dask(), "X.compute()"),
+        (Spark(), "X.toPandas()"),
+        (pl.LazyFrame({"a": ["b"]}), "X.collect()"),
+        (nw.from_native(pl.LazyFrame({"a": ["b"]})), "X.collect()"),
+    ],
+    ids=["Dask", "Spark", "polars", "narwhals"],
+)
+def test_rows_that_are_not_in_memory(X, do):
+    for read in (check_texts, check_token_rows, check_choices, check_dialogues, lambda X: question_table(X, "X")):
+        with pytest.raises(TypeError, match=r"X is a \w+ of \w+, whose rows are not in memory: pass") as caught:
+            read(X)
+        assert do in str(caught.value)
+    with pytest.raises(TypeError, match="whose rows are not in memory"):
+        plain_array(X)

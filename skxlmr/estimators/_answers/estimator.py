@@ -1,16 +1,18 @@
 """Questions and contexts to answers."""
 
+from dataclasses import replace
 from math import exp
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 
-from skxlmr.estimators._answers.rows import check_questions, question_table, read_targets
+from skxlmr.estimators._answers.rows import check_questions, cut_questions, question_table, read_targets
 from skxlmr.estimators._answers.search import RowAnswers, best_answers
 from skxlmr.estimators._answers.task import SpanTask
 from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators.heads import QUESTION_ANSWERING
 from skxlmr.estimators.parameters import (
     AT_LEAST_0,
@@ -23,8 +25,9 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.inference import Engine
 from skxlmr.metrics import answer_f1_score
-from skxlmr.text import EncodedBatch
-from skxlmr.utils._sklearn import Interval, fit_context
+from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
+from skxlmr.utils._containers import known_container
+from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
 from skxlmr.utils._validation import Texts
 
 STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
@@ -59,7 +62,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     learning_rate_ : float
         Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
     n_truncated_ : int
-        Always 0: nothing is cut, a long context has several windows.
+        Questions that ``long_question='truncate'`` cut; nothing else is cut, a long context has several windows.
     n_features_in_ : int
         2, the question and the context.
     feature_names_in_ : ndarray of str
@@ -93,6 +96,12 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         [AT_LEAST_0, None],
         "Tokens that neighbouring windows of a long context share. None is 128, or a quarter of ``max_length`` if "
         "that is less.",
+    )
+    long_question: str = parameter(
+        "error",
+        [StrOptions({"error", "truncate"})],
+        "What happens to a question that leaves no room in a window for a part of its context: ``'error'`` names the row, "
+        "``'truncate'`` cuts the question to half of the window, counts it and warns.",
     )
     max_answer_length: int = parameter(15, [AT_LEAST_1], "Most tokens of a predicted answer.")
     align_to_words: bool = parameter(
@@ -236,6 +245,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         return answer_f1_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
+        X = known_container(X, name)
         table = question_table(X, name)
         questions = check_questions(table, name)
         if reset or table is X or hasattr(table, "columns"):  # records name their columns themselves
@@ -245,8 +255,34 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         return read_targets(rows.second, y, name)
 
+    def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
+        """The windows; a question that leaves no room for its context is cut, or its row is named."""
+        limit = self._limit()
+        try:
+            return self._tokenize(rows, limit, sampling=sampling, **options)
+        except NoRoomError as error:
+            budget, stride = limit - self.tokenizer_.n_special(pair=True), self._stride(limit)
+            if self.long_question == "error":
+                shown = rows.first[error.row]
+                raise ValueError(
+                    f"X row {error.row}: the question {shown[:40]!r}... leaves no room for its context: max_length={limit} "
+                    f"holds {budget} tokens of both, of which windows share {stride}. Shorten it, raise max_length, or set "
+                    "long_question='truncate'"
+                ) from error
+        rows, lost_N, n_kept = cut_questions(rows, self.tokenizer_, budget, stride)
+        encoded = self._tokenize(rows, limit, sampling=sampling, **options)
+        n_dropped = np.zeros(len(encoded), np.int64)
+        n_dropped[np.searchsorted(encoded.input_rows, np.arange(len(rows)))] = lost_N  # of each row's first window
+        encoded = replace(encoded, n_dropped=n_dropped)
+        if sampling is None:
+            warn_of_truncation(encoded, lost_N, n_kept, "questions")
+        return encoded
+
+    def _stride(self, max_length: int) -> int:
+        return min(STRIDE, max_length // 4) if self.stride is None else self.stride
+
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
-        stride = min(STRIDE, max_length // 4) if self.stride is None else self.stride
+        stride = self._stride(max_length)
         return super()._tokenize(
             texts, max_length, truncation="only_second", stride=stride, return_offsets=True, **options
         )

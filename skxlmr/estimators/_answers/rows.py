@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.metrics._answers import AnswerList, read_answers
+from skxlmr.text import Tokenizer
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import as_list, column_names
 from skxlmr.utils._validation import Texts, check_texts
 
@@ -35,6 +37,7 @@ class Target:
 
 def question_table(X: Any, name: str) -> Any:
     """The two columns of X: of a frame those named question and context, of records a list of pairs, else X itself."""
+    X = known_container(X, name)
     if hasattr(X, "columns"):
         names = [str(column) for column in column_names(X)]
         if not set(COLUMNS) <= set(names):
@@ -59,14 +62,38 @@ def check_questions(table: Any, name: str) -> Texts:
     TypeError, ValueError
         As ``check_texts``; and if there are not two columns, or a question or a context is empty (names the row).
     """
-    texts = check_texts(table, name)
+    texts = check_texts(table, name, rows_needed=False)
+    if texts.second is None and not texts.first:  # an empty list does not say how many columns it has
+        return Texts([], [])
     if texts.second is None:
-        raise ValueError(f"{name} must have a question and a context in each row (2 columns), found 1 column")
+        raise ValueError(
+            f"{name} must have a question and a context in each row (2 columns), found 1 column: pass both as one argument, "
+            "such as list(zip(questions, contexts))"
+        )
     for column, values in zip(COLUMNS, (texts.first, texts.second), strict=True):
         for row, value in enumerate(values):
             if not value or value.isspace():
                 raise ValueError(f"{name} row {row}: expected a {column} with some text, found {value!r}")
     return texts
+
+
+def cut_questions(rows: Texts, tokenizer: Tokenizer, budget: int, stride: int) -> tuple[Texts, np.ndarray, int]:
+    """The rows, with the questions cut that leave no room for windows on their contexts.
+
+    Returns them with the tokens that each question lost, (n_rows,), and the tokens that the cut ones kept.
+    """
+    assert rows.second is not None
+    n_kept = max(1, min(budget // 2, budget - stride - 1))
+    encoded = tokenizer.encode_batch(rows.first, return_offsets=True)
+    n_tokens_N = encoded.lengths - tokenizer.n_special(pair=False)
+    lost_N, questions = np.zeros(len(rows), np.int64), list(rows.first)
+    long = np.flatnonzero(n_tokens_N >= budget - stride)
+    n_context = tokenizer.encode_batch([rows.second[row] for row in long]).lengths - tokenizer.n_special(pair=False)
+    for row in long[n_tokens_N[long] + n_context > budget]:
+        assert encoded.offsets is not None
+        end = encoded.offsets[encoded.starts[row] + n_kept, 1]  # of the last token kept, after <s>
+        questions[row], lost_N[row] = questions[row][:end], n_tokens_N[row] - n_kept
+    return Texts(questions, rows.second), lost_N, n_kept
 
 
 def read_targets(contexts: list[str], y: Any, name: str) -> np.ndarray:

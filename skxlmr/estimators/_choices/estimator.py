@@ -17,9 +17,10 @@ from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators.heads import MULTIPLE_CHOICE
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._labels import plain_array
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
-from skxlmr.utils._validation import Texts
+from skxlmr.utils._validation import Texts, check_rows
 
 
 @estimator
@@ -179,6 +180,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         """
         engine = self._engine()
         rows = self._check_X(X, reset=False)
+        if not len(rows):
+            return np.empty((0, len(getattr(self, "classes_", range(2)))), np.float32)
         return by_row(engine.rows(self._encode(rows)), rows.n_choices, fill=-np.inf)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -231,8 +234,9 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Choices:
         rows = check_choices(X, name)
         if reset:
+            check_rows(rows, name)
             self.classes_ = np.arange(rows.n_choices.max())
-        self._check_columns(choice_table(X), rows.n_columns, reset)
+        self._check_columns(choice_table(known_container(X, name)), rows.n_columns, reset)
         return rows
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:

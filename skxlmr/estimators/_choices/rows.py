@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing, split_columns
 
 COLUMNS = ["prompt", "choices"]
@@ -63,11 +64,11 @@ def check_choices(X: Any, name: str = "X") -> Choices:
     TypeError
         If X is not one of these.
     ValueError
-        If X has no rows, or a row has no prompt, fewer than two choices or one that is not a text; names the first bad row.
+        If a row has no prompt, fewer than two choices or one that is not a text; names the first bad row.
     """
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator):
         raise TypeError(f"{name} must be a list, DataFrame or array of prompts with choices, got a {type(X).__name__}")
-    X = choice_table(X)
+    X = choice_table(known_container(X, name))
     columns = [as_list(column) for column in split_columns(X, name)]
     if len(columns) == 1 and columns[0]:
         columns = [list(column) for column in zip(*_unpacked(columns[0], name), strict=True)]
@@ -75,7 +76,7 @@ def check_choices(X: Any, name: str = "X") -> Choices:
         names = column_names(X)
         columns.insert(0, columns.pop(names.index("prompt") if "prompt" in names else 0))
     if not columns or not columns[0]:
-        raise ValueError(f"{name} has no rows: at least one prompt with choices is needed")
+        return Choices([], [], 2)
     prompts, *others = columns
     if len(others) == 1:
         choices = [_check_list(value, row, name) for row, value in enumerate(others[0])]

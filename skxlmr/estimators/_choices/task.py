@@ -48,6 +48,6 @@ class ChoiceTask:
 
 def by_row(values_N: np.ndarray, n_choices_R: np.ndarray, fill: float) -> np.ndarray:
     """Values of all choices as one line per row, (R, K); ``fill`` where a row has fewer than K."""
-    values_RK = np.full((len(n_choices_R), n_choices_R.max()), fill, values_N.dtype)
+    values_RK = np.full((len(n_choices_R), n_choices_R.max(initial=0)), fill, values_N.dtype)
     values_RK[np.arange(values_RK.shape[1]) < n_choices_R[:, None]] = values_N
     return values_RK

@@ -30,11 +30,12 @@ from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
 from skxlmr.utils._tables import column_names
-from skxlmr.utils._validation import Texts, check_texts
+from skxlmr.utils._validation import Texts, check_texts, warn_of_category
 from skxlmr.utils._warnings import warn_once_per_call
 
 
@@ -84,23 +85,36 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
         """Rows of X: texts, unless a subclass reads others. Sets or compares the number and names of the columns."""
         known = not reset and hasattr(self, "n_features_in_")
+        X = known_container(X, name)
         has_names = bool(column_names(X))
         if known and has_names:  # before texts are looked at: an error about another frame names its columns
             check_feature_names(self, X, reset=False)
-        texts = check_texts(X, name)
+        texts = self._read_texts(X, name, reset)
         if reset:
             self.n_features_in_ = texts.n_columns
             self._remember_name(X)
         elif not known:  # straight from a checkpoint: there was no fit to compare with
             return texts
         elif texts.n_columns != self.n_features_in_:
+            if not len(texts) and not has_names:  # an empty list does not say how many columns it has
+                return Texts([], [] if self.n_features_in_ == 2 else None)
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
-            raise ValueError(
-                f"{name} has {kinds[texts.n_columns]}, but {type(self).__name__} was fitted on "
-                f"{kinds.get(self.n_features_in_, f'{self.n_features_in_} columns')}"
-            )
+            found, expected = (kinds.get(n, f"{n} columns") for n in (texts.n_columns, self.n_features_in_))
+            raise ValueError(f"{name} has {found}, but {type(self).__name__} was fitted on {expected}")
         if reset or not has_names:
             check_feature_names(self, X, reset=reset)
+        return texts
+
+    def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
+        """Texts or pairs of X, as the parameters ``missing`` and ``pairs`` say; no rows only where none are learnt from."""
+        texts = check_texts(X, name, missing=getattr(self, "missing", None), rows_needed=reset)
+        pairs = getattr(self, "pairs", None)
+        if pairs == "auto" and reset:
+            warn_of_category(X, texts, name)
+        elif pairs not in (None, "auto") and len(texts) and bool(pairs) != (texts.second is not None):
+            found = "pairs of texts (2 columns)" if texts.second is not None else "texts (1 column)"
+            wanted = "two columns" if pairs else "one column"
+            raise ValueError(f"{name} has {found}, but pairs={pairs}: pass {wanted}, or set pairs='auto'")
         return texts
 
     def _check_columns(self, X: Any, n_columns: int, reset: bool) -> None:
@@ -120,8 +134,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         if self.max_length is None:
             return self.config_.max_length
         if self.max_length > self.config_.max_length:
+            windows = ": long_text='window' reads all of a longer text" if hasattr(self, "long_text") else ""
             raise ValueError(
-                f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows"
+                f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows{windows}"
             )
         return self.max_length
 
@@ -230,10 +245,10 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     # Predictions --------------------------------------------------------------------------------------------------------
 
-    def _engine(self) -> Engine:
+    def _engine(self, validate: bool = True) -> Engine:
         """The engine over the fitted module, on the estimator's device."""
         check_is_fitted(self, "module_")
-        if not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
+        if validate and not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
             self._validate_params()
         check_mapped_files(self.module_)
         device = resolve_device(self.device)

@@ -31,7 +31,9 @@ from skxlmr.nn import TaskModule
 from skxlmr.text import SubwordSampling
 from skxlmr.training import AdamState, History, StateKeeper
 from skxlmr.utils._device import resolve_device
+from skxlmr.utils._labels import check_pairs_are_one_argument
 from skxlmr.utils._sklearn import fit_context
+from skxlmr.utils._validation import check_rows
 
 
 class FineTuned(TrainingParameters, Estimator):
@@ -301,8 +303,10 @@ class FineTuned(TrainingParameters, Estimator):
     ) -> tuple[Any, Any, np.ndarray]:
         """Rows, their targets and their weights; ``reset`` learns what the targets mean."""
         rows = self._check_X(X, X_name == "X" if reset_X is None else reset_X, X_name)
+        check_rows(rows, X_name)
         if y is None and get_tags(self).target_tags.required:
             raise ValueError(f"{type(self).__name__} requires {y_name} to be passed, but the target {y_name} is None")
+        check_pairs_are_one_argument(y, sample_weight, learns_numbers=get_tags(self).estimator_type == "regressor")
         weights = check_weights(sample_weight, len(rows))
         return rows, self._check_targets(y, rows, weights, reset, y_name), weights
 

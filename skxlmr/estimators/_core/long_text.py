@@ -38,6 +38,10 @@ class LongTexts(LongTextParameters, Estimator):
 
         check_is_fitted(self, "module_")
         texts = self._check_X(X, reset=False)
+        if texts.side_by_side > 1:
+            raise ValueError(
+                f"coverage looks at one column of texts or pairs, got {texts.side_by_side} columns: pass one"
+            )
         lengths_N = self.tokenizer_.encode_batch(texts.first, texts.second).lengths
         n_tokens_N = lengths_N - self.tokenizer_.n_special(texts.second is not None)
         n_windows_N, n_dropped_N = np.ones_like(n_tokens_N), np.maximum(lengths_N - self._limit(), 0)

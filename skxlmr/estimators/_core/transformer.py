@@ -16,6 +16,11 @@ class Transformer(TransformerMixin, Estimator):
     def _n_features_out(self) -> int:
         return self.config_.hidden_size
 
+    @property
+    def _n_blocks(self) -> int:
+        """Columns of texts whose features stand side by side."""
+        return 1
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns: the text column's name and a number.
 
@@ -49,8 +54,13 @@ class Transformer(TransformerMixin, Estimator):
                     f"input_features should have length equal to the number of columns of X, {n_expected}, got {len(given)}"
                 )
             names = given
-        prefix = self._series_name or type(self).__name__.lower() if names is None else "_".join(map(str, names))
-        return np.asarray([f"{prefix}_{i}" for i in range(self._n_features_out)], dtype=object)
+        blocks, own = self._n_blocks, self._series_name or type(self).__name__.lower()
+        if blocks == 1:
+            prefixes = [own if names is None else "_".join(map(str, names))]
+        else:
+            prefixes = [f"{own}{k}" for k in range(blocks)] if names is None else list(map(str, names))
+        n_each = self._n_features_out // blocks
+        return np.asarray([f"{prefix}_{i}" for prefix in prefixes for i in range(n_each)], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

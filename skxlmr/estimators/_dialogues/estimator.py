@@ -25,6 +25,7 @@ from skxlmr.nn import TaskModule
 from skxlmr.nn.vocabulary import extend_vocabulary
 from skxlmr.text import Tokenizer, load_tokenizer
 from skxlmr.training import mean_losses
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
 from skxlmr.utils._warnings import warn_once_per_call
@@ -185,6 +186,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         return features
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Dialogues:
+        X = known_container(X, name)
         dialogues = check_dialogues(X, name, self.speakers)
         if reset:
             self._remember_name(X)

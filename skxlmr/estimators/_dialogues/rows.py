@@ -14,6 +14,7 @@ import numpy as np
 
 from skxlmr.estimators._dialogues.task import context_row
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
+from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import as_list, check_text, column_names, describe, is_missing, plain, plain_str
 
 SYSTEM, USER = "system", "user"
@@ -60,9 +61,10 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
     TypeError
         If X is a string, a mapping or an iterator.
     ValueError
-        If X has no dialogues or other columns, a dialogue has no turns, or a turn has no known speaker, no text or no
+        If X has other columns, a dialogue has no turns, or a turn has no known speaker, no text or no
         dialogue; names the dialogue and the turn, or the row of a frame of turns.
     """
+    X = known_container(X, name)
     if isinstance(X, str | bytes | Mapping | set | frozenset | Iterator) or not hasattr(X, "__len__"):
         raise TypeError(f"{name} must be a list, array, Series or DataFrame of dialogues, got a {type(X).__name__}")
     for key, role in (speakers or {}).items():
@@ -80,7 +82,7 @@ def check_dialogues(X: Any, name: str = "X", speakers: Mapping[str, str] | None 
             raise ValueError(f"{name} dialogue {label}: expected at least one turn, got none")
         read.append([_turn(turn, known, f"{name} dialogue {label}, turn {i}") for i, turn in enumerate(turns)])
     if not read:
-        raise ValueError(f"{name} has no rows: at least one dialogue is needed")
+        return Dialogues([], np.empty(0, bool), np.empty(0, np.int64))
     speakers_of, texts = zip(*chain.from_iterable(read), strict=True)
     return Dialogues(list(texts), np.array(speakers_of) == SYSTEM, np.array([len(turns) for turns in read], np.int64))
 

@@ -41,7 +41,9 @@ def response_row(turns: EncodedBatch, turn: int, tokenizer: Tokenizer, max_lengt
 def stack_rows(rows: Sequence[np.ndarray]) -> EncodedBatch:
     """Rows of ids as encoded rows."""
     lengths = np.array([len(row) for row in rows], np.int64)
-    return EncodedBatch(np.concatenate(rows).astype(np.int32), lengths, np.zeros(len(rows), np.int64))
+    return EncodedBatch(
+        np.concatenate([np.empty(0, np.int32), *rows]).astype(np.int32), lengths, np.zeros(len(rows), np.int64)
+    )
 
 
 def possible_responses(turns: EncodedBatch, first: int, last: int, system_id: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from skxlmr.estimators._language.generator import TextGenerator
 from skxlmr.estimators._language.likelihood import SumsAndCounts, mean_log_p, next_token_log_p
 from skxlmr.estimators._language.task import NextTokenTask
 from skxlmr.estimators.heads import CAUSAL_LM
-from skxlmr.estimators.parameters import SamplingParameters, estimator
+from skxlmr.estimators.parameters import SamplingParameters, TextParameters, estimator
 from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context
@@ -20,7 +20,7 @@ from skxlmr.utils._validation import Texts, check_texts
 
 
 @estimator
-class XLMRobertaCausalLM(SamplingParameters, TextGenerator):
+class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     """XLM-RoBERTa as a causal language model, which predicts each token from those before it.
 
     ``fit`` turns an encoder's checkpoint into one (in its ``config.json``: ``is_decoder``), with the checkpoint's own language
@@ -157,9 +157,8 @@ class XLMRobertaCausalLM(SamplingParameters, TextGenerator):
         engine = self._engine()
         return next_token_log_p(engine, self._encode(self._check_X(X, reset=False)))
 
-    def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
-        check_texts(X, name, pairs_allowed=False)
-        return super()._check_X(X, reset, name)
+    def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
+        return check_texts(X, name, pairs_allowed=False, missing=self.missing, rows_needed=reset)
 
     def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
         config, tokenizer = super()._read_folder(stored)

@@ -94,7 +94,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
             raise ValueError("temperature, top_k and top_p say how tokens are drawn: they need do_sample=True")
         engine = self._engine()
         module: Any = engine.module
-        texts = check_texts(prompts, "prompts", pairs_allowed=False).first
+        texts = check_texts(prompts, "prompts", pairs_allowed=False, rows_needed=False).first
         rows = self._prompt_ids(texts, int(max_new_tokens))
         seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(rows)) if do_sample else None
         common: dict[str, Any] = {

@@ -57,7 +57,7 @@ def _log_p_of(labels: torch.Tensor) -> Any:
 
 def _by_row(encoded: EncodedBatch, places: np.ndarray, log_p: np.ndarray) -> SumsAndCounts:
     rows = np.searchsorted(encoded.starts, places, "right") - 1
-    return np.bincount(rows, log_p, len(encoded)), np.bincount(rows, minlength=len(encoded))
+    return np.bincount(rows, log_p, len(encoded)).astype(np.float64), np.bincount(rows, minlength=len(encoded))
 
 
 def _cuts(sizes: np.ndarray, budget: int) -> np.ndarray:

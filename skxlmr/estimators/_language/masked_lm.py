@@ -17,6 +17,7 @@ from skxlmr.estimators.parameters import (
     NOT_NEGATIVE,
     LanguageModelParameters,
     MaskingParameters,
+    PairParameters,
     PoolingParameters,
     SamplingParameters,
     changed,
@@ -30,7 +31,7 @@ from skxlmr.utils._sklearn import StrOptions, fit_context
 from skxlmr.utils._validation import Texts, check_texts
 
 
-class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Transformer, FineTuned):
+class MaskedLM(PairParameters, MaskingParameters, PoolingParameters, LanguageModelParameters, Transformer, FineTuned):
     """A language model over masked texts, whatever the architecture family."""
 
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
@@ -90,7 +91,7 @@ class MaskedLM(MaskingParameters, PoolingParameters, LanguageModelParameters, Tr
             If a text has no mask (names the row), ``top_k`` is less than 1, or a target is empty.
         """
         engine = self._engine()
-        texts = check_texts(texts, "texts", pairs_allowed=False)
+        texts = check_texts(texts, "texts", pairs_allowed=False, rows_needed=False)
         if not isinstance(top_k, Integral) or top_k < 1:
             raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
         encoded = self._encode(texts, parse_special=True)

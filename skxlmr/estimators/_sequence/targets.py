@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import type_of_target
 from torch import Tensor
 
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
-from skxlmr.utils._labels import check_labels, columns_of, plain_array
+from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_texts
 from skxlmr.utils._sklearn import get_feature_names
 from skxlmr.utils._tables import plain, plain_str
 
@@ -50,7 +50,9 @@ class OneClass(Kind):
     @classmethod
     def learn(cls, y: Any, name: str) -> "tuple[OneClass, np.ndarray]":
         """Kind and targets of a first fit."""
-        classes, codes = np.unique(_one_label_per_row(y, name), return_inverse=True)
+        labels = _one_label_per_row(y, name)
+        classes, codes = np.unique(labels, return_inverse=True)
+        warn_of_texts(labels, len(classes), name)
         if len(classes) < 2:
             raise ValueError(f"{name} has only one class, {classes.tolist()[0]!r}: at least two are needed")
         return cls(classes), codes.astype(np.int64)

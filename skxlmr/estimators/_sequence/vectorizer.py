@@ -1,5 +1,6 @@
 """Texts to features through a frozen encoder."""
 
+import sys
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Self
@@ -15,6 +16,7 @@ from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import (
     CheckpointParameters,
+    PairParameters,
     PoolingParameters,
     changed,
     estimator,
@@ -25,11 +27,21 @@ from skxlmr.nn import TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._sklearn import StrOptions, fit_context
+from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 
 
 @parameters
 class VectorizerParameters(PoolingParameters):
     """Parameters of vectorizers of either family."""
+
+    pairs: str | bool = changed(
+        PairParameters,
+        "pairs",
+        "auto",
+        "Whether two columns are pairs of texts. ``'auto'`` reads them as pairs, and warns in ``fit`` if the second one looks "
+        "like a category. True does not warn, and refuses one column. False encodes each column on its own, with the features "
+        "of any number of columns side by side; skrub then gives each column a vectorizer.",
+    )
 
     dtype: str = changed(
         CheckpointParameters,
@@ -53,6 +65,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
 
     n_truncated_: int
     _weights_have_dtype = True
+    _side_by_side = 1  # columns of the last `transform` without `fit`
     _opened: tuple[Any, ...] | None = None  # the parameters of a checkpoint that was opened without `fit`
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -106,32 +119,58 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         ValueError
             If a row of X is not a text; names the row.
         """
-        self._open_at_first_use()
-        engine = self._engine()
+        engine = self._engine(validate=not self._open_at_first_use())
         if self.pooling == "pooler" and engine.module.backbone.pooler is None:
             raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
         texts = self._check_X(X, reset=False)
         encoded = self._encode(texts)
         n_tokens_W = encoded.lengths - self.tokenizer_.n_special(pair=texts.second is not None)
         features = engine.rows(encoded, self._pooled, window_weights=n_tokens_W)
-        # here and not in the module, so that the mean over windows has unit length too
-        return normalize(features, copy=False) if self.normalize else features
+        if self.normalize and len(features):
+            # here and not in the module, so that the mean over windows has unit length too
+            features = normalize(features, copy=False)
+        if texts.side_by_side > 1:
+            features = np.hstack(np.split(features, texts.side_by_side))
+        return features
 
     def _open(self) -> None:
         stored = self._open_checkpoint()
         self._layers()
         self.module_ = self._load_module(stored).to(resolve_device(self.device), self._weight_dtype())
 
-    def _open_at_first_use(self) -> None:
-        """Without ``fit``, open the checkpoint, and open it again when the parameters name another one."""
+    def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
+        try:
+            if self.pairs in ("auto", True):
+                return super()._read_texts(X, name, reset)
+            columns = text_columns(X, name, self.missing)
+        except NoTextsError as error:
+            reject = getattr(sys.modules.get("skrub.core"), "RejectColumn", None)
+            if reset and reject is not None:  # skrub's way to say that a column is not for this transformer
+                raise reject(str(error)) from error
+            raise
+        if not columns:
+            raise ValueError(f"{name} must have one column of texts or more, got 0 columns")
+        if reset:
+            check_rows(columns[0], name)
+        texts = Texts([text for column in columns for text in column], side_by_side=len(columns))
+        if not hasattr(self, "n_features_in_"):
+            self._side_by_side = texts.side_by_side
+        return texts
+
+    def _open_at_first_use(self) -> bool:
+        """Without ``fit``, open the checkpoint, and open it again when the parameters name another one.
+
+        Returns whether this was without ``fit``, and the parameters are validated.
+        """
         if hasattr(self, "module_") and self._opened is None:
-            return
+            return False
         self._validate_params()
         wanted = self.checkpoint, self.revision, self.pooling == "pooler", str(self._weight_dtype())
         if self._opened != wanted:
             with all_or_nothing(self):
                 self._open()
                 self._opened = wanted
+        return True
 
     def _pooled(self, ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
         return pool(self.module_.backbone, ids, layout, self.pooling, self._layers())
@@ -152,8 +191,21 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         return resolve_autocast(self.dtype, resolve_device(self.device), training=False) or torch.float32
 
     @property
+    def __single_column_transformer__(self) -> bool:
+        """Tells skrub to apply a vectorizer to each column; an attribute only then."""
+        if self.pairs in ("auto", True):
+            raise AttributeError("__single_column_transformer__")
+        return True
+
+    @property
+    def _n_blocks(self) -> int:
+        if self.pairs in ("auto", True):
+            return 1
+        return getattr(self, "n_features_in_", self._side_by_side)
+
+    @property
     def _n_features_out(self) -> int:
-        return self.config_.hidden_size * len(self._layers())
+        return self.config_.hidden_size * len(self._layers()) * self._n_blocks
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

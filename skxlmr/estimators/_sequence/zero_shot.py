@@ -20,9 +20,9 @@ from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.targets import OneClass
 from skxlmr.estimators.heads import ENTAILMENT
-from skxlmr.estimators.parameters import CheckpointParameters, changed, estimator, parameter, positional
+from skxlmr.estimators.parameters import CheckpointParameters, TextParameters, changed, estimator, parameter, positional
 from skxlmr.nn import TaskModule
-from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
 from skxlmr.utils._labels import columns_of, plain_array
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
 from skxlmr.utils._tables import as_list, plain
@@ -30,7 +30,7 @@ from skxlmr.utils._validation import Texts
 
 
 @estimator
-class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
+class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
     """Classify multilingual texts by labels given in words, without training on them.
 
     Each label becomes a hypothesis about the text, and a model of natural language inference scores how far the text entails
@@ -196,7 +196,8 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
         engine = self._engine()
         texts, hypotheses = self._check_X(X, reset=False).first, self._hypotheses()
         pairs = Texts([text for text in texts for _ in hypotheses], hypotheses * len(texts))
-        logits_NLK = engine.rows(self._encode(pairs)).reshape(len(texts), len(hypotheses), -1)
+        logits = engine.rows(self._encode(pairs))
+        logits_NLK = logits.reshape(len(texts), len(hypotheses), logits.shape[1])
         entailment_NL = logits_NLK[..., self._entailment]
         if not self.multi_label:
             return softmax(entailment_NL, axis=1)
@@ -342,7 +343,11 @@ class XLMRobertaZeroShotClassifier(ClassifierMixin, Estimator):
 
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         limit = self._limit()
-        encoded = self._tokenize(rows, limit, truncation="only_first")
+        try:
+            encoded = self._tokenize(rows, limit, truncation="only_first")
+        except NoRoomError:  # parameters may have been set after fit
+            self._check_hypotheses()
+            raise
         n_dropped = encoded.n_dropped.reshape(-1, len(self.classes_)).max(1)  # each text stands next to all labels
         warn_of_truncation(encoded, n_dropped, limit, "texts", when=", with their hypothesis,")
         return encoded

@@ -20,6 +20,7 @@ from skxlmr.estimators.parameters import (
     CheckpointParameters,
     LabelSmoothingParameters,
     SamplingParameters,
+    TextParameters,
     changed,
     estimator,
     parameter,
@@ -31,7 +32,7 @@ from skxlmr.utils._validation import check_texts
 
 
 @estimator
-class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, TokenPredictions):
+class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, TextParameters, TokenPredictions):
     """Tag words or find entities in texts by fine-tuning XLM-RoBERTa.
 
     The encoder is trained together with a new projection of each word's first token. Rows of words take a tag for each word;
@@ -192,13 +193,13 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, To
         return self._fit_ends(history, watcher)
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> TokenRows:
-        rows = check_token_rows(X, name)
+        rows = check_token_rows(X, name, self.missing, rows_needed=reset)
         if reset:
             if not rows.n_words.any():
                 raise ValueError("X has no words: at least one row with words is needed")
             self.n_features_in_ = 1
             self._fitted_on = rows.kind
-        elif not hasattr(self, "_fitted_on"):  # straight from a checkpoint: it may be words or texts
+        elif not len(rows) or not hasattr(self, "_fitted_on"):  # straight from a checkpoint: it may be words or texts
             return rows
         elif rows.kind != self._fitted_on:
             kinds = {"words": "rows of words", "texts": "texts"}

@@ -150,7 +150,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         engine = self._engine()
         if aggregation == "auto":
             aggregation = "word" if hasattr(self, "_fitted_on") else "simple"
-        rows = check_token_rows(X)
+        rows = check_token_rows(X, missing=getattr(self, "missing", None), rows_needed=False)
         texts = rows.joined()
         labels = [str(label) for label in self.classes_.tolist()]
         rules = self._rules()
@@ -274,5 +274,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
 
 def _by_row(encoded: EncodedBatch, places: np.ndarray, n_rows: int) -> list[np.ndarray]:
     """The places of each row of the input."""
+    if not n_rows:
+        return []
     row_of_place = np.repeat(encoded.input_rows, encoded.lengths)[places]
     return np.split(places, np.searchsorted(row_of_place, np.arange(1, n_rows)))

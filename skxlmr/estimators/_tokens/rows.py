@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from skxlmr.metrics._schemes import IGNORED
-from skxlmr.utils._tables import as_list, describe, plain, plain_str, split_columns
+from skxlmr.utils._containers import known_container
+from skxlmr.utils._tables import as_list, describe, is_missing, plain, plain_str, split_columns
 from skxlmr.utils._validation import check_texts
 from skxlmr.utils._words import cut_words
 
@@ -55,7 +56,7 @@ class TokenRows:
         return [np.stack([end - length, end], axis=1) for end, length in zip(ends, lengths, strict=True)]
 
 
-def check_token_rows(X: Any, name: str = "X") -> TokenRows:
+def check_token_rows(X: Any, name: str = "X", missing: str | None = None, rows_needed: bool = True) -> TokenRows:
     """Rows of words, from any container.
 
     Raises
@@ -65,14 +66,15 @@ def check_token_rows(X: Any, name: str = "X") -> TokenRows:
     ValueError
         If X has no rows or several columns, or holds anything other than words or texts; names the first bad row.
     """
-    cells = cells_of(X, name)
-    if isinstance(cells[0], str):
-        texts = check_texts(cells, name, pairs_allowed=False).first
+    cells = cells_of(X, name, rows_needed)
+    first = next((cell for cell in cells if not is_missing(cell)), "") if missing == "empty" else (cells or [""])[0]
+    if isinstance(first, str):
+        texts = check_texts(cells, name, pairs_allowed=False, missing=missing, rows_needed=False).first
         places = [cut_words(text) for text in texts]
         return TokenRows(
             [[text[start:end] for start, end in row] for text, row in zip(texts, places, strict=True)], texts, places
         )
-    return TokenRows([_words(cell, row, name) for row, cell in enumerate(cells)])
+    return TokenRows([_words(cell, row, name, missing) for row, cell in enumerate(cells)])
 
 
 def check_tags(y: Any, rows: TokenRows, name: str = "y") -> list[list[Any]]:
@@ -110,8 +112,9 @@ def object_array(rows: Sequence[Any]) -> np.ndarray:
     return np.fromiter(rows, dtype=object, count=len(rows))
 
 
-def cells_of(X: Any, name: str) -> list[Any]:
-    """The rows of X as Python objects, at least one."""
+def cells_of(X: Any, name: str, rows_needed: bool = True) -> list[Any]:
+    """The rows of X as Python objects."""
+    X = known_container(X, name)
     readable = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     if isinstance(X, str | bytes | Mapping | Iterator) or not readable:
         check_texts(X, name)  # raises, saying what is wrong
@@ -124,7 +127,7 @@ def cells_of(X: Any, name: str) -> list[Any]:
         in_cells = X.shape[1] == 1 and len(X) and not isinstance(X[0, 0], str)
         X = X[:, 0] if in_cells else list(X)  # a column of lists, or as many words in each row
     cells = as_list(X)
-    if not cells:
+    if not cells and rows_needed:
         raise ValueError(f"{name} has no rows: at least one is needed")
     return cells
 
@@ -145,10 +148,11 @@ def _as_sequence(cell: Any) -> Sequence[Any] | np.ndarray | None:
     return as_list(cell) if is_column and not isinstance(cell, np.generic) else None
 
 
-def _words(cell: Any, row: int, name: str) -> list[str]:
-    words = _as_sequence(cell)
+def _words(cell: Any, row: int, name: str, missing: str | None) -> list[str]:
+    words = [] if missing == "empty" and is_missing(cell) else _as_sequence(cell)
     if words is None:
-        raise ValueError(f"{name} row {row}: expected a list of words, got {describe(cell)}")
+        hint = ": fill or drop it first, or let missing='empty' read it as no words" if is_missing(cell) else ""
+        raise ValueError(f"{name} row {row}: expected a list of words, got {describe(cell)}{hint}")
     for i, word in enumerate(words):
         if not isinstance(word, str):
             raise ValueError(f"{name} row {row}, word {i}: expected a word, got {describe(word)}")

@@ -1,11 +1,14 @@
 """Forms in which questions, contexts and answers may come, and bad input."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 
-from skxlmr import XLMRobertaQuestionAnswerer
+from skxlmr import TruncationWarning, XLMRobertaQuestionAnswerer
+from tests.contract import assert_same
 from tests.estimators.answers.questions import draw_rows, same_weights
 from tests.estimators.conftest import weights_of
 
@@ -105,7 +108,6 @@ GOOD = {"question": "Wer?", "context": "ein Vogel singt"}
         (pd.DataFrame([["a", "b", "c"]] * 2), ValueError, "got 3 columns"),
         (GOOD, TypeError, "X must be a list, array, Series or DataFrame of texts, got a dict"),
         ("Wer?", TypeError, "X must hold one text per row"),
-        ([], ValueError, "X has no rows"),
     ],
 )
 def test_bad_X(make, fitted, X, error, said):
@@ -154,8 +156,27 @@ def test_question_that_leaves_no_room(make, fitted):
         "question": "Wer singt heute über das kleine rote Haus und läuft morgen?" * 2,
         "context": GOOD["context"] * 9,
     }
-    with pytest.raises(ValueError, match="row 1 can show: max_length leaves"):
+    with pytest.raises(ValueError, match=r"X row 1: the question 'Wer singt .* set long_question='truncate'"):
         fitted.predict([GOOD, long])
+
+
+def test_a_question_is_cut_by_option(make, fitted):
+    good, question = (GOOD["question"], GOOD["context"]), GOOD["question"] * 20
+    long, short = (question, GOOD["context"] * 9), (question, "ok")
+    truncating = copy.copy(fitted).set_params(long_question="truncate", max_length=40)
+    with pytest.warns(
+        TruncationWarning, match="2 of 3 questions are longer than 18 tokens and were cut; the longest lost"
+    ):
+        together = truncating.predict_spans([good, long, short])
+    with pytest.warns(TruncationWarning, match="1 of 1 questions are longer"):
+        assert_same(truncating.predict_spans([long]), together[1:2])  # whatever the other rows
+    kept = truncating.tokenizer_.encode_batch([question], return_offsets=True).offsets[18, 1]
+    assert_same(truncating.predict_spans([(question[:kept], long[1])]), together[1:2])
+    with pytest.warns(TruncationWarning, match="1 of 2 questions"):
+        learnt = make(XLMRobertaQuestionAnswerer, long_question="truncate", max_length=40).fit(
+            [good, long], ["Vogel"] * 2
+        )
+    assert learnt.n_truncated_ == 1
 
 
 def test_context_without_tokens(make):

@@ -66,8 +66,6 @@ BAD = [
     ({"prompt": "a", "choices": ["b", "c"]}, TypeError, "got a dict"),
     (iter([GOOD]), TypeError, "got a list_iterator"),
     (5, TypeError, "got a int"),
-    ([], ValueError, "X has no rows"),
-    (pd.DataFrame({"a": [], "b": [], "c": []}), ValueError, "X has no rows"),
     ([GOOD, ("a", ["b"])], ValueError, "X row 1: expected two or more choices, got 1"),
     ([GOOD, ("a", [])], ValueError, "X row 1: expected two or more choices, got 0"),
     ([GOOD, ("a", "bc")], ValueError, "X row 1: expected a list of choices, got 'bc' of type str"),

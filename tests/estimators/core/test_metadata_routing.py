@@ -144,7 +144,7 @@ def test_classes_that_weigh_nothing_balance_nothing(make, texts, languages):
         (np.r_[np.nan, np.ones(47)], "sample_weight contains NaN"),
         (np.r_[np.inf, np.ones(47)], "sample_weight contains infinity"),
         (np.ones(3), r"sample_weight.shape == \(3,\), expected \(48,\)"),
-        (["a"] * 48, "could not convert string to float"),
+        (["a"] * 48, "sample_weight holds texts, such as .*, and not numbers"),
     ],
 )
 def test_weights_that_make_no_sense(make, texts, weights, message):

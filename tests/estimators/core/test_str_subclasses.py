@@ -21,7 +21,8 @@ from skxlmr.estimators._choices.rows import check_choices
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._dialogues.rows import check_candidates, check_dialogues
 from skxlmr.estimators._sequence.targets import announced_targets, learn_targets, targets_of, weights_of_classes
-from skxlmr.estimators._tokens.rows import check_spans, check_tags, check_token_rows
+from skxlmr.estimators._tokens.rows import check_tags, check_token_rows
+from skxlmr.estimators._tokens.spans import check_spans
 from skxlmr.estimators._xlm.family import XLM
 from skxlmr.metrics import answer_f1_score, entities, entity_f1_score
 from skxlmr.text._arguments import list_of_str

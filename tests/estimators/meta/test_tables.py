@@ -135,3 +135,40 @@ def test_missing_texts_of_a_table(vectorizer, table):
     features = skrub.TableVectorizer(high_cardinality=filled, cardinality_threshold=10).fit_transform(frame)
     expected = vectorizer.fit_transform(frame["text"].fillna(""))
     np.testing.assert_allclose(features.filter(like="text_").to_numpy(), expected, atol=1e-5)
+    vectorizer.set_params(missing="empty")
+    features = skrub.TableVectorizer(high_cardinality=vectorizer, cardinality_threshold=10).fit_transform(frame)
+    np.testing.assert_allclose(features.filter(like="text_").to_numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_texts_that_cleaning_makes_missing(vectorizer, table, library):
+    frame, y = table
+    pipeline = skrub.tabular_pipeline(LogisticRegression(C=0.1, max_iter=1000))
+    pipeline.set_params(tablevectorizer__high_cardinality=vectorizer.set_params(missing="empty"))
+    as_library = pl.from_pandas if library == "polars" else pd.DataFrame
+    pipeline.fit(as_library(frame[:100]), y[:100])
+    later = frame[100:103].copy()
+    later["text"] = ["", "N/A", "a text"]  # skrub's Cleaner makes the first two null
+    assert pipeline.predict(as_library(later)).shape == (3,)
+    pipeline.set_params(tablevectorizer__high_cardinality__missing="error")
+    with pytest.raises(ValueError, match=r"X row 0: expected a text, got (None|NaN)"):
+        pipeline[0].transformers_["text"].set_params(missing="error").transform(
+            skrub.Cleaner().fit_transform(as_library(later[["text"]]))["text"]
+        )
+
+
+def test_columns_apart_or_as_pairs(vectorizer, table):
+    frame = table[0][:20].assign(back=table[0]["text"].str[::-1])[["text", "back", "amount"]]
+    texts = frame[["text", "back"]]
+    assert skrub.ApplyToCols(vectorizer).fit_transform(texts).shape == (20, 192)
+    apart = vectorizer.set_params(pairs=False)
+    expected = np.hstack([vectorizer.fit_transform(frame[name]) for name in texts])
+    features = skrub.ApplyToCols(apart).fit_transform(texts)
+    np.testing.assert_allclose(features.to_numpy(), expected, atol=1e-5)
+    assert features.columns[[0, -1]].tolist() == ["text_0", "back_191"]
+    applied = skrub.var("frame", texts).skb.apply(apart).skb.preview()
+    np.testing.assert_allclose(applied.to_numpy(), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="the column holds no texts"):
+        skrub.ApplyToCols(apart).fit_transform(frame)
+    with_numbers = skrub.ApplyToCols(apart, allow_reject=True).fit_transform(frame)
+    assert with_numbers.shape == (20, 385) and with_numbers["amount"].tolist() == frame["amount"].tolist()

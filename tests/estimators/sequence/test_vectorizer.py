@@ -294,3 +294,69 @@ def test_a_text_that_spells_a_special_token_is_text(tiny_tokenizer, vectorizer):
     assert np.abs(plain - special).max() > 1e-3
     ids = tiny_tokenizer.encode_batch(["<mask> bird </s>"]).ids
     assert tiny_tokenizer.mask_token_id not in ids and (ids == tiny_tokenizer.eos_token_id).sum() == 1
+
+
+# Pairs and missing texts ------------------------------------------------------------------------------------------------
+
+
+COLUMNS = pd.DataFrame({"a": ["the bird", "das Haus", "река", "the bird"], "b": ["house", "Vogel", "", "the bird"]})
+
+
+def test_columns_side_by_side(tiny_checkpoint):
+    apart = XLMRobertaVectorizer(tiny_checkpoint, pairs=False, normalize=True)
+    each = [XLMRobertaVectorizer(tiny_checkpoint, normalize=True).fit_transform(COLUMNS[name]) for name in COLUMNS]
+    np.testing.assert_allclose(apart.fit_transform(COLUMNS), np.hstack(each), atol=1e-6)
+    assert apart.n_features_in_ == 2
+    assert apart.get_feature_names_out()[[0, 31, 32, 63]].tolist() == ["a_0", "a_31", "b_0", "b_31"]
+    with pytest.raises(ValueError, match=r"X has texts \(1 column\)|feature names"):
+        apart.transform(COLUMNS[["a"]])
+    assert apart.fit_transform(COLUMNS["a"]).shape == (4, 32)
+    three = np.array([["a", "b", "c"]])
+    without_fit = XLMRobertaVectorizer(tiny_checkpoint, pairs=False).set_output(transform="pandas")
+    assert without_fit.transform(three).columns[[0, 95]].tolist() == [
+        "xlmrobertavectorizer0_0",
+        "xlmrobertavectorizer2_31",
+    ]
+    with pytest.raises(ValueError, match="coverage looks at one column"):
+        apart.fit(COLUMNS).coverage(COLUMNS)
+
+
+def test_pairs_that_are_asked_for(tiny_checkpoint):
+    paired = XLMRobertaVectorizer(tiny_checkpoint, pairs=True)
+    np.testing.assert_array_equal(
+        paired.fit_transform(COLUMNS), XLMRobertaVectorizer(tiny_checkpoint).fit_transform(COLUMNS)
+    )
+    with pytest.raises(ValueError, match=r"X has texts \(1 column\), but pairs=True: pass two columns"):
+        paired.fit(COLUMNS["a"])
+
+
+def test_only_columns_apart_are_for_skrub_to_split():
+    for pairs, splits in (("auto", False), (True, False), (False, True)):
+        assert hasattr(XLMRobertaVectorizer(pairs=pairs), "__single_column_transformer__") == splits
+
+
+@pytest.mark.parametrize("value", [None, np.nan, pd.NA, pd.NaT], ids=str)
+def test_missing_texts_are_empty_if_asked_for(tiny_checkpoint, value):
+    expected = XLMRobertaVectorizer(tiny_checkpoint).fit_transform(["a", "", " "])
+    filling = XLMRobertaVectorizer(tiny_checkpoint, missing="empty")
+    for X in (["a", value, " "], pd.Series(["a", value, " "], dtype=object)):
+        np.testing.assert_array_equal(filling.fit(X).transform(X), expected)
+    assert filling.fit([("a", value)]).transform([("a", value)]).shape == (1, 32)
+    assert filling.fit([value] * 2).transform([value]).shape == (1, 32)
+    with pytest.raises(ValueError, match=r"X row 1: .* or let missing='empty' read it as an empty text"):
+        XLMRobertaVectorizer(tiny_checkpoint).fit(["a", value])
+
+
+def test_parameters_are_validated_once(tiny_checkpoint, monkeypatch):
+    calls, validate = [], XLMRobertaVectorizer._validate_params
+    monkeypatch.setattr(XLMRobertaVectorizer, "_validate_params", lambda self: calls.append(self) or validate(self))
+    vectorizer = XLMRobertaVectorizer(tiny_checkpoint)
+    vectorizer.transform(["a"])
+    assert len(calls) == 1
+    vectorizer.transform(["a"])
+    assert len(calls) == 2
+
+
+def test_too_large_max_length_names_windows(tiny_checkpoint):
+    with pytest.raises(ValueError, match=r"max_length=500 is more than the 64 tokens .*: long_text='window' reads all"):
+        XLMRobertaVectorizer(tiny_checkpoint, max_length=500).fit(["a"])
