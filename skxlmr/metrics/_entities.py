@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from skxlmr.metrics._schemes import IGNORED, entities
 from skxlmr.utils._sklearn import check_sample_weight
+from skxlmr.utils._tables import as_list
 
 Tags = Sequence[Sequence[Any]] | np.ndarray  # one tag per word, for each row
 
@@ -83,6 +84,7 @@ def aligned_tags(y_true: Tags, y_pred: Tags) -> tuple[list[list[Any]], list[list
     ValueError
         If the numbers of rows or words differ; names the row.
     """
+    y_true, y_pred = as_list(y_true), as_list(y_pred)
     if len(y_true) != len(y_pred):
         raise ValueError(f"y_true and y_pred must have the same number of rows, found {len(y_true)} and {len(y_pred)}")
     true_rows, predicted_rows = [], []

@@ -9,7 +9,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from skxlmr.metrics._entities import Tags, aligned_tags, weights_of_rows
 from skxlmr.metrics._schemes import entities
-from skxlmr.utils._tables import plain
+from skxlmr.utils._tables import as_list, plain
 from skxlmr.utils._warnings import warn_once_per_call
 from skxlmr.utils._words import trim
 
@@ -84,10 +84,12 @@ def entity_report(
     weighted avg       0.75      1.00      0.83         2
     <BLANKLINE>
     """
+    if zero_division != "warn" and zero_division not in (0, 1) and zero_division == zero_division:
+        raise ValueError(f"zero_division must be 'warn', 0.0, 1.0 or nan, got {zero_division!r}")
     if texts is None:
         true, predicted = ([set(entities(tags, scheme)) for tags in rows] for rows in aligned_tags(y_true, y_pred))  # type: tuple[Items, Items]
     else:
-        texts = list(texts)
+        texts = as_list(texts)
         true, predicted = (_items(y, texts, name) for y, name in ((y_true, "y_true"), (y_pred, "y_pred")))
     types = sorted({type_ for row in (*true, *predicted) for type_, _, _ in row})
     counts_K3 = _counts(true, predicted, types, weights_of_rows(sample_weight, true))
@@ -109,6 +111,7 @@ def entity_report(
 
 def _items(y: Tags, texts: list[str], name: str) -> Items:
     """Spans as items, trimmed."""
+    y = as_list(y)
     if len(y) != len(texts):
         raise ValueError(f"{name} has {len(y)} rows for {len(texts)} texts")
     found: Items = []

@@ -1,6 +1,9 @@
 """Entity scores: recorded cases, and agreement with seqeval on random tags that follow no rules."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -68,6 +71,16 @@ def test_words_without_a_tag_are_left_out():
     assert word_accuracy([[1, -100], [2]], [[1, 2], [1]]) == 0.5
 
 
+@pytest.mark.parametrize(
+    "container", [pd.Series, pl.Series, pa.array, lambda rows: np.array(rows, dtype=object), tuple]
+)
+def test_containers_of_rows(container):
+    true, predicted = [PERSON_PLACE, ["B-X"]], [PERSON_PLACE, ["O"]]
+    expected = entity_precision_recall_f1(true, predicted)
+    assert entity_precision_recall_f1(container(true), container(predicted)) == expected
+    assert word_accuracy(container(true), container(predicted)) == 0.8
+
+
 REPORT = """\
               precision    recall  f1-score   support
 
@@ -108,6 +121,8 @@ def test_report_on_spans():
     assert report["micro avg"] == {"precision": 1.0, "recall": 1.0, "f1-score": 1.0, "support": 2.0}
     with pytest.raises(ValueError, match=r"y_pred row 1: expected a span \(start, end, label\), got 'B-PER'"):
         entity_report(true, [[], ["B-PER"]], texts=texts)
+    with pytest.raises(ValueError, match=r"zero_division must be 'warn', 0.0, 1.0 or nan, got 'zero'"):
+        entity_report(true, true, texts=texts, zero_division="zero")
     with pytest.raises(ValueError, match="y_true has 2 rows for 1 texts"):
         entity_report(true, true, texts=texts[:1])
 

@@ -118,7 +118,7 @@ def _without_overlaps(found: dict[Span, int], overlaps: str, where: str) -> list
                 )
         return spans
     kept: list[Span] = []
-    for span in sorted(spans, key=lambda span: (-found[span], span)):
+    for span in sorted(found, key=lambda span: (-found[span], *span[:2])):
         if all(span[1] <= other[0] or other[1] <= span[0] for other in kept):
             kept.append(span)
     return sorted(kept)

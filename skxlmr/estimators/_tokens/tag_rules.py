@@ -34,8 +34,7 @@ def doubts(classes: Sequence[Any]) -> str | None:
     like = [tag for tag in tags if re.match("[BI][-_:].", tag, re.IGNORECASE)]
     if not like:
         return None
-    prefixes = {prefix for scheme in PREFIXES.values() for prefix in scheme}
-    strays = [tag for tag in tags if tag[1:2] != "-" or tag[0] not in prefixes or not tag[2:]]
+    strays = [tag for tag in tags if not re.match("[A-Z]-.", tag)]
     if strays:
         return f"{_some(strays)} {'is' if len(strays) == 1 else 'are'} not of the form 'B-X', a prefix and a type"
     return f"no scheme has all of the prefixes {', '.join(sorted({tag[0] for tag in tags}))}"

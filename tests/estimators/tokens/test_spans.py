@@ -99,7 +99,7 @@ def test_overlapping_spans():
     with pytest.raises(ValueError, match=r"the spans \(0, 8, 'LOC'\) and \(4, 13, 'LOC'\) overlap.*overlaps='longest'"):
         spans_read(text, *spans)
     assert spans_read(text, *spans, overlaps="longest") == [(0, 8, "LOC"), (9, 21, "ORG")]
-    assert spans_read(text, (0, 8, "A"), (0, 8, "B"), overlaps="longest") == [(0, 8, "A")]  # the first of equals
+    assert spans_read(text, (0, 8, "B"), (0, 8, "A"), overlaps="longest") == [(0, 8, "B")]  # the first of equals
     assert spans_read(text, (0, 8, "A"), (0, 8, "A")) == [(0, 8, "A")]  # said twice
     with pytest.warns(UserWarning, match="2 of 2 spans"):  # of one word, the longer part
         found = spans_read("5km", (0, 1, "NUM"), (1, 3, "UNIT"), span_edges="expand", overlaps="longest")

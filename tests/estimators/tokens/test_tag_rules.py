@@ -88,6 +88,7 @@ def test_scheme_follows_from_the_classes(classes, scheme):
         (["b-x", "i-x", "O"], "'b-x', 'i-x' are not of the form"),
         (["B_X", "I_X", "O"], "'B_X', 'I_X' are not of the form"),
         (["B-X", "M-X", "I-X", "O"], "no scheme has all of the prefixes B, I, M"),
+        (["B-X", "M-X", "E-X", "W-X"], "no scheme has all of the prefixes B, E, M, W"),
         (["I-PER", "O", "o"], "'o' is not of the form"),
         (["NOUN", "VERB", "X"], None),
         (["B", "N", "V"], None),
