@@ -119,6 +119,9 @@ def test_texts_with_spans(make, fitted):
     spaced = [[(max(start - 1, 0), end + (end < len(text)), label) for start, end, label in row]
               for text, row in zip(new_texts, new_spans, strict=True)]  # fmt: skip
     assert tagger.score(new_texts, spaced) == tagger.score(new_texts, new_spans)
+    inside = [[(start + 1, end, label) for start, end, label in row] for row in new_spans]
+    with pytest.warns(UserWarning, match="begin or end inside a word and were expanded"):
+        assert tagger.set_params(span_edges="expand").score(new_texts, inside) == tagger.score(new_texts, new_spans)
     dicts = [[dict(zip(("start", "end", "label"), span, strict=True)) for span in row] for row in spans]
     tagger.set_params(warm_start=True, max_epochs=1, learning_rate=1e-9).fit(pd.Series(texts), dicts)
     assert [[tuple(span.values()) for span in row] for row in tagger.predict(new_texts)] == found.tolist()
