@@ -1,7 +1,7 @@
 """Precision, recall and F1 of each type of entity, as scikit-learn's ``classification_report`` shows classes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,36 @@ from skxlmr.utils._warnings import warn_once_per_call
 from skxlmr.utils._words import trim
 
 Items = list[set[tuple[str, int, int]]]  # (type, start, end) of each row
+Report = dict[str, dict[str, float]]
 COLUMNS = ("precision", "recall", "f1-score", "support")
+
+
+@overload
+def entity_report(
+    y_true: Tags,
+    y_pred: Tags,
+    *,
+    scheme: str = "BIO",
+    texts: Iterable[str] | None = None,
+    sample_weight: ArrayLike | None = None,
+    digits: int = 2,
+    output_dict: Literal[False] = False,
+    zero_division: str | float = "warn",
+) -> str: ...
+
+
+@overload
+def entity_report(
+    y_true: Tags,
+    y_pred: Tags,
+    *,
+    scheme: str = "BIO",
+    texts: Iterable[str] | None = None,
+    sample_weight: ArrayLike | None = None,
+    digits: int = 2,
+    output_dict: Literal[True],
+    zero_division: str | float = "warn",
+) -> Report: ...
 
 
 def entity_report(
@@ -27,7 +56,7 @@ def entity_report(
     digits: int = 2,
     output_dict: bool = False,
     zero_division: str | float = "warn",
-) -> str | dict[str, dict[str, float]]:
+) -> str | Report:
     """Precision, recall, F1 and support of each type of entity, and their averages.
 
     Parameters
@@ -166,7 +195,7 @@ def _average(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(values, weights=weights if weights.any() else None))
 
 
-def _as_table(report: dict[str, dict[str, float]], n_types: int, digits: int, counted: bool) -> str:
+def _as_table(report: Report, n_types: int, digits: int, counted: bool) -> str:
     """The layout of scikit-learn."""
     width = max(len(name) for name in [*report, "weighted avg"])
     lines = [" " * (width + 1) + "".join(f" {name:>9}" for name in COLUMNS), ""]

@@ -37,6 +37,7 @@ from skxlmr.metrics import (
     answer_f1_score,
     entities,
     entity_f1_score,
+    entity_report,
     pearson_score,
     recall_at_k,
     spearman_score,
@@ -127,6 +128,7 @@ def other_tasks(classifier: XLMRobertaClassifier) -> None:
     )
     found = tagger.predict([["Anna", "walks"]])
     print(entity_f1_score([["B-PER", "O"]], found), word_accuracy([["B-PER", "O"]], found), entities(["B-PER", "O"]))
+    print(entity_report([["O"]], [["O"]]).splitlines(), entity_report([["O"]], [["O"]], output_dict=True)["micro avg"])
     answerer = XLMRobertaQuestionAnswerer("skxlmr-mini", stride=None, allow_no_answer=True).fit(pairs, ["cat", "dog"])
     print(answer_f1_score(["cat", "dog"], answerer.predict(pairs)), answerer.predict_spans(pairs, n_best=2)[0][0])
     chooser = XLMRobertaMultipleChoiceClassifier("skxlmr-mini", dtype="float32")
