@@ -22,7 +22,7 @@ from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests
 
 FILE = "skxlmr.json"
 FORMAT = 3  # 1 had no checksums; both 1 and 2 had other names for some parameters and target types
-MOST_BYTES = 64 * 2**20
+MOST_BYTES = 16 * 2**20
 MOST_COLUMNS = 1000  # choices per row
 NOT_SET = ("resume_dir",)  # parameters that a folder never sets: a fit would write where somebody else says
 _NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version", "_metadata_request"}

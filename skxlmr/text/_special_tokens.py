@@ -268,30 +268,48 @@ class TextSplitter:
 
     def __init__(self, tokens: Iterable[AddedToken]):
         self._tokens = {token.content: token for token in tokens if token.content}
-        by_length = sorted(self._tokens.values(), key=lambda token: -len(token.content))
-        patterns = (
-            rf"(?<!\w){re.escape(t.content)}(?!\w)" if t.single_word else re.escape(t.content) for t in by_length
-        )
-        self._pattern = re.compile("|".join(patterns)) if by_length else None
+        lengths: dict[str, set[int]] = {}
+        for content in self._tokens:
+            lengths.setdefault(content[0], set()).add(len(content))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        # a pattern of all tokens would try each of them at every place, and take long to compile
+        self._first = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
     def finds(self, text: str) -> bool:
         """Whether `text` spells any of the tokens."""
-        return self._pattern is not None and self._pattern.search(text) is not None
+        return self._next(text, 0) is not None
 
     def split(self, text: str) -> list[tuple[str, int, bool]]:
         """Return the parts of `text`, each with its place in `text` and whether it is one of the tokens."""
         parts: list[tuple[str, int, bool]] = []
-        end = 0
-        for match in self._pattern.finditer(text) if self._pattern is not None else ():
-            token = self._tokens[match[0]]
-            before = text[end : match.start()]
+        end = behind = 0  # of the part before, with and without the white space that it swallows
+        while (found := self._next(text, behind)) is not None:
+            start, token = found
+            before = text[end:start]
             parts.append((before.rstrip() if token.lstrip else before, end, False))
-            parts.append((match[0], match.start(), True))
-            end = match.end()
+            parts.append((token.content, start, True))
+            end = behind = start + len(token.content)
             if token.rstrip:
                 end = len(text) - len(text[end:].lstrip()) if text[end : end + 1].isspace() else end
         parts.append((text[end:], end, False))
         return [part for part in parts if part[0]]
+
+    def _next(self, text: str, place: int) -> tuple[int, AddedToken] | None:
+        """Return the first token from a place on, the longest one there, and where it starts."""
+        while self._first is not None and (match := self._first.search(text, place)) is not None:
+            start = match.start()
+            for n in self._lengths[text[start]]:
+                token = self._tokens.get(text[start : start + n])
+                if token is not None and (not token.single_word or _stands_alone(text, start, start + n)):
+                    return start, token
+            place = start + 1
+        return None
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether no letter, digit or underscore touches the text between two places."""
+    around = text[max(start - 1, 0) : start] + text[end : end + 1]
+    return not any(character.isalnum() or character == "_" for character in around)
 
 
 def _token(file: Path, key: str, value: Any, special: bool, lstrip: bool = False) -> AddedToken:

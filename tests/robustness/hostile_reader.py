@@ -24,6 +24,7 @@ from tests.robustness.mutations import MUTATORS, damage_folder, mutated
 SECONDS = 30  # limit per mutant, on a busy machine
 MOST_ADDRESSES = 4 * 2**30  # bytes, beyond those of the process at the start
 TEXTS = ["The house, ﬁ ①", "", "дом\u3000κάτω 漢字 <mask>"]
+RARE = ["\U0001f600 a\u0301", "</s> <pad> x"]  # what no vocabulary of the tests holds, and special tokens
 SHARE_OF_FOLDER_DAMAGE = 0.08
 
 
@@ -38,7 +39,11 @@ def read(case: str, folder: Path, i: int) -> None:
             (estimator.transform if hasattr(estimator, "transform") else estimator.predict)(X)
         return
     vectorizer = XLMVectorizer if case == "xlm" else XLMRobertaVectorizer
-    vectorizer(folder, dtype="float32", device="cpu").fit(TEXTS).transform(TEXTS)
+    fitted = vectorizer(folder, dtype="float32", device="cpu").fit(TEXTS)
+    fitted.transform(TEXTS)
+    tokenizer = fitted.tokenizer_
+    encoded = tokenizer.encode_batch([*TEXTS, *RARE], TEXTS + RARE, parse_special=True, return_offsets=True)
+    tokenizer.decode(encoded.ids)
 
 
 def memory(key: str) -> int:

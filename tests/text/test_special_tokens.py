@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import random
+import re
 
 import pytest
 
 from skxlmr.text import AddedToken, SentencePieceTokenizer, TokenizerSettings, load_tokenizer
-from skxlmr.text._special_tokens import NO_LIMIT
+from skxlmr.text._special_tokens import NO_LIMIT, TextSplitter
 from skxlmr.utils._errors import CheckpointError
 
 A, B = [10, 11, 12], [20, 21]
@@ -209,3 +211,20 @@ def test_what_is_no_number_of_tokens_is_named(folder, written):
     (folder / "tokenizer_config.json").write_text(f'{{"model_max_length": {written}}}')
     with pytest.raises(CheckpointError, match="expected a number of tokens as model_max_length, found "):
         load_tokenizer(folder)
+
+
+def test_tokens_are_found_as_by_one_pattern_of_all_of_them():
+    """The first, and the longest of several at one place."""
+    rng = random.Random(0)
+
+    def draw(n):
+        return "".join(rng.choice("ab <>_é1\n") for _ in range(n))
+
+    for _ in range(500):
+        tokens = {content: AddedToken(content, single_word=rng.random() < 0.3) for content in map(draw, [1, 2, 3, 4])}
+        by_length = sorted(tokens, key=len, reverse=True)
+        pattern = [rf"(?<!\w){re.escape(c)}(?!\w)" if tokens[c].single_word else re.escape(c) for c in by_length]
+        text = draw(rng.randrange(30))
+        found = [(part, start) for part, start, is_token in TextSplitter(tokens.values()).split(text) if is_token]
+        assert found == [(match[0], match.start()) for match in re.finditer("|".join(pattern), text)]
+        assert TextSplitter(tokens.values()).finds(text) == bool(found)
