@@ -59,6 +59,8 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
     if kind == "BPE" and isinstance(vocab, dict):
         if model.get("dropout"):
             raise CheckpointError(file, "expected a model without dropout, found dropout, which makes ids random")
+        if not isinstance(model.get("unk_token"), str | None):
+            raise CheckpointError(file, f"expected a token as unk_token, found {model['unk_token']!r:.80}")
         check_ids(file, vocab)
         return vocab
     found = f"{kind!r:.80} with a vocab of {type(vocab).__name__}"

@@ -189,6 +189,7 @@ def test_pickle_and_copies(pair):
         ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.1}}, "without dropout"),
         ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "distinct ids"),
         ({"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}, "expected an id within"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": ["a"]}}, r"unk_token, found \['a'\]"),
         ({"model": {"type": "Unigram", "vocab": [["a"]], "unk_id": 0}}, "pieces with their scores"),
         (
             {"model": {"type": "Unigram", "vocab": [["a" * 1025, 0.0]]}},
