@@ -60,6 +60,12 @@ def takes_texts(estimator):
     return inputs(estimator)[0] == TEXTS
 
 
+def n_features(estimator):
+    """What `n_features_in_` is after a fit on these rows: texts in one dimension have none."""
+    in_one_dimension = takes_texts(estimator) and estimator.__name__ != "XLMRobertaTokenClassifier"
+    return None if in_one_dimension else len(inputs(estimator)[2])
+
+
 def takes_pairs(estimator):
     """And texts."""
     return estimator.__name__ not in INPUTS

@@ -170,10 +170,12 @@ def learnt_of(about: dict[str, Any], kind: type[Estimator]) -> dict[str, Any]:
         of_the_class = name.startswith("__") or getattr(kind, name, None) is not None
         if of_the_class or name in params or name in _NOT_IN_JSON or (name.startswith("_sk") and name != _OUTPUT):
             raise ValueError(f"{name} is not something that fit learns")
-    n_columns = about["fitted"].get("n_features_in_", 1)  # from_checkpoint sets none
-    most = 2 if kind._check_X is Estimator._check_X else MOST_COLUMNS
-    if type(n_columns) is not int or not 1 <= n_columns <= most:
-        raise ValueError(f"n_features_in_ must be a whole number from 1 to {most}, got {n_columns!r:.80}")
+    texts_or_pairs = kind._check_X is Estimator._check_X and kind._read_texts is Estimator._read_texts
+    most = 2 if texts_or_pairs else MOST_COLUMNS
+    for name in ("n_features_in_", "_n_columns"):
+        n_columns = about["fitted"].get(name, 1)  # from_checkpoint sets none
+        if type(n_columns) is not int or not 1 <= n_columns <= most:
+            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {n_columns!r:.80}")
     learnt = decode(about["fitted"])
     for name in _CURVES:
         if not all(isinstance(value, int | float) for value in learnt.get(name) or ()):

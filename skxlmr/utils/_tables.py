@@ -13,6 +13,11 @@ def column_names(X: Any) -> list[Any]:
     return list(getattr(X, "column_names", getattr(X, "columns", ())))
 
 
+def is_table(X: Any) -> bool:
+    """Whether X has two dimensions, as frames, Arrow tables and arrays with columns do."""
+    return len(getattr(X, "shape", ())) == 2
+
+
 def split_columns(X: Any, name: str) -> list[Any]:
     """Columns of whatever was passed."""
     # Checked before the columns: a lazy frame has them too.

@@ -97,6 +97,15 @@ def test_pairs_and_names_come_back(tiny_checkpoint, tmp_path):
     assert load(tmp_path / "named").get_feature_names_out()[0] == "review_0"
 
 
+def test_columns_side_by_side_come_back(tiny_checkpoint, tmp_path):
+    X = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1], "c": TEXTS})
+    apart = XLMRobertaVectorizer(tiny_checkpoint, pairs=False, dtype="float32")
+    expected = apart.transform(X)
+    for made in (apart, apart.fit(X)):
+        save(made, tmp_path / "saved")
+        np.testing.assert_array_equal(load(tmp_path / "saved").transform(X), expected)
+
+
 def test_several_targets_come_back(tiny_checkpoint, tmp_path):
     y = np.arange(12.0).reshape(6, 2) * 100
     fitted = XLMRobertaRegressor(tiny_checkpoint, **FIT).fit(TEXTS, y)

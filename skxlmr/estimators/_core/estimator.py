@@ -34,7 +34,7 @@ from skxlmr.utils._containers import known_container
 from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
-from skxlmr.utils._tables import column_names
+from skxlmr.utils._tables import column_names, is_table
 from skxlmr.utils._validation import Texts, check_texts, warn_of_category
 from skxlmr.utils._warnings import warn_once_per_call
 
@@ -46,6 +46,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     tokenizer_: Any  # a Tokenizer; that of the original XLM has more methods
     config_: Any  # of the family's config class
     n_features_in_: int
+    _n_columns: int | None = None  # of X in fit
     _series_name: str | None = None  # unless fit saw a named Series
 
     _head: Head
@@ -84,22 +85,22 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
         """Rows of X: texts, unless a subclass reads others. Sets or compares the number and names of the columns."""
-        known = not reset and hasattr(self, "n_features_in_")
+        n_fitted = None if reset else self._n_fitted_columns()
         X = known_container(X, name)
         has_names = bool(column_names(X))
-        if known and has_names:  # before texts are looked at: an error about another frame names its columns
+        if n_fitted and has_names:  # before texts are looked at: an error about another frame names its columns
             check_feature_names(self, X, reset=False)
         texts = self._read_texts(X, name, reset)
         if reset:
-            self.n_features_in_ = texts.n_columns
+            self._set_n_columns(X, texts.n_columns)
             self._remember_name(X)
-        elif not known:  # straight from a checkpoint: there was no fit to compare with
+        elif not n_fitted:  # straight from a checkpoint: there was no fit to compare with
             return texts
-        elif texts.n_columns != self.n_features_in_:
+        elif texts.n_columns != n_fitted:
             if not len(texts) and not has_names:  # an empty list does not say how many columns it has
-                return Texts([], [] if self.n_features_in_ == 2 else None)
+                return Texts([], [] if n_fitted == 2 else None)
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
-            found, expected = (kinds.get(n, f"{n} columns") for n in (texts.n_columns, self.n_features_in_))
+            found, expected = (kinds.get(n, f"{n} columns") for n in (texts.n_columns, n_fitted))
             raise ValueError(f"{name} has {found}, but {type(self).__name__} was fitted on {expected}")
         if reset or not has_names:
             check_feature_names(self, X, reset=reset)
@@ -116,6 +117,17 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             wanted = "two columns" if pairs else "one column"
             raise ValueError(f"{name} has {found}, but pairs={pairs}: pass {wanted}, or set pairs='auto'")
         return texts
+
+    def _set_n_columns(self, X: Any, n_columns: int) -> None:
+        """Texts in one dimension have no features, as in scikit-learn's text vectorizers: some tools probe with numbers."""
+        self._n_columns = n_columns
+        self.__dict__.pop("n_features_in_", None)  # of an earlier fit
+        if n_columns > 1 or is_table(X):
+            self.n_features_in_ = n_columns
+
+    def _n_fitted_columns(self) -> int | None:
+        """How many columns X had in ``fit``; None straight from a checkpoint."""
+        return getattr(self, "n_features_in_", self._n_columns)
 
     def _check_columns(self, X: Any, n_columns: int, reset: bool) -> None:
         """Set the number and names of the columns, or compare the names."""

@@ -213,7 +213,7 @@ class FineTuned(TrainingParameters, Estimator):
         """One call of ``partial_fit``; with ``learns_targets`` the first one learns from its rows what y means."""
         first = not hasattr(self, "module_")
         read, targets, weights = self._check_rows(
-            X, y, sample_weight, first and learns_targets, reset_X=first or not hasattr(self, "n_features_in_")
+            X, y, sample_weight, first and learns_targets, reset_X=first or not self._n_fitted_columns()
         )
         rows = with_weight(weights)
         weights = weights if targets is None else self._weigh_targets(weights, targets)

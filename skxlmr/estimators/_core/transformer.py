@@ -48,7 +48,7 @@ class Transformer(TransformerMixin, Estimator):
             given = np.asarray(input_features, dtype=object)
             if names is not None and not np.array_equal(given, names):
                 raise ValueError("input_features is not equal to feature_names_in_")
-            n_expected = getattr(self, "n_features_in_", len(given))
+            n_expected = self._n_fitted_columns() or len(given)
             if len(given) != n_expected:
                 raise ValueError(
                     f"input_features should have length equal to the number of columns of X, {n_expected}, got {len(given)}"

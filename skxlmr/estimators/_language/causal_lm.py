@@ -54,7 +54,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int
-        1.
+        1 for texts in a table; not set for texts in one dimension.
     feature_names_in_ : ndarray of str
         Column name of a DataFrame that was passed to ``fit``.
 

@@ -65,7 +65,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
 
     n_truncated_: int
     _weights_have_dtype = True
-    _side_by_side = 1  # columns of the last `transform` without `fit`
+    _side_by_side: int | None = None  # columns of the last `transform` without `fit`
     _opened: tuple[Any, ...] | None = None  # the parameters of a checkpoint that was opened without `fit`
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -94,7 +94,8 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             texts = self._check_X(X, reset=True)
             with fit_task(self, X, y):
                 self._open()
-                self.__dict__.pop("_opened", None)
+                for name in ("_opened", "_side_by_side"):
+                    self.__dict__.pop(name, None)
                 encoded = self._tokenize(texts, self._limit())  # counted here; transform warns
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
@@ -153,7 +154,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         if reset:
             check_rows(columns[0], name)
         texts = Texts([text for column in columns for text in column], side_by_side=len(columns))
-        if not hasattr(self, "n_features_in_"):
+        if not self._n_fitted_columns():
             self._side_by_side = texts.side_by_side
         return texts
 
@@ -201,7 +202,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
     def _n_blocks(self) -> int:
         if self.pairs in ("auto", True):
             return 1
-        return getattr(self, "n_features_in_", self._side_by_side)
+        return self._n_fitted_columns() or self._side_by_side or 1
 
     @property
     def _n_features_out(self) -> int:
@@ -235,7 +236,7 @@ class XLMRobertaVectorizer(Vectorizer):
     n_truncated_ : int
         Texts passed to ``fit`` that are longer than ``max_length`` tokens.
     n_features_in_ : int
-        1 for texts, 2 for pairs; set by ``fit``.
+        2 for pairs, 1 for texts in a table; not set for texts in one dimension, nor without ``fit``.
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
 

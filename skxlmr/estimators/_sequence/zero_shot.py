@@ -53,7 +53,7 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
     config_ : ModelConfig
         Geometry of the checkpoint.
     n_features_in_ : int
-        1, if texts were passed to ``fit``.
+        1, if a table with a column of texts was passed to ``fit``.
     feature_names_in_ : ndarray of str
         Column name of a DataFrame that was passed to ``fit``.
 
@@ -169,7 +169,7 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
             has more or fewer rows than X.
         """
         with all_or_nothing(self):
-            for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
+            for name in ("_n_columns", "n_features_in_", "feature_names_in_"):  # of an earlier fit
                 self.__dict__.pop(name, None)
             if X is not None:
                 check_consistent_length(self._check_X(X, reset=True), y)
@@ -281,7 +281,7 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
             check_is_fitted(classifier, "module_")
             if not isinstance(classifier._targets, OneClass):
                 raise ValueError(f"checkpoint is a classifier of another kind of target ({classifier.target_type_})")
-            if getattr(classifier, "n_features_in_", 2) != 2:
+            if classifier._n_fitted_columns() not in (None, 2):
                 raise ValueError("checkpoint is a classifier of single texts: fit it on pairs (premise, hypothesis)")
             self.config_, self.tokenizer_ = classifier.config_, classifier.tokenizer_
             self._limit()

@@ -51,7 +51,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int
-        1 for texts, 2 for pairs.
+        2 for pairs, 1 for texts in a table; not set for texts in one dimension.
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
 

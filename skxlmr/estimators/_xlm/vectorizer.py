@@ -27,7 +27,7 @@ class XLMVectorizer(XLMParameters, Vectorizer):
     n_truncated_ : int
         Texts passed to ``fit`` that are longer than ``max_length`` tokens.
     n_features_in_ : int
-        1 for texts, 2 for pairs; set by ``fit``.
+        2 for pairs, 1 for texts in a table; not set for texts in one dimension, nor without ``fit``.
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
 

@@ -225,6 +225,7 @@ BAD_VALUES = {
     "n_iter_no_change": [0],
     "tol": [-1.0],
     "warm_start": ["yes"],
+    "store_weights_in_pickle": ["yes", None],
     "subword_sampling": [-0.1, "often"],
     "random_state": ["seed", -1],
     "verbose": [-1, "loud"],

@@ -156,3 +156,19 @@ def test_importance_of_the_texts_of_a_pair(classifier, many, unseen):
     found = permutation_importance(fitted, pairs(unseen[0]), unseen[1], n_repeats=5, random_state=0)
     assert fitted.score(pairs(unseen[0]), unseen[1]) > 0.7
     assert found.importances_mean[1] > 0.3
+
+
+# Conformal prediction -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MAPIE's own
+def test_mapie_conforms_a_fitted_estimator(make, fitted, many, unseen):
+    classification = pytest.importorskip("mapie.classification", reason="needs mapie, which no extra installs")
+    regression = pytest.importorskip("mapie.regression")
+    X, y = (np.array(part, dtype=object) for part in unseen)
+    classes = classification.SplitConformalClassifier(fitted, confidence_level=0.9, prefit=True).conformalize(X, y)
+    assert classes.predict_set(X[:5])[1].shape == (5, 4, 1)
+    regressor = make(XLMRobertaRegressor).fit(many[0], np.arange(128.0))
+    numbers = regression.SplitConformalRegressor(regressor, confidence_level=0.9, prefit=True)
+    assert numbers.conformalize(X, np.arange(64.0)).predict_interval(X[:5])[1].shape == (5, 2, 1)

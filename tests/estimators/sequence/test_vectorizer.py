@@ -1,6 +1,7 @@
 """Features of texts: the reference's numbers, in the order of the rows, with scikit-learn's names and containers."""
 
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skxlmr import CheckpointError, TruncationWarning, XLMRobertaVectorizer
+from skxlmr import CheckpointError, TruncationWarning, XLMRobertaVectorizer, load, save
 from skxlmr.checkpoints import read_tensors, write_folder
 from tests.estimators.conftest import padded
 
@@ -287,6 +288,29 @@ def test_n_features_must_agree(make):
     vectorizer.fit(pd.DataFrame({"a": ["x"], "b": ["y"]}))
     with pytest.raises(ValueError, match="feature names should match"):
         vectorizer.transform(pd.DataFrame({"b": ["x"], "a": ["y"]}))
+
+
+def test_texts_in_one_dimension_have_no_number_of_features(make, texts, tmp_path):
+    """Tools such as MAPIE try an estimator that has one on a row of zeros. It still knows texts from pairs."""
+    X, pairs = texts[:4], list(zip(texts[:4], texts[:4], strict=True))
+    vectorizer = make(XLMRobertaVectorizer)
+    tables = {1: pd.DataFrame({"text": X}), 2: pairs}
+    arrays = [X, pd.Series(X), np.array(X), np.array(X, dtype=object), pd.Series(X, dtype="category")]
+    for rows in arrays:
+        for n_features, table in tables.items():
+            assert vectorizer.fit(table).n_features_in_ == n_features
+        assert not hasattr(vectorizer.fit(rows), "n_features_in_")
+    assert vectorizer.fit(np.array(X, dtype=object)[:, None]).n_features_in_ == 1
+    vectorizer.fit(X)
+    save(vectorizer, tmp_path / "saved")
+    for made in (vectorizer, pickle.loads(pickle.dumps(vectorizer)), load(tmp_path / "saved")):
+        assert not hasattr(made, "n_features_in_")
+        with pytest.raises(
+            ValueError, match=r"has pairs of texts \(2 columns\), but .* was fitted on texts \(1 column\)"
+        ):
+            made.transform(pairs)
+        with pytest.raises(ValueError, match="number of columns of X, 1, got 2"):
+            made.get_feature_names_out(["a", "b"])
 
 
 def test_a_text_that_spells_a_special_token_is_text(tiny_tokenizer, vectorizer):
