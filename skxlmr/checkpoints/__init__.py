@@ -1,6 +1,6 @@
 """Disk or hub <-> (config, tensors under Hugging Face's names). Nothing here knows how a model computes."""
 
-from skxlmr.checkpoints._folder import read_config, write_folder
+from skxlmr.checkpoints._folder import PARTS, SKOPS_FILE, read_config, replace_folder, write_folder
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
@@ -17,6 +17,8 @@ __all__ = [
     "BUILTIN",
     "CHECKPOINT_FILES",
     "CONTENT_FILES",
+    "PARTS",
+    "SKOPS_FILE",
     "MappedFiles",
     "Origin",
     "StoredModel",
@@ -35,6 +37,7 @@ __all__ = [
     "read_config",
     "read_model",
     "read_tensors",
+    "replace_folder",
     "resolve_checkpoint",
     "sha256_of",
     "undisturbed",

@@ -14,11 +14,13 @@ from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, keep_modes, 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
+from skxlmr.checkpoints._hub import DESCRIPTION
 from skxlmr.checkpoints._identity import undisturbed
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
 
 CONFIG = "config.json"
+SKOPS_FILE, PARTS = "pipeline.skops", "estimators"  # of a pipeline of scikit-learn: the rest of it, and its estimators
 SENTENCE_POOLING = "1_Pooling/config.json"  # where sentence-transformers looks for it
 # What systems and tools put into any folder. The first kind is written again when it is missing; the second is kept.
 LEFT_BEHIND = (
@@ -28,7 +30,7 @@ LEFT_BEHIND = (
 KEPT = (".gitattributes", ".gitignore", ".ipynb_checkpoints")
 # Files of a checkpoint folder. A folder that holds anything else is never replaced.
 OWN_FILES = (
-    *("*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
+    *(SKOPS_FILE, "*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
     *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
 )
 
@@ -118,14 +120,9 @@ def write_folder(
     for name in extra_files:
         if not (is_plain_name(name) or name == SENTENCE_POOLING) or name in (CONFIG, *WEIGHT_FILES):
             raise CheckpointError(folder, f"{name!r} cannot be the name of an extra file")
-    check_utf8(folder)
-    target = Path(os.path.realpath(os.path.expanduser(folder)))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    recover(target)
-    undisturbed(target, lambda: _check_replaceable(target, extra_files))
 
-    text = json.dumps(_with_dtype(config, tensors, dtype), indent=2, ensure_ascii=False) + "\n"
-    with fresh_folder(target) as fresh:
+    def fill(fresh: Path) -> None:
+        text = json.dumps(_with_dtype(config, tensors, dtype), indent=2, ensure_ascii=False) + "\n"
         (fresh / CONFIG).write_text(text, encoding="utf-8")
         write_weights(fresh, form, tensors, config=config, dtype=dtype, max_shard_size=max_shard_size)
         for path in fresh.iterdir():
@@ -136,6 +133,36 @@ def write_folder(
             text_or_bytes = content(fresh) if callable(content) else content
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes)
+
+    replace_folder(folder, fill, extra_files)
+
+
+def replace_folder(
+    folder: str | os.PathLike[str], fill: Callable[[Path], None], replaceable: Iterable[str] = ()
+) -> None:
+    """Write a folder as a whole or not at all, in the place of a checkpoint or of nothing.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder to create or replace; missing parents are created.
+    fill : function of a path
+        Writes into an empty folder next to it.
+    replaceable : iterable of str
+        Names of further files that the old folder may hold.
+
+    Raises
+    ------
+    CheckpointError
+        If the target is a file, or a folder that holds anything but a checkpoint.
+    """
+    check_utf8(folder)
+    target = Path(os.path.realpath(os.path.expanduser(folder)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    recover(target)
+    undisturbed(target, lambda: _check_replaceable(target, replaceable))
+    with fresh_folder(target) as fresh:
+        fill(fresh)
         _keep(target, fresh)
         keep_modes(fresh, target)
         for path in [*fresh.rglob("*"), fresh]:
@@ -172,12 +199,15 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     entries = list(target.iterdir()) if target.is_dir() else []
     if not entries:
         return
-    if not (target / CONFIG).is_file():
+    if not (target / CONFIG).is_file() and not (target / DESCRIPTION).is_file():
         raise CheckpointError(target, f"is not empty and not a checkpoint folder (no {CONFIG}), so it is not replaced")
     ours = [entry for entry in entries if not any(fnmatch(entry.name, pattern) for pattern in LEFT_BEHIND + KEPT)]
     found = {entry.name + "/" * entry.is_dir(): entry for entry in ours}
     if (pooling := found.pop(os.path.dirname(SENTENCE_POOLING) + "/", None)) is not None:
         found |= {f"{pooling.name}/{entry.name}": entry for entry in pooling.iterdir()}
+    if (parts := found.pop(PARTS + "/", None)) is not None:  # of a pipeline
+        for part in parts.iterdir():
+            _check_replaceable(part, extra_files)
     matched = {name for pattern in OWN_FILES for name in found if "/" not in name and fnmatch(name, pattern)}
     foreign = sorted(name.rstrip("/") for name in found.keys() - matched - {SENTENCE_POOLING, *extra_files})
     if foreign:

@@ -18,12 +18,15 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._values import decode, encode
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import parse_json, read_bytes
-from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests
+from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests, set_metadata_requests
 
 FILE = "skxlmr.json"
 FORMAT = 3  # 1 had no checksums; both 1 and 2 had other names for some parameters and target types
 MOST_BYTES = 16 * 2**20
 MOST_COLUMNS = 1000  # choices per row
+COMPOSITE = (
+    "scikit-learn"  # in place of the name of an estimator: one of scikit-learn that holds estimators of this library
+)
 NOT_SET = ("resume_dir",)  # parameters that a folder never sets: a fit would write where somebody else says
 _NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version", "_metadata_request"}
 _NOT_IN_JSON |= CALLBACK_ATTRIBUTES
@@ -55,42 +58,53 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
 
     Without ``with_paths`` no parameter names a place on this machine: the folder itself is the checkpoint.
     """
-    params = encode(
-        {name: None if name in NOT_SET else value for name, value in estimator.get_params(deep=False).items()}
-    )
+    params = parameters_json(estimator)
     learnt = {name: value for name, value in vars(estimator).items() if name not in params and name not in _NOT_IN_JSON}
     if not with_paths and is_place(params["checkpoint"]):
         params["checkpoint"] = None
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     about = {
-        "sha256": "",
-        "format": FORMAT,
-        "skxlmr": versions()["skxlmr"],
-        "versions": versions(),
         "estimator": type(estimator).__name__,
         "params": params,
         "fitted": encode(learnt),
         "metadata_requests": metadata_requests(estimator),
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in written},
     }
-    text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
-    _check_readable(folder / FILE, text)
+    return sealed(about)
+
+
+def parameters_json(estimator: Estimator) -> dict[str, Any]:
+    """The parameters that a folder may set."""
+    return encode(
+        {name: None if name in NOT_SET else value for name, value in estimator.get_params(deep=False).items()}
+    )
+
+
+def sealed(about: dict[str, Any]) -> str:
+    """Content of ``skxlmr.json``: what it says, the versions, and its own SHA-256.
+
+    Raises
+    ------
+    ValueError
+        If ``load`` would refuse to read it.
+    """
+    head = {"sha256": "", "format": FORMAT, "skxlmr": __version__, "versions": versions()}
+    text = json.dumps(head | about, ensure_ascii=False, indent=1) + "\n"
+    _check_readable(text)
     return text.replace(_UNSEALED, f'"sha256": "{_digest(text)}"', 1)
 
 
-def _check_readable(file: Path, text: str) -> None:
-    """Refuse what ``load`` would refuse to read."""
+def _check_readable(text: str) -> None:
+    file = Path(FILE)
     try:
         content = text.encode()
         if len(content) > MOST_BYTES:
             raise CheckpointError(file, f"would have {len(content)} bytes, and load reads at most {MOST_BYTES}")
         about = parse_json(file, content)
         for part in ("params", "fitted"):
-            decode(about[part])
+            decode(about.get(part, {}))
     except CheckpointError as error:
-        raise ValueError(
-            f"the estimator cannot be saved, because load could not read it: {file.name} {error.reason}"
-        ) from error
+        raise ValueError(f"{NOT_READABLE}: {error.file} {error.reason}") from error
     except ValueError as error:
         if isinstance(error, UnicodeEncodeError):
             raise
@@ -125,9 +139,10 @@ def read_description(file: Path, verify: bool) -> dict[str, Any]:
         raise CheckpointError(
             file, f"was written by the later version {about.get('skxlmr')} of skxlmr: upgrade to read it"
         )
-    if about.get("estimator") not in skxlmr.estimators.__all__:
+    if about.get("estimator") not in (COMPOSITE, *skxlmr.estimators.__all__):
         raise CheckpointError(file, f"names an unknown estimator, {about.get('estimator')!r}")
-    for part in ("params", "fitted") if about["format"] == 1 else ("params", "fitted", "files"):
+    expected = ("params", "fitted") if about["format"] == 1 else ("params", "fitted", "files")
+    for part in ("parts", "files") if about["estimator"] == COMPOSITE else expected:
         if not isinstance(about.get(part), dict):
             raise CheckpointError(file, f"has no object {part!r}")
     if verify and about["format"] > 1:
@@ -153,6 +168,22 @@ def _renamed(about: dict[str, Any]) -> dict[str, Any]:
 def parameters_of(about: dict[str, Any]) -> dict[str, Any]:
     """Parameters that a folder may set."""
     return {name: value for name, value in decode(about["params"]).items() if name not in NOT_SET}
+
+
+def unfitted_from(about: dict[str, Any]) -> Any:
+    """An estimator with the parameters and metadata requests of a description.
+
+    Raises
+    ------
+    ValueError, TypeError, LookupError, AttributeError
+        If it cannot be one.
+    """
+    if about["estimator"] not in skxlmr.estimators.__all__:
+        raise ValueError(f"{about['estimator']!r:.80} is no estimator")
+    estimator = getattr(skxlmr.estimators, about["estimator"])()
+    estimator.set_params(**parameters_of(about))
+    set_metadata_requests(estimator, about.get("metadata_requests", {}))
+    return estimator
 
 
 def learnt_of(about: dict[str, Any], kind: type[Estimator]) -> dict[str, Any]:

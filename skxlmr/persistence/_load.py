@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-import skxlmr.estimators
 from skxlmr.checkpoints import (
     CONTENT_FILES,
     Origin,
@@ -20,20 +19,21 @@ from skxlmr.checkpoints import (
     sha256_of,
 )
 from skxlmr.estimators.heads import PARTS
+from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (
     ALTERED,
+    COMPOSITE,
     FILE,
     file_names,
     is_place,
     learnt_of,
-    parameters_of,
     read_description,
+    unfitted_from,
 )
 from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import MODULES, POOLING, TRANSFORMER
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import set_metadata_requests
 from skxlmr.utils._warnings import outside_stacklevel
 
 TRIES = 20  # to read a folder that other processes replace
@@ -121,16 +121,20 @@ def _read(
     """The estimator, and whether the model card differs; a mixture of two if the folder is replaced meanwhile."""
     about = read_description(folder / FILE, verify)
     digests = file_names(about, folder / FILE)
+    if about["estimator"] == COMPOSITE:
+        if verify:
+            _verify(folder, digests, MOST_BYTES)
+        return read_composite(
+            folder, about["parts"], lambda name: _read_part(given, folder, name, device, verify)
+        ), False
     weights = _weights(folder)
     if verify:
         if about["format"] > 1:  # which has no checksums
             _refuse_additions(folder, weights | {name for name in CONTENT_FILES if (folder / name).exists()}, digests)
         _verify(folder, {name: digests[name] for name in digests.keys() - weights - {CARD}}, MOST_BYTES)
-    estimator = getattr(skxlmr.estimators, about["estimator"])()
     try:
-        estimator.set_params(**parameters_of(about))
+        estimator = unfitted_from(about)
         vars(estimator).update(learnt_of(about, type(estimator)))
-        set_metadata_requests(estimator, about.get("metadata_requests", {}))
         if estimator.checkpoint is None:  # it was an estimator or a place on another machine, and the weights are here
             estimator.set_params(checkpoint=str(folder) if is_place(given) else given, revision=revision)
         if device is not None:
@@ -161,6 +165,13 @@ def _read(
     estimator.module_ = module.eval().to(target)
     has_card = verify and CARD in digests and (folder / CARD).exists()
     return estimator, has_card and sha256_of(folder / CARD, MOST_BYTES) != digests[CARD]
+
+
+def _read_part(given: str, folder: Path, name: str, device: str | torch.device | None, verify: bool) -> Any:
+    """One estimator of this library in a pipeline; ``name`` is that of its folder."""
+    if read_description(folder / name / FILE, verify)["estimator"] == COMPOSITE:
+        raise CheckpointError(folder / name / FILE, "is a pipeline, expected an estimator of this library")
+    return _read(os.path.join(given, name), folder / name, device, None, verify)[0]
 
 
 def _weights(folder: Path) -> set[str]:

@@ -1,14 +1,27 @@
 """Write a fitted estimator to a folder."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import skxlmr.estimators
-from skxlmr.checkpoints import check_mapped_files, read_model, sha256_of, undisturbed, write_folder
+from skxlmr.checkpoints import (
+    PARTS,
+    check_mapped_files,
+    read_model,
+    replace_folder,
+    sha256_of,
+    undisturbed,
+    write_folder,
+)
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
 from skxlmr.persistence._sentence_transformers import sentence_transformers_files
@@ -22,7 +35,7 @@ FILES = frozenset(
 
 
 def save(
-    estimator: Estimator,
+    estimator: BaseEstimator,
     folder: str | os.PathLike[str],
     *,
     dtype: torch.dtype | str | None = None,
@@ -36,7 +49,9 @@ def save(
 
     Parameters
     ----------
-    estimator : fitted estimator of this library
+    estimator : fitted estimator
+        Of this library, or one of scikit-learn that may hold some: a pipeline, a ``ColumnTransformer``, a search, ... For
+        these the extra ``skops`` is needed.
     folder : str or path
         Created if it does not exist; an existing checkpoint folder is replaced.
     dtype : torch.dtype or {"float32", "bfloat16", "float16"}, optional
@@ -49,11 +64,13 @@ def save(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is not an instance of one of this library's classes, but a pipeline or a subclass for example; or if it holds
-        something that JSON cannot express, such as dates as classes.
+        If it is not an instance of one of this library's classes or of scikit-learn's, but a subclass for example; or if
+        it holds something that cannot be saved without pickle, such as dates as classes or a function of your own.
     ValueError
         If one of its texts has half a surrogate pair, which no file can hold; or if ``dtype`` or ``max_shard_size`` is
         invalid.
+    ImportError
+        If it is an estimator of scikit-learn, and skops is not installed.
     CheckpointError
         If the folder holds something else, or cannot be written, for example because the disk is full. What was there
         stays. Or if the file that the weights are read from was overwritten.
@@ -76,7 +93,26 @@ def save(
     ...     load(folder + "/features").transform(["A text."]).shape
     (1, 192)
     """
-    write_estimator(estimator, folder, dtype, max_shard_size)
+    if isinstance(estimator, BaseEstimator) and not isinstance(estimator, Estimator):
+        _write_pipeline(estimator, folder, dtype, max_shard_size)
+    else:
+        write_estimator(estimator, folder, dtype, max_shard_size)
+
+
+def _write_pipeline(
+    whole: BaseEstimator,
+    folder: str | os.PathLike[str],
+    dtype: torch.dtype | str | None,
+    max_shard_size: int | str | None,
+) -> None:
+    _check_name(Path(folder))
+
+    def write_part(part: Estimator, place: Path) -> None:
+        write_estimator(part, place, dtype, max_shard_size)
+
+    with _explained(folder):
+        _check_card(folder)
+        replace_folder(folder, lambda fresh: write_composite(whole, fresh, write_part), (CARD,))
 
 
 def write_estimator(
@@ -96,9 +132,8 @@ def write_estimator(
     check_is_fitted(estimator, "module_")
     check_mapped_files(estimator.module_)
     others = sentence_transformers_files(estimator)
-    try:
-        target = Path(folder).expanduser()
-        undisturbed(target, lambda: _check_card(target))
+    with _explained(folder):
+        _check_card(folder)
         write_folder(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},
@@ -112,6 +147,13 @@ def write_estimator(
             dtype=dtype,
             max_shard_size=max_shard_size,
         )
+
+
+@contextmanager
+def _explained(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Say what an error of the file system, or of the encoding, means."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(folder, f"cannot be written ({error})") from error
     except UnicodeEncodeError as error:
@@ -141,8 +183,14 @@ def _check_name(folder: Path) -> None:
     )
 
 
-def _check_card(folder: Path) -> None:
-    """Refuse to replace a model card that somebody wrote or edited."""
+def _check_card(folder: str | os.PathLike[str]) -> None:
+    """Refuse to replace a model card that somebody wrote or edited, also those of the estimators in a pipeline."""
+    target = Path(folder).expanduser()
+    for place in (target, *(target / PARTS).glob("*/")):
+        undisturbed(place, partial(_check_one_card, place))
+
+
+def _check_one_card(folder: Path) -> None:
     card = folder / CARD
     if not card.is_file():
         return
