@@ -74,8 +74,7 @@ def test_bad_X_after_fit(fitted, estimator):
         run("a bare text")
     with raises(ValueError, "X row 1: expected a text, got None"):
         run(["a", None])
-    with raises(ValueError, "X has no rows"):
-        run([])
+    assert len(run([])) == 0
     name = estimator.__name__
     with raises(ValueError, rf"X has pairs of texts \(2 columns\), but {name} was fitted on texts \(1 column\)"):
         run([("a", "b")])
@@ -166,7 +165,7 @@ def test_bad_labels(make, y, said):
 @pytest.mark.parametrize(
     ("y", "said"),
     [
-        (["a", "b", "c"], "could not convert string to float"),
+        (["a", "b", "c"], "y row 0: expected a number, got 'a' of type str: are X and y swapped?"),
         ([0, 1, np.inf], "y contains infinity"),
         ([0, 1, -1e39], r"y row 2: -1e\+39 is too large for float32"),
     ],
@@ -229,6 +228,8 @@ BAD_VALUES = {
     "subword_sampling": [-0.1, "often"],
     "random_state": ["seed", -1],
     "verbose": [-1, "loud"],
+    "missing": ["drop", None],
+    "pairs": ["yes", None],
     "resume_dir": [3],
     "resume_every": [0, 1.5],
     "mask_probability": [0.0, 1.0],
