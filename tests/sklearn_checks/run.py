@@ -18,8 +18,9 @@ from tests.sklearn_checks.adapter import FromNumbers
 # Checks of how well an estimator learns, for which the single step of the others is not enough
 LEARNS = {"max_epochs": 10, "batch_size": 16, "learning_rate": 3e-3}
 FASTER = {"max_epochs": 5, "batch_size": 16, "learning_rate": 6e-3}  # for checks with hundreds of rows
+FASTEST = {"max_epochs": 10, "batch_size": 100, "learning_rate": 1.5e-2}  # which fits several of them
 PARAMS_OF_CHECK = {
-    "check_classifiers_train": FASTER,
+    "check_classifiers_train": FASTEST,
     "check_classifiers_one_label": LEARNS,
     "check_class_weight_classifiers": LEARNS,
     "check_class_weight_balanced_classifiers": LEARNS,

@@ -57,7 +57,9 @@ def test_tiny_model(tiny, short_is_long):
 
 def test_real_texts(xlmr, shared_data, short_is_long):
     texts = [text for _, text in real_texts(shared_data, step=60)]
-    assert check(xlmr, list(cases([*texts, *HOSTILE[:-12]], 80, length=2000)), [12, 60]) > 100
+    assert (
+        check(xlmr, list(cases([*texts, *HOSTILE[:-12]], 21, length=2000)), [12, 60]) > 30
+    )  # each way to join, thrice
 
 
 @pytest.mark.slow
