@@ -319,7 +319,9 @@ class Tokenizer(Value):
     def _set_vocabulary(self, vocab: Mapping[str, int], settings: TokenizerSettings) -> None:
         """Do the same for a vocabulary that is a mapping."""
         self._set_tokens(settings, vocab.get, max(vocab.values()) + 1)
-        self._pieces = {i: piece for piece, i in vocab.items()} | {i: t.content for i, t in self._tokens.items()}
+        pieces = {i: piece for piece, i in vocab.items()}
+        pieces.update((i, token.content) for i, token in self._tokens.items())
+        self._pieces = pieces
 
     @abstractmethod
     def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:

@@ -104,7 +104,8 @@ def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], liter
     ]
     model = content["model"]
     if hidden and isinstance(model["vocab"], list):
-        content["model"] = model | {"vocab": [[hidden.get(piece, piece), score] for piece, score in model["vocab"]]}
+        pieces = [[hidden[entry[0]], entry[1]] if entry[0] in hidden else entry for entry in model["vocab"]]
+        content["model"] = model | {"vocab": pieces}
     elif hidden:
         vocab = {hidden.get(piece, piece): i for piece, i in model["vocab"].items()}
         unknown = model.get("unk_token")
