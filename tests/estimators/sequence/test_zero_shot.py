@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.metrics import accuracy_score
@@ -25,6 +26,7 @@ from skxlmr import (
     load,
     save,
 )
+from skxlmr.utils._device import resolve_device
 from tests.estimators.conftest import padded
 
 LABELS = ["sport", "city", "art"]
@@ -202,8 +204,12 @@ def test_clones_and_pickles_share_a_fitted_classifier(nli, texts):
     assert "checkpoint=XLMRobertaClassifier(" in repr(estimator) and "XLMRobertaClassifier" in estimator._repr_html_()
 
 
-def test_another_device_copies_the_module_of_the_classifier(nli, texts):
+def test_another_device_copies_the_module_of_the_classifier(nli, texts, monkeypatch):
     """The classifier keeps its module where it is, and predicts as before."""
+    monkeypatch.setattr(
+        "skxlmr.estimators._core.estimator.resolve_device",
+        lambda device: torch.device("meta") if device == "meta" else resolve_device(device),
+    )
     expected = nli.predict_proba(list(zip(texts, texts, strict=True)))
     elsewhere, here = zero_shot(nli, device="meta").fit(), zero_shot(nli).fit()
     assert elsewhere.module_ is here.module_ is nli.module_
