@@ -1,8 +1,9 @@
 """Write a fitted estimator to a folder."""
 
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 import skxlmr.estimators
 from skxlmr.checkpoints import (
     PARTS,
+    Tensors,
     check_mapped_files,
     read_model,
     replace_folder,
@@ -20,13 +22,17 @@ from skxlmr.checkpoints import (
     undisturbed,
     write_folder,
 )
+from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
 from skxlmr.persistence._sentence_transformers import sentence_transformers_files
+from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_json
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
 # Endings of files in which other tools keep a model
 FILES = frozenset(
     ".pkl .pickle .joblib .skops .dill .cloudpickle .sav .onnx .pt .pth .ckpt .bin .safetensors .h5 .keras .msgpack .npz .npy "
@@ -137,8 +143,8 @@ def write_estimator(
         write_folder(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},
-            tensors=estimator.module_.state_dict(),
-            tokenizer=estimator._published_tokenizer(),
+            tensors=_published_weights(estimator),
+            tokenizer=_Limited(estimator._published_tokenizer(), estimator._limit()),
             extra_files={
                 **others,
                 CARD: model_card(estimator, for_sentences=bool(others)),
@@ -161,6 +167,38 @@ def _explained(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(
             f"a class or parameter of the estimator holds half a surrogate pair, which no file can hold: {around!r}"
         ) from error
+
+
+class _Limited:
+    """A tokenizer whose files name the most tokens that the estimator reads, at which other tools cut.
+
+    The checkpoint's own may name more than the model has positions for.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, limit: int):
+        self.tokenizer, self.limit = tokenizer, limit
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+        file = folder / TOKENIZER_CONFIG
+        options = read_json(file) | {"model_max_length": self.limit}
+        file.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+
+
+def _published_weights(estimator: Estimator) -> Tensors:
+    """The weights, and those that ``transformers`` would otherwise make from scratch."""
+    module = estimator.module_
+    tensors = module.state_dict()
+    if "lm_head.bias" in tensors:  # under both of its names: version 4.46 loses it otherwise
+        tensors.setdefault("lm_head.decoder.bias", tensors["lm_head.bias"].clone())
+    pooler = f"{estimator.config_.base_prefix}.pooler."
+    if not isinstance(estimator, XLMRobertaVectorizer) or any(name.startswith(pooler) for name in tensors):
+        return tensors
+    with suppress(CheckpointError):  # of the checkpoint, if it is still there: the features do without it
+        if module.origin is not None and module.origin.is_unchanged():
+            theirs, dtype = read_model(module.origin.folder).tensors(), next(module.parameters()).dtype
+            tensors |= {name: tensor.to(dtype) for name, tensor in theirs.items() if name.startswith(pooler)}
+    return tensors
 
 
 def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
