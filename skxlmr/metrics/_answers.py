@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._tables import as_list, column_names, is_missing, plain_str
+from skxlmr.utils._tables import as_list, column_names, is_missing, name_of, plain_str
 
 AnswerList = list[tuple[str, int | None]]  # texts and their start in the context, if known
 
@@ -42,7 +42,7 @@ def _rows(y: Any, name: str) -> list[Any]:
                 "of tuples, or an array with dtype=object"
             )
         return as_list(y)
-    names = [str(column) for column in column_names(y)]
+    names = list(map(name_of, column_names(y)))
     if "text" in names:
         texts = as_list(y["text"])
         starts = as_list(y["answer_start"]) if "answer_start" in names else [None] * len(texts)

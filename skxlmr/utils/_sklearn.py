@@ -3,6 +3,8 @@
 scikit-learn ships no types, so type checkers see the classes below instead; at run time they are scikit-learn's own.
 """
 
+from functools import wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from sklearn.utils._metadata_requests import SIMPLE_METHODS
@@ -90,9 +92,28 @@ if TYPE_CHECKING:
         def __sklearn_tags__(self) -> Any: ...
 
 else:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
-    from sklearn.base import _fit_context as fit_context
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, _fit_context
     from sklearn.callback import CallbackSupportMixin
+
+    def fit_context(*, prefer_skip_nested_validation):
+        """scikit-learn's decorator; an unknown argument is refused in the name of the estimator's own class."""
+
+        def decorate(method):
+            decorated = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)(method)
+            known = list(signature(method).parameters)
+
+            @wraps(decorated)
+            def fit(self, *args, **kwargs):
+                unknown = [name for name in kwargs if name not in known]
+                if unknown:
+                    name, takes = f"{type(self).__name__}.{method.__name__}()", ", ".join(known[1:])
+                    raise TypeError(f"{name} has no argument {unknown[0]!r}: it takes {takes}")
+                return decorated(self, *args, **kwargs)
+
+            return fit
+
+        return decorate
+
 
 # Attributes that scikit-learn sets on an estimator with callbacks; the first one stays after a fit.
 CALLBACK_ATTRIBUTES = frozenset(

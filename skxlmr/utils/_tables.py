@@ -66,6 +66,11 @@ def plain_str(value: str) -> str:
     return value if type(value) is str else str.__str__(value)
 
 
+def name_of(column: Any) -> str:
+    """The name of a column as a text, whatever it is."""
+    return plain_str(column) if isinstance(column, str) else str(column)
+
+
 def plain(value: Any) -> Any:
     """A text, number or truth value as Python's own type, also from a subclass or NumPy's scalar; anything else as it is."""
     if isinstance(value, str):

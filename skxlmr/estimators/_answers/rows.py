@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_consistent_length
 from skxlmr.metrics._answers import AnswerList, read_answers
 from skxlmr.text import Tokenizer
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._tables import as_list, column_names
+from skxlmr.utils._tables import as_list, column_names, name_of
 from skxlmr.utils._validation import Texts, check_texts
 
 COLUMNS = ["question", "context"]
@@ -39,7 +39,7 @@ def question_table(X: Any, name: str) -> Any:
     """The two columns of X: of a frame those named question and context, of records a list of pairs, else X itself."""
     X = known_container(X, name)
     if hasattr(X, "columns"):
-        names = [str(column) for column in column_names(X)]
+        names = list(map(name_of, column_names(X)))
         if not set(COLUMNS) <= set(names):
             return X
         return X[COLUMNS] if hasattr(X, "iloc") else X.select(COLUMNS)  # polars frames and Arrow tables select

@@ -34,7 +34,7 @@ from skxlmr.utils._containers import known_container
 from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
-from skxlmr.utils._tables import column_names, is_table
+from skxlmr.utils._tables import column_names, is_table, name_of
 from skxlmr.utils._validation import Texts, check_texts, warn_of_category
 from skxlmr.utils._warnings import warn_once_per_call
 
@@ -139,7 +139,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _remember_name(self, X: Any) -> None:
         """Keep the name of a Series, after which features are named."""
         name = getattr(X, "name", None)
-        self._series_name = name if isinstance(name, str) else None
+        self._series_name = name_of(name) if isinstance(name, str) else None
 
     def _limit(self) -> int:
         """Most tokens per row."""

@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.utils._sklearn import TransformerMixin
+from skxlmr.utils._tables import name_of
 
 
 class Transformer(TransformerMixin, Estimator):
@@ -56,9 +57,9 @@ class Transformer(TransformerMixin, Estimator):
             names = given
         blocks, own = self._n_blocks, self._series_name or type(self).__name__.lower()
         if blocks == 1:
-            prefixes = [own if names is None else "_".join(map(str, names))]
+            prefixes = [own if names is None else "_".join(map(name_of, names))]
         else:
-            prefixes = [f"{own}{k}" for k in range(blocks)] if names is None else list(map(str, names))
+            prefixes = [f"{own}{k}" for k in range(blocks)] if names is None else list(map(name_of, names))
         n_each = self._n_features_out // blocks
         return np.asarray([f"{prefix}_{i}" for prefix in prefixes for i in range(n_each)], dtype=object)
 

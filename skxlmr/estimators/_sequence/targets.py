@@ -18,7 +18,7 @@ from torch import Tensor
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
 from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_texts
 from skxlmr.utils._sklearn import get_feature_names
-from skxlmr.utils._tables import plain, plain_str
+from skxlmr.utils._tables import name_of, plain
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -114,7 +114,8 @@ class ManyLabels(Kind):
     def learn(cls, y: Any, columns: list[np.ndarray]) -> "tuple[ManyLabels, np.ndarray]":
         """Kind and targets of a first fit."""
         names = get_feature_names(y)
-        return cls(np.arange(len(columns)) if names is None else _as_texts(names)), np.stack(columns, 1).astype("f4")
+        classes = np.arange(len(columns)) if names is None else np.array(list(map(name_of, names)))
+        return cls(classes), np.stack(columns, 1).astype("f4")
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, of the same labels."""
@@ -357,8 +358,3 @@ def _one_label_per_row(y: Any, name: str) -> np.ndarray:
             "columns of classes; use XLMRobertaRegressor for numbers"
         )
     return column_or_1d(labels, warn=True)
-
-
-def _as_texts(names: Any) -> np.ndarray:
-    """Names of columns as an array of texts."""
-    return np.array([plain_str(name) if isinstance(name, str) else str(name) for name in names])

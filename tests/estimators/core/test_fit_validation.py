@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
+from tests.contract import ESTIMATORS
 from tests.estimators.conftest import close, differing, weights_of
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
@@ -124,3 +125,12 @@ def test_warm_start_refuses_unknown_classes(make, texts, languages):
     np.testing.assert_array_equal(classifier.predict_proba(texts), before)
     classifier.fit(texts[:2], languages[:2])  # fewer classes than the first time are fine
     assert classifier.classes_.tolist() == ["de", "el", "en", "ru"]
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_an_unknown_argument_is_refused_in_the_name_of_the_class(method):
+    for estimator in ESTIMATORS:
+        if hasattr(estimator, method):
+            said = rf"^{estimator.__name__}\.{method}\(\) has no argument 'y_vals': it takes X, y.*$"
+            with pytest.raises(TypeError, match=said):
+                getattr(estimator(), method)(["a"], ["b"], y_vals=[0])

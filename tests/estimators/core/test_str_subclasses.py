@@ -189,3 +189,8 @@ def test_ignored_types(make):
     tagger = make(XLMRobertaTokenClassifier, max_epochs=1).fit([["a", "b"]] * 2, [[Member.TAG, Member.O]] * 2)
     assert tagger.classes_.tolist() == ["B-PER", "O"]
     assert tagger.predict_entities(["a b"], ignore_labels={Member.PER, Member.O}) == [[]]
+
+
+def test_names_of_columns(make):
+    for X in (pd.Series(["x"], name=Member.A), pd.DataFrame({Member.A: ["x"]}), pd.DataFrame({Loud("a"): ["x"]})):
+        assert make(XLMRobertaVectorizer).fit(X).get_feature_names_out()[0] == "a_0"
