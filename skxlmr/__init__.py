@@ -20,11 +20,12 @@ from skxlmr.estimators import (
 from skxlmr.estimators._discovery import all_estimators
 from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._warnings import OutOfMemoryWarning, TruncationWarning, VersionWarning
+from skxlmr.utils._warnings import FitQualityWarning, OutOfMemoryWarning, TruncationWarning, VersionWarning
 
 __version__ = _version.__version__
 __all__ = [
     "CheckpointError",
+    "FitQualityWarning",
     "OutOfMemoryWarning",
     "TruncationWarning",
     "VersionWarning",

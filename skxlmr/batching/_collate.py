@@ -34,6 +34,9 @@ class Batch:
         For each loss term the sum of its weights.
     rows : dict of str to ndarray of int
         For each loss term the row of X that each of its items comes from.
+    predicted : Tensor or None
+        The lowest and the highest number of a class that the losses were computed from, (2, n_columns), where there are
+        classes.
     """
 
     ids: Tensor
@@ -41,6 +44,13 @@ class Batch:
     targets: dict[str, Tensor] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
     rows: dict[str, np.ndarray] = field(default_factory=dict)
+    predicted: Tensor | None = None
+
+    def note_predicted(self, *logits: Tensor) -> None:
+        """Keep which classes the logits (N, n_classes) of each column predict: all the same, or several."""
+        if len(logits[0]):
+            codes_NC = torch.stack([of_column.detach().argmax(1) for of_column in logits], 1)
+            self.predicted = torch.stack([codes_NC.amin(0), codes_NC.amax(0)])
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device, unless it is there already; the host does not wait for the copy."""

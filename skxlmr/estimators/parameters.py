@@ -8,6 +8,7 @@ are made from these declarations.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import wraps
@@ -70,6 +71,7 @@ _THEIR_WORDS = {
     "resume_dir": "default_root_dir output_dir resume_from_checkpoint",
     "resume_every": "save_steps",
     "schedule": "lr_scheduler lr_scheduler_type scheduler",
+    "scoring": "eval_metric metric metric_for_best_model monitor",
     "stride": "doc_stride",
     "tol": "early_stopping_threshold min_delta",
     "validation_fraction": "train_split validation_size validation_split",
@@ -277,6 +279,13 @@ class TrainingParameters(CheckpointParameters):
     )
     n_iter_no_change: int = parameter(2, [AT_LEAST_1], "Epochs without improvement before early stopping.")
     tol: float = parameter(1e-4, [NOT_NEGATIVE], "Smallest rise of the validation score that counts as an improvement.")
+    scoring: str | Callable[..., float] | None = parameter(
+        None,
+        [str, callable, None],
+        "What scores the validation data after each epoch, for ``validation_scores_`` and early stopping; higher is better. "
+        "None is what ``score`` returns, for several labels per row minus the loss. ``'loss'`` is minus the loss. Or a scorer "
+        "of scikit-learn: its name, such as ``'f1_macro'``, or a callable with the arguments estimator, X and y.",
+    )
     warm_start: bool = parameter(
         False, ["boolean"], "Let ``fit`` continue from the weights of the last fit instead of the checkpoint's."
     )

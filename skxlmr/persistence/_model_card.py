@@ -31,7 +31,7 @@ def model_card(estimator: Estimator, for_sentences: bool) -> str:
         f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa behind scikit-learn's interface. {_origin(estimator)}",
         _use(head, for_sentences),
         _outputs(estimator),
-        _scores(estimator, head.score),
+        _scores(estimator, _validation_score(estimator, head)[1]),
         _settings(estimator),
         "## Versions\n\n" + _table(["package", "version"], list(versions().items())),
     ]
@@ -41,14 +41,14 @@ def model_card(estimator: Estimator, for_sentences: bool) -> str:
 def _front_matter(estimator: Estimator, head: Head, for_sentences: bool) -> str:
     family = estimator.config_.model_type
     tags = ["skxlmr", "scikit-learn", family, *(["sentence-transformers"] if for_sentences else [])]
-    repo = _base_model(estimator)
+    repo, metric = _base_model(estimator), _validation_score(estimator, head)[0]
     fields: dict[str, Any] = {
         "library_name": "skxlmr",
         "pipeline_tag": head.pipeline_tag,
         "language": [name for name in estimator._family.languages(estimator) if _LANGUAGE.fullmatch(name)],
         "base_model": repo,
         "tags": tags,
-        "metrics": [head.metric] if head.metric and _has_scores(estimator) else [],
+        "metrics": [metric] if metric and _has_scores(estimator) else [],
     }
     # JSON is YAML
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value]
@@ -99,6 +99,14 @@ def _outputs(estimator: Estimator) -> str:
         more = f" and {len(column) - N_CLASSES} more" if len(column) > N_CLASSES else ""
         lines.append(f"{len(column)} classes: {named}{more}.")
     return "## Classes\n\n" + "\n\n".join(lines)
+
+
+def _validation_score(estimator: Estimator, head: Head) -> tuple[str | None, str]:
+    """The hub's name of the validation score, if it has one, and what it is."""
+    scoring = getattr(estimator, "scoring", None)
+    if scoring == "loss" or (scoring is None and getattr(estimator, "target_type_", "") == "multilabel-indicator"):
+        return None, "minus the loss"
+    return (head.metric, head.score) if scoring is None else (None, f"`{scoring}`")
 
 
 def _has_scores(estimator: Estimator) -> bool:

@@ -54,6 +54,11 @@ def _encode(value: Any) -> Any:
             return [_encode(item) for item in getattr(value, method)()]
     if isinstance(value, Collection) and not isinstance(value, bytes | bytearray | memoryview):
         return [_encode(item) for item in value]
+    if callable(value):  # a scorer
+        raise TypeError(
+            f"code cannot be saved without pickle: {value!r:.200}; name a scorer of scikit-learn, or set_params(scoring=None) "
+            "before saving"
+        )
     raise TypeError(f"a {type(value).__name__} cannot be saved: {value!r:.80}")
 
 

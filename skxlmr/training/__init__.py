@@ -6,11 +6,13 @@ from skxlmr.training._diverged import Diverged
 from skxlmr.training._fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
 from skxlmr.training._fit_state import History, Watcher, copies, restore, to_the_end, undone_on_failure
 from skxlmr.training._mean_losses import mean_losses
-from skxlmr.training._optimizer import SCHEDULES, freeze, make_optimizer
+from skxlmr.training._optimizer import SCHEDULES, auto_learning_rate, freeze, make_optimizer
 from skxlmr.training._resumable_state import StateKeeper
+from skxlmr.training._step_record import FEWEST_STEPS, StepRecord
 from skxlmr.training.loop import LoopSettings, fit_loop
 
 __all__ = [
+    "FEWEST_STEPS",
     "SCHEDULES",
     "STILL_WEIGHTS",
     "AdamState",
@@ -18,7 +20,9 @@ __all__ = [
     "History",
     "LoopSettings",
     "StateKeeper",
+    "StepRecord",
     "Watcher",
+    "auto_learning_rate",
     "compact_vocabulary",
     "copies",
     "digest",

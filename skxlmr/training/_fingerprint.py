@@ -26,6 +26,8 @@ def in_words(value: Any) -> str:
         return "{" + ", ".join(sorted(f"{in_words(key)}: {in_words(item)}" for key, item in value.items())) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(in_words, value)) + "]"
+    if hasattr(value, "__qualname__"):  # a function; its repr has an address
+        return f"{value.__module__}.{value.__qualname__}"
     return repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 

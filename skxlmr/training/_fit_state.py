@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skxlmr.training._step_record import StepRecord
+
 
 @dataclass
 class History:
@@ -23,11 +25,15 @@ class History:
     loss_curve : mean training loss of each epoch
     validation_scores : score after each epoch, empty without validation
     interrupted : the KeyboardInterrupt that ended the fit after at least one epoch, or None
+    record : what its steps showed, once the fit has ended
+    doubt : what speaks against the fit, if anything does
     """
 
     loss_curve: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
     interrupted: KeyboardInterrupt | None = None
+    record: StepRecord | None = None
+    doubt: str | None = None
 
 
 @dataclass

@@ -9,6 +9,16 @@ from skxlmr.nn import TaskModule
 
 SCHEDULES = ("linear", "cosine", "constant")
 
+# Widest encoder, and the rate for a task with a new head and for a language model; docs/user_guide.md says where they are from.
+_RATES = ((320, 3e-4, 5e-4), (512, 1e-4, 2e-4), (768, 3e-5, 5e-5), (1024, 1e-5, 2e-5))
+_RATES_BEYOND = (5e-6, 1e-5)
+
+
+def auto_learning_rate(hidden_size: int, is_language_model: bool) -> float:
+    """The learning rate of ``"auto"``, for an encoder of this width."""
+    rates = next((rates for widest, *rates in _RATES if hidden_size <= widest), _RATES_BEYOND)
+    return rates[is_language_model]
+
 
 def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: float) -> float:
     """Factor of the learning rate at a step (0 is the first): a linear warm-up, then the schedule down to zero.

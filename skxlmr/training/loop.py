@@ -14,6 +14,7 @@ from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
 from skxlmr.training._resumable_state import StateKeeper
 from skxlmr.training._step_batches import StepBatches
+from skxlmr.training._step_record import StepRecord
 from skxlmr.training._task import Task
 from skxlmr.training.step import TrainStep
 
@@ -89,6 +90,7 @@ def fit_loop(
     if not settings.early_stopping:
         state.best = None  # earlier versions kept it all the same
     progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
+    record = StepRecord(from_start=not state.epoch and not state.step)
     try:
         while state.epoch < settings.max_epochs and not state.stopped:
             train_mode(module)
@@ -109,12 +111,14 @@ def fit_loop(
                 watcher.step_begins()
                 loss, weight = step.run(batches, factor)
                 state.end_step(loss, weight)
+                record.end_step(loss, weight, step.predicted)
                 progress.step(state.epoch + 1, state.step, n_now, loss)
                 if watcher.step_ends():
                     break
                 if keeper is not None and state.step < n_now:
                     keeper.step_ends(state)
             state = state.with_epoch(step.parameters)
+            record.end_epoch()
             module.eval()
             score = None if validate is None else validate()
             progress.epoch(state.epoch, state.history.loss_curve[-1], score)
@@ -139,6 +143,7 @@ def fit_loop(
             to_the_end(partial(restore, step.parameters, kept))
         except KeyboardInterrupt as interrupt:
             state.history.interrupted = interrupt
+    state.history.record = record
     return state.history
 
 

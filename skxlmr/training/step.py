@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +41,7 @@ class TrainStep:
         self.max_norm = math.inf if max_grad_norm is None else max_grad_norm
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
+        self.predicted: np.ndarray | None = None  # the lowest and the highest classes in the last step, (2, n_columns)
 
     def run(self, batches: StepBatches, factor: float) -> tuple[float, float]:
         """Train on the batches of the epoch's next step, at the learning rates times this factor.
@@ -59,13 +61,16 @@ class TrainStep:
         """
         with drawing_on(self.device):
             parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
+        self.predicted = None
         if not parts:  # no row has any weight: there is nothing to learn
             return 0.0, weight
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         batches.prepare_next()
-        loss = 0.0
-        *read, norm_read = torch.stack([*parts, norm]).tolist()
-        for part in read:  # not sum(), which rounds in another way from Python 3.12 on
+        loss, ranges = 0.0, [batch.predicted for batch, _ in losses if batch.predicted is not None]
+        read = torch.cat([torch.stack([*parts, norm]), *(each.ravel().to(norm) for each in ranges)]).tolist()
+        of_parts, norm_read, of_ranges = read[: len(parts)], read[len(parts)], read[len(parts) + 1 :]
+        self.predicted = _joined(np.array(of_ranges).reshape(len(ranges), 2, -1)) if ranges else None
+        for part in of_parts:  # not sum(), which rounds in another way from Python 3.12 on
             loss += part
         if not math.isfinite(loss):
             raise diverged("loss", losses)
@@ -98,3 +103,8 @@ class TrainStep:
                 parts.append(part.detach())
             losses.append((batch, {name: values.detach() for name, values in terms.items()}))
         return parts, losses, next(iter(totals.values()), 0.0)
+
+
+def _joined(ranges: np.ndarray) -> np.ndarray:
+    """The lowest and the highest classes of all batches, (2, n_columns), from those of each."""
+    return np.stack([ranges[:, 0].min(0), ranges[:, 1].max(0)])

@@ -7,6 +7,7 @@ from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._metadata_requests import SIMPLE_METHODS
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
@@ -166,6 +167,7 @@ __all__ = [
     "get_feature_names",
     "metadata_requests",
     "output_config",
+    "safe_indexing",
     "set_metadata_requests",
     "validate_parameter_constraints",
 ]

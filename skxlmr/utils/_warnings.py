@@ -7,9 +7,15 @@ from multiprocessing import current_process
 from threading import get_ident
 from types import FrameType
 
+from sklearn.exceptions import ConvergenceWarning
+
 
 class TruncationWarning(UserWarning):
     """Texts were longer than ``max_length`` tokens and were cut."""
+
+
+class FitQualityWarning(ConvergenceWarning):
+    """A fit hardly learnt, or predicts one class only; or no label reaches the threshold anywhere."""
 
 
 class OutOfMemoryWarning(UserWarning):

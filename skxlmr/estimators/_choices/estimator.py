@@ -1,5 +1,6 @@
 """Prompts with choices to the index of the right choice."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -261,6 +262,9 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
 
     def _make_task(self, rows: TrainingRows) -> ChoiceTask:
         return ChoiceTask(rows.encoded["encoded"], rows.targets, rows.weights)
+
+    def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
+        return rows.targets[:, None], rows.weights, [self.classes_.tolist()]
 
     def _validation_score(self, rows: TrainingRows) -> float:
         encoded = rows.encoded["encoded"]

@@ -43,6 +43,7 @@ class ChoiceTask:
         scores_N = widen(module(batch.ids, batch.layout))
         places_RK = batch.targets["places"]
         scores_RK = scores_N[places_RK.clamp(min=0)].masked_fill(places_RK < 0, -torch.inf)
+        batch.note_predicted(scores_RK)
         return {"loss": losses.cross_entropy(scores_RK, batch.targets["y"]) * batch.targets["weights"]}
 
 

@@ -1,7 +1,7 @@
 """What every estimator that trains does: read rows and targets, split them, train, in one fit or in portions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +13,9 @@ from sklearn.utils import check_random_state, get_tags
 from skxlmr.checkpoints import StoredModel, check_mapped_files
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.learning_rate import auto_learning_rate
+from skxlmr.estimators._core.fit_quality import doubt
 from skxlmr.estimators._core.rollback import all_or_nothing
+from skxlmr.estimators._core.scoring import ScoredRows, scorer_of
 from skxlmr.estimators._core.training_rows import (
     Encoded,
     TrainingRows,
@@ -26,14 +27,15 @@ from skxlmr.estimators._core.training_rows import (
 )
 from skxlmr.estimators._core.training_run import TrainingRun
 from skxlmr.estimators.heads import check_architecture
-from skxlmr.estimators.parameters import TrainingParameters
+from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
 from skxlmr.nn import TaskModule
 from skxlmr.text import SubwordSampling
-from skxlmr.training import AdamState, History, StateKeeper
+from skxlmr.training import AdamState, History, StateKeeper, auto_learning_rate, mean_losses
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._labels import check_pairs_are_one_argument
-from skxlmr.utils._sklearn import fit_context
+from skxlmr.utils._sklearn import fit_context, safe_indexing
 from skxlmr.utils._validation import check_rows
+from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 
 
 class FineTuned(TrainingParameters, Estimator):
@@ -72,10 +74,22 @@ class FineTuned(TrainingParameters, Estimator):
         """Score of ``module_`` on validation data; higher is better."""
         raise NotImplementedError
 
+    def _minus_loss(self, rows: TrainingRows) -> float:
+        """Minus the mean loss of ``module_`` on validation data; whatever is drawn at random is the same in every epoch."""
+        losses = mean_losses(self.module_, self._make_task(rows), self.batch_size, np.random.default_rng(0))
+        return -sum(losses.values())
+
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         """Learn from ``config.json`` what the outputs of the checkpoint's own head mean."""
         if self._head.new_part:  # a fit trains it from scratch: without a fit it must be there
             check_architecture(stored.raw, file, self._head)
+
+    def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
+        """Codes of the examples' classes (n_examples, n_columns), their weights, and the classes of each column.
+
+        No codes where there are no classes.
+        """
+        return None, rows.weights, ()
 
     def _strata(self, targets: Any) -> np.ndarray | None:
         """Classes whose proportions the validation split keeps, if any."""
@@ -147,6 +161,7 @@ class FineTuned(TrainingParameters, Estimator):
     def _fit_rows(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, resume: bool
     ) -> tuple[History, CallbackWatcher | None]:
+        scorer = scorer_of(self.scoring)
         continues = self.warm_start and hasattr(self, "module_")
         read, targets, weights = self._check_rows(X, y, sample_weight, reset=not continues)
         rows = with_weight(weights)
@@ -163,17 +178,37 @@ class FineTuned(TrainingParameters, Estimator):
             encoded = self._encode_training(read)
             self.n_truncated_ = n_truncated(encoded)
             training = TrainingRows(encoded, targets, weights).take(rows)
-            validation = None
+            validation, scored = None, None
             if given is not None:
                 validation = TrainingRows(self._encode_training(given[0]), *given[1:])
+                scored = scorer and ScoredRows(scorer, X_val, y_val)
             elif self.early_stopping:
-                training, validation, split_rows = self._split(training, seed)
-                rows = split_rows if rows is None else rows[split_rows]
+                of_training, of_validation = self._split(training, seed)
+                training, validation = training.take(of_training), training.take(of_validation)
+                if rows is not None:
+                    of_training, of_validation = rows[of_training], rows[of_validation]
+                rows = of_training
+                if scorer:
+                    parts = (
+                        None if part is None else self._take_rows(part, of_validation) for part in (X, y, sample_weight)
+                    )
+                    scored = ScoredRows(scorer, *parts)
             self._check_validation(validation)
             run = TrainingRun(
-                self, module, training, validation, seed, self._redraw(read, rows), rows, keeper=keeper, watcher=watcher
+                self,
+                module,
+                training,
+                validation,
+                seed,
+                self._redraw(read, rows),
+                rows,
+                keeper=keeper,
+                watcher=watcher,
+                scored=scored,
             )
-            return run.run(), watcher
+            history = run.run()
+        history.doubt = None if continues else doubt(self, history, training)
+        return history, watcher
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -254,6 +289,8 @@ class FineTuned(TrainingParameters, Estimator):
             raise history.interrupted
         if watcher is not None:
             watcher.fit_ends()
+        if history.doubt:
+            warn_once_per_call(history.doubt, FitQualityWarning, part=" (other fits in this call are not reported)")
         return self
 
     def _watcher(self, X: Any, y: Any, sample_weight: Any, n_epochs: int, **earlier: Any) -> CallbackWatcher | None:
@@ -276,8 +313,12 @@ class FineTuned(TrainingParameters, Estimator):
                 "checkpoint"
             )
         rate = self.learning_rate
-        self.learning_rate_ = auto_learning_rate(self) if isinstance(rate, str) else float(rate)
+        self.learning_rate_ = self._auto_learning_rate() if isinstance(rate, str) else float(rate)
         return module
+
+    def _auto_learning_rate(self) -> float:
+        """What ``learning_rate="auto"`` is for the checkpoint."""
+        return auto_learning_rate(self.config_.hidden_size, isinstance(self, LanguageModelParameters))
 
     def _redraw(self, read: Any, rows: np.ndarray | None) -> Any:
         """Function that returns the training rows with redrawn segmentations, None if they stay the same."""
@@ -310,8 +351,12 @@ class FineTuned(TrainingParameters, Estimator):
         weights = check_weights(sample_weight, len(rows))
         return rows, self._check_targets(y, rows, weights, reset, y_name), weights
 
-    def _split(self, training: TrainingRows, seed: int) -> tuple[TrainingRows, TrainingRows, np.ndarray]:
-        """Set ``validation_fraction`` of the rows aside; returns both parts, and which rows the first one has."""
+    def _take_rows(self, values: Any, rows: np.ndarray) -> Any:
+        """These rows of what was passed as X, y or sample_weight."""
+        return safe_indexing(values if hasattr(values, "__getitem__") else list(values), rows)
+
+    def _split(self, training: TrainingRows, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Set ``validation_fraction`` of the rows aside; returns the rows to train on, and those."""
         n_rows = len(training)
         n_val = self._n_validation(n_rows)
         if n_val >= n_rows:
@@ -319,13 +364,13 @@ class FineTuned(TrainingParameters, Estimator):
                 f"early_stopping sets {n_val} of {n_rows} rows aside (validation_fraction={self.validation_fraction}) and "
                 "leaves none to train on: pass more rows, or X_val"
             )
-        train_rows, val_rows = train_test_split(
+        of_training, of_validation = train_test_split(
             np.arange(n_rows),
             test_size=self.validation_fraction,
             random_state=seed,
             stratify=self._strata(training.targets),
         )
-        return training.take(train_rows), training.take(val_rows), train_rows
+        return of_training, of_validation
 
     def _n_validation(self, n_rows: int) -> int:
         """How many rows ``validation_fraction`` sets aside."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from skxlmr.checkpoints import check_finite
 from skxlmr.estimators._core.callbacks import CallbackWatcher
+from skxlmr.estimators._core.scoring import LOSS, ScoredRows
 from skxlmr.estimators._core.training_rows import Encoded, TrainingRows, named_as_passed
 from skxlmr.nn import TaskModule
 from skxlmr.training import (
@@ -57,6 +59,8 @@ class TrainingRun:
     keeper : StateKeeper, optional
         Writes the state of the fit.
     watcher : CallbackWatcher, optional
+    scored : ScoredRows, optional
+        The validation data as it was passed, with the scorer that takes it.
     """
 
     estimator: Any
@@ -69,6 +73,7 @@ class TrainingRun:
     adam_state: AdamState | None = None
     keeper: StateKeeper | None = None
     watcher: CallbackWatcher | None = None
+    scored: ScoredRows | None = None
     _history: History | None = field(default=None, init=False)  # once the loop has ended
 
     def run(self) -> History:
@@ -118,9 +123,13 @@ class TrainingRun:
         if self.keeper is not None:
             still = digest_of_still_weights(module, embeddings, lookup)
             self.keeper.attach(module, optimizer, rng, self._about(device, settings) | {STILL_WEIGHTS: still})
+
+        def copy_module() -> TaskModule:
+            return estimator._to_final_units(whole_copy(module, embeddings, lookup))
+
         if self.watcher is not None:
-            self.watcher.copy_module = lambda: estimator._to_final_units(whole_copy(module, embeddings, lookup))
-        validate = (lambda: estimator._validation_score(validation)) if validation else None
+            self.watcher.copy_module = copy_module
+        validate = partial(self._validation_score, validation, copy_module) if validation else None
         redraw = self.redraw
         renew = redraw and (lambda rng: estimator._make_task(replace(training, encoded=redraw(rng))))
         try:
@@ -132,6 +141,14 @@ class TrainingRun:
         if self.adam_state is not None:
             self.adam_state.keep(optimizer, module, words)
         return history
+
+    def _validation_score(self, validation: TrainingRows, copy_module: Callable[[], TaskModule]) -> float:
+        """Score of the module as it is now."""
+        if self.scored is not None:
+            return self.scored.score(self.estimator, copy_module())
+        if self.estimator.scoring == LOSS:
+            return self.estimator._minus_loss(validation)
+        return self.estimator._validation_score(validation)
 
     def _settings(self, device: torch.device) -> LoopSettings:
         estimator = self.estimator
@@ -150,6 +167,8 @@ class TrainingRun:
         free = settings.schedule == "constant" and not settings.warmup_ratio
         left_out = {*_BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
         params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in left_out}
+        if params.get("scoring") is None:
+            params.pop("scoring", None)  # which earlier versions did not have
         params["learning_rate"] = estimator.learning_rate_  # "auto" is the same fit as its rate
         validation = self.validation
         return {

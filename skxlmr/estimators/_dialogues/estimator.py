@@ -24,7 +24,6 @@ from skxlmr.estimators.parameters import (
 from skxlmr.nn import TaskModule
 from skxlmr.nn.vocabulary import extend_vocabulary
 from skxlmr.text import Tokenizer, load_tokenizer
-from skxlmr.training import mean_losses
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
@@ -206,8 +205,13 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
 
     def _validation_score(self, rows: TrainingRows) -> float:
         """Minus the mean loss, with splits and masks of a fixed seed."""
-        task = self._make_task(rows)
-        return -sum(mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0)).values())
+        return self._minus_loss(rows)
+
+    def _take_rows(self, values: Any, rows: np.ndarray) -> Any:
+        if not is_frame_of_turns(values):
+            return super()._take_rows(values, rows)
+        names = values["dialogue"].unique()[rows]
+        return values[values["dialogue"].isin(names)]
 
     # Checkpoints, with or without the speakers' tokens ------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._core.fit_quality import warn_without_labels
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.output_labels import labels_config, read_head
 from skxlmr.estimators._core.rollback import all_or_nothing
@@ -218,8 +219,11 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
             With several labels per row an indicator matrix (n_rows, n_labels) of 0 and 1: which probabilities reach
             ``threshold``. With several columns of classes (n_rows, n_columns).
         """
-        targets = self._targets
-        return targets.label(targets.decide(self.predict_proba(X), self.threshold))
+        targets, proba = self._targets, self.predict_proba(X)
+        codes = targets.decide(proba, self.threshold)
+        if isinstance(targets, ManyLabels):
+            warn_without_labels(proba, codes, self.threshold)
+        return targets.label(codes)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the rows that are predicted right, in every label or column where there are several.
@@ -304,9 +308,24 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     def _make_task(self, rows: TrainingRows) -> SequenceTask:
         loss = self._targets.loss(rows.targets, rows.weights, self.class_weight, self.label_smoothing)
-        return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, loss)
+        n_classes = [part.n_outputs for part in self._columns()]
+        return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, loss, n_classes)
+
+    def _columns(self) -> list[OneClass]:
+        """The classes of each column of y; none for several labels per row."""
+        targets = self._targets
+        return (
+            [] if isinstance(targets, ManyLabels) else targets.parts if isinstance(targets, ManyColumns) else [targets]
+        )
+
+    def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
+        columns = self._columns()
+        codes = rows.targets.reshape(len(rows), -1) if columns else None
+        return codes, rows.weights, [part.classes.tolist() for part in columns]
 
     def _validation_score(self, rows: TrainingRows) -> float:
+        if isinstance(self._targets, ManyLabels):
+            return self._minus_loss(rows)  # hardly any row is right in all labels, for long in no epoch
         encoded = rows.encoded["encoded"]
         proba: Any = self._targets.proba(self._engine().rows(encoded, window_weights=np.ones(len(encoded))))
         right = self._targets.decide(proba, self.threshold) == rows.targets

@@ -1,6 +1,6 @@
 """One target for each text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -22,12 +22,19 @@ class SequenceTask:
     weights : ndarray of shape (n_rows,) float32
     loss : callable
         Values (N,) from logits (N, K) and targets.
+    n_classes : sequence of int
+        Number of classes of each column of targets; empty where these are no classes.
     """
 
     def __init__(
-        self, encoded: EncodedBatch, targets: np.ndarray, weights: np.ndarray, loss: Callable[[Tensor, Tensor], Tensor]
+        self,
+        encoded: EncodedBatch,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        n_classes: Sequence[int] = (),
     ):
-        self.encoded, self.targets, self.loss = encoded, targets, loss
+        self.encoded, self.targets, self.loss, self.n_classes = encoded, targets, loss, list(n_classes)
         self.weights = (weights / encoded.n_windows).astype(np.float32)
         self.n_rows = len(encoded)
 
@@ -40,4 +47,6 @@ class SequenceTask:
     def losses(self, module: TaskModule, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each row."""
         logits = widen(module(batch.ids, batch.layout))
+        if self.n_classes:
+            batch.note_predicted(*logits.split(self.n_classes, dim=1))
         return {"loss": self.loss(logits, batch.targets["y"]) * batch.targets["weights"]}

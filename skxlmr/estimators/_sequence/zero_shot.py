@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.fit_quality import warn_without_labels
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.truncation import warn_of_truncation
@@ -218,7 +219,9 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
         """
         probabilities = self.predict_proba(X)
         if self.multi_label:
-            return (probabilities >= self.threshold).astype(np.int64)
+            codes = (probabilities >= self.threshold).astype(np.int64)
+            warn_without_labels(probabilities, codes, self.threshold)
+            return codes
         return self.classes_[probabilities.argmax(1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -1,5 +1,6 @@
 """Rows of words, or texts, to a tag for each word."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -270,6 +271,12 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
             lambda logits, codes: cross_entropy(logits, codes, self.label_smoothing),
             self.label_all_subwords,
         )
+
+    def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
+        codes = np.concatenate(rows.targets)
+        of_words = np.repeat(rows.weights, [len(row) for row in rows.targets])
+        tagged = codes != NO_LABEL
+        return codes[tagged][:, None], of_words[tagged], [self.classes_.tolist()]
 
     def _validation_score(self, rows: TrainingRows) -> float:
         predicted = self._choose_tags(self._log_proba(self._engine(), rows.encoded["encoded"], len(rows)))

@@ -106,4 +106,5 @@ class TokenTask:
         """Weighted loss of each labelled token."""
         logits_TK = module(batch.ids, batch.layout)
         logits = widen(logits_TK[batch.targets["positions"]])
+        batch.note_predicted(logits)
         return {"loss": self.loss(logits, batch.targets["labels"]) * batch.targets["weights"]}

@@ -37,6 +37,7 @@ def fitted(make, rows):
 # Training -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_learns_where_answers_are(make):
     X, y = draw_rows(160, seed=2)
     X_test, y_test = draw_rows(40, seed=3)

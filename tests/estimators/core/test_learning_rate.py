@@ -15,7 +15,6 @@ from skxlmr import (
     load,
     save,
 )
-from skxlmr.estimators._core.learning_rate import auto_learning_rate
 from skxlmr.estimators._xlm.family import XLM
 from tests.contract import TEXTS, Y, each_that_trains, inputs
 from tests.estimators.conftest import differing, weights_of
@@ -28,7 +27,7 @@ from tests.estimators.conftest import differing, weights_of
 def test_rates_by_size(hidden_size, of_a_task, of_a_language_model):
     for estimator, rate in ((XLMRobertaClassifier(), of_a_task), (XLMRobertaMaskedLM(), of_a_language_model)):
         estimator.config_ = SimpleNamespace(hidden_size=hidden_size)
-        assert auto_learning_rate(estimator) == rate
+        assert estimator._auto_learning_rate() == rate
         assert f"{rate:.0e}".replace("e-0", "e-") in type(estimator).__doc__
 
 
@@ -37,7 +36,7 @@ def test_every_estimator_says_at_which_rate_it_learnt(make_any, estimator):
     assert estimator().learning_rate == "auto"
     X, y, _ = inputs(estimator)
     fitted = make_any(estimator, learning_rate="auto").fit(X, y)
-    assert fitted.learning_rate_ == auto_learning_rate(fitted)
+    assert fitted.learning_rate_ == fitted._auto_learning_rate()
     assert fitted.learning_rate == "auto" and clone(fitted).learning_rate == "auto"
 
 

@@ -70,6 +70,7 @@ def half_wrong(many):
 # Several models of the same rows --------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_stacking_weighs_the_models_by_what_they_know(make, classifier, idle, many, unseen):
     features = make_pipeline(make(XLMRobertaVectorizer), LogisticRegression(max_iter=1000))
     stack = StackingClassifier([("idle", idle), ("tuned", classifier), ("features", features)], cv=2).fit(*many)
@@ -83,12 +84,14 @@ def test_stacking_weighs_the_models_by_what_they_know(make, classifier, idle, ma
     )
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_stacking_of_regressors(regressor, many, unseen, numbers):
     base = [("idle", clone(regressor).set_params(**NOTHING)), ("tuned", regressor)]
     stack = StackingRegressor(base, LinearRegression(), cv=2).fit(many[0], numbers[0])
     assert stack.score(unseen[0], numbers[1]) > 0.5
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_voting_is_the_mean_of_the_votes(classifier, idle, half_wrong, unseen):
     X, y, weights = half_wrong
     members = [("idle", idle), ("tuned", classifier)]

@@ -74,6 +74,7 @@ def test_score_beats_permuted_labels(classifier, many):
 # Searches -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_halving_with_epochs_as_the_resource(classifier, many, unseen):
     search = HalvingGridSearchCV(
         classifier,
@@ -96,6 +97,7 @@ def test_halving_with_epochs_as_the_resource(classifier, many, unseen):
     ]
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_search_over_the_parameters_of_a_pipeline(classifier, many, unseen):
     pipeline = make_pipeline(FunctionTransformer(without_words), classifier)
     grid = {"functiontransformer__func": [without_words, None], "xlmrobertaclassifier__learning_rate": [1e-8, 3e-3]}
@@ -146,6 +148,7 @@ def test_predictions_out_of_fold(classifier, many):
         np.testing.assert_allclose(proba[test], alone, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_nested_folds_in_processes(classifier, many):
     X, y = many
     search = GridSearchCV(classifier, {"learning_rate": [1e-8, 3e-3]}, cv=2, error_score="raise")

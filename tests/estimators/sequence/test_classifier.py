@@ -225,6 +225,7 @@ def test_loss_is_the_weighted_mean_of_the_reference(make, reference, still_check
 # scikit-learn's tools -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_grid_search_over_rate_and_frozen_layers(make, many):
     texts, languages = many
     grid = {"learning_rate": [1e-9, 3e-3], "n_frozen_layers": [0, 1]}

@@ -142,6 +142,7 @@ def test_cross_validation_takes_ragged_targets(make, container):
     assert found.tolist() == [tags for half in halves for tags in half]
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")  # a rate at which nothing is learnt
 def test_grid_search_groups_and_scorers(make):
     groups = np.arange(24) % 4
     search = GridSearchCV(

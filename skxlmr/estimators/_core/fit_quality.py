@@ -1,0 +1,115 @@
+"""Whether a fit learnt anything, judged from the losses and predictions of its steps; and labels that are never predicted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_regressor
+
+from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.training import FEWEST_STEPS, History, StepRecord
+from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
+
+CLEAR = 0.03  # share of the loss by which it falls clearly
+POSSIBLE = 0.2  # share of the loss; where it may have fallen by more, but for the noise, nothing is said
+NOTHING_LEFT = 0.05  # a loss below which there is hardly anything to learn
+FEWEST_ROWS = 20  # of a fit; and examples of other classes, where only one is predicted
+
+
+def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
+    """What speaks against a fit from a checkpoint, with what to try; None if nothing does.
+
+    Parameters
+    ----------
+    estimator : FineTuned
+        The fitted estimator.
+    history : History
+    rows : TrainingRows
+        What it was trained on.
+    """
+    record = history.record
+    if record is None or not record.from_start or not record.ends:
+        return None
+    kept = int(np.argmax(history.validation_scores)) if estimator.early_stopping and history.validation_scores else -1
+    if record.ends[kept] < FEWEST_STEPS or len(rows) < FEWEST_ROWS:
+        return None
+    codes, weights, classes = estimator._class_codes(rows)
+    found = _single_class(record, kept, codes, weights, classes) or _loss(estimator, history, kept, rows.targets, codes)
+    return found and f"{found}: {_remedy(estimator)}"
+
+
+def _single_class(
+    record: StepRecord, kept: int, codes: np.ndarray | None, weights: np.ndarray, classes: Sequence[Any]
+) -> str | None:
+    """Whether one class alone was predicted for all rows of an epoch, although many belong to others."""
+    lowest, highest = record.lowest[kept], record.highest[kept]
+    if codes is None or lowest is None or highest is None:
+        return None
+    for k in np.flatnonzero(lowest == highest).tolist():
+        of_column, only = codes[:, k], int(lowest[k])
+        n_right = int(np.count_nonzero(of_column == only))
+        if weights[of_column != only].sum() >= FEWEST_ROWS * weights.mean():
+            return (
+                f"the model predicts {classes[k][only]!r} for all {len(of_column)} training examples, of which {n_right} "
+                "have this class"
+            )
+    return None
+
+
+def _loss(estimator: Any, history: History, kept: int, targets: Any, codes: np.ndarray | None) -> str | None:
+    """Whether the training loss did not fall clearly, or for a head that was trained before rose clearly."""
+    assert history.record is not None
+    first, last, noise = history.record.change(kept)
+    of_epochs = history.loss_curve[0] - history.loss_curve[kept]  # over the same rows: without the noise of batches
+    fall, clear = max(first - last, of_epochs), CLEAR * first
+    said = f"the training loss hardly fell, from {first:.3f} to {last:.3f}"
+    if estimator._head.new_part is None:
+        return said if -fall > max(3 * noise, clear) else None
+    values = targets if codes is None else codes
+    if isinstance(values, np.ndarray) and values.dtype != object and (values == values[0]).all():
+        return None  # the same target everywhere: there is nothing to learn
+    guessing = _loss_of_guessing(estimator, targets, codes)
+    if guessing is not None and last - 2 * noise > guessing:
+        return f"the training loss ended at {last:.3f}; an answer that ignores the texts has {guessing:.3f}"
+    falls = first - last > max(2 * noise, clear) or of_epochs > clear
+    return None if falls or first - last + 2 * noise > POSSIBLE * first or first < NOTHING_LEFT else said
+
+
+def _loss_of_guessing(estimator: Any, targets: Any, codes: np.ndarray | None) -> float | None:
+    """Loss of the best answer that is the same for every text; None where weights or smoothing change the loss."""
+    if is_regressor(estimator):
+        return float(targets.var(0).mean())
+    if (
+        codes is None
+        or getattr(estimator, "class_weight", None) is not None
+        or getattr(estimator, "label_smoothing", True)
+    ):
+        return None
+    shares = [np.unique(column, return_counts=True)[1] / len(column) for column in codes.T]
+    return float(np.mean([-(share * np.log(share)).sum() for share in shares]))
+
+
+def _remedy(estimator: Any) -> str:
+    """What to try."""
+    rate, auto = estimator.learning_rate_, estimator._auto_learning_rate()
+    if rate < auto / 1.5 or rate > 1.5 * auto:
+        change = f"set learning_rate='auto', which is {auto:g} for this checkpoint (it was {rate:g})"
+    else:
+        change = f"try other values of learning_rate (it was {rate:g})"
+    frozen = ", lower n_frozen_layers" if estimator.n_frozen_layers else ""
+    return (
+        f"{change}, raise max_epochs (it was {estimator.max_epochs}){frozen}, or train on more rows; then look whether the "
+        "texts tell the targets"
+    )
+
+
+def warn_without_labels(proba: np.ndarray, indicators: np.ndarray, threshold: Any) -> None:
+    """Warn if no label reaches the threshold in any of several rows."""
+    if len(indicators) > 1 and not indicators.any():
+        asked = f"{threshold:g}" if np.ndim(threshold) == 0 else "its threshold"
+        warn_once_per_call(
+            f"no label reaches {asked} in any of the {len(indicators)} rows (the highest probability is {proba.max():.2g}): "
+            "lower threshold with set_params, which needs no new fit, or fit longer",
+            FitQualityWarning,
+            about="threshold",
+        )

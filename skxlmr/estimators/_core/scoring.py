@@ -1,0 +1,75 @@
+"""What scores the validation data after each epoch."""
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from numbers import Real
+from typing import Any
+
+from sklearn.metrics import get_scorer, get_scorer_names
+
+from skxlmr.nn import TaskModule
+from skxlmr.utils._warnings import FitQualityWarning
+
+LOSS = "loss"
+
+
+def scorer_of(scoring: str | Callable[..., float] | None) -> Callable[..., float] | None:
+    """The scorer that ``scoring`` names or is; None for those that an estimator has itself.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name; names the nearest ones.
+    """
+    if not isinstance(scoring, str):
+        return scoring
+    names = get_scorer_names()
+    if scoring not in [LOSS, *names]:
+        nearest = get_close_matches(scoring, [LOSS, *names], n=3)
+        hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "it is one of"
+        raise ValueError(
+            f"scoring={scoring!r} is neither {LOSS!r} nor a scorer of scikit-learn: {hint}"
+            + ("" if nearest else f" {', '.join(names)}")
+        )
+    scorer: Callable[..., float] | None = None if scoring == LOSS else get_scorer(scoring)
+    return scorer
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Validation rows as they were passed, for a scorer.
+
+    Attributes
+    ----------
+    scorer : callable
+        With the arguments estimator, X and y, and ``sample_weight`` where it takes one.
+    X, y, sample_weight
+    """
+
+    scorer: Callable[..., float]
+    X: Any
+    y: Any
+    sample_weight: Any = None
+
+    def score(self, estimator: Any, module: TaskModule) -> float:
+        """Score of a copy of the estimator with this module."""
+        fitted = copy.copy(estimator)
+        fitted.module_ = module
+        weights = {}
+        if self.sample_weight is not None and _takes_weights(self.scorer):
+            weights = {"sample_weight": self.sample_weight}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitQualityWarning)  # of predictions: the fit is not over yet
+            score = self.scorer(fitted, self.X, self.y, **weights)
+        if not isinstance(score, Real):
+            raise TypeError(f"scoring must return one number, got {score!r:.80}")
+        return float(score)
+
+
+def _takes_weights(scorer: Callable[..., float]) -> bool:
+    parameters = inspect.signature(scorer).parameters
+    return "sample_weight" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
