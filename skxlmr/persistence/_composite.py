@@ -61,6 +61,11 @@ def write_composite(whole: Any, folder: Path, write_part: Callable[[Estimator, P
                 write_part(part, folder / parts[place]["folder"])
             except (TypeError, ValueError) as error:
                 raise TypeError(f"the step {where!r} of the {type(whole).__name__} cannot be saved: {error}") from error
+        elif isinstance(part.checkpoint, Estimator):
+            raise TypeError(
+                f"the step {where!r} of the {type(whole).__name__} cannot be saved: it is not fitted, and its checkpoint is an "
+                "estimator: save that one, and pass its folder as checkpoint"
+            )
         else:  # what a search or a ColumnTransformer makes its copies of
             params = {"params": parameters_json(part), "metadata_requests": metadata_requests(part)}
             parts[place] = {"estimator": type(part).__name__, **params}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, load, save
+from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, load, save
 from skxlmr.persistence._parts import with_parts
 from tests.persistence.conftest import FIT, TEXTS, contents, names_in
 
@@ -248,3 +248,13 @@ def test_a_folder_does_not_say_where_a_pipeline_writes(vectorizer, tmp_path):
 def test_a_card_that_says_how_to_load_it(folder):
     text = (folder / "README.md").read_text()
     assert "skops" in text and "`XLMRobertaVectorizer`" in text and str(folder.parent) not in text
+
+
+def test_an_unfitted_step_on_top_of_another_estimator(nli_checkpoint, tmp_path):
+    step = XLMRobertaZeroShotClassifier(
+        XLMRobertaClassifier.from_checkpoint(nli_checkpoint), candidate_labels=["a", "b"]
+    )
+    made = VotingClassifier([("zero", step)])
+    made.estimators_ = []
+    with pytest.raises(TypeError, match=r"step 'zero' .* its checkpoint is an estimator: save that one, and pass"):
+        save(made, tmp_path / "saved")
