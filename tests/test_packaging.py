@@ -127,6 +127,16 @@ def test_an_extra_exists_once_its_code_does(project):
     assert all([module.partition(".")[0]] == extras[extra] for module, extra in calls)
 
 
+def test_lowest_versions_are_those_that_were_seen_to_run(project):
+    """``.ci/run`` installs them; torch has a build of its own for each kind of machine."""
+    lowest = dict(
+        line.split("==") for line in (ROOT / "constraints-lowest.txt").read_text().splitlines() if "==" in line
+    )
+    declared = dict(requirement.split(">=") for requirement in project["dependencies"])
+    declared.pop("torch")
+    assert declared == lowest
+
+
 def test_tested_versions_cover_the_dependencies(project):
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     needed = project["dependencies"] + project["optional-dependencies"]["test"]

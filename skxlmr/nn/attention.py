@@ -150,7 +150,10 @@ def _with_self(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | 
 def _attend_groups(
     q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, head_size: int, dropout: float, causal: bool
 ) -> Tensor:
-    """One call per group of sequences of similar length: hardly any padding, and none outside the kernel."""
+    """One call per group of sequences of similar length: hardly any padding, and none outside the kernel.
+
+    Rows after the last token, which the encoder may have added, become zeros.
+    """
     outputs = []
     for group in layout.groups:
         q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
@@ -158,6 +161,8 @@ def _attend_groups(
         mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
         out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)
         outputs.append(out if group.place_of_token is None else out.index_select(0, group.place_of_token))
+    if n_spare := len(q) - layout.n_tokens:
+        outputs.append(q.new_zeros(n_spare, q.shape[1]))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn.layout import TokenLayout
+from skxlmr.nn.linear import with_spare_rows
 from skxlmr.nn.randomness import current_randomness, repeatable
 
 # (vectors, layout, whether to return attention weights, further inputs) -> (vectors, attention weights or None)
@@ -99,6 +100,9 @@ class Backbone(nn.Module):
         layers = self.layers[first:last]
         checkpointing = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions = [x], []
+        real = slice(None) if layout.is_padded else slice(len(x))  # rows of x, without spare ones
+        if not layout.is_padded:
+            x = with_spare_rows(x)
         for layer, further in zip(layers, [()] * len(layers) if inputs is None else inputs, strict=True):
             if checkpointing:
                 x, weights = checkpoint(
@@ -113,9 +117,10 @@ class Backbone(nn.Module):
             else:
                 x, weights = layer(x, layout, output_attentions, *further)
             if output_hidden_states:
-                hidden_states.append(x)
+                hidden_states.append(x[real])
             if output_attentions:
                 attentions.append(weights)
+        x = x[real]
         return EncoderOutput(
             last_hidden_state=x,
             pooler_output=None if self.pooler is None else self.pooler(layout.first(x)),

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skxlmr.nn.linear import Linear, fast_inference, linear
+from skxlmr.nn import TokenLayout
+from skxlmr.nn.linear import Linear, fast_inference, linear, with_spare_rows
+from tests.nn.reference import TINY, make_pair
 
 
 def draw(*shape, seed=0):
@@ -77,3 +79,35 @@ def test_a_build_without_onednn_is_not_asked_about_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with fast_inference():
         torch.testing.assert_close(linear(x, weight, None), expected)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+@pytest.mark.parametrize("gelu", [False, True])
+def test_spare_rows_change_no_bit(gelu):
+    x, weight, bias = draw(300, 32).float(), draw(48, 32, seed=1).float(), draw(48, seed=2).float()
+    kind, algorithm = ("gelu", "none") if gelu else ("none", "")
+    for n_rows in (1, 2, 15, 16, 17, 100, 129, 300):
+        with fast_inference():
+            expected = torch.ops.mkldnn._linear_pointwise(x[:n_rows], weight, bias, kind, [], algorithm)
+            assert torch.equal(linear(x[:n_rows], weight, bias, gelu), expected)
+
+
+def test_the_kernel_meets_few_numbers_of_rows():
+    """It keeps about a megabyte for each."""
+    x = torch.zeros(4096, 1)
+    with fast_inference():
+        found = {n_rows: len(with_spare_rows(x[:n_rows])) for n_rows in range(4097)}
+    assert len(set(found.values())) <= 50
+    assert all(n <= rounded <= max(16, 1.13 * n) or (n < 128 and rounded < n + 16) for n, rounded in found.items())
+    assert len(with_spare_rows(x[:5])) == 5  # in training
+
+
+def test_the_encoder_adds_spare_rows_once():
+    module = make_pair("seqcls", TINY)[0]
+    ids, layout = torch.arange(5, 18), TokenLayout([6, 4, 3])
+    with fast_inference():
+        expected = module(ids, layout)
+        with patch("torch.nn.functional.pad", wraps=F.pad) as pad:
+            assert torch.equal(module(ids, layout), expected)
+    before_layers, *in_the_head = [call.args[0].shape for call in pad.call_args_list]
+    assert before_layers == (13, TINY.hidden_size) and set(in_the_head) == {(3, TINY.hidden_size)}
