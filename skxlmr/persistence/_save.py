@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -40,8 +41,15 @@ FILES = frozenset(
 )
 
 
+class FittedEstimator(Protocol):
+    """An estimator for type checkers, to which scikit-learn's own classes, without types, are anything."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of the constructor."""
+
+
 def save(
-    estimator: BaseEstimator,
+    estimator: FittedEstimator,
     folder: str | os.PathLike[str],
     *,
     dtype: torch.dtype | str | None = None,
@@ -99,10 +107,11 @@ def save(
     ...     load(folder + "/features").transform(["A text."]).shape
     (1, 192)
     """
-    if isinstance(estimator, BaseEstimator) and not isinstance(estimator, Estimator):
-        _write_pipeline(estimator, folder, dtype, max_shard_size)
+    given: Any = estimator
+    if isinstance(given, BaseEstimator) and not isinstance(given, Estimator):
+        _write_pipeline(given, folder, dtype, max_shard_size)
     else:
-        write_estimator(estimator, folder, dtype, max_shard_size)
+        write_estimator(given, folder, dtype, max_shard_size)
 
 
 def _write_pipeline(
