@@ -62,7 +62,7 @@ def _loss(estimator: Any, history: History, kept: int, targets: Any, codes: np.n
     first, last, noise = history.record.change(kept)
     of_epochs = history.loss_curve[0] - history.loss_curve[kept]  # over the same rows: without the noise of batches
     fall, clear = max(first - last, of_epochs), CLEAR * first
-    said = f"the training loss {'hardly fell' if last < first else 'rose'}, from {first:.3f} to {last:.3f}"
+    said = f"the training loss {'hardly fell' if last < first else 'did not fall'}, from {first:.3f} to {last:.3f}"
     if estimator._head.new_part is None:
         return said if -fall > max(3 * noise, clear) else None
     values = targets if codes is None else codes

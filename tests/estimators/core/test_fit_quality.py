@@ -39,7 +39,7 @@ def losses(start, end, n_steps=95, noise=0.03, seed=0):
 
 def test_a_loss_that_does_not_fall_is_told_with_the_remedy():
     found = judged(losses(0.70, 0.69))
-    assert found.startswith("the training loss hardly fell, from 0.6")
+    assert found.startswith("the training loss did not fall, from 0.695 to 0.696: ")
     assert (
         "set learning_rate='auto', which is 0.0003 for this checkpoint (it was 3e-05), raise max_epochs (it was 5)"
         in found
