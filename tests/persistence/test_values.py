@@ -67,7 +67,7 @@ def test_arrays_of_strings_of_any_width():
     "value", [b"a", len, object(), 1j, np.datetime64("2020-01-01"), np.array(["2020"], "M8[D]"), iter([])]
 )
 def test_what_no_folder_holds(value):
-    with pytest.raises(TypeError, match=r"^x holds what a folder cannot: a \w+ cannot be saved"):
+    with pytest.raises(TypeError, match=r"^x holds what a folder cannot: (a \w+|code) cannot be saved"):
         encode({"x": value})
 
 
