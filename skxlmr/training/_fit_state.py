@@ -32,7 +32,7 @@ class History:
     loss_curve: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
     interrupted: KeyboardInterrupt | None = None
-    record: StepRecord | None = None
+    record: StepRecord | None = field(default=None, compare=False)
     doubt: str | None = None
 
 
