@@ -34,8 +34,9 @@ def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
     if record.ends[kept] < FEWEST_STEPS or len(rows) < FEWEST_ROWS:
         return None
     codes, weights, classes = estimator._class_codes(rows)
-    found = _single_class(record, kept, codes, weights, classes) or _loss(estimator, history, kept, rows.targets, codes)
-    return found and f"{found}: {_remedy(estimator)}"
+    single = _single_class(record, kept, codes, weights, classes)
+    found = single or _loss(estimator, history, kept, rows.targets, codes)
+    return found and f"{found}: {_remedy(estimator, single is not None)}"
 
 
 def _single_class(
@@ -89,7 +90,7 @@ def _loss_of_guessing(estimator: Any, targets: Any, codes: np.ndarray | None) ->
     return float(np.mean([-(share * np.log(share)).sum() for share in shares]))
 
 
-def _remedy(estimator: Any) -> str:
+def _remedy(estimator: Any, predicts_one_class: bool) -> str:
     """What to try."""
     rate, auto = estimator.learning_rate_, estimator._auto_learning_rate()
     if rate < auto / 1.5 or rate > 1.5 * auto:
@@ -97,9 +98,11 @@ def _remedy(estimator: Any) -> str:
     else:
         change = f"try other values of learning_rate (it was {rate:g})"
     frozen = ", lower n_frozen_layers" if estimator.n_frozen_layers else ""
+    unweighted = predicts_one_class and getattr(estimator, "class_weight", "") is None
+    balance = ", set class_weight='balanced' if one class has most rows" if unweighted else ""
     return (
-        f"{change}, raise max_epochs (it was {estimator.max_epochs}){frozen}, or train on more rows; then look whether the "
-        "texts tell the targets"
+        f"{change}, raise max_epochs (it was {estimator.max_epochs}){frozen}{balance}, or train on more rows; then look "
+        "whether the texts tell the targets"
     )
 
 

@@ -220,6 +220,7 @@ BAD_VALUES = {
     "label_smoothing": [-0.1, 1.0],
     "class_weight": ["even", 3],
     "early_stopping": ["yes"],
+    "scoring": [3],
     "validation_fraction": [0.0, 1.0],
     "n_iter_no_change": [0],
     "tol": [-1.0],
