@@ -25,9 +25,10 @@ SENTENCE_POOLING = "1_Pooling/config.json"  # where sentence-transformers looks 
 # What systems and tools put into any folder. The first kind is written again when it is missing; the second is kept.
 LEFT_BEHIND = (
     *(".DS_Store", "._*", "__MACOSX", "desktop.ini", "Thumbs.db", "ehthumbs.db", ".directory", "@eaDir", ".nfs*"),
+    *(".localized", "Icon\r"),
     ".cache",  # of downloads from the hub; what it says of the files is no longer true
 )
-KEPT = (".gitattributes", ".gitignore", ".ipynb_checkpoints")
+KEPT = (".gitattributes", ".gitignore", ".gitkeep", ".ipynb_checkpoints")
 # Files of a checkpoint folder. A folder that holds anything else is never replaced.
 OWN_FILES = (
     *(SKOPS_FILE, "*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),

@@ -140,8 +140,8 @@ def write_estimator(
     """What ``save`` does; without ``with_paths`` nothing in the folder names a place on this machine."""
     if type(estimator) is not getattr(skxlmr.estimators, type(estimator).__name__, None):
         raise TypeError(
-            f"save writes estimators of this library, which load can create again, got a {type(estimator).__name__}: save the "
-            "parts of a pipeline one by one, and pickle objects of other classes"
+            "save(estimator, folder) writes fitted estimators of this library and of scikit-learn, got a "
+            f"{type(estimator).__name__}: save each estimator in a folder of its own, and pickle objects of other classes"
         )
     _check_name(Path(folder))
     check_is_fitted(estimator, "module_")

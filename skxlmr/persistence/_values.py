@@ -37,6 +37,9 @@ def _encode(value: Any) -> Any:
     if isinstance(value, os.PathLike | torch.device):
         return str(value)
     if isinstance(value, np.ndarray) and value.ndim:
+        if value.dtype.kind in "mM":
+            what = "date" if value.dtype.kind == "M" else "duration"
+            raise TypeError(f"a {what} cannot be saved: fit with texts instead, such as pd.Series(y).astype(str)")
         kind = "T" if value.dtype.kind == "T" else value.dtype.str
         return {"array": [_encode(item) for item in value.tolist()], "dtype": kind}
     if value is None or isinstance(value, bool):

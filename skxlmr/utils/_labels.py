@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_array
 
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._tables import describe, is_missing, plain, split_columns
+from skxlmr.utils._tables import describe, excerpt, is_missing, plain, split_columns
 from skxlmr.utils._warnings import warn_once_per_call
 
 _DATES = "such as (y - y.min()) / pd.Timedelta(days=1) for dates, or y / pd.Timedelta(days=1) for durations"
@@ -82,9 +83,19 @@ def check_pairs_are_one_argument(y: Any, sample_weight: Any, learns_numbers: boo
         values = [] if numbers is None or isinstance(numbers, Real) else plain_array(numbers).tolist()
         if values and isinstance(values[0], str) and not _is_digits(values[0]):
             raise ValueError(
-                f"{name} holds texts, such as {values[0]!r:.60}, and not numbers. Pairs of texts are one argument, such as "
+                f"{name} holds texts, such as {excerpt(values[0])}, and not numbers. Pairs of texts are one argument, such as "
                 "fit(list(zip(first, second)), y) or fit(frame[['first', 'second']], y)"
             )
+
+
+def warn_of_column(labels: np.ndarray, name: str) -> None:
+    """Warn as scikit-learn does if labels are a column where one dimension is expected; but once per call."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        warn_once_per_call(
+            f"A column-vector {name} was passed when a 1d array was expected. Please change the shape of {name} to "
+            "(n_samples, ), for example using ravel().",
+            DataConversionWarning,
+        )
 
 
 def warn_of_texts(labels: np.ndarray, n_classes: int, name: str) -> None:
@@ -98,7 +109,7 @@ def warn_of_texts(labels: np.ndarray, n_classes: int, name: str) -> None:
     ):
         warn_once_per_call(
             f"{name} looks like texts and not like labels: {n_classes} distinct ones in {len(labels)} rows, such as "
-            f"{labels.tolist()[0]!r:.60}. Are X and y swapped? And pairs of texts are one argument: "
+            f"{excerpt(str(labels.tolist()[0]))}. Are X and y swapped? And pairs of texts are one argument: "
             "fit(list(zip(first, second)), y)",
             about="texts as labels",
         )

@@ -102,6 +102,11 @@ def check_text(value: Any, where: str, what: str = "text") -> str:
     raise ValueError(f"{where}: expected a {what}, got {describe(value)}{hint}")
 
 
+def excerpt(text: str) -> str:
+    """The beginning of a text in quotes, for messages."""
+    return repr(text) if len(text) <= 50 else f"{text[:50]!r}..."
+
+
 def describe(value: Any) -> str:
     """A value as error messages show it."""
     if is_missing(value):

@@ -105,22 +105,24 @@ def check_rows(rows: Any, name: str) -> None:
 
 
 def warn_of_category(X: Any, texts: Texts, name: str) -> None:
-    """Warn if the second of two columns looks like a category: at least five rows for each of its values, all of them short."""
+    """Warn if one of two columns looks like a category: at least five rows for each of its values, all of them short."""
     if texts.second is None or len(texts) < 10 or not (column_names(X) or getattr(X, "ndim", 1) == 2):
         return
-    values = list(dict.fromkeys(texts.second))
-    few = 5 * len(values) <= len(texts) and 2 * len(values) <= len(set(texts.first))
-    if not few or not all(len(value) <= 24 and len(value.split()) <= 2 for value in values):
-        return
     names = [repr(each) for each in column_names(X)]
-    first, second = (names[0], names[1]) if names else ("the first column", "the second column")
-    select = f"{name}[{first}]" if names else f"{name}[:, 0]"
-    warn_once_per_call(
-        f"{name} has two columns, which are read as pairs of texts, but {second} looks like a category ({len(values)} distinct "
-        f"values in {len(texts)} rows, such as {values[0]!r}): pass {select} to read its texts alone, or set pairs=True if "
-        "pairs are meant",
-        about="category",
-    )
+    for k, (column, other) in enumerate([(texts.second, texts.first), (texts.first, texts.second)]):
+        values = list(dict.fromkeys(column))
+        few = 5 * len(values) <= len(texts) and 2 * len(values) <= len(set(other))
+        if not few or not all(len(value) <= 24 and len(value.split()) <= 2 for value in values):
+            continue
+        said = names[1 - k] if names else f"the {('second', 'first')[k]} column"
+        select = f"{name}[{names[k]}]" if names else f"{name}[:, {k}]"
+        warn_once_per_call(
+            f"{name} has two columns, which are read as pairs of texts, but {said} looks like a category ({len(values)} "
+            f"distinct values in {len(texts)} rows, such as {values[0]!r}): pass {select} to read its texts alone, or set "
+            "pairs=True if pairs are meant",
+            about="category",
+        )
+        return
 
 
 def _read(value: Any, missing: str | None) -> Any:

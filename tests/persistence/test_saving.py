@@ -62,9 +62,7 @@ class OfTheUser(XLMRobertaVectorizer):
 def test_what_load_could_not_make_again_is_not_saved(tiny_checkpoint, tmp_path):
     vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(TEXTS)
     for other in (OfTheUser(tiny_checkpoint).fit(TEXTS), None, type(vectorizer), [vectorizer]):
-        with pytest.raises(
-            TypeError, match=f"estimators of this library.* got a {type(other).__name__}: save the parts"
-        ):
+        with pytest.raises(TypeError, match=f"estimators of this library.* got a {type(other).__name__}: save each"):
             save(other, tmp_path / "saved")
     assert not list(tmp_path.iterdir())
 
@@ -73,7 +71,9 @@ def test_what_load_could_not_make_again_is_not_saved(tiny_checkpoint, tmp_path):
     ("labels", "error", "said"),
     [
         (["\ud800", "b"], ValueError, r"holds half a surrogate pair, which no file can hold: .*\\ud800"),
-        (np.array(["2020", "2021"], "M8[D]"), TypeError, "a date cannot be saved"),
+        (np.array(["2020", "2021"], "M8[D]"), TypeError, r"a date cannot be saved: fit with texts .*astype\(str\)"),
+        (np.array(["2020", "2021"], "M8[ns]"), TypeError, r"a date cannot be saved: fit with texts .*astype\(str\)"),
+        (np.array([1, 2], "m8[s]"), TypeError, r"a duration cannot be saved: fit with texts .*astype\(str\)"),
     ],
 )
 def test_classes_that_no_file_can_hold(tiny_checkpoint, tmp_path, labels, error, said):
@@ -154,7 +154,17 @@ def test_permissions_stay(classifier, tiny_checkpoint, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    [".DS_Store", "._model.safetensors", "desktop.ini", "Thumbs.db", "__MACOSX/", ".cache/", "@eaDir/", ".directory"],
+    [
+        ".DS_Store",
+        "._model.safetensors",
+        "desktop.ini",
+        "Thumbs.db",
+        "__MACOSX/",
+        ".cache/",
+        "@eaDir/",
+        ".directory",
+        ".localized",
+    ],
 )
 def test_what_systems_put_into_a_folder_does_not_matter(classifier, tmp_path, name):
     save(classifier, tmp_path / "saved")
@@ -165,7 +175,9 @@ def test_what_systems_put_into_a_folder_does_not_matter(classifier, tmp_path, na
     load(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("name", [".gitattributes", ".gitignore", ".ipynb_checkpoints/README-checkpoint.md"])
+@pytest.mark.parametrize(
+    "name", [".gitattributes", ".gitignore", ".gitkeep", ".ipynb_checkpoints/README-checkpoint.md"]
+)
 def test_what_tools_keep_in_a_folder_stays(classifier, tmp_path, name):
     save(classifier, tmp_path / "saved")
     place = tmp_path / "saved" / name

@@ -240,9 +240,22 @@ REVIEWS = pd.DataFrame({"review": [f"text number {i}" for i in range(20)], "topi
 @pytest.mark.parametrize(
     "X", [REVIEWS, REVIEWS.to_numpy(), pl.from_pandas(REVIEWS), pa.Table.from_pandas(REVIEWS)], ids=type
 )
-def test_a_second_column_that_looks_like_a_category(X):
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])
+def test_a_column_that_looks_like_a_category(X, place):
+    if place == 0:
+        X = (
+            X[:, ::-1]
+            if isinstance(X, np.ndarray)
+            else X.select(["topic", "review"])
+            if hasattr(X, "select")
+            else X.iloc[:, ::-1]
+        )
+    named = not isinstance(X, np.ndarray)
+    said = "'topic'" if named else f"the {['first', 'second'][place]} column"
+    select = r"X\['review'\]" if named else rf"X\[:, {1 - place}\]"
     with pytest.warns(
-        UserWarning, match=r"pairs of texts, but .* looks like a category \(2 distinct values in 20 rows, such as"
+        UserWarning,
+        match=rf"pairs of texts, but {said} looks like a category \(2 distinct values in 20 rows, such as .*pass {select} to",
     ):
         warn_of_category(X, check_texts(X), "X")
 

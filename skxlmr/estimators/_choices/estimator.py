@@ -19,7 +19,7 @@ from skxlmr.estimators.heads import MULTIPLE_CHOICE
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._labels import plain_array
+from skxlmr.utils._labels import plain_array, warn_of_column
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 from skxlmr.utils._validation import Texts, check_rows
 
@@ -242,7 +242,9 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         """The targets as int64, each one of the choices of its row."""
-        answers = column_or_1d(plain_array(y), warn=True).tolist()
+        column = plain_array(y)
+        warn_of_column(column, "y")
+        answers = column_or_1d(column).tolist()
         answers = [int(answer) if isinstance(answer, float) and answer.is_integer() else answer for answer in answers]
         check_consistent_length(rows, answers)
         for row, (answer, n_choices) in enumerate(zip(answers, rows.n_choices, strict=True)):

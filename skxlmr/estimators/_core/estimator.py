@@ -146,7 +146,11 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         if self.max_length is None:
             return self.config_.max_length
         if self.max_length > self.config_.max_length:
-            windows = ": long_text='window' reads all of a longer text" if hasattr(self, "long_text") else ""
+            windows = ""
+            if hasattr(self, "long_text"):
+                windows = ": long_text='window' reads all of a longer text"
+            elif hasattr(self, "stride"):
+                windows = ": leave it out, longer rows are read in windows"
             raise ValueError(
                 f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows{windows}"
             )

@@ -30,7 +30,8 @@ def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
     record = history.record
     if record is None or not record.from_start or not record.ends:
         return None
-    kept = int(np.argmax(history.validation_scores)) if estimator.early_stopping and history.validation_scores else -1
+    scores = np.array(history.validation_scores)
+    kept = int(np.nanargmax(scores)) if estimator.early_stopping and not np.isnan(scores).all() else -1
     if record.ends[kept] < FEWEST_STEPS or len(rows) < FEWEST_ROWS:
         return None
     codes, weights, classes = estimator._class_codes(rows)

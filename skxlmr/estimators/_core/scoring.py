@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from skxlmr.nn import TaskModule
-from skxlmr.utils._warnings import FitQualityWarning
+from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 
 LOSS = "loss"
 
@@ -64,9 +65,24 @@ class ScoredRows:
             weights = {"sample_weight": self.sample_weight}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FitQualityWarning)  # of predictions: the fit is not over yet
-            score = self.scorer(fitted, self.X, self.y, **weights)
+            try:
+                score = self.scorer(fitted, self.X, self.y, **weights)
+            except (AttributeError, TypeError, ValueError) as error:
+                if not isinstance(estimator.scoring, str):
+                    raise  # the caller's own function
+                raise ValueError(
+                    f"scoring={estimator.scoring!r} cannot score the validation data of {type(estimator).__name__} ({error}): "
+                    "choose a scorer for what it predicts, 'loss' or None"
+                ) from error
         if not isinstance(score, Real):
             raise TypeError(f"scoring must return one number, got {score!r:.80}")
+        if math.isnan(score):
+            warn_once_per_call(
+                f"scoring={estimator.scoring!r} is not defined on the validation data (it is nan): such an epoch is never the "
+                "best, and counts as one without improvement",
+                FitQualityWarning,
+                about="scoring",
+            )
         return float(score)
 
 

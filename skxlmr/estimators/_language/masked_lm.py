@@ -28,6 +28,7 @@ from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.training import mean_losses
 from skxlmr.utils._sklearn import StrOptions, fit_context
+from skxlmr.utils._tables import excerpt
 from skxlmr.utils._validation import Texts, check_texts
 
 
@@ -100,8 +101,15 @@ class MaskedLM(PairParameters, MaskingParameters, PoolingParameters, LanguageMod
         without = np.setdiff1d(np.arange(len(texts)), rows)
         (mask,) = self.tokenizer_.convert_ids_to_pieces([self.tokenizer_.mask_token_id])
         if len(without):
+            row = int(without[0])
+            text = texts.first[row]
+            if mask in text:
+                raise ValueError(
+                    f"row {row}: no {mask} among the first {encoded.lengths[row]} tokens of the text: shorten it before {mask}"
+                )
+            instead = next((f", instead of {other}" for other in ("[MASK]", "<mask>", "<MASK>") if other in text), "")
             raise ValueError(
-                f"row {without[0]}: no {mask} among the first {encoded.lengths[without[0]]} tokens of the text"
+                f"row {row}: the text {excerpt(text)} has no {mask}: write {mask} where a word is to be filled in{instead}"
             )
         filler = MaskFiller(engine, self.tokenizer_, encoded, places)
         if targets is None:

@@ -16,9 +16,9 @@ from sklearn.utils.multiclass import type_of_target
 from torch import Tensor
 
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
-from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_texts
+from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_column, warn_of_texts
 from skxlmr.utils._sklearn import get_feature_names
-from skxlmr.utils._tables import name_of, plain
+from skxlmr.utils._tables import describe, name_of, plain
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -352,9 +352,16 @@ def _is_indicator(column: np.ndarray) -> np.ndarray:
 def _one_label_per_row(y: Any, name: str) -> np.ndarray:
     labels = plain_array(y)
     check_labels(labels, name)
-    if type_of_target(labels, input_name=name, raise_unknown=True) not in ("binary", "multiclass"):
+    kind = type_of_target(labels, input_name=name)
+    if kind == "unknown":
         raise ValueError(
-            f"Unknown label type: {type_of_target(labels)}. A classifier needs one class label per row, an indicator matrix or "
+            f"Unknown label type: {name} row 0 is {describe(labels.ravel()[0])}. Labels are texts, whole numbers or bools: "
+            f"convert others first, such as with pd.Series({name}).astype(str)"
+        )
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {kind}. A classifier needs one class label per row, an indicator matrix or "
             "columns of classes; use XLMRobertaRegressor for numbers"
         )
-    return column_or_1d(labels, warn=True)
+    warn_of_column(labels, name)
+    return column_or_1d(labels)

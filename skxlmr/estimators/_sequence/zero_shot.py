@@ -24,9 +24,9 @@ from skxlmr.estimators.heads import ENTAILMENT
 from skxlmr.estimators.parameters import CheckpointParameters, TextParameters, changed, estimator, parameter, positional
 from skxlmr.nn import TaskModule
 from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
-from skxlmr.utils._labels import columns_of, plain_array
+from skxlmr.utils._labels import columns_of, plain_array, warn_of_column
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
-from skxlmr.utils._tables import as_list, plain
+from skxlmr.utils._tables import as_list, excerpt, plain
 from skxlmr.utils._validation import Texts
 
 
@@ -261,7 +261,8 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
             of_rows = plain_array(y)
             if of_rows.ndim != 1 and of_rows.shape[1:] != (1,):
                 raise ValueError(f"y has the shape {of_rows.shape} and no names of labels: set candidate_labels")
-            of_rows = column_or_1d(of_rows, warn=True)
+            warn_of_column(of_rows, "y")
+            of_rows = column_or_1d(of_rows)
             for row, label in enumerate(of_rows.tolist()):
                 if not isinstance(label, str) or not label.strip():
                     kind = "a continuous target, " if isinstance(label, float) else ""
@@ -340,7 +341,7 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
         room, label = self._limit() - self.tokenizer_.n_special(True), self.classes_.tolist()[lengths.argmax()]
         if lengths.max() >= room:
             raise ValueError(
-                f"the hypothesis for {label!r} has {lengths.max()} tokens, and max_length leaves room for {room} "
+                f"the hypothesis for {excerpt(label)} has {lengths.max()} tokens, and max_length leaves room for {room} "
                 f"together with the text: shorten the label or hypothesis_template"
             )
 

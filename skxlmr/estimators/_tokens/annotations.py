@@ -11,6 +11,7 @@ Span = tuple[int, int, str]  # first character, the one after the last, label
 SPAN_KEYS = ("start", "end", "label")
 _LISTS = ("entities", "spans", "label", "labels")  # where the tools keep the spans of a text
 _STARTS, _ENDS = ("start", "start_offset"), ("end", "end_offset")
+_NAMES = ("label", "entity_group", "entity")  # the last two are of ``predict_entities``
 
 
 def read_spans(cell: Any, text: str, where: str) -> list[Span]:
@@ -79,11 +80,12 @@ def _one_label_each(span: Any) -> list[Any]:
 def _span(span: Any, text: str, where: str) -> Span:
     values: Any = span
     if isinstance(span, Mapping):
-        values = [next((span[key] for key in keys if key in span), None) for keys in (_STARTS, _ENDS, ("label",))]
+        values = [next((span[key] for key in keys if key in span), None) for keys in (_STARTS, _ENDS, _NAMES)]
         if None in values:
             raise ValueError(f"{where}: expected a span with 'start', 'end' and 'label', got {describe(span)}")
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != 3:
-        raise ValueError(f"{where}: expected a span (start, end, label), got {describe(span)}")
+        words = ": for a tag per word, X must have rows of words, such as text.split()" if isinstance(span, str) else ""
+        raise ValueError(f"{where}: expected a span (start, end, label), got {describe(span)}{words}")
     start, end, label = values
     if not (
         isinstance(start, int | np.integer) and isinstance(end, int | np.integer) and isinstance(label, str) and label
@@ -94,6 +96,8 @@ def _span(span: Any, text: str, where: str) -> Span:
     start, end = int(start), int(end)
     if isinstance(span, Mapping) and isinstance(span.get("text"), str):
         start, end = _of_characters(text, start, end, span["text"], where)
+    if start == end:
+        raise ValueError(f"{where}: the span {describe(span)} is empty: its end is the character after its last")
     if not 0 <= start < end <= len(text):
         raise ValueError(
             f"{where}: the span {describe(span)} does not lie within the {len(text)} characters of the text"

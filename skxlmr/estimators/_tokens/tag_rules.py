@@ -31,6 +31,10 @@ def doubts(classes: Sequence[Any]) -> str | None:
     tags = [tag for tag in classes if isinstance(tag, str) and tag != "O"]
     if {"B", "I"} <= set(tags) and len("".join(tags)) == len(tags):
         return f"the tags {', '.join(map(repr, tags))} have no types (write 'B-X' for 'B')"
+    if {"B", "I"} <= {tag[-1:] for tag in tags} and all(re.fullmatch(".+-[A-Z]", tag) for tag in tags):
+        return (
+            f"the prefix of {_some(tags)} stands at the end (write {f'{tags[0][-1]}-{tags[0][:-2]}'!r} for {tags[0]!r})"
+        )
     like = [tag for tag in tags if re.match("[BI][-_:].", tag, re.IGNORECASE)]
     if not like:
         return None

@@ -9,7 +9,15 @@ from sklearn.base import clone
 from sklearn.metrics import accuracy_score, f1_score, log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV
 
-from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaRegressor, load, save
+from skxlmr import (
+    FitQualityWarning,
+    XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaDialogueLM,
+    XLMRobertaRegressor,
+    load,
+    save,
+)
 from skxlmr.estimators._core.scoring import scorer_of
 from tests.contract import TEXTS, Y, each_that_trains, inputs
 from tests.estimators.conftest import differing, weights_of
@@ -66,6 +74,26 @@ def test_each_estimator_can_watch_its_loss_or_a_scorer(make_any, estimator):
     found = make_any(estimator, scoring=constant, **params).fit(X, y)
     assert found.validation_scores_ == [0.25] and seen == [(3, estimator, True)]
     assert clone(found).scoring.__qualname__ == constant.__qualname__
+
+
+@pytest.mark.parametrize("scoring", ["r2", "f1"])
+def test_a_scorer_of_another_task_is_named(make, scoring):
+    with pytest.raises(
+        ValueError, match=f"scoring='{scoring}' cannot score the validation data of XLMRobertaClassifier"
+    ):
+        make(XLMRobertaClassifier, scoring=scoring).fit(MANY, WORDS, X_val=MANY[:9], y_val=WORDS[:9])
+
+
+def test_scores_that_are_not_defined_are_never_the_best(make):
+    """The weights are those of the one epoch that has a score, and the fit says that others had none."""
+    scores = iter([np.nan, 0.5, np.nan])
+    params = {"schedule": "constant", "batch_size": 8}
+    with pytest.warns(FitQualityWarning, match="is not defined on the validation data"):
+        found = make(
+            XLMRobertaClassifier, scoring=lambda *_: next(scores), early_stopping=True, max_epochs=3, **params
+        ).fit(MANY, WORDS, X_val=MANY[:3], y_val=WORDS[:3])
+    two = make(XLMRobertaClassifier, max_epochs=2, **params).fit(MANY, WORDS)
+    assert not differing(weights_of(found), weights_of(two))
 
 
 def test_early_stopping_follows_it(make):

@@ -283,7 +283,11 @@ def test_targets_equal_a_computation_by_hand(lm, model, tiny_tokenizer):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda lm: lm.fill_mask(["a <mask>", "no gap", "none"]), "row 1: no <mask>"),
+        (
+            lambda lm: lm.fill_mask(["a <mask>", "no gap", "none"]),
+            "row 1: the text 'no gap' has no <mask>: write <mask>",
+        ),
+        (lambda lm: lm.fill_mask(["a [MASK]"]), r"has no <mask>: write <mask> .*, instead of \[MASK\]"),
         (lambda lm: lm.fill_mask(["<mask>"], top_k=0), "top_k must be a whole number of at least 1, got 0"),
         (lambda lm: lm.fill_mask(["<mask>"], top_k=2.5), "top_k must be a whole number of at least 1, got 2.5"),
         (lambda lm: lm.fill_mask(["<mask>"], targets=[]), "targets has no rows"),

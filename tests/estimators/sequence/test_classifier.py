@@ -97,6 +97,9 @@ def test_column_vector_warns_as_everywhere_in_scikit_learn(make, texts, language
 
     with pytest.warns(DataConversionWarning, match="column-vector y"):
         make(XLMRobertaClassifier).fit(texts, languages[:, None])
+    with pytest.warns(DataConversionWarning, match="column-vector y") as record:
+        cross_val_score(make(XLMRobertaClassifier), texts, languages[:, None], cv=2)
+    assert [each.filename for each in record] == [__file__]  # once, and for this line
 
 
 def test_learns_a_separable_task(make, many):

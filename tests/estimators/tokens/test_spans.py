@@ -211,14 +211,17 @@ def test_annotations_that_are_refused(annotated, said):
         ([(0, 8, "PER"), (5, 8, "LOC")], r"y row 1: the spans \(0, 8, 'PER'\) and \(5, 8, 'LOC'\) overlap"),
         ([(4, 5, "PER")], r"y row 1: the span \(4, 5, 'PER'\) holds no word"),
         ([(0, 99, "PER")], "does not lie within the 13 characters of the text"),
-        ([(4, 4, "PER")], "does not lie within"),
+        ([(4, 4, "PER")], r"y row 1: the span \(4, 4, 'PER'\) of type tuple is empty"),
         ([(-1, 4, "PER")], "does not lie within"),
         ([(0, 4)], r"y row 1: expected a span \(start, end, label\), got \(0, 4\)"),
         ([{"start": 0, "stop": 4, "label": "PER"}], "y row 1: expected a span with 'start', 'end' and 'label', got"),
         ([(0.0, 4.0, "PER")], "a span is two whole numbers and a label"),
         ([(0, 4, "")], "a span is two whole numbers and a label"),
         ([(0, 4, "O")], "'O' is what stands outside of spans"),
-        (["B-PER", "I-PER", "O"], r"y row 1: expected a span \(start, end, label\), got 'B-PER'"),
+        (
+            ["B-PER", "I-PER", "O"],
+            r"y row 1: expected a span \(start, end, label\), got 'B-PER' of type str: for a tag per word, X",
+        ),
         ("PER", "y row 1: expected a list of spans"),
     ],
 )
@@ -226,3 +229,11 @@ def test_spans_that_are_refused(spans, said):
     rows = check_token_rows(["Paul", "Anna Lee live"])
     with pytest.raises(ValueError, match=said):
         check_spans([[], spans], rows)
+
+
+@pytest.mark.parametrize("key", ["entity_group", "entity"])
+def test_what_predict_entities_returns_are_spans(key):
+    found = [{key: "PER", "score": 0.9, "word": "Anna Lee", "start": 0, "end": 8}]
+    assert check_spans([found], check_token_rows(["Anna Lee live"])) == check_spans(
+        [[(0, 8, "PER")]], check_token_rows(["Anna Lee live"])
+    )

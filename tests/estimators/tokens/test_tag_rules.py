@@ -95,6 +95,8 @@ def test_scheme_follows_from_the_classes(classes, scheme):
         (["LABEL_0", "LABEL_1"], None),
         (["PER", "O"], None),
         ([0, 1], None),
+        (["O", "PER-B", "PER-I"], "the prefix of 'PER-B', 'PER-I' stands at the end .write 'B-PER' for 'PER-B'"),
+        (["O", "GRADE-A", "GRADE-B"], None),
     ],
 )
 def test_plain_tags_that_look_like_those_of_a_scheme(classes, said):
