@@ -4,8 +4,18 @@ import os
 import shutil
 from pathlib import Path
 
-from skxlmr.checkpoints import read_model, resolve_checkpoint, write_folder
+from skxlmr.checkpoints import (
+    SENTENCE_FILES,
+    StoredModel,
+    read_model,
+    resolve_checkpoint,
+    sentence_files,
+    text_files,
+    weight_files,
+    write_folder,
+)
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._files import read_bytes
 
 # Files of a checkpoint apart from config and weights. They do not depend on the format of the weights.
 COPIED = (
@@ -25,7 +35,8 @@ def convert(
     """Write a copy of a checkpoint with its weights in another format, dtype or number of files.
 
     TensorFlow's and Flax's files are read and written with the names and orientation of the classes of ``transformers`` 4,
-    without either framework. The configuration and the tokenizer's files are copied. What else ``save`` writes into a folder
+    without either framework. The configuration and the tokenizer's files are copied, and
+    those of a sentence encoder. What else ``save`` writes into a folder
     (``skxlmr.json``, the model card) is not.
 
     Parameters
@@ -79,13 +90,24 @@ def convert(
             written,
             config=model.raw,
             tensors=tensors,
-            tokenizer=_Copies(folder),
+            tokenizer=_Copies(model.model_folder),
+            extra_files=_of_sentence_encoder(model),
             format=format,
             dtype=dtype,
             max_shard_size=max_shard_size,
         )
     except OSError as error:
         raise CheckpointError(written, f"cannot be written ({error})") from error
+
+
+def _of_sentence_encoder(model: StoredModel) -> dict[str, str | bytes]:
+    """Its files apart from the model: as they are, but with the place of the model where that changes."""
+    if model.place:
+        encoder = model.sentence_encoder()
+        assert encoder is not None  # other folders have the model in no folder of its own
+        return sentence_files(encoder, model.config.hidden_size, model.sentence_tensors(encoder))
+    names = (*text_files(model.folder), *weight_files(model.folder))
+    return {name: read_bytes(model.folder / name) for name in names if "/" in name or name in SENTENCE_FILES}
 
 
 class _Copies:

@@ -4,20 +4,22 @@ from skxlmr.checkpoints._folder import PARTS, SKOPS_FILE, read_config, replace_f
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
-from skxlmr.checkpoints._hub import BUILTIN, CHECKPOINT_FILES, CONTENT_FILES, looks_like_path, resolve_checkpoint
+from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._identity import identity, undisturbed
+from skxlmr.checkpoints._layout import CHECKPOINT_FILES, SENTENCE_FILES, text_files, weight_files
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._secrets import checked_token, without_secrets
+from skxlmr.checkpoints._sentence_writer import sentence_files
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 
 __all__ = [
     "BUILTIN",
     "CHECKPOINT_FILES",
-    "CONTENT_FILES",
     "PARTS",
+    "SENTENCE_FILES",
     "SKOPS_FILE",
     "MappedFiles",
     "Origin",
@@ -39,8 +41,11 @@ __all__ = [
     "read_tensors",
     "replace_folder",
     "resolve_checkpoint",
+    "sentence_files",
     "sha256_of",
+    "text_files",
     "undisturbed",
+    "weight_files",
     "without_secrets",
     "write_folder",
 ]

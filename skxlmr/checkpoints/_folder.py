@@ -14,14 +14,12 @@ from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, keep_modes, 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
-from skxlmr.checkpoints._hub import DESCRIPTION
 from skxlmr.checkpoints._identity import undisturbed
+from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, PART, PART_WEIGHTS
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
 
-CONFIG = "config.json"
 SKOPS_FILE, PARTS = "pipeline.skops", "estimators"  # of a pipeline of scikit-learn: the rest of it, and its estimators
-SENTENCE_POOLING = "1_Pooling/config.json"  # where sentence-transformers looks for it
 # What systems and tools put into any folder. The first kind is written again when it is missing; the second is kept.
 LEFT_BEHIND = (
     *(".DS_Store", "._*", "__MACOSX", "desktop.ini", "Thumbs.db", "ehthumbs.db", ".directory", "@eaDir", ".nfs*"),
@@ -31,7 +29,7 @@ LEFT_BEHIND = (
 KEPT = (".gitattributes", ".gitignore", ".gitkeep", ".ipynb_checkpoints")
 # Files of a checkpoint folder. A folder that holds anything else is never replaced.
 OWN_FILES = (
-    *(SKOPS_FILE, "*.json", "*.model", "vocab.txt", "merges.txt", SENTENCE_POOLING),
+    *(SKOPS_FILE, "*.json", "*.model", "vocab.txt", "merges.txt"),
     *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
 )
 
@@ -119,7 +117,7 @@ def write_folder(
     dtype = written_dtype(form, tensors, dtype)
     extra_files = dict(extra_files or {})
     for name in extra_files:
-        if not (is_plain_name(name) or name == SENTENCE_POOLING) or name in (CONFIG, *WEIGHT_FILES):
+        if not (is_plain_name(name) or _is_of_part(name)) or name in (CONFIG, *WEIGHT_FILES):
             raise CheckpointError(folder, f"{name!r} cannot be the name of an extra file")
 
     def fill(fresh: Path) -> None:
@@ -204,13 +202,21 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
         raise CheckpointError(target, f"is not empty and not a checkpoint folder (no {CONFIG}), so it is not replaced")
     ours = [entry for entry in entries if not any(fnmatch(entry.name, pattern) for pattern in LEFT_BEHIND + KEPT)]
     found = {entry.name + "/" * entry.is_dir(): entry for entry in ours}
-    if (pooling := found.pop(os.path.dirname(SENTENCE_POOLING) + "/", None)) is not None:
-        found |= {f"{pooling.name}/{entry.name}": entry for entry in pooling.iterdir()}
+    for part in [entry for name, entry in found.items() if name.endswith("/") and PART.fullmatch(entry.name)]:
+        del found[part.name + "/"]  # of a sentence encoder
+        found |= {f"{part.name}/{entry.name}": entry for entry in part.iterdir()}
     if (parts := found.pop(PARTS + "/", None)) is not None:  # of a pipeline
         for part in parts.iterdir():
             _check_replaceable(part, extra_files)
     matched = {name for pattern in OWN_FILES for name in found if "/" not in name and fnmatch(name, pattern)}
-    foreign = sorted(name.rstrip("/") for name in found.keys() - matched - {SENTENCE_POOLING, *extra_files})
+    matched |= {name for name in found if _is_of_part(name)}
+    foreign = sorted(name.rstrip("/") for name in found.keys() - matched - set(extra_files))
     if foreign:
         listed = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise CheckpointError(target, f"also holds what replacing it would delete ({listed}): save to another folder")
+
+
+def _is_of_part(name: str) -> bool:
+    """Whether this is the name of a file of a sentence encoder's part, such as ``1_Pooling/config.json``."""
+    part, _, file = name.partition("/")
+    return bool(PART.fullmatch(part)) and file in (CONFIG, *PART_WEIGHTS)

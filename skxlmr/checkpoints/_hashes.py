@@ -4,8 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from skxlmr.checkpoints._formats.table import WEIGHT_FILES
-from skxlmr.checkpoints._hub import CONTENT_FILES, weight_patterns
+from skxlmr.checkpoints._layout import text_files, weight_files
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
 
@@ -48,7 +47,8 @@ def sha256_of(file: str | os.PathLike[str], most: int | None = None) -> str:
 def content_hash(folder: str | os.PathLike[str]) -> str:
     """SHA-256 of what defines a checkpoint: its configuration, the weights that are read, and its tokenizer.
 
-    It is the same for every copy, whatever else is in the folder, such as a model card or the weights in another format.
+    What a sentence encoder says of its pooling, prompts and further layers is a part of it. It is the same for every copy,
+    whatever else is in the folder, such as a model card or the weights in another format.
 
     Parameters
     ----------
@@ -71,15 +71,4 @@ def content_hash(folder: str | os.PathLike[str]) -> str:
 
 def content_files(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the files that ``content_hash`` reads, sorted."""
-    folder = Path(folder)
-    return sorted([name for name in CONTENT_FILES if (folder / name).is_file()] + weight_files(folder))
-
-
-def weight_files(folder: Path) -> list[str]:
-    """Names of the files that ``read_tensors`` reads: in the first format there is, one file before shards."""
-    for name in WEIGHT_FILES:
-        if (folder / name).is_file():
-            return [name]
-        if (folder / f"{name}.index.json").is_file():
-            return [path.name for pattern in weight_patterns(name) for path in folder.glob(pattern)]
-    raise CheckpointError(folder, f"holds no weights: expected {' or '.join(WEIGHT_FILES)} or an index of shards")
+    return sorted(text_files(folder) + weight_files(folder))

@@ -9,16 +9,13 @@ from pathlib import Path
 
 from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
+from skxlmr.checkpoints._layout import download_patterns, weight_patterns
 from skxlmr.checkpoints._secrets import without_secrets
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8
 from skxlmr.utils._tables import plain_str
 
 BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
-# apart from the weights
-CONTENT_FILES = ["config.json", "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "merges.txt"]
-CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
-DESCRIPTION = "skxlmr.json"  # of a saved estimator
 LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 COPY = "or pass the folder of a copy"
 BUILTIN_INSTEAD = f"or use the built-in {BUILTIN!r}"
@@ -100,20 +97,6 @@ def did_you_mean(name: str) -> str:
     return f" (did you mean {known[near[0]]!r}?)" if near and known[near[0]] != name else ""
 
 
-def weight_patterns(weights: str) -> list[str]:
-    """Patterns of the file names of one format: the single file ``weights``, its shards and their index."""
-    stem, ending = os.path.splitext(weights)
-    return [weights, f"{stem}-*{ending}", f"{weights}.index.json"]
-
-
-# Patterns of all files that make up a checkpoint, in any format
-CHECKPOINT_FILES = [
-    *CONTENT_FILES,
-    DESCRIPTION,
-    *(pattern for name in WEIGHT_FILES for pattern in weight_patterns(name)),
-]
-
-
 def looks_like_path(name: str) -> bool:
     """Whether a name can only be a folder, not a repository on the hub."""
     return name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1 or "\\" in name
@@ -135,9 +118,10 @@ def _download(name: str, revision: str | None) -> Path:
     reason = None
     try:
         for weights in WEIGHT_FILES:
-            files = [*CONTENT_FILES, DESCRIPTION, *weight_patterns(weights)]
+            files = download_patterns(weights)
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
-            if any(path for pattern in weight_patterns(weights) for path in folder.glob(pattern)):
+            places = [*weight_patterns(weights), *(f"0_*/{name}" for name in weight_patterns(weights))]
+            if any(path for pattern in places for path in folder.glob(pattern)):
                 break
     except (OSError, errors.HTTPError, errors.EntryNotFoundError, ValueError, KeyError) as error:
         reason = _why(error, repo, revision, offline)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
-from skxlmr.checkpoints._hub import CONTENT_FILES, DESCRIPTION, weight_patterns
+from skxlmr.checkpoints._layout import DESCRIPTION, text_files, weight_files, weight_patterns
 from skxlmr.utils._errors import CheckpointError
 
 _TRIES = 100
@@ -29,7 +29,9 @@ def identity(folder: str | os.PathLike[str]) -> Identity:
     tuple
     """
     folder = Path(folder)
-    paths = {folder / name for name in (*CONTENT_FILES, DESCRIPTION)}
+    paths = {folder / name for name in (*text_files(folder), DESCRIPTION)}
+    with suppress(CheckpointError):  # there are no weights
+        paths |= {folder / name for name in weight_files(folder)}
     paths |= {path for name in WEIGHT_FILES for pattern in weight_patterns(name) for path in folder.glob(pattern)}
     found: list[tuple[str | int, ...]] = []
     with suppress(OSError):
@@ -39,7 +41,7 @@ def identity(folder: str | os.PathLike[str]) -> Identity:
         with suppress(OSError):
             status = os.stat(path)
             times = status.st_mtime_ns, status.st_ctime_ns
-            found.append((path.name, status.st_dev, status.st_ino, status.st_size, *times))
+            found.append((str(path.relative_to(folder)), status.st_dev, status.st_ino, status.st_size, *times))
     return tuple(found)
 
 

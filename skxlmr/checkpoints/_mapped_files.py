@@ -7,10 +7,9 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
-from skxlmr.checkpoints._hashes import weight_files
+from skxlmr.checkpoints._layout import weight_files
 from skxlmr.nn import TaskModule
 from skxlmr.utils._errors import CheckpointError
 
@@ -42,7 +41,7 @@ class MappedFiles:
     def of_folder(cls, folder: str | os.PathLike[str]) -> "MappedFiles":
         """Files of the weights of a checkpoint folder."""
         with suppress(CheckpointError):
-            return cls.of(os.path.join(folder, name) for name in weight_files(Path(folder)))
+            return cls.of(os.path.join(folder, name) for name in weight_files(folder))
         return cls({})
 
     def with_tensors(self, tensors: Tensors) -> "MappedFiles":

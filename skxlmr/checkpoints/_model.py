@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skxlmr.checkpoints._folder import CONFIG, read_config
+from skxlmr.checkpoints._folder import read_config
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
+from skxlmr.checkpoints._layout import CONFIG, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
+from skxlmr.checkpoints._sentence_reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of
+from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.utils._errors import CheckpointError, blaming
 
 
@@ -27,6 +30,8 @@ class StoredModel:
         Content of ``config.json``.
     config : ModelConfig or XLMConfig
         The same as typed and checked fields.
+    place : str
+        Where in it the model lies: ``""``, or the name of a folder in it, as early sentence encoders have it.
     identity : tuple
         Of the folder, before anything was read.
     """
@@ -34,7 +39,13 @@ class StoredModel:
     folder: Path
     raw: dict[str, Any]
     config: ModelConfig | XLMConfig
+    place: str = ""
     identity: Identity = field(default=(), compare=False, repr=False)
+
+    @property
+    def model_folder(self) -> Path:
+        """The folder with ``config.json``, the tokenizer and the weights."""
+        return self.folder / self.place
 
     def check_unchanged(self) -> None:
         """To be called when all has been read.
@@ -63,13 +74,31 @@ class StoredModel:
             If they are TensorFlow's, and h5py is not installed.
         """
         tied, source = self.config.tie_word_embeddings, str(self.folder)
-        return normalize_names(read_tensors(self.folder), self.config.base_prefix, tied=tied, source=source)
+        return normalize_names(read_tensors(self.model_folder), self.config.base_prefix, tied=tied, source=source)
 
     def mapped_tensors(self) -> tuple[Tensors, MappedFiles]:
         """The same, and the files of which the module that uses them must know."""
         files = MappedFiles.of_folder(self.folder)
         tensors = self.tensors()
         return tensors, files.with_tensors(tensors)
+
+    def sentence_encoder(self) -> SentenceEncoder | None:
+        """How the folder makes vectors of texts; None if it does not say so, as a plain model.
+
+        Raises
+        ------
+        CheckpointError
+            If a file that says so is broken, or says something that the library can't reproduce.
+        """
+        return read_sentence_encoder(self.folder, self.config.hidden_size)
+
+    def sentence_tensors(self, encoder: SentenceEncoder) -> Tensors:
+        """Map the weights of the layers after the pooling; each name begins with the number of the layer."""
+        tensors: Tensors = {}
+        for i, (layer, part) in enumerate(zip(encoder.layers, read_parts(self.folder)[2:], strict=False)):
+            if layer in encoder.sized():
+                tensors |= {f"{i}.{name}": tensor for name, tensor in read_tensors(self.folder / part.place).items()}
+        return tensors
 
 
 def read_model(folder: str | os.PathLike[str]) -> StoredModel:
@@ -99,7 +128,8 @@ def read_model(folder: str | os.PathLike[str]) -> StoredModel:
     (192,)
     """
     before = identity(folder)
-    raw = read_config(folder)
-    with blaming(Path(folder) / CONFIG, "{}", ValueError):
+    place = model_place(folder)
+    raw = read_config(Path(folder, place))
+    with blaming(Path(folder, place, CONFIG), "{}", ValueError):
         config = config_of(raw)
-    return StoredModel(Path(folder), raw, config, before)
+    return StoredModel(Path(folder), raw, config, place, before)

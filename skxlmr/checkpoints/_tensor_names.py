@@ -6,6 +6,8 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.utils._errors import CheckpointError
 
 LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
+# What wrappers put before all names: torch.compile, DataParallel, sentence-transformers and modules that hold the model
+WRAPPERS = ("_orig_mod.", "module.", "0.auto_model.", "auto_model.", "model.")
 BUFFERS = ("position_ids", "token_type_ids")  # saved by transformers before 4.31; they hold no weights
 # Parts of an encoder, by its name inside a model with a head. Files of a bare encoder leave that name out.
 BARE_PARTS = {
@@ -23,8 +25,9 @@ def normalize_names(
 ) -> Tensors:
     """Rename the tensors of a file as the modules name them. Nothing is copied.
 
-    Parameters of layer norms become ``weight`` and ``bias``, position and token type buffers are dropped, names of a bare
-    encoder get its prefix, and the language model head keeps one bias (``lm_head.bias``).
+    What wrappers put before the names is taken away. Parameters of layer norms become ``weight`` and ``bias``, position and
+    token type buffers are dropped, names of a bare encoder get its prefix, and the language model head keeps one bias
+    (``lm_head.bias``).
 
     Parameters
     ----------
@@ -92,6 +95,8 @@ def published_names(tensors: Tensors) -> Tensors:
 
 
 def _normalize(name: str, base_prefix: str) -> str | None:
+    while name.startswith(WRAPPERS):
+        name = name.removeprefix(next(wrapper for wrapper in WRAPPERS if name.startswith(wrapper)))
     if name.rpartition(".")[2] in BUFFERS:
         return None
     for old, new in LEGACY_ENDINGS.items():

@@ -120,6 +120,15 @@ class TokenLayout:
             return self
         return TokenLayout((), self.device, torch.ones_like(self.mask_NS))
 
+    def without_first(self, n: int) -> "tuple[Tensor, TokenLayout]":
+        """Which tokens are left without the first ``n`` of each sequence, (T,), and their layout (packed batches).
+
+        The last token of a sequence always stays.
+        """
+        n_left = [max(length - n, 1) for length in self.lengths]
+        left_N = torch.tensor(n_left, dtype=torch.int64, device="cpu").to(self.device, non_blocking=True)
+        return self.places >= self._spread(self.lengths_N - left_N), TokenLayout(n_left, self.device)
+
     def to(self, device: torch.device) -> "TokenLayout":
         """Return the same layout for a batch on another device (packed batches)."""
         return TokenLayout(self.lengths, device, second_starts=self.second_starts)
@@ -178,6 +187,11 @@ class TokenLayout:
         return torch.tensor(self.lengths, dtype=torch.int64, device="cpu").to(self.device, non_blocking=True)
 
     @lazy
+    def counts_N(self) -> Tensor:
+        """Tokens of each sequence without padding, on the device."""
+        return self.lengths_N if self.mask_NS is None else self.mask_NS.sum(1)
+
+    @lazy
     def bounds(self) -> Tensor:
         """Cumulative lengths with a leading zero, shape (N + 1,), int32: as variable-length kernels take it."""
         host = torch.zeros(len(self.lengths) + 1, dtype=torch.int32, device="cpu")
@@ -187,10 +201,16 @@ class TokenLayout:
     @lazy
     def positions_T(self) -> Tensor:
         """Position of each token in its sequence, or in its text if ``second_starts`` is given, from 0 (packed batches)."""
-        places_T = torch.arange(self.n_tokens, device=self.device) - self._spread(self.bounds[:-1].long())
         if self.second_T is None:
-            return places_T
-        return places_T - self._spread(self._second_starts_N) * self.second_T
+            return self.places
+        return self.places - self._spread(self._second_starts_N) * self.second_T
+
+    @lazy
+    def places(self) -> Tensor:
+        """Place of each token in its sequence, from 0: (T,), or (N, S) of a padded batch."""
+        if self.mask_NS is not None:
+            return (self.mask_NS.long().cumsum(1) - 1).clamp(min=0)
+        return torch.arange(self.n_tokens, device=self.device) - self._spread(self.bounds[:-1].long())
 
     @lazy
     def second_T(self) -> Tensor | None:

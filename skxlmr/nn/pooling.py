@@ -8,11 +8,19 @@ from torch import Tensor
 from skxlmr.nn.backbone import Backbone
 from skxlmr.nn.layout import TokenLayout, widen
 
-POOLINGS = ("mean", "cls", "max", "pooler")
+# The words of ``sentence-transformers``, and the checkpoint's own pooler
+POOLINGS = ("mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens", "pooler")
 
 
-def pool(encoder: Backbone, input_ids: Tensor, layout: TokenLayout, pooling: str, layers: Sequence[int]) -> Tensor:
-    """Return the features of a packed batch, (N, D * len(layers)).
+def pool(
+    encoder: Backbone,
+    input_ids: Tensor,
+    layout: TokenLayout,
+    pooling: str | Sequence[str],
+    layers: Sequence[int],
+    n_skipped: int = 0,
+) -> Tensor:
+    """Return the features of a batch, (N, D * number of poolings * len(layers)).
 
     No more layers are run than needed.
 
@@ -20,16 +28,34 @@ def pool(encoder: Backbone, input_ids: Tensor, layout: TokenLayout, pooling: str
     ----------
     encoder : Backbone
     input_ids, layout
-        The packed batch.
-    pooling : {"mean", "cls", "max", "pooler"}
+        The batch, packed or padded.
+    pooling : str or sequence of str
+        Words of ``POOLINGS``; the vectors of several stand side by side.
     layers : sequence of int
         Layers, where 0 is the output of the embeddings; their features are concatenated.
+    n_skipped : int
+        First tokens of each sequence that are not pooled (packed batches); the last one always is. The pooler reads the
+        first token all the same.
     """
     output = encoder(input_ids, layout, output_hidden_states=len(layers) > 1, n_layers=max(layers))
     states = [output.last_hidden_state] if output.hidden_states is None else [output.hidden_states[i] for i in layers]
-    if pooling == "pooler":
+    words = [pooling] if isinstance(pooling, str) else pooling
+    return widen(torch.cat([_pooled(encoder, x, layout, word, n_skipped) for x in states for word in words], dim=1))
+
+
+def _pooled(encoder: Backbone, x: Tensor, layout: TokenLayout, word: str, n_skipped: int) -> Tensor:
+    if word == "pooler":
         assert encoder.pooler is not None
-        pooled = [encoder.pooler(layout.first(x)) for x in states]
-    else:
-        pooled = [{"mean": layout.mean, "cls": layout.first, "max": layout.max}[pooling](x) for x in states]
-    return widen(torch.cat(pooled, dim=1))
+        vector: Tensor = encoder.pooler(layout.first(x))
+        return vector
+    places = layout.places + 1
+    if n_skipped:
+        kept, layout = layout.without_first(n_skipped)
+        x, places = x[kept], places[kept]
+    if word == "weightedmean":  # later tokens count more
+        weights = places.to(x.dtype if x.dtype == torch.float64 else torch.float32)
+        return layout.mean(widen(x) * weights[..., None]) / layout.mean(weights[..., None])
+    if word == "mean_sqrt_len_tokens":  # the sum over the square root of the length
+        mean = layout.mean(x)
+        return mean * layout.counts_N.to(mean.dtype).sqrt()[:, None]
+    return {"mean": layout.mean, "cls": layout.first, "max": layout.max, "lasttoken": layout.last}[word](x)

@@ -21,14 +21,25 @@ from skxlmr.utils._files import parse_json, read_bytes
 from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests, set_metadata_requests
 
 FILE = "skxlmr.json"
-FORMAT = 3  # 1 had no checksums; both 1 and 2 had other names for some parameters and target types
+# 1 had no checksums; both 1 and 2 had other names for some parameters and target types; up to 3, vectorizers said all of
+# their pooling with their parameters
+FORMAT = 4
 MOST_BYTES = 16 * 2**20
 MOST_COLUMNS = 1000  # choices per row
 COMPOSITE = (
     "scikit-learn"  # in place of the name of an estimator: one of scikit-learn that holds estimators of this library
 )
 NOT_SET = ("resume_dir",)  # parameters that a folder never sets: a fit would write where somebody else says
-_NOT_IN_JSON = {"module_", "tokenizer_", "config_", "_adam_state", "_opened", "_sklearn_version", "_metadata_request"}
+_NOT_IN_JSON = {
+    "module_",
+    "tokenizer_",
+    "config_",
+    "_adam_state",
+    "_opened",
+    "_sklearn_version",
+    "_metadata_request",
+    "_said",
+}
 _NOT_IN_JSON |= CALLBACK_ATTRIBUTES
 _OUTPUT = "_sklearn_output_config"  # of set_output
 _CURVES = ("loss_curve_", "validation_scores_")

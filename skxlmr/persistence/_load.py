@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
+import skxlmr.estimators
 from skxlmr.checkpoints import (
-    CONTENT_FILES,
+    SENTENCE_FILES,
     Origin,
     assign_weights,
-    content_files,
     identity,
     on_meta,
     read_model,
     resolve_checkpoint,
     sha256_of,
+    text_files,
+    weight_files,
 )
+from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.estimators.heads import PARTS
 from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (
@@ -31,7 +34,6 @@ from skxlmr.persistence._description import (
     unfitted_from,
 )
 from skxlmr.persistence._model_card import CARD
-from skxlmr.persistence._sentence_transformers import MODULES, POOLING, TRANSFORMER
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import outside_stacklevel
@@ -39,7 +41,7 @@ from skxlmr.utils._warnings import outside_stacklevel
 TRIES = 20  # to read a folder that other processes replace
 MOST_BYTES = 512 * 2**20  # of a file without weights
 MOST_ITEM, MOST_HEADER = 8, 2**24  # bytes of a weight, and of the names of all of them
-NOT_READ = (CARD, MODULES, POOLING, TRANSFORMER)  # for people and other tools: the folder is complete without them
+NOT_READ = (CARD, *SENTENCE_FILES, "1_Pooling/config.json")  # except by vectorizers; for people and other tools
 
 
 def load(
@@ -123,15 +125,16 @@ def _read(
     digests = file_names(about, folder / FILE)
     if about["estimator"] == COMPOSITE:
         if verify:
-            _verify(folder, digests, MOST_BYTES)
+            _verify(folder, digests, MOST_BYTES, NOT_READ)
         return read_composite(
             folder, about["parts"], lambda name: _read_part(given, folder, name, device, verify)
         ), False
     weights = _weights(folder)
     if verify:
         if about["format"] > 1:  # which has no checksums
-            _refuse_additions(folder, weights | {name for name in CONTENT_FILES if (folder / name).exists()}, digests)
-        _verify(folder, {name: digests[name] for name in digests.keys() - weights - {CARD}}, MOST_BYTES)
+            _refuse_additions(folder, weights | set(text_files(folder)), digests)
+        optional = _optional(about)
+        _verify(folder, {name: digests[name] for name in digests.keys() - weights - {CARD}}, MOST_BYTES, optional)
     try:
         estimator = unfitted_from(about)
         vars(estimator).update(learnt_of(about, type(estimator)))
@@ -141,7 +144,7 @@ def _read(
             estimator.set_params(device=str(device))
         estimator._validate_params()
         stored = read_model(folder)
-        estimator.config_, estimator.tokenizer_ = estimator._read_folder(stored)
+        estimator._take(stored)
         estimator._limit()  # raises if max_length is more than the model allows
         with on_meta():
             module = estimator._build(estimator.config_)
@@ -159,7 +162,7 @@ def _read(
     if verify:
         most = sum(tensor.numel() * MOST_ITEM for tensor in module.state_dict().values()) + MOST_HEADER
         _verify(folder, {name: digests[name] for name in digests.keys() & weights}, most)
-    tensors, module.mapped_files = stored.mapped_tensors()
+    tensors, module.mapped_files = estimator._mapped_tensors(stored)
     assign_weights(module, tensors, source=folder, head_parts=PARTS, dtype=dtype)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
@@ -177,15 +180,21 @@ def _read_part(given: str, folder: Path, name: str, device: str | torch.device |
 def _weights(folder: Path) -> set[str]:
     """Names of the files with the weights that are read; none if there are none, which is an error later."""
     try:
-        return set(content_files(folder)) - set(CONTENT_FILES)
+        return set(weight_files(folder))
     except CheckpointError:
         return set()
 
 
-def _verify(folder: Path, digests: dict[str, str], most: int) -> None:
+def _optional(about: dict[str, Any]) -> tuple[str, ...]:
+    """Files that may be missing. Up to format 3 vectorizers did not read what is written for other tools."""
+    kind = getattr(skxlmr.estimators, about["estimator"], object)
+    return (CARD,) if issubclass(kind, Vectorizer) and about["format"] > 3 else NOT_READ
+
+
+def _verify(folder: Path, digests: dict[str, str], most: int, optional: tuple[str, ...] = ()) -> None:
     """Compare files, each of at most so many bytes, with what was saved."""
     for name, digest in sorted(digests.items()):
-        if name in NOT_READ and not (folder / name).exists():
+        if name in optional and not (folder / name).exists():
             continue
         if sha256_of(folder / name, most) != digest:
             raise CheckpointError(folder / name, ALTERED)

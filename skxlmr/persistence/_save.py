@@ -19,16 +19,18 @@ from skxlmr.checkpoints import (
     check_mapped_files,
     read_model,
     replace_folder,
+    sentence_files,
     sha256_of,
     undisturbed,
     write_folder,
 )
 from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
-from skxlmr.persistence._sentence_transformers import sentence_transformers_files
+from skxlmr.persistence._sentence_transformers import WEIGHTS, sentence_encoder_of
 from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
@@ -146,17 +148,19 @@ def write_estimator(
     _check_name(Path(folder))
     check_is_fitted(estimator, "module_")
     check_mapped_files(estimator.module_)
-    others = sentence_transformers_files(estimator)
+    encoder, opens = sentence_encoder_of(estimator)
+    weights = _published_weights(estimator)
+    further = {name.removeprefix(WEIGHTS): weights.pop(name) for name in list(weights) if name.startswith(WEIGHTS)}
     with _explained(folder):
         _check_card(folder)
         write_folder(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},
-            tensors=_published_weights(estimator),
+            tensors=weights,
             tokenizer=_Limited(estimator._published_tokenizer(), estimator._limit()),
             extra_files={
-                **others,
-                CARD: model_card(estimator, for_sentences=bool(others)),
+                **({} if encoder is None else sentence_files(encoder, estimator.config_.hidden_size, further, dtype)),
+                CARD: model_card(estimator, for_sentences=opens),
                 FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
             },
             dtype=dtype,
@@ -213,7 +217,10 @@ def _published_weights(estimator: Estimator) -> Tensors:
 def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
     """Content of ``skxlmr.json``, after a look at whether ``load`` could read the files that it lists."""
     try:
-        estimator._read_folder(read_model(written))
+        stored = read_model(written)
+        estimator._read_folder(stored)
+        if isinstance(estimator, Vectorizer):
+            stored.sentence_encoder()
     except CheckpointError as error:
         reason = f"{Path(error.file).name} {error.reason}"
         raise ValueError(f"{NOT_READABLE}: {reason}") from error

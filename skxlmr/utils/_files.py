@@ -119,10 +119,27 @@ def read_json(
     return parse_json(file, content, most_values, unique_names)
 
 
+def read_json_list(file: str | os.PathLike[str], most_bytes: int = MOST_JSON_BYTES) -> list[Any]:
+    """Read a JSON list; see :func:`read_json`."""
+    value = _parse(file, read_bytes(file, most_bytes))
+    if not isinstance(value, list):
+        raise CheckpointError(file, f"expected a JSON list, found {type(value).__name__}")
+    return value
+
+
 def parse_json(
     file: str | os.PathLike[str], content: bytes, most_values: int = MOST_VALUES, unique_names: bool = False
 ) -> dict[str, Any]:
     """Parse the content of a file; see :func:`read_json`."""
+    value = _parse(file, content, most_values, unique_names)
+    if not isinstance(value, dict):
+        raise CheckpointError(file, f"expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _parse(
+    file: str | os.PathLike[str], content: bytes, most_values: int = MOST_VALUES, unique_names: bool = False
+) -> Any:
     if _has_more(content, most_values) and _has_more(_STRING.sub(b"", content), most_values):
         raise CheckpointError(file, f"is not valid JSON for a checkpoint (more than {most_values} values)")
     try:
@@ -131,9 +148,7 @@ def parse_json(
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(file, f"is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(file, f"expected a JSON object, found {type(value).__name__}")
-    if _is_deep(value):
+    if isinstance(value, dict | list) and _is_deep(value):
         raise CheckpointError(file, f"is not valid JSON for a checkpoint (nested more than {MOST_DEPTH} levels deep)")
     return value
 
@@ -151,7 +166,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _is_deep(value: dict[str, Any]) -> bool:
+def _is_deep(value: dict[str, Any] | list[Any]) -> bool:
     level: list[Any] = [value]
     for _ in range(MOST_DEPTH):
         level = [

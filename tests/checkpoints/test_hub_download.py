@@ -61,6 +61,30 @@ def test_another_format_if_there_are_no_safetensors(hub):
     }
 
 
+def tree(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+SENTENCE_FILES = {
+    *("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"),
+    *("1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin"),
+}
+
+
+def test_files_of_a_sentence_encoder(hub):
+    files = hub.repositories["org/name"]["main"]
+    files |= dict.fromkeys(SENTENCE_FILES | {"onnx/model.onnx", "2_Dense/model.onnx", "custom_st.py"}, b"{}")
+    assert tree(resolve_checkpoint("org/name")) == {*wanted(), *SENTENCE_FILES}
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_files_of_an_early_sentence_encoder(hub, weights):
+    names = {"config.json", weights, "sentencepiece.bpe.model", "sentence_bert_config.json"}
+    early = {"modules.json", "1_Pooling/config.json", *(f"0_Transformer/{name}" for name in names)}
+    hub.repositories["org/early"] = {"main": dict.fromkeys(early, b"{}")}
+    assert tree(resolve_checkpoint("org/early")) == early
+
+
 def test_shards(hub):
     files = hub.repositories["org/name"]["main"]
     whole = files.pop("model.safetensors")

@@ -65,18 +65,28 @@ def test_means_of_half_precision_are_added_up_in_float32():
     assert mean.dtype == torch.float32 and mean.item() == 1.0
 
 
+def weighted_mean(row, first=0):
+    return np.average(row, axis=0, weights=np.arange(first, first + len(row)) + 1)
+
+
+REDUCE = {
+    "mean": lambda row: row.mean(0),
+    "max": lambda row: row.max(0),
+    "cls": lambda row: row[0],
+    "lasttoken": lambda row: row[-1],
+    "weightedmean": weighted_mean,
+    "mean_sqrt_len_tokens": lambda row: row.sum(0) / np.sqrt(len(row)),
+}
+
+
 def pool_in_numpy(encoder, ids, mask, pooling, layers):
     with torch.no_grad():
         states = encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
     features = []
     for layer in layers:
         rows = [state[real.astype(bool)] for state, real in zip(states[layer].numpy(), mask.numpy(), strict=True)]
-        if pooling == "mean":
-            features.append([row.mean(0) for row in rows])
-        elif pooling == "max":
-            features.append([row.max(0) for row in rows])
-        elif pooling == "cls":
-            features.append([row[0] for row in rows])
+        if pooling in REDUCE:
+            features.append([REDUCE[pooling](row) for row in rows])
         else:
             dense = encoder.pooler.dense
             weight, bias = dense.weight.detach().numpy(), dense.bias.detach().numpy()
@@ -121,3 +131,41 @@ def test_last_token(vectors):
     for side in ("left", "right"):
         x, layout = padded(vectors, side)
         assert torch.equal(layout.last(x), expected)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"])
+def test_pool_of_padded_batches(pooling, side):
+    encoder, _ = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [9, 4, 6], side)
+    with torch.no_grad():
+        features = pool(encoder, ids, TokenLayout.padded(mask.shape, mask), pooling, [3])
+    np.testing.assert_allclose(features, pool_in_numpy(encoder, ids, mask, pooling, [3]), rtol=0, atol=1e-12)
+
+
+def test_pool_several_without_the_first_tokens():
+    encoder, _ = make_pair("base", dtype=torch.float64)
+    ids, mask = make_rows(TINY, [9, 4, 6])
+    tokens, layout = ids[mask.bool()], TokenLayout(mask.sum(1).tolist())
+    words = list(POOLINGS)
+    with torch.no_grad():
+        whole = pool(encoder, tokens, layout, words, [1, 3])
+        states = encoder(tokens, layout, output_hidden_states=True).hidden_states
+        features = pool(encoder, tokens, layout, words, [1, 3], n_skipped=3)
+    assert whole.shape == features.shape == (3, 2 * len(words) * TINY.hidden_size)
+    one_by_one = [pool(encoder, tokens, layout, word, [layer]).detach() for layer in (1, 3) for word in words]
+    np.testing.assert_allclose(whole, torch.cat(one_by_one, 1), rtol=0, atol=1e-12)
+    expected = []
+    for layer in (1, 3):
+        rows = [x.numpy()[3:] for x in states[layer].split(layout.lengths)]
+        for word in words[:-1]:
+            reduce = REDUCE[word] if word != "weightedmean" else lambda row: weighted_mean(row, 3)  # places stay
+            expected.append(np.array([reduce(row) for row in rows]))
+        with torch.no_grad():
+            expected.append(pool(encoder, tokens, layout, "pooler", [layer]).numpy())  # which reads the first token
+    np.testing.assert_allclose(features, np.concatenate(expected, 1), rtol=0, atol=1e-12)
+
+
+def test_the_last_token_is_never_skipped():
+    kept, layout = TokenLayout([3, 5, 1]).without_first(4)
+    assert kept.tolist() == [False, False, True, *[False] * 4, True, True] and layout.lengths == [1, 1, 1]

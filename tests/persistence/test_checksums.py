@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from skxlmr import CheckpointError, XLMRobertaVectorizer, load, save
+from skxlmr import CheckpointError, XLMRobertaMaskedLM, XLMRobertaVectorizer, load, save
 from skxlmr.checkpoints import sha256_of
 from skxlmr.utils._files import open_file
 from tests.persistence.conftest import TEXTS, names_in
@@ -23,7 +23,7 @@ def flip(file, bit):
 
 def test_every_file_is_recorded(saved):
     about = json.loads((saved / "skxlmr.json").read_text())
-    assert about["format"] == 3
+    assert about["format"] == 4
     assert names_in(saved) == sorted([*about["files"], "skxlmr.json"]) == sorted([*READ, "README.md"])
     for name, digest in about["files"].items():
         assert hashlib.sha256((saved / name).read_bytes()).hexdigest() == digest
@@ -36,7 +36,15 @@ def test_files_in_folders_are_recorded(tiny_checkpoint, tmp_path):
     flip(tmp_path / "saved" / "1_Pooling" / "config.json", 80)
     with pytest.raises(CheckpointError, match=r"1_Pooling.config\.json: is not what save wrote"):
         load(tmp_path / "saved")
-    (tmp_path / "saved" / "1_Pooling" / "config.json").unlink()  # which only sentence-transformers reads
+    (tmp_path / "saved" / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"1_Pooling.config\.json: is missing"):
+        load(tmp_path / "saved")
+
+
+def test_files_that_the_estimator_does_not_read_may_be_missing(tiny_checkpoint, tmp_path):
+    save(XLMRobertaMaskedLM.from_checkpoint(tiny_checkpoint), tmp_path / "saved")
+    for name in ("1_Pooling/config.json", "modules.json", "README.md"):  # which sentence-transformers and people read
+        (tmp_path / "saved" / name).unlink()
     load(tmp_path / "saved")
 
 

@@ -55,6 +55,7 @@ def put(content: dict[str, bytes], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, held in content.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(held)
 
 
@@ -67,7 +68,9 @@ def main(cases: Path, first: int, last: int) -> None:
 
 def read_mutants(cases: Path, first: int, last: int, work: Path) -> None:
     content = {
-        case.name: {path.name: path.read_bytes() for path in sorted(case.iterdir()) if path.is_file()}
+        case.name: {
+            path.relative_to(case).as_posix(): path.read_bytes() for path in sorted(case.rglob("*")) if path.is_file()
+        }
         for case in sorted(cases.iterdir())
     }
     for case, files in content.items():  # imports and caches do not count
@@ -80,14 +83,15 @@ def read_mutants(cases: Path, first: int, last: int, work: Path) -> None:
         rng = random.Random(i)
         case = list(content)[i % len(content)]
         files, folder = content[case], work / case
-        read_ones = [name for name in files if name not in NOT_READ and name.endswith(tuple(MUTATORS))]
+        unread = NOT_READ if "classifier" in case else ()
+        read_ones = [name for name in files if name not in unread and name.endswith(tuple(MUTATORS))]
         name = rng.choice(read_ones)
         print(json.dumps({"i": i, "case": case, "file": name}), flush=True)
         if rng.random() < SHARE_OF_FOLDER_DAMAGE:
             damage_folder(folder / name, [folder / other for other in files if other != name], rng)
         else:
             (folder / name).write_bytes(mutated(name, files[name], rng))
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, start = memory("VmRSS"), time.perf_counter()
         faulthandler.dump_traceback_later(SECONDS, exit=True)

@@ -17,8 +17,9 @@ import skxlmr
 from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
 from skxlmr.text import load_tokenizer
-from tests import processes
+from tests import processes, sentence_encoders
 from tests.robustness import hostile_reader
+from tests.sentence_encoders import dense, flags
 from tests.tiny import sentences, write_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory through Linux's /proc")
@@ -70,12 +71,24 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
     for case, package in (("h5", "h5py"), ("msgpack", "msgpack")):
         if importlib.util.find_spec(package) is not None:
             write_folder(root / case, **made, format=case)
+    layers = [
+        ("Dense", dense(use_residual=True, n_out=8)),
+        ("LayerNorm", {"dimension": 8}),
+        ("Dropout", {"dropout": 0.1}),
+    ]
+    prompts = {"prompts": {"query": "river: "}, "default_prompt_name": "query", "truncate_dim": 7}
+    sentence_layout = {"pooling": flags("cls", include_prompt=False), "layers": layers, "prompts": prompts}
+    sentence_encoders.write(root / "sentence encoder", tiny_checkpoint, **sentence_layout)
+    sentence_encoders.write(
+        root / "early sentence encoder", tiny_checkpoint, place="0_Transformer", form="bin", layers=[("Dense", dense())]
+    )
     texts, y = sentences(8), [0, 1] * 4
     fit = {"max_epochs": 1, "dtype": "float32", "random_state": 0}
     skxlmr.save(XLMRobertaClassifier(tiny_checkpoint, **fit).fit(texts, y), root / "saved classifier sealed")
     for case, estimator in (
         ("saved classifier", XLMRobertaClassifier(tiny_checkpoint, **fit)),
         ("saved vectorizer", XLMRobertaVectorizer(tiny_checkpoint, dtype="float32")),
+        ("saved sentence encoder", XLMRobertaVectorizer(root / "sentence encoder", dtype="float32")),
     ):
         skxlmr.save(estimator.fit(texts, y), root / case)
     if importlib.util.find_spec("sacremoses") is not None:

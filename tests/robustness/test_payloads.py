@@ -14,10 +14,11 @@ import torch
 import skxlmr
 from skxlmr import CheckpointError, XLMRobertaVectorizer
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
-from skxlmr.persistence._load import NOT_READ
+from skxlmr.persistence._model_card import CARD
 from skxlmr.text import load_tokenizer
 from tests import processes
 from tests.robustness.payloads import main, payloads
+from tests.sentence_encoders import dense, write
 
 N_PAYLOADS = 50
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the payloads call POSIX")
@@ -32,11 +33,21 @@ def folders(tmp_path_factory, tiny_checkpoint):
     made["tokenizer"] = load_tokenizer(tiny_checkpoint)
     write_folder(root / "bin", **made, format="bin")
     write_folder(root / "shards", **made, format="bin", max_shard_size=60_000)
-    skxlmr.save(XLMRobertaVectorizer(tiny_checkpoint).fit(["a"]), root / "saved")
+    layers, prompts = [("Dense", dense()), ("Normalize", {})], {"prompts": {"query": "a: "}}
+    write(root / "published", tiny_checkpoint, layers=layers, prompts=prompts)
+    skxlmr.save(XLMRobertaVectorizer(root / "published").fit(["a"]), root / "saved")
     return {
-        path.name: {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+        path.name: {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
         for path in root.iterdir()
     }
+
+
+def put(folder, files):
+    """Write files; those without content are left out."""
+    for file, content in files.items():
+        if content is not None:
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_bytes(content)
 
 
 def with_pickle(archive, change):
@@ -89,9 +100,17 @@ def hostile(folders, payload, everywhere):
     evil = json.dumps({"weight_map": dict.fromkeys(places, "training_args.bin")}).encode()
     yield "what an index names", folders["shards"] | {index: evil, "training_args.bin": payload}
     for name in folders["saved"]:
-        if name == "skxlmr.json" or (everywhere and name not in NOT_READ):
+        if name == "skxlmr.json" or (everywhere and name != CARD):
             yield f"saved {name}", folders["saved"] | {name: payload}
     about = json.loads(folders["saved"]["skxlmr.json"])
+    yield (
+        "weights of a layer",
+        folders["published"]
+        | {
+            "2_Dense/pytorch_model.bin": payload,
+            "2_Dense/model.safetensors": None,
+        },
+    )
     coded = [payload.decode("latin1"), base64.b64encode(payload).decode()]
     for key in ("params", "fitted"):
         changed = about | {key: about[key] | {"device": coded[0], "n_features_in_": {"array": coded, "dtype": "O"}}}
@@ -109,8 +128,7 @@ def test_the_canary_never_appears(i, folders, tmp_path, monkeypatch):
     for n_places, (place, files) in enumerate(hostile(folders, payload, i % 5 == 0), 1):
         folder = tmp_path / f"folder{n_places}"
         folder.mkdir()
-        for file, content in files.items():
-            (folder / file).write_bytes(content)
+        put(folder, files)
         refused = False
         try:
             skxlmr.load(folder, verify=False) if "skxlmr.json" in files else XLMRobertaVectorizer(folder).fit(["a"])
@@ -128,8 +146,7 @@ def test_files_next_to_a_model_are_not_opened(folders, tmp_path):
     config = json.loads(folders["saved"]["config.json"]) | {"auto_map": {"AutoModel": "modeling_x.Evil"}}
     code = f"import os; os.mkdir({str(tmp_path / 'canary')!r})".encode()
     extra = dict.fromkeys(NEIGHBOURS, payload) | dict.fromkeys(["modeling_x.py", "__init__.py"], code)
-    for file, content in (folders["saved"] | extra | {"config.json": json.dumps(config).encode()}).items():
-        (folder / file).write_bytes(content)
+    put(folder, folders["saved"] | extra | {"config.json": json.dumps(config).encode()})
     assert np.isfinite(skxlmr.load(folder, verify=False).transform(["a"])).all()
     assert not list(tmp_path.glob("canary*"))
 

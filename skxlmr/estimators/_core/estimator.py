@@ -11,8 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxlmr._version import __version__
 from skxlmr.checkpoints import (
+    MappedFiles,
     Origin,
     StoredModel,
+    Tensors,
     assign_weights,
     check_mapped_files,
     on_meta,
@@ -173,13 +175,17 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _open_checkpoint(self) -> StoredModel:
         """Open the checkpoint: its config and tokenizer become the estimator's."""
         stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
-        self.config_, self.tokenizer_ = self._read_folder(stored)
+        self._take(stored)
         self._limit()
         return stored
 
+    def _take(self, stored: StoredModel) -> None:
+        """Take what the estimator needs of a checkpoint, apart from the weights."""
+        self.config_, self.tokenizer_ = self._read_folder(stored)
+
     def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
         """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
-        folder, config, file = stored.folder, stored.config, stored.folder / "config.json"
+        folder, config, file = stored.model_folder, stored.config, stored.model_folder / "config.json"
         if not isinstance(config, self._family.config_class):
             raise CheckpointError(file, self._other_family(config.model_type))
         if self._head.bidirectional and getattr(config, "is_decoder", False):
@@ -226,7 +232,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
         ``new_part``, the head, starts from scratch; ``optional_parts`` do where the checkpoint lacks them.
         """
-        tensors, mapped_files = stored.mapped_tensors()
+        tensors, mapped_files = self._mapped_tensors(stored)
         config = self.config_
         if new_part:
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
@@ -251,6 +257,10 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         module.mapped_files = mapped_files
         stored.check_unchanged()
         return module.eval()
+
+    def _mapped_tensors(self, stored: StoredModel) -> tuple[Tensors, MappedFiles]:
+        """Weights of a checkpoint under the module's names, and the files of which the module must know."""
+        return stored.mapped_tensors()
 
     def _announce_new_part(self, folder: Path, part: str) -> None:
         """Warn that an optional part starts from scratch, if that matters."""

@@ -129,7 +129,7 @@ class FineTuned(TrainingParameters, Estimator):
         estimator = cls(checkpoint, **params)
         estimator._validate_params()
         stored = estimator._open_checkpoint()
-        estimator._adopt(stored, stored.folder / "config.json")
+        estimator._adopt(stored, stored.model_folder / "config.json")
         estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
         return estimator
 

@@ -42,8 +42,8 @@ class LongTexts(LongTextParameters, Estimator):
             raise ValueError(
                 f"coverage looks at one column of texts or pairs, got {texts.side_by_side} columns: pass one"
             )
-        lengths_N = self.tokenizer_.encode_batch(texts.first, texts.second).lengths
-        n_tokens_N = lengths_N - self.tokenizer_.n_special(texts.second is not None)
+        lengths_N, n_around = self._lengths(texts)
+        n_tokens_N = lengths_N - n_around
         n_windows_N, n_dropped_N = np.ones_like(n_tokens_N), np.maximum(lengths_N - self._limit(), 0)
         if self.long_text == "window":
             n_windows_N, n_dropped_N = self._encode(texts).n_windows, np.zeros_like(n_tokens_N)
@@ -54,6 +54,11 @@ class LongTexts(LongTextParameters, Estimator):
             "coverage": 1 - n_dropped_N / np.maximum(n_tokens_N, 1),
         }
         return pd.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
+
+    def _lengths(self, texts: Texts) -> tuple[np.ndarray, int]:
+        """Tokens of each row that is not cut, and how many of them are not the texts'."""
+        lengths_N = self.tokenizer_.encode_batch(texts.first, texts.second).lengths
+        return lengths_N, self.tokenizer_.n_special(texts.second is not None)
 
     def _logits(self, X: Any) -> np.ndarray:
         """Outputs of the head for each text, (n_rows, n_outputs) float32: the mean of its windows."""

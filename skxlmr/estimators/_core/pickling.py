@@ -73,7 +73,7 @@ def pack(estimator: Any, state: dict[str, Any]) -> None:
     stored = state["module_"] = StoredModule(str(next(module.parameters()).dtype).removeprefix("torch."))
     weights = {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in _tied(module)}
     origin = module.origin
-    theirs = {} if estimator.store_weights_in_pickle else _unchanged_checkpoint(module, weights)
+    theirs = {} if estimator.store_weights_in_pickle else _unchanged_checkpoint(estimator, weights)
     for name, tensor in weights.items():
         n_common = _n_common_rows(tensor, theirs.get(name))
         if n_common:
@@ -105,7 +105,7 @@ def unpack(estimator: Any) -> None:
         if stored.borrows_tokenizer:  # as `fit` made it from the folder's files
             estimator.tokenizer_ = estimator._read_folder(model)[1]
         origin = Origin.of(*stored.checkpoint[:2], source, estimator.tokenizer_ if stored.borrows_tokenizer else None)
-        theirs, files = model.mapped_tensors()
+        theirs, files = estimator._mapped_tensors(model)
         open_again(*needed)  # what was hashed is what was mapped
         mapped_files |= files
         tensors |= {name: theirs[name] for name in stored.borrowed}
@@ -123,11 +123,12 @@ def unpack(estimator: Any) -> None:
     estimator.module_ = module.eval()
 
 
-def _unchanged_checkpoint(module: TaskModule, weights: Tensors) -> Tensors:
+def _unchanged_checkpoint(estimator: Any, weights: Tensors) -> Tensors:
     """Tensors of the module's checkpoint, if it is unchanged and the word embeddings still equal it; none otherwise."""
+    module: TaskModule = estimator.module_
     if module.origin is None or not module.origin.is_unchanged():
         return {}
-    theirs = read_model(Path(module.origin.folder)).tensors()
+    theirs = estimator._mapped_tensors(read_model(Path(module.origin.folder)))[0]
     embeddings = module.backbone.get_input_embeddings().weight
     (name,) = (name for name, tensor in weights.items() if tensor.data_ptr() == embeddings.data_ptr())
     return theirs if _n_common_rows(weights[name], theirs.get(name)) else {}

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -9,55 +10,27 @@ import numpy as np
 import torch
 from sklearn.preprocessing import normalize
 
+from skxlmr.checkpoints import MappedFiles, StoredModel, Tensors
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.transformer import Transformer
+from skxlmr.estimators._sequence.sentence import prepared, prompt_ids, resolved, windows_with_prompt
+from skxlmr.estimators._sequence.vectorizer_parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorizerParameters
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import (
-    CheckpointParameters,
-    PairParameters,
     PoolingParameters,
     changed,
     estimator,
-    parameter,
-    parameters,
 )
-from skxlmr.nn import TokenLayout
+from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._device import resolve_autocast, resolve_device
+from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import StrOptions, fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
-
-
-@parameters
-class VectorizerParameters(PoolingParameters):
-    """Parameters of vectorizers of either family."""
-
-    pairs: str | bool = changed(
-        PairParameters,
-        "pairs",
-        "auto",
-        "Whether two columns are pairs of texts. ``'auto'`` reads them as pairs, and warns in ``fit`` if the second one looks "
-        "like a category. True does not warn, and refuses one column. False encodes each column on its own, with the features "
-        "of any number of columns side by side; skrub then gives each column a vectorizer.",
-    )
-
-    dtype: str = changed(
-        CheckpointParameters,
-        "dtype",
-        "auto",
-        "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
-        "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
-        "0.999 to float32.",
-    )
-    layers: int | Sequence[int] = parameter(
-        -1,
-        [Integral, "array-like"],
-        "Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several "
-        "layers stand side by side.",
-    )
-    normalize: bool = parameter(False, ["boolean"], "Scale each row to unit length.")
 
 
 class Vectorizer(VectorizerParameters, LongTexts, Transformer):
@@ -65,6 +38,8 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
 
     n_truncated_: int
     _weights_have_dtype = True
+    _poolings: tuple[str, ...] = POOLINGS[:-1]  # the words that `pooling` takes
+    _said: SentenceEncoder | None = None  # how the checkpoint makes vectors of texts, if it says so
     _side_by_side: int | None = None  # columns of the last `transform` without `fit`
     _opened: tuple[Any, ...] | None = None  # the parameters of a checkpoint that was opened without `fit`
 
@@ -110,7 +85,8 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
 
         Returns
         -------
-        ndarray of shape (n_rows, hidden_size * n_layers), float32
+        ndarray of shape (n_rows, n_features), float32
+            ``hidden_size`` features for each layer and each pooling, unless the checkpoint has layers after the pooling.
             Or a DataFrame, see ``set_output``.
 
         Raises
@@ -121,23 +97,172 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             If a row of X is not a text; names the row.
         """
         engine = self._engine(validate=not self._open_at_first_use())
-        if self.pooling == "pooler" and engine.module.backbone.pooler is None:
+        how, layers, n_features = self._how(), self._layers(), self._n_each()
+        backbone = engine.module.backbone
+        if "pooler" in how.pooling and backbone.pooler is None:
             raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
         texts = self._check_X(X, reset=False)
         encoded = self._encode(texts)
-        n_tokens_W = encoded.lengths - self.tokenizer_.n_special(pair=texts.second is not None)
-        features = engine.rows(encoded, self._pooled, window_weights=n_tokens_W)
-        if self.normalize and len(features):
+        n_prompt = len(self._prompt_ids(how, texts.second is not None))
+        n_skipped = n_prompt - 1 if n_prompt and not how.include_prompt else 0
+        further: Any = getattr(engine.module, "sentence", None) if self._has_further_layers() else None
+
+        def features_of(ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+            x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
+            return x if further is None else further(x)
+
+        n_tokens_W = encoded.lengths - self._n_around(how, texts.second is not None)
+        features = engine.rows(encoded, features_of, window_weights=n_tokens_W)
+        if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
             features = normalize(features, copy=False)
+        if n_features < features.shape[1]:
+            features = np.ascontiguousarray(features[:, :n_features])
+            if self.normalize is True and len(features):
+                features = normalize(features, copy=False)
         if texts.side_by_side > 1:
             features = np.hstack(np.split(features, texts.side_by_side))
         return features
 
+    @property
+    def pooling_(self) -> str | tuple[str, ...]:
+        """How token vectors become one; several words if their vectors stand side by side."""
+        words = self._how_if_fitted("pooling_").pooling
+        return words[0] if len(words) == 1 else words
+
+    @property
+    def normalize_(self) -> bool:
+        """Whether rows are scaled to unit length."""
+        return self._how_if_fitted("normalize_").normalize
+
+    @property
+    def prompt_(self) -> str | None:
+        """The text that is put before each text."""
+        return self._how_if_fitted("prompt_").prompt()
+
+    @property
+    def max_length_(self) -> int:
+        """Most tokens of a row."""
+        self._how_if_fitted("max_length_")
+        return self._limit()
+
+    def _how_if_fitted(self, name: str) -> SentenceEncoder:
+        if not hasattr(self, "module_"):
+            raise AttributeError(f"{name} is known once the checkpoint is open: call fit or transform first")
+        return self._how()
+
+    def _how(self) -> SentenceEncoder:
+        """How parameters and checkpoint together say that vectors of texts are made."""
+        normalized = None if self.normalize == "auto" else bool(self.normalize)
+        return resolved(self._said, self._own_poolings(), normalized, self.prompt, self.truncate_dim)
+
+    def _own_poolings(self) -> tuple[str, ...] | None:
+        """The words of the parameter; None if the checkpoint is to say it."""
+        given: Any = self.pooling
+        if isinstance(given, str):
+            return None if given == "auto" else (given,)
+        words = tuple(given)
+        if not words or not all(isinstance(word, str) and word in self._poolings for word in words):
+            raise ValueError(f"pooling must be 'auto', or one or more of {', '.join(self._poolings)}, got {given!r}")
+        return words
+
+    def _limit(self) -> int:
+        if self.max_length is None and self._said is not None:
+            return int(min(self._said.max_length or self.tokenizer_.model_max_length, self.config_.max_length))
+        return super()._limit()
+
+    def _has_further_layers(self) -> bool:
+        """Whether the checkpoint's layers after the pooling apply: they are made for the last layer of the encoder."""
+        return self._layers() == [self.config_.num_hidden_layers]
+
+    def _n_each(self) -> int:
+        """Features of a text or pair."""
+        how = self._how()
+        n_features: int = self.config_.hidden_size * len(self._layers()) * len(how.pooling)
+        if self._has_further_layers():
+            if how.n_inputs() not in (None, n_features):
+                raise ValueError(
+                    f"pooling={self.pooling!r} makes {n_features} features, but the checkpoint's layers after the pooling take "
+                    f"{how.n_inputs()}: let pooling='auto' choose what fits"
+                )
+            n_features = how.n_outputs(n_features)
+        if self.truncate_dim is not None and self.truncate_dim > n_features:
+            raise ValueError(f"truncate_dim={self.truncate_dim} is more than the {n_features} features that there are")
+        return min(n_features, how.truncate_dim or n_features)
+
     def _open(self) -> None:
         stored = self._open_checkpoint()
-        self._layers()
         self.module_ = self._load_module(stored).to(resolve_device(self.device), self._weight_dtype())
+
+    def _take(self, stored: StoredModel) -> None:
+        super()._take(stored)
+        self._said = stored.sentence_encoder()
+        self._n_each()
+        try:
+            least = self._n_around(self._how(), pair=getattr(self, "n_features_in_", 1) == 2) + 1
+        except ValueError as error:
+            if self.prompt == "auto" and self.max_length is None:
+                raise CheckpointError(stored.folder, str(error)) from error
+            raise
+        if self.max_length is None and self._limit() < least:
+            raise CheckpointError(stored.folder, f"allows {self._limit()} tokens, and a text needs {least} or more")
+
+    def _build(self, config: Any) -> TaskModule:
+        module = super()._build(config)
+        if self._said is not None and self._said.layers:
+            module.sentence = SentenceLayers(self._said.layers)
+        return module
+
+    def _mapped_tensors(self, stored: StoredModel) -> tuple[Tensors, MappedFiles]:
+        tensors, files = super()._mapped_tensors(stored)
+        if self._said is None or not self._said.layers:
+            return tensors, files
+        further = stored.sentence_tensors(self._said)
+        tensors = tensors | {f"sentence.{name}": tensor for name, tensor in further.items()}
+        return tensors, files.with_tensors(tensors)
+
+    def _sentence_encoder_to_save(self) -> tuple[SentenceEncoder | None, bool]:
+        """What a saved folder says to other tools, and whether their vectors then are those of `transform`."""
+        how = replace(self._how(), max_length=self._limit())
+        is_cut_first = self.normalize is True and how.truncate_dim is not None
+        is_all = self._has_further_layers() and self.long_text == "truncate" and "pooler" not in how.pooling
+        is_equal = is_all and not is_cut_first and getattr(self, "n_features_in_", 1) == 1
+        return (how, True) if is_equal else (self._said, False)
+
+    # Texts --------------------------------------------------------------------------------------------------------------
+
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        how = self._how()
+        whole = super()._tokenize(prepared(texts, how), max_length, **options)
+        prompt = self._prompt_ids(how, texts.second is not None)[1:-1]
+        if not len(prompt) or self.long_text != "window":
+            return whole
+        bare = prepared(texts, replace(how, default_prompt=None))
+
+        def tokenize(rows: np.ndarray) -> EncodedBatch:
+            second = None if bare.second is None else [bare.second[i] for i in rows]
+            chosen = replace(bare, first=[bare.first[i] for i in rows], second=second, side_by_side=1)
+            return super(Vectorizer, self)._tokenize(chosen, max_length - len(prompt), **options)
+
+        return windows_with_prompt(whole, tokenize, prompt)
+
+    def _prompt_ids(self, how: SentenceEncoder, pair: bool) -> np.ndarray:
+        """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""
+        ids = prompt_ids(self.tokenizer_, how)
+        if len(ids) and len(ids) - 2 + self.tokenizer_.n_special(pair) >= self._limit():
+            raise ValueError(
+                f"the prompt {how.prompt()!r:.80} has {len(ids) - 2} tokens, and max_length={self._limit()} leaves no room "
+                "for a text after it: pass a shorter prompt or a larger max_length"
+            )
+        return ids
+
+    def _n_around(self, how: SentenceEncoder, pair: bool) -> int:
+        """Tokens of a row that are not the texts': special tokens and the prompt."""
+        return max(len(self._prompt_ids(how, pair)) - 2, 0) + int(self.tokenizer_.n_special(pair))
+
+    def _lengths(self, texts: Texts) -> tuple[np.ndarray, int]:
+        how = self._how()
+        return super()._lengths(prepared(texts, how))[0], self._n_around(how, texts.second is not None)
 
     def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
         try:
@@ -166,15 +291,12 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         if hasattr(self, "module_") and self._opened is None:
             return False
         self._validate_params()
-        wanted = self.checkpoint, self.revision, self.pooling == "pooler", str(self._weight_dtype())
+        wanted = self.checkpoint, self.revision, self._head_arguments(), str(self._weight_dtype())
         if self._opened != wanted:
             with all_or_nothing(self):
                 self._open()
                 self._opened = wanted
         return True
-
-    def _pooled(self, ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-        return pool(self.module_.backbone, ids, layout, self.pooling, self._layers())
 
     def _layers(self) -> list[int]:
         """The wanted layers, counted from 0."""
@@ -206,7 +328,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
 
     @property
     def _n_features_out(self) -> int:
-        return self.config_.hidden_size * len(self._layers()) * self._n_blocks
+        return self._n_each() * self._n_blocks
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -233,6 +355,8 @@ class XLMRobertaVectorizer(Vectorizer):
         The checkpoint's tokenizer.
     config_ : ModelConfig
         Geometry of the checkpoint.
+    pooling_, normalize_, prompt_, max_length_
+        What ``'auto'`` and None stand for with this checkpoint.
     n_truncated_ : int
         Texts passed to ``fit`` that are longer than ``max_length`` tokens.
     n_features_in_ : int
@@ -256,16 +380,17 @@ class XLMRobertaVectorizer(Vectorizer):
     (2, 192)
     """
 
-    pooling: str = changed(
+    pooling: str | Sequence[str] = changed(
         PoolingParameters,
         "pooling",
-        "mean",
-        "How token vectors become one: their mean, the first token's vector, their maximum, or the checkpoint's "
-        "pooler (a dense layer and tanh on the first token's vector).",
-        constraint=[StrOptions(set(POOLINGS))],
+        "auto",
+        POOLING + POOLER + SIDE_BY_SIDE,
+        [StrOptions({"auto", *POOLINGS}), "array-like"],
     )
 
     _head = MODEL
 
+    _poolings = POOLINGS
+
     def _head_arguments(self) -> tuple[int, ...]:
-        return (self.pooling == "pooler",)
+        return ("pooler" in (self._own_poolings() or ()),)

@@ -292,7 +292,7 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
             self._read_labels(classifier._targets.names)
             return classifier.module_
         stored = self._open_checkpoint()
-        self._read_labels(output_labels(stored.raw, stored.folder / "config.json"))
+        self._read_labels(output_labels(stored.raw, stored.model_folder / "config.json"))
         return self._load_module(stored)
 
     def _read_labels(self, labels: list[str]) -> None:

@@ -24,6 +24,8 @@ class XLMVectorizer(XLMParameters, Vectorizer):
         The checkpoint's tokenizer, with the rules of the language.
     config_ : XLMConfig
         Geometry of the checkpoint.
+    pooling_, normalize_, prompt_, max_length_
+        What ``'auto'`` and None stand for with this checkpoint.
     n_truncated_ : int
         Texts passed to ``fit`` that are longer than ``max_length`` tokens.
     n_features_in_ : int

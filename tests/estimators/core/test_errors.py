@@ -203,6 +203,8 @@ BAD_VALUES = {
     "pooling": ["sum", None],
     "layers": [0.5, "last", None],
     "normalize": ["yes", None],
+    "prompt": [3],
+    "truncate_dim": [0, 1.5],
     "long_text": ["cut", None],
     "stride": [-1, 0.5],
     "threshold": [-0.1, 1.1, "tune"],

@@ -1,5 +1,6 @@
 """Features and classes from the original XLM: against transformers on the same folder, and training."""
 
+import shutil
 import warnings
 
 import numpy as np
@@ -18,6 +19,7 @@ from skxlmr import (
 from skxlmr.training import freeze, make_optimizer
 from skxlmr.training._optimizer import train_mode
 from tests.estimators.conftest import differing, padded, weights_of
+from tests.sentence_encoders import OLD, flags, put
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
 
 
@@ -31,6 +33,21 @@ def masked(inputs, hidden):
 
 
 # Against the reference ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_a_sentence_encoder_is_honoured(make_xlm, tiny_xlm, texts, tmp_path):
+    folder = shutil.copytree(tiny_xlm, tmp_path / "published")
+    (folder / "1_Pooling").mkdir()
+    put(folder / "1_Pooling" / "config.json", flags("cls"))
+    parts = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    put(folder / "modules.json", [{"path": path, "type": f"{OLD}.{kind}"} for kind, path in parts.items()])
+    vectorizer = make_xlm(XLMVectorizer, folder, prompt="der ").fit(texts)
+    expected = make_xlm(XLMVectorizer, pooling="cls", normalize=True).fit_transform([f"der {text}" for text in texts])
+    np.testing.assert_allclose(vectorizer.transform(texts), expected, atol=1e-6)
+    save(vectorizer, tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert (loaded.pooling_, loaded.normalize_, loaded.prompt_) == ("cls", True, "der ")
+    np.testing.assert_allclose(loaded.transform(texts), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
