@@ -57,6 +57,9 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     if not path:
         raise CheckpointError("''", "the checkpoint must be a folder or a name, got an empty string")
     check_utf8(path)
+    if "://" in path:
+        reason = "is an address: pass a folder, or the name on the Hugging Face hub (org/name)"
+        raise CheckpointError(without_secrets(path), reason)
     try:
         os.stat(os.path.join(path, os.curdir) if os.path.isdir(path) else path)  # fails if it may not be entered
     except (OSError, ValueError) as error:
@@ -80,11 +83,17 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     if revision is not None:
         raise CheckpointError(name, f"revision={revision!r} applies to names on the hub, but this is a local folder")
     if name != BUILTIN:
-        return Path(path)
+        return _without_links(path)
     folder = Path(str(resources.files("skxlmr.checkpoints") / BUILTIN))
     if not folder.is_dir():
         raise CheckpointError(folder, f"the built-in checkpoint {BUILTIN!r} is not part of this installation")
     return folder
+
+
+def _without_links(path: str) -> Path:
+    """The folder itself: a link to it may lead to another one before all files are read. Without links, as it was given."""
+    real = os.path.realpath(path)
+    return Path(path) if os.path.normcase(real) == os.path.normcase(os.path.abspath(path)) else Path(real)
 
 
 def did_you_mean(name: str) -> str:
@@ -128,7 +137,7 @@ def _download(name: str, revision: str | None) -> Path:
     if (
         reason is not None
     ):  # not in the `except`: errors of the hub's client may hold the token, and would be shown with it
-        raise CheckpointError(name, without_secrets(reason))
+        raise CheckpointError(without_secrets(name), without_secrets(reason))
     if not folder.is_dir():
         at = f" at revision {revision}" if revision else ""
         raise CheckpointError(name, f"the repository has no file of a checkpoint{at}, such as config.json and weights")

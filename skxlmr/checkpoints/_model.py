@@ -1,6 +1,8 @@
 """A checkpoint folder as a model: its configuration, and its weights under the names of the modules."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,16 +49,25 @@ class StoredModel:
         """The folder with ``config.json``, the tokenizer and the weights."""
         return self.folder / self.place
 
-    def check_unchanged(self) -> None:
-        """To be called when all has been read.
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Around reading files of the folder.
 
         Raises
         ------
         CheckpointError
-            If a file was replaced meanwhile, so that what was read may be a mixture of two models.
+            If a file was replaced meanwhile, so that what was read, or the reason why it cannot be, may be that of two
+            models.
         """
+        error: Exception | None = None
+        try:
+            yield
+        except (CheckpointError, OSError) as raised:
+            error = raised
         if identity(self.folder) != self.identity:
-            raise CheckpointError(self.folder, "was replaced or changed while it was being read: try again")
+            raise CheckpointError(self.folder, "was replaced or changed while it was being read: try again") from error
+        if error is not None:
+            raise error
 
     def tensors(self) -> Tensors:
         """Map the weights, under the names that the modules use.

@@ -12,7 +12,7 @@ from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._tables import plain_str
 
-Stamp = tuple[tuple[str, int, int], ...]  # name, size and modification time of each file
+Stamp = tuple[tuple[str, int, int, int], ...]  # name, inode, size and modification time of each file
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,12 @@ def open_again(name: str, revision: str | None, digest: str, what: str) -> str:
 def _stamp(folder: str) -> Stamp:
     with blaming(folder, "cannot be read ({})", OSError):
         stats = [(name, os.stat(os.path.join(folder, name))) for name in content_files(folder)]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 @lru_cache(maxsize=64)
 def _content_hash(folder: str, stamp: Stamp) -> str:
-    return content_hash(folder)
+    digest = content_hash(folder)
+    if _stamp(folder) != stamp:  # the hash may be that of another checkpoint, which the cache would keep
+        raise CheckpointError(folder, "was replaced or changed while it was being read: try again")
+    return digest

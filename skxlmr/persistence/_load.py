@@ -124,11 +124,13 @@ def _read(
     about = read_description(folder / FILE, verify)
     digests = file_names(about, folder / FILE)
     if about["estimator"] == COMPOSITE:
-        if verify:
-            _verify(folder, digests, MOST_BYTES, NOT_READ)
-        return read_composite(
-            folder, about["parts"], lambda name: _read_part(given, folder, name, device, verify)
-        ), False
+        inner = {name: digests[name] for name in digests.keys() - {CARD}} if verify else {}
+        _verify(folder, inner, MOST_BYTES, NOT_READ)
+        whole = read_composite(folder, about["parts"], lambda name: _read_part(given, folder, name, device, verify))
+        _verify(
+            folder, inner, MOST_BYTES, NOT_READ
+        )  # another process may have written to the folder of a part meanwhile
+        return whole, verify and _card_differs(folder, digests)
     weights = _weights(folder)
     if verify:
         if about["format"] > 1:  # which has no checksums
@@ -166,8 +168,7 @@ def _read(
     assign_weights(module, tensors, source=folder, head_parts=PARTS, dtype=dtype)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
-    has_card = verify and CARD in digests and (folder / CARD).exists()
-    return estimator, has_card and sha256_of(folder / CARD, MOST_BYTES) != digests[CARD]
+    return estimator, verify and _card_differs(folder, digests)
 
 
 def _read_part(given: str, folder: Path, name: str, device: str | torch.device | None, verify: bool) -> Any:
@@ -198,6 +199,12 @@ def _verify(folder: Path, digests: dict[str, str], most: int, optional: tuple[st
             continue
         if sha256_of(folder / name, most) != digest:
             raise CheckpointError(folder / name, ALTERED)
+
+
+def _card_differs(folder: Path, digests: dict[str, str]) -> bool:
+    """Whether the model card was edited; it may be missing."""
+    has_card = CARD in digests and (folder / CARD).exists()
+    return has_card and sha256_of(folder / CARD, MOST_BYTES) != digests[CARD]
 
 
 def _refuse_additions(folder: Path, names: set[str], digests: dict[str, str]) -> None:

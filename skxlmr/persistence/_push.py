@@ -80,7 +80,7 @@ def push_to_hub(
                 delete_patterns=CHECKPOINT_FILES,
                 commit_message=commit_message or f"{type(estimator).__name__} saved by skxlmr {__version__}",
             )
-        except (OSError, errors.HTTPError, ValueError, RuntimeError) as error:
+        except (OSError, errors.HTTPError, ValueError, KeyError, RuntimeError) as error:
             cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of an upload
             detail = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
@@ -88,5 +88,5 @@ def push_to_hub(
     if (
         reason is not None
     ):  # not in the `except`: errors of the hub's client may hold the token, and would be shown with it
-        raise CheckpointError(repo_id, without_secrets(reason, token))
+        raise CheckpointError(without_secrets(repo_id, token), without_secrets(reason, token))
     return str(commit.commit_url)

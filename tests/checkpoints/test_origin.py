@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from skxlmr.checkpoints import Origin, content_hash, open_again
+from skxlmr.checkpoints import Origin, _origin, content_hash, open_again
 from skxlmr.utils._errors import CheckpointError
 
 
@@ -54,3 +54,15 @@ def test_it_is_opened_again_if_it_is_the_same(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"needs this checkpoint, which cannot be opened \(.*holds no weights"):
         open_again(str(folder), None, digest, "this pickle")
+
+
+def test_a_hash_is_not_remembered_for_files_that_were_replaced_meanwhile(folder, monkeypatch):
+    origin = Origin.of(folder, None, folder, None)
+
+    def late(place):
+        (folder / "config.json").write_text("{}")
+        return content_hash(place)
+
+    monkeypatch.setattr(_origin, "content_hash", late)
+    with pytest.raises(CheckpointError, match="was replaced or changed while it was being read: try again"):
+        origin.content_hash()

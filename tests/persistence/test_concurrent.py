@@ -1,6 +1,8 @@
 """While other processes save to a folder, `load` gives one of the estimators that were saved there, never parts of two."""
 
+import json
 import os
+import pickle
 import random
 import signal
 import time
@@ -9,7 +11,7 @@ from multiprocessing import get_context
 import pytest
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, load, save
-from skxlmr.checkpoints import identity
+from skxlmr.checkpoints import Origin, identity
 from skxlmr.persistence import _load, _save
 from tests.persistence.conftest import FIT, TEXTS
 
@@ -18,7 +20,7 @@ HEAD = "classifier.out_proj.weight"
 
 @pytest.fixture(scope="module")
 def other(tiny_checkpoint):
-    return XLMRobertaClassifier(tiny_checkpoint, **FIT).fit(TEXTS, ["x", "y", "z"] * 2)
+    return XLMRobertaClassifier(tiny_checkpoint, **FIT | {"random_state": 1}).fit(TEXTS, ["x", "y", "z"] * 2)
 
 
 def assert_is_one_of(loaded, *estimators):
@@ -56,6 +58,24 @@ def test_a_file_that_is_rewritten_meanwhile_is_noticed(saved, monkeypatch):
         load(saved)
 
 
+def test_a_link_that_leads_elsewhere_and_back_meanwhile(saved, fitted_classifier, other, tmp_path, monkeypatch):
+    """It looks the same before and after."""
+    save(other, tmp_path / "second")
+    link = tmp_path / "current"
+    link.symlink_to(saved)
+
+    def lead(to):
+        (tmp_path / "new").symlink_to(to)
+        (tmp_path / "new").rename(link)
+
+    before(monkeypatch, _load, "read_model", lambda: lead(tmp_path / "second"))
+    before(monkeypatch, _load, "assign_weights", lambda: lead(saved))
+    for verify in (True, False):
+        loaded = load(link, verify=verify)
+        assert loaded.classes_.tolist() == ["a", "b", "c"]
+        assert_is_one_of(loaded, fitted_classifier)
+
+
 def test_a_folder_that_is_replaced_again_and_again(saved, fitted_classifier, monkeypatch):
     monkeypatch.setattr(_load, "TRIES", 3)
     before(monkeypatch, _load, "read_model", lambda: save(fitted_classifier, saved))
@@ -77,6 +97,33 @@ def test_a_checkpoint_that_is_replaced_while_fit_opens_it(saved, other, monkeypa
     before(monkeypatch, XLMRobertaVectorizer, "_load_module", lambda: save(other, saved))
     with pytest.raises(CheckpointError, match="saved: was replaced or changed while it was being read: try again"):
         XLMRobertaVectorizer(saved).fit(TEXTS)
+
+
+def test_a_checkpoint_that_is_replaced_by_another_model_while_fit_opens_it(
+    saved, tiny_checkpoint, tmp_path, monkeypatch
+):
+    """It is not said that its weights do not fit, since those of neither model do."""
+    config = json.loads((saved / "config.json").read_text()) | {"num_hidden_layers": 1}
+
+    def replaced():
+        (tmp_path / "new").write_text(json.dumps(config))
+        (tmp_path / "new").rename(saved / "config.json")
+        (saved / "model.safetensors").unlink()
+
+    before(monkeypatch, XLMRobertaVectorizer, "_load_module", replaced)
+    with pytest.raises(CheckpointError, match="saved: was replaced or changed while it was being read: try again"):
+        XLMRobertaVectorizer(saved).fit(TEXTS)
+
+
+def test_a_checkpoint_that_is_replaced_while_a_pickle_is_made(saved, tiny_checkpoint, monkeypatch):
+    """The pickle then holds all weights, not the name and the hash of the other checkpoint."""
+    vectorizer = XLMRobertaVectorizer(saved, pooling="cls", dtype="float32").fit(TEXTS)
+    other = XLMRobertaVectorizer(tiny_checkpoint, pooling="max").fit(TEXTS)
+    left = [other]
+    before(monkeypatch, Origin, "content_hash", lambda: left and save(left.pop(), saved))
+    content = pickle.dumps(vectorizer)
+    assert not left
+    assert (pickle.loads(content).transform(TEXTS) == vectorizer.transform(TEXTS)).all()
 
 
 def test_a_folder_that_is_replaced_while_save_looks_at_it(saved, fitted_classifier, other, monkeypatch):

@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, load, save
+from skxlmr.persistence import _load
 from skxlmr.persistence._parts import with_parts
 from tests.persistence.conftest import FIT, TEXTS, contents, names_in
 
@@ -138,6 +139,25 @@ def test_all_files_have_checksums(folder, name):
 def test_an_added_file_is_refused_in_each_folder(folder):
     (folder / "estimators" / "0" / "special_tokens_map.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"special_tokens_map\.json: would be read, but save did not write it"):
+        load(folder)
+
+
+def test_an_edited_card_is_a_warning(folder):
+    (folder / "README.md").write_text("mine")
+    with pytest.warns(UserWarning, match="is not the model card that save wrote"):
+        load(folder)
+
+
+def test_the_folder_of_a_part_that_is_replaced_meanwhile(folder, classifier, tiny_checkpoint, monkeypatch):
+    other = XLMRobertaVectorizer(str(tiny_checkpoint), pooling="max").fit(TEXTS)
+    read = _load.read_composite
+
+    def late(folder_, parts, read_part):
+        save(other, folder_ / "estimators" / "0")
+        return read(folder_, parts, read_part)
+
+    monkeypatch.setattr(_load, "read_composite", late)
+    with pytest.raises(CheckpointError, match=r"skxlmr.json: is not what save wrote"):
         load(folder)
 
 

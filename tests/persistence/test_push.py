@@ -191,6 +191,26 @@ def test_passwords_in_addresses_are_withheld(hub, fitted_classifier, monkeypatch
         assert "pa55word" not in shown(caught.value)
 
 
+def test_a_token_in_the_place_of_a_name_is_withheld(hub, fitted_classifier):
+    for act in (
+        lambda: push_to_hub(fitted_classifier, f"https://me:{SECRET}@huggingface.co/org/name"),
+        lambda: load(f"https://me:{SECRET}@huggingface.co/org/name"),
+        lambda: load(SECRET),
+        lambda: load(f"org/absent@{SECRET}"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            act()
+        assert SECRET not in shown(caught.value) + repr(caught.value)
+    with pytest.raises(CheckpointError, match=r"is an address: pass a folder, or the name on the .* \(org/name\)"):
+        load("https://huggingface.co/org/name")
+
+
+def test_an_answer_that_is_none_of_the_hub_s(hub, fitted_classifier):
+    hub.refusal = 409, {}
+    with pytest.raises(CheckpointError, match="org/name: could not be written to the Hugging Face hub"):
+        push_to_hub(fitted_classifier, "org/name")
+
+
 def test_files_of_an_earlier_checkpoint_do_not_stay(hub, fitted_classifier):
     """They would be read with the new one, or instead of it."""
     earlier = {"special_tokens_map.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"", "LICENSE": b"mine"}

@@ -175,7 +175,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _open_checkpoint(self) -> StoredModel:
         """Open the checkpoint: its config and tokenizer become the estimator's."""
         stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
-        self._take(stored)
+        with stored.unchanged():
+            self._take(stored)
         self._limit()
         return stored
 
@@ -232,30 +233,30 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
         ``new_part``, the head, starts from scratch; ``optional_parts`` do where the checkpoint lacks them.
         """
-        tensors, mapped_files = self._mapped_tensors(stored)
-        config = self.config_
-        if new_part:
-            kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
-            if len(kept) < len(tensors):
-                warn_once_per_call(
-                    f"{stored.folder} has a head of its own ({new_part}), trained for other targets: fit trains a new one "
-                    "from scratch",
-                    about=(stored.folder, new_part),
-                )
-            tensors = kept
-        with on_meta():
-            module = self._build(config)
-        new_parts = [*optional_parts, *([new_part] if new_part else [])]
-        from_scratch = assign_weights(module, tensors, source=stored.folder, new_parts=new_parts, head_parts=PARTS)
-        for part in new_parts:
-            if any(name.startswith(part + ".") for name in from_scratch):
-                if part in optional_parts:
-                    self._announce_new_part(stored.folder, part)
-                scratch = module.get_submodule(part).to_empty(device="cpu")
-                init_weights(scratch, config.initializer_range, host_generator())
-        module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
-        module.mapped_files = mapped_files
-        stored.check_unchanged()
+        with stored.unchanged():
+            tensors, mapped_files = self._mapped_tensors(stored)
+            config = self.config_
+            if new_part:
+                kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
+                if len(kept) < len(tensors):
+                    warn_once_per_call(
+                        f"{stored.folder} has a head of its own ({new_part}), trained for other targets: fit trains a new one "
+                        "from scratch",
+                        about=(stored.folder, new_part),
+                    )
+                tensors = kept
+            with on_meta():
+                module = self._build(config)
+            new_parts = [*optional_parts, *([new_part] if new_part else [])]
+            from_scratch = assign_weights(module, tensors, source=stored.folder, new_parts=new_parts, head_parts=PARTS)
+            for part in new_parts:
+                if any(name.startswith(part + ".") for name in from_scratch):
+                    if part in optional_parts:
+                        self._announce_new_part(stored.folder, part)
+                    scratch = module.get_submodule(part).to_empty(device="cpu")
+                    init_weights(scratch, config.initializer_range, host_generator())
+            module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
+            module.mapped_files = mapped_files
         return module.eval()
 
     def _mapped_tensors(self, stored: StoredModel) -> tuple[Tensors, MappedFiles]:

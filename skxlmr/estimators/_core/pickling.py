@@ -8,6 +8,7 @@ it always holds all of them.
 Weights are NumPy arrays, which joblib can map, pickle's protocol 5 can pass on without a copy, and skops can read.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from mmap import mmap
 from pathlib import Path
@@ -29,6 +30,7 @@ from skxlmr.checkpoints import (
     read_model,
 )
 from skxlmr.nn import TaskModule
+from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import VersionWarning, warn_once_per_call
 
 
@@ -128,10 +130,14 @@ def _unchanged_checkpoint(estimator: Any, weights: Tensors) -> Tensors:
     module: TaskModule = estimator.module_
     if module.origin is None or not module.origin.is_unchanged():
         return {}
-    theirs = estimator._mapped_tensors(read_model(Path(module.origin.folder)))[0]
     embeddings = module.backbone.get_input_embeddings().weight
     (name,) = (name for name, tensor in weights.items() if tensor.data_ptr() == embeddings.data_ptr())
-    return theirs if _n_common_rows(weights[name], theirs.get(name)) else {}
+    with suppress(CheckpointError):  # replaced in this moment
+        theirs = estimator._mapped_tensors(read_model(Path(module.origin.folder)))[0]
+        if _n_common_rows(weights[name], theirs.get(name)):
+            module.origin.content_hash()  # raises if it is another one by now; remembered otherwise
+            return theirs
+    return {}
 
 
 def _tied(module: TaskModule) -> tuple[str, ...]:

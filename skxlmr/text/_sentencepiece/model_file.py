@@ -11,7 +11,8 @@ from skxlmr.text._charsmap import check_charsmap
 MOST_BYTES = 64 * 2**20
 MOST_OTHER_FIELDS = 10_000  # besides the pieces: settings of the training, tests of the model
 MOST_PIECE_BYTES = 1024  # SentencePiece recurses once per byte of a piece
-_PIECES, _NORMALIZER, _DENORMALIZER = 1, 3, 5  # fields of the model
+_PIECES, _TRAINER, _NORMALIZER, _TESTS, _DENORMALIZER = 1, 2, 3, 4, 5  # fields of the model
+_NORMALIZERS = (_NORMALIZER, _DENORMALIZER)
 _CHARSMAP = 2  # field of a normalizer
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # how a field is written
 _PIECE_TAG = _PIECES << 3 | _LENGTH
@@ -36,11 +37,11 @@ def check_model_proto(proto: bytes) -> None:
             _check_counts(n_pieces, n_fields)
             if field == _PIECES and end - start > MOST_PIECE_BYTES:
                 raise ValueError(f"a piece has {end - start} bytes, expected at most {MOST_PIECE_BYTES}")
-            if field in (_NORMALIZER, _DENORMALIZER):
+            if field in (_TRAINER, _TESTS, *_NORMALIZERS):  # each field in them takes memory too
                 for inner, inner_start, inner_end in _fields(proto, start, end):
                     n_fields -= 1
                     _check_counts(n_pieces, n_fields)
-                    if inner == _CHARSMAP and inner_end > inner_start:
+                    if field in _NORMALIZERS and inner == _CHARSMAP and inner_end > inner_start:
                         check_charsmap(proto[inner_start:inner_end])
     except (ValueError, IndexError) as error:
         reason = str(error) if isinstance(error, ValueError) else "it ends too early"

@@ -66,9 +66,12 @@ def test_a_sound_model(tiny_proto):
     ("proto", "message"),
     [
         (b"\n\0" * (MOST_PIECES + 1), "more than 1000000 pieces"),
-        (b"\n\0" * (MOST_PIECES // 2) + b"\x10\0" + b"\n\0" * (MOST_PIECES // 2 + 1), "more than 1000000 pieces"),
-        (b"\x10\0" * (MOST_OTHER_FIELDS + 1), "more than 10000 fields besides the pieces"),
-        (proto_field(3, b"\x20\0" * (MOST_OTHER_FIELDS + 1)), "more than 10000 fields besides the pieces"),
+        (b"\n\0" * (MOST_PIECES // 2) + b"\x30\0" + b"\n\0" * (MOST_PIECES // 2 + 1), "more than 1000000 pieces"),
+        (b"\x30\0" * (MOST_OTHER_FIELDS + 1), "more than 10000 fields besides the pieces"),
+        *(
+            (proto_field(field, b"\x0a\0" * (MOST_OTHER_FIELDS + 1)), "more than 10000 fields besides the pieces")
+            for field in (2, 3, 4, 5)  # of the training, normalization, tests and denormalization
+        ),
         (b"\0" * 100, "has an invalid number"),  # a sparse file
         (piece(b"a") + b"\0" * 100, "has an invalid number"),
         (proto_field(3, proto_field(2, b"\0" * (MOST_BYTES + 1))), "map of characters has 4194305 bytes"),
@@ -86,7 +89,7 @@ def test_a_sound_model(tiny_proto):
         (proto_field(5, proto_field(2, b"x")), "truncated or damaged"),
         (proto_field(3, b"\x12\x05a"), "longer than the file"),
     ],
-    ids=range(20),
+    ids=range(23),
 )
 def test_damaged_models_are_refused(proto, message):
     with pytest.raises(ValueError, match=f"expected a SentencePiece model, .*{message}"):
