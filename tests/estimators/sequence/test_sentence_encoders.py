@@ -143,6 +143,20 @@ def test_equal_to_sentence_transformers(theirs, tiny_checkpoint, tmp_path, case)
     np.testing.assert_allclose(load(tmp_path / "saved").transform(TEXTS), features, rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "case", ["paraphrase-multilingual-mpnet", "default prompt", "residual", "Dropout", "prompt not pooled, mean"]
+)
+def test_what_sentence_transformers_save_today(theirs, tiny_checkpoint, tmp_path, case):
+    """Their own files and keys, of the version that is installed."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = write(tmp_path / "published", tiny_checkpoint, **EQUAL[case][0])
+    SentenceTransformer(str(folder), device="cpu", local_files_only=True).save(str(tmp_path / "theirs"))
+    expected = theirs(folder, TEXTS)
+    np.testing.assert_allclose(ours(tmp_path / "theirs").transform(TEXTS), expected, rtol=0, atol=1e-5)
+
+
 def module(kind, path="1_Pooling"):
     return [
         {"idx": 0, "name": "0", "path": "", "type": f"{OLD}.Transformer"},
