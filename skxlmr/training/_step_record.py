@@ -58,3 +58,7 @@ class StepRecord:
         first, last = losses[:n], losses[-n:]
         noise = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / n)
         return float(first.mean()), float(last.mean()), float(noise)
+
+    def at_the_end(self, epoch: int) -> float:
+        """Mean loss of the last few steps up to the end of this epoch."""
+        return float(np.mean(self.losses[: self.ends[epoch]][-FEWEST_STEPS // 2 :]))

@@ -31,12 +31,13 @@ def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
     if record is None or not record.from_start or not record.ends:
         return None
     scores = np.array(history.validation_scores)
-    kept = int(np.nanargmax(scores)) if estimator.early_stopping and not np.isnan(scores).all() else -1
+    scored = estimator.early_stopping and not np.isnan(scores).all()
+    kept = int(np.nanargmax(scores)) if scored else len(record.ends) - 1
     if record.ends[kept] < FEWEST_STEPS or len(rows) < FEWEST_ROWS:
         return None
     codes, weights, classes = estimator._class_codes(rows)
     single = _single_class(record, kept, codes, weights, classes)
-    found = single or _loss(estimator, history, kept, rows.targets, codes)
+    found = single or _loss(estimator, history, kept, rows, codes, weights)
     return found and f"{found}: {_remedy(estimator, single is not None)}"
 
 
@@ -58,7 +59,9 @@ def _single_class(
     return None
 
 
-def _loss(estimator: Any, history: History, kept: int, targets: Any, codes: np.ndarray | None) -> str | None:
+def _loss(
+    estimator: Any, history: History, kept: int, rows: TrainingRows, codes: np.ndarray | None, weights: np.ndarray
+) -> str | None:
     """Whether the training loss did not fall clearly, or for a head that was trained before rose clearly."""
     assert history.record is not None
     first, last, noise = history.record.change(kept)
@@ -67,27 +70,36 @@ def _loss(estimator: Any, history: History, kept: int, targets: Any, codes: np.n
     said = f"the training loss {'hardly fell' if last < first else 'did not fall'}, from {first:.3f} to {last:.3f}"
     if estimator._head.new_part is None:
         return said if -fall > max(3 * noise, clear) else None
-    values = targets if codes is None else codes
+    values = rows.targets if codes is None else codes
     if isinstance(values, np.ndarray) and values.dtype != object and (values == values[0]).all():
         return None  # the same target everywhere: there is nothing to learn
-    guessing = _loss_of_guessing(estimator, targets, codes)
+    guessing = _loss_of_guessing(estimator, rows, codes, weights)
+    above = f"the training loss ended at {last:.3f}; an answer that ignores the texts has {guessing or 0:.3f}"
     if guessing is not None and last - 2 * noise > guessing:
-        return f"the training loss ended at {last:.3f}; an answer that ignores the texts has {guessing:.3f}"
+        return above
     falls = first - last > max(2 * noise, clear) or of_epochs > clear
-    return None if falls or first - last + 2 * noise > POSSIBLE * first or first < NOTHING_LEFT else said
+    if not (falls or first - last + 2 * noise > POSSIBLE * first or first < NOTHING_LEFT):
+        return said
+    # The last epoch has all rows, so that batches bring no noise; the last steps tell whether it fell below meanwhile.
+    ended = min(last, history.loss_curve[kept], history.record.at_the_end(kept))
+    return above if kept and guessing is not None and ended > guessing else None
 
 
-def _loss_of_guessing(estimator: Any, targets: Any, codes: np.ndarray | None) -> float | None:
+def _loss_of_guessing(
+    estimator: Any, rows: TrainingRows, codes: np.ndarray | None, weights: np.ndarray
+) -> float | None:
     """Loss of the best answer that is the same for every text; None where weights or smoothing change the loss."""
     if is_regressor(estimator):
-        return float(targets.var(0).mean())
+        centre = np.average(rows.targets, axis=0, weights=weights)
+        return float(np.average((rows.targets - centre) ** 2, axis=0, weights=weights).mean())
     if (
         codes is None
         or getattr(estimator, "class_weight", None) is not None
         or getattr(estimator, "label_smoothing", True)
     ):
         return None
-    shares = [np.unique(column, return_counts=True)[1] / len(column) for column in codes.T]
+    counts = [np.bincount(np.unique(column, return_inverse=True)[1], weights) for column in codes.T]
+    shares = [count[count > 0] / count.sum() for count in counts]
     return float(np.mean([-(share * np.log(share)).sum() for share in shares]))
 
 

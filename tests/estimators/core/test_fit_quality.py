@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from skxlmr import FitQualityWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
-from skxlmr.estimators._core.fit_quality import doubt
+from skxlmr.estimators._core.fit_quality import _loss_of_guessing, doubt
 from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.training import History, StepRecord
 from tests.tiny import sentences
@@ -52,7 +52,7 @@ def test_a_loss_that_does_not_fall_is_told_with_the_remedy():
     [
         {"losses": losses(0.70, 0.60)},  # it falls
         {"losses": losses(0.70, 0.65, 8), "n_epochs": 1},  # too few steps to say
-        {"losses": losses(0.70, 0.69, noise=0.5)},  # in this noise a fall would not show
+        {"losses": losses(0.70, 0.69, noise=0.5), "n_epochs": 1},  # in this noise a fall would not show
         {"losses": losses(0.02, 0.02, noise=0.0)},  # nothing left to learn
         {"losses": [0.7] * 5 + [0.3] * 90},  # all learnt in a few steps
         {"losses": np.tile([0.2, 0.9, 0.5, 1.4, 0.3], 20) - np.repeat([0, 0.1, 0.15, 0.18, 0.2], 20)},  # epoch by epoch
@@ -72,10 +72,20 @@ def test_noise_alone_rarely_alarms_a_fit_that_learns():
     assert judged(losses(2.0, 3.0), **language) is not None
 
 
+def test_guessing_knows_the_weights():
+    weights = np.array([1.0, 1.0, 0.0])
+    rows = TrainingRows({}, np.array([0.0, 1.0, 5.0]), weights)
+    assert _loss_of_guessing(XLMRobertaRegressor(), rows, None, weights) == 0.25
+    codes = np.array([[0, 2], [1, 2], [1, 3]])
+    assert _loss_of_guessing(XLMRobertaClassifier(), rows, codes, weights) == pytest.approx(np.log(2) / 2)
+
+
 def test_a_loss_above_that_of_guessing():
     """It falls, from where a too high rate had brought it."""
     y = np.arange(300) % 3
     assert "ended at 1.2" in judged(losses(2.0, 1.2), y=y) and "has 1.099" in judged(losses(2.0, 1.2), y=y)
+    assert "has 1.099" in judged(losses(1.4, 1.2, noise=0.45), y=y)  # an epoch is all rows, whatever its batches
+    assert judged(losses(1.4, 1.2, noise=0.45), y=y, n_epochs=1) is None
     assert judged(losses(2.0, 1.2), y=y, class_weight="balanced") is None  # weights and smoothing change what it is
     assert judged(losses(2.0, 1.2), y=y, label_smoothing=0.1) is None
     numbers = {"estimator": XLMRobertaRegressor, "predicted": None, "y": np.array([[-1.0], [1.0]] * 50)}
