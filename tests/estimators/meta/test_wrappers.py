@@ -105,9 +105,7 @@ def unreported(many, unseen):
     return (many[0], np.where(np.random.default_rng(0).random(128) < 0.4, y, 0)), (unseen[0], expected)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:the model predicts 0 for all:skxlmr.utils._warnings.FitQualityWarning"
-)  # at 0.5 it does
+@pytest.mark.filterwarnings("ignore:the model predicts 0 for all:skxlmr.FitQualityWarning")  # at 0.5 it does
 def test_threshold_is_tuned(classifier, unreported):
     (X, y), (X_new, y_new) = unreported
     modest = clone(classifier).set_params(**MORE | {"max_epochs": 5})
@@ -119,9 +117,7 @@ def test_threshold_is_tuned(classifier, unreported):
     np.testing.assert_array_equal(tuned.predict(X_new), plain.predict_proba(X_new)[:, 1] >= tuned.best_threshold_)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:the model predicts 0 for all:skxlmr.utils._warnings.FitQualityWarning"
-)  # at 0.5 it does
+@pytest.mark.filterwarnings("ignore:the model predicts 0 for all:skxlmr.FitQualityWarning")  # at 0.5 it does
 def test_threshold_is_fixed(classifier, unreported):
     (X, y), (X_new, y_new) = unreported
     fitted = clone(classifier).set_params(max_epochs=5).fit(X, y)
