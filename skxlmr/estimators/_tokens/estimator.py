@@ -8,7 +8,7 @@ import numpy as np
 
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
-from skxlmr.estimators._core.output_labels import labels_config, output_labels
+from skxlmr.estimators._core.output_labels import labels_config, output_classes, output_labels
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators._sequence.targets import weights_of_classes
@@ -28,6 +28,7 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.metrics._schemes import IGNORED, split_tag
 from skxlmr.nn.losses import cross_entropy
+from skxlmr.utils._labels import plain_array
 from skxlmr.utils._sklearn import StrOptions, check_feature_names, fit_context
 from skxlmr.utils._validation import check_texts
 
@@ -162,7 +163,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
             Rows of words, or texts.
         y : list, array or Series of shape (n_rows,)
             Their tags or spans, as in ``fit``.
-        classes : array-like of str, optional
+        classes : array-like of str or int, optional
             The tags of all calls, or for texts the labels of their spans; needed in the first call.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row's words in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
@@ -216,9 +217,16 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
 
     def _tags_of(self, classes: Any, X: Any) -> list[str]:
         """The tags that the classes of ``partial_fit`` stand for: for texts those of spans with these labels."""
+        of_words = check_token_rows(X, "X").texts is None
+        numbers = plain_array(classes)
+        if of_words and numbers.ndim == 1 and numbers.dtype.kind in "iu":
+            found: list[Any] = numbers.tolist()
+            return found
         names = check_texts(classes, "classes", pairs_allowed=False).first
-        if check_token_rows(X, "X").texts is None:
+        if of_words:
             return names
+        if "O" in names:
+            raise ValueError("classes has 'O': for spans it must have their labels, such as 'PER', and no tags")
         scheme = self._scheme_of_spans()
         return _all_tags([tag for label in names for tag in entity_tags(label, 1, scheme)], scheme)
 
@@ -288,7 +296,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         super()._adopt(stored, file)
-        self.classes_ = np.array(output_labels(stored.raw, file))
+        classes = output_classes(stored.raw, file)
+        self.classes_ = classes if classes.dtype.kind in "iU" else np.array(output_labels(stored.raw, file))
         self._rules()
         self._doubt_scheme()
 

@@ -264,6 +264,25 @@ def test_folder_round_trip(fitted, make, tmp_path):
         assert {name for name in vars(loaded) if name not in loaded.get_params()} == learnt
 
 
+def test_numbers_as_tags(make, tmp_path):
+    """In `partial_fit` as in `fit`, and from a checkpoint that has numbers as labels."""
+    words, tags = [["a", "house"], ["the", "river"]], [[0, 1], [1, 0]]
+    tagger = make(XLMRobertaTokenClassifier).partial_fit(words, tags, classes=[0, 1])
+    assert tagger.classes_.tolist() == [0, 1]
+    save(tagger, tmp_path / "saved")
+    (tmp_path / "saved" / "skxlmr.json").unlink()
+    file = tmp_path / "saved" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": {"0": 0, "1": 1}}))
+    adopted = XLMRobertaTokenClassifier.from_checkpoint(tmp_path / "saved", dtype="float32")
+    assert adopted.classes_.tolist() == [0, 1]
+    assert adopted.score(words, tags) == tagger.score(words, tags)
+
+
+def test_classes_of_spans_are_no_tags(make):
+    with pytest.raises(ValueError, match="classes has 'O': for spans it must have their labels, such as 'PER'"):
+        make(XLMRobertaTokenClassifier).partial_fit(["Anna Lee"], [[(0, 8, "PER")]], classes=["B-PER", "I-PER", "O"])
+
+
 def test_from_checkpoint(fitted, tmp_path, tiny_checkpoint):
     save(fitted, tmp_path / "saved")
     (tmp_path / "saved" / "skxlmr.json").unlink()
