@@ -69,7 +69,11 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
             raise CheckpointError(shown, f"cannot be opened as a folder or name a repository ({said})") from error
     while name != BUILTIN and not os.path.isdir(path):
         if os.path.exists(path) and not os.path.isdir(path):
-            raise CheckpointError(path, "is a file, expected a checkpoint folder (with config.json and the weights)")
+            pickled = path.lower().endswith((".joblib", ".pickle", ".pkl"))
+            hint = ": joblib.load opens pickles" if pickled else ""
+            raise CheckpointError(
+                path, f"is a file, expected a checkpoint folder (with config.json and the weights){hint}"
+            )
         if (moved := surviving(Path(os.path.realpath(path)))) is not None:
             return moved
         if os.path.isdir(path):  # a save has just put the new folder there

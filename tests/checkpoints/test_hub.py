@@ -83,6 +83,9 @@ def test_file_instead_of_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(CheckpointError, match="is a file"):
         resolve_checkpoint("config.json")
+    (folder / "model.joblib").touch()
+    with pytest.raises(CheckpointError, match=r"model\.joblib: is a file, .*: joblib\.load opens pickles"):
+        resolve_checkpoint(folder / "model.joblib")
 
 
 def test_empty_name():

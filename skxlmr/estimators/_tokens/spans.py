@@ -112,9 +112,11 @@ def _without_overlaps(found: dict[Span, int], overlaps: str, where: str) -> list
     if overlaps == "error":
         for before, after in pairwise(spans):
             if after[0] < before[1]:
+                expanded = any(found[span] < span[1] - span[0] for span in (before, after))
+                how = ", expanded to whole words," if expanded else ""
                 raise ValueError(
-                    f"{where}: the spans {before} and {after} overlap, and a word has one tag: overlaps='longest' keeps the "
-                    "longest of such spans"
+                    f"{where}: the spans {before} and {after}{how} overlap, and a word has one tag: overlaps='longest' keeps "
+                    "the longest of such spans"
                 )
         return spans
     kept: list[Span] = []

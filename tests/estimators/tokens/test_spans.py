@@ -98,6 +98,8 @@ def test_overlapping_spans():
     spans = [(0, 8, "LOC"), (4, 13, "LOC"), (9, 21, "ORG"), (9, 13, "X")]
     with pytest.raises(ValueError, match=r"the spans \(0, 8, 'LOC'\) and \(4, 13, 'LOC'\) overlap.*overlaps='longest'"):
         spans_read(text, *spans)
+    with pytest.raises(ValueError, match=r"\(0, 3, 'NUM'\) and \(0, 3, 'UNIT'\), expanded to whole words, overlap"):
+        spans_read("5km", (0, 1, "NUM"), (1, 3, "UNIT"), span_edges="expand")
     assert spans_read(text, *spans, overlaps="longest") == [(0, 8, "LOC"), (9, 21, "ORG")]
     assert spans_read(text, (0, 8, "B"), (0, 8, "A"), overlaps="longest") == [(0, 8, "B")]  # the first of equals
     assert spans_read(text, (0, 8, "A"), (0, 8, "A")) == [(0, 8, "A")]  # said twice
