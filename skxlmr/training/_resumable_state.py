@@ -128,7 +128,9 @@ class StateKeeper:
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise CheckpointError(self.file, f"is not a complete state of a fit ({_first_line(error)})") from error
+            raise CheckpointError(
+                self.file, f"is not a complete state of a fit ({_first_line(error)}): {_START_AGAIN}"
+            ) from error
         self._saved = None
         return state
 
@@ -242,7 +244,7 @@ class StateKeeper:
 
 def _read_header(file: Path) -> dict[str, Any]:
     if not file.is_file():  # opening a pipe would wait
-        raise CheckpointError(file, "is not the state of a fit (it is not a file)")
+        raise CheckpointError(file, f"is not the state of a fit (it is not a file): {_START_AGAIN}")
     try:
         with open(file, "rb") as start:
             if int.from_bytes(start.read(8), "little") > MOST_HEADER:
@@ -250,15 +252,15 @@ def _read_header(file: Path) -> dict[str, Any]:
         with safe_open(file, framework="pt", device="cpu") as opened:
             saved = json.loads((opened.metadata() or {})["fit"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)})") from error
+        raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)}): {_START_AGAIN}") from error
     found = saved.get("format") if isinstance(saved, dict) else None
     if found != FORMAT:
-        raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}")
+        raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}: {_START_AGAIN}")
     for part, kind in (("about", dict), ("state", dict), ("seed", int)):
         if type(saved.get(part)) is not kind:
-            raise CheckpointError(file, f"is not the state of a fit (it lacks {part})")
+            raise CheckpointError(file, f"is not the state of a fit (it lacks {part}): {_START_AGAIN}")
     if not 0 <= saved["seed"] < 2**31:
-        raise CheckpointError(file, f"is not the state of a fit (its seed is {saved['seed']})")
+        raise CheckpointError(file, f"is not the state of a fit (its seed is {saved['seed']}): {_START_AGAIN}")
     return saved
 
 

@@ -34,7 +34,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
             raise RuntimeError("it holds no values")
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0].partition('. ')[0]}"
+        ) from error
     return resolved
 
 

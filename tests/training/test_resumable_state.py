@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from skxlmr.training import StateKeeper, _resumable_state, fit_loop
 from skxlmr.training._fit_state import FitState
-from skxlmr.training._resumable_state import _UNFINISHED, FILE
+from skxlmr.training._resumable_state import _UNFINISHED, FILE, _read_header
 from skxlmr.utils._errors import CheckpointError
 from tests.nn.reference import TINY
 
@@ -388,9 +388,17 @@ def test_files_that_are_not_a_state(tmp_path):
     file.unlink()
     if hasattr(os, "mkfifo"):
         os.mkfifo(file)  # which must not be waited for
-        with pytest.raises(CheckpointError, match="it is not a file"):
+        with pytest.raises(CheckpointError, match=r"it is not a file.: fit with resume=False to start from scratch"):
             kept_fit(tmp_path, forbidden, resume=True)
         file.unlink()
     file.mkdir()
     with pytest.raises(CheckpointError):
         kept_fit(tmp_path, forbidden, resume=True)
+
+
+def test_what_to_do_with_a_broken_state(tmp_path):
+    (tmp_path / "fit.safetensors").write_bytes(b"broken")
+    with pytest.raises(
+        CheckpointError, match=r"is not the state of a fit \(.*\): fit with resume=False to start from scratch"
+    ):
+        _read_header(tmp_path / "fit.safetensors")

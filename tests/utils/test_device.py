@@ -28,3 +28,16 @@ def test_automatic_device(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert _device.resolve_device("auto").type == expected
+
+
+def test_a_device_that_is_not_here_is_said_in_one_sentence(monkeypatch):
+    """Torch answers with all that it supports."""
+
+    def empty(*size, device):
+        raise RuntimeError(
+            f"Could not run 'empty' on {device}. This could be because of many things. 'empty' is for ..."
+        )
+
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(ValueError, match=r"device='mps' cannot be used here: Could not run 'empty' on mps$"):
+        _device.resolve_device("mps")
