@@ -1,5 +1,7 @@
 """Which tokenizer a checkpoint folder holds."""
 
+import json
+import re
 from os import PathLike
 from pathlib import Path
 
@@ -10,12 +12,13 @@ from skxlmr.text._special_tokens import CONFIG_FILE
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._xlm.tokenizer import MODEL_CONFIG_FILE, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import read_json
+from skxlmr.utils._files import open_file, read_json
 
 VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
 SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others give the same pieces other ids
 BYTE_LEVEL_TYPES = ("roberta", "roberta-prelayernorm")
 XLM_TYPES = ("xlm",)
+BEGINNING = 2**20  # bytes of a tokenizer.json
 # stands in for the model's type if there is no config.json, in folders saved before 2020
 CLASS_TYPES = {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
 
@@ -26,9 +29,11 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     =========================  ====================================  ==========================================
     Vocabulary files           ``model_type`` of ``config.json``     Tokenizer
     =========================  ====================================  ==========================================
-    sentencepiece.bpe.model    ``xlm-roberta``, ``xlm-roberta-xl``,  `SentencePieceTokenizer` (a
-    (with or without           ``xmod``, or none                     ``tokenizer.json`` next to it is its Fast
-    tokenizer.json)                                                  conversion, and not read)
+    sentencepiece.bpe.model    ``xlm-roberta``, ``xlm-roberta-xl``,  `SentencePieceTokenizer`
+                               ``xmod``, or none
+    the same, tokenizer.json   the same                              `SentencePieceTokenizer`, of which the other is a
+                                                                     conversion; `FastTokenizer` from
+                                                                     ``tokenizer.json`` if that one has further tokens
     tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
     tokenizer.json, vocab.json any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
     and/or merges.txt
@@ -66,7 +71,11 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
         if model_type in SENTENCEPIECE_TYPES:
             if has & {VOCAB_FILE, MERGES_FILE}:
                 raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
-            return SentencePieceTokenizer.from_file(folder / MODEL_FILE)
+            tokenizer = SentencePieceTokenizer.from_file(folder / MODEL_FILE)
+            added = _added_tokens(folder / TOKENIZER_FILE) if TOKENIZER_FILE in has else set()
+            if any(token is None or tokenizer.token_to_id(token) is None for token in added):
+                return FastTokenizer.from_file(folder / TOKENIZER_FILE, model_type)
+            return tokenizer
     elif both and model_type in XLM_TYPES:
         return XLMTokenizer.from_file(folder / VOCAB_FILE, folder / MERGES_FILE)
     elif TOKENIZER_FILE in has and model_type not in XLM_TYPES:
@@ -80,6 +89,23 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
         expected = f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
         expected += " that matches the model" if has else ""
     raise _ambiguous(folder, model_type, expected)
+
+
+def _added_tokens(file: Path) -> set[str | None]:
+    """Contents of the added tokens of a ``tokenizer.json``, which stand before its vocabulary: that is not read.
+
+    None among them is a token, or a list of them, that only reading the whole file can judge.
+    """
+    with open_file(file) as opened:
+        beginning = opened.read(BEGINNING).decode("utf-8", errors="ignore")
+    found = re.search(r'"added_tokens"\s*:\s*', beginning)
+    if found is None:
+        return set()
+    try:
+        tokens, _ = json.JSONDecoder().raw_decode(beginning, found.end())
+        return {token["content"] for token in tokens}
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return {None}
 
 
 def _model_type(folder: Path) -> str | None:

@@ -91,13 +91,16 @@ def test_the_reference_reads_the_same_ids(before, tmp_path, auto):
     assert rows(after.encode_batch(texts, parse_special=True)) == theirs(texts)["input_ids"]
 
 
+@pytest.mark.parametrize("place", ["after", "before"])  # before: beside the SentencePiece model, which lacks them
 @pytest.mark.parametrize("special", [True, False])
-def test_tokens_that_the_reference_added_have_its_ids(tiny, tmp_path, special):
+def test_tokens_that_the_reference_added_have_its_ids(tiny, tmp_path, special, place):
     tiny.save(tmp_path / "before")
     theirs = transformers.XLMRobertaTokenizer.from_pretrained(tmp_path / "before")
+    theirs.save_pretrained(tmp_path / "before")
+    assert isinstance(load_tokenizer(tmp_path / "before"), SentencePieceTokenizer)
     theirs.add_tokens(list(TOKENS), special_tokens=special)
-    theirs.save_pretrained(tmp_path / "after")
-    ours = load_tokenizer(tmp_path / "after")
+    theirs.save_pretrained(tmp_path / place)
+    ours = load_tokenizer(tmp_path / place)
     assert isinstance(ours, FastTokenizer)
     assert [ours.token_to_id(token) for token in TOKENS] == theirs.convert_tokens_to_ids(list(TOKENS))
     assert ours.with_tokens(TOKENS, special) is ours
