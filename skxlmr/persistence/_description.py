@@ -210,6 +210,7 @@ def learnt_of(about: dict[str, Any], kind: type[Estimator]) -> dict[str, Any]:
         if callable(getattr(kind, name, None)):
             raise ValueError(f"{name} is a method, not something that fit learns")
         of_the_class = name.startswith("__") or getattr(kind, name, None) is not None
+        of_the_class |= not (name.startswith("_") or name.endswith("_"))
         if of_the_class or name in params or name in _NOT_IN_JSON or (name.startswith("_sk") and name != _OUTPUT):
             raise ValueError(f"{name} is not something that fit learns")
     texts_or_pairs = kind._check_X is Estimator._check_X and kind._read_texts is Estimator._read_texts
@@ -219,6 +220,8 @@ def learnt_of(about: dict[str, Any], kind: type[Estimator]) -> dict[str, Any]:
         if type(n_columns) is not int or not 1 <= n_columns <= most:
             raise ValueError(f"{name} must be a whole number from 1 to {most}, got {n_columns!r:.80}")
     learnt = decode(about["fitted"])
+    if not isinstance(learnt.get("learning_rate_", 1.0), int | float):
+        raise ValueError(f"learning_rate_ must be a number, got {learnt['learning_rate_']!r:.80}")
     for name in _CURVES:
         if not all(isinstance(value, int | float) for value in learnt.get(name) or ()):
             raise ValueError(f"{name} must be a list of numbers, got {learnt[name]!r:.80}")

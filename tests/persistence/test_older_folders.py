@@ -100,6 +100,8 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"format": 5, "skxlmr": "0.9"}, r"was written by the later version 0\.9 of skxlmr: upgrade to read it"),
         ({"fitted": {"predict": 1}}, "predict is a method, not something that fit learns"),
         ({"fitted": {"_weight_dtype": "float32"}}, "_weight_dtype is a method"),
+        ({"fitted": {"anything": 1}}, "anything is not something that fit learns"),
+        ({"fitted": {"learning_rate_": "x"}}, "learning_rate_ must be a number, got 'x'"),
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U400000000"}}}, "an array of 1 items of dtype"),
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U10000000"}}}, "an array of 1 items of dtype"),
         # each is small, and all of them take 64 MB
