@@ -106,7 +106,7 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"fitted": {"classes_": {"array": ["a"], "dtype": "<U10000000"}}}, "an array of 1 items of dtype"),
         # each is small, and all of them take 64 MB
         (
-            {"fitted": {"n_features_in_": 1, **{f"x{i}": {"array": ["a"], "dtype": "<U400000"} for i in range(40)}}},
+            {"fitted": {"n_features_in_": 1, **{f"x{i}_": {"array": ["a"], "dtype": "<U400000"} for i in range(40)}}},
             "an array of 1 items of dtype",
         ),
         ({"fitted": {"classes_": {"array": [1], "dtype": "V8"}}}, "an array of 1 items of dtype 'V8'"),
