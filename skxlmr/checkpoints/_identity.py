@@ -29,10 +29,12 @@ def identity(folder: str | os.PathLike[str]) -> Identity:
     tuple
     """
     folder = Path(folder)
-    paths = {folder / name for name in (*text_files(folder), DESCRIPTION)}
-    with suppress(CheckpointError):  # there are no weights
+    paths = {folder / DESCRIPTION}
+    with suppress(CheckpointError, OSError):  # there are no weights, or the folder vanishes meanwhile
+        paths |= {folder / name for name in text_files(folder)}
         paths |= {folder / name for name in weight_files(folder)}
-    paths |= {path for name in WEIGHT_FILES for pattern in weight_patterns(name) for path in folder.glob(pattern)}
+    with suppress(OSError):
+        paths |= {path for name in WEIGHT_FILES for pattern in weight_patterns(name) for path in folder.glob(pattern)}
     found: list[tuple[str | int, ...]] = []
     with suppress(OSError):
         status = os.stat(folder)

@@ -34,6 +34,7 @@ FLAGS = {
 PACKAGE = "sentence_transformers"
 KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
 MOST_MODULES, MOST_FEATURES, LEAST_LENGTH = 32, 2**20, 4
+MOST_PROMPT = 100_000  # characters: they are tokenised before it is known that they are too many
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 # Arguments for classes of transformers that change no result here: precision is the estimator's own parameter
 HARMLESS = {"trust_remote_code", "torch_dtype", "dtype", "attn_implementation", "add_pooling_layer", "use_fast"}
@@ -327,4 +328,6 @@ def _of_tokenizer(value: Any) -> dict[str, Any]:
 def _prompts(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict) or not all(isinstance(text, str | None) for text in value.values()):
         raise ValueError("an object of texts")
+    if any(len(text) > MOST_PROMPT for text in value.values() if text):
+        raise ValueError(f"texts of at most {MOST_PROMPT} characters")
     return tuple((name, text or "") for name, text in value.items())

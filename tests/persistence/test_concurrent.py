@@ -148,6 +148,15 @@ def test_identity(saved, fitted_classifier):
     assert identity(saved / "absent") == ()
 
 
+def test_identity_of_a_folder_that_vanishes_meanwhile(saved, monkeypatch):
+    def vanished(path, pattern):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    whole = identity(saved)
+    monkeypatch.setattr(type(saved), "glob", vanished)
+    assert set(identity(saved)) <= set(whole)
+
+
 def _write(estimators, folder):
     rng = random.Random(os.getpid())
     while True:
