@@ -258,7 +258,10 @@ REFUSED = {
     "query expansion": ({"settings": {"query_expansion": {"length": 8}}}, "as query_expansion, found"),
     "too short": ({"settings": {"max_seq_length": 2}}, "expected a whole number from 4 as max_seq_length, found 2"),
     "unknown key of prompts": ({"prompts": {"prompt_template": "{}"}}, "has the key 'prompt_template'"),
-    "long prompt": ({"prompts": {"prompts": {"query": "r" * 100_001}}}, "expected texts of at most 100000 characters as"),
+    "long prompt": (
+        {"prompts": {"prompts": {"query": "r" * 100_001}}},
+        "expected texts of at most 100000 characters as",
+    ),
     "prompt of no text": ({"prompts": {"prompts": {"query": 7}}}, "expected an object of texts as prompts"),
     "default prompt that lacks": ({"prompts": says("passage")}, r"'passage', which is none of the prompts \('query'\)"),
     "another model": ({"prompts": {"model_type": "SparseEncoder"}}, "expected 'SentenceTransformer' as model_type"),
