@@ -11,7 +11,7 @@ from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._secrets import checked_token, without_secrets
-from skxlmr.checkpoints._sentence_writer import sentence_files
+from skxlmr.checkpoints._sentence.writer import sentence_files
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 

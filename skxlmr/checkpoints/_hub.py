@@ -138,9 +138,7 @@ def _download(name: str, revision: str | None) -> Path:
                 break
     except (OSError, errors.HTTPError, errors.EntryNotFoundError, ValueError, KeyError) as error:
         reason = _why(error, repo, revision, offline)
-    if (
-        reason is not None
-    ):  # not in the `except`: errors of the hub's client may hold the token, and would be shown with it
+    if reason is not None:  # not in the `except`: errors of the client may hold the token, and would be shown with it
         raise CheckpointError(without_secrets(name), without_secrets(reason))
     if not folder.is_dir():
         at = f" at revision {revision}" if revision else ""

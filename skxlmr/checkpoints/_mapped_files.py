@@ -55,9 +55,7 @@ class MappedFiles:
         """See :func:`check_mapped_files`."""
         for file, stamp in self.stamps.items():
             found = _stamp(file)
-            if (
-                found is None or found == stamp or found[:2] != stamp[:2]
-            ):  # gone, the same, or another file in its place
+            if found in (None, stamp) or found[:2] != stamp[:2]:  # gone, the same, or another file in its place
                 continue
             if self.addresses.isdisjoint(weight.data_ptr() for weight in module.state_dict().values()):
                 return  # on a GPU or converted, the weights are in memory of their own

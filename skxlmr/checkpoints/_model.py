@@ -13,7 +13,7 @@ from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._layout import CONFIG, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
-from skxlmr.checkpoints._sentence_reader import read_parts, read_sentence_encoder
+from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of
 from skxlmr.nn.sentence import SentenceEncoder

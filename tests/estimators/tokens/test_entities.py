@@ -113,41 +113,28 @@ def test_neighbours_of_one_type_are_one_entity():
     assert found == [{"entity": "B-PER", "score": 0.8, "word": "a", "start": 0, "end": 1, "index": 1}]
 
 
-def test_entities_of_iobes_end_with_their_last_tag():
-    """The reference does not know E- and S-: it treats them as types."""
-    labels = ["B-X", "I-X", "E-X", "S-X", "O"]
-    tags = ["B-X", "I-X", "E-X", "E-X", "S-X", "B-X", "E-X", "O", "S-X", "I-X"]
-    found = find_entities(
-        "abcdefghij",
-        np.array([(i, i + 1) for i in range(10)]),
-        np.zeros(10, bool),
+@pytest.mark.parametrize(
+    ("scheme", "prefixes", "found"),
+    [("IOBES", "BIEESBEOSI", ["abc", "d", "e", "fg", "i", "j"]), ("BILOU", "BILLUOB", ["abc", "d", "e", "g"])],
+)
+def test_entities_end_with_their_last_tag(scheme, prefixes, found):
+    """The reference does not know E-, S-, L- and U-: it treats them as types."""
+    labels = [f"{prefix}-X" for prefix in scheme if prefix != "O"] + ["O"]
+    tags = [prefix if prefix == "O" else f"{prefix}-X" for prefix in prefixes]
+    n = len(tags)
+    entities = find_entities(
+        "abcdefghij"[:n],
+        np.array([(i, i + 1) for i in range(n)]),
+        np.zeros(n, bool),
         np.eye(5)[[labels.index(tag) for tag in tags]],
         labels,
-        scheme="IOBES",
+        scheme=scheme,
         aggregation="simple",
         choose=lambda scores: scores.argmax(1),
         ignore_labels=("O",),
     )
-    assert [entity["word"] for entity in found] == ["abc", "d", "e", "fg", "i", "j"]
-    assert {entity["entity_group"] for entity in found} == {"X"}
-
-
-def test_entities_of_bilou_end_with_their_last_tag():
-    labels = ["B-X", "I-X", "L-X", "U-X", "O"]
-    tags = ["B-X", "I-X", "L-X", "L-X", "U-X", "O", "B-X"]
-    found = find_entities(
-        "abcdefg",
-        np.array([(i, i + 1) for i in range(7)]),
-        np.zeros(7, bool),
-        np.eye(5)[[labels.index(tag) for tag in tags]],
-        labels,
-        scheme="BILOU",
-        aggregation="simple",
-        choose=lambda scores: scores.argmax(1),
-        ignore_labels=("O",),
-    )
-    assert [entity["word"] for entity in found] == ["abc", "d", "e", "g"]
-    assert {entity["entity_group"] for entity in found} == {"X"}
+    assert [entity["word"] for entity in entities] == found
+    assert {entity["entity_group"] for entity in entities} == {"X"}
 
 
 @pytest.mark.parametrize("space", [" ", "\n ", "\u200b", "\u200b \ufeff"])

@@ -11,7 +11,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS
 from skxlmr.checkpoints._formats.write import written_dtype
 from skxlmr.checkpoints._layout import CONFIG, MODULES, PART_WEIGHTS, SENTENCE_CONFIG, TRANSFORMER_CONFIGS
-from skxlmr.checkpoints._sentence_reader import FLAGS, PACKAGE
+from skxlmr.checkpoints._sentence.reader import FLAGS, PACKAGE
 from skxlmr.nn.sentence import ACTIVATIONS, Dense, Dropout, LayerNorm, Normalize, SentenceEncoder, SentenceLayer
 
 
