@@ -103,10 +103,8 @@ def warn_of_texts(labels: np.ndarray, n_classes: int, name: str) -> None:
     if len(labels) < 6 or 2 * n_classes <= len(labels) or labels.dtype.kind not in "OU":
         return
     distinct = set(labels.tolist())
-    if (
-        sum(len(label) > 15 or len(label.split()) > 2 for label in distinct if isinstance(label, str))
-        > len(distinct) / 2
-    ):
+    n_long = sum(len(label) > 15 or len(label.split()) > 2 for label in distinct if isinstance(label, str))
+    if n_long > len(distinct) / 2:
         warn_once_per_call(
             f"{name} looks like texts and not like labels: {n_classes} distinct ones in {len(labels)} rows, such as "
             f"{excerpt(str(labels.tolist()[0]))}. Are X and y swapped? And pairs of texts are one argument: "

@@ -16,7 +16,7 @@ import torch
 
 from skxlmr import OutOfMemoryWarning, XLMRobertaCausalLM, XLMRobertaClassifier
 from skxlmr.estimators._choices.task import ChoiceTask
-from skxlmr.estimators._core.training_run import TrainingRun
+from skxlmr.estimators._fine_tuning.training_run import TrainingRun
 from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.estimators._tokens.task import TokenTask
 from skxlmr.inference._batch_queue import BatchQueue

@@ -10,9 +10,9 @@ import numpy as np
 from skxlmr.estimators._answers.rows import check_questions, cut_questions, question_table, read_targets
 from skxlmr.estimators._answers.search import RowAnswers, best_answers
 from skxlmr.estimators._answers.task import SpanTask
-from skxlmr.estimators._core.fine_tuned import FineTuned
-from skxlmr.estimators._core.training_rows import TrainingRows
 from skxlmr.estimators._core.truncation import warn_of_truncation
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators.heads import QUESTION_ANSWERING
 from skxlmr.estimators.parameters import (
     AT_LEAST_0,

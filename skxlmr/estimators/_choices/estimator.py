@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.estimators._choices.rows import Choices, check_choices, choice_table
 from skxlmr.estimators._choices.task import ChoiceTask, by_row
-from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators.heads import MULTIPLE_CHOICE
 from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.text import EncodedBatch, SubwordSampling

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from skxlmr.checkpoints import StoredModel
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._language.generator import TextGenerator
 from skxlmr.estimators._language.likelihood import SumsAndCounts, mean_log_p, next_token_log_p
 from skxlmr.estimators._language.task import NextTokenTask

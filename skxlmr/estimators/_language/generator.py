@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators.parameters import LanguageModelParameters
 from skxlmr.nn.generation import beam_search, generate, sampler
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints

@@ -10,12 +10,12 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
-from skxlmr.estimators._core.fine_tuned import FineTuned
-from skxlmr.estimators._core.fit_quality import warn_without_labels
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.output_labels import labels_config, read_head
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._sequence.targets import (
     ManyColumns,
     ManyLabels,
@@ -314,9 +314,9 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def _columns(self) -> list[OneClass]:
         """The classes of each column of y; none for several labels per row."""
         targets = self._targets
-        return (
-            [] if isinstance(targets, ManyLabels) else targets.parts if isinstance(targets, ManyColumns) else [targets]
-        )
+        if isinstance(targets, ManyLabels):
+            return []
+        return targets.parts if isinstance(targets, ManyColumns) else [targets]
 
     def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
         columns = self._columns()

@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 
 from skxlmr.checkpoints import StoredModel
-from skxlmr.estimators._core.fine_tuned import FineTuned
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.output_labels import labels_config, read_head
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator

@@ -71,10 +71,11 @@ def prepared(texts: Texts, how: SentenceEncoder) -> Texts:
 
 
 def lower(texts: Sequence[str]) -> list[str]:
-    """Texts in lower case, character by character, as the tokenizers of other tools do it."""
-    return [
-        text.replace(_SIGMA, _SMALL_SIGMA).lower() for text in texts
-    ]  # Python alone looks where in a word it stands
+    """Texts in lower case, character by character, as the tokenizers of other tools do it.
+
+    Python alone writes another sigma at the end of a word.
+    """
+    return [text.replace(_SIGMA, _SMALL_SIGMA).lower() for text in texts]
 
 
 def prompt_ids(tokenizer: Any, how: SentenceEncoder) -> np.ndarray:

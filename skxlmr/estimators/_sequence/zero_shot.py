@@ -14,10 +14,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.fit_quality import warn_without_labels
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.truncation import warn_of_truncation
+from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.targets import OneClass
 from skxlmr.estimators.heads import ENTAILMENT

@@ -10,7 +10,7 @@ from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.output_labels import labels_config, output_classes, output_labels
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._sequence.targets import weights_of_classes
 from skxlmr.estimators._tokens.predictions import TokenPredictions
 from skxlmr.estimators._tokens.rows import TokenRows, check_tags, check_token_rows, object_array

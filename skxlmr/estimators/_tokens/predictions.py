@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from skxlmr.estimators._core.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._tokens.annotations import SPAN_KEYS, Span
 from skxlmr.estimators._tokens.entities import AGGREGATIONS, find_entities
 from skxlmr.estimators._tokens.rows import TokenRows, check_tags, check_token_rows, object_array

@@ -8,7 +8,7 @@ import numpy as np
 
 from skxlmr.batching import concatenate
 from skxlmr.checkpoints import StoredModel
-from skxlmr.estimators._core.training_rows import Encoded, TrainingRows
+from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows
 from skxlmr.estimators._language.likelihood import SumsAndCounts, next_token_log_p
 from skxlmr.estimators._language.masked_lm import Filling, MaskedLM
 from skxlmr.estimators._language.task import MaskedLMTask, NextTokenTask

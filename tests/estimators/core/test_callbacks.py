@@ -406,10 +406,10 @@ def test_without_callbacks_nothing_is_copied(small, texts, languages, monkeypatc
     def forbidden(*arguments):
         raise AssertionError("copied")
 
-    monkeypatch.setattr("skxlmr.estimators._core.training_run.whole_copy", forbidden)
-    monkeypatch.setattr("skxlmr.estimators._core.fine_tuned.CallbackWatcher", forbidden)
+    monkeypatch.setattr("skxlmr.estimators._fine_tuning.training_run.whole_copy", forbidden)
+    monkeypatch.setattr("skxlmr.estimators._fine_tuning.fine_tuned.CallbackWatcher", forbidden)
     fitted = small().fit(texts, languages)
     monkeypatch.undo()
-    monkeypatch.setattr("skxlmr.estimators._core.training_run.whole_copy", forbidden)
+    monkeypatch.setattr("skxlmr.estimators._fine_tuning.training_run.whole_copy", forbidden)
     watched = small().set_callbacks(Recorder()).fit(texts, languages)  # which asks for no fitted estimator
     assert torch.equal(next(watched.module_.parameters()), next(fitted.module_.parameters()))

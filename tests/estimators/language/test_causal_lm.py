@@ -22,7 +22,7 @@ from skxlmr import (
     save,
 )
 from skxlmr.checkpoints import read_tensors
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from tests.estimators.conftest import differing, padded, weights_of
 from tests.tiny import sentences, write_checkpoint
 

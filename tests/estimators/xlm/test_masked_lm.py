@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from skxlmr import TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from tests.estimators.conftest import padded
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_regressor
 
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.training import FEWEST_STEPS, History, StepRecord
 from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 

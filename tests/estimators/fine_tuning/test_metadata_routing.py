@@ -16,8 +16,8 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 import skxlmr
 from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaTokenClassifier
-from skxlmr.estimators._core.fine_tuned import FineTuned
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._language.masking import Masker
 from skxlmr.estimators._sequence.task import SequenceTask
 from tests.contract import ESTIMATORS, each_that, each_that_trains, inputs

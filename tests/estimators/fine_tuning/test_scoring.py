@@ -18,7 +18,7 @@ from skxlmr import (
     load,
     save,
 )
-from skxlmr.estimators._core.scoring import scorer_of
+from skxlmr.estimators._fine_tuning.scoring import scorer_of
 from tests.contract import TEXTS, Y, each_that_trains, inputs
 from tests.estimators.conftest import differing, weights_of
 from tests.tiny import sentences

@@ -12,8 +12,8 @@ from torch import nn
 
 from skxlmr.checkpoints import check_finite
 from skxlmr.estimators._core.callbacks import CallbackWatcher
-from skxlmr.estimators._core.scoring import LOSS, ScoredRows
-from skxlmr.estimators._core.training_rows import Encoded, TrainingRows, named_as_passed
+from skxlmr.estimators._fine_tuning.scoring import LOSS, ScoredRows
+from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows, named_as_passed
 from skxlmr.nn import TaskModule
 from skxlmr.training import (
     STILL_WEIGHTS,

@@ -13,10 +13,10 @@ from sklearn.utils import check_random_state, get_tags
 from skxlmr.checkpoints import StoredModel, check_mapped_files
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.fit_quality import doubt
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.scoring import ScoredRows, scorer_of
-from skxlmr.estimators._core.training_rows import (
+from skxlmr.estimators._fine_tuning.fit_quality import doubt
+from skxlmr.estimators._fine_tuning.scoring import ScoredRows, scorer_of
+from skxlmr.estimators._fine_tuning.training_rows import (
     Encoded,
     TrainingRows,
     check_weights,
@@ -25,7 +25,7 @@ from skxlmr.estimators._core.training_rows import (
     take_encoded,
     with_weight,
 )
-from skxlmr.estimators._core.training_run import TrainingRun
+from skxlmr.estimators._fine_tuning.training_run import TrainingRun
 from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
 from skxlmr.nn import TaskModule

@@ -9,8 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from skxlmr import FitQualityWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
-from skxlmr.estimators._core.fit_quality import _loss_of_guessing, doubt
-from skxlmr.estimators._core.training_rows import TrainingRows
+from skxlmr.estimators._fine_tuning.fit_quality import _loss_of_guessing, doubt
+from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.training import History, StepRecord
 from tests.tiny import sentences
 
