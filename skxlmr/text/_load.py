@@ -16,6 +16,8 @@ from skxlmr.utils._files import open_file, read_json
 
 VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
 SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others give the same pieces other ids
+BERT_TYPES = ("bert", "distilbert")  # may have XLM-R's vocabulary: the tokenizer's class says so
+SENTENCEPIECE_CLASSES = ("XLMRobertaTokenizer", "PreTrainedTokenizer", "TokenizersBackend", None)
 BYTE_LEVEL_TYPES = ("roberta", "roberta-prelayernorm")
 XLM_TYPES = ("xlm",)
 BEGINNING = 2**20  # bytes of a tokenizer.json
@@ -31,6 +33,8 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     =========================  ====================================  ==========================================
     sentencepiece.bpe.model    ``xlm-roberta``, ``xlm-roberta-xl``,  `SentencePieceTokenizer`
                                ``xmod``, or none
+                               ``xmod``, or none; ``bert``,
+                               ``distilbert``
     the same, tokenizer.json   the same                              `SentencePieceTokenizer`, of which the other is a
                                                                      conversion; `FastTokenizer` from
                                                                      ``tokenizer.json`` if that one has further tokens
@@ -42,8 +46,9 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
                                                                      ``tokenizer.json``)
     =========================  ====================================  ==========================================
 
-    Without ``config.json``, ``tokenizer_class`` in ``tokenizer_config.json`` stands in for the ``model_type``. Everything
-    else is an error.
+    Without ``config.json``, ``tokenizer_class`` in ``tokenizer_config.json`` stands in for the ``model_type``. The models
+    ``bert`` and ``distilbert`` have XLM-R's vocabulary if the class is ``XLMRobertaTokenizer``, a general one such as
+    ``PreTrainedTokenizerFast``, or not named. Everything else is an error.
 
     Parameters
     ----------
@@ -64,11 +69,14 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise CheckpointError(folder, f"expected a checkpoint folder, found {found}")
-    model_type = _model_type(folder)
+    model_type, class_name = _names(folder)
     has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
     both = {VOCAB_FILE, MERGES_FILE} <= has
     if MODEL_FILE in has:
-        if model_type in SENTENCEPIECE_TYPES:
+        if model_type in BERT_TYPES and class_name not in SENTENCEPIECE_CLASSES:
+            reason = f"XLMRobertaTokenizer as tokenizer_class, whose vocabulary is {MODEL_FILE}"
+            raise _ambiguous(folder, model_type, f"{reason} (it is {class_name:.80})")
+        if model_type in SENTENCEPIECE_TYPES + BERT_TYPES:
             if has & {VOCAB_FILE, MERGES_FILE}:
                 raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
             tokenizer = SentencePieceTokenizer.from_file(folder / MODEL_FILE)
@@ -108,15 +116,17 @@ def _added_tokens(file: Path) -> set[str | None]:
         return {None}
 
 
-def _model_type(folder: Path) -> str | None:
-    file = folder / MODEL_CONFIG_FILE
-    model_type = read_json(file).get("model_type") if file.exists() else None
-    if model_type is None and (folder / CONFIG_FILE).exists():
-        name = read_json(folder / CONFIG_FILE).get("tokenizer_class")
-        return CLASS_TYPES.get(name.removesuffix("Fast")) if isinstance(name, str) else None
+def _names(folder: Path) -> tuple[str | None, str | None]:
+    """Return the model's type, and the tokenizer's class without "Fast"; None where the folder does not say."""
+    file, config_file = folder / MODEL_CONFIG_FILE, folder / CONFIG_FILE
+    config = read_json(file) if file.exists() else {}
+    options = read_json(config_file) if config_file.exists() else {}
+    name = options.get("tokenizer_class") or config.get("tokenizer_class")
+    class_name = name.removesuffix("Fast") if isinstance(name, str) else None
+    model_type = config.get("model_type")
     if model_type is not None and not isinstance(model_type, str):
         raise CheckpointError(file, f"expected a name as model_type, found {model_type!r:.80}")
-    return model_type
+    return CLASS_TYPES.get(class_name or "") if model_type is None else model_type, class_name
 
 
 def _ambiguous(folder: Path, model_type: str | None, expected: str) -> CheckpointError:

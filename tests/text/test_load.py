@@ -74,6 +74,26 @@ def test_the_tokenizers_class_stands_in_for_the_models_type(tmp_path, contents):
     assert type(load_tokenizer(tmp_path)) is XLMTokenizer
 
 
+@pytest.mark.parametrize("model_type", ["bert", "distilbert"])
+def test_a_bert_body_with_the_vocabulary_of_xlm_roberta(tmp_path, contents, tiny, model_type):
+    """As in paraphrase-multilingual-MiniLM-L12-v2 and multilingual-e5-small; the class may stand in either file."""
+    (tmp_path / SPM).write_bytes(contents[SPM])
+    (tmp_path / "unigram.json").write_text("{}")  # unused, in the first of them
+    classes = ("XLMRobertaTokenizer", "XLMRobertaTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", None)
+    for name, place in itertools.product(classes, ("config.json", "tokenizer_config.json")):
+        (tmp_path / "tokenizer_config.json").write_text("{}")
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "pad_token_id": 0}))
+        values = json.loads((tmp_path / place).read_text()) | ({"tokenizer_class": name} if name else {})
+        (tmp_path / place).write_text(json.dumps(values))
+        loaded = load_tokenizer(tmp_path)
+        assert type(loaded) is SentencePieceTokenizer and loaded.pad_token_id == 1
+        assert loaded.encode_batch(["the house"]).ids.tolist() == tiny.encode_batch(["the house"]).ids.tolist()
+    for name in ("BertTokenizer", "AlbertTokenizerFast", "CamembertTokenizer"):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+        with pytest.raises(CheckpointError, match=rf"expected XLMRobertaTokenizer .* \(it is {name[:-4]}"):
+            load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_broken_configs_are_named(tmp_path, contents, name):
     (tmp_path / SPM).write_bytes(contents[SPM])
