@@ -51,9 +51,37 @@ class Dropout:
 SentenceLayer = Dense | LayerNorm | Normalize | Dropout
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """What a checkpoint says of how texts are read before they are tokenised.
+
+    Attributes
+    ----------
+    max_length : int or None
+        Most tokens of a row; None is as many as the tokenizer says.
+    lower_case : bool
+        Whether texts are put in lower case.
+    prompts : tuple of (str, str)
+        Names and texts that can be put before a text.
+    default_prompt : str or None
+        Name of the prompt that is put before each text, of a pair before the first.
+    """
+
+    max_length: int | None = None
+    lower_case: bool = False
+    prompts: tuple[tuple[str, str], ...] = ()
+    default_prompt: str | None = None
+
+    def prompt(self) -> str | None:
+        """The text that is put before each text; None if there is none."""
+        return dict(self.prompts).get(self.default_prompt or "") or None
+
+
 @dataclass(frozen=True)
-class SentenceEncoder:
+class SentenceEncoder(TextSettings):
     """How a sentence encoder makes one vector of a text. Equal values make equal vectors, with the same weights.
+
+    It reads texts as its `TextSettings` say.
 
     Attributes
     ----------
@@ -65,14 +93,6 @@ class SentenceEncoder:
         What follows the pooling, apart from scaling to unit length at the end.
     normalize : bool
         Whether vectors are scaled to unit length at the end.
-    max_length : int or None
-        Most tokens of a text; None is as many as the tokenizer says.
-    lower_case : bool
-        Whether texts are put in lower case.
-    prompts : tuple of (str, str)
-        Names and texts that can be put before a text.
-    default_prompt : str or None
-        Name of the prompt that is put before each text.
     truncate_dim : int or None
         Number of the first features that are kept.
     similarity : str or None
@@ -83,16 +103,8 @@ class SentenceEncoder:
     include_prompt: bool = True
     layers: tuple[SentenceLayer, ...] = ()
     normalize: bool = False
-    max_length: int | None = None
-    lower_case: bool = False
-    prompts: tuple[tuple[str, str], ...] = ()
-    default_prompt: str | None = None
     truncate_dim: int | None = None
     similarity: str | None = None
-
-    def prompt(self) -> str | None:
-        """The text that is put before each text; None if there is none."""
-        return dict(self.prompts).get(self.default_prompt or "") or None
 
     def n_inputs(self) -> int | None:
         """Features that the layers take; None where they take any number."""

@@ -66,9 +66,13 @@ def read_sentence_encoder(folder: Path, hidden_size: int) -> SentenceEncoder | N
     normalize = bool(layers) and isinstance(layers[last], Normalize)
     if normalize:
         del layers[last]
-    max_length, lower_case = _read_transformer(folder / first.place)
     return SentenceEncoder(
-        words, include_prompt, tuple(layers), normalize, max_length, lower_case, **_read_prompts(folder)
+        words,
+        include_prompt,
+        tuple(layers),
+        normalize,
+        **_read_transformer(folder / first.place),
+        **_read_prompts(folder),
     )
 
 
@@ -165,11 +169,11 @@ def _read_layer(file: Path, kind: str, n_features: int) -> SentenceLayer:
     return Dense(n_features, values["out_features"], values.get("bias", True), activation, residual)
 
 
-def _read_transformer(folder: Path) -> tuple[int | None, bool]:
+def _read_transformer(folder: Path) -> dict[str, Any]:
     """Most tokens of a text, and whether texts are put in lower case."""
     file = next((folder / name for name in TRANSFORMER_CONFIGS if os.path.lexists(folder / name)), None)
     if file is None:
-        return None, False
+        return {}
     arguments = ("model_args", "model_kwargs", "config_args", "config_kwargs")
     values = checks.known(
         file,
@@ -186,7 +190,8 @@ def _read_transformer(folder: Path) -> tuple[int | None, bool]:
         **dict.fromkeys(("tokenizer_args", "processor_kwargs"), checks.of_tokenizer),
     )
     given = values.get("processor_kwargs") or values.get("tokenizer_args") or {}
-    return given.get("model_max_length", values.get("max_seq_length")), bool(values.get("do_lower_case"))
+    max_length = given.get("model_max_length", values.get("max_seq_length"))
+    return {"max_length": max_length, "lower_case": bool(values.get("do_lower_case"))}
 
 
 def _read_prompts(folder: Path) -> dict[str, Any]:

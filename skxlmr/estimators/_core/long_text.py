@@ -1,15 +1,18 @@
-"""Texts longer than a row: cut at their end, or shown whole in windows.
+"""Texts as rows: with the checkpoint's prompt before them, and longer ones cut at their end or shown whole in windows.
 
 Shape suffix: N rows of the input.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.prompts import prepared, prompt_ids, windows_with_prompt
 from skxlmr.estimators.parameters import LongTextParameters
+from skxlmr.nn.sentence import TextSettings
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._validation import Texts
 
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class LongTexts(LongTextParameters, Estimator):
-    """Estimators with one output per text that can read long ones in windows."""
+    """Estimators with one output per text that can read long ones in windows, with the checkpoint's prompt before them."""
+
+    _said: TextSettings | None = None  # by a checkpoint whose own way with texts is the estimator's
 
     def coverage(self, X: Any) -> "pd.DataFrame":
         """How much of each text is read.
@@ -55,10 +60,14 @@ class LongTexts(LongTextParameters, Estimator):
         }
         return pd.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
 
-    def _lengths(self, texts: Texts) -> tuple[np.ndarray, int]:
-        """Tokens of each row that is not cut, and how many of them are not the texts'."""
-        lengths_N = self.tokenizer_.encode_batch(texts.first, texts.second).lengths
-        return lengths_N, self.tokenizer_.n_special(texts.second is not None)
+    def _how(self) -> TextSettings:
+        """How checkpoint and parameters say that texts are read."""
+        return self._said or TextSettings()
+
+    def _limit(self) -> int:
+        if self.max_length is None and self._said is not None:
+            return int(min(self._said.max_length or self.tokenizer_.model_max_length, self.config_.max_length))
+        return super()._limit()
 
     def _logits(self, X: Any) -> np.ndarray:
         """Outputs of the head for each text, (n_rows, n_outputs) float32: the mean of its windows."""
@@ -67,5 +76,36 @@ class LongTexts(LongTextParameters, Estimator):
         return engine.rows(encoded, window_weights=np.ones(len(encoded)))
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
-        stride = self.stride if self.long_text == "window" else None
-        return super()._tokenize(texts, max_length, stride=stride, **options)
+        how, options = self._how(), {"stride": self.stride if self.long_text == "window" else None, **options}
+        whole = super()._tokenize(prepared(texts, how), max_length, **options)
+        prompt = self._prompt_ids(how, texts.second is not None)[1:-1]
+        if not len(prompt) or self.long_text != "window":
+            return whole
+        bare = prepared(texts, replace(how, default_prompt=None))
+
+        def tokenize(rows: np.ndarray) -> EncodedBatch:
+            second = None if bare.second is None else [bare.second[i] for i in rows]
+            chosen = replace(bare, first=[bare.first[i] for i in rows], second=second, side_by_side=1)
+            return super(LongTexts, self)._tokenize(chosen, max_length - len(prompt), **options)
+
+        return windows_with_prompt(whole, tokenize, prompt)
+
+    def _prompt_ids(self, how: TextSettings, pair: bool) -> np.ndarray:
+        """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""
+        ids = prompt_ids(self.tokenizer_, how)
+        if len(ids) and len(ids) - 2 + self.tokenizer_.n_special(pair) >= self._limit():
+            raise ValueError(
+                f"the prompt {how.prompt()!r:.80} has {len(ids) - 2} tokens, and max_length={self._limit()} leaves no room "
+                "for a text after it: pass a shorter prompt or a larger max_length"
+            )
+        return ids
+
+    def _n_around(self, how: TextSettings, pair: bool) -> int:
+        """Tokens of a row that are not the texts': special tokens and the prompt."""
+        return max(len(self._prompt_ids(how, pair)) - 2, 0) + int(self.tokenizer_.n_special(pair))
+
+    def _lengths(self, texts: Texts) -> tuple[np.ndarray, int]:
+        """Tokens of each row that is not cut, and how many of them are not the texts'."""
+        how, pair = self._how(), texts.second is not None
+        read = prepared(texts, how)
+        return self.tokenizer_.encode_batch(read.first, read.second).lengths, self._n_around(how, pair)

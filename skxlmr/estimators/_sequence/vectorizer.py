@@ -15,7 +15,7 @@ from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.transformer import Transformer
-from skxlmr.estimators._sequence.sentence import prepared, prompt_ids, resolved, windows_with_prompt
+from skxlmr.estimators._sequence.sentence import resolved
 from skxlmr.estimators._sequence.vectorizer_parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorizerParameters
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import (
@@ -26,7 +26,6 @@ from skxlmr.estimators.parameters import (
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
-from skxlmr.text import EncodedBatch
 from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import StrOptions, fit_context
@@ -166,11 +165,6 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
             raise ValueError(f"pooling must be 'auto', or one or more of {', '.join(self._poolings)}, got {given!r}")
         return words
 
-    def _limit(self) -> int:
-        if self.max_length is None and self._said is not None:
-            return int(min(self._said.max_length or self.tokenizer_.model_max_length, self.config_.max_length))
-        return super()._limit()
-
     def _has_further_layers(self) -> bool:
         """Whether the checkpoint's layers after the pooling apply: they are made for the last layer of the encoder."""
         return self._layers() == [self.config_.num_hidden_layers]
@@ -230,39 +224,6 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         return (how, True) if is_equal else (self._said, False)
 
     # Texts --------------------------------------------------------------------------------------------------------------
-
-    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
-        how = self._how()
-        whole = super()._tokenize(prepared(texts, how), max_length, **options)
-        prompt = self._prompt_ids(how, texts.second is not None)[1:-1]
-        if not len(prompt) or self.long_text != "window":
-            return whole
-        bare = prepared(texts, replace(how, default_prompt=None))
-
-        def tokenize(rows: np.ndarray) -> EncodedBatch:
-            second = None if bare.second is None else [bare.second[i] for i in rows]
-            chosen = replace(bare, first=[bare.first[i] for i in rows], second=second, side_by_side=1)
-            return super(Vectorizer, self)._tokenize(chosen, max_length - len(prompt), **options)
-
-        return windows_with_prompt(whole, tokenize, prompt)
-
-    def _prompt_ids(self, how: SentenceEncoder, pair: bool) -> np.ndarray:
-        """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""
-        ids = prompt_ids(self.tokenizer_, how)
-        if len(ids) and len(ids) - 2 + self.tokenizer_.n_special(pair) >= self._limit():
-            raise ValueError(
-                f"the prompt {how.prompt()!r:.80} has {len(ids) - 2} tokens, and max_length={self._limit()} leaves no room "
-                "for a text after it: pass a shorter prompt or a larger max_length"
-            )
-        return ids
-
-    def _n_around(self, how: SentenceEncoder, pair: bool) -> int:
-        """Tokens of a row that are not the texts': special tokens and the prompt."""
-        return max(len(self._prompt_ids(how, pair)) - 2, 0) + int(self.tokenizer_.n_special(pair))
-
-    def _lengths(self, texts: Texts) -> tuple[np.ndarray, int]:
-        how = self._how()
-        return super()._lengths(prepared(texts, how))[0], self._n_around(how, texts.second is not None)
 
     def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
         try:
