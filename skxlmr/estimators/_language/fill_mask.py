@@ -36,7 +36,10 @@ class MaskFiller:
         """The most probable tokens of each mask, best first."""
 
         def read(logits_MV: torch.Tensor, items: np.ndarray) -> torch.Tensor:
-            best = logits_MV.softmax(1).topk(min(top_k, logits_MV.shape[1]))
+            scores_MV = logits_MV.softmax(1)[
+                :, : self.tokenizer.vocab_size
+            ]  # a checkpoint may have more word embeddings
+            best = scores_MV.topk(min(top_k, scores_MV.shape[1]))
             return torch.stack([best.values.cpu().double(), best.indices.cpu().double()], dim=-1)  # no float64 on MPS
 
         return [

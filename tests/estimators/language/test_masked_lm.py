@@ -10,6 +10,7 @@ import torch
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaMaskedLM, XLMRobertaVectorizer, save
 from skxlmr.checkpoints import read_tensors, write_folder
 from tests.estimators.conftest import differing, padded, weights_of
+from tests.tiny import write_checkpoint
 
 MASKED = ["Das Haus <mask> singt.", "<mask> птица идёт", "the <mask> bird sings over <mask>!", "a<mask>b", "<mask>"]
 
@@ -249,6 +250,18 @@ def test_top_k_beyond_the_vocabulary(lm):
     fillings = lm.fill_mask(["<mask>"], top_k=10_000)[0][0]
     assert len(fillings) == lm.config_.vocab_size
     assert sum(f["score"] for f in fillings) == pytest.approx(1, abs=1e-5)
+
+
+def test_word_embeddings_without_a_token_fill_no_mask(tmp_path, tiny_tokenizer):
+    """Some checkpoints, such as XLM-RoBERTa-XL, have more of them than the tokenizer has tokens."""
+    n_tokens = tiny_tokenizer.vocab_size
+    folder = write_checkpoint(tmp_path / "wide", tiny_tokenizer, vocab_size=n_tokens + 7)
+    lm = XLMRobertaMaskedLM.from_checkpoint(folder, dtype="float32")
+    with torch.no_grad():
+        lm.module_.lm_head.bias[n_tokens + 2] = 2.0
+    fillings = lm.fill_mask(["<mask>"], top_k=10_000)[0][0]
+    assert sorted(f["token"] for f in fillings) == list(range(n_tokens))
+    assert sum(f["score"] for f in fillings) < 0.99  # the share of the others is not given away, as in the reference
 
 
 def test_targets_equal_a_computation_by_hand(lm, model, tiny_tokenizer):
