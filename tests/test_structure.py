@@ -1,7 +1,6 @@
 """What keeps the house simple: short ways, flat inheritance, small files, imports that only go down."""
 
 import ast
-import inspect
 import sys
 from pathlib import Path
 
@@ -93,4 +92,4 @@ def test_every_estimator_has_a_head_record():
     from skxlmr.estimators.heads import HEADS
 
     assert sorted(head.estimator for head in HEADS) == sorted(cls.__name__ for cls in ESTIMATORS)
-    assert all(cls._head.estimator == cls.__name__ and inspect.isclass(cls._head.module) for cls in ESTIMATORS)
+    assert all(cls._head.estimator == cls.__name__ for cls in ESTIMATORS)

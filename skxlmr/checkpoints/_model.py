@@ -15,7 +15,7 @@ from skxlmr.checkpoints._layout import CONFIG, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
-from skxlmr.nn import ModelConfig, XLMConfig, config_of
+from skxlmr.nn import ModelConfig, XLMConfig, config_of, family_of
 from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.utils._errors import CheckpointError, blaming
 
@@ -85,7 +85,7 @@ class StoredModel:
             If they are TensorFlow's, and h5py is not installed.
         """
         tied, source = self.config.tie_word_embeddings, str(self.folder)
-        return normalize_names(read_tensors(self.model_folder), self.config.base_prefix, tied=tied, source=source)
+        return normalize_names(read_tensors(self.model_folder), family_of(self.config), tied=tied, source=source)
 
     def mapped_tensors(self) -> tuple[Tensors, MappedFiles]:
         """The same, and the files of which the module that uses them must know."""

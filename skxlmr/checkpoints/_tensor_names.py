@@ -3,38 +3,29 @@
 import torch
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.nn import LANGUAGE_MODELS, XLM_ROBERTA, LanguageModel, ModelFamily
 from skxlmr.utils._errors import CheckpointError
 
 LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
 # What wrappers put before all names: torch.compile, DataParallel, sentence-transformers and modules that hold the model
 WRAPPERS = ("_orig_mod.", "module.", "0.auto_model.", "auto_model.", "model.")
 BUFFERS = ("position_ids", "token_type_ids")  # saved by transformers before 4.31; they hold no weights
-# Parts of an encoder, by its name inside a model with a head. Files of a bare encoder leave that name out.
-BARE_PARTS = {
-    "roberta": ("embeddings.", "encoder.", "pooler."),
-    "transformer": tuple(
-        "embeddings. position_embeddings. lang_embeddings. layer_norm_emb. attentions. layer_norm1. ffns. layer_norm2.".split()
-    ),
-}
-# Projections on the vocabulary, and the word embeddings that they share their weight with when tied.
-TIED = {"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "pred_layer.proj.weight": "embeddings.weight"}
 
 
 def normalize_names(
-    tensors: Tensors, base_prefix: str = "roberta", *, tied: bool = True, source: str = "checkpoint"
+    tensors: Tensors, family: ModelFamily = XLM_ROBERTA, *, tied: bool = True, source: str = "checkpoint"
 ) -> Tensors:
     """Rename the tensors of a file as the modules name them. Nothing is copied.
 
     What wrappers put before the names is taken away. Parameters of layer norms become ``weight`` and ``bias``, position and
-    token type buffers are dropped, names of a bare encoder get its prefix, and the language model head keeps one bias
-    (``lm_head.bias``).
+    token type buffers are dropped, names of a bare encoder get its prefix, and a language model head keeps one bias.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
         As read from the file.
-    base_prefix : {"roberta", "transformer"}
-        Name of the encoder inside a model with a head: XLM-R's, or the original XLM's.
+    family : ModelFamily
+        Of the model.
     tied : bool, default=True
         ``tie_word_embeddings`` of the config: whether the language model head projects with the word embeddings. If so,
         the copy of them that some files hold is dropped. A tensor with other values is kept: :func:`assign_weights` will
@@ -54,21 +45,23 @@ def normalize_names(
     """
     renamed: Tensors = {}
     for name, tensor in tensors.items():
-        new = _normalize(name, base_prefix)
+        new = _normalize(name, family)
         if new is None:
             continue
         if new in renamed:
             raise CheckpointError(source, f"holds tensor {new} twice, once under the name {name}")
         renamed[new] = tensor
 
-    # If both exist, the reference computes with the decoder's bias: lm_head.bias is an alias of it or unused.
-    if "lm_head.decoder.bias" in renamed:
-        renamed["lm_head.bias"] = renamed.pop("lm_head.decoder.bias")
-    for decoder, words in TIED.items():
+    head = family.modules["ForMaskedLM"]
+    if issubclass(head, LanguageModel):
+        decoder, bias = f"{head.projection}.weight", f"{head.projection}.bias"
+        if bias in renamed and bias != head.projection_bias:
+            # If both exist, the reference computes with this one: the other is an alias of it or unused.
+            renamed[head.projection_bias] = renamed.pop(bias)
         if tied and decoder in renamed:
             weight = renamed[decoder]
             # Some converted files hold the shared matrix only under the decoder's name.
-            if _same_values(renamed.setdefault(f"{base_prefix}.{words}", weight), weight):
+            if _same_values(renamed.setdefault(family.words, weight), weight):
                 del renamed[decoder]
     return renamed
 
@@ -89,12 +82,13 @@ def published_names(tensors: Tensors) -> Tensors:
         A new dict.
     """
     published = dict(tensors)
-    if "lm_head.decoder.weight" in published and "lm_head.bias" in published:
-        published.setdefault("lm_head.decoder.bias", published["lm_head.bias"].clone())
+    for head in LANGUAGE_MODELS:
+        if f"{head.projection}.weight" in published and head.projection_bias in published:
+            published.setdefault(f"{head.projection}.bias", published[head.projection_bias].clone())
     return published
 
 
-def _normalize(name: str, base_prefix: str) -> str | None:
+def _normalize(name: str, family: ModelFamily) -> str | None:
     while name.startswith(WRAPPERS):
         name = name.removeprefix(next(wrapper for wrapper in WRAPPERS if name.startswith(wrapper)))
     if name.rpartition(".")[2] in BUFFERS:
@@ -102,7 +96,8 @@ def _normalize(name: str, base_prefix: str) -> str | None:
     for old, new in LEGACY_ENDINGS.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    return f"{base_prefix}.{name}" if name.startswith(BARE_PARTS[base_prefix]) else name
+    is_bare = name.partition(".")[0] in family.encoder.part_names
+    return f"{family.prefix}.{name}" if is_bare else name
 
 
 def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:

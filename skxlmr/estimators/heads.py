@@ -1,11 +1,10 @@
-"""One record per task: the module with its head, what Hugging Face calls it, and how messages and model cards describe it."""
+"""One record per task: which module it needs, what Hugging Face calls it, and how messages and model cards describe it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from skxlmr import nn
-from skxlmr.nn import TaskModule
+from skxlmr.nn import FAMILIES, TaskModule, family_of
 from skxlmr.utils._errors import CheckpointError
 
 
@@ -17,14 +16,11 @@ class Head:
     ----------
     estimator : str
         The estimator with this head, which also opens checkpoints with it.
-    module : type of TaskModule
-        The encoder with the head.
-    parts : tuple of str
-        Submodules that belong to the head, not to the encoder.
-    new_part : str or None
-        The submodule that a first fit starts from scratch.
-    optional_parts : tuple of str
-        Submodules that start from scratch where the checkpoint lacks them.
+    task : str
+        The end of Hugging Face's names of its modules, such as ``"ForSequenceClassification"``. The family of the checkpoint
+        has the module (:data:`skxlmr.nn.FAMILIES`).
+    new : {"always", "if missing", "never"}
+        When a first fit starts the head from scratch.
     reads : str
         What it makes predictions for, in the error about a checkpoint without it.
     bidirectional : str or None
@@ -35,44 +31,41 @@ class Head:
         The hub's name of the validation score, if it has one.
     score : str
         What the validation score is, for the model card.
-    published_as : str or None
-        Hugging Face's name of the module, if it is another one than ours.
     """
 
     estimator: str
-    module: type[TaskModule]
-    parts: tuple[str, ...] = ()
-    new_part: str | None = None
-    optional_parts: tuple[str, ...] = ()
+    task: str
+    new: Literal["always", "if missing", "never"] = "never"
     reads: str = "texts"
     bidirectional: str | None = None
     pipeline_tag: str
     metric: str | None = None
     score: str = ""
-    published_as: str | None = None
 
-    @property
-    def architecture(self) -> str:
-        """What ``config.json`` calls a model with this head (``architectures``)."""
-        return self.published_as or self.module.__name__
+    def module(self, config: Any) -> type[TaskModule]:
+        """The encoder with this head, in the family of the config."""
+        return family_of(config).modules[self.task]
+
+    def new_parts(self, config: Any) -> tuple[str, ...]:
+        """Submodules that a first fit starts from scratch, whatever the checkpoint has."""
+        return self.module(config).head_parts if self.new == "always" else ()
+
+    def optional_parts(self, config: Any) -> tuple[str, ...]:
+        """Submodules that a first fit starts from scratch where the checkpoint lacks them."""
+        module = self.module(config)
+        return module.optional_parts + (module.head_parts if self.new == "if missing" else ())
 
     @property
     def auto_class(self) -> str:
         """The class of ``transformers`` that opens a saved folder."""
-        return "AutoModel" + "".join(self.module.__name__.partition("For")[1:])
+        return "AutoModel" + self.task.removeprefix("Model")
 
 
-MODEL = Head(
-    estimator="XLMRobertaVectorizer",
-    module=nn.XLMRobertaModel,
-    parts=("roberta.pooler",),
-    pipeline_tag="feature-extraction",
-)
+MODEL = Head(estimator="XLMRobertaVectorizer", task="Model", pipeline_tag="feature-extraction")
 CLASSIFICATION = Head(
     estimator="XLMRobertaClassifier",
-    module=nn.XLMRobertaForSequenceClassification,
-    parts=("classifier",),
-    new_part="classifier",
+    task="ForSequenceClassification",
+    new="always",
     reads="whole texts",
     bidirectional="the first token, which sees no other token in such a model",
     pipeline_tag="text-classification",
@@ -83,7 +76,7 @@ REGRESSION = replace(CLASSIFICATION, estimator="XLMRobertaRegressor", metric="r_
 ENTAILMENT = replace(
     CLASSIFICATION,
     estimator="XLMRobertaZeroShotClassifier",
-    new_part=None,
+    new="never",
     bidirectional=None,
     pipeline_tag="zero-shot-classification",
     metric=None,
@@ -91,9 +84,8 @@ ENTAILMENT = replace(
 )
 TOKEN_CLASSIFICATION = Head(
     estimator="XLMRobertaTokenClassifier",
-    module=nn.XLMRobertaForTokenClassification,
-    parts=("classifier",),
-    new_part="classifier",
+    task="ForTokenClassification",
+    new="always",
     reads="the words of a text",
     pipeline_tag="token-classification",
     metric="f1",
@@ -101,9 +93,8 @@ TOKEN_CLASSIFICATION = Head(
 )
 QUESTION_ANSWERING = Head(
     estimator="XLMRobertaQuestionAnswerer",
-    module=nn.XLMRobertaForQuestionAnswering,
-    parts=("qa_outputs",),
-    new_part="qa_outputs",
+    task="ForQuestionAnswering",
+    new="always",
     reads="answers in a text",
     pipeline_tag="question-answering",
     metric="f1",
@@ -112,16 +103,13 @@ QUESTION_ANSWERING = Head(
 MULTIPLE_CHOICE = replace(
     CLASSIFICATION,
     estimator="XLMRobertaMultipleChoiceClassifier",
-    module=nn.XLMRobertaForMultipleChoice,
-    parts=("classifier", "roberta.pooler"),
-    optional_parts=("roberta.pooler",),
+    task="ForMultipleChoice",
     reads="choices",
     pipeline_tag="multiple-choice",
 )
 MASKED_LM = Head(
     estimator="XLMRobertaMaskedLM",
-    module=nn.XLMRobertaForMaskedLM,
-    parts=("lm_head",),
+    task="ForMaskedLM",
     reads="masks",
     bidirectional="the tokens after a mask as well as those before it",
     pipeline_tag="fill-mask",
@@ -130,54 +118,48 @@ MASKED_LM = Head(
 DIALOGUE_LM = replace(
     MASKED_LM,
     estimator="XLMRobertaDialogueLM",
-    optional_parts=("lm_head",),
+    new="if missing",
     bidirectional=CLASSIFICATION.bidirectional,
     pipeline_tag="feature-extraction",
     score="minus the mean loss",
 )
 CAUSAL_LM = Head(
     estimator="XLMRobertaCausalLM",
-    module=nn.XLMRobertaForCausalLM,
-    parts=("lm_head",),
+    task="ForCausalLM",
     reads="the next token",
     pipeline_tag="text-generation",
     score="mean log-likelihood per token, in nats",
 )
-XLM_MODEL = Head(estimator="XLMVectorizer", module=nn.XLMModel, pipeline_tag="feature-extraction")
-XLM_CLASSIFICATION = replace(
-    CLASSIFICATION,
-    estimator="XLMClassifier",
-    module=nn.XLMForSequenceClassification,
-    parts=("sequence_summary", "logits_proj"),
-    new_part="sequence_summary",
-    bidirectional=None,
-)
-XLM_MASKED_LM = replace(
-    MASKED_LM,
-    estimator="XLMMaskedLM",
-    module=nn.XLMForMaskedLM,
-    parts=("pred_layer",),
-    bidirectional=None,
-    published_as="XLMWithLMHeadModel",
-)
+XLM_MODEL = replace(MODEL, estimator="XLMVectorizer")
+XLM_CLASSIFICATION = replace(CLASSIFICATION, estimator="XLMClassifier", bidirectional=None)
+XLM_MASKED_LM = replace(MASKED_LM, estimator="XLMMaskedLM", bidirectional=None)
 HEADS = (
     *(MODEL, CLASSIFICATION, REGRESSION, ENTAILMENT, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE),
     *(MASKED_LM, DIALOGUE_LM, CAUSAL_LM, XLM_MODEL, XLM_CLASSIFICATION, XLM_MASKED_LM),
 )
-PARTS = tuple(dict.fromkeys(part for head in HEADS for part in head.parts))  # of any head
 
 
-def reader_of(architecture: str) -> str | None:
-    """The estimator that opens a checkpoint with this head, None if there is none."""
+def reader_of(architecture: str, like: Head) -> str | None:
+    """The estimator, of the same kind as another, that opens a checkpoint with this head; None if there is none."""
     # an estimator that only returns features opens any checkpoint, and ignores its head
-    heads = (head for head in HEADS if head.pipeline_tag != "feature-extraction")
-    return next((head.estimator for head in heads if head.architecture == architecture), None)
+    heads = (head for head in HEADS if head.pipeline_tag != "feature-extraction" and _prefix(head) == _prefix(like))
+    return next((head.estimator for head in heads if _is_of(architecture, head)), None)
+
+
+def _prefix(head: Head) -> str:
+    """What the names of the estimators of a family begin with."""
+    return "XLMRoberta" if head.estimator.startswith("XLMRoberta") else "XLM"
+
+
+def _is_of(architecture: str, head: Head) -> bool:
+    modules = (family.modules.get(head.task) for family in FAMILIES.values())
+    return architecture.endswith(head.task) or architecture in {module.published_as for module in modules if module}
 
 
 def check_architecture(config: dict[str, Any], file: Path, head: Head) -> None:
     """Check that a checkpoint which names its architecture has this head.
 
-    Models with this encoder (RoBERTa, CamemBERT, ...) differ in the first part of the name, so only its end is compared.
+    Families differ in the first part of the name, so only its end is compared.
 
     Raises
     ------
@@ -188,8 +170,8 @@ def check_architecture(config: dict[str, Any], file: Path, head: Head) -> None:
     if not isinstance(architectures, list) or not architectures:
         return
     named = str(architectures[0])[:80]
-    if named.endswith(head.architecture[head.architecture.index("For") :]):
+    if _is_of(named, head):
         return
-    reader = reader_of(named)
+    reader = reader_of(named, head)
     use = "fit trains one" if reader is None else f"use {reader}.from_checkpoint"
     raise CheckpointError(file, f"describes a {named}, which has no head for {head.reads}: {use}")

@@ -1,9 +1,9 @@
 """Tensors in, tensors out: encoders, heads and losses. No files and no strings here."""
 
-from skxlmr.nn.backbone import Backbone, EncoderOutput, TaskModule
+from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, TaskModule
 from skxlmr.nn.cache import KeyValueCache
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.families import config_of
+from skxlmr.nn.families import FAMILIES, LANGUAGE_MODELS, XLM_ROBERTA, ModelFamily, config_of, family_of
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm.answer_search import XLMForQuestionAnswering
@@ -28,11 +28,16 @@ from skxlmr.nn.xlm_roberta import (
 )
 
 __all__ = [
+    "FAMILIES",
+    "LANGUAGE_MODELS",
+    "XLM_ROBERTA",
     "Backbone",
     "EncoderOutput",
     "KeyValueCache",
+    "LanguageModel",
     "LanguageModelingHead",
     "ModelConfig",
+    "ModelFamily",
     "SequenceClassificationHead",
     "TaskModule",
     "TokenLayout",
@@ -54,4 +59,5 @@ __all__ = [
     "XLMRobertaForTokenClassification",
     "XLMRobertaModel",
     "config_of",
+    "family_of",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ class Backbone(nn.Module):
 
     gradient_checkpointing = False
     pooler: nn.Module | None
-    words_name: str  # of the word embeddings, as in get_submodule
+    words_name: ClassVar[str]  # of the word embeddings, as in get_submodule
+    part_names: ClassVar[tuple[str, ...]]  # of its modules; all names of its parameters begin with one of them
 
     @property
     def layers(self) -> Sequence[LayerCall]:
@@ -160,11 +161,33 @@ class TaskModule(nn.Module):
 
     ``origin`` is the checkpoint that the weights came from, if a pickle may name it instead of holding the weights;
     ``mapped_files`` are the files that the weights may still be read from.
+
+    Attributes
+    ----------
+    backbone_name : str
+        Name of the encoder.
+    encoder_class : type of Backbone
+        Its class.
+    head_parts : tuple of str
+        Submodules that belong to the head. A first fit starts them from scratch where there are targets.
+    optional_parts : tuple of str
+        Submodules of the encoder that a checkpoint may lack: then they start from scratch.
+    published_as : str or None
+        Hugging Face's name of the class, if it is another one than ours.
     """
 
-    backbone_name: str
+    backbone_name: ClassVar[str]
+    encoder_class: ClassVar[type[Backbone]]
+    head_parts: ClassVar[tuple[str, ...]] = ()
+    optional_parts: ClassVar[tuple[str, ...]] = ()
+    published_as: ClassVar[str | None] = None
     origin: Any = None
     mapped_files: Any = None
+
+    @classmethod
+    def architecture(cls) -> str:
+        """What ``config.json`` calls such a model (``architectures``)."""
+        return cls.published_as or cls.__name__
 
     @property
     def backbone(self) -> Backbone:
@@ -174,3 +197,22 @@ class TaskModule(nn.Module):
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Any:
         """Encode a batch; the arguments are those of the encoder. Task models return what their head makes of it."""
         return self.backbone(input_ids, layout, **inputs)
+
+
+class LanguageModel(TaskModule):
+    """A task model with a head that returns logits over the vocabulary.
+
+    Attributes
+    ----------
+    projection : str
+        Name of the projection on the vocabulary. Its weight is the word embeddings, or its own if the config says so.
+    projection_bias : str
+        Name of the bias of the projection. Files may hold it as ``<projection>.bias`` too.
+    """
+
+    projection: ClassVar[str]
+    projection_bias: ClassVar[str]
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the logits (..., V) of token vectors (..., D)."""
+        raise NotImplementedError

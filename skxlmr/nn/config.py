@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
-# RoBERTa and CamemBERT are the same architecture with another vocabulary.
-MODEL_TYPES = ("xlm-roberta", "roberta", "camembert")
 
 # Upper bounds of the sizes, far above any published model: a hostile file must not make us allocate.
 LARGEST = {
@@ -31,12 +29,15 @@ class FamilyConfig:
     extra: dict[str, Any] = field(default_factory=dict, compare=False, kw_only=True)
 
     base_prefix: ClassVar[str]  # what task models call the encoder
+    model_types: ClassVar[tuple[str, ...]]  # that have this geometry
     required: ClassVar[tuple[str, ...]]  # fields that no file may leave out
     left_out: ClassVar[dict[str, Any]] = {}  # the reference's defaults for other fields, where they are not ours
 
     def __post_init__(self: Any) -> None:  # the fields are those of the families
         for item in fields(self):
             self._check_field(item.name, item.type)
+        if self.model_type not in self.model_types:
+            raise ValueError(f"model_type must be one of {', '.join(self.model_types)}, got {self.model_type!r:.80}")
         if self.max_length < 4:
             raise ValueError(f"max_position_embeddings leaves no room for text, got {self.max_position_embeddings}")
 
@@ -113,6 +114,7 @@ class ModelConfig(FamilyConfig):
     model_type: str = "xlm-roberta"
 
     base_prefix: ClassVar[str] = "roberta"
+    model_types: ClassVar[tuple[str, ...]] = ("xlm-roberta", "roberta", "camembert")
     required: ClassVar[tuple[str, ...]] = (
         "vocab_size",
         "hidden_size",
@@ -129,8 +131,6 @@ class ModelConfig(FamilyConfig):
             raise ValueError("add_cross_attention is for decoders: it needs is_decoder=true")
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act must be one of {ACTIVATIONS}, got {self.hidden_act!r:.80}")
-        if self.model_type not in MODEL_TYPES:
-            raise ValueError(f"model_type must be one of {MODEL_TYPES}, got {self.model_type!r:.80}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"

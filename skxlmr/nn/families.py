@@ -1,12 +1,107 @@
-"""Which config class belongs to a ``model_type``."""
+"""The families of models: for each ``model_type`` the config, and the module of each task."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.backbone import Backbone, LanguageModel, TaskModule
+from skxlmr.nn.config import FamilyConfig, ModelConfig
+from skxlmr.nn.xlm import heads as xlm
+from skxlmr.nn.xlm.answer_search import XLMForQuestionAnswering
 from skxlmr.nn.xlm.config import XLMConfig
+from skxlmr.nn.xlm.encoder import XLMModel
+from skxlmr.nn.xlm_roberta import (
+    XLMRobertaForCausalLM,
+    XLMRobertaForMaskedLM,
+    XLMRobertaForMultipleChoice,
+    XLMRobertaForQuestionAnswering,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
+    XLMRobertaModel,
+)
 
 
-def config_of(values: dict[str, Any]) -> ModelConfig | XLMConfig:
+@dataclass(frozen=True, kw_only=True)
+class ModelFamily:
+    """What belongs to a ``model_type``.
+
+    Attributes
+    ----------
+    name : str
+        In messages.
+    config : type
+        The class of its geometry.
+    modules : dict of str to type of TaskModule
+        The module of each task, by the end of Hugging Face's names: ``"Model"``, ``"ForSequenceClassification"``,
+        ``"ForTokenClassification"``, ``"ForQuestionAnswering"``, ``"ForMultipleChoice"``, ``"ForMaskedLM"``, ``"ForCausalLM"``.
+    unused_parts : tuple of str
+        Heads that no module has. A file may hold them.
+    """
+
+    name: str
+    config: type[FamilyConfig]
+    modules: Mapping[str, type[TaskModule]]
+    unused_parts: tuple[str, ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """Name of the encoder inside a model with a head."""
+        return self.config.base_prefix
+
+    @property
+    def encoder(self) -> type[Backbone]:
+        """The encoder of all its modules."""
+        return self.modules["Model"].encoder_class
+
+    @property
+    def words(self) -> str:
+        """Name of the word embeddings inside a model with a head."""
+        return f"{self.prefix}.{self.encoder.words_name}.weight"
+
+    @property
+    def head_parts(self) -> tuple[str, ...]:
+        """Submodules of any head: a file may hold them where a module has none."""
+        of_modules = (part for module in self.modules.values() for part in module.head_parts + module.optional_parts)
+        return tuple(dict.fromkeys([*of_modules, *self.unused_parts]))
+
+
+XLM_ROBERTA = ModelFamily(
+    name="XLM-RoBERTa",
+    config=ModelConfig,
+    modules={
+        "Model": XLMRobertaModel,
+        "ForSequenceClassification": XLMRobertaForSequenceClassification,
+        "ForTokenClassification": XLMRobertaForTokenClassification,
+        "ForQuestionAnswering": XLMRobertaForQuestionAnswering,
+        "ForMultipleChoice": XLMRobertaForMultipleChoice,
+        "ForMaskedLM": XLMRobertaForMaskedLM,
+        "ForCausalLM": XLMRobertaForCausalLM,
+    },
+)
+XLM = ModelFamily(
+    name="the original XLM",
+    config=XLMConfig,
+    modules={
+        "Model": XLMModel,
+        "ForSequenceClassification": xlm.XLMForSequenceClassification,
+        "ForTokenClassification": xlm.XLMForTokenClassification,
+        "ForQuestionAnswering": XLMForQuestionAnswering,
+        "ForMultipleChoice": xlm.XLMForMultipleChoice,
+        "ForMaskedLM": xlm.XLMForMaskedLM,
+    },
+)
+FAMILIES: dict[str, ModelFamily] = {
+    "xlm-roberta": XLM_ROBERTA,
+    "roberta": XLM_ROBERTA,  # the same architecture with another vocabulary, as is CamemBERT
+    "camembert": XLM_ROBERTA,
+    "xlm": XLM,
+}
+LANGUAGE_MODELS = [
+    module for family in FAMILIES.values() for module in family.modules.values() if issubclass(module, LanguageModel)
+]
+
+
+def config_of(values: dict[str, Any]) -> Any:
     """Read a parsed ``config.json`` by its ``model_type``.
 
     Raises
@@ -14,4 +109,14 @@ def config_of(values: dict[str, Any]) -> ModelConfig | XLMConfig:
     ValueError
         If the model type is missing or unknown, or a field is missing or wrong.
     """
-    return (XLMConfig if values.get("model_type") == "xlm" else ModelConfig).from_dict(values)
+    if "model_type" not in values:
+        raise ValueError("model_type is missing")
+    model_type = values["model_type"]
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ValueError(f"model_type must be one of {', '.join(FAMILIES)}, got {model_type!r:.80}")
+    return FAMILIES[model_type].config.from_dict(values)
+
+
+def family_of(config: Any) -> ModelFamily:
+    """The family of a config."""
+    return FAMILIES[config.model_type]

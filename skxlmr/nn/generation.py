@@ -7,13 +7,14 @@ Shape legend: N rows, S tokens so far, V vocabulary, R prompts, B beams of a pro
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.cache import KeyValueCache
-from skxlmr.nn.xlm_roberta import XLMRobertaForCausalLM
 
 Chooser = Callable[[Tensor, list[int]], Tensor]  # (scores (N, V), prompt of each row) -> tokens (N,)
 
@@ -88,18 +89,20 @@ class Continuations:
 
     Parameters
     ----------
-    module : XLMRobertaForCausalLM
+    module : LanguageModel
+        A decoder.
     prompts : list of list of int
         Token ids, at least one per prompt.
     max_new_tokens : int
         Largest number of tokens that will be appended.
     """
 
-    def __init__(self, module: XLMRobertaForCausalLM, prompts: Sequence[Sequence[int]], max_new_tokens: int):
-        config = module.roberta.config
-        device = module.roberta.embeddings.word_embeddings.weight.device
+    def __init__(self, module: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int):
+        backbone: Any = module.backbone
+        config, device = backbone.config, backbone.get_input_embeddings().weight.device
         width = max(map(len, prompts))
-        self.module, self.padding = module, config.pad_token_id
+        self.module, self.backbone, self.vocab_size = module, backbone, config.vocab_size
+        self.padding = config.pad_token_id
         padded = [[self.padding] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         real = [[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts]
         self.ids_NS = torch.tensor(padded, dtype=torch.int64, device=device)
@@ -110,7 +113,7 @@ class Continuations:
         """Return the logits (N, V) of the next token, in float32 or wider."""
         new = slice(self.cache.length, None)
         positions_NS = self.mask_NS.cumsum(1) * self.mask_NS + self.padding
-        output = self.module.roberta(
+        output = self.backbone(
             self.ids_NS[:, new], attention_mask=self.mask_NS, position_ids=positions_NS[:, new], cache=self.cache
         )
         logits_NV = self.module.project(output.last_hidden_state[:, -1])
@@ -118,7 +121,7 @@ class Continuations:
 
     def seen(self) -> Tensor:
         """Return the tokens of each row, (N, S), for :func:`penalize_repetition`."""
-        return self.ids_NS.masked_fill(~self.mask_NS, self.module.roberta.config.vocab_size)
+        return self.ids_NS.masked_fill(~self.mask_NS, self.vocab_size)
 
     def append(self, tokens_N: Tensor) -> None:
         """Append a token to each row."""
@@ -133,7 +136,7 @@ class Continuations:
 
 @torch.no_grad()
 def generate(
-    module: XLMRobertaForCausalLM,
+    module: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -145,7 +148,8 @@ def generate(
 
     Parameters
     ----------
-    module : XLMRobertaForCausalLM
+    module : LanguageModel
+        A decoder.
         In eval mode.
     prompts : list of list of int
         Token ids, at least one per prompt.
@@ -184,7 +188,7 @@ def generate(
 
 @torch.no_grad()
 def beam_search(
-    module: XLMRobertaForCausalLM,
+    module: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
+from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, LayerCall, TaskModule, tokens_of
 from skxlmr.nn.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
@@ -34,6 +34,7 @@ class XLMRobertaEncoder(Backbone):
     """
 
     words_name = "embeddings.word_embeddings"
+    part_names = ("embeddings", "encoder", "pooler")
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
@@ -156,6 +157,7 @@ class XLMRobertaTask(TaskModule):
     """What all task models of this family have."""
 
     backbone_name = "roberta"
+    encoder_class = XLMRobertaEncoder
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
@@ -165,9 +167,13 @@ class XLMRobertaTask(TaskModule):
 class XLMRobertaModel(XLMRobertaTask):
     """The encoder alone, under the name that task checkpoints give it."""
 
+    head_parts = ("roberta.pooler",)
+
 
 class XLMRobertaForSequenceClassification(XLMRobertaTask):
     """Encoder with the sequence classification head; also for regression and multi-label targets."""
+
+    head_parts = ("classifier",)
 
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__(config)
@@ -181,6 +187,8 @@ class XLMRobertaForSequenceClassification(XLMRobertaTask):
 
 class XLMRobertaForTokenClassification(XLMRobertaTask):
     """Encoder with a projection of each token's vector."""
+
+    head_parts = ("classifier",)
 
     def __init__(self, config: ModelConfig, n_outputs: int):
         super().__init__(config)
@@ -196,6 +204,8 @@ class XLMRobertaForTokenClassification(XLMRobertaTask):
 class XLMRobertaForQuestionAnswering(XLMRobertaTask):
     """Encoder with two logits per token: that the answer starts there, and that it ends there."""
 
+    head_parts = ("qa_outputs",)
+
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.qa_outputs = Linear(config.hidden_size, 2)
@@ -209,6 +219,9 @@ class XLMRobertaForQuestionAnswering(XLMRobertaTask):
 class XLMRobertaForMultipleChoice(XLMRobertaTask):
     """Encoder with pooler and one score per sequence, which is a prompt with one of its choices."""
 
+    head_parts = ("classifier",)
+    optional_parts = ("roberta.pooler",)
+
     def __init__(self, config: ModelConfig):
         super().__init__(config, add_pooler=True)
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -220,8 +233,12 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
         return self.classifier(x_ND.to(self.classifier.weight.dtype)).squeeze(1)
 
 
-class XLMRobertaForMaskedLM(XLMRobertaTask):
+class XLMRobertaForMaskedLM(XLMRobertaTask, LanguageModel):
     """Encoder with the language modelling head."""
+
+    head_parts = ("lm_head",)
+    projection = "lm_head.decoder"
+    projection_bias = "lm_head.bias"
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)

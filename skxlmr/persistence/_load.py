@@ -21,7 +21,7 @@ from skxlmr.checkpoints import (
     weight_files,
 )
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
-from skxlmr.estimators.heads import PARTS
+from skxlmr.nn import family_of
 from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (
     ALTERED,
@@ -165,7 +165,7 @@ def _read(
         most = sum(tensor.numel() * MOST_ITEM for tensor in module.state_dict().values()) + MOST_HEADER
         _verify(folder, {name: digests[name] for name in digests.keys() & weights}, most)
     tensors, module.mapped_files = estimator._mapped_tensors(stored)
-    assign_weights(module, tensors, source=folder, head_parts=PARTS, dtype=dtype)
+    assign_weights(module, tensors, source=folder, head_parts=family_of(stored.config).head_parts, dtype=dtype)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
     return estimator, verify and _card_differs(folder, digests)

@@ -27,6 +27,7 @@ from skxlmr.checkpoints import (
 from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
+from skxlmr.nn import LanguageModel
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
@@ -202,8 +203,8 @@ def _published_weights(estimator: Estimator) -> Tensors:
     """The weights, and those that ``transformers`` would otherwise make from scratch."""
     module = estimator.module_
     tensors = module.state_dict()
-    if "lm_head.bias" in tensors:  # under both of its names: version 4.46 loses it otherwise
-        tensors.setdefault("lm_head.decoder.bias", tensors["lm_head.bias"].clone())
+    if isinstance(module, LanguageModel):  # the bias under both of its names: version 4.46 loses it otherwise
+        tensors.setdefault(f"{module.projection}.bias", tensors[module.projection_bias].clone())
     pooler = f"{estimator.config_.base_prefix}.pooler."
     if not isinstance(estimator, XLMRobertaVectorizer) or any(name.startswith(pooler) for name in tensors):
         return tensors

@@ -3,6 +3,7 @@ import torch
 
 from skxlmr.checkpoints import normalize_names
 from skxlmr.checkpoints._tensor_names import published_names
+from skxlmr.nn.families import XLM
 from skxlmr.utils._errors import CheckpointError
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
@@ -45,16 +46,16 @@ def test_original_xlm():
     named = numbered(*bare, "position_ids", "transformer.layer_norm_emb.bias", "pred_layer.proj.bias", "encoder.x")
     kept = [f"transformer.{name}" for name in bare]
     kept += ["transformer.layer_norm_emb.bias", "pred_layer.proj.bias", "encoder.x"]
-    assert list(normalize_names(named, "transformer")) == kept
+    assert list(normalize_names(named, XLM)) == kept
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_original_xlm_ties_its_projection(tied):
     weight = torch.ones(2)
     names = {"transformer.embeddings.weight": weight, "pred_layer.proj.weight": weight.clone()}
-    assert len(normalize_names(names, "transformer", tied=tied)) == (1 if tied else 2)
+    assert len(normalize_names(names, XLM, tied=tied)) == (1 if tied else 2)
     names["pred_layer.proj.weight"] += 1  # another matrix: assign_weights refuses it
-    assert len(normalize_names(names, "transformer", tied=tied)) == 2
+    assert len(normalize_names(names, XLM, tied=tied)) == 2
 
 
 def test_buffers_are_dropped():

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from skxlmr.checkpoints._formats.mapped_file import MOST_DIMENSIONS, MappedFile, Tensors
+from skxlmr.nn import FAMILIES
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._optional import import_extra
 
@@ -26,6 +27,7 @@ DTYPES = {
 }
 CHUNKED = "__msgpack_chunked_array__"
 CHUNK = 2**30  # bytes
+ENCODERS = {family.prefix for family in FAMILIES.values()}  # names of encoders in models with a head
 MOST_DEPTH = 32
 MOST_VALUES = 200_000  # each takes a few hundred bytes in Python
 LONGEST_NAME = 1000
@@ -109,7 +111,7 @@ def flax_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.Pat
         Values such as ``encoder/layer/0/output/dense/kernel``. A bare encoder has no prefix, as in Flax's classes.
     """
     prefixes = {name.partition(".")[0] for name in tensors}
-    prefix = f"{min(prefixes)}." if prefixes in ({"roberta"}, {"transformer"}) else ""
+    prefix = f"{min(prefixes)}." if len(prefixes) == 1 and prefixes <= ENCODERS else ""
     return {name: _flax_name(name.removeprefix(prefix), tensor.ndim) for name, tensor in tensors.items()}
 
 

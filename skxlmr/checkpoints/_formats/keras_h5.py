@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from skxlmr.checkpoints._formats.mapped_file import MappedFile, Tensors
+from skxlmr.nn import FAMILIES, LANGUAGE_MODELS
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._optional import import_extra
 
@@ -25,10 +26,9 @@ MOST_OBJECTS = 50_000
 # Exceptions that h5py was seen to raise on broken files.
 BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 KERAS = {"backend": b"tensorflow", "keras_version": b"2.17.0"}  # the version that writes this layout
-UNTIED = ("lm_head.decoder.weight", "pred_layer.proj.weight")
-ENCODERS = ("roberta", "transformer")
 # Weights that a language model head shares with the encoder. Keras lists them in the head too.
 TIED = {"lm_head": "/roberta/embeddings/", "pred_layer_._proj": "/transformer/embeddings/"}
+ENCODERS = {family.prefix for family in FAMILIES.values()}  # names of encoders in models with a head
 DTYPES = {"IEEE_F32LE": torch.float32, "IEEE_F16LE": torch.float16, "IEEE_F64LE": torch.float64}  # by h5py's name
 
 _ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias"}
@@ -182,8 +182,8 @@ def keras_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.Pa
     CheckpointError
         If the language model head is not tied to the word embeddings.
     """
-    for name in UNTIED:
-        if name in tensors:
+    for head in LANGUAGE_MODELS:
+        if (name := f"{head.projection}.weight") in tensors:
             reason = f"cannot be written for TensorFlow: its classes have no {name}, only the word embeddings"
             raise CheckpointError(folder, reason)
     model = _model_name(config)

@@ -25,10 +25,10 @@ from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.truncation import warn_of_truncation
-from skxlmr.estimators.heads import CAUSAL_LM, HEADS, PARTS, Head
+from skxlmr.estimators.heads import CAUSAL_LM, HEADS, Head
 from skxlmr.estimators.parameters import CheckpointParameters, misspelt
 from skxlmr.inference import Engine
-from skxlmr.nn import TaskModule
+from skxlmr.nn import TaskModule, family_of
 from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
@@ -189,6 +189,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         folder, config, file = stored.model_folder, stored.config, stored.model_folder / "config.json"
         if not isinstance(config, self._family.config_class):
             raise CheckpointError(file, self._other_family(config.model_type))
+        if self._head.task not in family_of(config).modules:
+            raise CheckpointError(file, self._other_task(config))
         if self._head.bidirectional and getattr(config, "is_decoder", False):
             raise CheckpointError(
                 file,
@@ -218,38 +220,46 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             use = f"one of {', '.join(sorted(name for name in known if not name.startswith(prefix)))}"
         return f"describes {found}, but {type(self).__name__} reads {self._family.name}: use {use}"
 
+    def _other_task(self, config: Any) -> str:
+        """What to say of a checkpoint whose family has no such module."""
+        family = family_of(config)
+        known = [head.estimator for head in HEADS if head.task in family.modules]
+        use = sorted(name for name in known if name.startswith(self._family.prefix))
+        found = f"describes {family.name} (model_type {config.model_type!r})"
+        return f"{found}, which {type(self).__name__} can't read: use one of {', '.join(use)}"
+
     def _build(self, config: Any) -> TaskModule:
         """New module with the head."""
-        return self._family.prepared(self, self._head.module(config, *self._head_arguments()))
+        return self._family.prepared(self, self._head.module(config)(config, *self._head_arguments()))
 
     def _head_arguments(self) -> tuple[int, ...]:
         """What the module takes as well as the geometry, such as the number of outputs."""
         return ()
 
     def _load_module(
-        self, stored: StoredModel, new_part: str | None = None, optional_parts: Sequence[str] = ()
+        self, stored: StoredModel, new_parts: Sequence[str] = (), optional_parts: Sequence[str] = ()
     ) -> TaskModule:
         """Module with the checkpoint's weights.
 
-        ``new_part``, the head, starts from scratch; ``optional_parts`` do where the checkpoint lacks them.
+        ``new_parts``, the head, start from scratch; ``optional_parts`` do where the checkpoint lacks them.
         """
         with stored.unchanged():
             tensors, mapped_files = self._mapped_tensors(stored)
             config = self.config_
-            if new_part:
-                kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(new_part + ".")}
-                if len(kept) < len(tensors):
-                    warn_once_per_call(
-                        f"{stored.folder} has a head of its own ({new_part}), trained for other targets: fit trains a new one "
-                        "from scratch",
-                        about=(stored.folder, new_part),
-                    )
-                tensors = kept
+            replaced = [part for part in new_parts if any(name.startswith(part + ".") for name in tensors)]
+            if replaced:
+                warn_once_per_call(
+                    f"{stored.folder} has a head of its own ({', '.join(replaced)}), trained for other targets: fit trains a "
+                    "new one from scratch",
+                    about=(stored.folder, *replaced),
+                )
+            prefixes = tuple(part + "." for part in replaced)
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
             with on_meta():
                 module = self._build(config)
-            new_parts = [*optional_parts, *([new_part] if new_part else [])]
-            from_scratch = assign_weights(module, tensors, source=stored.folder, new_parts=new_parts, head_parts=PARTS)
-            for part in new_parts:
+            parts, heads = [*optional_parts, *new_parts], family_of(config).head_parts
+            from_scratch = assign_weights(module, tensors, source=stored.folder, new_parts=parts, head_parts=heads)
+            for part in parts:
                 if any(name.startswith(part + ".") for name in from_scratch):
                     if part in optional_parts:
                         self._announce_new_part(stored.folder, part)
@@ -291,7 +301,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _hub_config(self) -> dict[str, Any]:
         """What ``config.json`` says besides the geometry, for ``transformers``."""
-        return {"architectures": [self._head.architecture]}
+        return {"architectures": [self._head.module(self.config_).architecture()]}
 
     def _published_tokenizer(self) -> Tokenizer:
         """The tokenizer that a saved folder holds, for other tools too."""

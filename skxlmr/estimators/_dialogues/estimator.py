@@ -235,7 +235,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
             )
 
     def _load_module(self, stored: StoredModel, *new_parts: Any) -> TaskModule:
-        module = super()._load_module(stored, None, self._head.optional_parts)
+        module = super()._load_module(stored, (), self._head.optional_parts(self.config_))
         extend_vocabulary(module, self.tokenizer_.vocab_size, self.config_.initializer_range)
         vocab_size = max(self.config_.vocab_size, self.tokenizer_.vocab_size)
         self.config_ = replace(self.config_, vocab_size=vocab_size)

@@ -81,7 +81,7 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         """Learn from ``config.json`` what the outputs of the checkpoint's own head mean."""
-        if self._head.new_part:  # a fit trains it from scratch: without a fit it must be there
+        if self._head.new == "always":  # a fit trains it from scratch: without a fit it must be there
             check_architecture(stored.raw, file, self._head)
 
     def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
@@ -306,7 +306,9 @@ class FineTuned(TrainingParameters, Estimator):
             module = self.module_
             check_mapped_files(module)
         else:
-            module = self._load_module(self._open_checkpoint(), self._head.new_part, self._head.optional_parts)
+            stored = self._open_checkpoint()
+            new_parts = self._head.new_parts(self.config_)
+            module = self._load_module(stored, new_parts, self._head.optional_parts(self.config_))
         if self.n_frozen_layers > self.config_.num_hidden_layers:
             raise ValueError(
                 f"n_frozen_layers={self.n_frozen_layers} is more than the {self.config_.num_hidden_layers} layers of the "

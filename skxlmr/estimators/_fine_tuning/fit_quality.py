@@ -68,7 +68,7 @@ def _loss(
     of_epochs = history.loss_curve[0] - history.loss_curve[kept]  # over the same rows: without the noise of batches
     fall, clear = max(first - last, of_epochs), CLEAR * first
     said = f"the training loss {'hardly fell' if last < first else 'did not fall'}, from {first:.3f} to {last:.3f}"
-    if estimator._head.new_part is None:
+    if estimator._head.new != "always":
         return said if -fall > max(3 * noise, clear) else None
     values = rows.targets if codes is None else codes
     if isinstance(values, np.ndarray) and values.dtype != object and (values == values[0]).all():

@@ -99,6 +99,8 @@ class Answerable(nn.Module):
 class XLMForQuestionAnswering(XLMTask):
     """Encoder with a head that finds the answers to a question by beam search."""
 
+    head_parts = ("qa_outputs",)
+
     def __init__(self, config: XLMConfig):
         super().__init__(config)
         # Hugging Face's names

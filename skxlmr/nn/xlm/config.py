@@ -62,12 +62,11 @@ class XLMConfig(FamilyConfig):
     model_type: str = "xlm"
 
     base_prefix: ClassVar[str] = "transformer"
+    model_types: ClassVar[tuple[str, ...]] = ("xlm",)
     required: ClassVar[tuple[str, ...]] = ("vocab_size", "emb_dim", "n_layers", "n_heads")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model_type != "xlm":
-            raise ValueError(f"model_type must be 'xlm', got {self.model_type!r:.80}")
         if self.emb_dim % self.n_heads:
             raise ValueError(f"emb_dim must be a multiple of n_heads, got {self.emb_dim} and {self.n_heads}")
         if self.summary_type not in SUMMARY_TYPES:

@@ -94,6 +94,10 @@ class XLMEncoder(Backbone):
     """
 
     words_name = "embeddings"
+    part_names = (
+        *("embeddings", "position_embeddings", "lang_embeddings", "layer_norm_emb"),
+        *("attentions", "layer_norm1", "ffns", "layer_norm2"),
+    )
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -225,6 +229,7 @@ class XLMTask(TaskModule):
     """What all task models of this family have."""
 
     backbone_name = "transformer"
+    encoder_class = XLMEncoder
 
     def __init__(self, config: XLMConfig):
         super().__init__()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear, linear
 from skxlmr.nn.randomness import Dropout
@@ -80,8 +81,13 @@ class Projection(nn.Module):
         return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
 
 
-class XLMForMaskedLM(XLMTask):
+class XLMForMaskedLM(XLMTask, LanguageModel):
     """Encoder with the language modelling head; the reference's ``XLMWithLMHeadModel``."""
+
+    head_parts = ("pred_layer",)
+    projection = "pred_layer.proj"
+    projection_bias = "pred_layer.proj.bias"
+    published_as = "XLMWithLMHeadModel"
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
@@ -99,6 +105,8 @@ class XLMForMaskedLM(XLMTask):
 class XLMForSequenceClassification(XLMTask):
     """Encoder with a summary of each sequence, which ends in logits."""
 
+    head_parts = ("sequence_summary",)
+
     def __init__(self, config: XLMConfig, n_outputs: int):
         super().__init__(config)
         self.sequence_summary = SequenceSummary(config, n_outputs)
@@ -111,6 +119,8 @@ class XLMForSequenceClassification(XLMTask):
 
 class XLMForTokenClassification(XLMTask):
     """Encoder with a projection of each token's vector."""
+
+    head_parts = ("classifier",)
 
     def __init__(self, config: XLMConfig, n_outputs: int):
         super().__init__(config)
@@ -125,6 +135,8 @@ class XLMForTokenClassification(XLMTask):
 
 class XLMForQuestionAnsweringSimple(XLMTask):
     """Encoder with two logits per token: that the answer starts there, and that it ends there."""
+
+    head_parts = ("qa_outputs",)
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
@@ -141,6 +153,8 @@ class XLMForMultipleChoice(XLMTask):
 
     As in the reference the summary has ``n_summary`` outputs (its ``num_labels``); one more projection makes them the score.
     """
+
+    head_parts = ("sequence_summary", "logits_proj")
 
     def __init__(self, config: XLMConfig, n_summary: int = 2):
         super().__init__(config)

@@ -310,7 +310,7 @@ def broken(tmp_path, tiny_checkpoint):
         ("config.json", None, r"config\.json: no such file"),
         ("config.json", b"{", r"config\.json: is not valid JSON"),
         ("config.json", b"{}", r"config\.json: model_type is missing"),
-        ("config.json", b'{"model_type": "bert"}', r"config\.json: .*missing"),
+        ("config.json", b'{"model_type": "roberta"}', r"config\.json: .*missing"),
         ("model.safetensors", None, "holds no weights"),
         ("model.safetensors", b"short", r"model\.safetensors: is not a whole safetensors file"),
         ("sentencepiece.bpe.model", None, "expected a tokenizer file"),

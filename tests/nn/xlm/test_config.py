@@ -61,7 +61,7 @@ def test_the_model_type_chooses_the_family():
         ({"dropout": 1.0}, "dropout must be a number from 0 to below 1"),
         ({"layer_norm_eps": 0}, "layer_norm_eps must be a number above 0"),
         ({"causal": 1}, "causal must be true or false, got 1"),
-        ({"model_type": "flaubert"}, "model_type must be 'xlm', got 'flaubert'"),
+        ({"model_type": "flaubert"}, "model_type must be one of xlm, got 'flaubert'"),
         ({"summary_type": "attn"}, "summary_type must be one of .* got 'attn'"),
         ({"summary_activation": "mish"}, "summary_activation must be null or one of"),
         ({"lang2id": ["de"]}, "lang2id must be an object of language ids"),

@@ -1,0 +1,13 @@
+"""The smallest configs of each ``model_type``."""
+
+_SIZES = {"vocab_size": 9, "max_position_embeddings": 12}
+_ROBERTA = {
+    **_SIZES,
+    "hidden_size": 4,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
+_XLM = {**_SIZES, "emb_dim": 4, "n_layers": 1, "n_heads": 2}
+_TYPES = {"xlm-roberta": _ROBERTA, "roberta": _ROBERTA, "camembert": _ROBERTA, "xlm": _XLM}
+SMALLEST = {model_type: {**values, "model_type": model_type} for model_type, values in _TYPES.items()}
