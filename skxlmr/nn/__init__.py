@@ -26,6 +26,17 @@ from skxlmr.nn.xlm_roberta import (
     XLMRobertaForTokenClassification,
     XLMRobertaModel,
 )
+from skxlmr.nn.xlm_roberta_xl.config import XLMRobertaXLConfig
+from skxlmr.nn.xlm_roberta_xl.encoder import XLMRobertaXLEncoder
+from skxlmr.nn.xlm_roberta_xl.heads import (
+    XLMRobertaXLForCausalLM,
+    XLMRobertaXLForMaskedLM,
+    XLMRobertaXLForMultipleChoice,
+    XLMRobertaXLForQuestionAnswering,
+    XLMRobertaXLForSequenceClassification,
+    XLMRobertaXLForTokenClassification,
+    XLMRobertaXLModel,
+)
 
 __all__ = [
     "FAMILIES",
@@ -58,6 +69,15 @@ __all__ = [
     "XLMRobertaForSequenceClassification",
     "XLMRobertaForTokenClassification",
     "XLMRobertaModel",
+    "XLMRobertaXLConfig",
+    "XLMRobertaXLEncoder",
+    "XLMRobertaXLForCausalLM",
+    "XLMRobertaXLForMaskedLM",
+    "XLMRobertaXLForMultipleChoice",
+    "XLMRobertaXLForQuestionAnswering",
+    "XLMRobertaXLForSequenceClassification",
+    "XLMRobertaXLForTokenClassification",
+    "XLMRobertaXLModel",
     "config_of",
     "family_of",
 ]

@@ -19,6 +19,8 @@ from skxlmr.nn.xlm_roberta import (
     XLMRobertaForTokenClassification,
     XLMRobertaModel,
 )
+from skxlmr.nn.xlm_roberta_xl import heads as xl
+from skxlmr.nn.xlm_roberta_xl.config import XLMRobertaXLConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,19 @@ XLM_ROBERTA = ModelFamily(
         "ForCausalLM": XLMRobertaForCausalLM,
     },
 )
+XLM_ROBERTA_XL = ModelFamily(
+    name="XLM-RoBERTa-XL",
+    config=XLMRobertaXLConfig,
+    modules={
+        "Model": xl.XLMRobertaXLModel,
+        "ForSequenceClassification": xl.XLMRobertaXLForSequenceClassification,
+        "ForTokenClassification": xl.XLMRobertaXLForTokenClassification,
+        "ForQuestionAnswering": xl.XLMRobertaXLForQuestionAnswering,
+        "ForMultipleChoice": xl.XLMRobertaXLForMultipleChoice,
+        "ForMaskedLM": xl.XLMRobertaXLForMaskedLM,
+        "ForCausalLM": xl.XLMRobertaXLForCausalLM,
+    },
+)
 XLM = ModelFamily(
     name="the original XLM",
     config=XLMConfig,
@@ -94,6 +109,7 @@ FAMILIES: dict[str, ModelFamily] = {
     "xlm-roberta": XLM_ROBERTA,
     "roberta": XLM_ROBERTA,  # the same architecture with another vocabulary, as is CamemBERT
     "camembert": XLM_ROBERTA,
+    "xlm-roberta-xl": XLM_ROBERTA_XL,
     "xlm": XLM,
 }
 LANGUAGE_MODELS = [

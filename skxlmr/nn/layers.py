@@ -5,6 +5,7 @@ Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of anoth
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,8 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, layer norm, dropout."""
+class EmbeddingSum(nn.Module):
+    """Sum of word, position and token-type embeddings."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -34,8 +35,6 @@ class Embeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=self.padding_idx)
         self.position_embeddings = nn.Embedding(self.max_positions, config.hidden_size, padding_idx=self.padding_idx)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,
@@ -49,8 +48,7 @@ class Embeddings(nn.Module):
         if position_ids is None:
             position_ids = self._position_ids(input_ids, x, layout, n_cached)
         # Published checkpoints have one token type; for others type 0 is the reference's default.
-        x = x + self.token_type_embeddings.weight[0] + self.position_embeddings(position_ids)
-        return self.dropout(self.LayerNorm(x))
+        return x + self.token_type_embeddings.weight[0] + self.position_embeddings(position_ids)
 
     def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout, n_cached: int) -> Tensor:
         """Positions count the tokens from after the padding index; padding itself has that index.
@@ -82,6 +80,19 @@ class Embeddings(nn.Module):
         if on_host and not is_padding_T.any():  # a GPU would have to be waited for
             return positions_T
         return torch.where(is_padding_T, self.padding_idx, positions_T - layout.running_sum(is_padding_T))
+
+
+class Embeddings(EmbeddingSum):
+    """The sum of the embeddings, layer norm, dropout."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """The arguments are those of :class:`EmbeddingSum`."""
+        return self.dropout(self.LayerNorm(super().forward(*inputs)))
 
 
 class SelfAttention(nn.Module):
@@ -210,11 +221,12 @@ class Layer(nn.Module):
 class LayerStack(nn.Module):
     """The layers, under the name that Hugging Face gives their list."""
 
+    layer_class: ClassVar[type[nn.Module]] = Layer
     layer: nn.ModuleList
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layer = nn.ModuleList(self.layer_class(config) for _ in range(config.num_hidden_layers))
 
 
 class Pooler(nn.Module):

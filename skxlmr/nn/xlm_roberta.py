@@ -7,7 +7,7 @@ Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of anoth
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, LayerCall
 from skxlmr.nn.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
-from skxlmr.nn.layers import Embeddings, LayerStack, Pooler
+from skxlmr.nn.layers import Embeddings, EmbeddingSum, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import Dropout
@@ -35,12 +35,14 @@ class XLMRobertaEncoder(Backbone):
 
     words_name = "embeddings.word_embeddings"
     part_names = ("embeddings", "encoder", "pooler")
+    embeddings_class: ClassVar[type[EmbeddingSum]] = Embeddings
+    stack_class: ClassVar[type[LayerStack]] = LayerStack
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
         self.config = config
-        self.embeddings = Embeddings(config)
-        self.encoder = LayerStack(config)
+        self.embeddings = self.embeddings_class(config)
+        self.encoder = self.stack_class(config)
         self.pooler = Pooler(config) if add_pooler else None
 
     @property
@@ -157,11 +159,11 @@ class XLMRobertaTask(TaskModule):
     """What all task models of this family have."""
 
     backbone_name = "roberta"
-    encoder_class = XLMRobertaEncoder
+    encoder_class: ClassVar[type[XLMRobertaEncoder]] = XLMRobertaEncoder
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
-        self.roberta = XLMRobertaEncoder(config, add_pooler)
+        self.roberta = self.encoder_class(config, add_pooler)
 
 
 class XLMRobertaModel(XLMRobertaTask):

@@ -3,23 +3,14 @@
 import torch
 import transformers
 
+from skxlmr import nn
 from skxlmr.checkpoints import on_meta
-from skxlmr.nn import (
-    ModelConfig,
-    TokenLayout,
-    XLMRobertaEncoder,
-    XLMRobertaForMaskedLM,
-    XLMRobertaForMultipleChoice,
-    XLMRobertaForQuestionAnswering,
-    XLMRobertaForSequenceClassification,
-    XLMRobertaForTokenClassification,
-    losses,
-)
+from skxlmr.nn import TokenLayout, losses
 
 N_OUTPUTS = 3
 N_TAGS = 5
 N_CHOICES = 3
-TINY = ModelConfig(
+TINY = nn.ModelConfig(
     vocab_size=100,
     hidden_size=32,
     num_hidden_layers=3,
@@ -28,33 +19,42 @@ TINY = ModelConfig(
     max_position_embeddings=40,
 )
 # XLM-R-base with a small vocabulary, as the large one would only cost memory.
-BASE = ModelConfig(vocab_size=1000)
+BASE = nn.ModelConfig(vocab_size=1000)
 
 
-def sequence_classifier(n_outputs):
-    return lambda config: XLMRobertaForSequenceClassification(config, n_outputs)
+def kinds_of(family):
+    """How to build our module and the reference's class of each kind; ``family`` is what their names start with."""
+
+    def pair(suffix, *args):
+        return lambda config: getattr(nn, family + suffix)(config, *args), getattr(transformers, family + suffix)
+
+    return {
+        "base": (
+            lambda config: getattr(nn, f"{family}Encoder")(config, add_pooler=True),
+            getattr(transformers, f"{family}Model"),
+        ),
+        "seqcls": pair("ForSequenceClassification", N_OUTPUTS),
+        "multilabel": pair("ForSequenceClassification", N_OUTPUTS),
+        "regression": pair("ForSequenceClassification", 1),
+        "mlm": pair("ForMaskedLM"),
+        "tokcls": pair("ForTokenClassification", N_TAGS),
+        "qa": pair("ForQuestionAnswering"),
+        "mc": pair("ForMultipleChoice"),
+        "clm": pair("ForCausalLM"),
+    }
 
 
-KINDS = {
-    "base": (lambda config: XLMRobertaEncoder(config, add_pooler=True), transformers.XLMRobertaModel),
-    "seqcls": (sequence_classifier(N_OUTPUTS), transformers.XLMRobertaForSequenceClassification),
-    "multilabel": (sequence_classifier(N_OUTPUTS), transformers.XLMRobertaForSequenceClassification),
-    "regression": (sequence_classifier(1), transformers.XLMRobertaForSequenceClassification),
-    "mlm": (XLMRobertaForMaskedLM, transformers.XLMRobertaForMaskedLM),
-    "tokcls": (
-        lambda config: XLMRobertaForTokenClassification(config, N_TAGS),
-        transformers.XLMRobertaForTokenClassification,
-    ),
-    "qa": (XLMRobertaForQuestionAnswering, transformers.XLMRobertaForQuestionAnswering),
-    "mc": (XLMRobertaForMultipleChoice, transformers.XLMRobertaForMultipleChoice),
-}
+FAMILIES = {nn.ModelConfig: "XLMRoberta", nn.XLMRobertaXLConfig: "XLMRobertaXL"}
+KINDS_OF = {config_class: kinds_of(family) for config_class, family in FAMILIES.items()}
+KINDS = {kind: made for kind, made in KINDS_OF[nn.ModelConfig].items() if kind != "clm"}
 TASKS = [kind for kind in KINDS if kind != "base"]
 N_LABELS = {"seqcls": N_OUTPUTS, "multilabel": N_OUTPUTS, "regression": 1, "tokcls": N_TAGS, "qa": 2}
 
 
 def reference_config(kind, config):
     n_labels = N_LABELS.get(kind, 2)  # the reference's default, for heads that do not depend on it
-    return transformers.XLMRobertaConfig(**config.to_dict(), num_labels=n_labels, attn_implementation="eager")
+    config_class = getattr(transformers, f"{FAMILIES[type(config)]}Config")
+    return config_class(**config.to_dict(), num_labels=n_labels, attn_implementation="eager")
 
 
 def named_parameters(theirs):
@@ -73,7 +73,7 @@ def make_reference(kind, config, seed=0):
     layers, which would hide tokens in the wrong place.
     """
     torch.manual_seed(seed)
-    theirs = KINDS[kind][1](reference_config(kind, config)).eval()
+    theirs = KINDS_OF[type(config)][kind][1](reference_config(kind, config)).eval()
     noise = 0.05 * (TINY.hidden_size / config.hidden_size) ** 0.5
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -84,7 +84,7 @@ def make_reference(kind, config, seed=0):
 def make_ours(kind, config, theirs, share=False):
     """Our module with the reference's weights: the names must be the same. ``share`` saves the memory of a copy."""
     with on_meta():
-        ours = KINDS[kind][0](config)
+        ours = KINDS_OF[type(config)][kind][0](config)
     weights = {name: p.detach() if share else p.detach().clone() for name, p in named_parameters(theirs).items()}
     ours.load_state_dict(weights, strict=True, assign=True)
     return ours.requires_grad_(True).eval()

@@ -16,10 +16,12 @@ XLMR = nn.ModelConfig(
     intermediate_size=64,
     max_position_embeddings=140,
 )
+XL = nn.XLMRobertaXLConfig.from_dict({**XLMR.to_dict(), "model_type": "xlm-roberta-xl"})
 XLM = nn.XLMConfig(vocab_size=50, pad_token_id=1, emb_dim=32, n_layers=1, n_heads=2, max_position_embeddings=140)
 MODULES = {
     "classifier": lambda: nn.XLMRobertaForSequenceClassification(XLMR, 3),
     "decoder": lambda: nn.XLMRobertaForCausalLM(replace(XLMR, is_decoder=True)),
+    "XLM-R XL": lambda: nn.XLMRobertaXLForSequenceClassification(XL, 3),
     "original XLM": lambda: nn.XLMForSequenceClassification(XLM, 3),
 }
 

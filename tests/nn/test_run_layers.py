@@ -1,4 +1,4 @@
-"""The one layer loop: a part of it equals the same part of a full run, for both families, packed and padded."""
+"""The one layer loop: a part of it equals the same part of a full run, for every family, packed and padded."""
 
 import traceback
 from dataclasses import replace
@@ -11,14 +11,16 @@ import skxlmr
 from skxlmr.nn import TokenLayout, XLMRobertaEncoder, attention
 from tests.nn.reference import TINY, make_ours, make_reference, make_rows, packed
 from tests.nn.xlm import reference as xlm
+from tests.nn.xlm_roberta_xl.test_parity import XL
 
 LENGTHS = [11, 4, 8, 11, 2]
 WHOLE = {"output_hidden_states": True}
 
 
 def make_encoder(family):
-    if family == "XLM-R":
-        return make_ours("base", TINY, make_reference("base", TINY))
+    if family.startswith("XLM-R"):
+        config = TINY if family == "XLM-R" else XL
+        return make_ours("base", config, make_reference("base", config))
     return xlm.make_pair(n_langs=2, causal=family == "causal XLM")[0]
 
 
@@ -30,7 +32,7 @@ def run(encoder, form, **options):
     return encoder(ids, attention_mask=mask, **options)
 
 
-families = pytest.mark.parametrize("family", ["XLM-R", "XLM", "causal XLM"])
+families = pytest.mark.parametrize("family", ["XLM-R", "XLM-R XL", "XLM", "causal XLM"])
 forms = pytest.mark.parametrize("form", ["packed", "right", "left"])
 
 
@@ -52,7 +54,7 @@ def test_from_the_output_of_a_layer(family, form):
             assert_same(tail.hidden_states, whole.hidden_states[first:])
             assert torch.equal(tail.last_hidden_state, whole.last_hidden_state)
             assert tail.layout is whole.layout
-            if family == "XLM-R":
+            if family.startswith("XLM-R"):
                 assert torch.equal(tail.pooler_output, whole.pooler_output)
             if form != "packed":
                 assert_same(tail.attentions, whole.attentions[first:])
