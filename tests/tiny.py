@@ -13,7 +13,7 @@ import sentencepiece
 import torch
 
 from skxlmr.checkpoints import write_folder
-from skxlmr.nn import ModelConfig, XLMConfig, XLMForMaskedLM, XLMRobertaEncoder, XLMRobertaForMaskedLM
+from skxlmr.nn import FAMILIES, XLMConfig, XLMForMaskedLM
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import SentencePieceTokenizer, XLMTokenizer
 
@@ -60,7 +60,10 @@ def train(**options) -> bytes:
 
 
 def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int = 0, **config) -> Path:
-    """Write a checkpoint with random weights, none of them at its neutral value, a pooler and a language modelling head."""
+    """Write a checkpoint with random weights, none of them at its neutral value, a pooler and a language modelling head.
+
+    It is of XLM-R, or of the family of ``model_type``.
+    """
     geometry = {
         "vocab_size": tokenizer.vocab_size,
         "hidden_size": 32,
@@ -70,16 +73,17 @@ def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int 
         "max_position_embeddings": 66,
         "initializer_range": 0.2,  # of a new head: at this width the usual 0.02 would learn for long before it tells
     }
-    model_config = ModelConfig(**{**geometry, **config})
+    family = FAMILIES[config.get("model_type", "xlm-roberta")]
+    model_config = family.config(**{**geometry, **config})
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
-        module = XLMRobertaForMaskedLM(model_config)
-        module.roberta = XLMRobertaEncoder(model_config, add_pooler=True)
+        module = family.modules["ForMaskedLM"](model_config)
+        module.roberta = family.encoder(model_config, add_pooler=True)
     init_weights(module, 0.1, generator)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-    architecture = {"architectures": ["XLMRobertaForMaskedLM"]}
+    architecture = {"architectures": [module.architecture()]}
     write_folder(
         folder, config={**model_config.to_dict(), **architecture}, tensors=module.state_dict(), tokenizer=tokenizer
     )

@@ -9,5 +9,5 @@ _ROBERTA = {
     "intermediate_size": 8,
 }
 _XLM = {**_SIZES, "emb_dim": 4, "n_layers": 1, "n_heads": 2}
-_TYPES = {"xlm-roberta": _ROBERTA, "roberta": _ROBERTA, "camembert": _ROBERTA, "xlm": _XLM}
+_TYPES = {**dict.fromkeys(["xlm-roberta", "roberta", "camembert", "xlm-roberta-xl"], _ROBERTA), "xlm": _XLM}
 SMALLEST = {model_type: {**values, "model_type": model_type} for model_type, values in _TYPES.items()}

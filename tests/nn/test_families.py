@@ -37,5 +37,5 @@ def test_parts_of_a_module(model_type, task):
 
 @pytest.mark.parametrize("model_type", ["albert", None, ["bert"]])
 def test_unknown_family(model_type):
-    with pytest.raises(ValueError, match="model_type must be one of xlm-roberta, .*, got"):
+    with pytest.raises(ValueError, match=r"model_type must be one of xlm-roberta, .*, got"):
         config_of({"model_type": model_type})
