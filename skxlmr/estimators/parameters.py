@@ -197,9 +197,10 @@ class CheckpointParameters:
     )
     dtype: str = parameter(
         "auto",
-        [StrOptions({"auto", "float32", "bfloat16"})],
+        [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "Precision of the computation; weights stay float32 while they are trained. ``'auto'`` is bfloat16 for "
-        "training where the hardware is fast at it, and for predictions on such a GPU; predictions on a CPU are "
+        "training where the hardware is fast at it, and for predictions on such a GPU; on a GPU that is fast in "
+        "float16 only (T4, V100) it is ``'float16'``, which trains with a scaled loss; predictions on a CPU are "
         "float32.",
     )
     verbose: int = parameter(

@@ -20,6 +20,8 @@ from skxlmr.inference._rows import distinct_rows, mean_of_windows
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._device import overflow
+from skxlmr.utils._errors import CheckpointError
 
 # A text has some 30 to 60 tokens; batches of this many tokens per row keep the cores busy without filling the caches.
 TOKENS_PER_ROW = 128
@@ -54,6 +56,7 @@ class Engine:
         self.module, self.batch_size, self.precision, self.source = module, batch_size, precision, source
         self.verbose = verbose
         self.device = next(module.parameters()).device
+        self._is_float16 = torch.float16 in (precision, next(module.parameters()).dtype)
         self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
 
     @property
@@ -84,6 +87,8 @@ class Engine:
         ------
         CheckpointError
             If an output is NaN because a weight is not finite; names the weight.
+        FloatingPointError
+            If an output is not finite in float16.
         """
         outputs = self._run(encoded, run or self.module, per_token=False)
         return outputs if window_weights is None else mean_of_windows(outputs, encoded, window_weights)
@@ -119,8 +124,7 @@ class Engine:
             if pending is not None:
                 keep(*pending)
         assert results is not None, "no rows"
-        if np.isnan(results).any():  # large tensors are not checked when they are read
-            check_finite(self.module.state_dict(), self.source)
+        self._check_outputs(results)
         if row_of_distinct is None:
             return results
         return results[distinct.token_places(row_of_distinct) if per_token else row_of_distinct]
@@ -150,7 +154,11 @@ class Engine:
                         if results is None:
                             results = np.empty((len(places), *values.shape[1:]), values.dtype)
                         results[items] = values
-        return np.empty((0,)) if results is None else results
+        if results is None:
+            return np.empty((0,))
+        if self._is_float16:
+            self._check_outputs(results)
+        return results
 
     def _read_batch(
         self, encoded: EncodedBatch, places: np.ndarray, first_item: np.ndarray, rows: np.ndarray, read: Read
@@ -191,6 +199,20 @@ class Engine:
                     numbers = order[places].tolist()
                     found |= zip(numbers, run(numbers), strict=True)
         return [found[number] for number in range(len(prompts))]
+
+    def _check_outputs(self, results: np.ndarray) -> None:
+        """Say why outputs are not finite; large tensors are not checked when they are read."""
+        if not self._is_float16:
+            if np.isnan(results).any():
+                check_finite(self.module.state_dict(), self.source)
+        elif not np.isfinite(results).all():
+            try:
+                check_finite(self.module.state_dict(), self.source)
+            except CheckpointError as error:
+                if self.precision is None:  # the weights were float32 when they were read
+                    raise overflow(f"a weight of {self.source} in float16") from error
+                raise
+            raise overflow("an output")
 
     def _queue(self, lengths: np.ndarray) -> BatchQueue:
         return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row, self.verbose)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.cache import KeyValueCache
+from skxlmr.utils._device import overflow
 
 Chooser = Callable[[Tensor, list[int]], Tensor]  # (scores (N, V), prompt of each row) -> tokens (N,)
 
@@ -108,6 +109,7 @@ class Continuations:
         self.ids_NS = torch.tensor(padded, dtype=torch.int64, device=device)
         self.mask_NS = torch.tensor(real, device=device)
         self.cache = KeyValueCache(config.num_hidden_layers, width + max_new_tokens)
+        self._overflows: Tensor | None = None  # whether float16 did; stays on the device until the end
 
     def scores(self) -> Tensor:
         """Return the logits (N, V) of the next token, in float32 or wider."""
@@ -117,7 +119,16 @@ class Continuations:
             self.ids_NS[:, new], attention_mask=self.mask_NS, position_ids=positions_NS[:, new], cache=self.cache
         )
         logits_NV = self.module.project(output.last_hidden_state[:, -1])
+        if logits_NV.dtype == torch.float16:
+            overflows = ~logits_NV.isfinite().all()
+            self._overflows = overflows if self._overflows is None else self._overflows | overflows
+            logits_NV = logits_NV.nan_to_num()
         return logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
+
+    def check(self) -> None:
+        """Raise FloatingPointError if a score was not finite in float16."""
+        if self._overflows is not None and bool(self._overflows):
+            raise overflow("a score")
 
     def seen(self) -> Tensor:
         """Return the tokens of each row, (N, S), for :func:`penalize_repetition`."""
@@ -183,6 +194,7 @@ def generate(
         if len(left) < len(running):
             rows.take(left)
             running = [running[i] for i in left.tolist()]
+    rows.check()
     return found
 
 
@@ -245,4 +257,5 @@ def beam_search(
         rows.take(row_RK[kept].gather(1, best_RB).flatten())
         rows.append(token_RK[kept].gather(1, best_RB).flatten())
         running = [running[i] for i in unfinished]
+    rows.check()
     return [ended[0][1] for ended in finished]

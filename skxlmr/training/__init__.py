@@ -5,6 +5,7 @@ from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
 from skxlmr.training._fit_state import History, Watcher, copies, restore, to_the_end, undone_on_failure
+from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._mean_losses import mean_losses
 from skxlmr.training._optimizer import SCHEDULES, auto_learning_rate, freeze, make_optimizer
 from skxlmr.training._resumable_state import StateKeeper
@@ -19,6 +20,7 @@ __all__ = [
     "Diverged",
     "History",
     "LoopSettings",
+    "LossScale",
     "StateKeeper",
     "StepRecord",
     "Watcher",

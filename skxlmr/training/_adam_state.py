@@ -1,10 +1,11 @@
-"""The state of AdamW, kept from one call of ``partial_fit`` to the next."""
+"""The state of AdamW and of the loss scale, kept from one call of ``partial_fit`` to the next."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skxlmr.nn import TaskModule
+from skxlmr.training._loss_scale import LossScale
 
 BY_ROW = ("exp_avg", "exp_avg_sq")
 
@@ -15,12 +16,15 @@ class AdamState:
     Each call trains only those word embeddings that its texts use (see ``compact_vocabulary``), so their moments are kept
     together with their row numbers.
 
+    ``loss_scale`` is that of the calls so far, None if none was in float16.
+
     The state is not part of what was learnt: pickles, copies and saved folders are without it, and start from none.
     """
 
     def __init__(self) -> None:
         self._states: dict[str, dict[str, Tensor]] = {}
         self._rows = np.empty(0, np.int64)
+        self.loss_scale: LossScale | None = None
 
     def __reduce__(self) -> "tuple[type[AdamState], tuple[()]]":
         return AdamState, ()
@@ -38,7 +42,9 @@ class AdamState:
     def keep(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:
         """Take over the optimiser's state after the call."""
         for name, parameter in _trained(optimizer, module).items():
-            state = dict(optimizer.state[parameter])
+            state = dict(optimizer.state.get(parameter, {}))
+            if not state:  # every step was skipped
+                continue
             if rows is not None and parameter is module.backbone.get_input_embeddings().weight:
                 every = np.union1d(self._rows, rows)
                 kept = self._of_rows(self._state(name, parameter.device), every)

@@ -21,25 +21,30 @@ class Diverged(FloatingPointError):
         "loss" or "gradient".
     rows : ndarray of int
         Numbers of the rows at fault, or of all rows of the step.
+    precision : torch.dtype, optional
+        Type of mixed precision, if there is any.
     """
 
-    def __init__(self, what: str, rows: np.ndarray):
-        super().__init__(what, rows)  # both arguments, so that the exception survives pickling between processes
-        self.what, self.rows = what, rows
+    def __init__(self, what: str, rows: np.ndarray, precision: torch.dtype | None = None):
+        super().__init__(
+            what, rows, precision
+        )  # all arguments, so that the exception survives pickling between processes
+        self.what, self.rows, self.precision = what, rows, precision
 
     def __str__(self) -> str:
         n_more = len(self.rows) - N_NAMED
         shown = ", ".join(map(str, self.rows[:N_NAMED])) + (f" and {n_more} more" if n_more > 0 else "")
+        range_of_half = " (float16 ends at 65504)" if self.precision == torch.float16 else ""
         return (
-            f"the {self.what} is not finite at rows {shown} of the training data: lower learning_rate or raise warmup_ratio, "
-            "set max_grad_norm or dtype='float32', and look at those rows and their targets"
+            f"the {self.what} is not finite at rows {shown} of the training data{range_of_half}: lower learning_rate or raise "
+            "warmup_ratio, set max_grad_norm or dtype='float32', and look at those rows and their targets"
         )
 
 
-def diverged(what: str, losses: Losses) -> Diverged:
+def diverged(what: str, losses: Losses, precision: torch.dtype | None = None) -> Diverged:
     """The error for a step over these batches, which names the rows whose losses are not finite, or else all rows."""
     every = [(terms.get(name), rows) for batch, terms in losses for name, rows in batch.rows.items()]
     at_fault = [rows if values is None else rows[~torch.isfinite(values).cpu().numpy()] for values, rows in every]
     # finite losses may add up to infinity: then no row can be singled out
     named = at_fault if any(map(len, at_fault)) else [rows for _, rows in every]
-    return Diverged(what, np.unique(np.concatenate(named)))
+    return Diverged(what, np.unique(np.concatenate(named)), precision)

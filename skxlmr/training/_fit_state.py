@@ -26,6 +26,7 @@ class History:
     validation_scores : score after each epoch, empty without validation
     interrupted : the KeyboardInterrupt that ended the fit after at least one epoch, or None
     record : what its steps showed, once the fit has ended
+    n_skipped : steps of this run that were skipped, because their gradients overflow float16
     doubt : what speaks against the fit, if anything does
     """
 
@@ -33,6 +34,7 @@ class History:
     validation_scores: list[float] = field(default_factory=list)
     interrupted: KeyboardInterrupt | None = None
     record: StepRecord | None = field(default=None, compare=False)
+    n_skipped: int = field(default=0, compare=False)
     doubt: str | None = None
 
 

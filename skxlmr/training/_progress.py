@@ -32,9 +32,10 @@ class Progress:
         bar = "=" * int(20 * step / n_steps)
         show_line(f"epoch {epoch}/{self.n_epochs} [{bar:<20}] {step}/{n_steps} loss {loss:.4f} {left:.0f} s left")
 
-    def epoch(self, epoch: int, loss: float, validation_score: float | None) -> None:
-        """Leave a line for a finished epoch."""
+    def epoch(self, epoch: int, loss: float, validation_score: float | None, n_skipped: int = 0) -> None:
+        """Leave a line for a finished epoch; ``n_skipped`` steps of the fit so far were skipped."""
         if self.verbose:
             score = "" if validation_score is None else f" validation score {validation_score:.4f}"
+            skipped = f" ({n_skipped} steps skipped so far)" if n_skipped else ""
             seconds = time.monotonic() - self.start
-            show_line(f"epoch {epoch}/{self.n_epochs} loss {loss:.4f}{score} {seconds:.1f} s", last=True)
+            show_line(f"epoch {epoch}/{self.n_epochs} loss {loss:.4f}{score} {seconds:.1f} s{skipped}", last=True)

@@ -27,6 +27,7 @@ from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._fingerprint import STILL_WEIGHTS
 from skxlmr.training._fit_state import FitState, History, restore
+from skxlmr.training._loss_scale import LossScale
 from skxlmr.utils._errors import CheckpointError
 
 FILE = "fit.safetensors"
@@ -73,7 +74,12 @@ class StateKeeper:
         return self._seed
 
     def attach(
-        self, module: TaskModule, optimizer: torch.optim.Optimizer, rng: np.random.Generator, about: Mapping[str, str]
+        self,
+        module: TaskModule,
+        optimizer: torch.optim.Optimizer,
+        rng: np.random.Generator,
+        about: Mapping[str, str],
+        loss_scale: LossScale | None = None,
     ) -> None:
         """Set what is kept, and by what this fit is told apart from others (``about``).
 
@@ -82,7 +88,7 @@ class StateKeeper:
         CheckpointError
             If the state in the folder is that of another fit; names what differs.
         """
-        self.optimizer, self.rng, self.about = optimizer, rng, dict(about)
+        self.optimizer, self.rng, self.about, self.loss_scale = optimizer, rng, dict(about), loss_scale
         name_of = {parameter: name for name, parameter in module.named_parameters()}
         self.parameters = {name_of[p]: p for group in optimizer.param_groups for p in group["params"]}
         self.device = next(iter(self.parameters.values())).device
@@ -178,6 +184,8 @@ class StateKeeper:
             "rng": self.rng.bit_generator.state,
             "epoch_rng": state.epoch_rng if state.step else None,
         }
+        if self.loss_scale is not None:
+            header["loss_scale"] = self.loss_scale.state()
         unfinished = self.file.with_name(_UNFINISHED)
         try:
             shutil.rmtree(unfinished, ignore_errors=True)  # what a killed write left, safetensors' own files included
@@ -230,6 +238,8 @@ class StateKeeper:
             raise CheckpointError(self.file, f"{error.reason}: {_START_AGAIN}") from None
 
         # Nothing changes before everything has been read.
+        if self.loss_scale is not None:
+            self.loss_scale.restore(saved["loss_scale"])
         self.rng.bit_generator.state = saved["rng"]
         set_random_state(self.device, generators)
         if state.step:

@@ -10,6 +10,7 @@ import torch
 from skxlmr.batching import shuffled_batches
 from skxlmr.nn import TaskModule
 from skxlmr.training._fit_state import FitState, History, Watcher, restore, to_the_end
+from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
 from skxlmr.training._resumable_state import StateKeeper
@@ -46,6 +47,7 @@ def fit_loop(
     renew: Callable[[np.random.Generator], Task] | None = None,
     keeper: StateKeeper | None = None,
     watcher: Watcher | None = None,
+    loss_scale: LossScale | None = None,
 ) -> History:
     """Train the module in place.
 
@@ -68,6 +70,9 @@ def fit_loop(
         Puts back the state of an interrupted fit, and writes that of this one.
     watcher : Watcher, optional
         Is called at each epoch and step.
+    loss_scale : LossScale, optional
+        Needed for float16. As in ``transformers``, a skipped step counts as a step of the fit, and its rows as seen, but the
+        schedule of the learning rate does not move on.
 
     Returns
     -------
@@ -83,7 +88,7 @@ def fit_loop(
         If the state cannot be written or does not fit.
     """
     watcher = watcher or Watcher()
-    step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm)
+    step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm, loss_scale)
     batches = StepBatches(settings.batch_size, settings.accumulate, step.device, rng)
     n_steps = -(-task.n_rows // (settings.batch_size * settings.accumulate))  # in an epoch, as the schedule has it
     state = FitState() if keeper is None else keeper.start(settings.max_epochs)
@@ -91,6 +96,7 @@ def fit_loop(
         state.best = None  # earlier versions kept it all the same
     progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
     record = StepRecord(from_start=not state.epoch and not state.step)
+    n_skipped_before = 0 if loss_scale is None else loss_scale.n_skipped
     try:
         while state.epoch < settings.max_epochs and not state.stopped:
             train_mode(module)
@@ -104,7 +110,8 @@ def fit_loop(
             batches.begin_epoch(task, steps[state.step :])
             watcher.epoch_begins(state.history, n_now, state.step)
             while state.step < n_now:
-                place = state.epoch * n_steps + state.step * n_steps // n_now
+                n_skipped = 0 if loss_scale is None else loss_scale.n_skipped
+                place = max(state.epoch * n_steps + state.step * n_steps // n_now - n_skipped, 0)
                 factor = learning_rate_factor(
                     place, settings.max_epochs * n_steps, settings.schedule, settings.warmup_ratio
                 )
@@ -121,7 +128,8 @@ def fit_loop(
             record.end_epoch()
             module.eval()
             score = None if validate is None else validate()
-            progress.epoch(state.epoch, state.history.loss_curve[-1], score)
+            n_skipped = 0 if loss_scale is None else loss_scale.n_skipped
+            progress.epoch(state.epoch, state.history.loss_curve[-1], score, n_skipped)
             if score is not None:
                 state = state.with_score(score, settings.tol if settings.early_stopping else None)
                 state.stopped = settings.early_stopping and state.stale >= settings.n_iter_no_change
@@ -144,6 +152,8 @@ def fit_loop(
         except KeyboardInterrupt as interrupt:
             state.history.interrupted = interrupt
     state.history.record = record
+    if loss_scale is not None:
+        state.history.n_skipped = loss_scale.n_skipped - n_skipped_before
     return state.history
 
 

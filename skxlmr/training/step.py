@@ -12,6 +12,7 @@ from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import drawing_on
 from skxlmr.training._diverged import Losses, diverged
 from skxlmr.training._gradient_cache import batch_losses
+from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
 
@@ -28,6 +29,8 @@ class TrainStep:
         Type of mixed precision; None computes in the type of the weights.
     max_grad_norm : float or None
         Longer gradients are scaled down to this norm.
+    loss_scale : LossScale, optional
+        Needed for float16. A step whose gradients overflow is skipped: it counts as such, and changes no weight.
     """
 
     def __init__(
@@ -36,8 +39,9 @@ class TrainStep:
         optimizer: torch.optim.Optimizer,
         precision: torch.dtype | None,
         max_grad_norm: float | None,
+        loss_scale: LossScale | None = None,
     ):
-        self.module, self.optimizer, self.precision = module, optimizer, precision
+        self.module, self.optimizer, self.precision, self.loss_scale = module, optimizer, precision, loss_scale
         self.max_norm = math.inf if max_grad_norm is None else max_grad_norm
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
@@ -57,13 +61,16 @@ class TrainStep:
         Raises
         ------
         Diverged
-            If the loss or the gradient is not finite; the weights have not changed.
+            If the loss or the gradient is not finite; the weights have not changed. With a scaled loss, if the gradient is
+            not finite without scaling either.
         """
         with drawing_on(self.device):
             parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
         self.predicted = None
         if not parts:  # no row has any weight: there is nothing to learn
             return 0.0, weight
+        if self.loss_scale is not None:
+            self.loss_scale.unscale(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         batches.prepare_next()
         loss, ranges = 0.0, [batch.predicted for batch, _ in losses if batch.predicted is not None]
@@ -73,12 +80,17 @@ class TrainStep:
         for part in of_parts:  # not sum(), which rounds in another way from Python 3.12 on
             loss += part
         if not math.isfinite(loss):
-            raise diverged("loss", losses)
-        if not math.isfinite(norm_read):
-            raise diverged("gradient", [(batch, {}) for batch, _ in losses])
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        self.optimizer.step()
+            raise diverged("loss", losses, self.precision)
+        if math.isfinite(norm_read):
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            self.optimizer.step()
+            if self.loss_scale is not None:
+                self.loss_scale.end_step()
+        elif self.loss_scale is None or self.loss_scale.is_lowest:
+            raise diverged("gradient", [(batch, {}) for batch, _ in losses], self.precision)
+        else:
+            self.loss_scale.skip_step()
         self.clear_gradients()
         return loss, weight
 
@@ -99,7 +111,7 @@ class TrainStep:
         for batch, terms in batch_losses(self.module, task, batches, self.device, self.precision):
             part = sum(values.sum() / totals[name] for name, values in terms.items() if totals[name])
             if isinstance(part, Tensor):
-                part.backward()
+                (part if self.loss_scale is None else part * self.loss_scale.scale).backward()
                 parts.append(part.detach())
             losses.append((batch, {name: values.detach() for name, values in terms.items()}))
         return parts, losses, next(iter(totals.values()), 0.0)

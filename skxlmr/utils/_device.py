@@ -41,13 +41,25 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.dtype | None:
-    """Type of mixed precision, or None for plain float32."""
+    """Type of mixed precision, or None for plain float32.
+
+    Raises
+    ------
+    ValueError
+        For float16 on a CPU.
+    """
     if dtype == "float32":
         return None
     if dtype == "bfloat16":
         return torch.bfloat16
-    fast = has_fast_bfloat16(device.type)
-    return torch.bfloat16 if fast and (training or device.type == "cuda") else None
+    if dtype == "float16":
+        if device.type == "cpu":
+            raise ValueError(
+                "dtype='float16' is for GPUs: a CPU computes it more slowly than float32, and less exactly. Set dtype='auto', "
+                "or 'bfloat16' if the CPU has AVX512-BF16 or AMX"
+            )
+        return torch.float16
+    return fast_half(device) if training or device.type == "cuda" else None
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
@@ -62,13 +74,26 @@ def is_on(module: nn.Module, device: torch.device) -> bool:
 
 
 @lru_cache
-def has_fast_bfloat16(device_type: str) -> bool:
-    """Whether bfloat16 matrix products are faster than float32 ones."""
-    if device_type == "cuda":
-        return torch.cuda.get_device_capability() >= (8, 0)
-    if device_type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+def fast_half(device: torch.device) -> torch.dtype | None:
+    """Half precision in which matrix products are faster than in float32, bfloat16 if both are; None if there is none.
+
+    NVIDIA's GPUs have fast bfloat16 since Ampere (compute capability 8.0: A100, RTX 30), and fast float16 since Volta (7.0:
+    V100, T4, RTX 20); those before multiply bfloat16 too, but slowly.
+    """
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else None
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return None
+
+
+def overflow(what: str) -> FloatingPointError:
+    """The error for outputs that float16 cannot hold."""
+    return FloatingPointError(
+        f"{what} is not finite: float16 ends at 65504, and this checkpoint computes larger numbers on the way. Set "
+        "dtype='float32', or 'bfloat16', whose range is that of float32"
+    )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,6 +1,7 @@
 """One optimiser step waits for the device once, and has the next batches made before that."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skxlmr.training import fit_loop, undone_on_failure
+from skxlmr.training import LossScale, fit_loop, undone_on_failure
 from skxlmr.training._fit_state import FitState
 
 from .fits import SETTINGS, Watched, fit, make_module, make_task, optimizer_for
@@ -72,11 +73,21 @@ def uncounted():
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("max_grad_norm", [None, 1.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_a_step_reads_from_the_device_once(accumulate, max_grad_norm, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "scaled"), [(torch.float32, False), (torch.float64, False), (torch.float32, True)], ids=str
+)
+def test_a_step_reads_from_the_device_once(accumulate, max_grad_norm, dtype, scaled):
+    """With a scaled loss too, whether or not a step is skipped."""
     module, task = make_module(dtype), OnHost(make_task(24))
+    changes = {"batch_size": 2, "accumulate": accumulate, "max_grad_norm": max_grad_norm, "max_epochs": 1}
+    scale = LossScale() if scaled else None
+    if scaled:
+        scale.scale = 2.0**26
+        changes["autocast"] = torch.float16
     with Calls(READING) as calls, Reads() as reads:
-        fit(module, task, batch_size=2, accumulate=accumulate, max_grad_norm=max_grad_norm, max_epochs=1)
+        optimizer, settings = optimizer_for(module), replace(SETTINGS, **changes)
+        fit_loop(module, task, optimizer, settings, np.random.default_rng(0), loss_scale=scale)
+    assert scale is None or scale.n_skipped > 0
     assert calls.found == ["tolist"] * (12 // accumulate)
     assert reads.count == 0
 

@@ -1,5 +1,7 @@
 """Which precision ``dtype`` means where, whatever hardware the tests run on."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -8,16 +10,66 @@ from skxlmr.utils import _device
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    _device.fast_half.cache_clear()
+    yield
+    _device.fast_half.cache_clear()
+
+
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float16, None])
 @pytest.mark.parametrize("device", [CPU, CUDA, MPS], ids=str)
 @pytest.mark.parametrize("training", [True, False])
 def test_precision(monkeypatch, fast, device, training):
-    """By itself bfloat16 for training where it is fast, and for predictions on such a GPU alone."""
-    monkeypatch.setattr(_device, "has_fast_bfloat16", lambda kind: fast)
-    by_itself = torch.bfloat16 if fast and (training or device is CUDA) else None
+    """By itself half precision for training where it is fast, and for predictions on such a GPU alone."""
+    monkeypatch.setattr(_device, "fast_half", lambda device: fast)
+    by_itself = fast if training or device is CUDA else None
     assert _device.resolve_autocast("auto", device, training) == by_itself
     assert _device.resolve_autocast("float32", device, training) is None
     assert _device.resolve_autocast("bfloat16", device, training) is torch.bfloat16
+    if device is not CPU:
+        assert _device.resolve_autocast("float16", device, training) is torch.float16
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_float16_is_refused_on_a_cpu(training):
+    with pytest.raises(
+        ValueError, match=r"dtype='float16' is for GPUs: .* Set dtype='auto', or 'bfloat16' if the CPU has"
+    ):
+        _device.resolve_autocast("float16", CPU, training)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((6, 1), None),  # GTX 10
+        ((7, 0), torch.float16),  # V100
+        ((7, 5), torch.float16),  # T4, RTX 20
+        ((8, 0), torch.bfloat16),  # A100
+        ((8, 9), torch.bfloat16),  # L4
+        ((9, 0), torch.bfloat16),  # H100
+    ],
+)
+def test_what_a_gpu_is_fast_at(monkeypatch, capability, expected):
+    """Each GPU for itself: a machine may have several kinds."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(device) or capability)
+    # as PyTorch itself tells emulated bfloat16 from fast bfloat16
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=capability[0]))
+    found = _device.fast_half(torch.device("cuda:1"))
+    assert found is expected and asked == [torch.device("cuda:1")]
+    assert torch.cuda.is_bf16_supported(including_emulation=False) == (found is torch.bfloat16)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_other_devices_are_fast_at(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert _device.fast_half(CPU) is (torch.bfloat16 if fast else None)
+    assert _device.fast_half(MPS) is None
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _open_checkpoint(self) -> StoredModel:
         """Open the checkpoint: its config and tokenizer become the estimator's."""
+        resolve_autocast(
+            self.dtype, resolve_device(self.device), training=False
+        )  # refused before anything is downloaded
         stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
         with stored.unchanged():
             self._take(stored)
@@ -291,11 +294,14 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         if not is_on(self.module_, device):
             self._move_module(device)
-        precision = None if self._weights_have_dtype else resolve_autocast(self.dtype, device, training=False)
+        precision = resolve_autocast(self.dtype, device, training=False)
+        if self._weights_have_dtype:
+            precision = None
         return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose))
 
     def _move_module(self, device: torch.device) -> None:
-        self.module_.to(device)
+        is_half = next(self.module_.parameters()).dtype == torch.float16
+        self.module_.to(device, torch.float32 if is_half and device.type == "cpu" else None)
 
     # Files --------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from skxlmr.checkpoints import StoredModel, check_mapped_files
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._fine_tuning.fit_quality import doubt
+from skxlmr.estimators._fine_tuning.fit_quality import doubt, skipped
 from skxlmr.estimators._fine_tuning.scoring import ScoredRows, scorer_of
 from skxlmr.estimators._fine_tuning.training_rows import (
     Encoded,
@@ -207,7 +207,7 @@ class FineTuned(TrainingParameters, Estimator):
                 scored=scored,
             )
             history = run.run()
-        history.doubt = None if continues else doubt(self, history, training)
+        history.doubt = skipped(history) or (None if continues else doubt(self, history, training))
         return history, watcher
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -274,6 +274,7 @@ class FineTuned(TrainingParameters, Estimator):
                 watcher=watcher,
             )
             history = run.run()
+        history.doubt = skipped(history)
         self._adam_state = adam_state
         self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
         self._learnt([*losses, *history.loss_curve], scores)

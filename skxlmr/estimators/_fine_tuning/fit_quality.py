@@ -13,6 +13,7 @@ from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 CLEAR = 0.03  # share of the loss by which it falls clearly
 POSSIBLE = 0.2  # share of the loss; where it may have fallen by more, but for the noise, nothing is said
 NOTHING_LEFT = 0.05  # a loss below which there is hardly anything to learn
+MOST_SKIPPED = 0.1  # share of the steps
 FEWEST_ROWS = 20  # of a fit; and examples of other classes, where only one is predicted
 
 
@@ -39,6 +40,18 @@ def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
     single = _single_class(record, kept, codes, weights, classes)
     found = single or _loss(estimator, history, kept, rows, codes, weights)
     return found and f"{found}: {_remedy(estimator, single is not None)}"
+
+
+def skipped(history: History) -> str | None:
+    """What to say of a fit in float16 whose gradients overflowed in many steps; None if they did in few."""
+    n_steps = len(history.record.losses) if history.record else 0
+    if history.n_skipped <= MOST_SKIPPED * n_steps:
+        return None
+    return (
+        f"{history.n_skipped} of {n_steps} steps were skipped and changed no weight, because their gradients overflow float16: "
+        "if the fit is short, these were the first steps, which look for the scale of the loss, and more epochs make up for "
+        "them; otherwise lower learning_rate or set dtype='float32'"
+    )
 
 
 def _single_class(

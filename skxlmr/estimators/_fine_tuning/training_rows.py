@@ -101,7 +101,7 @@ def named_as_passed(rows: np.ndarray | None) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        raise error if rows is None else Diverged(error.what, rows[error.rows]) from None
+        raise error if rows is None else Diverged(error.what, rows[error.rows], error.precision) from None
 
 
 @contextmanager

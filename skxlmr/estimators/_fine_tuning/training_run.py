@@ -20,6 +20,7 @@ from skxlmr.training import (
     AdamState,
     History,
     LoopSettings,
+    LossScale,
     StateKeeper,
     compact_vocabulary,
     digest,
@@ -118,11 +119,14 @@ class TrainingRun:
         )
         settings, rng = self._settings(device), np.random.default_rng(self.seed)
         words = None if lookup is None else np.flatnonzero(lookup >= 0)
+        loss_scale = LossScale() if settings.autocast == torch.float16 else None
         if self.adam_state is not None:
             self.adam_state.restore(optimizer, module, words)
+            loss_scale = self.adam_state.loss_scale = loss_scale and (self.adam_state.loss_scale or loss_scale)
         if self.keeper is not None:
             still = digest_of_still_weights(module, embeddings, lookup)
-            self.keeper.attach(module, optimizer, rng, self._about(device, settings) | {STILL_WEIGHTS: still})
+            about = self._about(device, settings) | {STILL_WEIGHTS: still}
+            self.keeper.attach(module, optimizer, rng, about, loss_scale)
 
         def copy_module() -> TaskModule:
             return estimator._to_final_units(whole_copy(module, embeddings, lookup))
@@ -135,7 +139,9 @@ class TrainingRun:
         try:
             task = estimator._make_task(training)
             with undone_on_failure(optimizer) if undo else nullcontext(), named_as_passed(self.rows):
-                history = fit_loop(module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher)
+                history = fit_loop(
+                    module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher, loss_scale
+                )
         finally:
             module.eval()  # after an error or an interrupt too: what is left predicts without dropout
         if self.adam_state is not None:

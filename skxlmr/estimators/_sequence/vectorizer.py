@@ -272,7 +272,10 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         return [int(i) % (n_layers + 1) for i in layers]
 
     def _weight_dtype(self) -> torch.dtype:
-        return resolve_autocast(self.dtype, resolve_device(self.device), training=False) or torch.float32
+        device = resolve_device(self.device)
+        if self.dtype == "float16" and device.type == "cpu":  # a saved one is read all the same; it says so when used
+            return torch.float32
+        return resolve_autocast(self.dtype, device, training=False) or torch.float32
 
     @property
     def __single_column_transformer__(self) -> bool:

@@ -43,9 +43,9 @@ class VectorizerParameters:
         CheckpointParameters,
         "dtype",
         "auto",
-        "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it and float32 "
-        "elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with AVX512-BF16 or AMX, at a cosine of "
-        "0.999 to float32.",
+        "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it, float16 on one that is fast "
+        "at that only (T4, V100), and float32 elsewhere; ``'bfloat16'`` is about three times as fast on CPUs with "
+        "AVX512-BF16 or AMX, at a cosine of 0.999 to float32.",
     )
     layers: int | Sequence[int] = parameter(
         -1,
