@@ -14,7 +14,7 @@ from skxlmr.utils._errors import CheckpointError
 
 CONFIG = "config.json"
 # apart from the weights
-CONTENT_FILES = [CONFIG, "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "merges.txt"]
+CONTENT_FILES = [CONFIG, "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt"]
 CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
 

@@ -37,7 +37,8 @@ class EncodedBatch:
     window_starts : ndarray of shape (n_rows,), int64, optional
         Tokens of the windowed text that precede each window.
     second_starts : ndarray of shape (n_rows,), int64, optional
-        For pairs whose second text counts its positions from 0 again: where it begins in its row.
+        For pairs whose second text the model tells apart, where it begins in its row: from there on, tokens have type 1
+        (BERT), or count their positions from 0 again (the original XLM).
     n_dropped_is_minimum : ndarray of shape (n_rows,), bool, optional
         Rows that lost at least `n_dropped` tokens, perhaps more: the end of a very long text is never looked at. None if
         every count is exact.

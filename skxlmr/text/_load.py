@@ -4,9 +4,13 @@ import json
 import re
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE
-from skxlmr.text._fast.tokenizer import TOKENIZER_FILE, FastTokenizer
+from skxlmr.text._fast.tokenizer import GENERAL_CLASSES, TOKENIZER_FILE, FastTokenizer
+from skxlmr.text._fast.tokenizer_json import pair_layout
+from skxlmr.text._fast.wordpiece import CLASSES as BERT_CLASSES
+from skxlmr.text._fast.wordpiece import WORDPIECE_FILE
 from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE, SentencePieceTokenizer
 from skxlmr.text._special_tokens import CONFIG_FILE
 from skxlmr.text._tokenizer import Tokenizer
@@ -14,15 +18,21 @@ from skxlmr.text._xlm.tokenizer import MODEL_CONFIG_FILE, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import open_file, read_json
 
-VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE)
+VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE, WORDPIECE_FILE)
 SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others give the same pieces other ids
 BERT_TYPES = ("bert", "distilbert")  # may have XLM-R's vocabulary: the tokenizer's class says so
-SENTENCEPIECE_CLASSES = ("XLMRobertaTokenizer", "PreTrainedTokenizer", "TokenizersBackend", None)
+# what classes of a BERT body's tokenizer read; None is a class that no file names
+CLASSES_OF: dict[str, tuple[str | None, ...]] = {
+    MODEL_FILE: ("XLMRobertaTokenizer", *GENERAL_CLASSES, None),
+    TOKENIZER_FILE: (*BERT_CLASSES, "XLMRobertaTokenizer", "RobertaTokenizer", *GENERAL_CLASSES, None),
+    WORDPIECE_FILE: (*BERT_CLASSES, None),
+}
 BYTE_LEVEL_TYPES = ("roberta", "roberta-prelayernorm")
 XLM_TYPES = ("xlm",)
 BEGINNING = 2**20  # bytes of a tokenizer.json
 # stands in for the model's type if there is no config.json, in folders saved before 2020
-CLASS_TYPES = {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
+CLASS_TYPES = {"BertTokenizer": "bert", "DistilBertTokenizer": "distilbert"}
+CLASS_TYPES |= {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
 
 
 def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
@@ -39,6 +49,8 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
                                                                      conversion; `FastTokenizer` from
                                                                      ``tokenizer.json`` if that one has further tokens
     tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
+    tokenizer.json, vocab.txt  any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
+    vocab.txt                  ``bert``, ``distilbert``              `FastTokenizer` (WordPiece)
     tokenizer.json, vocab.json any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
     and/or merges.txt
     vocab.json, merges.txt     ``roberta``, ``roberta-prelayernorm`` `FastTokenizer` from both
@@ -72,48 +84,84 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     model_type, class_name = _names(folder)
     has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
     both = {VOCAB_FILE, MERGES_FILE} <= has
+    if model_type in BERT_TYPES:
+        _check_class(folder, model_type, class_name, has)
     if MODEL_FILE in has:
-        if model_type in BERT_TYPES and class_name not in SENTENCEPIECE_CLASSES:
-            reason = f"XLMRobertaTokenizer as tokenizer_class, whose vocabulary is {MODEL_FILE}"
-            raise _ambiguous(folder, model_type, f"{reason} (it is {class_name:.80})")
         if model_type in SENTENCEPIECE_TYPES + BERT_TYPES:
             if has & {VOCAB_FILE, MERGES_FILE}:
                 raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
             tokenizer = SentencePieceTokenizer.from_file(folder / MODEL_FILE)
-            added = _added_tokens(folder / TOKENIZER_FILE) if TOKENIZER_FILE in has else set()
-            if any(token is None or tokenizer.token_to_id(token) is None for token in added):
-                return FastTokenizer.from_file(folder / TOKENIZER_FILE, model_type)
+            if TOKENIZER_FILE in has and _says_more(folder, tokenizer, model_type, class_name):
+                return FastTokenizer.from_file(folder / TOKENIZER_FILE, model_type, class_name)
             return tokenizer
     elif both and model_type in XLM_TYPES:
         return XLMTokenizer.from_file(folder / VOCAB_FILE, folder / MERGES_FILE)
     elif TOKENIZER_FILE in has and model_type not in XLM_TYPES:
-        return FastTokenizer.from_file(folder / TOKENIZER_FILE, model_type)
+        return FastTokenizer.from_file(folder / TOKENIZER_FILE, model_type, class_name)
     elif both and model_type in BYTE_LEVEL_TYPES:
         return FastTokenizer.from_vocab(folder / VOCAB_FILE, folder / MERGES_FILE)
-    if both and model_type is None:
-        types = ", ".join(BYTE_LEVEL_TYPES + XLM_TYPES)
-        expected = f"a config.json whose model_type ({types}) says what {VOCAB_FILE} and {MERGES_FILE} are"
+    elif WORDPIECE_FILE in has and model_type in BERT_TYPES:
+        return FastTokenizer.from_wordpiece(folder / WORDPIECE_FILE, model_type, class_name)
+    if (both or WORDPIECE_FILE in has) and model_type is None:
+        types = ", ".join(BYTE_LEVEL_TYPES + XLM_TYPES if both else BERT_TYPES)
+        files = f"{VOCAB_FILE} and {MERGES_FILE} are" if both else f"{WORDPIECE_FILE} is"
+        expected = f"a config.json whose model_type ({types}) says what {files}"
     else:
-        expected = f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
+        expected = (
+            f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, {WORDPIECE_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
+        )
         expected += " that matches the model" if has else ""
     raise _ambiguous(folder, model_type, expected)
 
 
-def _added_tokens(file: Path) -> set[str | None]:
+def _check_class(folder: Path, model_type: str, class_name: str | None, has: set[str]) -> None:
+    """Raise CheckpointError if the tokenizer of a BERT body has a class that reads other files than these."""
+    if MODEL_FILE in has and WORDPIECE_FILE in has:
+        raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
+    file = next((file for file in CLASSES_OF if file in has), None)
+    if file is not None and class_name not in CLASSES_OF[file]:
+        names = ", ".join(name for name in CLASSES_OF[file] if name)
+        reason = f"expected a tokenizer_class that reads {file} ({names}), found {class_name!r:.80}"
+        raise CheckpointError(folder, reason)
+
+
+def _says_more(folder: Path, tokenizer: SentencePieceTokenizer, model_type: str | None, class_name: str | None) -> bool:
+    """Whether ``tokenizer.json`` is more than a conversion of this tokenizer.
+
+    It may have further added tokens. With a class that leaves pairs to it, it may lay them out in another way.
+    """
+    file = folder / TOKENIZER_FILE
+    with open_file(file) as opened:
+        beginning = opened.read(BEGINNING).decode("utf-8", errors="ignore")
+    if any(token is None or tokenizer.token_to_id(token) is None for token in _added_tokens(beginning)):
+        return True
+    if class_name not in GENERAL_CLASSES and model_type != "xlm-roberta-xl":
+        return False  # the class lays pairs out
+    try:
+        processor = _value_of("post_processor", beginning)
+    except (ValueError, RecursionError):
+        processor = None
+    if processor is None:  # it stands further behind, or only reading the whole file can judge it
+        return True
+    content = {"post_processor": processor}
+    return pair_layout(file, content, tokenizer.cls_token_id, tokenizer.sep_token_id, True) != (2, None)
+
+
+def _added_tokens(beginning: str) -> set[str | None]:
     """Contents of the added tokens of a ``tokenizer.json``, which stand before its vocabulary: that is not read.
 
     None among them is a token, or a list of them, that only reading the whole file can judge.
     """
-    with open_file(file) as opened:
-        beginning = opened.read(BEGINNING).decode("utf-8", errors="ignore")
-    found = re.search(r'"added_tokens"\s*:\s*', beginning)
-    if found is None:
-        return set()
     try:
-        tokens, _ = json.JSONDecoder().raw_decode(beginning, found.end())
-        return {token["content"] for token in tokens}
+        return {token["content"] for token in _value_of("added_tokens", beginning) or ()}
     except (ValueError, TypeError, LookupError, RecursionError):
         return {None}
+
+
+def _value_of(key: str, beginning: str) -> Any:
+    """Return the value of the first entry of this name; None if there is none, ValueError if it goes on behind the end."""
+    found = re.search(rf'"{key}"\s*:\s*', beginning)
+    return None if found is None else json.JSONDecoder().raw_decode(beginning, found.end())[0]
 
 
 def _names(folder: Path) -> tuple[str | None, str | None]:

@@ -236,7 +236,7 @@ def place_tokens(
     ValueError
         If the id of a token does not fit the vocabulary, or the tokens are too long together.
     """
-    roles = {role: settings.roles.get(role, token) for role, token in default_roles.items()}
+    roles = {**default_roles, **settings.roles}
     placed: dict[int, AddedToken] = {}
     seen: set[str] = set()
     of_roles, end, n_characters = set(roles.values()), size, 0

@@ -1,7 +1,7 @@
 """What every tokenizer offers: batches of ids packed without padding, pairs, truncation, windows, offsets, decoding.
 
-A concrete tokenizer turns distinct texts into ids (`_encode_texts`); the rows around them are laid out here.
-Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
+A concrete tokenizer turns distinct texts into ids (`_encode_texts`); `RowLayout` makes rows of them.
+Shape suffixes: N rows of the input, T tokens of all rows together.
 """
 
 import json
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from skxlmr.text._arguments import Reading, check_room, check_stride, list_of_str
 from skxlmr.text._encoded import EncodedBatch
+from skxlmr.text._layout import RowLayout
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_ROLES, AddedToken, TokenizerSettings, place_tokens
-from skxlmr.text._tokens import Ids, Tokens, encode_distinct, spans
-from skxlmr.text._truncation import TRUNCATIONS, truncate, windows_of_pairs
+from skxlmr.text._tokens import Ids, Tokens, encode_distinct
+from skxlmr.text._truncation import TRUNCATIONS
 from skxlmr.text._value import Value
 
 
@@ -33,7 +34,7 @@ class Tokenizer(Value):
     vocab_size : int
         Ids are 0 ... `vocab_size` - 1.
     bos_token_id, eos_token_id, cls_token_id, sep_token_id, pad_token_id, unk_token_id, mask_token_id : int
-        Ids of the special tokens.
+        Ids of the special tokens. BERT has neither `bos` nor `eos`: there they are those of `cls` and `sep`.
     all_special_ids : list of int
         Ids of these and of the additional special tokens, ascending, each once.
     model_max_length : int
@@ -61,6 +62,7 @@ class Tokenizer(Value):
 
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
+    _n_before_second_type: int | None = None  # these separators have token type 0, what follows has 1 (BERT)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"
@@ -74,7 +76,12 @@ class Tokenizer(Value):
 
     def n_special(self, pair: bool) -> int:
         """Return how many special tokens surround one text or, if `pair`, two."""
-        return 2 + self._n_pair_separators if pair else 2
+        return self._layout.n_special(pair)
+
+    @property
+    def _layout(self) -> RowLayout:
+        separator = self.sep_token_id
+        return RowLayout(self._start_token_id, separator, self._n_pair_separators, self._n_before_second_type)
 
     def encode_batch(
         self,
@@ -146,7 +153,7 @@ class Tokenizer(Value):
         tokens = self._encode(Reading(parse_special, return_offsets, sampling, limit), *columns)
         if pairs is not None and truncation == "longest_first":
             check_room(columns, tokens, max_length, n_special, stride)
-        return self._lay_out(tokens, max_length, truncation, stride)
+        return self._layout.rows(tokens, max_length, truncation, stride)
 
     def encode_words(
         self,
@@ -202,14 +209,11 @@ class Tokenizer(Value):
         reading = Reading(parse_special, return_offsets, sampling, as_words=True)
         (tokens,) = self._encode(reading, list(chain.from_iterable(rows)))
         n_words_N = np.fromiter(map(len, rows), np.int64, len(rows))
-        return self._lay_out([tokens.joined(n_words_N)], max_length, "only_first", stride)
+        return self._layout.rows([tokens.joined(n_words_N)], max_length, "only_first", stride)
 
     def build_inputs_with_special_tokens(self, ids: Ids, pair_ids: Ids | None = None) -> list[int]:
         """Put the special tokens around the ids of one text, or of a pair of texts."""
-        inputs = [self._start_token_id, *ids, self.sep_token_id]
-        if pair_ids is not None:
-            inputs += [self.sep_token_id] * (self._n_pair_separators - 1) + [*pair_ids, self.sep_token_id]
-        return inputs
+        return self._layout.inputs(ids, pair_ids)
 
     def get_special_tokens_mask(
         self, ids: Ids, pair_ids: Ids | None = None, already_has_special_tokens: bool = False
@@ -238,14 +242,11 @@ class Tokenizer(Value):
             if pair_ids is not None:
                 raise ValueError("ids that already have special tokens must be one row, found pair_ids too")
             return np.isin(np.asarray(ids, np.int64), self.all_special_ids).astype(int).tolist()
-        mask = [1, *[0] * len(ids), 1]
-        if pair_ids is not None:
-            mask += [1] * (self._n_pair_separators - 1) + [*[0] * len(pair_ids), 1]
-        return mask
+        return self._layout.special_tokens_mask(ids, pair_ids)
 
     def create_token_type_ids_from_sequences(self, ids: Ids, pair_ids: Ids | None = None) -> list[int]:
-        """Return 0 for each token of the row: these models have one token type."""
-        return [0] * len(self.get_special_tokens_mask(ids, pair_ids))
+        """Return the token type of each token of a row: 0, or 1 from a pair's second text on if the files say so (BERT)."""
+        return self._layout.token_types(ids, pair_ids)
 
     def _encode(self, reading: Reading, *columns: list[str]) -> list[Tokens]:
         """Encode each distinct text once, or each on its own if segmentations are drawn; a word has at least one token."""
@@ -256,63 +257,14 @@ class Tokenizer(Value):
 
         return list(map(encode, columns)) if reading.drawn is not None else encode_distinct(encode, *columns)
 
-    def _lay_out(
-        self, columns: list[Tokens], max_length: int | None, truncation: str, stride: int | None
-    ) -> EncodedBatch:
-        """Choose what of each text is shown, and put the special tokens around it."""
-        first, n_special = columns[0], self.n_special(len(columns) == 2)
-        second = columns[1] if len(columns) == 2 else replace(first, lengths=np.zeros_like(first.lengths))
-        n_tokens_N = first.lengths + second.lengths
-        row_W = np.arange(len(n_tokens_N))
-        if max_length is not None and max_length < n_special and len(row_W):
-            raise ValueError(f"max_length={max_length} cannot hold the {n_special} special tokens of row 0")
-        budget = int(n_tokens_N.sum()) if max_length is None else max_length - n_special
-        if stride is None:
-            first_part, second_part = truncate(first.lengths, second.lengths, budget, truncation)
-            n_dropped_W = n_tokens_N - first_part.kept_W - second_part.kept_W
-        else:
-            row_W, first_part, second_part = windows_of_pairs(first.lengths, second.lengths, budget, stride, truncation)
-            n_dropped_W = np.zeros_like(row_W)
-
-        lengths_W = first_part.kept_W + second_part.kept_W + n_special
-        starts_W = np.cumsum(lengths_W) - lengths_W
-        second_starts_W = starts_W + 1 + first_part.kept_W + self._n_pair_separators
-        moves = [(first, first_part, starts_W + 1), (second, second_part, second_starts_W)]
-
-        ids_T = np.full(lengths_W.sum(), self.sep_token_id, np.int32)
-        ids_T[starts_W] = self._start_token_id
-        offsets_T2 = None if first.offsets is None else np.zeros((len(ids_T), 2), np.int32)
-        sequence_ids_T = None if first.offsets is None else np.full(len(ids_T), -1, np.int8)
-        word_ids_T = None if first.word_ids is None else np.full(len(ids_T), -1, np.int32)
-        for k, (tokens, part, target_W) in enumerate(moves):
-            source_T = spans(tokens.starts[row_W] + part.start_W, part.kept_W)
-            target_T = spans(target_W, part.kept_W)
-            ids_T[target_T] = tokens.ids[source_T]
-            if offsets_T2 is not None and sequence_ids_T is not None and tokens.offsets is not None:
-                offsets_T2[target_T] = tokens.offsets[source_T]
-                sequence_ids_T[target_T] = k
-            if word_ids_T is not None and tokens.word_ids is not None:
-                word_ids_T[target_T] = tokens.word_ids[source_T]
-        beginnings = [tokens.is_beginning for tokens in columns if tokens.is_beginning is not None]
-        return EncodedBatch(
-            ids_T,
-            lengths_W,
-            n_dropped_W,
-            offsets_T2,
-            sequence_ids_T,
-            word_ids_T,
-            row_of_window=None if stride is None else row_W,
-            window_starts=None if stride is None else first_part.start_W + second_part.start_W,
-            n_dropped_is_minimum=np.logical_or.reduce(beginnings) if beginnings else None,
-        )
-
     def _set_tokens(self, settings: TokenizerSettings, lookup: Callable[[str], int | None], size: int) -> None:
         """Give the special and added tokens their ids, after `place_tokens`, and set the attributes that say so."""
         self._roles, self._tokens = place_tokens(settings, self._default_roles, lookup, size)
         self._ids = ids = {token.content: i for i, token in self._tokens.items()}
         self.vocab_size = max(size - 1, *self._tokens) + 1
         self.additional_special_ids = [i for i, token in self._tokens.items() if token.special]
-        for role, token in self._roles.items():
+        instead = {"bos_token": self._roles["cls_token"], "eos_token": self._roles["sep_token"]}  # BERT has neither
+        for role, token in (instead | self._roles).items():
             setattr(self, f"{role}_id", ids[token.content])
         self._start_token_id = ids[self._roles[self._start_role].content]
 

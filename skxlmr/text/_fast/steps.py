@@ -13,7 +13,17 @@ from skxlmr.utils._errors import CheckpointError, blaming
 MOST_STEPS = 32
 MOST_GROWTH = 10_000  # factor by which a text may grow; XLM-R's steps allow 512
 MOST_PATTERN = 100  # characters
-_GROWTH = {"ByteLevel": 2, "Lowercase": 3, "NFC": 4, "NFD": 4, "NFKC": 18, "NFKD": 18, "Precompiled": MOST_VALUE_BYTES}
+# BERT's step puts spaces around a Chinese character, decomposes characters and turns them to lower case
+_GROWTH = {
+    "BertNormalizer": 3 * 4 * 3,
+    "ByteLevel": 2,
+    "Lowercase": 3,
+    "NFC": 4,
+    "NFD": 4,
+    "NFKC": 18,
+    "NFKD": 18,
+    "Precompiled": MOST_VALUE_BYTES,
+}
 _CLASS = re.compile(r"\\[pP]\{[^}]*\}")  # of characters; it is no repetition
 # One repetition at the end. Before something else, it is tried from every place of a text to the end of the text. ``\X`` is one
 # too, and the least number of repetitions is tried everywhere.

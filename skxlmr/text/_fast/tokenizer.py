@@ -1,6 +1,11 @@
-"""Tokenizers run by the `tokenizers` package: ``tokenizer.json``, and RoBERTa's ``vocab.json`` with ``merges.txt``."""
+"""Tokenizers run by the `tokenizers` package.
+
+They are ``tokenizer.json``, RoBERTa's ``vocab.json`` with ``merges.txt``, and BERT's ``vocab.txt``.
+"""
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -11,14 +16,14 @@ import tokenizers
 
 from skxlmr.text._arguments import Reading
 from skxlmr.text._bpe_files import MOST_VALUES, MOST_VOCAB_BYTES, read_merges, read_vocab
-from skxlmr.text._fast import tokenizer_json
+from skxlmr.text._fast import tokenizer_json, wordpiece
 from skxlmr.text._fast.offsets import trimmed
 from skxlmr.text._fast.steps import check_steps
-from skxlmr.text._special_tokens import DEFAULT_MAX_LENGTH, TokenizerSettings, checked_flag, read_settings
+from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_MAX_LENGTH, TokenizerSettings, checked_flag, read_settings
 from skxlmr.text._surrogates import without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
-from skxlmr.utils._errors import blaming
+from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 from skxlmr.utils._lazy import lazy
 from skxlmr.utils._warnings import warn_once_per_call
@@ -28,6 +33,9 @@ TOKENIZER_FILE = "tokenizer.json"
 # Classes of transformers that lay pairs out in their own way. It opens the tokenizers of other models by the file alone.
 _CLASSES = {"xlm-roberta": "XLMRobertaTokenizer", "xmod": "XLMRobertaTokenizer"}
 _CLASSES |= {"roberta": "RobertaTokenizer", "roberta-prelayernorm": "RobertaTokenizer"}
+_BERT_CLASSES = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
+GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")  # they do what tokenizer.json says
+_SAVED_AS = {"BPE": "RobertaTokenizer", "Unigram": "XLMRobertaTokenizer", "WordPiece": "PreTrainedTokenizerFast"}
 _ONE_SEPARATOR = (
     "{}: its template puts one </s> between the texts of a pair, as transformers 5.0 to 5.2 wrote it. Pairs are read with "
     "two, as the model was pretrained and as later versions of transformers read this file. Single texts are the same."
@@ -35,7 +43,7 @@ _ONE_SEPARATOR = (
 
 
 class FastTokenizer(Tokenizer):
-    """A ``tokenizer.json`` with XLM-R's or RoBERTa's layout: a Unigram or a byte-level BPE model.
+    """A ``tokenizer.json`` with XLM-R's, RoBERTa's or BERT's layout: a Unigram, a byte-level BPE or a WordPiece model.
 
     The `tokenizers` package turns text into ids; special tokens around them, truncation and windows are this library's,
     the same for all tokenizers. Padding and truncation in the file are ignored. A surrogate code point is read as U+FFFD.
@@ -55,6 +63,9 @@ class FastTokenizer(Tokenizer):
         Name of the file in errors.
     two_separators : bool
         Whether there are two separators between the texts of a pair, with a warning if the content has one.
+    token_types : bool
+        Whether the model reads token types. If so, and the content gives the second text of a pair type 1, batches of pairs
+        have `second_starts`.
 
     Raises
     ------
@@ -70,12 +81,16 @@ class FastTokenizer(Tokenizer):
         model_max_length: int = DEFAULT_MAX_LENGTH,
         file: str | PathLike[str] = TOKENIZER_FILE,
         two_separators: bool = False,
+        token_types: bool = True,
     ):
         self._file = Path(file)
         self._content = content
         self.model_max_length = model_max_length
+        self._token_types = token_types
         check_steps(self._file, content)
         vocabulary = tokenizer_json.vocabulary_of(self._file, content)
+        if tokenizer_json.kind_of(content) == "WordPiece":
+            self._default_roles = wordpiece.ROLES
         settings = settings or TokenizerSettings()
         listed = {token.content for token in settings.added.values()}  # they take precedence over those of the file
         own = tokenizer_json.added_tokens_of(self._file, content)
@@ -84,7 +99,8 @@ class FastTokenizer(Tokenizer):
         with blaming(self._file, "{}", ValueError):
             self._set_vocabulary(vocabulary, self._settings)
         start, end = self.cls_token_id, self.sep_token_id
-        self._n_pair_separators = tokenizer_json.n_pair_separators(self._file, content, start, end)
+        layout = tokenizer_json.pair_layout(self._file, content, start, end, token_types)
+        self._n_pair_separators, self._n_before_second_type = layout
         if two_separators and self._n_pair_separators == 1:
             named = [(self._roles[role].content, i) for role, i in (("cls_token", start), ("sep_token", end))]
             self._content, self._n_pair_separators = tokenizer_json.with_two_separators(content, *named), 2
@@ -92,7 +108,9 @@ class FastTokenizer(Tokenizer):
         self._literal = self._load(content, literal=True)
 
     @classmethod
-    def from_file(cls, file: str | PathLike[str], model_type: str | None = None) -> "FastTokenizer":
+    def from_file(
+        cls, file: str | PathLike[str], model_type: str | None = None, class_name: str | None = None
+    ) -> "FastTokenizer":
         """Load a ``tokenizer.json`` and, if they are next to it, ``tokenizer_config.json`` and its companions.
 
         Parameters
@@ -101,7 +119,10 @@ class FastTokenizer(Tokenizer):
             The file.
         model_type : str, optional
             The model's type, which stands in for the class that ``tokenizer_config.json`` names. XLM-R's and RoBERTa's
-            classes put two separators between the texts of a pair, whatever the file's template says.
+            classes put two separators between the texts of a pair, whatever the file's template says. BERT's classes read
+            ``do_lower_case`` and its like from ``tokenizer_config.json``. Only models of the type ``bert`` have token types.
+        class_name : str, optional
+            The class if ``tokenizer_config.json`` names none.
 
         Raises
         ------
@@ -110,12 +131,67 @@ class FastTokenizer(Tokenizer):
         """
         file = Path(file)
         content = read_json(file, MOST_VALUES, most_bytes=MOST_VOCAB_BYTES)
-        settings, max_length = read_settings(file.parent)
-        name = settings.options.get("tokenizer_class") or _CLASSES.get(model_type or "")
-        two = (
-            isinstance(name, str) and name.removesuffix("Fast") in _CLASSES.values() and model_type != "xlm-roberta-xl"
+        is_wordpiece = tokenizer_json.kind_of(content) == "WordPiece"
+        settings, max_length = read_settings(file.parent, mask_lstrip=not is_wordpiece)
+        name = class_of(settings.options, model_type, class_name)
+        types = has_token_types(file.parent, settings.options, model_type, name)
+        if name in wordpiece.CLASSES:
+            return cls._bert(file, content, settings, max_length, name, types)
+        two = name in _CLASSES.values() and model_type != "xlm-roberta-xl"
+        return cls(
+            content,
+            settings=settings,
+            model_max_length=max_length,
+            file=file,
+            two_separators=two,
+            token_types=types,
         )
-        return cls(content, settings=settings, model_max_length=max_length, file=file, two_separators=two)
+
+    @classmethod
+    def _bert(
+        cls, file: Path, content: dict[str, Any], settings: TokenizerSettings, max_length: int, name: str, types: bool
+    ) -> "FastTokenizer":
+        """Make the tokenizer that a class of BERT makes of this content, and save it under the class's name."""
+        if tokenizer_json.kind_of(content) != "WordPiece":
+            reason = f"expected a WordPiece model for the class {name}, found {tokenizer_json.kind_of(content)!r:.80}"
+            raise CheckpointError(file, reason)
+        content = wordpiece.as_class(file, content, settings)
+        settings = replace(settings, options=dict(settings.options) | {"tokenizer_class": name})
+        made = cls(content, settings=settings, model_max_length=max_length, file=file, token_types=types)
+        if made._n_pair_separators != 1 or (types and made._n_before_second_type != 1):
+            reason = (
+                "expected the layout [CLS] A [SEP] B [SEP] with token type 1 for B [SEP], as the class has it, found "
+            )
+            raise CheckpointError(file, f"{reason}another one; {wordpiece.INSTEAD}")
+        return made
+
+    @classmethod
+    def from_wordpiece(
+        cls, file: str | PathLike[str], model_type: str | None = None, class_name: str | None = None
+    ) -> "FastTokenizer":
+        """Load BERT's ``vocab.txt`` and, if they are next to it, ``tokenizer_config.json`` and its companions.
+
+        Parameters
+        ----------
+        file : str or path
+            The file.
+        model_type : str, optional
+            The model's type, which stands in for the class that ``tokenizer_config.json`` names.
+        class_name : str, optional
+            The class if ``tokenizer_config.json`` names none.
+
+        Raises
+        ------
+        CheckpointError
+            If a file cannot be read or is broken.
+        """
+        file = Path(file)
+        vocab = wordpiece.read_vocabulary(file)
+        settings, max_length = read_settings(file.parent, mask_lstrip=False)
+        name = class_of(settings.options, model_type, class_name) or "BertTokenizer"
+        types = has_token_types(file.parent, settings.options, model_type, name)
+        content = wordpiece.content_of(file, vocab, settings)
+        return cls._bert(file, content, settings, max_length, name, types)
 
     @classmethod
     def from_vocab(cls, vocab_file: str | PathLike[str], merges_file: str | PathLike[str]) -> "FastTokenizer":
@@ -143,8 +219,9 @@ class FastTokenizer(Tokenizer):
 
     def _config(self) -> dict[str, Any]:
         config = dict(self._settings.options)
-        byte_level = isinstance(self._content["model"]["vocab"], dict)
-        config.setdefault("tokenizer_class", "RobertaTokenizer" if byte_level else "XLMRobertaTokenizer")
+        config.setdefault("tokenizer_class", _SAVED_AS[tokenizer_json.kind_of(self._content)])
+        if self._n_before_second_type is not None and config["tokenizer_class"] not in wordpiece.CLASSES:
+            config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]  # transformers 5 needs it
         config.pop("added_tokens_decoder", None)  # tokenizer.json holds them
         return config | {"model_max_length": self.model_max_length} | self._settings.to_config(self._roles)
 
@@ -188,7 +265,31 @@ class FastTokenizer(Tokenizer):
 
     def _state(self) -> dict[str, Any]:
         state = {"content": self._content, "settings": self._settings, "file": str(self._file)}
-        return state | {"model_max_length": self.model_max_length}
+        return state | {"model_max_length": self.model_max_length, "token_types": self._token_types}
 
     def _identity(self) -> dict[str, Any]:
         return self._state() | {"file": ""}
+
+
+def class_of(options: Mapping[str, Any], model_type: str | None, class_name: str | None = None) -> str | None:
+    """Return the class of transformers that reads a folder, without "Fast"; None if it is not known."""
+    name = options.get("tokenizer_class") or class_name or (_CLASSES | _BERT_CLASSES).get(model_type or "")
+    return name.removesuffix("Fast") if isinstance(name, str) else None
+
+
+def has_token_types(folder: Path, options: Mapping[str, Any], model_type: str | None, class_name: str | None) -> bool:
+    """Return whether the token types that a tokenizer gives reach the model.
+
+    ``TokenizersBackend``, a name that transformers has written since version 5, gives none by default. Earlier general
+    classes did, and so do they here.
+    """
+    if model_type not in ("bert", None):
+        return False
+    names = options.get("model_input_names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise CheckpointError(
+            folder / CONFIG_FILE, f"expected a list of names as model_input_names, found {names!r:.80}"
+        )
+    if names is not None:
+        return "token_type_ids" in names
+    return class_name not in (*_CLASSES.values(), "DistilBertTokenizer", "TokenizersBackend")

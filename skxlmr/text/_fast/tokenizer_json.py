@@ -9,6 +9,7 @@ from typing import Any
 import tokenizers
 
 from skxlmr.text._bpe_files import MOST_IDS, check_count, check_ids, check_lengths
+from skxlmr.text._fast.wordpiece import check_model
 from skxlmr.text._special_tokens import AddedToken
 from skxlmr.utils._errors import CheckpointError
 
@@ -43,12 +44,11 @@ def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_pr
 
 
 def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
-    """Return the vocabulary of a ``tokenizer.json``; CheckpointError unless the model is Unigram or BPE."""
+    """Return the vocabulary of a ``tokenizer.json``; CheckpointError unless the model is Unigram, BPE or WordPiece."""
     model = content.get("model")
     if not isinstance(model, dict):
         raise CheckpointError(file, f"expected an object as model, found {model!r:.80}")
-    vocab = model.get("vocab")
-    kind = model.get("type", "Unigram" if isinstance(vocab, list) else "BPE" if "merges" in model else None)
+    vocab, kind = model.get("vocab"), kind_of(content)
     if kind == "Unigram" and isinstance(vocab, list):
         check_count(file, len(vocab))
         pairs = [entry for entry in vocab if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)]
@@ -63,8 +63,22 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
             raise CheckpointError(file, f"expected a token as unk_token, found {model['unk_token']!r:.80}")
         check_ids(file, vocab)
         return vocab
+    if kind == "WordPiece" and isinstance(vocab, dict):
+        check_model(file, model)
+        return vocab
     found = f"{kind!r:.80} with a vocab of {type(vocab).__name__}"
-    raise CheckpointError(file, f"expected a Unigram or BPE model, found {found}")
+    raise CheckpointError(file, f"expected a Unigram, BPE or WordPiece model, found {found}")
+
+
+def kind_of(content: dict[str, Any]) -> Any:
+    """Return the type of the model, which early files leave out; None if it is not known."""
+    model = content.get("model")
+    if not isinstance(model, dict) or "type" in model:
+        return model.get("type") if isinstance(model, dict) else None
+    marks = {"BPE": "merges", "WordPiece": "max_input_chars_per_word"}
+    return (
+        "Unigram" if isinstance(model.get("vocab"), list) else next((k for k, m in marks.items() if m in model), None)
+    )
 
 
 def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken]:
@@ -143,28 +157,62 @@ def load(file: Path, content: dict[str, Any], tokens: Mapping[int, AddedToken], 
     return tokenizer
 
 
-def n_pair_separators(file: Path, content: dict[str, Any], start: int, separator: int) -> int:
-    """Return how many separators the file's own post-processor puts between the texts of a pair, 1 or 2.
+def pair_layout(
+    file: Path, content: dict[str, Any], start: int, separator: int, has_types: bool
+) -> tuple[int, int | None]:
+    """Return how the file's own post-processor lays out the texts of a pair.
+
+    Parameters
+    ----------
+    file : path
+        Name of the file in errors.
+    content : dict
+        Its content.
+    start, separator : int
+        Ids of the token at the beginning of a row, and of the one after each text.
+    has_types : bool
+        Whether the model reads the token types that the post-processor gives.
+
+    Returns
+    -------
+    n_between : int
+        Separators between the texts, 1 or 2.
+    n_before_second_type : int or None
+        How many of them have token type 0, where what follows has type 1; None if all tokens have type 0.
 
     Raises
     ------
     CheckpointError
-        If it lays texts out in any other way than ``<s> A </s>`` and ``<s> A </s></s> B </s>`` or ``<s> A </s> B </s>``.
+        If it lays texts out in any other way than ``<s> A </s>`` and ``<s> A </s></s> B </s>`` or ``<s> A </s> B </s>``, or
+        gives other token types.
     """
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
     parts = {"pre_tokenizer": None, "decoder": None, "model": model, "post_processor": content.get("post_processor")}
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(_BARE | parts))
-    single, pair = guarded(file, lambda: [tokenizer.encode("a").ids, tokenizer.encode("a", "b").ids])
-    for n in (1, 2):
-        if single == [start, a, separator] and pair == [start, a, *[separator] * n, b, separator]:
-            return n
-    shown = [" ".join({a: "A", b: "B"}.get(i, str(i)) for i in ids) for ids in (single, pair)]
-    raise CheckpointError(
-        file,
-        f"expected the layout <s> A </s> and <s> A </s></s> B </s>, {start} A {separator} and {start} A {separator} "
-        f"{separator} B {separator} in ids; found {shown[0]:.100} and {shown[1]:.100}",
-    )
+    single, pair = guarded(file, lambda: [tokenizer.encode("a"), tokenizer.encode("a", "b")])
+    layouts = {n: [start, a, *[separator] * n, b, separator] for n in (1, 2)}
+    n_between = next((n for n, ids in layouts.items() if pair.ids == ids and single.ids == [start, a, separator]), None)
+    if n_between is None:
+        shown = [" ".join({a: "A", b: "B"}.get(i, str(i)) for i in row.ids) for row in (single, pair)]
+        raise CheckpointError(
+            file,
+            "expected the layout <s> A </s> and <s> A </s></s> B </s> (with BERT [CLS] A [SEP] B [SEP]), "
+            f"{start} A {separator} and {start} A {separator} {separator} B {separator} in ids; "
+            f"found {shown[0]:.100} and {shown[1]:.100}",
+        )
+    types = pair.type_ids
+    if not has_types or not any(types + single.type_ids):
+        return n_between, None
+    n_first = types.count(0)
+    if (
+        any(single.type_ids)
+        or types != [0] * n_first + [1] * (len(types) - n_first)
+        or not 2 <= n_first <= 2 + n_between
+    ):
+        reason = "expected token type 0 for a text on its own, and for pairs 0, then 1 from the second text on"
+        raise CheckpointError(file, f"{reason}; found {single.type_ids} and {types}")
+    return n_between, n_first - 2
 
 
 def with_two_separators(content: dict[str, Any], start: tuple[str, int], separator: tuple[str, int]) -> dict[str, Any]:

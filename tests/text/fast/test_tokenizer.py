@@ -185,7 +185,10 @@ def test_pickle_and_copies(pair):
     ("change", "reason"),
     [
         ({"model": None}, "expected an object as model"),
-        ({"model": {"type": "WordPiece", "vocab": {"a": 0}}}, "expected a Unigram or BPE model, found 'WordPiece'"),
+        (
+            {"model": {"type": "WordLevel", "vocab": {"a": 0}}},
+            "expected a Unigram, BPE or WordPiece model, found 'WordL",
+        ),
         ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.1}}, "without dropout"),
         ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "distinct ids"),
         ({"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}, "expected an id within"),
