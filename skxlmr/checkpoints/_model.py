@@ -11,13 +11,14 @@ from skxlmr.checkpoints._folder import read_config
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
-from skxlmr.checkpoints._layout import CONFIG, model_place
+from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of, family_of
 from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._files import read_json
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,25 @@ class StoredModel:
         files = MappedFiles.of_folder(self.folder)
         tensors = self.tensors()
         return tensors, files.with_tensors(tensors)
+
+    def tokenizer_limit(self) -> int | None:
+        """Most tokens of a row, as the tokenizer had it of which a saved estimator was made; None of other folders.
+
+        The file of a saved tokenizer names the estimator's limit instead, at which other tools cut. Of folders that earlier
+        versions wrote it is that of the model, as the tokenizer's was not read then.
+
+        Raises
+        ------
+        CheckpointError
+            If ``skxlmr.json`` is broken.
+        """
+        file = self.folder / DESCRIPTION
+        if not file.exists():
+            return None
+        limit = read_json(file).get("tokenizer_max_length", self.config.max_length)
+        if type(limit) is not int or limit < 1:
+            raise CheckpointError(file, f"expected a number of tokens as tokenizer_max_length, found {limit!r:.80}")
+        return limit
 
     def sentence_encoder(self) -> SentenceEncoder | None:
         """How the folder makes vectors of texts; None if it does not say so, as a plain model.

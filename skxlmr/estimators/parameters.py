@@ -182,7 +182,7 @@ class CheckpointParameters:
         None,
         [Interval(Integral, 4, None, closed="left"), None],
         "Most tokens of a row, special tokens included; longer rows are cut, counted and warned about. None is as "
-        "many as the checkpoint allows.",
+        "many as the checkpoint's tokenizer (``model_max_length``) and positions allow.",
     )
     batch_size: int = parameter(
         32,

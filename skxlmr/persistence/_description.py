@@ -79,6 +79,7 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
         "params": params,
         "fitted": encode(learnt),
         "metadata_requests": metadata_requests(estimator),
+        "tokenizer_max_length": int(estimator.tokenizer_.model_max_length),
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in written},
     }
     return sealed(about)

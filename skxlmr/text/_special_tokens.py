@@ -17,7 +17,7 @@ ADDED_TOKENS_FILE = "added_tokens.json"
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # in transformers before version 5, and since
 LONGEST_TOKEN = 1024  # characters; searching texts for a token takes time and memory per character
 MOST_CHARACTERS = 2**20  # of all added tokens together
-DEFAULT_MAX_LENGTH = 512  # tokens, where a checkpoint does not say
+DEFAULT_MAX_LENGTH = 512  # tokens, of a tokenizer that is made without a checkpoint
 NO_LIMIT = int(1e30)  # how transformers writes that there is none; it takes everything above 1e20 for it
 
 
@@ -194,11 +194,11 @@ def checked_flag(folder: Path, options: Mapping[str, Any], key: str, default: bo
 
 
 def _max_length(file: Path, options: Mapping[str, Any]) -> int:
-    """Return ``model_max_length``: numbers below 1, above 1e20 and infinity mean that there is no limit."""
+    """Return ``model_max_length``: none, numbers below 1, above 1e20 and infinity mean that there is no limit."""
     key = "model_max_length" if "model_max_length" in options else "max_len"  # its name in the first versions
     value = options.get(key)
     if value is None:
-        return DEFAULT_MAX_LENGTH
+        return NO_LIMIT
     number = math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         with suppress(ValueError):

@@ -146,7 +146,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _limit(self) -> int:
         """Most tokens per row."""
         if self.max_length is None:
-            return self.config_.max_length
+            return int(min(self.tokenizer_.model_max_length, self.config_.max_length))
         if self.max_length > self.config_.max_length:
             windows = ""
             if hasattr(self, "long_text"):
@@ -163,7 +163,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         limit = self._limit()
         encoded = self._tokenize(rows, limit, sampling=sampling, **options)
         if sampling is None:
-            warn_of_truncation(encoded, encoded.n_dropped, limit, "texts")
+            is_chosen = self.max_length is not None or limit == self.config_.max_length
+            how = "" if is_chosen else f", as the checkpoint says (max_length may be up to {self.config_.max_length})"
+            warn_of_truncation(encoded, encoded.n_dropped, limit, "texts", how=how)
         return encoded
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
@@ -174,13 +176,15 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _open_checkpoint(self) -> StoredModel:
         """Open the checkpoint: its config and tokenizer become the estimator's."""
-        resolve_autocast(
-            self.dtype, resolve_device(self.device), training=False
-        )  # refused before anything is downloaded
+        # what can't be computed here is refused before anything is downloaded
+        resolve_autocast(self.dtype, resolve_device(self.device), training=False)
         stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
         with stored.unchanged():
             self._take(stored)
-        self._limit()
+        limit, least = self._limit(), self.tokenizer_.n_special(False) + 1
+        if limit < least:  # max_length is never so small
+            reason = f"allows {limit} tokens (model_max_length), and a text needs {least} or more: set max_length"
+            raise CheckpointError(stored.model_folder / "tokenizer_config.json", reason)
         return stored
 
     def _take(self, stored: StoredModel) -> None:
@@ -200,7 +204,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 f"describes a causal model (is_decoder is true), and {type(self).__name__} reads "
                 f"{self._head.bidirectional}: use {CAUSAL_LM.estimator}",
             )
-        tokenizer = load_tokenizer(folder)
+        tokenizer, own_limit = load_tokenizer(folder), stored.tokenizer_limit()
+        if own_limit is not None:
+            tokenizer.model_max_length = own_limit
         if tokenizer.vocab_size > config.vocab_size:
             without = ", ".join(
                 f"{token!r} ({i})" for i, token in tokenizer.first_tokens_from(config.vocab_size).items()

@@ -122,7 +122,8 @@ class TextGenerator(LanguageModelParameters, FineTuned):
     def _prompt_ids(self, texts: list[str], max_new_tokens: int) -> list[list[int]]:
         """Ids of each prompt, ``<s> tokens`` with no end."""
         encoded = self.tokenizer_.encode_batch(texts)
-        limit = self._limit()
+        # a tokenizer's limit is for texts that are read
+        limit = self.config_.max_length if self.max_length is None else self._limit()
         too_long = np.flatnonzero(encoded.lengths - 1 + max_new_tokens > limit)
         if len(too_long):
             row = too_long[0]
