@@ -40,6 +40,7 @@ def sentences(n: int = 600, seed: int = 0) -> list[str]:
 def train(**options) -> bytes:
     model = io.BytesIO()
     layout = {
+        "model_type": "unigram",
         "vocab_size": 400,
         "hard_vocab_limit": False,
         "character_coverage": 1.0,
@@ -51,7 +52,6 @@ def train(**options) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()),
         model_writer=model,
-        model_type="unigram",
         num_threads=1,
         minloglevel=2,
         **(layout | options),

@@ -32,11 +32,12 @@ from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
 from skxlmr.persistence._sentence_transformers import WEIGHTS, sentence_encoder_of
-from skxlmr.text import Tokenizer
+from skxlmr.text import SentencePieceTokenizer, Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
+CONVERTED = ("xlm-roberta-xl",)  # model types whose tokenizer transformers 5 reads from a tokenizer.json only
 # Endings of files in which other tools keep a model
 FILES = frozenset(
     ".pkl .pickle .joblib .skops .dill .cloudpickle .sav .onnx .pt .pth .ckpt .bin .safetensors .h5 .keras .msgpack .npz .npy "
@@ -158,7 +159,7 @@ def write_estimator(
             folder,
             config={**estimator.config_.to_dict(), **estimator._hub_config()},
             tensors=weights,
-            tokenizer=_Limited(estimator._published_tokenizer(), estimator._limit()),
+            tokenizer=_Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type),
             extra_files={
                 **({} if encoder is None else sentence_files(encoder, estimator.config_.hidden_size, further, dtype)),
                 CARD: model_card(estimator, for_sentences=opens),
@@ -183,17 +184,19 @@ def _explained(folder: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-class _Limited:
-    """A tokenizer whose files name the most tokens that the estimator reads, at which other tools cut.
+class _Published:
+    """A tokenizer whose files other tools read as the estimator does.
 
-    The checkpoint's own may name more than the model has positions for.
+    They cut at the number of tokens that the files name: the checkpoint's own may be more than the model has positions for.
     """
 
-    def __init__(self, tokenizer: Tokenizer, limit: int):
-        self.tokenizer, self.limit = tokenizer, limit
+    def __init__(self, tokenizer: Tokenizer, limit: int, model_type: str):
+        self.tokenizer, self.limit, self.model_type = tokenizer, limit, model_type
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder)
+        if self.model_type in CONVERTED and isinstance(self.tokenizer, SentencePieceTokenizer):
+            self.tokenizer.save_conversion(folder)
         file = folder / TOKENIZER_CONFIG
         options = read_json(file) | {"model_max_length": self.limit}
         file.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ MOST_PIECE_BYTES = 1024  # SentencePiece recurses once per byte of a piece
 _PIECES, _TRAINER, _NORMALIZER, _TESTS, _DENORMALIZER = 1, 2, 3, 4, 5  # fields of the model
 _NORMALIZERS = (_NORMALIZER, _DENORMALIZER)
 _CHARSMAP = 2  # field of a normalizer
+_MODEL_TYPE = 3  # field of the settings of the training
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # how a field is written
 _PIECE_TAG = _PIECES << 3 | _LENGTH
 
@@ -46,6 +47,25 @@ def check_model_proto(proto: bytes) -> None:
     except (ValueError, IndexError) as error:
         reason = str(error) if isinstance(error, ValueError) else "it ends too early"
         raise ValueError(f"expected a SentencePiece model, found something else or a damaged one ({reason})") from error
+
+
+def charsmap_of(proto: bytes) -> bytes:
+    """Return the table of character replacements of a checked model, which may be empty."""
+    for field, start, end in _fields(proto, _skip_short_pieces(proto)[0], len(proto)):
+        if field == _NORMALIZER:
+            for inner, inner_start, inner_end in _fields(proto, start, end):
+                if inner == _CHARSMAP:
+                    return proto[inner_start:inner_end]
+    return b""
+
+
+def is_unigram(proto: bytes) -> bool:
+    """Whether a checked model is of the kind Unigram, which is the default."""
+    kinds = [1]
+    for field, start, end in _fields(proto, _skip_short_pieces(proto)[0], len(proto)):
+        if field == _TRAINER:
+            kinds += [proto[inner] for number, inner, _ in _fields(proto, start, end) if number == _MODEL_TYPE]
+    return kinds[-1] == 1
 
 
 def _skip_short_pieces(proto: bytes) -> tuple[int, int]:

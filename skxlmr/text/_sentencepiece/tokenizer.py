@@ -1,5 +1,6 @@
 """XLM-R's tokenizer: a SentencePiece model whose ids are shifted to fairseq's."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +15,8 @@ from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text._arguments import Reading
 from skxlmr.text._sampling import SubwordSampling, sampling_of
-from skxlmr.text._sentencepiece.model_file import MOST_BYTES, check_model_proto
+from skxlmr.text._sentencepiece.conversion import tokenizer_json
+from skxlmr.text._sentencepiece.model_file import MOST_BYTES, check_model_proto, is_unigram
 from skxlmr.text._sentencepiece.offsets import piece_offsets
 from skxlmr.text._sentencepiece.prefix import LONG_TEXT, PrefixCutter
 from skxlmr.text._sentencepiece.sampler import SegmentationSampler
@@ -120,6 +122,22 @@ class SentencePieceTokenizer(Tokenizer):
         file = Path(folder) / ((f"{filename_prefix}-" if filename_prefix else "") + MODEL_FILE)
         file.write_bytes(self._model_proto)
         return (str(file),)
+
+    def save_conversion(self, folder: str | PathLike[str]) -> None:
+        """Write a ``tokenizer.json`` into an existing folder too, for tools that do not read the model.
+
+        The pieces are the same; at most, rare characters are normalised otherwise. There is none for a model that is not
+        Unigram, or whose unknown token is an added one.
+        """
+        if not is_unigram(self._model_proto) or self.unk_token_id > self._mask_place:
+            return
+        places = list(range(3, self._processor.get_piece_size()))
+        pieces = zip(self._processor.id_to_piece(places), self._processor.get_score(places), strict=True)
+        vocab = [*((token, 0.0) for token in _FAIRSEQ), *pieces, ("<mask>", 0.0)]
+        ends = [self._start_token_id, self.sep_token_id]
+        start, separator = zip(self.convert_ids_to_pieces(ends), ends, strict=True)
+        content = tokenizer_json(self._model_proto, vocab, self._tokens, start, separator, self.unk_token_id)
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": self.model_max_length}

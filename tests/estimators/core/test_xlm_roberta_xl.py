@@ -19,6 +19,7 @@ from skxlmr import (
 from skxlmr.checkpoints import read_model
 from tests import contract
 from tests.estimators.conftest import differing, padded, weights_of
+from tests.sentence_encoders import flags, write
 from tests.tiny import write_checkpoint
 
 N_FURTHER = 7  # the published checkpoints have more word embeddings than their tokenizer has tokens
@@ -26,14 +27,16 @@ N_FURTHER = 7  # the published checkpoints have more word embeddings than their 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, tiny_tokenizer):
-    """Of three layers, 32 wide."""
-    return write_checkpoint(
+    """Of three layers, 32 wide, with both files of the tokenizer, as published ones have."""
+    folder = write_checkpoint(
         tmp_path_factory.mktemp("xl") / "checkpoint",
         tiny_tokenizer,
         model_type="xlm-roberta-xl",
         num_hidden_layers=3,
         vocab_size=tiny_tokenizer.vocab_size + N_FURTHER,
     )
+    tiny_tokenizer.save_conversion(folder)
+    return folder
 
 
 def logits_of(output):
@@ -112,6 +115,16 @@ def test_a_published_folder(checkpoint, tmp_path, tiny_tokenizer):
     assert sorted(filling["token"] for filling in found) == list(range(tiny_tokenizer.vocab_size))
 
 
+def test_fill_mask_equals_the_pipeline(checkpoint):
+    transformers = pytest.importorskip("transformers")
+    pipeline = transformers.pipeline("fill-mask", model=str(checkpoint), tokenizer=str(checkpoint), device="cpu")
+    text = "the <mask> bird sings"
+    expected = [f for f in pipeline(text, top_k=20) if f["token_str"]][:7]
+    found = XLMRobertaMaskedLM.from_checkpoint(checkpoint, dtype="float32").fill_mask([text], top_k=7)[0][0]
+    assert [f["token"] for f in found] == [f["token"] for f in expected]
+    np.testing.assert_allclose([f["score"] for f in found], [f["score"] for f in expected], atol=1e-5)
+
+
 # Features -------------------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +140,21 @@ def test_layers_are_the_hidden_states_of_the_reference(checkpoint, reference, la
     wanted = [states[i] for i in ([layers] if isinstance(layers, int) else layers)]
     pooled = [x[:, 0] if pooling == "cls" else (x * mask).sum(1) / mask.sum(1) for x in wanted]
     np.testing.assert_allclose(vectorizer.transform(contract.TEXTS), torch.cat(pooled, 1), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "weightedmean"])
+def test_sentence_encoders(checkpoint, tmp_path, pooling):
+    theirs = pytest.importorskip("sentence_transformers")
+    settings = {"max_seq_length": 20, "do_lower_case": False}
+    write(tmp_path / "theirs", checkpoint, flags(pooling), [("Normalize", {})], settings)
+    vectorizer = XLMRobertaVectorizer(tmp_path / "theirs", dtype="float32").fit(contract.TEXTS)
+    assert (vectorizer.pooling_, vectorizer.normalize_, vectorizer.max_length_) == (pooling, True, 20)
+    texts = [*contract.TEXTS, " ".join(contract.TEXTS)]
+    save(vectorizer, tmp_path / "ours")
+    for folder in ("theirs", "ours"):
+        expected = theirs.SentenceTransformer(str(tmp_path / folder), device="cpu").encode(texts)
+        np.testing.assert_allclose(vectorizer.transform(texts), expected, atol=1e-5, err_msg=folder)
 
 
 # Training -------------------------------------------------------------------------------------------------------------
