@@ -7,6 +7,7 @@ from pathlib import Path
 from skxlmr.checkpoints import (
     SENTENCE_FILES,
     StoredModel,
+    model_place,
     read_model,
     resolve_checkpoint,
     sentence_files,
@@ -102,12 +103,13 @@ def convert(
 
 def _of_sentence_encoder(model: StoredModel) -> dict[str, str | bytes]:
     """Its files apart from the model: as they are, but with the place of the model where that changes."""
-    if model.place:
+    folder = model.sentence_folder
+    if model_place(folder):
         encoder = model.sentence_encoder()
         assert encoder is not None  # other folders have the model in no folder of its own
         return sentence_files(encoder, model.config.hidden_size, model.sentence_tensors(encoder))
-    names = (*text_files(model.folder), *weight_files(model.folder))
-    return {name: read_bytes(model.folder / name) for name in names if "/" in name or name in SENTENCE_FILES}
+    names = (*text_files(folder), *weight_files(folder))
+    return {name: read_bytes(folder / name) for name in names if "/" in name or name in SENTENCE_FILES}
 
 
 class _Copies:

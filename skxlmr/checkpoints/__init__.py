@@ -6,7 +6,7 @@ from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
 from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._identity import identity, undisturbed
-from skxlmr.checkpoints._layout import CHECKPOINT_FILES, SENTENCE_FILES, text_files, weight_files
+from skxlmr.checkpoints._layout import CHECKPOINT_FILES, SENTENCE_FILES, model_place, text_files, weight_files
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
@@ -33,6 +33,7 @@ __all__ = [
     "content_hash",
     "identity",
     "looks_like_path",
+    "model_place",
     "normalize_names",
     "on_meta",
     "open_again",

@@ -15,7 +15,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
 from skxlmr.checkpoints._identity import undisturbed
-from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, PART, PART_WEIGHTS
+from skxlmr.checkpoints._layout import ADAPTER_CONFIG, CONFIG, DESCRIPTION, PART, PART_WEIGHTS
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
 
@@ -195,6 +195,8 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
         raise CheckpointError(target, reason)
     if target.is_dir() and os.path.samefile(target, os.curdir):  # replacing it would leave the process without one
         raise CheckpointError(target, "is the working directory and cannot be replaced: save to a folder in it")
+    if (target / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(target, "holds an adapter, which is never replaced: save to another folder")
     entries = list(target.iterdir()) if target.is_dir() else []
     if not entries:
         return

@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from skxlmr.checkpoints._adapters.base import base_folder
 from skxlmr.checkpoints._layout import text_files, weight_files
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
@@ -47,7 +48,8 @@ def sha256_of(file: str | os.PathLike[str], most: int | None = None) -> str:
 def content_hash(folder: str | os.PathLike[str]) -> str:
     """SHA-256 of what defines a checkpoint: its configuration, the weights that are read, and its tokenizer.
 
-    What a sentence encoder says of its pooling, prompts and further layers is a part of it. It is the same for every copy,
+    What a sentence encoder says of its pooling, prompts and further layers is a part of it, and so is the base model of an
+    adapter. It is the same for every copy,
     whatever else is in the folder, such as a model card or the weights in another format.
 
     Parameters
@@ -66,6 +68,8 @@ def content_hash(folder: str | os.PathLike[str]) -> str:
         If the folder holds no weights, or a file cannot be read.
     """
     lines = [f"{sha256_of(Path(folder, name))}  {name}\n" for name in content_files(folder)]
+    if (base := base_folder(folder)) is not None:
+        lines.append(f"{content_hash(base)}  base model\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
-from skxlmr.checkpoints._layout import download_patterns, weight_patterns
+from skxlmr.checkpoints._layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, download_patterns, weight_patterns
 from skxlmr.checkpoints._secrets import without_secrets
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8
@@ -44,8 +44,8 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
     Returns
     -------
     Path
-        An existing folder. Only the configuration, the tokenizer, one format of the weights and ``skxlmr.json``, if there
-        is one, are downloaded.
+        An existing folder. Only the configuration, the tokenizer, one format of the weights (those of an adapter, if it is
+        one) and ``skxlmr.json``, if there is one, are downloaded.
 
     Raises
     ------
@@ -135,6 +135,12 @@ def _download(name: str, revision: str | None) -> Path:
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
             places = [*weight_patterns(weights), *(f"0_*/{name}" for name in weight_patterns(weights))]
             if any(path for pattern in places for path in folder.glob(pattern)):
+                break
+            if (folder / ADAPTER_CONFIG).exists():
+                for adapter in ADAPTER_WEIGHTS:
+                    snapshot_download(repo, revision=folder.name, allow_patterns=[adapter], local_files_only=offline)
+                    if (folder / adapter).exists():
+                        break
                 break
     except (OSError, errors.HTTPError, errors.EntryNotFoundError, ValueError, KeyError) as error:
         reason = _why(error, repo, revision, offline)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from skxlmr.checkpoints._adapters.base import base_folder
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.checkpoints._layout import DESCRIPTION, text_files, weight_files, weight_patterns
 from skxlmr.utils._errors import CheckpointError
@@ -16,6 +17,8 @@ Identity = tuple[tuple[str | int, ...], ...]
 
 def identity(folder: str | os.PathLike[str]) -> Identity:
     """What changes when the folder, or a file of it that a reader opens, is replaced, rewritten, added or removed.
+
+    The base model of an adapter belongs to it.
 
     Compare it before and after several files are read: if it is the same, they belong together.
 
@@ -44,6 +47,9 @@ def identity(folder: str | os.PathLike[str]) -> Identity:
             status = os.stat(path)
             times = status.st_mtime_ns, status.st_ctime_ns
             found.append((str(path.relative_to(folder)), status.st_dev, status.st_ino, status.st_size, *times))
+    with suppress(CheckpointError, OSError):  # whoever reads it will say what is wrong
+        if (base := base_folder(folder)) is not None:
+            found += identity(base)
     return tuple(found)
 
 

@@ -13,10 +13,14 @@ from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.utils._errors import CheckpointError
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # apart from the weights
 CONTENT_FILES = [CONFIG, "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt"]
-CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", ADAPTER_CONFIG]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
+
+VOCABULARIES = ("sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "vocab.txt")
 
 MODULES = "modules.json"
 SENTENCE_CONFIG = "config_sentence_transformers.json"
@@ -29,6 +33,25 @@ SENTENCE_FILES = [MODULES, SENTENCE_CONFIG, *TRANSFORMER_CONFIGS]
 PART = re.compile(r"[0-9]{1,2}_[A-Za-z]\w{0,40}", re.ASCII)  # folder of a part
 PART_PATTERN = "[0-9]*_*"
 PART_WEIGHTS = [FORMATS[name].file for name in ("safetensors", "bin")]
+
+
+def is_adapter(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds an adapter, not a model.
+
+    Raises
+    ------
+    CheckpointError
+        If it holds both: nobody can tell whether the model is the adapter's base, or has it merged already.
+    """
+    if not os.path.lexists(os.path.join(folder, ADAPTER_CONFIG)):
+        return False
+    if _has_weights(Path(folder)):
+        raise CheckpointError(
+            folder,
+            f"holds a whole model and {ADAPTER_CONFIG}, and does not say whether the adapter is merged into the model already: "
+            f"remove {ADAPTER_CONFIG} to open the model alone, or move the adapter's files to a folder of their own",
+        )
+    return True
 
 
 def weight_patterns(weights: str) -> list[str]:
@@ -82,7 +105,8 @@ def weight_files(folder: str | os.PathLike[str]) -> list[str]:
     place = model_place(folder)
     names = _weights(folder, place)
     if not names:
-        raise CheckpointError(folder, f"holds no weights: expected {' or '.join(WEIGHT_FILES)} or an index of shards")
+        expected = ADAPTER_WEIGHTS if is_adapter(folder) else (*WEIGHT_FILES, "an index of shards")
+        raise CheckpointError(folder, f"holds no weights: expected {' or '.join(expected)}")
     if (folder / MODULES).is_file():
         names += [name for part in part_names(folder) if part != place for name in _weights(folder, part)]
     return names
@@ -90,6 +114,8 @@ def weight_files(folder: str | os.PathLike[str]) -> list[str]:
 
 def _weights(folder: Path, place: str) -> list[str]:
     start = f"{place}/" if place else ""
+    if not place and is_adapter(folder):
+        return [name for name in ADAPTER_WEIGHTS if (folder / name).is_file()][:1]
     for name in WEIGHT_FILES:
         if (folder / place / name).is_file():
             return [start + name]

@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skxlmr.checkpoints._adapters.base import base_folder
+from skxlmr.checkpoints._adapters.config import Lora, read_lora
+from skxlmr.checkpoints._adapters.described import described
+from skxlmr.checkpoints._adapters.merge import merge
+from skxlmr.checkpoints._adapters.names import Names
+from skxlmr.checkpoints._adapters.tensors import read_adapter
 from skxlmr.checkpoints._folder import read_config
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
-from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, model_place
+from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, MODULES, VOCABULARIES, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
@@ -37,6 +43,10 @@ class StoredModel:
         Where in it the model lies: ``""``, or the name of a folder in it, as early sentence encoders have it.
     identity : tuple
         Of the folder, before anything was read.
+    base : StoredModel or None
+        The base model of an adapter: the folder then holds only what is merged into it.
+    lora : Lora or None
+        What the adapter's config says.
     """
 
     folder: Path
@@ -44,11 +54,22 @@ class StoredModel:
     config: ModelConfig | XLMConfig
     place: str = ""
     identity: Identity = field(default=(), compare=False, repr=False)
+    base: "StoredModel | None" = None
+    lora: Lora | None = None
 
     @property
     def model_folder(self) -> Path:
-        """The folder with ``config.json``, the tokenizer and the weights."""
+        """The folder with ``config.json``, the tokenizer and the weights; an adapter's only if it has a tokenizer."""
+        if self.base is not None and not any((self.folder / name).is_file() for name in VOCABULARIES):
+            return self.base.model_folder
         return self.folder / self.place
+
+    @property
+    def sentence_folder(self) -> Path:
+        """The folder that says how vectors of texts are made, if any does: an adapter leaves it to its base model."""
+        if self.base is not None and not (self.folder / MODULES).is_file():
+            return self.base.sentence_folder
+        return self.folder
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -86,11 +107,17 @@ class StoredModel:
             If they are TensorFlow's, and h5py is not installed.
         """
         tied, source = self.config.tie_word_embeddings, str(self.folder)
+        if self.base is not None and self.lora is not None:
+            family = family_of(self.config)
+            was_tied = self.base.config.tie_word_embeddings
+            return merge(self.lora, self.base.tensors(), read_adapter(self.folder, family), family, was_tied, tied)
         return normalize_names(read_tensors(self.model_folder), family_of(self.config), tied=tied, source=source)
 
     def mapped_tensors(self) -> tuple[Tensors, MappedFiles]:
         """The same, and the files of which the module that uses them must know."""
         files = MappedFiles.of_folder(self.folder)
+        if self.base is not None:
+            files |= MappedFiles.of_folder(self.base.folder)
         tensors = self.tensors()
         return tensors, files.with_tensors(tensors)
 
@@ -121,14 +148,15 @@ class StoredModel:
         CheckpointError
             If a file that says so is broken, or says something that the library can't reproduce.
         """
-        return read_sentence_encoder(self.folder, self.config.hidden_size)
+        return read_sentence_encoder(self.sentence_folder, self.config.hidden_size)
 
     def sentence_tensors(self, encoder: SentenceEncoder) -> Tensors:
         """Map the weights of the layers after the pooling; each name begins with the number of the layer."""
         tensors: Tensors = {}
-        for i, (layer, part) in enumerate(zip(encoder.layers, read_parts(self.folder)[2:], strict=False)):
+        folder = self.sentence_folder
+        for i, (layer, part) in enumerate(zip(encoder.layers, read_parts(folder)[2:], strict=False)):
             if layer in encoder.sized():
-                tensors |= {f"{i}.{name}": tensor for name, tensor in read_tensors(self.folder / part.place).items()}
+                tensors |= {f"{i}.{name}": tensor for name, tensor in read_tensors(folder / part.place).items()}
         return tensors
 
 
@@ -159,8 +187,20 @@ def read_model(folder: str | os.PathLike[str]) -> StoredModel:
     (192,)
     """
     before = identity(folder)
+    if (base := base_folder(folder)) is not None:
+        return _read_adapted(Path(folder), read_model(base), before)
     place = model_place(folder)
     raw = read_config(Path(folder, place))
     with blaming(Path(folder, place, CONFIG), "{}", ValueError):
         config = config_of(raw)
     return StoredModel(Path(folder), raw, config, place, before)
+
+
+def _read_adapted(folder: Path, base: StoredModel, before: Identity) -> StoredModel:
+    """A base model with an adapter: its config is the base's, apart from what the adapter changes."""
+    lora, family = read_lora(folder), family_of(base.config)
+    adapter = read_adapter(folder, family)
+    raw = described(folder, lora, base.raw, adapter, Names({}, family, adapter.is_bare))
+    with blaming(lora.file, "{}", ValueError):
+        config = config_of(raw)
+    return StoredModel(folder, raw, config, "", before, base, lora)

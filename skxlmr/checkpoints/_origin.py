@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from skxlmr.checkpoints._adapters.base import base_folder
 from skxlmr.checkpoints._hashes import content_files, content_hash
 from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError, blaming
@@ -96,7 +97,9 @@ def open_again(name: str, revision: str | None, digest: str, what: str) -> str:
 def _stamp(folder: str) -> Stamp:
     with blaming(folder, "cannot be read ({})", OSError):
         stats = [(name, os.stat(os.path.join(folder, name))) for name in content_files(folder)]
-    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    base = base_folder(folder)
+    own = ((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return (*own, *(() if base is None else _stamp(str(base))))
 
 
 @lru_cache(maxsize=64)

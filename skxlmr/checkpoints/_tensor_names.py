@@ -45,7 +45,7 @@ def normalize_names(
     """
     renamed: Tensors = {}
     for name, tensor in tensors.items():
-        new = _normalize(name, family)
+        new = normal_name(name, family)
         if new is None:
             continue
         if new in renamed:
@@ -88,7 +88,8 @@ def published_names(tensors: Tensors) -> Tensors:
     return published
 
 
-def _normalize(name: str, family: ModelFamily) -> str | None:
+def normal_name(name: str, family: ModelFamily) -> str | None:
+    """The name that the modules use for a tensor of a file; None for a buffer."""
     while name.startswith(WRAPPERS):
         name = name.removeprefix(next(wrapper for wrapper in WRAPPERS if name.startswith(wrapper)))
     if name.rpartition(".")[2] in BUFFERS:

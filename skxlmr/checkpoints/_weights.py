@@ -162,12 +162,13 @@ def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str]) -> N
         elif expected.is_floating_point() != found.is_floating_point():
             mistyped.append(f"{name} expected {expected.dtype}, found {found.dtype}")
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped, "of another dtype": mistyped}
-    faults = "; ".join(_summary(kind, names) for kind, names in kinds.items() if names)
+    faults = "; ".join(summary(kind, names) for kind, names in kinds.items() if names)
     if faults:
         raise CheckpointError(source, f"does not fit the model: {faults}")
 
 
-def _summary(kind: str, names: list[str]) -> str:
+def summary(kind: str, names: list[str]) -> str:
+    """How many tensors have this fault, and the first of them."""
     named = ", ".join(sorted(names)[:N_NAMED]) + (", ..." if len(names) > N_NAMED else "")
     return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {kind} ({named})"
 

@@ -35,7 +35,7 @@ CLASS_TYPES = {"BertTokenizer": "bert", "DistilBertTokenizer": "distilbert"}
 CLASS_TYPES |= {"XLMRobertaTokenizer": "xlm-roberta", "RobertaTokenizer": "roberta", "XLMTokenizer": "xlm"}
 
 
-def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
+def load_tokenizer(folder: str | PathLike[str], model_type: str | None = None) -> Tokenizer:
     """Load the tokenizer of a checkpoint folder.
 
     =========================  ====================================  ==========================================
@@ -66,6 +66,8 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     ----------
     folder : str or path
         A checkpoint folder.
+    model_type : str, optional
+        Of the model, where the folder has no ``config.json`` that says it, as that of an adapter.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise CheckpointError(folder, f"expected a checkpoint folder, found {found}")
-    model_type, class_name = _names(folder)
+    model_type, class_name = _names(folder, model_type)
     has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
     both = {VOCAB_FILE, MERGES_FILE} <= has
     if model_type in BERT_TYPES:
@@ -164,14 +166,14 @@ def _value_of(key: str, beginning: str) -> Any:
     return None if found is None else json.JSONDecoder().raw_decode(beginning, found.end())[0]
 
 
-def _names(folder: Path) -> tuple[str | None, str | None]:
+def _names(folder: Path, default: str | None) -> tuple[str | None, str | None]:
     """Return the model's type, and the tokenizer's class without "Fast"; None where the folder does not say."""
     file, config_file = folder / MODEL_CONFIG_FILE, folder / CONFIG_FILE
     config = read_json(file) if file.exists() else {}
     options = read_json(config_file) if config_file.exists() else {}
     name = options.get("tokenizer_class") or config.get("tokenizer_class")
     class_name = name.removesuffix("Fast") if isinstance(name, str) else None
-    model_type = config.get("model_type")
+    model_type = config.get("model_type", default)
     if model_type is not None and not isinstance(model_type, str):
         raise CheckpointError(file, f"expected a name as model_type, found {model_type!r:.80}")
     return CLASS_TYPES.get(class_name or "") if model_type is None else model_type, class_name

@@ -39,7 +39,7 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
     for form in FORMATS.values():
         index = folder / f"{form.file}.index.json"
         if (folder / form.file).is_file():
-            return _read_weights(folder / form.file, form.read)
+            return read_weights(folder / form.file, form.read)
         if index.is_file():
             return _read_shards(index, form)
     if not folder.is_dir():
@@ -49,7 +49,8 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
     raise CheckpointError(folder, reason + (", ".join(found) or "nothing"))
 
 
-def _read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
+def read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
+    """Map one file, unless it only points to the weights."""
     with open_file(file) as opened, blaming(file, "cannot be read ({})", OSError):
         is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
     if is_pointer:
@@ -78,7 +79,7 @@ def _read_shards(index: Path, form: Format) -> Tensors:
             raise CheckpointError(file, f"links to a file outside the folder and not next to {index.name}")
     tensors: Tensors = {}
     for file, names in names_of.items():
-        held = _read_weights(file, form.read)
+        held = read_weights(file, form.read)
         for name in names:
             if name not in held:
                 raise CheckpointError(file, f"tensor {name} is not in this shard, where {index.name} places it")

@@ -204,7 +204,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 f"describes a causal model (is_decoder is true), and {type(self).__name__} reads "
                 f"{self._head.bidirectional}: use {CAUSAL_LM.estimator}",
             )
-        tokenizer, own_limit = load_tokenizer(folder), stored.tokenizer_limit()
+        tokenizer, own_limit = load_tokenizer(folder, config.model_type), stored.tokenizer_limit()
         if own_limit is not None:
             tokenizer.model_max_length = own_limit
         if tokenizer.vocab_size > config.vocab_size:
