@@ -132,6 +132,8 @@ class StoredModel:
         CheckpointError
             If ``skxlmr.json`` is broken.
         """
+        if self.base is not None and self.model_folder == self.base.model_folder:
+            return self.base.tokenizer_limit()
         file = self.folder / DESCRIPTION
         if not file.exists():
             return None
