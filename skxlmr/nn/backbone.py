@@ -213,6 +213,30 @@ class LanguageModel(TaskModule):
     projection: ClassVar[str]
     projection_bias: ClassVar[str]
 
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        layout: TokenLayout | None = None,
+        *,
+        positions: Tensor | None = None,
+        **inputs: Any,
+    ) -> Tensor:
+        """Logits over the vocabulary.
+
+        Parameters
+        ----------
+        input_ids, layout, **inputs
+            As for the encoder.
+        positions : Tensor of int, (M,), optional
+            Tokens of a packed batch to return logits for; the head, the most expensive part, runs only on these.
+
+        Returns
+        -------
+        Tensor of shape (T, V), (N, S, V) or (M, V)
+        """
+        x = self.backbone(input_ids, layout, **inputs).last_hidden_state
+        return self.project(x if positions is None else x[positions])
+
     def project(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of token vectors (..., D)."""
         raise NotImplementedError

@@ -32,6 +32,8 @@ class FamilyConfig:
     model_types: ClassVar[tuple[str, ...]]  # that have this geometry
     required: ClassVar[tuple[str, ...]]  # fields that no file may leave out
     left_out: ClassVar[dict[str, Any]] = {}  # the reference's defaults for other fields, where they are not ours
+    file_names: ClassVar[dict[str, str]] = {}  # of fields, where files have other names for them than ours
+    not_in_files: ClassVar[tuple[str, ...]] = ()  # fields that keep their default, whatever a file says
 
     def __post_init__(self: Any) -> None:  # the fields are those of the families
         for item in fields(self):
@@ -49,7 +51,7 @@ class FamilyConfig:
             words, holds = "true or false", isinstance(value, bool)
         elif name in LARGEST:
             words, holds = f"a whole number from 1 to {LARGEST[name]}", is_int(value) and 1 <= value <= LARGEST[name]
-        elif kind is int:
+        elif kind is int or (kind == int | None and value is not None):
             words, holds = "a whole number from 0 to vocab_size - 1", is_int(value) and 0 <= value < self.vocab_size
         elif name in _ABOVE_ZERO:
             words, holds = "a number above 0 and at most 1", is_number and 0 < value <= 1
@@ -58,7 +60,12 @@ class FamilyConfig:
         else:
             return
         if not holds:
-            raise ValueError(f"{name} must be {words}, got {value!r:.80}")
+            raise ValueError(f"{self._named(name)} must be {words}, got {value!r:.80}")
+
+    @classmethod
+    def _named(cls, name: str) -> str:
+        """A field as files name it."""
+        return cls.file_names.get(name, name)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -71,17 +78,20 @@ class FamilyConfig:
         """
         if "model_type" not in values:
             raise ValueError("model_type is missing")
-        missing = [name for name in cls.required if name not in values]
+        missing = [name for name in map(cls._named, cls.required) if name not in values]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
-        known = {item.name for item in fields(cls)} - {"extra"}
-        given = cls.left_out | {name: values[name] for name in known & values.keys()}
+        known = {cls._named(item.name): item.name for item in cls._fields_of_files()}
+        given = cls.left_out | {known[name]: values[name] for name in known.keys() & values.keys()}
         return cls(**given, extra={name: value for name, value in values.items() if name not in known})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``config.json``."""
-        known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
-        return {**self.extra, **known}
+        return {**self.extra, **{self._named(item.name): getattr(self, item.name) for item in self._fields_of_files()}}
+
+    @classmethod
+    def _fields_of_files(cls) -> list[Any]:
+        return [item for item in fields(cls) if item.name not in ("extra", *cls.not_in_files)]
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,8 @@ class ModelConfig(FamilyConfig):
     max_position_embeddings: int = 514
     type_vocab_size: int = 1
     pad_token_id: int = 1
-    bos_token_id: int = 0
-    eos_token_id: int = 2
+    bos_token_id: int | None = 0
+    eos_token_id: int | None = 2
     hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
@@ -130,10 +140,11 @@ class ModelConfig(FamilyConfig):
         if self.add_cross_attention and not self.is_decoder:
             raise ValueError("add_cross_attention is for decoders: it needs is_decoder=true")
         if self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act must be one of {ACTIVATIONS}, got {self.hidden_act!r:.80}")
+            raise ValueError(f"{self._named('hidden_act')} must be one of {ACTIVATIONS}, got {self.hidden_act!r:.80}")
         if self.hidden_size % self.num_attention_heads:
+            width, heads = self._named("hidden_size"), self._named("num_attention_heads")
             raise ValueError(
-                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and {self.num_attention_heads}"
+                f"{width} must be a multiple of {heads}, got {self.hidden_size} and {self.num_attention_heads}"
             )
         if self.extra.get("position_embedding_type", "absolute") != "absolute":
             raise ValueError(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from skxlmr.nn.backbone import Backbone, LanguageModel, TaskModule
+from skxlmr.nn.bert import bert, distilbert
+from skxlmr.nn.bert.config import BertConfig, DistilBertConfig
 from skxlmr.nn.config import FamilyConfig, ModelConfig
 from skxlmr.nn.xlm import heads as xlm
 from skxlmr.nn.xlm.answer_search import XLMForQuestionAnswering
@@ -38,12 +40,15 @@ class ModelFamily:
         ``"ForTokenClassification"``, ``"ForQuestionAnswering"``, ``"ForMultipleChoice"``, ``"ForMaskedLM"``, ``"ForCausalLM"``.
     unused_parts : tuple of str
         Heads that no module has. A file may hold them.
+    estimators : str
+        What the names of the estimators begin with that read it.
     """
 
     name: str
     config: type[FamilyConfig]
     modules: Mapping[str, type[TaskModule]]
     unused_parts: tuple[str, ...] = ()
+    estimators: str = "XLMRoberta"
 
     @property
     def prefix(self) -> str:
@@ -93,8 +98,34 @@ XLM_ROBERTA_XL = ModelFamily(
         "ForCausalLM": xl.XLMRobertaXLForCausalLM,
     },
 )
+BERT = ModelFamily(
+    name="BERT",
+    config=BertConfig,
+    modules={
+        "Model": bert.BertModel,
+        "ForSequenceClassification": bert.BertForSequenceClassification,
+        "ForTokenClassification": bert.BertForTokenClassification,
+        "ForQuestionAnswering": bert.BertForQuestionAnswering,
+        "ForMultipleChoice": bert.BertForMultipleChoice,
+        "ForMaskedLM": bert.BertForMaskedLM,
+    },
+    unused_parts=("cls.seq_relationship",),  # whether the second text follows the first
+)
+DISTILBERT = ModelFamily(
+    name="DistilBERT",
+    config=DistilBertConfig,
+    modules={
+        "Model": distilbert.DistilBertModel,
+        "ForSequenceClassification": distilbert.DistilBertForSequenceClassification,
+        "ForTokenClassification": distilbert.DistilBertForTokenClassification,
+        "ForQuestionAnswering": distilbert.DistilBertForQuestionAnswering,
+        "ForMultipleChoice": distilbert.DistilBertForMultipleChoice,
+        "ForMaskedLM": distilbert.DistilBertForMaskedLM,
+    },
+)
 XLM = ModelFamily(
     name="the original XLM",
+    estimators="XLM",
     config=XLMConfig,
     modules={
         "Model": XLMModel,
@@ -110,6 +141,8 @@ FAMILIES: dict[str, ModelFamily] = {
     "roberta": XLM_ROBERTA,  # the same architecture with another vocabulary, as is CamemBERT
     "camembert": XLM_ROBERTA,
     "xlm-roberta-xl": XLM_ROBERTA_XL,
+    "bert": BERT,
+    "distilbert": DISTILBERT,
     "xlm": XLM,
 }
 LANGUAGE_MODELS = [

@@ -1,5 +1,8 @@
 """Heads: they turn token vectors into logits. Parameter names are Hugging Face's."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from skxlmr.nn.config import ModelConfig
@@ -53,3 +56,25 @@ class LanguageModelingHead(nn.Module):
         x = self.layer_norm(self.dense(x, gelu=True))
         weight_VD = self.decoder.weight if hasattr(self, "decoder") else word_embeddings_VD
         return linear(x, weight_VD, self.bias)
+
+
+class Projection(nn.Module):
+    """Projection to the vocabulary; with tied embeddings it has only a bias.
+
+    Parameters
+    ----------
+    config : config of a family
+        Its vocabulary, hidden size, ``tie_word_embeddings`` and ``initializer_range``.
+    """
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        if not config.tie_word_embeddings:
+            self.weight = nn.Parameter(
+                torch.empty(config.vocab_size, config.hidden_size).normal_(0, config.initializer_range)
+            )
+
+    def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
+        """Return the logits (..., V) of token vectors (..., D)."""
+        return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)

@@ -43,12 +43,15 @@ class EmbeddingSum(nn.Module):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         n_cached: int = 0,
+        token_type_ids: Tensor | None = None,
     ) -> Tensor:
         x = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             position_ids = self._position_ids(input_ids, x, layout, n_cached)
         # Published checkpoints have one token type; for others type 0 is the reference's default.
-        return x + self.token_type_embeddings.weight[0] + self.position_embeddings(position_ids)
+        types = self.token_type_embeddings
+        x = x + (types.weight[0] if token_type_ids is None else types(token_type_ids))
+        return x + self.position_embeddings(position_ids)
 
     def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout, n_cached: int) -> Tensor:
         """Positions count the tokens from after the padding index; padding itself has that index.
@@ -179,16 +182,22 @@ class Attention(nn.Module):
         self.output = ResidualOutput(config, config.hidden_size)
 
 
+def activated(dense: Linear, x: Tensor, hidden_act: str) -> Tensor:
+    """Output of a dense layer after the activation with this name."""
+    activation = _ACTIVATIONS.get(hidden_act)  # None is exact GELU, which the linear layer computes
+    return dense(x, gelu=True) if activation is None else activation(dense(x))
+
+
 class Intermediate(nn.Module):
     """First dense layer of the feed-forward half."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.activation = _ACTIVATIONS.get(config.hidden_act)  # None is exact GELU, which the linear layer computes
+        self.activation = config.hidden_act
         self.dense = Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dense(x, gelu=True) if self.activation is None else self.activation(self.dense(x))
+        return activated(self.dense, x, self.activation)
 
 
 class Layer(nn.Module):

@@ -1,10 +1,11 @@
 """More words for a module: rows of its word embeddings and of its language modelling head."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from skxlmr.nn.backbone import TaskModule
-from skxlmr.nn.heads import LanguageModelingHead
+from skxlmr.nn.backbone import LanguageModel, TaskModule
 from skxlmr.nn.randomness import host_generator
 
 
@@ -42,9 +43,13 @@ def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: fl
             padding_idx=words.padding_idx,
         )
     )
-    for part in module.modules():
-        if isinstance(part, LanguageModelingHead):
-            part.bias = nn.Parameter(extended(part.bias, 0.0))
-            if hasattr(part, "decoder"):
-                part.decoder.weight = nn.Parameter(extended(part.decoder.weight, initializer_range))
-                part.decoder.out_features = vocab_size
+    if not isinstance(module, LanguageModel):
+        return
+    projection = {module.projection_bias: 0.0, f"{module.projection}.weight": initializer_range}
+    for name, parameter in list(module.named_parameters()):
+        if name in projection:
+            place, _, last = name.rpartition(".")
+            part: Any = module.get_submodule(place)
+            setattr(part, last, nn.Parameter(extended(parameter, projection[name])))
+            if isinstance(part, nn.Linear):
+                part.out_features = vocab_size

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, LayerCall, TaskModule, tokens_of
 from skxlmr.nn.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
+from skxlmr.nn.heads import LanguageModelingHead, Projection, SequenceClassificationHead
 from skxlmr.nn.layers import Embeddings, EmbeddingSum, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.linear import Linear
@@ -34,7 +34,7 @@ class XLMRobertaEncoder(Backbone):
     """
 
     words_name = "embeddings.word_embeddings"
-    part_names = ("embeddings", "encoder", "pooler")
+    part_names: ClassVar[tuple[str, ...]] = ("embeddings", "encoder", "pooler")
     embeddings_class: ClassVar[type[EmbeddingSum]] = Embeddings
     stack_class: ClassVar[type[LayerStack]] = LayerStack
 
@@ -67,6 +67,7 @@ class XLMRobertaEncoder(Backbone):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         n_layers: int | None = None,
+        token_type_ids: Tensor | None = None,
         cache: KeyValueCache | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
@@ -90,6 +91,8 @@ class XLMRobertaEncoder(Backbone):
             Return every layer's vectors, every layer's attention weights (padded batches only).
         n_layers : int, optional
             Stop after this number of layers; the pooler then sees the last of them.
+        token_type_ids : Tensor of input_ids' shape, optional
+            By default 0; for BERT, 1 in the second texts of a packed batch whose layout says where they begin.
         cache : KeyValueCache, optional
             For decoders: keys and values of the tokens before this batch, to which it adds its own. Padded batches only.
         encoder_hidden_states : Tensor of shape (N, K, D), optional
@@ -116,12 +119,12 @@ class XLMRobertaEncoder(Backbone):
             layout = TokenLayout.padded(given.shape[:2], device=given.device)
         elif layout is None:
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
-        contexts: list[DecoderContext | None] = [None] * len(self.encoder.layer)
+        contexts: list[DecoderContext | None] = [None] * self.config.num_hidden_layers
         if cache is not None or encoder_hidden_states is not None:
             contexts = self._contexts(layout, keys, cache, encoder_hidden_states, encoder_attention_mask)
         contexts = contexts[:n_layers]
         head_masks = [None] * len(contexts) if head_mask is None else head_mask.expand(len(contexts), -1)
-        x = self.embeddings(input_ids, layout, position_ids, inputs_embeds, n_cached)
+        x = self.embeddings(input_ids, layout, position_ids, inputs_embeds, n_cached, token_type_ids)
         return self.run_layers(
             x,
             layout,
@@ -159,11 +162,11 @@ class XLMRobertaTask(TaskModule):
     """What all task models of this family have."""
 
     backbone_name = "roberta"
-    encoder_class: ClassVar[type[XLMRobertaEncoder]] = XLMRobertaEncoder
+    encoder_class: ClassVar[type[Backbone]] = XLMRobertaEncoder
 
     def __init__(self, config: ModelConfig, add_pooler: bool = False):
         super().__init__()
-        self.roberta = self.encoder_class(config, add_pooler)
+        self.add_module(self.backbone_name, self.encoder_class(config, add_pooler))
 
 
 class XLMRobertaModel(XLMRobertaTask):
@@ -183,7 +186,7 @@ class XLMRobertaForSequenceClassification(XLMRobertaTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
-        output = self.roberta(input_ids, layout, **inputs)
+        output = self.backbone(input_ids, layout, **inputs)
         return self.classifier(output.layout.first(output.last_hidden_state))
 
 
@@ -199,7 +202,7 @@ class XLMRobertaForTokenClassification(XLMRobertaTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
-        x = self.dropout(self.roberta(input_ids, layout, **inputs).last_hidden_state)
+        x = self.dropout(self.backbone(input_ids, layout, **inputs).last_hidden_state)
         return self.classifier(x.to(self.classifier.weight.dtype))
 
 
@@ -214,7 +217,7 @@ class XLMRobertaForQuestionAnswering(XLMRobertaTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Start and end logits (T, 2) or (N, S, 2); the arguments are those of :class:`XLMRobertaEncoder`."""
-        x = self.roberta(input_ids, layout, **inputs).last_hidden_state
+        x = self.backbone(input_ids, layout, **inputs).last_hidden_state
         return self.qa_outputs(x.to(self.qa_outputs.weight.dtype))
 
 
@@ -231,7 +234,7 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Scores (N,); the arguments are those of :class:`XLMRobertaEncoder`."""
-        x_ND = self.dropout(self.roberta(input_ids, layout, **inputs).pooler_output)
+        x_ND = self.dropout(self.backbone(input_ids, layout, **inputs).pooler_output)
         return self.classifier(x_ND.to(self.classifier.weight.dtype)).squeeze(1)
 
 
@@ -246,39 +249,15 @@ class XLMRobertaForMaskedLM(XLMRobertaTask, LanguageModel):
         super().__init__(config)
         self.lm_head = LanguageModelingHead(config)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        layout: TokenLayout | None = None,
-        *,
-        positions: Tensor | None = None,
-        **inputs: Any,
-    ) -> Tensor:
-        """Logits over the vocabulary.
-
-        Parameters
-        ----------
-        input_ids, layout, **inputs
-            As for :class:`XLMRobertaEncoder`.
-        positions : Tensor of int, (M,), optional
-            Tokens of a packed batch to return logits for; the head, the most expensive part, runs only on these.
-
-        Returns
-        -------
-        Tensor of shape (T, V), (N, S, V) or (M, V)
-        """
-        x = self.roberta(input_ids, layout, **inputs).last_hidden_state
-        return self.project(x if positions is None else x[positions])
-
     def project(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of token vectors (..., D)."""
-        return self.lm_head(x, self.roberta.embeddings.word_embeddings.weight)
+        return self.lm_head(x, self.backbone.get_input_embeddings().weight)
 
 
 class XLMRobertaForCausalLM(XLMRobertaForMaskedLM):
     """Decoder with the language modelling head: the logits of a token are those of the one after it.
 
-    Its forward is that of :class:`XLMRobertaForMaskedLM`, with the cache and the other text of :class:`XLMRobertaEncoder`.
+    Its forward is that of all language models, with the cache and the other text of :class:`XLMRobertaEncoder`.
     """
 
     def __init__(self, config: ModelConfig):
@@ -291,11 +270,11 @@ class XLMRobertaForCausalLM(XLMRobertaForMaskedLM):
 def init_weights(module: nn.Module, initializer_range: float, generator: torch.Generator | None = None) -> None:
     """Initialise in place as the reference does: normal weights, zero biases and padding rows, unit layer norms."""
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
+        if isinstance(part, nn.Linear | nn.Embedding | Projection) and hasattr(part, "weight"):
             part.weight.normal_(0.0, initializer_range, generator=generator)
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             part.weight[part.padding_idx].zero_()
         if isinstance(part, nn.LayerNorm):
             part.weight.fill_(1.0)
-        if isinstance(part, nn.Linear | nn.LayerNorm | LanguageModelingHead) and part.bias is not None:
-            part.bias.zero_()
+        if isinstance(bias := getattr(part, "bias", None), nn.Parameter):
+            bias.zero_()

@@ -127,8 +127,9 @@ WHOLE, TOKEN, SHARE, SMALL = (
         *(
             (name, value, TOKEN)
             for name in ("pad_token_id", "bos_token_id", "eos_token_id")
-            for value in (-1, 250_002, None, 1.0)
+            for value in (-1, 250_002, 1.0)
         ),
+        ("pad_token_id", None, TOKEN),
         *(
             (name, value, SHARE)
             for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")

@@ -27,10 +27,17 @@ MOST_OBJECTS = 50_000
 BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 KERAS = {"backend": b"tensorflow", "keras_version": b"2.17.0"}  # the version that writes this layout
 # Weights that a language model head shares with the encoder. Keras lists them in the head too.
-TIED = {"lm_head": "/roberta/embeddings/", "pred_layer_._proj": "/transformer/embeddings/"}
+TIED = {
+    "lm_head": "/roberta/embeddings/",
+    "mlm___cls": "/bert/embeddings/",
+    "vocab_projector": "/distilbert/embeddings/",
+    "pred_layer_._proj": "/transformer/embeddings/",
+}
 ENCODERS = {family.prefix for family in FAMILIES.values()}  # names of encoders in models with a head
 DTYPES = {"IEEE_F32LE": torch.float32, "IEEE_F16LE": torch.float16, "IEEE_F64LE": torch.float64}  # by h5py's name
 
+# Layers with another name inside the class than in the file: the file's follows three underscores, as ``mlm___cls``.
+_RENAMED = re.compile(r"(^|/)\w+?___")
 _ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias"}
 
 
@@ -85,7 +92,8 @@ def read_keras_h5(file: str | os.PathLike[str]) -> Tensors:
 
 def keras_to_hf(path: str) -> str:
     """Hugging Face's name of, for example, ``roberta/encoder/layer_._0/output/dense/kernel:0``."""
-    *parts, last = path.removesuffix(":0").replace("_._", "/").split("/")
+    path = _RENAMED.sub(r"\1", path.removesuffix(":0").replace("_._", "/"))
+    *parts, last = path.split("/")
     return ".".join([*parts, _ENDINGS.get(last, last)])
 
 
@@ -201,7 +209,8 @@ def _keras_name(name: str, norms: set[str]) -> str:
     elif last == "weight":
         last = "kernel"
     path = re.sub(r"/(?=\d+(/|$))", "_._", parent.replace(".", "/"))
-    return f"{path.replace('pred_layer/proj', 'pred_layer_._proj')}/{last}:0"
+    path = path.replace("pred_layer/proj", "pred_layer_._proj").replace("cls/predictions", "mlm___cls/predictions")
+    return f"{path}/{last}:0"
 
 
 def _model_name(config: Mapping[str, Any]) -> str:

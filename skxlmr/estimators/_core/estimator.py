@@ -194,7 +194,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
         """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
         folder, config, file = stored.model_folder, stored.config, stored.model_folder / "config.json"
-        if not isinstance(config, self._family.config_class):
+        if family_of(config).estimators != self._family.prefix:
             raise CheckpointError(file, self._other_family(config.model_type))
         if self._head.task not in family_of(config).modules:
             raise CheckpointError(file, self._other_task(config))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from skxlmr.nn import ModelConfig, TaskModule
+from skxlmr.nn import TaskModule
 from skxlmr.text import Tokenizer
 
 
@@ -12,15 +12,12 @@ class Family:
 
     Attributes
     ----------
-    config_class : type
-        The geometry of a checkpoint of this family.
     name : str
         Its name in messages.
     prefix : str
         What its estimators' names start with.
     """
 
-    config_class: type = ModelConfig
     name = "XLM-RoBERTa"
     prefix = "XLMRoberta"
 

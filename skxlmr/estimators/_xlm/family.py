@@ -36,7 +36,6 @@ class XLMParameters:
 class XLMFamily(Family):
     """The original XLM; estimators have a parameter ``lang``."""
 
-    config_class = XLMConfig
     name = "the original XLM"
     prefix = "XLM"
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skxlmr.nn.backbone import LanguageModel
+from skxlmr.nn.heads import Projection
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm.config import XLMConfig
 from skxlmr.nn.xlm.encoder import XLMTask
@@ -67,20 +68,6 @@ class SequenceSummary(nn.Module):
         return self.last_dropout(_ACTIVATIONS[self.activation](x_ND))
 
 
-class Projection(nn.Module):
-    """Projection to the vocabulary; with tied embeddings it has only a bias."""
-
-    def __init__(self, config: XLMConfig):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        if not config.tie_word_embeddings:
-            self.weight = nn.Parameter(torch.empty(config.vocab_size, config.emb_dim).normal_(0, config.init_std))
-
-    def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
-        """Return the logits (..., V) of token vectors (..., D)."""
-        return linear(x, self.weight if hasattr(self, "weight") else word_embeddings_VD, self.bias)
-
-
 class XLMForMaskedLM(XLMTask, LanguageModel):
     """Encoder with the language modelling head; the reference's ``XLMWithLMHeadModel``."""
 
@@ -92,10 +79,6 @@ class XLMForMaskedLM(XLMTask, LanguageModel):
     def __init__(self, config: XLMConfig):
         super().__init__(config)
         self.pred_layer = nn.ModuleDict({"proj": Projection(config)})  # Hugging Face's names
-
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
-        """Logits (T, V) or (N, S, V); the arguments are those of :class:`XLMEncoder`."""
-        return self.project(self.transformer(input_ids, layout, **inputs).last_hidden_state)
 
     def project(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of token vectors (..., D)."""

@@ -329,7 +329,7 @@ def test_file_missing_or_broken(make, broken, estimator, name, content, said):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("model_type", "bert", "model_type must be one of"),
+        ("model_type", "albert", "model_type must be one of"),
         ("hidden_size", 48, "does not fit the model"),
         ("num_hidden_layers", 3, "does not fit the model: .* missing"),
         ("num_hidden_layers", 1, "does not fit the model: .* unexpected"),
