@@ -16,7 +16,7 @@ def common(monkeypatch):
     import _common
 
     yield _common
-    for name in ("_common", "evaluate", "inference"):
+    for name in ("_common", "evaluate", "inference", "quantized_search"):
         sys.modules.pop(name, None)
 
 
@@ -117,3 +117,23 @@ def test_differences_see_one_wrong_row(common):
     difference, cosine = inference.differences(features, reference)
     assert difference == pytest.approx(2 * np.abs(reference[3]).max())
     assert cosine == pytest.approx(-1)
+
+
+def test_quantised_vectors_are_near_the_exact_ones(common):
+    import quantized_search as search
+
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    codes, step, low = search.int8_codes(vectors)
+    decoded = (codes + np.float32(128)) * step + low
+    assert codes.min() == -128 and codes.max() == 127
+    assert (np.abs(decoded - vectors) <= step * 0.501).all()
+    bits = search.sign_bits(vectors, np.zeros(64))
+    differ = ((vectors[:5, None] > 0) != (vectors[None] > 0)).sum(2)
+    assert bits.shape == (300, 8)
+    assert np.array_equal(search.hamming(bits[:5], bits), differ)
+    measured = {name: found for name, _, found in search.measure(vectors, vectors[:20])}
+    assert measured["float32"] == 100 and measured["int8"] > 95
+    assert 100 * search.TOP / 300 < measured["bits: above zero"] < measured["bits, best 100 by int8"]
+    assert measured["bits, best 300 by float32 on disk"] == 100

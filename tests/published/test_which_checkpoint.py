@@ -1,0 +1,136 @@
+"""Every call on the page "Which checkpoint?", against a stand-in of the published folder on a stand-in of the hub."""
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skxlmr
+from skxlmr import CheckpointError, load, save
+from tests import hub as stand_in_hub
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("sentence_transformers")
+pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
+
+from tests.published import references  # noqa: E402
+from tests.published.checkpoints import CLOSED, STAND_INS  # noqa: E402
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "which_checkpoint.md"
+LINK = re.compile(r"\[([^]]*)\]\(https://huggingface\.co/([^)]*)\)")
+CODE = re.compile(r"`([^`]*)`")
+
+
+@dataclass
+class Row:
+    """A row of a table: the name on the hub, and the other cells by their column."""
+
+    name: str
+    cells: dict[str, str]
+
+    @property
+    def call(self):
+        (call,) = CODE.findall(self.cells["Call"])
+        return call
+
+    @property
+    def prompts(self):
+        """The texts and names in the column of prompts."""
+        return [ast.literal_eval(code) for code in CODE.findall(self.cells.get("Prompts", ""))]
+
+
+def read_page():
+    """The rows with a call, by name; those that do not open apart."""
+    opens, closed, columns = {}, {}, []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| Checkpoint"):
+            columns = cells
+        elif (found := LINK.fullmatch(cells[0])) is not None:
+            assert found[2].endswith(f"/{found[1]}")
+            (closed if "Why" in columns else opens)[found[2]] = Row(found[2], dict(zip(columns, cells, strict=True)))
+    return opens, closed
+
+
+ROWS, CLOSED_ROWS = read_page()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Write the folder of a name once."""
+    root = tmp_path_factory.mktemp("published")
+
+    def published(name):
+        folder = root / name
+        return folder if folder.exists() else {**STAND_INS, **CLOSED}[name].write(folder)
+
+    return published
+
+
+@pytest.fixture(scope="module")
+def on_hub(tmp_path_factory, published):
+    """Put the folder of a name on the stand-in of the hub; whatever is then opened by name is downloaded from there."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as monkeypatch, stand_in_hub.running(monkeypatch, cache) as hub:
+
+        def put(name):
+            folder = published(name)
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+            hub.repositories[name] = {"main": contents | {"README.md": b"A card.", "onnx/model.onnx": b"not ours"}}
+            return folder
+
+        yield put
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr("skxlmr.checkpoints._folder.flush", lambda path: None)
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    yield
+    transformers.logging.set_verbosity(before)
+
+
+def test_every_row_has_a_stand_in_and_every_stand_in_a_row():
+    assert ROWS.keys() == STAND_INS.keys()
+    assert CLOSED_ROWS.keys() == CLOSED.keys()
+    assert len(ROWS) >= 20 and all(f'"{row.name}"' in row.call for row in (ROWS | CLOSED_ROWS).values())
+
+
+def limit_of(estimator):
+    return getattr(estimator, "max_length_", None) or estimator._limit()
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs, and about truncation
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_the_call_gives_what_others_give(on_hub, tmp_path, row):
+    folder = on_hub(row.name)
+    estimator = eval(row.call, vars(skxlmr).copy())
+    expected_of = references.EXPECTED[type(estimator).__name__]
+    found, expected = expected_of(folder, estimator)
+    assert np.std(expected) > 0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert limit_of(estimator) == int(row.cells["Tokens"])
+    if (pooling := row.cells.get("Pooling")) and hasattr(estimator, "pooling_"):
+        assert pooling == estimator.pooling_ + ", unit length" * estimator.normalize_
+
+    save(estimator, tmp_path / "saved")
+    again = load(tmp_path / "saved")
+    np.testing.assert_allclose(expected_of(tmp_path / "saved", again), [expected] * 2, rtol=0, atol=1e-5)
+
+    for prompt in row.prompts:
+        np.testing.assert_allclose(*expected_of(folder, estimator.set_params(prompt=prompt)), rtol=0, atol=1e-5)
+    if "truncate_dim" in row.cells.get("Features", ""):
+        np.testing.assert_allclose(*expected_of(folder, estimator.set_params(truncate_dim=8)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("row", CLOSED_ROWS.values(), ids=CLOSED_ROWS)
+def test_what_does_not_open_says_why(on_hub, row):
+    on_hub(row.name)
+    (named,) = re.findall(r'"(\w+)"|`(\w+\.\w+)`', row.cells["Why"])
+    with pytest.raises(CheckpointError, match="".join(named)):
+        eval(row.call, vars(skxlmr).copy()).fit(["a text"])
