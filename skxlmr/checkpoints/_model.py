@@ -71,6 +71,12 @@ class StoredModel:
             return self.base.sentence_folder
         return self.folder
 
+    @property
+    def remark(self) -> str:
+        """What the message about weights that do not fit ends with: the model may be another one than its type says."""
+        names_code = "auto_map" in self.raw
+        return "; config.json names code for this model (auto_map), which is never run here" if names_code else ""
+
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Around reading files of the folder.

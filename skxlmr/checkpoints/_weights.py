@@ -56,6 +56,7 @@ def assign_weights(
     new_parts: Iterable[str] = (),
     head_parts: Iterable[str] = (),
     dtype: torch.dtype | None = None,
+    remark: str = "",
 ) -> list[str]:
     """Make tensors the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.
 
@@ -75,6 +76,9 @@ def assign_weights(
         Submodules that are heads: ``tensors`` may hold them where the module has none.
     dtype : torch.dtype, optional
         Dtype of the floating tensors; by default float32, also for half-precision files.
+
+    remark : str
+        End of the message about tensors that do not fit.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def assign_weights(
             wanted = {name: tensor for name, tensor in wanted.items() if name not in expected}
             given = {name: tensor for name, tensor in given.items() if not _in(name, part)}
 
-    _check(wanted, given, source)
+    _check(wanted, given, source, remark)
     target = torch.float32 if dtype is None else dtype
     will_compute()
     check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target, heads)}, source)
@@ -151,7 +155,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str]) -> None:
+def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str], remark: str) -> None:
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in given]
     unexpected = [f"{name} {tuple(tensor.shape)}" for name, tensor in given.items() if name not in wanted]
     misshaped, mistyped = [], []
@@ -164,7 +168,7 @@ def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str]) -> N
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped, "of another dtype": mistyped}
     faults = "; ".join(summary(kind, names) for kind, names in kinds.items() if names)
     if faults:
-        raise CheckpointError(source, f"does not fit the model: {faults}")
+        raise CheckpointError(source, f"does not fit the model: {faults}{remark}")
 
 
 def summary(kind: str, names: list[str]) -> str:

@@ -150,20 +150,51 @@ LANGUAGE_MODELS = [
 ]
 
 
+# What published neighbours have that no family here has
+_RELATIVE, _ROTARY = "relative positions in their attention", "rotary positions in their attention"
+_WIDTHS, _GENERATIVE = "embeddings of a width of their own", "the layers of a generative model"
+ELSEWHERE = {
+    **dict.fromkeys(["deberta", "deberta-v2", "mpnet"], _RELATIVE),
+    **dict.fromkeys(["eurobert", "gte", "modernbert", "new", "nomic_bert"], _ROTARY),
+    **dict.fromkeys(["electra", "rembert"], _WIDTHS),
+    **dict.fromkeys(["gemma3_text", "llama", "mistral", "qwen2", "qwen3"], _GENERATIVE),
+    **dict.fromkeys(["mt5", "t5", "umt5"], "an encoder and a decoder"),
+    "albert": "layers that share their weights",
+    "ibert": "weights in whole numbers",
+    "longformer": "attention in windows",
+    "luke": "embeddings of entities",
+    "roberta-prelayernorm": "layer norms in other places",
+    "xmod": "adapters for each language",
+}
+
+
 def config_of(values: dict[str, Any]) -> Any:
     """Read a parsed ``config.json`` by its ``model_type``.
 
     Raises
     ------
     ValueError
-        If the model type is missing or unknown, or a field is missing or wrong.
+        If the model type is missing or of no family, a field is missing or wrong, or the weights are quantised.
     """
     if "model_type" not in values:
         raise ValueError("model_type is missing")
     model_type = values["model_type"]
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ValueError(f"model_type must be one of {', '.join(FAMILIES)}, got {model_type!r:.80}")
+        raise ValueError(f"model_type must be one of {', '.join(FAMILIES)}, got {model_type!r:.80}{_why(values)}")
+    if values.get("quantization_config"):
+        raise ValueError(
+            "quantization_config says that the weights are quantised: use the checkpoint that they were made from, or turn "
+            "them back with model.dequantize() of transformers and save that"
+        )
     return FAMILIES[model_type].config.from_dict(values)
+
+
+def _why(values: dict[str, Any]) -> str:
+    """What to say of a model of no family: what it has, and what to do."""
+    known = ELSEWHERE.get(values["model_type"]) if isinstance(values["model_type"], str) else None
+    reasons = [f"such models have {known}"] if known else []
+    reasons += ["its code is in the checkpoint (auto_map) and is never run here"] if "auto_map" in values else []
+    return "".join(f"; {reason}" for reason in [*reasons, "use transformers or sentence-transformers for it"])
 
 
 def family_of(config: Any) -> ModelFamily:

@@ -165,7 +165,8 @@ def _read(
         most = sum(tensor.numel() * MOST_ITEM for tensor in module.state_dict().values()) + MOST_HEADER
         _verify(folder, {name: digests[name] for name in digests.keys() & weights}, most)
     tensors, module.mapped_files = estimator._mapped_tensors(stored)
-    assign_weights(module, tensors, source=folder, head_parts=family_of(stored.config).head_parts, dtype=dtype)
+    heads = family_of(stored.config).head_parts
+    assign_weights(module, tensors, source=folder, head_parts=heads, dtype=dtype, remark=stored.remark)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     estimator.module_ = module.eval().to(target)
     return estimator, verify and _card_differs(folder, digests)

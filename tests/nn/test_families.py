@@ -4,6 +4,7 @@ import pytest
 
 from skxlmr.checkpoints import on_meta
 from skxlmr.nn import FAMILIES, LanguageModel, config_of, family_of
+from skxlmr.nn.families import ELSEWHERE
 
 from .geometry import SMALLEST
 
@@ -39,3 +40,45 @@ def test_parts_of_a_module(model_type, task):
 def test_unknown_family(model_type):
     with pytest.raises(ValueError, match=r"model_type must be one of xlm-roberta, .*, got"):
         config_of({"model_type": model_type})
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("xmod", "such models have adapters for each language"),
+        ("roberta-prelayernorm", "such models have layer norms in other places"),
+        ("electra", "such models have embeddings of a width of their own"),
+        ("deberta-v2", "such models have relative positions in their attention"),
+        ("mpnet", "such models have relative positions in their attention"),
+        ("modernbert", "such models have rotary positions in their attention"),
+        ("qwen3", "such models have the layers of a generative model"),
+        ("mt5", "such models have an encoder and a decoder"),
+        ("yoso", "use transformers"),
+    ],
+)
+def test_neighbours(model_type, reason):
+    """The message says what is read, what this one is, and what to do."""
+    assert model_type not in FAMILIES
+    with pytest.raises(ValueError, match=rf"of xlm-roberta, .*, xlm, got '{model_type}'; .*for it$") as error:
+        config_of(SMALLEST["roberta"] | {"model_type": model_type})
+    assert reason in str(error.value) and "auto_map" not in str(error.value)
+
+
+def test_reasons_are_of_models_that_no_family_has():
+    assert not ELSEWHERE.keys() & FAMILIES.keys()
+
+
+@pytest.mark.parametrize("model_type", ["new", "nomic_bert", "gte", "jina_bert"])
+def test_code_of_a_checkpoint(model_type):
+    code = {"AutoConfig": "configuration.NewConfig", "AutoModel": "modeling.NewModel"}
+    with pytest.raises(ValueError, match=r"its code is in the checkpoint \(auto_map\) and is never run here; use"):
+        config_of({"model_type": model_type, "auto_map": code})
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "fp8"])
+def test_quantised_weights(model_type, method):
+    values = SMALLEST[model_type] | {"quantization_config": {"quant_method": method}}
+    with pytest.raises(ValueError, match="quantization_config says that the weights are quantised: use the"):
+        config_of(values)
+    assert config_of(values | {"quantization_config": None})

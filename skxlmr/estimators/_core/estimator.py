@@ -267,7 +267,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             with on_meta():
                 module = self._build(config)
             parts, heads = [*optional_parts, *new_parts], family_of(config).head_parts
-            from_scratch = assign_weights(module, tensors, source=stored.folder, new_parts=parts, head_parts=heads)
+            from_scratch = assign_weights(
+                module, tensors, source=stored.folder, new_parts=parts, head_parts=heads, remark=stored.remark
+            )
             for part in parts:
                 if any(name.startswith(part + ".") for name in from_scratch):
                     if part in optional_parts:

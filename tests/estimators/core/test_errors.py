@@ -14,7 +14,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
-from skxlmr.checkpoints import write_folder
+from skxlmr.checkpoints import read_config, read_tensors, write_folder
+from skxlmr.text import load_tokenizer
 from tests.tiny import write_checkpoint
 
 ALL = [XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer]
@@ -342,6 +343,22 @@ def test_config_that_does_not_fit(make, broken, field, value, said):
     (broken / "config.json").write_text(json.dumps({**config, field: value}))
     with pytest.raises(CheckpointError, match=said):
         make(XLMRobertaVectorizer, broken).fit(["a", "b"])
+
+
+@pytest.mark.parametrize("auto_map", [None, {"AutoModel": "org/code--modeling_xlm_roberta.XLMRobertaModel"}])
+def test_weights_of_code_that_comes_with_a_checkpoint(make, tiny_checkpoint, tmp_path, auto_map):
+    """It may call itself an XLM-R. What it names is not run; where the weights fit, it is not needed."""
+    config, tensors = read_config(tiny_checkpoint), read_tensors(tiny_checkpoint)
+    config |= {} if auto_map is None else {"auto_map": auto_map}
+    own = {name.replace("embeddings.LayerNorm", "emb_ln"): tensor for name, tensor in tensors.items()}
+    tokenizer = load_tokenizer(tiny_checkpoint)
+    write_folder(tmp_path / "own", config=config, tensors=own, tokenizer=tokenizer)
+    with pytest.raises(CheckpointError, match=r"does not fit the model: .*emb_ln") as error:
+        make(XLMRobertaVectorizer, tmp_path / "own").fit(["a"])
+    assert ("code for this model (auto_map), which is never run here" in str(error.value)) == (auto_map is not None)
+    write_folder(tmp_path / "fits", config=config, tensors=tensors, tokenizer=tokenizer)
+    expected = make(XLMRobertaVectorizer).fit_transform(["a"])
+    assert np.array_equal(make(XLMRobertaVectorizer, tmp_path / "fits").fit_transform(["a"]), expected)
 
 
 def test_tokenizer_larger_than_the_model(make, tmp_path, tiny_tokenizer):
