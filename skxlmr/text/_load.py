@@ -20,6 +20,7 @@ from skxlmr.utils._files import open_file, read_json
 
 VOCABULARY_FILES = (MODEL_FILE, TOKENIZER_FILE, VOCAB_FILE, MERGES_FILE, WORDPIECE_FILE)
 SENTENCEPIECE_TYPES = ("xlm-roberta", "xlm-roberta-xl", "xmod", None)  # others give the same pieces other ids
+FILE_TYPES = ("xlm-roberta-xl",)  # transformers opens their tokenizer.json whatever the class
 BERT_TYPES = ("bert", "distilbert")  # may have XLM-R's vocabulary: the tokenizer's class says so
 # what classes of a BERT body's tokenizer read; None is a class that no file names
 CLASSES_OF: dict[str, tuple[str | None, ...]] = {
@@ -42,12 +43,12 @@ def load_tokenizer(folder: str | PathLike[str], model_type: str | None = None) -
     Vocabulary files           ``model_type`` of ``config.json``     Tokenizer
     =========================  ====================================  ==========================================
     sentencepiece.bpe.model    ``xlm-roberta``, ``xlm-roberta-xl``,  `SentencePieceTokenizer`
-                               ``xmod``, or none
                                ``xmod``, or none; ``bert``,
                                ``distilbert``
     the same, tokenizer.json   the same                              `SentencePieceTokenizer`, of which the other is a
                                                                      conversion; `FastTokenizer` from
                                                                      ``tokenizer.json`` if that one has further tokens
+                                                                     or lays pairs out in its own way
     tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
     tokenizer.json, vocab.txt  any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
     vocab.txt                  ``bert``, ``distilbert``              `FastTokenizer` (WordPiece)
@@ -137,7 +138,7 @@ def _says_more(folder: Path, tokenizer: SentencePieceTokenizer, model_type: str 
         beginning = opened.read(BEGINNING).decode("utf-8", errors="ignore")
     if any(token is None or tokenizer.token_to_id(token) is None for token in _added_tokens(beginning)):
         return True
-    if class_name not in GENERAL_CLASSES and model_type != "xlm-roberta-xl":
+    if class_name not in GENERAL_CLASSES and model_type not in FILE_TYPES:
         return False  # the class lays pairs out
     try:
         processor = _value_of("post_processor", beginning)

@@ -59,6 +59,32 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
     return json.dumps(tree).encode()
 
 
+def damaged_lines(content: bytes, rng: random.Random) -> bytes:
+    """Change what stands in lines, how many there are, or how they end."""
+    lines = content.split(b"\n")
+    i, kind = rng.randrange(min(len(lines), rng.choice([8, len(lines)]))), rng.randrange(8)
+    if kind == 0:
+        del lines[i : i + rng.choice([1, 5, 1000])]
+    elif kind == 1:
+        lines[i:i] = [rng.choice(lines)] * rng.choice([1, 3])
+    elif kind == 2:
+        lines[i] = rng.choice([b"", b" ", b"\r", b"\0", b"##", b"\xff\xfe", b"a b", b"a" * 2000, b"\xe2\x80\xa8"])
+    elif kind == 3:
+        lines[i] = rng.choice(
+            [lines[i] + b"\r", lines[i] + b" ", lines[i] + b"\r" + lines[0], b" " + lines[i], lines[i] * 2]
+        )
+    elif kind == 4:
+        rng.shuffle(lines)
+    elif kind == 5:
+        return rng.choice([b"\r\n", b"\r", b"\0", b"\n\n", b"\v"]).join(lines)
+    elif kind == 6:
+        made = content.decode(errors="replace")
+        return rng.choice([made.encode("utf-16"), b"\xef\xbb\xbf" + content, made.upper().encode(), content.lower()])
+    else:
+        lines *= rng.choice([2, 3, 50, 10_000_000 // len(lines)])
+    return b"\n".join(lines)
+
+
 def use(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     for options in ({}, {"parse_special": True, "return_offsets": True}):
@@ -74,8 +100,8 @@ def main(folder: Path, name: str, n: int, seed: int) -> None:
     content = (folder / name).read_bytes()
     counts = {"refused": 0, "working": 0}
     for k in range(n):
-        as_tree = name.endswith(".json") and k % 2
-        (folder / name).write_bytes((damaged_json if as_tree else damaged)(content, rng))
+        special = {".json": damaged_json, ".txt": damaged_lines}.get(Path(name).suffix, damaged)
+        (folder / name).write_bytes((special if k % 2 else damaged)(content, rng))
         print(f"mutant {k}", file=sys.stderr, flush=True)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         try:

@@ -10,6 +10,7 @@ from tokenizers import models, pre_tokenizers, processors, trainers
 from tests import processes
 from tests.text import mutants
 from tests.tiny import sentences
+from tests.tiny_wordpiece import write_files
 
 
 @pytest.fixture
@@ -19,6 +20,8 @@ def folder(request, tiny_proto, tmp_path):
     if name == "sentencepiece.bpe.model":
         (tmp_path / name).write_bytes(tiny_proto)
         return tmp_path, name
+    if model_type == "bert":
+        return write_files(tmp_path, [name], lowercase=True), name
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     if model_type == "xlm-roberta":
         tokenizer = tokenizers.Tokenizer(models.Unigram())
@@ -52,6 +55,8 @@ CASES = [
     ("sentencepiece.bpe.model", None),
     ("tokenizer.json", "xlm-roberta"),
     ("tokenizer.json", "roberta"),
+    ("tokenizer.json", "bert"),
+    ("vocab.txt", "bert"),
     ("vocab.json", "roberta"),
     ("merges.txt", "roberta"),
     ("vocab.json", "xlm"),
