@@ -11,6 +11,7 @@ from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._secrets import checked_token, without_secrets
+from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, activation_config, cross_encoder_files
 from skxlmr.checkpoints._sentence.writer import sentence_files
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
@@ -21,16 +22,19 @@ __all__ = [
     "PARTS",
     "SENTENCE_FILES",
     "SKOPS_FILE",
+    "CrossEncoder",
     "MappedFiles",
     "Origin",
     "StoredModel",
     "Tensors",
+    "activation_config",
     "assign_weights",
     "check_finite",
     "check_mapped_files",
     "checked_token",
     "content_files",
     "content_hash",
+    "cross_encoder_files",
     "identity",
     "looks_like_path",
     "model_place",

@@ -19,6 +19,7 @@ from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, MODULES, VOCABULARIES, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
+from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, read_cross_encoder
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of, family_of
@@ -157,6 +158,16 @@ class StoredModel:
             If a file that says so is broken, or says something that the library can't reproduce.
         """
         return read_sentence_encoder(self.sentence_folder, self.config.hidden_size)
+
+    def cross_encoder(self) -> CrossEncoder:
+        """How the folder says that a cross-encoder reads texts and what becomes of its outputs.
+
+        Raises
+        ------
+        CheckpointError
+            If a file that says so is broken, or says something of texts that the library can't reproduce.
+        """
+        return read_cross_encoder(self.folder, self.place, self.raw)
 
     def sentence_tensors(self, encoder: SentenceEncoder) -> Tensors:
         """Map the weights of the layers after the pooling; each name begins with the number of the layer."""

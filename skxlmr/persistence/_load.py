@@ -20,7 +20,6 @@ from skxlmr.checkpoints import (
     text_files,
     weight_files,
 )
-from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.nn import family_of
 from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (
@@ -34,6 +33,7 @@ from skxlmr.persistence._description import (
     unfitted_from,
 )
 from skxlmr.persistence._model_card import CARD
+from skxlmr.persistence._sentence_transformers import READERS
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import outside_stacklevel
@@ -41,7 +41,7 @@ from skxlmr.utils._warnings import outside_stacklevel
 TRIES = 20  # to read a folder that other processes replace
 MOST_BYTES = 512 * 2**20  # of a file without weights
 MOST_ITEM, MOST_HEADER = 8, 2**24  # bytes of a weight, and of the names of all of them
-NOT_READ = (CARD, *SENTENCE_FILES, "1_Pooling/config.json")  # except by vectorizers; for people and other tools
+NOT_READ = (CARD, *SENTENCE_FILES, "1_Pooling/config.json")  # except by those who do; for people and other tools
 
 
 def load(
@@ -147,6 +147,7 @@ def _read(
         estimator._validate_params()
         stored = read_model(folder)
         estimator._take(stored)
+        estimator._take_own(stored)
         estimator._limit()  # raises if max_length is more than the model allows
         with on_meta():
             module = estimator._build(estimator.config_)
@@ -188,9 +189,9 @@ def _weights(folder: Path) -> set[str]:
 
 
 def _optional(about: dict[str, Any]) -> tuple[str, ...]:
-    """Files that may be missing. Up to format 3 vectorizers did not read what is written for other tools."""
+    """Files that may be missing. Up to format 3 no estimator read what is written for other tools."""
     kind = getattr(skxlmr.estimators, about["estimator"], object)
-    return (CARD,) if issubclass(kind, Vectorizer) and about["format"] > 3 else NOT_READ
+    return (CARD,) if issubclass(kind, READERS) and about["format"] > 3 else NOT_READ
 
 
 def _verify(folder: Path, digests: dict[str, str], most: int, optional: tuple[str, ...] = ()) -> None:

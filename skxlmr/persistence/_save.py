@@ -16,7 +16,9 @@ import skxlmr.estimators
 from skxlmr.checkpoints import (
     PARTS,
     Tensors,
+    activation_config,
     check_mapped_files,
+    cross_encoder_files,
     read_model,
     replace_folder,
     sentence_files,
@@ -31,7 +33,12 @@ from skxlmr.nn import LanguageModel
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
-from skxlmr.persistence._sentence_transformers import WEIGHTS, sentence_encoder_of
+from skxlmr.persistence._sentence_transformers import (
+    CROSS_ENCODERS,
+    WEIGHTS,
+    cross_encoder_of,
+    sentence_encoder_of,
+)
 from skxlmr.text import SentencePieceTokenizer, Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
@@ -151,17 +158,19 @@ def write_estimator(
     check_is_fitted(estimator, "module_")
     check_mapped_files(estimator.module_)
     encoder, opens = sentence_encoder_of(estimator)
+    scorer = cross_encoder_of(estimator)
     weights = _published_weights(estimator)
     further = {name.removeprefix(WEIGHTS): weights.pop(name) for name in list(weights) if name.startswith(WEIGHTS)}
     with _explained(folder):
         _check_card(folder)
         write_folder(
             folder,
-            config={**estimator.config_.to_dict(), **estimator._hub_config()},
+            config=activation_config(scorer, {**estimator.config_.to_dict(), **estimator._hub_config()}),
             tensors=weights,
             tokenizer=_Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type),
             extra_files={
                 **({} if encoder is None else sentence_files(encoder, estimator.config_.hidden_size, further, dtype)),
+                **cross_encoder_files(scorer),
                 CARD: model_card(estimator, for_sentences=opens),
                 FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
             },
@@ -225,6 +234,8 @@ def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
         estimator._read_folder(stored)
         if isinstance(estimator, Vectorizer):
             stored.sentence_encoder()
+        if isinstance(estimator, CROSS_ENCODERS):
+            stored.cross_encoder()
     except CheckpointError as error:
         reason = f"{Path(error.file).name} {error.reason}"
         raise ValueError(f"{NOT_READABLE}: {reason}") from error

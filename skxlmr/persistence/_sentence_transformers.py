@@ -1,11 +1,15 @@
-"""Which sentence encoder a saved estimator is, for ``sentence-transformers`` and for ``load``."""
+"""Which sentence encoder or cross-encoder a saved estimator is, for ``sentence-transformers`` and for ``load``."""
 
-from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaVectorizer
+from skxlmr.checkpoints import CrossEncoder
+from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._sequence.classifier import SequenceClassifier
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.nn.sentence import SentenceEncoder
 
 WEIGHTS = "sentence."  # what the names of the weights of its further layers begin with in the module
+CROSS_ENCODERS = (XLMRobertaRegressor, SequenceClassifier)
+READERS = (Vectorizer, *CROSS_ENCODERS)  # of the files of sentence-transformers
 
 
 def sentence_encoder_of(estimator: Estimator) -> tuple[SentenceEncoder | None, bool]:
@@ -17,3 +21,8 @@ def sentence_encoder_of(estimator: Estimator) -> tuple[SentenceEncoder | None, b
     if type(estimator) is XLMRobertaMaskedLM and getattr(estimator, "n_features_in_", 1) == 1:
         return SentenceEncoder((estimator.pooling,), max_length=estimator._limit()), True
     return None, False
+
+
+def cross_encoder_of(estimator: Estimator) -> CrossEncoder | None:
+    """What the folder says of how a cross-encoder reads texts and what becomes of its outputs."""
+    return estimator._cross_encoder_to_save() if isinstance(estimator, CROSS_ENCODERS) else None

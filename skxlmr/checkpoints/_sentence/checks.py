@@ -20,6 +20,8 @@ NULLABLE = {
     "similarity_fn_name",
     "truncate_dim",
     "module_output_name",
+    "activation_fn",
+    "sbert_ce_default_activation_function",
 }
 ALONE = f"The encoder alone opens from a copy of the folder without {MODULES}"
 

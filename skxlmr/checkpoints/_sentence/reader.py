@@ -33,7 +33,13 @@ FLAGS = {
 PACKAGE = "sentence_transformers"
 KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
 MOST_MODULES = 32
-TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+# What a transformer makes: the task, its outputs by the kind of input, and their name
+FEATURES = (
+    "feature-extraction",
+    {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+    "token_embeddings",
+)
+SCORES = ("sequence-classification", {"text": {"method": "forward", "method_output_name": "logits"}}, "scores")
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,24 @@ def read_sentence_encoder(folder: Path, hidden_size: int) -> SentenceEncoder | N
         include_prompt,
         tuple(layers),
         normalize,
-        **_read_transformer(folder / first.place),
-        **_read_prompts(folder),
+        **read_transformer(folder / first.place, FEATURES),
+        **_read_settings(folder),
     )
 
 
 def read_parts(folder: Path) -> list[Part]:
-    """The modules that ``modules.json`` lists: a transformer, a pooling, and the layers that follow it."""
+    """The modules of a sentence encoder: a transformer, a pooling, and the layers that follow it."""
+    parts = read_entries(folder)
+    kinds = [part.kind for part in parts]
+    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
+        found = ", ".join(kinds) or "nothing"
+        reason = f"expected a Transformer, one Pooling, and the layers after it, found {found:.200}"
+        raise CheckpointError(folder / MODULES, reason)
+    return parts
+
+
+def read_entries(folder: Path) -> list[Part]:
+    """The modules that ``modules.json`` lists."""
     file = folder / MODULES
     parts = []
     entries = read_json_list(file)
@@ -111,11 +128,7 @@ def read_parts(folder: Path) -> list[Part]:
         if place and not PART.fullmatch(place):
             raise CheckpointError(file, f"expected a folder such as '1_Pooling' for {kind}, found {place!r:.80}")
         parts.append(Part(kind, place))
-    kinds = [part.kind for part in parts]
-    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
-        found = ", ".join(kinds) or "nothing"
-        raise CheckpointError(file, f"expected a Transformer, one Pooling, and the layers after it, found {found:.200}")
-    if parts[0].place != model_place(folder):
+    if parts and parts[0].kind == "Transformer" and parts[0].place != model_place(folder):
         here = model_place(folder) or "the folder itself"
         raise CheckpointError(file, f"says that the model lies in {parts[0].place!r}, but it lies in {here}")
     return parts
@@ -169,55 +182,74 @@ def _read_layer(file: Path, kind: str, n_features: int) -> SentenceLayer:
     return Dense(n_features, values["out_features"], values.get("bias", True), activation, residual)
 
 
-def _read_transformer(folder: Path) -> dict[str, Any]:
-    """Most tokens of a text, and whether texts are put in lower case."""
+def read_transformer(folder: Path, makes: tuple[str, dict[str, Any], str]) -> dict[str, Any]:
+    """Most tokens of a text, and whether texts are put in lower case, by a transformer that makes this."""
+    task, modalities, output = makes
     file = next((folder / name for name in TRANSFORMER_CONFIGS if os.path.lexists(folder / name)), None)
-    if file is None:
+    if file is None and task == FEATURES[0]:
         return {}
+    if file is None:
+        raise CheckpointError(
+            folder / TRANSFORMER_CONFIGS[0], f"is missing, expected it with transformer_task {task!r}"
+        )
     arguments = ("model_args", "model_kwargs", "config_args", "config_kwargs")
     values = checks.known(
         file,
         read_json(file),
         max_seq_length=checks.length,
         do_lower_case=checks.flag,
-        transformer_task=checks.only("feature-extraction"),
-        modality_config=checks.only(TEXT_ONLY),
-        module_output_name=checks.only("token_embeddings"),
+        transformer_task=checks.only(task),
+        modality_config=checks.only(modalities),
+        module_output_name=checks.only(output),
         unpad_inputs=checks.anything,
         processing_kwargs=checks.nothing,
         **dict.fromkeys(("query_length", "document_length", "query_expansion"), checks.nothing),
         **dict.fromkeys(arguments, checks.harmless),
         **dict.fromkeys(("tokenizer_args", "processor_kwargs"), checks.of_tokenizer),
     )
+    if values.get("transformer_task", FEATURES[0]) != task:
+        raise CheckpointError(file, f"has no transformer_task, expected {task!r}")
     given = values.get("processor_kwargs") or values.get("tokenizer_args") or {}
     max_length = given.get("model_max_length", values.get("max_seq_length"))
     return {"max_length": max_length, "lower_case": bool(values.get("do_lower_case"))}
 
 
-def _read_prompts(folder: Path) -> dict[str, Any]:
-    file = folder / SENTENCE_CONFIG
-    if not os.path.lexists(file):
+def _read_settings(folder: Path) -> dict[str, Any]:
+    if not os.path.lexists(folder / SENTENCE_CONFIG):
         return {}
+    prompts, values = read_prompts(
+        folder, "SentenceTransformer", ("query", "document"), similarity_fn_name=checks.text, truncate_dim=checks.size
+    )
+    return {
+        **prompts,
+        "truncate_dim": values.get("truncate_dim"),
+        "similarity": values.get("similarity_fn_name"),
+    }
+
+
+def read_prompts(
+    folder: Path, kind: str, empty: tuple[str, ...] = (), **further: checks.Check
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The prompts of a model of this kind, and all values of the file.
+
+    ``empty`` names prompts that a model of this kind has and that are empty if not said, ``further`` holds checks of other
+    values.
+    """
+    file = folder / SENTENCE_CONFIG
     values = checks.known(
         file,
         read_json(file),
         __version__=checks.anything,
         requirements=checks.anything,
-        model_type=checks.only("SentenceTransformer"),
+        model_type=checks.only(kind),
         prompts=checks.prompts,
         default_prompt_name=checks.text,
-        similarity_fn_name=checks.text,
-        truncate_dim=checks.size,
+        **further,
     )
     prompts, default = values.get("prompts", ()), values.get("default_prompt_name")
-    if default is not None and default not in (*dict(prompts), "query", "document"):  # those two are empty if not said
+    if default is not None and default not in (*dict(prompts), *empty):
         names = ", ".join(map(repr, dict(prompts))) or "none"
         raise CheckpointError(
             file, f"default_prompt_name is {default!r:.80}, which is none of the prompts ({names:.200})"
         )
-    return {
-        "prompts": prompts,
-        "default_prompt": default if default in dict(prompts) else None,
-        "truncate_dim": values.get("truncate_dim"),
-        "similarity": values.get("similarity_fn_name"),
-    }
+    return {"prompts": prompts, "default_prompt": default if default in dict(prompts) else None}, values

@@ -191,6 +191,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         """Take what the estimator needs of a checkpoint, apart from the weights."""
         self.config_, self.tokenizer_ = self._read_folder(stored)
 
+    def _take_own(self, stored: StoredModel) -> None:
+        """Take what a checkpoint says of texts and outputs of its own head, where the estimator has that one."""
+
     def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
         """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
         folder, config, file = stored.model_folder, stored.config, stored.model_folder / "config.json"

@@ -4,6 +4,7 @@ Shape suffix: N rows of the input.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from skxlmr.estimators._core.prompts import prepared, prompt_ids, windows_with_p
 from skxlmr.estimators.parameters import LongTextParameters
 from skxlmr.nn.sentence import TextSettings
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._validation import Texts
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class LongTexts(LongTextParameters, Estimator):
     """Estimators with one output per text that can read long ones in windows, with the checkpoint's prompt before them."""
 
-    _said: TextSettings | None = None  # by a checkpoint whose own way with texts is the estimator's
+    _said: Any = None  # TextSettings of a checkpoint whose own way with texts is the estimator's
 
     def coverage(self, X: Any) -> "pd.DataFrame":
         """How much of each text is read.
@@ -62,7 +64,8 @@ class LongTexts(LongTextParameters, Estimator):
 
     def _how(self) -> TextSettings:
         """How checkpoint and parameters say that texts are read."""
-        return self._said or TextSettings()
+        said: TextSettings | None = self._said
+        return said or TextSettings()
 
     def _limit(self) -> int:
         if self.max_length is None and self._said is not None:
@@ -99,6 +102,17 @@ class LongTexts(LongTextParameters, Estimator):
                 "for a text after it: pass a shorter prompt or a larger max_length"
             )
         return ids
+
+    def _check_room(self, folder: Path) -> None:
+        """Check that special tokens and prompt leave room for a text."""
+        try:
+            least = self._n_around(self._how(), pair=getattr(self, "n_features_in_", 1) == 2) + 1
+        except ValueError as error:
+            if getattr(self, "prompt", "auto") == "auto" and self.max_length is None:
+                raise CheckpointError(folder, str(error)) from error
+            raise
+        if self.max_length is None and self._limit() < least:
+            raise CheckpointError(folder, f"allows {self._limit()} tokens, and a text needs {least} or more")
 
     def _n_around(self, how: TextSettings, pair: bool) -> int:
         """Tokens of a row that are not the texts': special tokens and the prompt."""

@@ -84,10 +84,13 @@ def _unique(labels: list[str], file: Path) -> list[str]:
     return labels
 
 
-def read_head(config: dict[str, Any], file: Path, head: Head) -> tuple[str, np.ndarray]:
+def read_head(
+    config: dict[str, Any], file: Path, head: Head, problem_type: str | None = None
+) -> tuple[str, np.ndarray]:
     """Problem type and classes (`output_classes`) of a checkpoint with a sequence classification head.
 
-    Without a ``problem_type`` one output is a regression and several are classes, as in the reference.
+    ``problem_type`` takes the place of what the file says. Without either, one output is a regression and several are
+    classes, as in the reference.
 
     Raises
     ------
@@ -96,6 +99,8 @@ def read_head(config: dict[str, Any], file: Path, head: Head) -> tuple[str, np.n
     """
     check_architecture(config, file, head)
     classes = output_classes(config, file)
+    if problem_type is not None:
+        return problem_type, classes
     problem_type = config.get("problem_type")
     if problem_type is None:
         problem_type = "regression" if len(classes) == 1 else "single_label_classification"
@@ -110,3 +115,20 @@ def labels_config(labels: list[str]) -> dict[str, Any]:
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
+
+
+def check_problem_type(problem_type: Any, name: str, allowed: tuple[str, ...], other: str) -> None:
+    """Check that the user's ``problem_type`` is one that the estimator ``name`` reads; ``other`` reads the others.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if problem_type is None or (isinstance(problem_type, str) and problem_type in allowed):
+        return
+    if isinstance(problem_type, str) and problem_type in PROBLEM_TYPES:
+        raise ValueError(f"problem_type={problem_type!r} is not for {name}: use {other}.from_checkpoint")
+    raise ValueError(
+        f"problem_type must be None or {' or '.join(map(repr, allowed))} for {name}, got {problem_type!r:.80}"
+    )

@@ -80,7 +80,10 @@ class FineTuned(TrainingParameters, Estimator):
         return -sum(losses.values())
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        """Learn from ``config.json`` what the outputs of the checkpoint's own head mean."""
+        """Learn from ``config.json`` what the outputs of the checkpoint's own head mean.
+
+        A subclass may take more arguments, which its ``from_checkpoint`` passes.
+        """
         if self._head.new == "always":  # a fit trains it from scratch: without a fit it must be there
             check_architecture(stored.raw, file, self._head)
 
@@ -126,10 +129,15 @@ class FineTuned(TrainingParameters, Estimator):
         CheckpointError
             If the checkpoint cannot be read or has no head for this task.
         """
+        return cls._adopted(checkpoint, params)
+
+    @classmethod
+    def _adopted(cls, checkpoint: Any, params: dict[str, Any], **told: Any) -> Self:
+        """Fitted estimator with the checkpoint's own head, of which ``told`` says what the checkpoint does not."""
         estimator = cls(checkpoint, **params)
         estimator._validate_params()
         stored = estimator._open_checkpoint()
-        estimator._adopt(stored, stored.model_folder / "config.json")
+        estimator._adopt(stored, stored.model_folder / "config.json", **told)
         estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
         return estimator
 
@@ -307,6 +315,7 @@ class FineTuned(TrainingParameters, Estimator):
             module = self.module_
             check_mapped_files(module)
         else:
+            self.__dict__.pop("_said", None)  # by a checkpoint whose own head was used
             stored = self._open_checkpoint()
             new_parts = self._head.new_parts(self.config_)
             module = self._load_module(stored, new_parts, self._head.optional_parts(self.config_))

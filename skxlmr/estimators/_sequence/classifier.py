@@ -1,21 +1,22 @@
 """Texts to classes."""
 
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skxlmr.checkpoints import StoredModel
+from skxlmr.checkpoints import CrossEncoder, StoredModel
 from skxlmr.estimators._core.classes import check_classes
 from skxlmr.estimators._core.long_text import LongTexts
-from skxlmr.estimators._core.output_labels import labels_config, read_head
+from skxlmr.estimators._core.output_labels import PROBLEM_TYPES, check_problem_type, labels_config
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
+from skxlmr.estimators._sequence.classifier_parameters import ClassificationParameters
+from skxlmr.estimators._sequence.own_head import targets_of_checkpoint
 from skxlmr.estimators._sequence.targets import (
     ManyColumns,
     ManyLabels,
@@ -27,46 +28,9 @@ from skxlmr.estimators._sequence.targets import (
 )
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import CLASSIFICATION
-from skxlmr.estimators.parameters import (
-    LabelSmoothingParameters,
-    SamplingParameters,
-    changed,
-    estimator,
-    parameter,
-    parameters,
-)
-from skxlmr.utils._errors import CheckpointError
+from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.utils._labels import columns_of
-from skxlmr.utils._sklearn import ClassifierMixin, Interval, StrOptions, fit_context
-
-
-@parameters
-class ClassificationParameters(LabelSmoothingParameters):
-    """Parameters of classifiers of either family."""
-
-    label_smoothing: float = changed(
-        LabelSmoothingParameters,
-        "label_smoothing",
-        0.0,
-        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016), or over yes and no of "
-        "each label.",
-    )
-    class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = parameter(
-        None,
-        [dict, list, StrOptions({"balanced"}), None],
-        "Weight of each class in the loss; ``'balanced'`` weighs classes inversely to their frequency. With "
-        "several labels per row ``'balanced'`` weighs yes and no of each label, a dict holds weights of labels "
-        "where they are 1, and a list of dicts holds the weights of 0 and 1 of each label. With several columns "
-        "of classes it is a list of dicts, one per column; the weights of a row's classes are multiplied, as in "
-        "scikit-learn's forests.",
-    )
-    threshold: float | Sequence[float] | np.ndarray = parameter(
-        0.5,
-        [Interval(Real, 0, 1, closed="both"), "array-like"],
-        "With several labels per row, the least probability at which a label is predicted, one for all labels or "
-        "one per label. It is read when predictions are made, so that ``set_params(threshold=...)`` needs no new "
-        "fit.",
-    )
+from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 
 
 class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, FineTuned):
@@ -75,6 +39,40 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     classes_: Any
     target_type_: str
     _multi_output = True
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Any,
+        *,
+        problem_type: Literal["single_label_classification", "multi_label_classification"] | None = None,
+        **params: Any,
+    ) -> Self:
+        """Fitted estimator that predicts with the checkpoint's own head, without ``fit``.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor.
+        problem_type : {'single_label_classification', 'multi_label_classification'}, optional
+            Whether a row has one of the classes (softmax) or any of the labels (a sigmoid for each). By default it is what
+            ``config.json`` says, else one of the classes; checkpoints with several labels per row often don't say so.
+        **params
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read or has no head for this task.
+        ValueError
+            If ``problem_type`` is that of a regressor, or does not fit the number of outputs.
+        """
+        check_problem_type(problem_type, cls.__name__, PROBLEM_TYPES[:2], "XLMRobertaRegressor")
+        return cls._adopted(checkpoint, params, problem_type=problem_type)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -268,18 +266,20 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
             about["classes_per_column"] = [part.n_outputs for part in targets.parts]
         return {**super()._hub_config(), **about}
 
-    def _adopt(self, stored: StoredModel, file: Path) -> None:
-        problem_type, classes = read_head(stored.raw, file, self._head)
-        if "classes_per_column" in stored.raw:
-            raise CheckpointError(file, "describes several columns of classes: skxlmr.load opens such an estimator")
-        if problem_type == "regression":
-            raise CheckpointError(file, "describes a regression: use XLMRobertaRegressor.from_checkpoint")
-        if problem_type == ManyLabels.problem_type:
-            self._set_targets(ManyLabels(classes))
-        elif len(classes) > 1:
-            self._set_targets(OneClass(classes))
-        else:
-            raise CheckpointError(file, f"names only one class, {classes.tolist()[0]!r}: at least two are needed")
+    def _adopt(self, stored: StoredModel, file: Path, problem_type: str | None = None) -> None:
+        self._set_targets(targets_of_checkpoint(stored.raw, file, self._head, problem_type))
+        self._take_own(stored)
+
+    def _take_own(self, stored: StoredModel) -> None:
+        self._said = (
+            stored.cross_encoder()
+        )  # of which only what it says of texts matters: here, classes follow from logits
+        self._check_room(stored.folder)
+
+    def _cross_encoder_to_save(self) -> CrossEncoder | None:
+        """What a saved folder says to other tools; nothing of a head that was trained here."""
+        said: CrossEncoder | None = self._said
+        return said
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         if reset:

@@ -2,20 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 
-from skxlmr.checkpoints import StoredModel
+from skxlmr.checkpoints import CrossEncoder, StoredModel
 from skxlmr.estimators._core.long_text import LongTexts
-from skxlmr.estimators._core.output_labels import labels_config, read_head
+from skxlmr.estimators._core.output_labels import check_problem_type, labels_config, read_head
+from skxlmr.estimators._core.prompts import with_prompt
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
+from skxlmr.estimators._sequence.ranking import check_top_k, pairs_with, ranking
+from skxlmr.estimators._sequence.regressor_parameters import CrossEncoderParameters
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
@@ -26,13 +31,18 @@ from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._labels import read_numbers
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @estimator
-class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTuned):
+class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorMixin, LongTexts, FineTuned):
     """Predict numbers from multilingual texts, or pairs of texts, by fine-tuning XLM-RoBERTa.
 
     The loss is the mean squared error of the standardised targets; the scale is folded into the head after training, so
     that the outputs of the module are in the units of ``y``. In ``partial_fit`` the scale is that of the first call's targets.
+
+    ``from_checkpoint`` opens regressions and cross-encoders (rerankers), and ``rank`` puts documents in order with them.
 
     Parameters
     ----------
@@ -48,6 +58,8 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         Geometry of the checkpoint.
     n_outputs_ : int
         Number of targets.
+    activation_ : {'identity', 'sigmoid'}
+        What becomes of the logits; after a fit the identity.
     loss_curve_ : list of float
         Mean training loss of each epoch, in variances of the targets.
     validation_scores_ : list of float or None
@@ -79,6 +91,37 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
     _head = REGRESSION
     _multi_output = True
     _fewest_validation_rows = 2  # R2 compares their spread
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Any, *, problem_type: Literal["regression"] | None = None, **params: Any
+    ) -> Self:
+        """Fitted estimator that predicts with the checkpoint's own head, without ``fit``: a regression or a cross-encoder.
+
+        Parameters
+        ----------
+        checkpoint : str or path
+            As in the constructor.
+        problem_type : {'regression'}, optional
+            Reads the outputs as numbers whatever ``config.json`` says of them. By default one output is a number unless
+            ``config.json`` says otherwise.
+        **params
+            Other parameters of the constructor.
+
+        Returns
+        -------
+        fitted estimator
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint cannot be read, has no head for this task, or says something of its outputs that cannot be
+            reproduced.
+        ValueError
+            If ``problem_type`` is that of a classifier.
+        """
+        check_problem_type(problem_type, cls.__name__, ("regression",), "XLMRobertaClassifier")
+        return cls._adopted(checkpoint, params, problem_type=problem_type)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -130,8 +173,54 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         -------
         ndarray of shape (n_rows,) or (n_rows, n_outputs), float32
         """
-        outputs = self._logits(X)
+        outputs = self._activated(self._logits(X))
         return outputs[:, 0] if self._y_is_1d else outputs
+
+    def rank(self, query: str, documents: Any, top_k: int | None = None) -> "pd.DataFrame":
+        """Documents in the order in which they answer a query, for a cross-encoder or a fit on pairs.
+
+        Each pair of query and document is read as one row; a pair that is too long loses tokens of the longer text. For
+        several queries, call it for each: a document is read anew with each of them anyway.
+
+        Parameters
+        ----------
+        query : str
+        documents : list, array, Series or column of str
+            The candidates, such as the hits of a faster search. Each distinct one is encoded once.
+        top_k : int, optional
+            How many of the best to return, if there are as many; by default all.
+
+        Returns
+        -------
+        DataFrame
+            The best document first, with the columns ``score`` (what ``predict`` returns for the pair) and ``document``. Its
+            index is that of the documents, or else their numbers from 0. The order is that of the logits, which tell documents
+            apart that the sigmoid puts at the same float; documents with equal logits keep their order.
+
+        Raises
+        ------
+        ValueError
+            If the query is not one text, there is no document, one is not a text (names its row), or ``top_k`` is less than 1;
+            or if there are several outputs, or the regressor was fitted on single texts.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaRegressor
+        >>> pairs = [("Haus", "a house"), ("Haus", "a bird"), ("Vogel", "a bird"), ("Vogel", "a house")]
+        >>> ranker = XLMRobertaRegressor("skxlmr-mini", max_epochs=1, random_state=0).fit(pairs, [1.0, 0.0, 1.0, 0.0])
+        >>> best = ranker.rank("Fluss", ["a house", "a river", "a bird"], top_k=2)
+        >>> best.columns.tolist(), len(best)
+        (['score', 'document'], 2)
+        """
+        top_k, engine = check_top_k(top_k), self._engine()
+        if self.n_outputs_ != 1:
+            raise ValueError(f"rank needs one output for each pair, and there are {self.n_outputs_}: use predict")
+        if self._n_fitted_columns() not in (None, 2) or self.pairs is False:
+            raise ValueError("rank reads pairs of query and document, but this regressor reads single texts")
+        texts = pairs_with(query, documents, self.missing)
+        encoded = self._encode(texts)
+        logits = engine.rows(encoded, window_weights=np.ones(len(encoded)))
+        return ranking(documents, texts, logits[:, 0], self._activated(logits)[:, 0], top_k)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination, R2, of the predictions; with several outputs the mean of theirs.
@@ -150,6 +239,40 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         """
         return super().score(X, read_numbers(y, "y"), sample_weight)
 
+    @property
+    def activation_(self) -> str:
+        """What becomes of the logits: 'identity' or 'sigmoid'."""
+        if not hasattr(self, "module_"):
+            raise AttributeError("activation_ is known once the checkpoint is open: call fit or from_checkpoint first")
+        return self._activation(self._said)
+
+    def _activation(self, said: CrossEncoder | None) -> str:
+        if self.activation != "auto":
+            return str(self.activation)
+        if said is None:
+            return "identity"
+        said.check_activation(self.checkpoint)
+        return said.activation or "identity"
+
+    def _activated(self, logits: np.ndarray) -> np.ndarray:
+        return expit(logits) if self.activation_ == "sigmoid" else logits
+
+    def _how(self) -> CrossEncoder:
+        return with_prompt(self._said or CrossEncoder(), self.prompt)
+
+    def _cross_encoder_to_save(self) -> CrossEncoder | None:
+        """What a saved folder says to other tools."""
+        return replace(self._how(), activation=self.activation_, unknown=None)
+
+    def _begin(self, continues: bool) -> TaskModule:
+        activation = self._activation(self._said if continues else None)
+        if activation != "identity":
+            raise ValueError(
+                f"the loss is that of numbers without an activation, and predictions would have activation={activation!r}: set "
+                "activation='identity' to train on numbers, or fit an XLMRobertaClassifier on relevant and other pairs"
+            )
+        return super()._begin(continues)
+
     def _head_arguments(self) -> tuple[int, ...]:
         return (self.n_outputs_,)
 
@@ -157,15 +280,29 @@ class XLMRobertaRegressor(SamplingParameters, RegressorMixin, LongTexts, FineTun
         labels = labels_config([f"LABEL_{i}" for i in range(self.n_outputs_)])
         return {**super()._hub_config(), "problem_type": "regression", **labels}
 
-    def _adopt(self, stored: StoredModel, file: Path) -> None:
-        problem_type, classes = read_head(stored.raw, file, self._head)
-        if problem_type != "regression":
+    def _adopt(self, stored: StoredModel, file: Path, problem_type: str | None = None) -> None:
+        read, classes = read_head(stored.raw, file, self._head, problem_type)
+        if read != "regression":
             raise CheckpointError(
-                file, f"describes {len(classes)} classes ({problem_type}): use XLMRobertaClassifier.from_checkpoint"
+                file,
+                f"describes {len(classes)} classes ({read}): use XLMRobertaClassifier.from_checkpoint, or pass "
+                "problem_type='regression' if its outputs are numbers",
             )
         self.n_outputs_ = len(classes)
         self._y_is_1d = self.n_outputs_ == 1
         self._y_mean, self._y_scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
+        self._take_own(stored, problem_type)
+
+    def _take_own(self, stored: StoredModel, problem_type: str | None = None) -> None:
+        said = stored.cross_encoder()
+        is_scorer = (problem_type or stored.raw.get("problem_type")) is None and self.n_outputs_ == 1
+        if said.activation is None and said.unknown is None:
+            # as CrossEncoder and the reference's pipeline: one output, and no word of a regression
+            said = replace(said, activation="sigmoid" if is_scorer else "identity")
+        if self.activation == "auto":
+            said.check_activation(stored.folder)
+        self._said = said
+        self._check_room(stored.folder)
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         values = read_numbers(y, name)

@@ -27,7 +27,6 @@ from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
 from skxlmr.utils._device import resolve_autocast, resolve_device
-from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import StrOptions, fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 
@@ -192,14 +191,7 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         super()._take(stored)
         self._said = stored.sentence_encoder()
         self._n_each()
-        try:
-            least = self._n_around(self._how(), pair=getattr(self, "n_features_in_", 1) == 2) + 1
-        except ValueError as error:
-            if self.prompt == "auto" and self.max_length is None:
-                raise CheckpointError(stored.folder, str(error)) from error
-            raise
-        if self.max_length is None and self._limit() < least:
-            raise CheckpointError(stored.folder, f"allows {self._limit()} tokens, and a text needs {least} or more")
+        self._check_room(stored.folder)
 
     def _build(self, config: Any) -> TaskModule:
         module = super()._build(config)

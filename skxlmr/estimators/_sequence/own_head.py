@@ -1,0 +1,52 @@
+"""What the outputs of a checkpoint's own head mean to a classifier."""
+
+from pathlib import Path
+from typing import Any
+
+from skxlmr.estimators._core.output_labels import PROBLEM_TYPES, read_head
+from skxlmr.estimators._sequence.targets import ManyLabels, OneClass, Targets
+from skxlmr.estimators.heads import Head
+from skxlmr.utils._errors import CheckpointError
+
+
+def targets_of_checkpoint(config: dict[str, Any], file: Path, head: Head, problem_type: str | None) -> Targets:
+    """The kind of y that the head predicts, with its classes.
+
+    Parameters
+    ----------
+    config : dict
+        Content of ``config.json``.
+    file : Path
+        Its place, for errors.
+    head : Head
+        What the estimator reads.
+    problem_type : str or None
+        What the user says it is; None is what the file says.
+
+    Raises
+    ------
+    CheckpointError
+        If the file describes something else.
+    ValueError
+        If what the user says does not fit the number of outputs.
+    """
+    read, classes = read_head(config, file, head, problem_type)
+    if "classes_per_column" in config:
+        raise CheckpointError(file, "describes several columns of classes: skxlmr.load opens such an estimator")
+    if read == "regression":
+        instead = PROBLEM_TYPES[len(classes) == 1]
+        raise CheckpointError(
+            file,
+            "describes a regression: use XLMRobertaRegressor.from_checkpoint, or pass "
+            f"problem_type={instead!r} if its outputs are logits of classes",
+        )
+    if read == ManyLabels.problem_type:
+        return ManyLabels(classes)
+    if len(classes) > 1:
+        return OneClass(classes)
+    one_label = f"pass problem_type={ManyLabels.problem_type!r} if it is a label that holds or not"
+    if problem_type is not None:
+        raise ValueError(
+            f"problem_type={problem_type!r} needs two outputs or more, and the checkpoint has one: {one_label}"
+        )
+    raise CheckpointError(file, f"names only one class, {classes.tolist()[0]!r}: at least two are needed; {one_label}")
