@@ -40,6 +40,7 @@ _KINDS = {  # what docstrings call a constraint
 
 # What other libraries call our parameters: transformers, sentence-transformers, setfit, keras, lightning, skorch, scikit-learn.
 _THEIR_WORDS = {
+    "activation": "activation_fn activation_function default_activation_function function_to_apply",
     "accumulate": "accumulate_grad_batches gradient_accumulation_steps",
     "allow_no_answer": "handle_impossible_answer",
     "batch_size": "eval_batch_size mini_batch_size per_device_eval_batch_size per_device_train_batch_size train_batch_size",

@@ -315,7 +315,6 @@ class FineTuned(TrainingParameters, Estimator):
             module = self.module_
             check_mapped_files(module)
         else:
-            self.__dict__.pop("_said", None)  # by a checkpoint whose own head was used
             stored = self._open_checkpoint()
             new_parts = self._head.new_parts(self.config_)
             module = self._load_module(stored, new_parts, self._head.optional_parts(self.config_))

@@ -29,6 +29,7 @@ from skxlmr.estimators._sequence.targets import (
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import CLASSIFICATION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
+from skxlmr.nn import TaskModule
 from skxlmr.utils._labels import columns_of
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 
@@ -280,6 +281,11 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         """What a saved folder says to other tools; nothing of a head that was trained here."""
         said: CrossEncoder | None = self._said
         return said
+
+    def _begin(self, continues: bool) -> TaskModule:
+        if not continues:
+            self._said = None  # of another head
+        return super()._begin(continues)
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         if reset:

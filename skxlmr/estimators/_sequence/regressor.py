@@ -265,7 +265,9 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         return replace(self._how(), activation=self.activation_, unknown=None)
 
     def _begin(self, continues: bool) -> TaskModule:
-        activation = self._activation(self._said if continues else None)
+        if not continues:
+            self._said = None  # of another head
+        activation = self._activation(self._said)
         if activation != "identity":
             raise ValueError(
                 f"the loss is that of numbers without an activation, and predictions would have activation={activation!r}: set "

@@ -112,8 +112,12 @@ def test_one_of_several_labels_may_be_the_only_one(published, texts):
 
 @pytest.mark.parametrize(
     ("n_outputs", "said"),
-    [(1, {"num_labels": 1}), (1, id2label("LABEL_0")), (2, {"problem_type": "regression"})],
-    ids=["num_labels", "one label", "problem_type"],
+    [
+        (1, {"num_labels": 1, "problem_type": "regression"}),
+        (1, id2label("LABEL_0") | {"problem_type": "regression"}),
+        (2, {"problem_type": "regression"}),
+    ],
+    ids=["num_labels", "one label", "several"],
 )
 def test_numbers(reference, published, tiny_tokenizer, texts, n_outputs, said):
     folder = published(n_outputs, **said)
@@ -198,6 +202,8 @@ def test_warm_start_goes_on_with_the_head(published, texts):
     classifier.fit(texts, np.array(["x", "z"] * 24))
     np.testing.assert_allclose(classifier.predict_proba(texts), before, atol=1e-4)
     assert classifier.classes_.tolist() == ["x", "y", "z"] and not hasattr(classifier, "n_features_in_")
-    regressor = XLMRobertaRegressor.from_checkpoint(published(1, num_labels=1), warm_start=True, learning_rate=1e-9)
+    regressor = XLMRobertaRegressor.from_checkpoint(
+        published(1, num_labels=1), problem_type="regression", warm_start=True, learning_rate=1e-9
+    )
     numbers = regressor.predict(texts)
     np.testing.assert_allclose(regressor.fit(texts, numbers + 7).predict(texts), numbers, atol=1e-4)
