@@ -239,6 +239,7 @@ BAD_VALUES = {
     "mask_probability": [0.0, 1.0],
     "pair_objective": ["both"],
     "alignment_weight": [-1.0],
+    "activation": ["tanh", None],
 }
 
 
