@@ -170,7 +170,7 @@ def write_estimator(
             tokenizer=_Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type),
             extra_files={
                 **({} if encoder is None else sentence_files(encoder, estimator.config_.hidden_size, further, dtype)),
-                **cross_encoder_files(scorer),
+                **cross_encoder_files(scorer, estimator._limit()),
                 CARD: model_card(estimator, for_sentences=opens),
                 FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
             },

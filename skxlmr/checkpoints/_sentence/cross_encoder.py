@@ -130,9 +130,12 @@ def activation_config(said: CrossEncoder | None, config: dict[str, Any]) -> dict
     return content | {NEW_KEY: {"activation_fn": said.function}, OLD_KEY: said.function}
 
 
-def cross_encoder_files(settings: CrossEncoder | None) -> dict[str, str | bytes]:
-    """Content, by name, of the files that say how texts are read; none where a plain folder says it all."""
-    if settings is None or not (settings.prompts or settings.lower_case):
+def cross_encoder_files(settings: CrossEncoder | None, limit: int) -> dict[str, str | bytes]:
+    """Content, by name, of the files that say how texts are read; none where a plain folder says it all.
+
+    ``limit`` is the most tokens of a row.
+    """
+    if settings is None or not (settings.prompts or settings.lower_case or settings.max_length):
         return {}
     task, modalities, output = SCORES
     contents: dict[str, Any] = {
@@ -141,6 +144,7 @@ def cross_encoder_files(settings: CrossEncoder | None) -> dict[str, str | bytes]
             "transformer_task": task,
             "modality_config": modalities,
             "module_output_name": output,
+            "max_seq_length": limit,
             "do_lower_case": settings.lower_case,
         },
         SENTENCE_CONFIG: {

@@ -68,8 +68,9 @@ class LongTexts(LongTextParameters, Estimator):
         return said or TextSettings()
 
     def _limit(self) -> int:
-        if self.max_length is None and self._said is not None:
-            return int(min(self._said.max_length or self.tokenizer_.model_max_length, self.config_.max_length))
+        said: TextSettings | None = self._said
+        if self.max_length is None and said is not None and said.max_length is not None:
+            return int(min(said.max_length, self.config_.max_length))
         return super()._limit()
 
     def _logits(self, X: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, load, save
-from tests.cross_encoders import IDENTITY, SIGMOID, labels, write
+from tests.cross_encoders import IDENTITY, SCORES, SIGMOID, labels, write
 from tests.estimators.sequence.cross_encoders.layouts import EQUAL, PAIRS, QUERY, ours, says
 from tests.tiny import write_checkpoint
 
@@ -108,7 +108,8 @@ def test_classes_follow_from_logits_whatever_the_activation(theirs, tiny_checkpo
 
 
 def test_a_new_head_has_nothing_of_the_activation_of_the_old_one(theirs, tiny_checkpoint, tmp_path):
-    folder = write(tmp_path / "published", tiny_checkpoint, own=says("custom.Function", QUERY, "query"), max_length=20)
+    own, settings = says("custom.Function", QUERY, "query"), {**SCORES, "max_seq_length": 20}
+    folder = write(tmp_path / "published", tiny_checkpoint, own=own, settings=settings)
     classifier = XLMRobertaClassifier(folder, max_epochs=1, random_state=0)
     with pytest.warns(UserWarning, match="has a head of its own"):
         classifier.fit(PAIRS, [0, 1, 2, 3] * 2 + [0, 1, 2])
