@@ -77,7 +77,7 @@ def scores(folder, regressor):
     reranker = sentence_transformers.CrossEncoder(
         str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
     )
-    return regressor.predict(PAIRS), reranker.predict(PAIRS, activation_fn=torch.nn.Identity())
+    return regressor.predict(PAIRS), reranker.predict(PAIRS)
 
 
 def entailments(folder, zero_shot):
