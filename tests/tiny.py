@@ -78,7 +78,8 @@ def write_checkpoint(folder: Path, tokenizer: SentencePieceTokenizer, seed: int 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         module = family.modules["ForMaskedLM"](model_config)
-        module.roberta = family.encoder(model_config, add_pooler=True)
+        if "pooler" in family.encoder.part_names:
+            module.add_module(module.backbone_name, family.encoder(model_config, add_pooler=True))
     init_weights(module, 0.1, generator)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -184,6 +184,11 @@ class XLMRobertaForSequenceClassification(XLMRobertaTask):
         super().__init__(config)
         self.classifier = SequenceClassificationHead(config, n_outputs)
 
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The layer whose outputs are the logits."""
+        return self.classifier.out_proj
+
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
         output = self.backbone(input_ids, layout, **inputs)

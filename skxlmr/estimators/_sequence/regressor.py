@@ -324,12 +324,12 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
     def _to_final_units(self, module: Any) -> TaskModule:
-        _put_rescaled(module.classifier.out_proj, self._y_scale, self._y_mean)
+        _put_rescaled(module.output_layer, self._y_scale, self._y_mean)
         return module
 
     @contextmanager
     def _in_training_units(self, module: Any, is_fitted: bool) -> Iterator[None]:
-        layer = module.classifier.out_proj
+        layer = module.output_layer
         final, begun = copies(layer.parameters()), None
         trained: list[Tensor] = []
 

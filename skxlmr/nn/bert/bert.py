@@ -94,6 +94,11 @@ class BertForSequenceClassification(BertTask):
         self.dropout = Dropout(config.head_dropout)
         self.classifier = Linear(config.hidden_size, n_outputs)
 
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The layer whose outputs are the logits."""
+        return self.classifier
+
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`BertEncoder`."""
         x_ND = self.dropout(self.backbone(input_ids, layout, **inputs).pooler_output)

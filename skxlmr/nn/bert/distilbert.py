@@ -158,6 +158,11 @@ class DistilBertForSequenceClassification(DistilBertTask):
         self.classifier = Linear(config.hidden_size, n_outputs)
         self.dropout = Dropout(config.seq_classif_dropout)
 
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The layer whose outputs are the logits."""
+        return self.classifier
+
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`DistilBertEncoder`."""
         output = self.backbone(input_ids, layout, **inputs)
