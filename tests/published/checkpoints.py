@@ -68,6 +68,13 @@ XLM: dict[str, Any] = {
     "unk_index": 3,
 }
 XLM_SIZES = {"emb_dim": WIDTH, "n_layers": 2, "n_heads": 2}
+XL = XLMR | {
+    "architectures": ["XLMRobertaXLForMaskedLM"],
+    "model_type": "xlm-roberta-xl",
+    "tokenizer_class": "XLMRobertaTokenizer",
+    "torch_dtype": "float32",
+    "transformers_version": "4.17.0.dev0",
+}
 MASKED_LM = XLMR | {"architectures": ["XLMRobertaForMaskedLM"]}
 
 
@@ -87,7 +94,7 @@ def with_dialogue_tokens(folder: Any) -> None:
     sentencepiece(folder, fast=False)
 
 
-STAND_INS: dict[str, StandIn] = {
+XLM_STAND_INS: dict[str, StandIn] = {
     "FacebookAI/xlm-roberta-base": StandIn(
         config=MASKED_LM | {"transformers_version": "4.17.0.dev0"},
         files={"tokenizer_config.json": {"model_max_length": 512}},
@@ -97,6 +104,19 @@ STAND_INS: dict[str, StandIn] = {
         config=MASKED_LM | {"transformers_version": "4.17.0.dev0"},
         files={"tokenizer_config.json": {"model_max_length": 512}},
         more=with_pooler,
+    ),
+    "facebook/xlm-roberta-xl": StandIn(
+        config=XL,
+        files=TOKENIZER,
+        vocab_size=N_TOKENS + 8,  # rows that no token uses
+        more=with_position_ids("roberta."),
+    ),
+    "facebook/xlm-roberta-xxl": StandIn(
+        config=XL,
+        files=TOKENIZER,
+        vocab_size=N_TOKENS + 8,
+        weights="pytorch_model.bin",
+        more=with_position_ids("roberta."),
     ),
     "Davlan/afro-xlmr-base": StandIn(
         config=MASKED_LM | {"torch_dtype": "float32", "transformers_version": "4.14.0"},

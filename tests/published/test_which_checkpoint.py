@@ -17,8 +17,10 @@ pytest.importorskip("sentence_transformers")
 pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
 
 from tests.published import references  # noqa: E402
-from tests.published.checkpoints import CLOSED, STAND_INS  # noqa: E402
+from tests.published.bert_bodies import BERT_STAND_INS  # noqa: E402
+from tests.published.checkpoints import CLOSED, XLM_STAND_INS  # noqa: E402
 
+STAND_INS = {**XLM_STAND_INS, **BERT_STAND_INS}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "which_checkpoint.md"
 LINK = re.compile(r"\[([^]]*)\]\(https://huggingface\.co/([^)]*)\)")
 CODE = re.compile(r"`([^`]*)`")
@@ -134,3 +136,23 @@ def test_what_does_not_open_says_why(on_hub, row):
     (named,) = re.findall(r'"(\w+)"|`(\w+\.\w+)`', row.cells["Why"])
     with pytest.raises(CheckpointError, match="".join(named)):
         eval(row.call, vars(skxlmr).copy()).fit(["a text"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_copies_of_a_checkpoint_that_name_the_wrong_tokenizer(tmp_path):
+    """As the page says: an error here, every word unknown there; with another class both are right."""
+    published = BERT_STAND_INS["sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"]
+    folder = published.write(tmp_path / "copy")
+    file = folder / "tokenizer_config.json"
+    right = file.read_text()
+    assert '"PreTrainedTokenizerFast"' in right
+    file.write_text(right.replace("PreTrainedTokenizerFast", "BertTokenizer"))
+    ids = transformers.AutoTokenizer.from_pretrained(folder)("the red house")["input_ids"]
+    assert set(ids[1:-1]) == {3}  # <unk>
+    for without in ("nothing", "sentencepiece.bpe.model"):
+        (folder / without).unlink(missing_ok=True)
+        with pytest.raises(CheckpointError, match="BertTokenizer"):
+            skxlmr.XLMRobertaVectorizer(folder).fit(["a text"])
+    file.write_text(right)
+    vectorizer = skxlmr.XLMRobertaVectorizer(folder).fit(["a text"])
+    np.testing.assert_allclose(*references.features(folder, vectorizer), rtol=0, atol=1e-5)
