@@ -1,4 +1,4 @@
-"""A tiny model with every head of both families, by the name of its architecture, for tests of formats."""
+"""A tiny model with heads of the families, by the name of its architecture, for tests of formats."""
 
 import h5py
 import torch
@@ -21,6 +21,8 @@ from skxlmr.nn import (
     XLMRobertaForTokenClassification,
     XLMRobertaModel,
 )
+from skxlmr.nn.bert import bert, distilbert
+from skxlmr.nn.bert.config import BertConfig, DistilBertConfig
 
 GEOMETRY = {
     "vocab_size": 29,
@@ -34,6 +36,8 @@ CONFIG = ModelConfig(**GEOMETRY)
 UNTIED = ModelConfig(**GEOMETRY, tie_word_embeddings=False)
 DECODER = ModelConfig(**GEOMETRY, is_decoder=True, add_cross_attention=True)
 XLM_GEOMETRY = {"vocab_size": 29, "emb_dim": 8, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 16}
+BERT_CONFIG = BertConfig(**GEOMETRY)
+DISTILBERT_CONFIG = DistilBertConfig(**GEOMETRY)
 XLM_CONFIG = XLMConfig(**XLM_GEOMETRY, n_langs=2, lang2id={"de": 0, "en": 1})
 XLM_UNTIED = XLMConfig(**XLM_GEOMETRY, tie_word_embeddings=False)
 
@@ -45,6 +49,12 @@ MODELS = {
     "XLMRobertaForTokenClassification": lambda: XLMRobertaForTokenClassification(CONFIG, 5),
     "XLMRobertaForQuestionAnswering": lambda: XLMRobertaForQuestionAnswering(CONFIG),
     "XLMRobertaForMultipleChoice": lambda: XLMRobertaForMultipleChoice(CONFIG),
+    "BertModel": lambda: bert.BertModel(BERT_CONFIG, add_pooler=True),
+    "BertForMaskedLM": lambda: bert.BertForMaskedLM(BERT_CONFIG),
+    "BertForSequenceClassification": lambda: bert.BertForSequenceClassification(BERT_CONFIG, 3),
+    "DistilBertModel": lambda: distilbert.DistilBertModel(DISTILBERT_CONFIG),
+    "DistilBertForMaskedLM": lambda: distilbert.DistilBertForMaskedLM(DISTILBERT_CONFIG),
+    "DistilBertForSequenceClassification": lambda: distilbert.DistilBertForSequenceClassification(DISTILBERT_CONFIG, 3),
     "XLMModel": lambda: XLMModel(XLM_CONFIG),
     "XLMWithLMHeadModel": lambda: XLMForMaskedLM(XLM_CONFIG),
     "XLMForSequenceClassification": lambda: XLMForSequenceClassification(XLM_CONFIG, 3),

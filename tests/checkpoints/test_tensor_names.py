@@ -3,7 +3,7 @@ import torch
 
 from skxlmr.checkpoints import normalize_names
 from skxlmr.checkpoints._tensor_names import published_names
-from skxlmr.nn.families import XLM
+from skxlmr.nn.families import BERT, DISTILBERT, XLM
 from skxlmr.utils._errors import CheckpointError
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
@@ -47,6 +47,37 @@ def test_original_xlm():
     kept = [f"transformer.{name}" for name in bare]
     kept += ["transformer.layer_norm_emb.bias", "pred_layer.proj.bias", "encoder.x"]
     assert list(normalize_names(named, XLM)) == kept
+
+
+@pytest.mark.parametrize(
+    ("family", "old", "new"),
+    [
+        (BERT, "embeddings.LayerNorm.gamma", "bert.embeddings.LayerNorm.weight"),
+        (BERT, "bert.encoder.layer.0.output.LayerNorm.beta", "bert.encoder.layer.0.output.LayerNorm.bias"),
+        (BERT, "module.bert.pooler.dense.bias", "bert.pooler.dense.bias"),
+        (BERT, "0.auto_model.encoder.layer.0.output.dense.bias", "bert.encoder.layer.0.output.dense.bias"),
+        (BERT, "cls.predictions.transform.LayerNorm.gamma", "cls.predictions.transform.LayerNorm.weight"),
+        (BERT, "cls.predictions.decoder.bias", "cls.predictions.bias"),
+        (BERT, "cls.seq_relationship.weight", "cls.seq_relationship.weight"),
+        (DISTILBERT, "transformer.layer.0.ffn.lin1.bias", "distilbert.transformer.layer.0.ffn.lin1.bias"),
+        (DISTILBERT, "model.embeddings.LayerNorm.gamma", "distilbert.embeddings.LayerNorm.weight"),
+        (DISTILBERT, "vocab_projector.bias", "vocab_projector.bias"),
+        (DISTILBERT, "encoder.layer.0.output.dense.bias", "encoder.layer.0.output.dense.bias"),
+    ],
+)
+def test_bert(family, old, new):
+    assert list(normalize_names(numbered(old, f"{family.prefix}.embeddings.position_ids"), family)) == [new]
+
+
+@pytest.mark.parametrize(
+    ("family", "decoder"), [(BERT, "cls.predictions.decoder.weight"), (DISTILBERT, "vocab_projector.weight")]
+)
+def test_bert_ties_its_projection(family, decoder):
+    words = torch.ones(3, 2)
+    assert list(normalize_names({decoder: words}, family)) == [family.words]
+    assert list(normalize_names({family.words: words, decoder: words.clone()}, family)) == [family.words]
+    assert len(normalize_names({family.words: words, decoder: words + 1}, family)) == 2  # assign_weights refuses it
+    assert len(normalize_names({family.words: words, decoder: words}, family, tied=False)) == 2
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -116,3 +147,7 @@ def test_published_names():
     published = published_names(untied)
     assert torch.equal(published["lm_head.decoder.bias"], untied["lm_head.bias"])
     assert "lm_head.decoder.bias" not in untied
+    untied = numbered("cls.predictions.bias", "cls.predictions.decoder.weight")
+    assert torch.equal(published_names(untied)["cls.predictions.decoder.bias"], untied["cls.predictions.bias"])
+    untied = numbered("vocab_projector.bias", "vocab_projector.weight")
+    assert list(published_names(untied)) == list(untied)

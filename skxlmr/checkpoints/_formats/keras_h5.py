@@ -36,6 +36,7 @@ TIED = {
 ENCODERS = {family.prefix for family in FAMILIES.values()}  # names of encoders in models with a head
 DTYPES = {"IEEE_F32LE": torch.float32, "IEEE_F16LE": torch.float16, "IEEE_F64LE": torch.float64}  # by h5py's name
 
+RENAMED = {"pred_layer/proj": "pred_layer_._proj", "cls/predictions": "mlm___cls/predictions", "cls/": "nsp___cls/"}
 # Layers with another name inside the class than in the file: the file's follows three underscores, as ``mlm___cls``.
 _RENAMED = re.compile(r"(^|/)\w+?___")
 _ENDINGS = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias"}
@@ -209,7 +210,8 @@ def _keras_name(name: str, norms: set[str]) -> str:
     elif last == "weight":
         last = "kernel"
     path = re.sub(r"/(?=\d+(/|$))", "_._", parent.replace(".", "/"))
-    path = path.replace("pred_layer/proj", "pred_layer_._proj").replace("cls/predictions", "mlm___cls/predictions")
+    for ours, theirs in RENAMED.items():
+        path = path.replace(ours, theirs) if path.startswith(ours) else path
     return f"{path}/{last}:0"
 
 

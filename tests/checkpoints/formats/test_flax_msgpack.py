@@ -80,7 +80,9 @@ def test_written_files_equal_those_of_the_flax_classes(shared_data, file, name):
 def test_round_trip(architecture, file):
     config, tensors = make_model(architecture)
     names = write(file, config, tensors)
-    prefix = {"XLMRobertaModel": "roberta.", "XLMModel": "transformer."}.get(architecture, "")
+    prefixes = {"XLMRobertaModel": "roberta.", "XLMModel": "transformer.", "BertModel": "bert."}
+    prefixes["DistilBertModel"] = "distilbert."
+    prefix = prefixes.get(architecture, "")
     assert_same(read_flax_msgpack(file), {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
     assert all(flax_to_hf(flax) == name.removeprefix(prefix) for name, flax in names.items())
 

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -14,9 +15,12 @@ from skxlmr.checkpoints._formats.keras_h5 import (
     write_keras_h5,
     write_keras_h5_shard,
 )
+from skxlmr.nn.bert import bert, distilbert
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
 from tests.checkpoints.models import (
+    BERT_CONFIG,
+    DISTILBERT_CONFIG,
     MODELS,
     UNTIED,
     XLM_UNTIED,
@@ -53,6 +57,13 @@ transformer/layer_norm2_._0/gamma:0
 transformer/layer_norm2_._0/beta:0
 pred_layer_._proj/bias:0
 """.split()
+
+UNTIED_HEADS = [
+    lambda: XLMRobertaForMaskedLM(UNTIED),
+    lambda: bert.BertForMaskedLM(replace(BERT_CONFIG, tie_word_embeddings=False)),
+    lambda: distilbert.DistilBertForMaskedLM(replace(DISTILBERT_CONFIG, tie_word_embeddings=False)),
+    lambda: XLMForMaskedLM(XLM_UNTIED),
+]
 
 
 @pytest.fixture
@@ -101,6 +112,45 @@ def test_the_head_of_the_original_xlm_lists_the_embeddings_too(file):
     ]
 
 
+BERT_VARIABLES = """
+bert/embeddings/word_embeddings/weight:0
+bert/embeddings/position_embeddings/embeddings:0
+bert/embeddings/token_type_embeddings/embeddings:0
+bert/embeddings/LayerNorm/gamma:0
+bert/encoder/layer_._0/attention/self/query/kernel:0
+bert/encoder/layer_._0/attention/output/LayerNorm/beta:0
+bert/encoder/layer_._0/intermediate/dense/bias:0
+bert/pooler/dense/kernel:0
+mlm___cls/predictions/bias:0
+mlm___cls/predictions/transform/dense/kernel:0
+mlm___cls/predictions/transform/LayerNorm/gamma:0
+nsp___cls/seq_relationship/kernel:0
+nsp___cls/seq_relationship/bias:0
+""".split()
+
+
+def test_names_of_bert(file):
+    """Those that the TensorFlow classes give to a model of both objectives of the pretraining, and to DistilBERT's."""
+    config, tensors = make_model("BertForMaskedLM")
+    tensors |= {name: tensor for name, tensor in make_model("BertModel")[1].items() if ".pooler." in name}
+    tensors |= {"cls.seq_relationship.weight": torch.ones(2, 8), "cls.seq_relationship.bias": torch.ones(2)}
+    names = write(file, config | {"architectures": ["BertForPreTraining"]}, tensors)
+    assert {f"tf_bert_for_pre_training/{name}" for name in BERT_VARIABLES} <= set(names.values())
+    assert_same(read_keras_h5(file), tensors)
+    _, weights, order, _ = h5_content(file)
+    assert order == ["bert", "mlm___cls", "nsp___cls"]
+    model = "tf_bert_for_pre_training"
+    assert f"{model}/bert/embeddings/word_embeddings/weight:0" in weights["mlm___cls"]
+    config, tensors = make_model("DistilBertForMaskedLM")
+    names = write(file.with_name("distilled.h5"), config, tensors)
+    layer = "tf_distil_bert_for_masked_lm/distilbert/transformer/layer_._1"
+    assert names["distilbert.transformer.layer.1.sa_layer_norm.weight"] == f"{layer}/sa_layer_norm/gamma:0"
+    assert names["distilbert.transformer.layer.1.attention.q_lin.weight"] == f"{layer}/attention/q_lin/kernel:0"
+    assert names["vocab_projector.bias"] == "tf_distil_bert_for_masked_lm/vocab_projector/bias:0"
+    of_head = h5_content(file.with_name("distilled.h5"))[1]["vocab_projector"]
+    assert "tf_distil_bert_for_masked_lm/distilbert/embeddings/word_embeddings/weight:0" in of_head
+
+
 def test_cross_attention():
     config, tensors = make_model("XLMRobertaForCausalLM")
     names = keras_names(tensors, config, "x")
@@ -128,7 +178,7 @@ def test_every_config_results_in_a_name(architectures, file):
     assert list(read_keras_h5(file)) == ["roberta.embeddings.word_embeddings.weight"]
 
 
-@pytest.mark.parametrize("make", [lambda: XLMRobertaForMaskedLM(UNTIED), lambda: XLMForMaskedLM(XLM_UNTIED)])
+@pytest.mark.parametrize("make", UNTIED_HEADS)
 def test_an_untied_head_is_refused(make, tmp_path):
     config, tensors = make_model("any", make)
     with pytest.raises(CheckpointError, match=r"cannot be written for TensorFlow: its classes have no .*weight"):
