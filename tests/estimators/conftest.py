@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from skxlmr import XLMRobertaClassifier
+from skxlmr.estimators._sequence.task import SequenceTask
+from skxlmr.training.step import TrainStep
 from tests.tiny import WORDS, sentences
 
 FAST = {
@@ -79,6 +82,32 @@ def make_xlm(tiny_xlm):
         return estimator(checkpoint, **known | params)
 
     return make
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What a fit starts from, the rows of its batches and the loss of its steps."""
+    seen = {"start": [], "batches": [], "losses": []}
+
+    def watch(owner, name, key, read):
+        method = getattr(owner, name)
+
+        def watching(*args, **kwargs):
+            result = method(*args, **kwargs)
+            seen[key].append(read(result))
+            return result
+
+        monkeypatch.setattr(owner, name, watching)
+
+    watch(
+        XLMRobertaClassifier,
+        "_load_module",
+        "start",
+        lambda module: {k: v.clone() for k, v in module.state_dict().items()},
+    )
+    watch(SequenceTask, "collate", "batches", lambda batch: batch.rows["loss"])
+    watch(TrainStep, "run", "losses", lambda result: result[0])
+    return seen
 
 
 def padded(tokenizer, texts, pairs=None, **options):

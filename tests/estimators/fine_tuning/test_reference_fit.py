@@ -6,8 +6,6 @@ import torch
 import transformers
 
 from skxlmr import XLMRobertaClassifier
-from skxlmr.estimators._sequence.task import SequenceTask
-from skxlmr.training.step import TrainStep
 from tests.estimators.conftest import padded
 
 N_EPOCHS, RATE, DECAY = 10, 1e-3, 0.01
@@ -15,32 +13,6 @@ SCHEDULES = {
     "linear": transformers.get_linear_schedule_with_warmup,
     "cosine": transformers.get_cosine_schedule_with_warmup,
 }
-
-
-@pytest.fixture
-def watched(monkeypatch):
-    """What a fit starts from, the rows of its batches and the loss of its steps."""
-    seen = {"start": [], "batches": [], "losses": []}
-
-    def watch(owner, name, key, read):
-        method = getattr(owner, name)
-
-        def watching(*args, **kwargs):
-            result = method(*args, **kwargs)
-            seen[key].append(read(result))
-            return result
-
-        monkeypatch.setattr(owner, name, watching)
-
-    watch(
-        XLMRobertaClassifier,
-        "_load_module",
-        "start",
-        lambda module: {k: v.clone() for k, v in module.state_dict().items()},
-    )
-    watch(SequenceTask, "collate", "batches", lambda batch: batch.rows["loss"])
-    watch(TrainStep, "run", "losses", lambda result: result[0])
-    return seen
 
 
 def parameter_groups(module, n_frozen_layers=0, layer_decay=1.0, head_learning_rate=RATE, **others):
