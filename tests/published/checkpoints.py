@@ -217,7 +217,7 @@ XLM_STAND_INS: dict[str, StandIn] = {
     "BAAI/bge-reranker-v2-m3": StandIn(
         config=with_head("XLMRobertaForSequenceClassification", **labels("LABEL_0"))
         | {"max_position_embeddings": 8194, "torch_dtype": "float32", "transformers_version": "4.38.1"},
-        files=BGE_M3 | {"sentence_bert_config.json": length(8192)},
+        files=BGE_M3,
     ),
     "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1": StandIn(
         config=with_head("XLMRobertaForSequenceClassification", **labels("LABEL_0"))
@@ -238,6 +238,13 @@ XLM_STAND_INS: dict[str, StandIn] = {
     "cardiffnlp/twitter-xlm-roberta-base-sentiment": StandIn(
         config=with_head("XLMRobertaForSequenceClassification", **labels("negative", "neutral", "positive"))
         | {"gradient_checkpointing": False, "transformers_version": "4.5.1"},
+        files={"special_tokens_map.json": special_tokens()},
+        tokenizer=lambda folder: sentencepiece(folder, fast=False),
+        weights="pytorch_model.bin",
+        more=with_position_ids("roberta."),
+    ),
+    "unitary/multilingual-toxic-xlm-roberta": StandIn(
+        config=with_head("XLMRobertaForSequenceClassification", **labels("toxic")),
         files={"special_tokens_map.json": special_tokens()},
         tokenizer=lambda folder: sentencepiece(folder, fast=False),
         weights="pytorch_model.bin",

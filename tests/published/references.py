@@ -80,6 +80,14 @@ def scores(folder, regressor):
     return regressor.predict(PAIRS), reranker.predict(PAIRS)
 
 
+def scores_of_texts(folder, regressor):
+    """What the pipeline answers, which knows no pairs without a second text; one label has the sigmoid there."""
+    model, tokenizer = opened("AutoModelForSequenceClassification", folder)
+    pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu")
+    expected = [answer["score"] for answer in pipeline(TEXTS, truncation=True, max_length=LENGTH)]
+    return regressor.predict(TEXTS), np.array(expected)
+
+
 def entailments(folder, zero_shot):
     model, tokenizer = opened("AutoModelForSequenceClassification", folder)
     hypotheses = [zero_shot.hypothesis_template.format(label) for label in zero_shot.classes_]
@@ -163,3 +171,4 @@ EXPECTED = {
     "XLMRobertaMaskedLM": fillings,
     "XLMRobertaDialogueLM": dialogues,
 }
+EXPECTED_OF = {"unitary/multilingual-toxic-xlm-roberta": scores_of_texts}  # not what its estimator is otherwise for

@@ -117,7 +117,7 @@ def read_entries(folder: Path) -> list[Part]:
             raise CheckpointError(file, "names no type for a module")
         kind = name.rpartition(".")[2]
         if name.partition(".")[0] != PACKAGE:
-            reason = f"needs the code of the module {name!r:.80}, and no code of a checkpoint is run. {checks.ALONE}"
+            reason = f"needs the code of the module {name!r:.80}, and no code of a checkpoint is run. {checks.ALONE}, unless it needs code too"
             raise CheckpointError(file, reason)
         if kind not in KINDS:
             raise CheckpointError(

@@ -280,7 +280,9 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
 
     def _hub_config(self) -> dict[str, Any]:
         labels = labels_config([f"LABEL_{i}" for i in range(self.n_outputs_)])
-        return {**super()._hub_config(), "problem_type": "regression", **labels}
+        # the reference's pipeline puts a sigmoid on one output unless this says that it is a regression
+        is_scorer = self.n_outputs_ == 1 and self.activation_ == "sigmoid"
+        return {**super()._hub_config(), "problem_type": None if is_scorer else "regression", **labels}
 
     def _adopt(self, stored: StoredModel, file: Path, problem_type: str | None = None) -> None:
         read, classes = read_head(stored.raw, file, self._head, problem_type)
