@@ -117,8 +117,8 @@ def read_entries(folder: Path) -> list[Part]:
             raise CheckpointError(file, "names no type for a module")
         kind = name.rpartition(".")[2]
         if name.partition(".")[0] != PACKAGE:
-            reason = f"needs the code of the module {name!r:.80}, and no code of a checkpoint is run. {checks.ALONE}, unless it needs code too"
-            raise CheckpointError(file, reason)
+            reason = f"needs the code of the module {name!r:.80}, and no code of a checkpoint is run"
+            raise CheckpointError(file, f"{reason}. {checks.ALONE}, unless it needs code too")
         if kind not in KINDS:
             raise CheckpointError(
                 file, f"names the module {name!r:.80}, which is not one of {', '.join(KINDS)}. {checks.ALONE}"
