@@ -8,6 +8,7 @@ from skxlmr.checkpoints import (
     SENTENCE_FILES,
     StoredModel,
     model_place,
+    output_layer_files,
     read_model,
     resolve_checkpoint,
     sentence_files,
@@ -103,13 +104,16 @@ def convert(
 
 def _of_sentence_encoder(model: StoredModel) -> dict[str, str | bytes]:
     """Its files apart from the model: as they are, but with the place of the model where that changes."""
+    outputs: dict[str, str | bytes] = dict(
+        output_layer_files({n: model.output_layer(n) for n in model.output_layers()})
+    )
     folder = model.sentence_folder
     if model_place(folder):
         encoder = model.sentence_encoder()
         assert encoder is not None  # other folders have the model in no folder of its own
-        return sentence_files(encoder, model.config.hidden_size, model.sentence_tensors(encoder))
+        return outputs | sentence_files(encoder, model.config.hidden_size, model.sentence_tensors(encoder))
     names = (*text_files(folder), *weight_files(folder))
-    return {name: read_bytes(folder / name) for name in names if "/" in name or name in SENTENCE_FILES}
+    return outputs | {name: read_bytes(folder / name) for name in names if "/" in name or name in SENTENCE_FILES}
 
 
 class _Copies:

@@ -103,6 +103,17 @@ def weights_of(kind, config):
     return made
 
 
+def add_outputs(folder, n_vectors=WIDTH, dtype=torch.float32, **changed):
+    """Add bge-m3's further outputs, as FlagEmbedding stores them; ``changed`` replaces the tensors of a file by its name."""
+    generator = torch.Generator().manual_seed(5)
+    for name, n_outputs in (("sparse_linear", 1), ("colbert_linear", n_vectors)):
+        layer = torch.nn.Linear(WIDTH, n_outputs)
+        for parameter in layer.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator).mul(0.3).to(dtype)
+        torch.save(changed.get(name, layer.state_dict()), folder / f"{name}.pt")
+    return folder
+
+
 def store(folder, tensors, form):
     (folder / "model.safetensors").unlink(missing_ok=True)
     if form == "bin":

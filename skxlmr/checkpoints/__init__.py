@@ -6,12 +6,20 @@ from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
 from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._identity import identity, undisturbed
-from skxlmr.checkpoints._layout import CHECKPOINT_FILES, SENTENCE_FILES, model_place, text_files, weight_files
+from skxlmr.checkpoints._layout import (
+    CHECKPOINT_FILES,
+    OUTPUT_LAYERS,
+    SENTENCE_FILES,
+    model_place,
+    text_files,
+    weight_files,
+)
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._secrets import checked_token, without_secrets
 from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, activation_config, cross_encoder_files
+from skxlmr.checkpoints._sentence.outputs import output_layer_files
 from skxlmr.checkpoints._sentence.writer import sentence_files
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
@@ -19,6 +27,7 @@ from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 __all__ = [
     "BUILTIN",
     "CHECKPOINT_FILES",
+    "OUTPUT_LAYERS",
     "PARTS",
     "SENTENCE_FILES",
     "SKOPS_FILE",
@@ -41,6 +50,7 @@ __all__ = [
     "normalize_names",
     "on_meta",
     "open_again",
+    "output_layer_files",
     "read_config",
     "read_model",
     "read_tensors",

@@ -15,7 +15,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
 from skxlmr.checkpoints._identity import undisturbed
-from skxlmr.checkpoints._layout import ADAPTER_CONFIG, CONFIG, DESCRIPTION, PART, PART_WEIGHTS
+from skxlmr.checkpoints._layout import ADAPTER_CONFIG, CONFIG, DESCRIPTION, OUTPUT_LAYERS, PART, PART_WEIGHTS
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
 
@@ -31,6 +31,7 @@ KEPT = (".gitattributes", ".gitignore", ".gitkeep", ".ipynb_checkpoints")
 OWN_FILES = (
     *(SKOPS_FILE, "*.json", "*.model", "vocab.txt", "merges.txt"),
     *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
+    *OUTPUT_LAYERS.values(),
 )
 
 

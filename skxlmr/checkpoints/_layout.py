@@ -30,6 +30,8 @@ TRANSFORMER_CONFIGS = [
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
 SENTENCE_FILES = [MODULES, SENTENCE_CONFIG, *TRANSFORMER_CONFIGS]
+# Layers beside the model that make further outputs of the vectors of tokens, by name
+OUTPUT_LAYERS = {name: f"{name}.pt" for name in ("sparse_linear", "colbert_linear")}
 PART = re.compile(r"[0-9]{1,2}_[A-Za-z]\w{0,40}", re.ASCII)  # folder of a part
 PART_PATTERN = "[0-9]*_*"
 PART_WEIGHTS = [FORMATS[name].file for name in ("safetensors", "bin")]
@@ -64,7 +66,8 @@ def download_patterns(weights: str) -> list[str]:
     """Patterns of the files of a checkpoint whose weights have one format."""
     own = [*CONTENT_FILES, *TRANSFORMER_CONFIGS, *weight_patterns(weights)]
     parts = [f"{PART_PATTERN}/{name}" for name in (CONFIG, *PART_WEIGHTS)]
-    return [*CONTENT_FILES, DESCRIPTION, *SENTENCE_FILES, *weight_patterns(weights), *parts, *(f"0_*/{n}" for n in own)]
+    beside = [DESCRIPTION, *SENTENCE_FILES, *OUTPUT_LAYERS.values()]
+    return [*CONTENT_FILES, *beside, *weight_patterns(weights), *parts, *(f"0_*/{n}" for n in own)]
 
 
 # Patterns of all files that make up a checkpoint, in any format
@@ -88,7 +91,7 @@ def part_names(folder: Path) -> list[str]:
 
 
 def text_files(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of the files of a checkpoint that are there, apart from the weights."""
+    """Names of the files of a checkpoint that are there, apart from the weights of the model."""
     folder = Path(folder)
     names = list(CONTENT_FILES)
     if (folder / MODULES).is_file():
@@ -96,6 +99,7 @@ def text_files(folder: str | os.PathLike[str]) -> list[str]:
         if place:
             names = [f"{place}/{name}" for name in (*CONTENT_FILES, *TRANSFORMER_CONFIGS)]
         names += [*SENTENCE_FILES, *(f"{part}/{CONFIG}" for part in parts if part != place)]
+    names += OUTPUT_LAYERS.values()
     return [name for name in names if (folder / name).is_file()]
 
 

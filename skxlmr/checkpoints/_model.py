@@ -20,6 +20,7 @@ from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, MODULES, VOCABULARIES, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
 from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, read_cross_encoder
+from skxlmr.checkpoints._sentence.outputs import output_layers, read_output_layer
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of, family_of
@@ -177,6 +178,23 @@ class StoredModel:
             if layer in encoder.sized():
                 tensors |= {f"{i}.{name}": tensor for name, tensor in read_tensors(folder / part.place).items()}
         return tensors
+
+    def output_layers(self) -> list[str]:
+        """Names of the layers that make further outputs of the vectors of tokens."""
+        theirs = [] if self.base is None else self.base.output_layers()
+        return list(dict.fromkeys([*output_layers(self.folder), *theirs]))
+
+    def output_layer(self, name: str) -> Tensors:
+        """Weight and bias of such a layer, in memory.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder has no such layer, or its file is broken.
+        """
+        if self.base is not None and name not in output_layers(self.folder):  # an adapter leaves it to its base model
+            return self.base.output_layer(name)
+        return read_output_layer(self.folder, name, self.config.hidden_size)
 
 
 def read_model(folder: str | os.PathLike[str]) -> StoredModel:

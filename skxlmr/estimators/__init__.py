@@ -7,7 +7,7 @@ from skxlmr.estimators._language.causal_lm import XLMRobertaCausalLM
 from skxlmr.estimators._language.masked_lm import XLMRobertaMaskedLM
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.regressor import XLMRobertaRegressor
-from skxlmr.estimators._sequence.vectorizer import XLMRobertaVectorizer
+from skxlmr.estimators._sequence.xlm_roberta_vectorizer import XLMRobertaVectorizer
 from skxlmr.estimators._sequence.zero_shot import XLMRobertaZeroShotClassifier
 from skxlmr.estimators._tokens.estimator import XLMRobertaTokenClassifier
 from skxlmr.estimators._xlm.classifier import XLMClassifier

@@ -93,9 +93,9 @@ class Engine:
         outputs = self._run(encoded, run or self.module, per_token=False)
         return outputs if window_weights is None else mean_of_windows(outputs, encoded, window_weights)
 
-    def tokens(self, encoded: EncodedBatch) -> np.ndarray:
-        """The module's output for every token, an array of shape (n_tokens, ...); see :meth:`rows`."""
-        return self._run(encoded, self.module, per_token=True)
+    def tokens(self, encoded: EncodedBatch, run: Run | None = None) -> np.ndarray:
+        """One output per token, an array of shape (n_tokens, ...); ``run`` returns a Tensor (T, ...). See :meth:`rows`."""
+        return self._run(encoded, run or self.module, per_token=True)
 
     def _run(self, encoded: EncodedBatch, run: Run, per_token: bool) -> np.ndarray:
         if not len(encoded):  # the shape and type of the outputs of a row tell those of none

@@ -1,9 +1,10 @@
-"""How the token vectors of a sequence become one vector."""
+"""What features are made of the token vectors of a sequence: one vector of all, or a weight or vector of each token."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skxlmr.nn.backbone import Backbone
 from skxlmr.nn.layout import TokenLayout, widen
@@ -41,6 +42,16 @@ def pool(
     states = [output.last_hidden_state] if output.hidden_states is None else [output.hidden_states[i] for i in layers]
     words = [pooling] if isinstance(pooling, str) else pooling
     return widen(torch.cat([_pooled(encoder, x, layout, word, n_skipped) for x in states for word in words], dim=1))
+
+
+def lexical_weights(encoder: Backbone, linear: nn.Module, input_ids: Tensor, layout: TokenLayout) -> Tensor:
+    """Return what each token of a packed batch weighs as a word, (T,), 0 or more."""
+    return widen(torch.relu(linear(encoder(input_ids, layout).last_hidden_state)))[:, 0]
+
+
+def token_vectors(encoder: Backbone, linear: nn.Module, input_ids: Tensor, layout: TokenLayout) -> Tensor:
+    """Return a vector of unit length for each token of a packed batch, (T, features of the layer)."""
+    return F.normalize(widen(linear(encoder(input_ids, layout).last_hidden_state)), dim=1)
 
 
 def _pooled(encoder: Backbone, x: Tensor, layout: TokenLayout, word: str, n_skipped: int) -> Tensor:

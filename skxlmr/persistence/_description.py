@@ -39,6 +39,7 @@ _NOT_IN_JSON = {
     "_sklearn_version",
     "_metadata_request",
     "_said",
+    "_outputs",
 }
 _NOT_IN_JSON |= CALLBACK_ATTRIBUTES
 _OUTPUT = "_sklearn_output_config"  # of set_output

@@ -21,7 +21,6 @@ from skxlmr.checkpoints import (
     cross_encoder_files,
     read_model,
     replace_folder,
-    sentence_files,
     sha256_of,
     undisturbed,
     write_folder,
@@ -35,8 +34,8 @@ from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_d
 from skxlmr.persistence._model_card import CARD, model_card
 from skxlmr.persistence._sentence_transformers import (
     CROSS_ENCODERS,
-    WEIGHTS,
     cross_encoder_of,
+    sentence_encoder_files,
     sentence_encoder_of,
 )
 from skxlmr.text import SentencePieceTokenizer, Tokenizer
@@ -160,7 +159,7 @@ def write_estimator(
     encoder, opens = sentence_encoder_of(estimator)
     scorer = cross_encoder_of(estimator)
     weights = _published_weights(estimator)
-    further = {name.removeprefix(WEIGHTS): weights.pop(name) for name in list(weights) if name.startswith(WEIGHTS)}
+    beside = sentence_encoder_files(estimator, encoder, weights, dtype)
     with _explained(folder):
         _check_card(folder)
         write_folder(
@@ -169,7 +168,7 @@ def write_estimator(
             tensors=weights,
             tokenizer=_Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type),
             extra_files={
-                **({} if encoder is None else sentence_files(encoder, estimator.config_.hidden_size, further, dtype)),
+                **beside,
                 **cross_encoder_files(scorer, estimator._limit()),
                 CARD: model_card(estimator, for_sentences=opens),
                 FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
@@ -214,6 +213,8 @@ class _Published:
 def _published_weights(estimator: Estimator) -> Tensors:
     """The weights, and those that ``transformers`` would otherwise make from scratch."""
     module = estimator.module_
+    if isinstance(estimator, XLMRobertaVectorizer):
+        estimator._read_output_layers()
     tensors = module.state_dict()
     if isinstance(module, LanguageModel):  # the bias under both of its names: version 4.46 loses it otherwise
         tensors.setdefault(f"{module.projection}.bias", tensors[module.projection_bias].clone())

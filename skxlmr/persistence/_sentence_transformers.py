@@ -1,6 +1,8 @@
-"""Which sentence encoder or cross-encoder a saved estimator is, for ``sentence-transformers`` and for ``load``."""
+"""What a saved estimator's folder says of a sentence encoder or cross-encoder, for other tools and for ``load``."""
 
-from skxlmr.checkpoints import CrossEncoder
+import torch
+
+from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
 from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._sequence.classifier import SequenceClassifier
@@ -26,3 +28,18 @@ def sentence_encoder_of(estimator: Estimator) -> tuple[SentenceEncoder | None, b
 def cross_encoder_of(estimator: Estimator) -> CrossEncoder | None:
     """What the folder says of how a cross-encoder reads texts and what becomes of its outputs."""
     return estimator._cross_encoder_to_save() if isinstance(estimator, CROSS_ENCODERS) else None
+
+
+def sentence_encoder_files(
+    estimator: Estimator, encoder: SentenceEncoder | None, weights: Tensors, dtype: torch.dtype | str | None
+) -> dict[str, str | bytes]:
+    """Content of the files beside the model, by name; their weights are taken out of ``weights``."""
+    further = _taken(weights, WEIGHTS)
+    outputs = {name: taken for name in OUTPUT_LAYERS if (taken := _taken(weights, f"{name}."))}
+    files = {} if encoder is None else sentence_files(encoder, estimator.config_.hidden_size, further, dtype)
+    return files | output_layer_files(outputs, dtype)
+
+
+def _taken(weights: Tensors, start: str) -> Tensors:
+    """Take the tensors out whose names begin like this, and return them under the rest of their names."""
+    return {name.removeprefix(start): weights.pop(name) for name in list(weights) if name.startswith(start)}

@@ -60,8 +60,12 @@ class Transformer(TransformerMixin, Estimator):
             prefixes = [own if names is None else "_".join(map(name_of, names))]
         else:
             prefixes = [f"{own}{k}" for k in range(blocks)] if names is None else list(map(name_of, names))
-        n_each = self._n_features_out // blocks
-        return np.asarray([f"{prefix}_{i}" for prefix in prefixes for i in range(n_each)], dtype=object)
+        return np.asarray(self._feature_names(prefixes), dtype=object)
+
+    def _feature_names(self, prefixes: list[str]) -> list[str]:
+        """Names of the features of each column of texts, whose names are given."""
+        n_each = self._n_features_out // len(prefixes)
+        return [f"{prefix}_{i}" for prefix in prefixes for i in range(n_each)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,7 +1,6 @@
 """Texts to features through a frozen encoder."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
@@ -16,18 +15,12 @@ from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._sequence.sentence import resolved
-from skxlmr.estimators._sequence.vectorizer_parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorizerParameters
-from skxlmr.estimators.heads import MODEL
-from skxlmr.estimators.parameters import (
-    PoolingParameters,
-    changed,
-    estimator,
-)
+from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
 from skxlmr.utils._device import resolve_autocast, resolve_device
-from skxlmr.utils._sklearn import StrOptions, fit_context
+from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 
 
@@ -94,6 +87,10 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         ValueError
             If a row of X is not a text; names the row.
         """
+        return self._dense(X)
+
+    def _dense(self, X: Any) -> np.ndarray:
+        """The pooled vectors of the texts."""
         engine = self._engine(validate=not self._open_at_first_use())
         how, layers, n_features = self._how(), self._layers(), self._n_each()
         backbone = engine.module.backbone
@@ -290,63 +287,3 @@ class Vectorizer(VectorizerParameters, LongTexts, Transformer):
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         return tags
-
-
-@estimator
-class XLMRobertaVectorizer(Vectorizer):
-    """Turn multilingual texts into dense features with XLM-RoBERTa.
-
-    The encoder stays as it is, so that ``transform`` works without ``fit``: it opens the checkpoint at first use. Texts are
-    sorted by length and run without padding, each distinct text once, and the features return in the order of the rows.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    module_ : torch.nn.Module
-        The encoder.
-    tokenizer_ : Tokenizer
-        The checkpoint's tokenizer.
-    config_ : ModelConfig
-        Geometry of the checkpoint.
-    pooling_, normalize_, prompt_, max_length_
-        What ``'auto'`` and None stand for with this checkpoint.
-    n_truncated_ : int
-        Texts passed to ``fit`` that are longer than ``max_length`` tokens.
-    n_features_in_ : int
-        2 for pairs, 1 for texts in a table; not set for texts in one dimension, nor without ``fit``.
-    feature_names_in_ : ndarray of str
-        Column names of a DataFrame that was passed to ``fit``.
-
-    See Also
-    --------
-    XLMRobertaMaskedLM : Adapts the encoder to the texts of a domain first.
-    XLMRobertaClassifier : Trains the encoder together with a classifier.
-
-    References
-    ----------
-    .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
-
-    Examples
-    --------
-    >>> from skxlmr import XLMRobertaVectorizer
-    >>> XLMRobertaVectorizer("skxlmr-mini").transform(["Guten Morgen", "Good morning"]).shape
-    (2, 192)
-    """
-
-    pooling: str | Sequence[str] = changed(
-        PoolingParameters,
-        "pooling",
-        "auto",
-        POOLING + POOLER + SIDE_BY_SIDE,
-        [StrOptions({"auto", *POOLINGS}), "array-like"],
-    )
-
-    _head = MODEL
-
-    _poolings = POOLINGS
-
-    def _head_arguments(self) -> tuple[int, ...]:
-        return ("pooler" in (self._own_poolings() or ()),)
