@@ -38,6 +38,11 @@ def read(case: str, folder: Path, i: int) -> None:
             X = TEXTS if getattr(estimator, "n_features_in_", 1) == 1 else [(text, text) for text in TEXTS]
             (estimator.transform if hasattr(estimator, "transform") else estimator.predict)(X)
         return
+    if case == "further outputs":
+        fitted = XLMRobertaVectorizer(folder, output="sparse", dtype="float32", device="cpu")
+        fitted.transform(TEXTS)
+        fitted.transform_tokens(TEXTS)
+        return
     vectorizer = XLMVectorizer if case == "xlm" else XLMRobertaVectorizer
     fitted = vectorizer(folder, dtype="float32", device="cpu").fit(TEXTS)
     fitted.transform(TEXTS)

@@ -341,6 +341,7 @@ MUTATORS: dict[str, list[Mutator]] = {
     ".json": [change_json],
     ".safetensors": [change_safetensors],
     ".bin": [change_bin],
+    ".pt": [change_bin],
     ".model": [change_sentencepiece],
     ".txt": [change_lines, damaged],
 }

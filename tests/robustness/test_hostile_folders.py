@@ -82,6 +82,7 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
     sentence_encoders.write(
         root / "early sentence encoder", tiny_checkpoint, place="0_Transformer", form="bin", layers=[("Dense", dense())]
     )
+    sentence_encoders.add_outputs(sentence_encoders.write(root / "further outputs", tiny_checkpoint), 8, torch.float16)
     texts, y = sentences(8), [0, 1] * 4
     fit = {"max_epochs": 1, "dtype": "float32", "random_state": 0}
     skxlmr.save(XLMRobertaClassifier(tiny_checkpoint, **fit).fit(texts, y), root / "saved classifier sealed")
@@ -89,6 +90,7 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
         ("saved classifier", XLMRobertaClassifier(tiny_checkpoint, **fit)),
         ("saved vectorizer", XLMRobertaVectorizer(tiny_checkpoint, dtype="float32")),
         ("saved sentence encoder", XLMRobertaVectorizer(root / "sentence encoder", dtype="float32")),
+        ("saved further outputs", XLMRobertaVectorizer(root / "further outputs", dtype="float32", output="sparse")),
     ):
         skxlmr.save(estimator.fit(texts, y), root / case)
     if importlib.util.find_spec("sacremoses") is not None:
