@@ -7,6 +7,7 @@ from skxlmr.checkpoints import read_model
 from tests.estimators.sequence.sentence_encoders.layouts import LABSE, TEXTS, module, ours, says
 from tests.sentence_encoders import OLD, dense, flags, one_key, write
 
+SPARSE = "sentence_transformers.sparse_encoder.modules"
 REFUSED = {
     "custom code": (
         {"modules": module("custom_st.Pooling")},
@@ -17,6 +18,14 @@ REFUSED = {
     "unknown module": (
         {"modules": module(f"{OLD}.WeightedLayerPooling")},
         "names the module 'sentence_transformers.models.WeightedLayerPooling', which is not one of Transformer, Pooling",
+    ),
+    "SPLADE": (
+        {"modules": module(f"{SPARSE}.splade_pooling.SpladePooling")},
+        r"names the module 'sentence_transformers\.sparse_encoder\.modules\.splade_pooling\.SpladePooling', which is not one",
+    ),
+    "ColBERT of PyLate": (
+        {"modules": module("pylate.models.Dense.Dense")},
+        r"needs the code of the module 'pylate\.models",
     ),
     "no pooling": (
         {"modules": module(f"{OLD}.Normalize")},
