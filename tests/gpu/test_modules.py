@@ -19,12 +19,13 @@ from tests.nn.reference import (
     packed,
     transpose_a_weight,
 )
+from tests.nn.xlm_roberta_xl.test_parity import XL
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
-CONFIGS = {"tiny": TINY, "base": BASE}
+CONFIGS = {"tiny": TINY, "base": BASE, "XL": XL}
 LENGTHS = [31, 4, 18, 31, 2, 9]
-# heads of 8, 32 and 64
-WIDTHS = {8: TINY, 32: replace(TINY, hidden_size=128), 64: replace(TINY, hidden_size=256)}
+# heads of 8, 32, 64, and 80 as of XLM-RoBERTa-XL
+WIDTHS = {8: TINY, **{size: replace(TINY, hidden_size=4 * size) for size in (32, 64)}, 80: replace(XL, hidden_size=320)}
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 
@@ -43,10 +44,11 @@ def test_hidden_states_attentions_and_pooler(geometry, dtype, side, gpu):
 
 
 @dtypes
+@pytest.mark.parametrize("config", [TINY, XL], ids=["XLM-R", "XL"])
 @pytest.mark.parametrize("kind", TASKS)
-def test_logits_losses_and_gradients(kind, dtype, gpu):
-    ours, theirs = (module.to(gpu) for module in make_pair(kind, TINY, dtype))
-    assert_tasks_agree(kind, ours, theirs, TINY, LENGTHS, TOLERANCE[dtype])
+def test_logits_losses_and_gradients(kind, config, dtype, gpu):
+    ours, theirs = (module.to(gpu) for module in make_pair(kind, config, dtype))
+    assert_tasks_agree(kind, ours, theirs, config, LENGTHS, TOLERANCE[dtype])
 
 
 @dtypes

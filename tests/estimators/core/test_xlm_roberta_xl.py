@@ -19,7 +19,6 @@ from skxlmr import (
 from skxlmr.checkpoints import read_model
 from tests import contract
 from tests.estimators.conftest import differing, padded, weights_of
-from tests.sentence_encoders import flags, write
 from tests.tiny import write_checkpoint
 
 N_FURTHER = 7  # the published checkpoints have more word embeddings than their tokenizer has tokens
@@ -123,38 +122,6 @@ def test_fill_mask_equals_the_pipeline(checkpoint):
     found = XLMRobertaMaskedLM.from_checkpoint(checkpoint, dtype="float32").fill_mask([text], top_k=7)[0][0]
     assert [f["token"] for f in found] == [f["token"] for f in expected]
     np.testing.assert_allclose([f["score"] for f in found], [f["score"] for f in expected], atol=1e-5)
-
-
-# Features -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layers", [-1, 3, 2, 0, [1, -1], [0, 1, 2, 3]], ids=str)
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_layers_are_the_hidden_states_of_the_reference(checkpoint, reference, layers, pooling):
-    """Only the last one is normalised."""
-    vectorizer = XLMRobertaVectorizer(checkpoint, layers=layers, pooling=pooling, dtype="float32").fit(contract.TEXTS)
-    rows = padded(vectorizer.tokenizer_, contract.TEXTS)
-    with torch.no_grad():
-        states = reference("AutoModel", checkpoint)(**rows, output_hidden_states=True).hidden_states
-    mask = rows["attention_mask"][..., None]
-    wanted = [states[i] for i in ([layers] if isinstance(layers, int) else layers)]
-    pooled = [x[:, 0] if pooling == "cls" else (x * mask).sum(1) / mask.sum(1) for x in wanted]
-    np.testing.assert_allclose(vectorizer.transform(contract.TEXTS), torch.cat(pooled, 1), atol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore")  # theirs
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "weightedmean"])
-def test_sentence_encoders(checkpoint, tmp_path, pooling):
-    theirs = pytest.importorskip("sentence_transformers")
-    settings = {"max_seq_length": 20, "do_lower_case": False}
-    write(tmp_path / "theirs", checkpoint, flags(pooling), [("Normalize", {})], settings)
-    vectorizer = XLMRobertaVectorizer(tmp_path / "theirs", dtype="float32").fit(contract.TEXTS)
-    assert (vectorizer.pooling_, vectorizer.normalize_, vectorizer.max_length_) == (pooling, True, 20)
-    texts = [*contract.TEXTS, " ".join(contract.TEXTS)]
-    save(vectorizer, tmp_path / "ours")
-    for folder in ("theirs", "ours"):
-        expected = theirs.SentenceTransformer(str(tmp_path / folder), device="cpu").encode(texts)
-        np.testing.assert_allclose(vectorizer.transform(texts), expected, atol=1e-5, err_msg=folder)
 
 
 # Training -------------------------------------------------------------------------------------------------------------
