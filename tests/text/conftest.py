@@ -7,6 +7,7 @@ from tokenizers import ByteLevelBPETokenizer
 
 from skxlmr.text import FastTokenizer, SentencePieceTokenizer, XLMTokenizer, load_tokenizer
 from tests.tiny import sentences, train, xlm_tokenizer
+from tests.tiny_wordpiece import write_files
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,9 @@ def toy(shared_data):
 
 
 @pytest.fixture(
-    scope="session", params=[SentencePieceTokenizer, FastTokenizer, XLMTokenizer], ids=lambda kind: kind.__name__
+    scope="session",
+    params=[SentencePieceTokenizer, FastTokenizer, XLMTokenizer, "WordPiece"],
+    ids=lambda kind: getattr(kind, "__name__", kind),
 )
 def tokenizer(request, tmp_path_factory):
     """A tiny tokenizer of each kind."""
@@ -39,6 +42,8 @@ def tokenizer(request, tmp_path_factory):
     if request.param is XLMTokenizer:
         pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
         return xlm_tokenizer()
+    if request.param == "WordPiece":
+        return load_tokenizer(write_files(tmp_path_factory.mktemp("wordpiece")))
     folder = tmp_path_factory.mktemp("byte_level")
     bpe = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
