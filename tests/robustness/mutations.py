@@ -331,8 +331,8 @@ def change_lines(content: bytes, rng: random.Random) -> bytes:
     i = rng.randrange(len(lines))
     lines[i] = rng.choice([b"", b"a", b"a b c d", b"\xff\xfe", b"a " + b"b" * 10_000, lines[0], lines[i] * 2, b"\0 \0"])
     if rng.random() < 0.2:
-        lines *= 5
-    return b"\n".join(lines)
+        lines *= rng.choice([5, 5, 1_000_000 // len(lines)])
+    return rng.choice([b"\n"] * 8 + [b"\r\n", b"\r"]).join(lines)
 
 
 MUTATORS: dict[str, list[Mutator]] = {

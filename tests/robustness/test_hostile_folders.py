@@ -21,6 +21,7 @@ from tests import processes, sentence_encoders
 from tests.robustness import hostile_reader
 from tests.sentence_encoders import dense, flags
 from tests.tiny import sentences, write_checkpoint
+from tests.tiny_wordpiece import write_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory through Linux's /proc")
 ALLOWED = 100 * 2**20  # bytes, besides twice the size of the folder
@@ -68,6 +69,14 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
         if byte_level:  # as published, without tokenizer.json
             (root / case / "tokenizer.json").unlink()
             fast_tokenizer(root / case, byte_level)
+    for case in ("vocab.txt", "tokenizer.json of BERT"):
+        names = [case.split()[0]]
+        (root / case).mkdir()
+        write_files(root / case, names, lowercase=True)
+        tokenizer = load_tokenizer(root / case)
+        write_checkpoint(root / case, tokenizer, model_type="bert", max_position_embeddings=64)
+        (root / case / "tokenizer.json").unlink()
+        write_files(root / case, names, lowercase=True, model_type=None)  # as published
     for case, package in (("h5", "h5py"), ("msgpack", "msgpack")):
         if importlib.util.find_spec(package) is not None:
             write_folder(root / case, **made, format=case)

@@ -88,8 +88,10 @@ def test_a_bert_body_with_the_vocabulary_of_xlm_roberta(tmp_path, contents, tiny
         loaded = load_tokenizer(tmp_path)
         assert type(loaded) is SentencePieceTokenizer and loaded.pad_token_id == 1
         assert loaded.encode_batch(["the house"]).ids.tolist() == tiny.encode_batch(["the house"]).ids.tolist()
-    for name in ("BertTokenizer", "AlbertTokenizerFast", "CamembertTokenizer"):
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+    refused = ("BertTokenizer", "AlbertTokenizerFast", "CamembertTokenizer")
+    for name, place in itertools.product(refused, ("tokenizer_config.json", "config.json")):
+        (tmp_path / "tokenizer_config.json").write_text("{}")
+        (tmp_path / place).write_text(json.dumps({"model_type": model_type, "tokenizer_class": name}))
         with pytest.raises(CheckpointError, match=rf"reads {SPM} \(XLMRobertaTokenizer, .*, found '{name[:9]}"):
             load_tokenizer(tmp_path)
 

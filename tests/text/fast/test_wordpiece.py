@@ -171,6 +171,8 @@ def test_a_saved_folder_opens_to_the_same_ids(tmp_path, lowercase, tokenizer_cla
     ours.save(tmp_path / "saved")
     assert ours.save_vocabulary(tmp_path, "x") == (str(tmp_path / "x-vocab.txt"),)
     assert (tmp_path / "x-vocab.txt").read_bytes() == (tmp_path / "vocab.txt").read_bytes()
+    options = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
+    assert options["tokenizer_class"] == (tokenizer_class or "BertTokenizer")
     for with_config in (False, True):
         if with_config:
             (tmp_path / "saved" / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -221,7 +223,7 @@ def test_options_are_honoured(tmp_path, options, files):
         return
     ours, theirs = load_tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert_same_vocabulary(ours, theirs)
-    assert differences(ours, theirs, TEXTS[::5]) == []
+    assert differences(ours, theirs, [*TEXTS[::5], "漢字と仮名 the 中文 e\u0301"]) == []
 
 
 def test_added_tokens_of_old_folders(tmp_path):
@@ -233,6 +235,19 @@ def test_added_tokens_of_old_folders(tmp_path):
     texts = ["a HouseBoat", "a houseboat", "HOUSEBOAT <X> <x>", "boat"]
     assert rows(ours.encode_batch(texts, parse_special=True)) == theirs(texts)["input_ids"]
     assert size in ours.encode_batch(texts[1:2]).ids and size + 1 not in ours.encode_batch(texts).ids
+
+
+@pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("place", ["config.json", "tokenizer_config.json"])
+def test_classes_that_read_a_vocabulary_otherwise_are_refused(tmp_path, name, place):
+    """The first splits texts with another program; the second reads no vocab.txt."""
+    write_files(tmp_path, ["vocab.txt"], tokenizer_class=None)
+    values = json.loads((tmp_path / place).read_text()) | {"tokenizer_class": name}
+    (tmp_path / place).write_text(json.dumps(values))
+    with pytest.raises(
+        CheckpointError, match=rf"reads vocab\.txt \(BertTokenizer, DistilBertTokenizer\), found '{name[:14]}"
+    ):
+        load_tokenizer(tmp_path)
 
 
 def lines(text="", end="\n"):
