@@ -28,7 +28,8 @@ def model_card(estimator: Estimator, for_sentences: bool) -> str:
     parts = [
         _front_matter(estimator, head, for_sentences),
         f"# {name}",
-        f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa behind scikit-learn's interface. {_origin(estimator)}",
+        f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa and its relatives behind scikit-learn's interface. "
+        f"{_origin(estimator)}",
         _use(head, for_sentences),
         _outputs(estimator),
         _scores(estimator, _validation_score(estimator, head)[1]),

@@ -8,7 +8,7 @@ from skxlmr.text import Tokenizer
 
 
 class Family:
-    """XLM-RoBERTa and the encoders that share its architecture.
+    """XLM-RoBERTa and its relatives, such as BERT (see :data:`skxlmr.nn.FAMILIES`).
 
     Attributes
     ----------
