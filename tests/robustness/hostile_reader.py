@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 
 import skxlmr
-from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer, XLMVectorizer
+from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer, XLMVectorizer
 from skxlmr.persistence._load import NOT_READ
 from skxlmr.utils._errors import CheckpointError
 from tests.robustness.mutations import MUTATORS, damage_folder, mutated
@@ -42,6 +42,9 @@ def read(case: str, folder: Path, i: int) -> None:
         fitted = XLMRobertaVectorizer(folder, output="sparse", dtype="float32", device="cpu")
         fitted.transform(TEXTS)
         fitted.transform_tokens(TEXTS)
+    if case.endswith("cross-encoder"):
+        reranker = XLMRobertaRegressor.from_checkpoint(folder, dtype="float32", device="cpu")
+        reranker.rank(TEXTS[0], TEXTS)
         return
     vectorizer = XLMVectorizer if case == "xlm" else XLMRobertaVectorizer
     fitted = vectorizer(folder, dtype="float32", device="cpu").fit(TEXTS)

@@ -14,10 +14,10 @@ import torch
 from tokenizers import models, pre_tokenizers, processors, trainers
 
 import skxlmr
-from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
+from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
 from skxlmr.text import load_tokenizer
-from tests import processes, sentence_encoders
+from tests import cross_encoders, processes, sentence_encoders
 from tests.robustness import hostile_reader
 from tests.sentence_encoders import dense, flags
 from tests.tiny import sentences, write_checkpoint
@@ -92,6 +92,12 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
         root / "early sentence encoder", tiny_checkpoint, place="0_Transformer", form="bin", layers=[("Dense", dense())]
     )
     sentence_encoders.add_outputs(sentence_encoders.write(root / "further outputs", tiny_checkpoint), 8, torch.float16)
+    own = {"prompts": {"query": "river: "}, "default_prompt_name": "query", "activation_fn": cross_encoders.SIGMOID}
+    cross_encoders.write(root / "cross-encoder", tiny_checkpoint, own=own)
+    key = {"activation_fn": cross_encoders.IDENTITY, "version": "4.1.0"}
+    cross_encoders.write(root / "plain cross-encoder", tiny_checkpoint, sentence_transformers=key)
+    reranker = XLMRobertaRegressor.from_checkpoint(root / "cross-encoder", dtype="float32")
+    skxlmr.save(reranker, root / "saved cross-encoder")
     texts, y = sentences(8), [0, 1] * 4
     fit = {"max_epochs": 1, "dtype": "float32", "random_state": 0}
     skxlmr.save(XLMRobertaClassifier(tiny_checkpoint, **fit).fit(texts, y), root / "saved classifier sealed")

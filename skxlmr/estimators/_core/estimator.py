@@ -181,9 +181,12 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
         with stored.unchanged():
             self._take(stored)
-        limit, least = self._limit(), self.tokenizer_.n_special(False) + 1
+        limit, n_special = self._limit(), self.tokenizer_.n_special
+        least = max(n_special(False) + 1, n_special(True))
         if limit < least:  # max_length is never so small
-            reason = f"allows {limit} tokens (model_max_length), and a text needs {least} or more: set max_length"
+            reason = (
+                f"allows {limit} tokens (model_max_length), and texts or pairs need {least} or more: set max_length"
+            )
             raise CheckpointError(stored.model_folder / "tokenizer_config.json", reason)
         return stored
 

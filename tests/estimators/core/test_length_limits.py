@@ -71,7 +71,7 @@ def test_every_estimator_keeps_to_it(make_any, estimator, tmp_path):
 def test_a_limit_that_leaves_no_room_is_refused(tiny_checkpoint, tmp_path):
     checkpoint = limited(tiny_checkpoint, tmp_path / "x", 2)
     with pytest.raises(
-        CheckpointError, match=r"tokenizer_config.json: allows 2 tokens \(model_max_length\), and .* 3 or"
+        CheckpointError, match=r"tokenizer_config.json: allows 2 tokens \(model_max_length\), and .* 4 or"
     ):
         opened(XLMRobertaClassifier, checkpoint)
     assert opened(XLMRobertaClassifier, checkpoint, max_length=9)._limit() == 9
