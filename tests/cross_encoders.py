@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from skxlmr.checkpoints import read_config, read_tensors
+from skxlmr.nn import config_of, family_of
 from tests.sentence_encoders import put, store
 
 IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
@@ -30,16 +31,19 @@ def write(folder, checkpoint, n_outputs=1, own=None, settings=SCORES, max_length
     """
     folder = Path(folder)
     shutil.copytree(checkpoint, folder, copy_function=shutil.copyfile)
-    about = {**read_config(checkpoint), "architectures": ["XLMRobertaForSequenceClassification"]}
-    put(folder / "config.json", {**about, **labels(*(f"LABEL_{i}" for i in range(n_outputs))), **config})
-    weights = {
-        name: x for name, x in read_tensors(checkpoint).items() if not name.startswith(("lm_head", "roberta.pool"))
-    }
-    width, generator = about["hidden_size"], torch.Generator().manual_seed(5)
-    shapes = {"dense.weight": (width, width), "dense.bias": (width,)}
-    shapes |= {"out_proj.weight": (n_outputs, width), "out_proj.bias": (n_outputs,)}
-    made = {f"classifier.{name}": torch.randn(shape, generator=generator) * 0.5 for name, shape in shapes.items()}
-    store(folder, weights | (made if head is None else head), "safetensors")
+    about, stored = read_config(checkpoint), read_tensors(checkpoint)
+    geometry = config_of(about)
+    module = family_of(geometry).modules["ForSequenceClassification"](geometry, n_outputs)
+    named = {"architectures": [module.architecture()], **labels(*(f"LABEL_{i}" for i in range(n_outputs)))}
+    put(folder / "config.json", {**about, **named, **config})
+    generator = torch.Generator().manual_seed(5)
+    body, made = {}, {}
+    for name, parameter in module.state_dict().items():
+        if name in stored:
+            body[name] = stored[name]
+        else:
+            made[name] = torch.randn(parameter.shape, generator=generator) * 0.5
+    store(folder, body | (made if head is None else head), "safetensors")
     if max_length is not None:
         file = folder / "tokenizer_config.json"
         put(file, {**json.loads(file.read_text()), "model_max_length": max_length})

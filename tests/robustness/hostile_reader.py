@@ -42,6 +42,7 @@ def read(case: str, folder: Path, i: int) -> None:
         fitted = XLMRobertaVectorizer(folder, output="sparse", dtype="float32", device="cpu")
         fitted.transform(TEXTS)
         fitted.transform_tokens(TEXTS)
+        return
     if case.endswith("cross-encoder"):
         reranker = XLMRobertaRegressor.from_checkpoint(folder, dtype="float32", device="cpu")
         reranker.rank(TEXTS[0], TEXTS)

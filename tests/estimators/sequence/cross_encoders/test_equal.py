@@ -35,6 +35,27 @@ def test_the_width_of_minilm(theirs, tiny_tokenizer, tmp_path):
     np.testing.assert_allclose(ours(folder).predict(PAIRS), theirs(folder).predict(PAIRS), rtol=0, atol=1e-5)
 
 
+BODIES = {
+    "ms-marco-MiniLM": ("bert", {"sbert_ce_default_activation_function": IDENTITY}),
+    "ms-marco-MiniLM, saved by version 6": ("bert", {"own": says(SIGMOID, QUERY, "query"), "max_length": 20}),
+    "MiniLM with the vocabulary of XLM-R": ("minilm", {}),
+    "DistilBERT": ("distilbert", {"sentence_transformers": {"activation_fn": IDENTITY, "version": "4.1.0"}}),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_other_bodies(theirs, bodies, tmp_path, case):
+    body, said = BODIES[case]
+    folder = write(tmp_path / "published", bodies[body], **said)
+    reranker, model = ours(folder), theirs(folder)
+    np.testing.assert_allclose(reranker.predict(PAIRS), model.predict(PAIRS), rtol=0, atol=1e-5)
+    save(reranker, tmp_path / "saved")
+    np.testing.assert_allclose(theirs(tmp_path / "saved").predict(PAIRS), model.predict(PAIRS), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(load(tmp_path / "saved").predict(PAIRS), reranker.predict(PAIRS))
+    expected = [hit["corpus_id"] for hit in model.rank("дом", ["das Haus", "", "the Red HOUSE"])]
+    assert reranker.rank("дом", ["das Haus", "", "the Red HOUSE"]).index.tolist() == expected
+
+
 def test_a_regression_is_what_the_pipeline_returns(reference, tiny_checkpoint, tmp_path):
     """CrossEncoder ignores ``problem_type``; a folder of this library names the activation as well."""
     transformers = pytest.importorskip("transformers")
