@@ -110,6 +110,7 @@ MULTIPLE_CHOICE = replace(
 MASKED_LM = Head(
     estimator="XLMRobertaMaskedLM",
     task="ForMaskedLM",
+    new="if missing",
     reads="masks",
     bidirectional="the tokens after a mask as well as those before it",
     pipeline_tag="fill-mask",
@@ -118,7 +119,6 @@ MASKED_LM = Head(
 DIALOGUE_LM = replace(
     MASKED_LM,
     estimator="XLMRobertaDialogueLM",
-    new="if missing",
     bidirectional=CLASSIFICATION.bidirectional,
     pipeline_tag="feature-extraction",
     score="minus the mean loss",
@@ -132,7 +132,7 @@ CAUSAL_LM = Head(
 )
 XLM_MODEL = replace(MODEL, estimator="XLMVectorizer")
 XLM_CLASSIFICATION = replace(CLASSIFICATION, estimator="XLMClassifier", bidirectional=None)
-XLM_MASKED_LM = replace(MASKED_LM, estimator="XLMMaskedLM", bidirectional=None)
+XLM_MASKED_LM = replace(MASKED_LM, estimator="XLMMaskedLM", new="never", bidirectional=None)
 HEADS = (
     *(MODEL, CLASSIFICATION, REGRESSION, ENTAILMENT, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE),
     *(MASKED_LM, DIALOGUE_LM, CAUSAL_LM, XLM_MODEL, XLM_CLASSIFICATION, XLM_MASKED_LM),

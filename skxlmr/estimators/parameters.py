@@ -377,17 +377,6 @@ class LongTextParameters(PairParameters):
 
 
 @parameters
-class PoolingParameters:
-    """Parameters of estimators with ``transform``."""
-
-    pooling: str = parameter(
-        "mean",
-        [StrOptions({"mean", "cls", "max"})],
-        "How token vectors become one: their mean, the first token's vector or their maximum.",
-    )
-
-
-@parameters
 class LabelSmoothingParameters:
     """Parameters of estimators that learn classes."""
 

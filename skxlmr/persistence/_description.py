@@ -22,8 +22,8 @@ from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests, set_me
 
 FILE = "skxlmr.json"
 # 1 had no checksums; both 1 and 2 had other names for some parameters and target types; up to 3, vectorizers said all of
-# their pooling with their parameters
-FORMAT = 4
+# their pooling with their parameters, up to 4 language models
+FORMAT = 5
 MOST_BYTES = 16 * 2**20
 MOST_COLUMNS = 1000  # choices per row
 COMPOSITE = (

@@ -20,6 +20,8 @@ from skxlmr.checkpoints import (
     text_files,
     weight_files,
 )
+from skxlmr.estimators._core.transformer import Transformer
+from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.nn import family_of
 from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (
@@ -189,9 +191,10 @@ def _weights(folder: Path) -> set[str]:
 
 
 def _optional(about: dict[str, Any]) -> tuple[str, ...]:
-    """Files that may be missing. Up to format 3 no estimator read what is written for other tools."""
+    """Files that may be missing: those for other tools, where language models (up to format 4) or all (up to 3) read none."""
     kind = getattr(skxlmr.estimators, about["estimator"], object)
-    return (CARD,) if issubclass(kind, READERS) and about["format"] > 3 else NOT_READ
+    is_language_model = issubclass(kind, Transformer) and not issubclass(kind, Vectorizer)
+    return (CARD,) if issubclass(kind, READERS) and about["format"] > (4 if is_language_model else 3) else NOT_READ
 
 
 def _verify(folder: Path, digests: dict[str, str], most: int, optional: tuple[str, ...] = ()) -> None:

@@ -27,7 +27,7 @@ from skxlmr.checkpoints import (
 )
 from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._sequence.vectorizer import Vectorizer
+from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.nn import LanguageModel
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
@@ -233,7 +233,7 @@ def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
     try:
         stored = read_model(written)
         estimator._read_folder(stored)
-        if isinstance(estimator, Vectorizer):
+        if isinstance(estimator, Transformer):
             stored.sentence_encoder()
         if isinstance(estimator, CROSS_ENCODERS):
             stored.cross_encoder()

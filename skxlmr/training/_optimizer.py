@@ -40,8 +40,11 @@ def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: f
 
 
 def freeze(module: TaskModule, n_frozen_layers: int) -> None:
-    """Freeze the embeddings and the lowest layers; 0 freezes nothing."""
+    """Freeze the embeddings and the lowest layers; 0 freezes nothing but what no loss sees."""
     module.requires_grad_(True)
+    further = getattr(module, "sentence", None)  # layers after the pooling
+    if further is not None:
+        further.requires_grad_(False)
     if n_frozen_layers:
         for block in module.backbone.blocks[: n_frozen_layers + 1]:
             block.requires_grad_(False)

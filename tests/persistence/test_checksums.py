@@ -23,7 +23,7 @@ def flip(file, bit):
 
 def test_every_file_is_recorded(saved):
     about = json.loads((saved / "skxlmr.json").read_text())
-    assert about["format"] == 4
+    assert about["format"] == 5
     assert names_in(saved) == sorted([*about["files"], "skxlmr.json"]) == sorted([*READ, "README.md"])
     for name, digest in about["files"].items():
         assert hashlib.sha256((saved / name).read_bytes()).hexdigest() == digest
@@ -43,9 +43,11 @@ def test_files_in_folders_are_recorded(tiny_checkpoint, tmp_path):
 
 def test_files_that_the_estimator_does_not_read_may_be_missing(tiny_checkpoint, tmp_path):
     save(XLMRobertaMaskedLM.from_checkpoint(tiny_checkpoint), tmp_path / "saved")
-    for name in ("1_Pooling/config.json", "modules.json", "README.md"):  # which sentence-transformers and people read
-        (tmp_path / "saved" / name).unlink()
+    (tmp_path / "saved" / "README.md").unlink()  # which people read
     load(tmp_path / "saved")
+    (tmp_path / "saved" / "modules.json").unlink()
+    with pytest.raises(CheckpointError, match=r"modules\.json: is missing"):
+        load(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("name", READ)

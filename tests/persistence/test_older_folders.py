@@ -53,7 +53,7 @@ def test_format_1(older, expected, tmp_path):
     assert classifier.validation_scores_ == expected["validation_scores"]
     assert_predicts(classifier, expected)
     save(classifier, older)  # and is of today's format from then on
-    assert json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))["format"] == 4
+    assert json.loads((older / "skxlmr.json").read_text(encoding="utf-8"))["format"] == 5
     assert_predicts(load(older), expected)
 
 
@@ -97,7 +97,7 @@ def test_fields_that_only_inform_may_lack(older, expected):
         ({"format": 0}, "is not a description"),
         ({"format": True}, "is not a description"),
         ({"format": 2}, "has no object 'files'"),
-        ({"format": 5, "skxlmr": "0.9"}, r"was written by the later version 0\.9 of skxlmr: upgrade to read it"),
+        ({"format": 6, "skxlmr": "0.9"}, r"was written by the later version 0\.9 of skxlmr: upgrade to read it"),
         ({"fitted": {"predict": 1}}, "predict is a method, not something that fit learns"),
         ({"fitted": {"_weight_dtype": "float32"}}, "_weight_dtype is a method"),
         ({"fitted": {"anything": 1}}, "anything is not something that fit learns"),

@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from sklearn import get_config
 from sklearn.utils.validation import check_is_fitted
@@ -24,12 +25,14 @@ from skxlmr.checkpoints import (
 from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
+from skxlmr.estimators._core.prompts import prompt_ids
 from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators.heads import CAUSAL_LM, HEADS, Head
 from skxlmr.estimators.parameters import CheckpointParameters, misspelt
 from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.nn.randomness import host_generator
+from skxlmr.nn.sentence import TextSettings
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
 from skxlmr.utils._containers import known_container
@@ -50,6 +53,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     n_features_in_: int
     _n_columns: int | None = None  # of X in fit
     _series_name: str | None = None  # unless fit saw a named Series
+
+    _said: Any = None  # TextSettings of a checkpoint whose own way with texts is the estimator's
 
     _head: Head
     _family = Family()
@@ -146,7 +151,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _limit(self) -> int:
         """Most tokens per row."""
         if self.max_length is None:
-            return int(min(self.tokenizer_.model_max_length, self.config_.max_length))
+            said = None if self._said is None else self._said.max_length
+            return int(min(said or self.tokenizer_.model_max_length, self.config_.max_length))
         if self.max_length > self.config_.max_length:
             windows = ""
             if hasattr(self, "long_text"):
@@ -157,6 +163,25 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows{windows}"
             )
         return self.max_length
+
+    def _prompt_ids(self, how: TextSettings, pair: bool) -> np.ndarray:
+        """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""
+        return prompt_ids(self.tokenizer_, how, pair, self._limit())
+
+    def _n_around(self, how: TextSettings, pair: bool) -> int:
+        """Tokens of a row that are not the texts': special tokens and the prompt."""
+        return max(len(self._prompt_ids(how, pair)) - 2, 0) + int(self.tokenizer_.n_special(pair))
+
+    def _check_room(self, how: TextSettings, folder: Path) -> None:
+        """Check that special tokens and prompt leave room for a text."""
+        try:
+            least = self._n_around(how, pair=getattr(self, "n_features_in_", 1) == 2) + 1
+        except ValueError as error:
+            if getattr(self, "prompt", "auto") == "auto" and self.max_length is None:
+                raise CheckpointError(folder, str(error)) from error
+            raise
+        if self.max_length is None and self._limit() < least:
+            raise CheckpointError(folder, f"allows {self._limit()} tokens, and a text needs {least} or more")
 
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         """Ids of the rows; warns about truncation, but not again when segmentations are redrawn."""

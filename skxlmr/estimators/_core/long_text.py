@@ -4,18 +4,16 @@ Shape suffix: N rows of the input.
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.prompts import prepared, prompt_ids, windows_with_prompt
+from skxlmr.estimators._core.prompts import prepared, windows_with_prompt
 from skxlmr.estimators.parameters import LongTextParameters
 from skxlmr.nn.sentence import TextSettings
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._validation import Texts
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 class LongTexts(LongTextParameters, Estimator):
     """Estimators with one output per text that can read long ones in windows, with the checkpoint's prompt before them."""
-
-    _said: Any = None  # TextSettings of a checkpoint whose own way with texts is the estimator's
 
     def coverage(self, X: Any) -> "pd.DataFrame":
         """How much of each text is read.
@@ -67,12 +63,6 @@ class LongTexts(LongTextParameters, Estimator):
         said: TextSettings | None = self._said
         return said or TextSettings()
 
-    def _limit(self) -> int:
-        said: TextSettings | None = self._said
-        if self.max_length is None and said is not None and said.max_length is not None:
-            return int(min(said.max_length, self.config_.max_length))
-        return super()._limit()
-
     def _logits(self, X: Any) -> np.ndarray:
         """Outputs of the head for each text, (n_rows, n_outputs) float32: the mean of its windows."""
         engine = self._engine()
@@ -93,31 +83,6 @@ class LongTexts(LongTextParameters, Estimator):
             return super(LongTexts, self)._tokenize(chosen, max_length - len(prompt), **options)
 
         return windows_with_prompt(whole, tokenize, prompt)
-
-    def _prompt_ids(self, how: TextSettings, pair: bool) -> np.ndarray:
-        """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""
-        ids = prompt_ids(self.tokenizer_, how)
-        if len(ids) and len(ids) - 2 + self.tokenizer_.n_special(pair) >= self._limit():
-            raise ValueError(
-                f"the prompt {how.prompt()!r:.80} has {len(ids) - 2} tokens, and max_length={self._limit()} leaves no room "
-                "for a text after it: pass a shorter prompt or a larger max_length"
-            )
-        return ids
-
-    def _check_room(self, folder: Path) -> None:
-        """Check that special tokens and prompt leave room for a text."""
-        try:
-            least = self._n_around(self._how(), pair=getattr(self, "n_features_in_", 1) == 2) + 1
-        except ValueError as error:
-            if getattr(self, "prompt", "auto") == "auto" and self.max_length is None:
-                raise CheckpointError(folder, str(error)) from error
-            raise
-        if self.max_length is None and self._limit() < least:
-            raise CheckpointError(folder, f"allows {self._limit()} tokens, and a text needs {least} or more")
-
-    def _n_around(self, how: TextSettings, pair: bool) -> int:
-        """Tokens of a row that are not the texts': special tokens and the prompt."""
-        return max(len(self._prompt_ids(how, pair)) - 2, 0) + int(self.tokenizer_.n_special(pair))
 
     def _lengths(self, texts: Texts) -> tuple[np.ndarray, int]:
         """Tokens of each row that is not cut, and how many of them are not the texts'."""

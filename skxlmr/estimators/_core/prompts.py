@@ -63,12 +63,23 @@ def lower(texts: Sequence[str]) -> list[str]:
     return [text.replace(_SIGMA, _SMALL_SIGMA).lower() for text in texts]
 
 
-def prompt_ids(tokenizer: Any, how: TextSettings) -> np.ndarray:
-    """Ids of the prompt, with a special token at each end; of no prompt, none."""
+def prompt_ids(tokenizer: Any, how: TextSettings, pair: bool, limit: int) -> np.ndarray:
+    """Ids of the prompt, with a special token at each end; of no prompt, none.
+
+    Raises
+    ------
+    ValueError
+        If it leaves no room for a text, or a pair, in a row of ``limit`` tokens.
+    """
     prompt = how.prompt()
     if not prompt:
         return np.zeros(0, np.int32)
     ids: np.ndarray = tokenizer.encode_batch(prepared(Texts([""]), how).first).row(0)
+    if len(ids) - 2 + tokenizer.n_special(pair) >= limit:
+        raise ValueError(
+            f"the prompt {prompt!r:.80} has {len(ids) - 2} tokens, and max_length={limit} leaves no room for a text after it: "
+            "pass a shorter prompt or a larger max_length"
+        )
     return ids
 
 

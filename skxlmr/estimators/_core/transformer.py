@@ -1,21 +1,162 @@
-"""Estimators with ``transform``: how many features they return, and their names."""
+"""Estimators with ``transform``: how checkpoint and parameters make the vector of a text, and the names of its features."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
+from skxlmr.checkpoints import MappedFiles, StoredModel, Tensors
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.vector_parameters import VectorParameters
+from skxlmr.estimators._core.vectors import resolved
+from skxlmr.inference import Engine
+from skxlmr.nn import TaskModule, TokenLayout
+from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import TransformerMixin
 from skxlmr.utils._tables import name_of
 
 
-class Transformer(TransformerMixin, Estimator):
-    """Estimators with ``transform``: names of their ``_n_features_out`` features."""
+class Transformer(VectorParameters, TransformerMixin, Estimator):
+    """Estimators with ``transform``, which read what a sentence encoder's folder says."""
+
+    _poolings: tuple[str, ...] = POOLINGS[:-1]  # the words that `pooling` takes
+    _usual_pooling: tuple[str, ...] = ("mean",)  # where neither parameter nor checkpoint says another
+    _said: SentenceEncoder | None = None  # how the checkpoint makes vectors of texts, if it says so
+
+    @property
+    def pooling_(self) -> str | tuple[str, ...]:
+        """How token vectors become one; several words if their vectors stand side by side."""
+        words = self._how_if_fitted("pooling_").pooling
+        return words[0] if len(words) == 1 else words
+
+    @property
+    def normalize_(self) -> bool:
+        """Whether rows are scaled to unit length."""
+        return self._how_if_fitted("normalize_").normalize
+
+    @property
+    def prompt_(self) -> str | None:
+        """The text that is put before each text."""
+        return self._how_if_fitted("prompt_").prompt()
+
+    @property
+    def max_length_(self) -> int:
+        """Most tokens of a row."""
+        self._how_if_fitted("max_length_")
+        return self._limit()
+
+    def _how_if_fitted(self, name: str) -> SentenceEncoder:
+        if not hasattr(self, "module_"):
+            raise AttributeError(f"{name} is known once the checkpoint is open: call fit or transform first")
+        return self._how()
+
+    def _how(self) -> SentenceEncoder:
+        """How parameters and checkpoint together say that vectors of texts are made."""
+        normalized = None if self.normalize == "auto" else bool(self.normalize)
+        said = self._said or SentenceEncoder(self._usual_pooling)
+        return resolved(said, self._own_poolings(), normalized, self.prompt, self.truncate_dim)
+
+    def _own_poolings(self) -> tuple[str, ...] | None:
+        """The words of the parameter; None if the checkpoint is to say it."""
+        given: Any = self.pooling
+        if isinstance(given, str):
+            return None if given == "auto" else (given,)
+        words = tuple(given)
+        if not words or not all(isinstance(word, str) and word in self._poolings for word in words):
+            raise ValueError(f"pooling must be 'auto', or one or more of {', '.join(self._poolings)}, got {given!r}")
+        return words
+
+    def _layers(self) -> list[int]:
+        """The layers whose vectors are pooled, counted from 0."""
+        return [self.config_.num_hidden_layers]
+
+    def _has_further_layers(self) -> bool:
+        """Whether the checkpoint's layers after the pooling apply: they are made for the last layer of the encoder."""
+        return self._layers() == [self.config_.num_hidden_layers]
+
+    def _n_each(self) -> int:
+        """Features of a text or pair."""
+        how = self._how()
+        n_features: int = self.config_.hidden_size * len(self._layers()) * len(how.pooling)
+        if self._has_further_layers():
+            if how.n_inputs() not in (None, n_features):
+                raise ValueError(
+                    f"pooling={self.pooling!r} makes {n_features} features, but the checkpoint's layers after the pooling take "
+                    f"{how.n_inputs()}: let pooling='auto' choose what fits"
+                )
+            n_features = how.n_outputs(n_features)
+        if self.truncate_dim is not None and self.truncate_dim > n_features:
+            raise ValueError(f"truncate_dim={self.truncate_dim} is more than the {n_features} features that there are")
+        return min(n_features, how.truncate_dim or n_features)
+
+    def _features(
+        self, engine: Engine, encoded: EncodedBatch, pair: bool, window_weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Features of encoded rows, (n_rows, n_features); with weights, the mean over each row's windows."""
+        how, layers, n_features = self._how(), self._layers(), self._n_each()
+        backbone = engine.module.backbone
+        n_prompt = len(self._prompt_ids(how, pair))
+        n_skipped = n_prompt - 1 if n_prompt and not how.include_prompt else 0
+        further: Any = getattr(engine.module, "sentence", None) if self._has_further_layers() else None
+
+        def features_of(ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+            x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
+            return x if further is None else further(x)
+
+        features = engine.rows(encoded, features_of, window_weights=window_weights)
+        if how.normalize and len(features):
+            # here and not in the module, so that the mean over windows has unit length too
+            features = normalize(features, copy=False)
+        if n_features < features.shape[1]:
+            features = np.ascontiguousarray(features[:, :n_features])
+            if self.normalize is True and len(features):
+                features = normalize(features, copy=False)
+        return features
+
+    # Checkpoint ---------------------------------------------------------------------------------------------------------
+
+    def _take(self, stored: StoredModel) -> None:
+        super()._take(stored)
+        self._said = stored.sentence_encoder()
+        self._n_each()
+        self._check_room(self._how(), stored.folder)
+
+    def _build(self, config: Any) -> TaskModule:
+        module = super()._build(config)
+        if self._said is not None and self._said.layers:
+            module.sentence = SentenceLayers(self._said.layers)
+        return module
+
+    def _mapped_tensors(self, stored: StoredModel) -> tuple[Tensors, MappedFiles]:
+        tensors, files = super()._mapped_tensors(stored)
+        if self._said is None or not self._said.layers:
+            return tensors, files
+        further = stored.sentence_tensors(self._said)
+        tensors = tensors | {f"sentence.{name}": tensor for name, tensor in further.items()}
+        return tensors, files.with_tensors(tensors)
+
+    def _sentence_encoder_to_save(self) -> tuple[SentenceEncoder | None, bool]:
+        """What a saved folder says to other tools, and whether their vectors then are those of `transform`."""
+        how = replace(self._how(), max_length=self._limit())
+        is_cut_first = self.normalize is True and how.truncate_dim is not None
+        is_all = (
+            self._has_further_layers()
+            and getattr(self, "long_text", "truncate") == "truncate"
+            and "pooler" not in how.pooling
+        )
+        is_equal = is_all and not is_cut_first and getattr(self, "n_features_in_", 1) == 1
+        return (how, True) if is_equal else (self._said, False)
+
+    # Names --------------------------------------------------------------------------------------------------------------
 
     @property
     def _n_features_out(self) -> int:
-        return self.config_.hidden_size
+        return self._n_each()
 
     @property
     def _n_blocks(self) -> int:

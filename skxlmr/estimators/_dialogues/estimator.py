@@ -1,5 +1,6 @@
 """Dialogues: masked language modelling together with finding the response that follows a context."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -7,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from skxlmr.checkpoints import StoredModel
+from skxlmr.estimators._core.prompts import lower
+from skxlmr.estimators._core.vector_parameters import POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators._dialogues.ranking import SPEAKER_TOKENS, ResponseRanker
 from skxlmr.estimators._dialogues.rows import Dialogues, check_dialogues, indexed_by_dialogue, is_frame_of_turns
 from skxlmr.estimators._dialogues.task import DialogueTask
@@ -27,7 +30,6 @@ from skxlmr.text import Tokenizer, load_tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
-from skxlmr.utils._warnings import warn_once_per_call
 
 
 @estimator
@@ -54,6 +56,8 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         The checkpoint's tokenizer, with the speakers' tokens.
     config_ : ModelConfig
         Geometry of the checkpoint, with the enlarged vocabulary.
+    pooling_, normalize_, prompt_, max_length_
+        What ``'auto'`` and None stand for with this checkpoint.
     loss_curve_ : list of float
         Mean loss of each epoch, in nats: the sum of that per predicted token and that per response.
     validation_scores_ : list of float or None
@@ -91,6 +95,9 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     ((1, 2), (1, 2))
     """
 
+    pooling: str | Sequence[str] = changed(
+        VectorParameters, "pooling", "auto", POOLING.replace("their mean.", "the first token's vector.") + SIDE_BY_SIDE
+    )
     accumulate: int = changed(
         TrainingParameters,
         "accumulate",
@@ -106,6 +113,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     )
 
     _head = DIALOGUE_LM
+    _usual_pooling = ("cls",)
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     @classmethod
@@ -166,7 +174,10 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         return self._fit(X, y, sample_weight, X_val, resume=resume)
 
     def transform(self, X: Any) -> Any:
-        """Features of the dialogues: the first token's vector of the last layer.
+        """Features of the dialogues: the first token's vector of the last layer, unless checkpoint or parameters say otherwise.
+
+        A sentence encoder's folder says how its vectors are made, and so do ``pooling``, ``normalize``, ``prompt`` and
+        ``truncate_dim``. They apply here alone: training and ``rank_responses`` compare the first tokens' vectors.
 
         Parameters
         ----------
@@ -175,11 +186,17 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
 
         Returns
         -------
-        ndarray of shape (n_dialogues, hidden_size), float32
+        ndarray of shape (n_dialogues, n_features), float32
             With ``set_output(transform="pandas")`` a DataFrame; for a frame of turns, indexed by its dialogues.
         """
-        engine = self._engine()
-        features = engine.rows(self._whole(self._encode(self._check_X(X, reset=False))), self._first_vectors)
+        engine, how = self._engine(), self._how()
+        self._n_each()  # refuses what does not fit, before dialogues are read
+        dialogues = self._check_X(X, reset=False)
+        if how.lower_case:
+            dialogues = replace(dialogues, texts=lower(dialogues.texts))
+        prompt = self._prompt_ids(how, pair=False)[1:-1]
+        turns = self._encode(dialogues, n_prompt=len(prompt))
+        features = self._features(engine, self._whole(turns, prompt), pair=False)
         if is_frame_of_turns(X) and output_config("transform", self)["dense"] == "pandas":
             return indexed_by_dialogue(features, X)  # scikit-learn would take the index of X, with one row per turn
         return features
@@ -240,9 +257,3 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         vocab_size = max(self.config_.vocab_size, self.tokenizer_.vocab_size)
         self.config_ = replace(self.config_, vocab_size=vocab_size)
         return module
-
-    def _announce_new_part(self, folder: Path, part: str) -> None:
-        warn_once_per_call(
-            f"{folder} has no language modelling head that fits: a new one starts from scratch",
-            about=(folder, part),
-        )

@@ -1,5 +1,6 @@
 """What a dialogue model predicts: vectors of dialogues, and which response follows a context."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ N_SCORED = 100  # responses among which `score` looks for the right one
 
 
 @parameters
-class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
+class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
     """Vectors of dialogues, ``rank_responses`` and ``score``; the vocabulary has the speakers' tokens."""
 
     speakers: dict[str, str] | None = parameter(
@@ -130,20 +131,27 @@ class ResponseRanker(LanguageModelParameters, Transformer, FineTuned):
         return system, user
 
     def _encode(
-        self, rows: Any, sampling: SubwordSampling | None = None, kept: str = "last turns", **options: Any
+        self,
+        rows: Any,
+        sampling: SubwordSampling | None = None,
+        kept: str = "last turns",
+        n_prompt: int = 0,
+        **options: Any,
     ) -> EncodedBatch:
-        """The turns, see `encode_turns`; warns of dialogues that are too long."""
-        turns = encode_turns(rows, self.tokenizer_, self._speaker_ids, self._limit(), sampling)
+        """The turns, see `encode_turns`, with room for a prompt; warns of dialogues that are too long."""
+        limit = self._limit() - n_prompt
+        turns = encode_turns(rows, self.tokenizer_, self._speaker_ids, limit, sampling)
         if sampling is None:
             n_dropped = turns.n_dropped[[first for first, _ in turn_bounds(turns)]]
             what = "dialogues" if kept == "last turns" else "responses"
-            warn_of_truncation(turns, n_dropped, self._limit(), what, how=f" to their {kept}")
+            warn_of_truncation(turns, n_dropped, limit, what, how=f" to their {kept}")
         return turns
 
-    def _whole(self, turns: EncodedBatch) -> EncodedBatch:
-        """Each dialogue as one row."""
-        bounds = turn_bounds(turns)
-        return stack_rows([context_row(turns, first, last, self.tokenizer_, self._limit()) for first, last in bounds])
+    def _whole(self, turns: EncodedBatch, prompt: Sequence[int] | np.ndarray = ()) -> EncodedBatch:
+        """Each dialogue as one row, with a prompt before it."""
+        limit, bounds = self._limit() - len(prompt), turn_bounds(turns)
+        rows = [context_row(turns, first, last, self.tokenizer_, limit) for first, last in bounds]
+        return stack_rows([np.concatenate([row[:1], prompt, row[1:]]) for row in rows] if len(prompt) else rows)
 
     def _first_vectors(self, ids: torch.Tensor, layout: TokenLayout) -> Tensor:
         """First token's vector of each row, (n_rows, D)."""

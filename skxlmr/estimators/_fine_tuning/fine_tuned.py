@@ -87,6 +87,13 @@ class FineTuned(TrainingParameters, Estimator):
         if self._head.new == "always":  # a fit trains it from scratch: without a fit it must be there
             check_architecture(stored.raw, file, self._head)
 
+    def _announce_new_part(self, folder: Path, part: str) -> None:
+        if self._head.new == "if missing":
+            warn_once_per_call(
+                f"{folder} has no language modelling head that fits: a new one starts from scratch",
+                about=(folder, part),
+            )
+
     def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
         """Codes of the examples' classes (n_examples, n_columns), their weights, and the classes of each column.
 

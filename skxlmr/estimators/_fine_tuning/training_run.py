@@ -35,7 +35,8 @@ from skxlmr.training import (
 from skxlmr.utils._device import resolve_autocast, resolve_device
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
-_BESIDE_THE_FIT = ("resume_dir", "resume_every", "verbose", "device", "dtype")
+_BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype")
+_BESIDE_THE_FIT += ("pooling", "normalize", "prompt", "truncate_dim")  # of `transform` alone
 
 
 @dataclass

@@ -95,7 +95,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         engine = self._engine()
         module: Any = engine.module
         texts = check_texts(prompts, "prompts", pairs_allowed=False, rows_needed=False).first
-        rows = self._prompt_ids(texts, int(max_new_tokens))
+        rows = self._beginnings(texts, int(max_new_tokens))
         seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(rows)) if do_sample else None
         common: dict[str, Any] = {
             "max_new_tokens": int(max_new_tokens),
@@ -119,7 +119,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         read = [self._as_read(text, row) for text, row in zip(texts, rows, strict=True)]
         return [text + new for text, new in zip(read, continuations, strict=True)]
 
-    def _prompt_ids(self, texts: list[str], max_new_tokens: int) -> list[list[int]]:
+    def _beginnings(self, texts: list[str], max_new_tokens: int) -> list[list[int]]:
         """Ids of each prompt, ``<s> tokens`` with no end."""
         encoded = self.tokenizer_.encode_batch(texts)
         # a tokenizer's limit is for texts that are read

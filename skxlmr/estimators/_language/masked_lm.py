@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from skxlmr.batching import concatenate
+from skxlmr.estimators._core.prompts import prepared
 from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows
@@ -18,13 +19,10 @@ from skxlmr.estimators.parameters import (
     LanguageModelParameters,
     MaskingParameters,
     PairParameters,
-    PoolingParameters,
     SamplingParameters,
-    changed,
     estimator,
     parameter,
 )
-from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.training import mean_losses
 from skxlmr.utils._sklearn import StrOptions, fit_context
@@ -32,7 +30,7 @@ from skxlmr.utils._tables import excerpt
 from skxlmr.utils._validation import Texts, check_texts
 
 
-class MaskedLM(PairParameters, MaskingParameters, PoolingParameters, LanguageModelParameters, Transformer, FineTuned):
+class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelParameters, FineTuned):
     """A language model over masked texts, whatever the architecture family."""
 
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
@@ -173,6 +171,10 @@ class MaskedLM(PairParameters, MaskingParameters, PoolingParameters, LanguageMod
     def transform(self, X: Any) -> Any:
         """Features of the texts, pooled from the last layer.
 
+        They are made as a sentence encoder's folder says, if the checkpoint is one; ``pooling``, ``normalize``, ``prompt`` and
+        ``truncate_dim`` say it otherwise. Prompts, lower case and the layers after the pooling apply here alone: ``fit``,
+        ``fill_mask`` and ``score`` read the texts as they are.
+
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
@@ -180,13 +182,14 @@ class MaskedLM(PairParameters, MaskingParameters, PoolingParameters, LanguageMod
 
         Returns
         -------
-        ndarray of shape (n_rows, hidden_size), float32
-            Or a DataFrame, see ``set_output``.
+        ndarray of shape (n_rows, n_features), float32
+            ``hidden_size`` features for each pooling, unless the checkpoint has layers after the pooling. Or a DataFrame, see
+            ``set_output``.
         """
         engine = self._engine()
-        backbone, layers = engine.module.backbone, [self.config_.num_hidden_layers]
-        encoded = self._encode(self._check_X(X, reset=False))
-        return engine.rows(encoded, lambda ids, layout: pool(backbone, ids, layout, self.pooling, layers))
+        self._n_each()  # refuses what does not fit, before texts are read
+        texts = self._check_X(X, reset=False)
+        return self._features(engine, self._encode(prepared(texts, self._how())), texts.second is not None)
 
     def _likelihood(self, X: Any) -> SumsAndCounts:
         """Sum of the tokens' log-probabilities and number of tokens, for each row."""
@@ -232,6 +235,8 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         The checkpoint's tokenizer.
     config_ : ModelConfig
         Geometry of the checkpoint.
+    pooling_, normalize_, prompt_, max_length_
+        What ``'auto'`` and None stand for with this checkpoint.
     loss_curve_ : list of float
         Mean loss of each epoch, in nats per predicted token.
     validation_scores_ : list of float or None
@@ -260,7 +265,6 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     3
     """
 
-    pooling: str = changed(PoolingParameters, "pooling", "mean", "How token vectors become one in ``transform``.")
     pair_objective: str = parameter(
         "translation",
         [StrOptions({"translation", "alignment"})],

@@ -275,7 +275,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         self._said = (
             stored.cross_encoder()
         )  # of which only what it says of texts matters: here, classes follow from logits
-        self._check_room(stored.folder)
+        self._check_room(self._how(), stored.folder)
 
     def _cross_encoder_to_save(self) -> CrossEncoder | None:
         """What a saved folder says to other tools; nothing of a head that was trained here."""

@@ -306,7 +306,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         if self.activation == "auto":
             said.check_activation(stored.folder)
         self._said = said
-        self._check_room(stored.folder)
+        self._check_room(self._how(), stored.folder)
 
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         values = read_numbers(y, name)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
+from skxlmr.estimators._core.vector_parameters import VectorParameters
 from skxlmr.estimators.parameters import CheckpointParameters, changed, parameter, parameters
 from skxlmr.utils._sklearn import StrOptions
 
@@ -18,7 +18,7 @@ class CrossEncoderParameters:
         "checkpoint says (see the user guide on rerankers); ``'identity'`` leaves the logits as they are, ``'sigmoid'`` puts "
         "them between 0 and 1. A head that ``fit`` trains predicts in the units of ``y``: there only the identity is valid.",
     )
-    prompt: str | None = changed(VectorizerParameters, "prompt", "auto")
+    prompt: str | None = changed(VectorParameters, "prompt", "auto")
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",

@@ -2,32 +2,13 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Literal
 
-from skxlmr.estimators.parameters import (
-    AT_LEAST_1,
-    CheckpointParameters,
-    PairParameters,
-    PoolingParameters,
-    changed,
-    parameter,
-    parameters,
-)
-from skxlmr.nn.pooling import POOLINGS
-from skxlmr.utils._sklearn import StrOptions
-
-POOLING = (
-    "How token vectors become one. ``'auto'`` is what the checkpoint says (see the user guide on sentence encoders), else "
-    "their mean. ``'cls'`` is the first token's vector, ``'lasttoken'`` the last one's, ``'max'`` the maximum, "
-    "``'weightedmean'`` a mean in which later tokens count more, and ``'mean_sqrt_len_tokens'`` the sum over the square "
-    "root of the length. "
-)
-POOLER = "``'pooler'`` is the checkpoint's pooler (a dense layer and tanh on the first token's vector). "
-SIDE_BY_SIDE = "The vectors of a list of these stand side by side."
+from skxlmr.estimators._core.vector_parameters import VectorParameters
+from skxlmr.estimators.parameters import CheckpointParameters, PairParameters, changed, parameter, parameters
 
 
 @parameters
-class VectorizerParameters:
+class VectorizerParameters(VectorParameters):
     """Parameters of vectorizers of either family."""
 
     pairs: str | bool = changed(
@@ -52,36 +33,4 @@ class VectorizerParameters:
         [Integral, "array-like"],
         "Layer whose vectors are pooled: 0 is the embeddings' output, -1 the last layer. The features of several "
         "layers stand side by side.",
-    )
-    pooling: str | Sequence[str] = changed(
-        PoolingParameters,
-        "pooling",
-        "auto",
-        POOLING + SIDE_BY_SIDE,
-        [StrOptions({"auto", *POOLINGS[:-1]}), "array-like"],
-    )
-    normalize: bool | Literal["auto"] = parameter(
-        "auto",
-        ["boolean", StrOptions({"auto"})],
-        "Whether to scale each row to unit length. ``'auto'`` is what the checkpoint says, else False.",
-    )
-    max_length: int | None = changed(
-        CheckpointParameters,
-        "max_length",
-        None,
-        "Most tokens of a row, special tokens included; longer rows are cut, counted and warned about. None is what a "
-        "sentence encoder's folder says, else as many as the checkpoint allows.",
-    )
-    prompt: str | None = parameter(
-        "auto",
-        [str, None],
-        "What is put before each text: the name of one of the checkpoint's prompts, such as ``'query'``, or the text itself, "
-        "such as ``'query: '``. ``'auto'`` is the checkpoint's default prompt, which few have; None is no prompt.",
-    )
-    truncate_dim: int | None = parameter(
-        None,
-        [AT_LEAST_1, None],
-        "Keep this many first features, for encoders that were trained for it (Matryoshka). None is what the checkpoint says, "
-        "else all. As in sentence-transformers, rows that the checkpoint scales to unit length are cut after that; "
-        "``normalize=True`` scales what is left.",
     )

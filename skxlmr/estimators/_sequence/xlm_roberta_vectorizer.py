@@ -17,11 +17,11 @@ from skxlmr.checkpoints import (
     on_meta,
     read_model,
 )
+from skxlmr.estimators._core.vector_parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators._sequence.lexical import check_left_alone, lexical_matrix, piece_names
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
-from skxlmr.estimators._sequence.vectorizer_parameters import POOLER, POOLING, SIDE_BY_SIDE
 from skxlmr.estimators.heads import MODEL
-from skxlmr.estimators.parameters import PoolingParameters, changed, estimator, parameter
+from skxlmr.estimators.parameters import changed, estimator, parameter
 from skxlmr.nn import TaskModule
 from skxlmr.nn.pooling import POOLINGS, lexical_weights, token_vectors
 from skxlmr.nn.sentence import SentenceEncoder
@@ -83,7 +83,7 @@ class XLMRobertaVectorizer(Vectorizer):
     """
 
     pooling: str | Sequence[str] = changed(
-        PoolingParameters,
+        VectorParameters,
         "pooling",
         "auto",
         POOLING + POOLER + SIDE_BY_SIDE,

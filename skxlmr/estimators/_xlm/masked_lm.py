@@ -40,6 +40,8 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         The checkpoint's tokenizer, with the rules of the (first) language.
     config_ : XLMConfig
         Geometry of the checkpoint.
+    pooling_, normalize_, prompt_, max_length_
+        What ``'auto'`` and None stand for with this checkpoint.
     loss_curve_ : list of float
         Mean loss of each epoch, in nats per predicted token.
     validation_scores_ : list of float or None
