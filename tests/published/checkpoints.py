@@ -153,6 +153,7 @@ XLM_STAND_INS: dict[str, StandIn] = {
             sentence_bert_config=length(8192),
             config_sentence_transformers=VERSIONS,
         ),
+        beside={"sparse_linear.pt": 1, "colbert_linear.pt": WIDTH},
         weights="pytorch_model.bin",
     ),
     "Snowflake/snowflake-arctic-embed-l-v2.0": StandIn(

@@ -42,6 +42,8 @@ class StandIn:
         Configs of the layers after the pooling, by folder.
     layer_weights : str
         Name of the file of their weights.
+    beside : dict of str to int
+        Linear layers in files of their own, and how many features they make.
     more : function of the tensors
         Adds the tensors that the model of today does not have.
     """
@@ -55,6 +57,7 @@ class StandIn:
     sizes: dict[str, Any] = field(default_factory=lambda: dict(SIZES))
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
     layer_weights: str = "pytorch_model.bin"
+    beside: dict[str, int] = field(default_factory=dict)
     more: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = dict
 
     def write(self, folder: Path) -> Path:
@@ -70,6 +73,8 @@ class StandIn:
         for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        for name, n_out in self.beside.items():
+            store(folder / name, linear(n_out))
         store(folder / self.weights, {name: t.to(self.dtype) for name, t in self.tensors(config).items()})
         return folder
 
@@ -97,6 +102,11 @@ def store(file: Path, tensors: dict[str, torch.Tensor]) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, {"format": "pt"})
     else:
         torch.save(tensors, file)
+
+
+def linear(n_out: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(n_out)
+    return {"weight": torch.randn(n_out, WIDTH, generator=generator), "bias": torch.randn(n_out, generator=generator)}
 
 
 def with_position_ids(prefix: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:

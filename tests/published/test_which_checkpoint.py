@@ -19,6 +19,7 @@ pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
 from tests.published import references  # noqa: E402
 from tests.published.bert_bodies import BERT_STAND_INS  # noqa: E402
 from tests.published.checkpoints import CLOSED, XLM_STAND_INS  # noqa: E402
+from tests.published.stand_ins import WIDTH  # noqa: E402
 
 STAND_INS = {**XLM_STAND_INS, **BERT_STAND_INS}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "which_checkpoint.md"
@@ -128,6 +129,16 @@ def test_the_call_gives_what_others_give(on_hub, tmp_path, row):
         np.testing.assert_allclose(*expected_of(folder, estimator.set_params(prompt=prompt)), rtol=0, atol=1e-5)
     if "truncate_dim" in row.cells.get("Features", ""):
         np.testing.assert_allclose(*expected_of(folder, estimator.set_params(truncate_dim=8)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_further_outputs(on_hub):
+    """The files of bge-m3's other outputs are downloaded too; what they make is tested elsewhere."""
+    on_hub("BAAI/bge-m3")
+    words = skxlmr.XLMRobertaVectorizer("BAAI/bge-m3", output="sparse")
+    tokens = skxlmr.XLMRobertaVectorizer("BAAI/bge-m3").fit(["a"]).transform_tokens(references.TEXTS[:2])
+    assert words.fit_transform(references.TEXTS[:2]).nnz > 0
+    assert {len(vector) for vectors in tokens for vector in vectors} == {WIDTH}
 
 
 @pytest.mark.parametrize("row", CLOSED_ROWS.values(), ids=CLOSED_ROWS)
