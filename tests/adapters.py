@@ -1,6 +1,7 @@
 """LoRA adapters with random matrices: written by hand as peft writes them, or made and merged by peft itself."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -119,3 +120,11 @@ def read_adapter_config(folder):
 def describes(folder):
     """``config.json`` of a base."""
     return read_config(folder)
+
+
+def without_settings(folder, target):
+    """A copy with the adapter alone, as peft writes it."""
+    Path(target).mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(Path(folder) / name, target)
+    return Path(target)

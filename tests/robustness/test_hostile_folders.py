@@ -5,6 +5,7 @@ The full size: ``pytest tests/robustness/test_hostile_folders.py -m slow -s`` (1
 
 import importlib.util
 import json
+import re
 import sys
 from collections import Counter
 
@@ -17,7 +18,7 @@ import skxlmr
 from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
 from skxlmr.text import load_tokenizer
-from tests import cross_encoders, processes, sentence_encoders
+from tests import adapters, cross_encoders, processes, sentence_encoders
 from tests.robustness import hostile_reader
 from tests.sentence_encoders import dense, flags
 from tests.tiny import sentences, write_checkpoint
@@ -46,6 +47,43 @@ def fast_tokenizer(folder, byte_level):
         tokenizer.model.save(str(folder))
     else:
         tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def rich_adapter(folder, base, form):
+    """An adapter of many options, with its base in a folder inside."""
+    expression, generator = r"roberta\.encoder\.layer\.\d\..*(?:query|dense)", torch.Generator().manual_seed(0)
+    tensors, held = adapters.matrices(r=3), read_tensors(base)
+    for name, tensor in held.items():
+        full = adapters.PREFIX + name.removesuffix(".weight")
+        if re.fullmatch(expression, name.removesuffix(".weight")):
+            n_out, n_in = tensor.shape
+            tensors[f"{full}.lora_A.weight"] = torch.randn(3, n_in, generator=generator)
+            tensors[f"{full}.lora_B.weight"] = torch.randn(n_out, 3, generator=generator)
+            tensors[f"{full}.lora_magnitude_vector"] = torch.rand(n_out, generator=generator) + 1
+            tensors[f"{full}.base_layer.bias"] = held[name.removesuffix("weight") + "bias"].clone()
+    words = f"{adapters.PREFIX}roberta.embeddings.word_embeddings.token_adapter.trainable_tokens_delta"
+    options = {
+        "bias": "lora_only",
+        "target_modules": expression,
+        "use_dora": True,
+        "use_rslora": True,
+        "r": 8,
+        "rank_pattern": {".*query": 3, "dense": 3},
+        "alpha_pattern": {"layer.0.output.dense": 5},
+        "modules_to_save": ["embeddings.LayerNorm"],
+        "trainable_token_indices": {"word_embeddings": [5, 9]},
+        "revision": "main",
+    }
+    tensors |= {
+        adapters.PREFIX + name: tensor.clone() for name, tensor in held.items() if "embeddings.LayerNorm" in name
+    }
+    adapters.write(folder, "base", tensors | {words: torch.ones(2, 32)}, **options)
+    if form:
+        torch.save(tensors | {words: torch.ones(2, 32)}, folder / "adapter_model.bin")
+        (folder / "adapter_model.safetensors").unlink()
+    (folder / "base").mkdir()
+    for name in ("config.json", "model.safetensors", "sentencepiece.bpe.model"):
+        (folder / "base" / name).write_bytes((base / name).read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +136,8 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
     cross_encoders.write(root / "plain cross-encoder", tiny_checkpoint, sentence_transformers=key)
     reranker = XLMRobertaRegressor.from_checkpoint(root / "cross-encoder", dtype="float32")
     skxlmr.save(reranker, root / "saved cross-encoder")
+    for case in ("adapter", "adapter bin"):
+        rich_adapter(root / case, tiny_checkpoint, form=case[8:])
     texts, y = sentences(8), [0, 1] * 4
     fit = {"max_epochs": 1, "dtype": "float32", "random_state": 0}
     skxlmr.save(XLMRobertaClassifier(tiny_checkpoint, **fit).fit(texts, y), root / "saved classifier sealed")
@@ -117,7 +157,7 @@ def run(cases, n):
     """Read mutants 0 to n in processes; if one ends too early, another continues with the next mutant."""
     results, i = [], 0
     while i < n:
-        done = processes.run(hostile_reader.main, cases, i, n, timeout=60 + n)
+        done = processes.run(hostile_reader.main, cases, i, n, timeout=60 + n, HF_HUB_OFFLINE="1")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         if not lines:
             pytest.fail(f"cannot start: {done.stderr[-3000:]}")

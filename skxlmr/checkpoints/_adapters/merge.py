@@ -156,9 +156,11 @@ def _check_all_there(
             raise CheckpointError(lora.file, f"lora_bias is true, but {module} has no bias")
     for end in lora.tokens:
         trained = [name for name in names.modules if names.is_embedding(name) and names.ends(name, end)]
-        if len(trained) != 1:
-            raise CheckpointError(lora.file, f"trainable_token_indices names {end!r:.80}: no embeddings, or several")
-        wanted |= {(trained[0], kinds.TOKENS)}
+        if not trained:
+            raise CheckpointError(
+                lora.file, f"trainable_token_indices names {end!r:.80}, but no embeddings are called so"
+            )
+        wanted |= {(module, kinds.TOKENS) for module in trained}
     held = {(module, kind) for module, parts in adapted.items() for kind in parts}
     missing, unexpected = wanted - held, held - wanted - {(names.words, kinds.WEIGHT)}
     absent = {module for module, _ in unexpected if module not in names.modules}

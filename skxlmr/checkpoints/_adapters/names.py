@@ -52,6 +52,5 @@ class Names:
         return name.endswith("embeddings")
 
     def ends(self, name: str, end: str) -> bool:
-        """Whether a module's name ends like this; all word embeddings end with nothing."""
-        short = self.short(name)
-        return name == self.words if not end else short == end or short.endswith("." + end)
+        """Whether a module's name ends like this, as peft compares them; with nothing the word embeddings do."""
+        return self.short(name).endswith(end) if end else name == self.words

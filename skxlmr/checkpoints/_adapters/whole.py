@@ -14,7 +14,7 @@ def is_saved(lora: Lora, names: Names, tensor: str) -> bool:
     """Whether a tensor belongs to a module that was trained as a whole."""
     short = names.short(tensor)
     dots = [i for i, character in enumerate(short) if character == "."]
-    return any(path == end or path.endswith("." + end) for path in (short[:dot] for dot in dots) for end in lora.saved)
+    return any(path.endswith(end) for path in (short[:dot] for dot in dots) for end in lora.saved)
 
 
 def replace_whole(lora: Lora, merged: Tensors, adapter: AdapterTensors, names: Names) -> None:

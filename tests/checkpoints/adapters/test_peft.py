@@ -1,11 +1,19 @@
 """Adapters that peft made, with every option that changes weights: merged as peft merges them, to the last bit."""
 
+import random
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from skxlmr import XLMRobertaVectorizer, convert
 from skxlmr.checkpoints import read_model
-from tests import adapters
+from skxlmr.checkpoints._adapters.config import read_lora
+from skxlmr.checkpoints._adapters.patterns import matches
+from tests import adapters, sentence_encoders
+from tests.tiny import write_checkpoint
 
 pytest.importorskip("peft", reason="compares with peft")
 
@@ -136,9 +144,103 @@ def test_half_precision_of_the_adapter(tmp_path, tiny_checkpoint):
 
 
 def test_half_precision_of_the_base(tmp_path, tiny_checkpoint):
-    from skxlmr import convert
-
     convert(tiny_checkpoint, tmp_path / "half", dtype="bfloat16")
     folder, _ = make(tmp_path / "adapter", tmp_path / "half", MODEL, {"target_modules": ["query", WORDS]})
     reference = adapters.merged(folder, tmp_path / "half", MODEL, dtype=torch.float32)
     assert_equal(read_model(folder).tensors(), reference.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("XLMRobertaXLForSequenceClassification", {"target_modules": ["query", "output.dense"], "bias": "lora_only"}),
+        (
+            "XLMRobertaXLModel",
+            {"target_modules": r"encoder\.layer\.1\..*(?:query|dense)", "modules_to_save": ["encoder.LayerNorm"]},
+        ),
+        (
+            "XLMForSequenceClassification",
+            {"target_modules": ["q_lin", "lin2"], "modules_to_save": ["sequence_summary"]},
+        ),
+        ("XLMModel", {"target_modules": ["embeddings", "attentions.1.v_lin"], "use_dora": True}),
+        ("XLMWithLMHeadModel", {"target_modules": ["out_lin"], "trainable_token_indices": {"embeddings": [5]}}),
+    ],
+)
+def test_other_families(kind, options, tmp_path, tiny_tokenizer, request):
+    is_xl = kind.startswith("XLMRobertaXL")
+    base = tmp_path / "base"
+    if is_xl:
+        write_checkpoint(base, tiny_tokenizer, model_type="xlm-roberta-xl")
+    else:
+        base = request.getfixturevalue("tiny_xlm")
+    model = {"num_labels": 3} if kind.endswith("Classification") else {}
+    task = "SEQ_CLS" if model else None
+    folder = adapters.made(tmp_path / "adapter", base, kind, model=model, task_type=task, **options)
+    reference, found = adapters.merged(folder, base, kind, **model).state_dict(), read_model(folder).tensors()
+    prefix = "" if "For" in kind or "Head" in kind else ("roberta." if is_xl else "transformer.")
+    for name, expected in reference.items():
+        full = name if prefix + name not in found else prefix + name
+        if full not in found:  # shared with another, or a buffer
+            assert "pred_layer" in name or name.endswith("position_ids"), name
+            continue
+        assert torch.equal(found[full], expected), name
+
+
+# Names of modules, and settings that may contradict one another
+SHORT = ["query", "dense", "output.dense", "1.output.dense", "layer.0", "attention", "pooler", "uery", "self.query"]
+
+
+def test_modules_match_as_in_peft(tmp_path):
+    """Random settings beside peft's own matching of names."""
+    from types import SimpleNamespace
+
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    rng = random.Random(0)
+    names = [f"encoder.layer.{i}.{end}" for i in (0, 1, 10) for end in ("attention.self.query", "output.dense")]
+    names += ["encoder.layer.1.attention.output.dense", "pooler.dense", "dense", "roberta.pooler.dense"]
+    folder = adapters.write(tmp_path / "a", "skxlmr-mini", {"x": torch.zeros(1)})
+    n_matched = 0
+    for _ in range(300):
+        config = {
+            "target_modules": rng.choice([rng.sample(SHORT, 3), r".*query", r".*(1|10)\.(output|attention).*", r"\w+"]),
+            "exclude_modules": rng.choice([None, rng.sample(SHORT, 1), r".*0.*"]),
+            "modules_to_save": rng.choice([None, None, rng.sample(SHORT, 1)]),
+        }
+        if isinstance(config["target_modules"], list) and rng.random() < 0.5:
+            config["layers_to_transform"] = rng.choice([1, [0, 10], []])
+            config["layers_pattern"] = (
+                rng.choice([None, "layer", ["x", "layer"]]) if config["layers_to_transform"] else None
+            )
+        lora = read_lora(adapters.change_config(folder, **adapters.CONFIG | config))
+        theirs = SimpleNamespace(**adapters.CONFIG | {"target_parameters": None} | config)
+        for name in names:
+            expected = bool(check_target_module_exists(theirs, name))
+            assert matches(lora, name) == expected, (config, name)
+            n_matched += expected
+    assert 300 < n_matched < 0.9 * 300 * len(names)
+
+
+def test_a_sentence_encoder_whose_transformer_is_an_adapter(tmp_path, tiny_checkpoint):
+    """As sentence-transformers writes it: no model in the folder, but its pooling, its prompts and a tokenizer."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from peft import LoraConfig
+
+    base, folder, texts = tmp_path / "base", tmp_path / "adapter", ["das Haus", "a small bird sings.", "дом"]
+    sentence_encoders.write(base, tiny_checkpoint, sentence_encoders.flags("cls"), [("Normalize", {})])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = sentence_transformers.SentenceTransformer(str(base), device="cpu")
+        model.add_adapter(LoraConfig(r=2, target_modules=["query", "value"], task_type="FEATURE_EXTRACTION"))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_" in name:
+                    parameter.add_(torch.ones_like(parameter), alpha=0.1)
+        model.save(str(folder))
+        expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(texts)
+        plain = sentence_transformers.SentenceTransformer(str(base), device="cpu").encode(texts)
+    assert not (folder / "model.safetensors").exists()
+    for place in (folder, adapters.without_settings(folder, tmp_path / "bare")):
+        found = XLMRobertaVectorizer(place, dtype="float32").fit_transform(texts)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(expected - plain).max() > 1e-2

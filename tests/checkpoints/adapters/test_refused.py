@@ -90,7 +90,10 @@ CONFIGS = {
     "modules of another kind": ({"modules_to_save": [["x"]]}, "as modules_to_save"),
     "tokens of another kind": ({"trainable_token_indices": [1.5]}, "expected ids of tokens as trainable_token_indices"),
     "a token twice": ({"trainable_token_indices": [1, 1]}, "expected distinct ids of tokens"),
-    "tokens of nothing": ({"trainable_token_indices": {"embed": [1]}}, "names 'embed': no embeddings, or several"),
+    "tokens of nothing": (
+        {"trainable_token_indices": {"embed": [1]}},
+        "names 'embed', but no embeddings are called so",
+    ),
     "another rank": ({"r": 3}, r"lora_A.weight has the shape \(2, 32\), expected \(3, 32\)"),
     "another target": ({"target_modules": ["value"]}, r"2 tensors missing|4 tensors missing .*value.lora_A.weight"),
     "one layer less": (
