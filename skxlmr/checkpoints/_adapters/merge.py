@@ -16,6 +16,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._weights import check_finite, summary
 from skxlmr.nn import ModelFamily
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._fork import will_compute
 
 
 def merge(
@@ -46,6 +47,7 @@ def merge(
     CheckpointError
         If the file lacks a tensor, holds one more than the config says, or one of another shape.
     """
+    will_compute()
     names = Names(base, family, adapter.is_bare)
     merged = dict(base)
     _check_numbers(adapter)

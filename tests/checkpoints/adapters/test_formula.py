@@ -150,6 +150,7 @@ def test_which_modules_are_adapted(config, matched, tmp_path):
 
 def test_the_first_pattern_counts():
     assert value_of({"query": 3, "self.query": 4}, NAMES[0], 8) == 3
+    assert value_of({"self.que": 3, "self.query": 4}, NAMES[0], 8) == 4
     assert value_of({"uery": 3, "^attention.self.query": 4}, NAMES[0], 8) == 8
     assert value_of({r"encoder\.layer\.(1|10)\..*": 3}, NAMES[1], 8) == 3
     assert value_of({"encoder.layer.0.attention.self.query": 3}, f"roberta.{NAMES[0]}", 8) == 3
