@@ -168,7 +168,7 @@ class StoredModel:
         CheckpointError
             If a file that says so is broken, or says something of texts that the library can't reproduce.
         """
-        return read_cross_encoder(self.folder, self.place, self.raw)
+        return read_cross_encoder(self.sentence_folder, self.place, self.raw)
 
     def sentence_tensors(self, encoder: SentenceEncoder) -> Tensors:
         """Map the weights of the layers after the pooling; each name begins with the number of the layer."""

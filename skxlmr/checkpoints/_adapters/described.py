@@ -18,7 +18,8 @@ from skxlmr.nn import config_of
 from skxlmr.utils._errors import CheckpointError, blaming
 
 # What an adapter folder's own config.json decides; the rest is the base model's
-OF_OUTPUTS = ("id2label", "label2id", "num_labels", "problem_type", "is_decoder")
+OF_OUTPUTS = {"id2label", "label2id", "num_labels", "problem_type", "is_decoder"}
+OF_OUTPUTS |= {"sentence_transformers", "sbert_ce_default_activation_function"}
 LABELS = ("id2label", "label2id", "num_labels")
 MAY_DIFFER = {"vocab_size", "tie_word_embeddings", "is_decoder", "initializer_range"}
 MAY_DIFFER |= {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"}  # a fit takes the base's

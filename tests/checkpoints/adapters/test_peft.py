@@ -12,6 +12,7 @@ from skxlmr import XLMRobertaVectorizer, convert
 from skxlmr.checkpoints import read_model
 from skxlmr.checkpoints._adapters.config import read_lora
 from skxlmr.checkpoints._adapters.patterns import matches
+from skxlmr.nn import family_of
 from tests import adapters, sentence_encoders
 from tests.tiny import write_checkpoint
 
@@ -150,40 +151,53 @@ def test_half_precision_of_the_base(tmp_path, tiny_checkpoint):
     assert_equal(read_model(folder).tensors(), reference.state_dict())
 
 
+BASES = {"XLMRobertaXL": "xlm-roberta-xl", "Bert": "bert", "DistilBert": "distilbert", "XLM": None}
+
+
 @pytest.mark.parametrize(
-    ("kind", "options"),
+    ("family", "head", "options"),
     [
-        ("XLMRobertaXLForSequenceClassification", {"target_modules": ["query", "output.dense"], "bias": "lora_only"}),
         (
-            "XLMRobertaXLModel",
+            "XLMRobertaXL",
+            "ForSequenceClassification",
+            {"target_modules": ["query", "output.dense"], "bias": "lora_only"},
+        ),
+        (
+            "XLMRobertaXL",
+            "Model",
             {"target_modules": r"encoder\.layer\.1\..*(?:query|dense)", "modules_to_save": ["encoder.LayerNorm"]},
         ),
+        ("Bert", "ForSequenceClassification", {"target_modules": ["query", "output.dense"], "bias": "all"}),
+        ("Bert", "Model", {"target_modules": "all-linear", "use_rslora": True}),
+        ("Bert", "ForTokenClassification", {"target_modules": ["value"], "task_type": "TOKEN_CLS"}),
+        ("Bert", "ForMaskedLM", {"target_modules": ["query", "transform.dense", "word_embeddings"]}),
+        ("DistilBert", "ForSequenceClassification", {"target_modules": ["q_lin", "lin2"]}),
+        ("DistilBert", "Model", {"target_modules": ["word_embeddings", "out_lin"], "use_dora": True}),
+        ("DistilBert", "ForMaskedLM", {"target_modules": ["k_lin"], "modules_to_save": ["word_embeddings"]}),
         (
-            "XLMForSequenceClassification",
+            "XLM",
+            "ForSequenceClassification",
             {"target_modules": ["q_lin", "lin2"], "modules_to_save": ["sequence_summary"]},
         ),
-        ("XLMModel", {"target_modules": ["embeddings", "attentions.1.v_lin"], "use_dora": True}),
-        ("XLMWithLMHeadModel", {"target_modules": ["out_lin"], "trainable_token_indices": {"embeddings": [5]}}),
+        ("XLM", "Model", {"target_modules": ["embeddings", "attentions.1.v_lin"], "use_dora": True}),
+        ("XLM", "WithLMHeadModel", {"target_modules": ["out_lin"], "trainable_token_indices": {"embeddings": [5]}}),
     ],
 )
-def test_other_families(kind, options, tmp_path, tiny_tokenizer, request):
-    is_xl = kind.startswith("XLMRobertaXL")
-    base = tmp_path / "base"
-    if is_xl:
-        write_checkpoint(base, tiny_tokenizer, model_type="xlm-roberta-xl")
-    else:
+def test_other_families(family, head, options, tmp_path, tiny_tokenizer, request):
+    base, kind = tmp_path / "base", family + head
+    if BASES[family] is None:
         base = request.getfixturevalue("tiny_xlm")
-    model = {"num_labels": 3} if kind.endswith("Classification") else {}
-    task = "SEQ_CLS" if model else None
-    folder = adapters.made(tmp_path / "adapter", base, kind, model=model, task_type=task, **options)
+    else:
+        write_checkpoint(base, tiny_tokenizer, model_type=BASES[family])
+    model = {"num_labels": 3} if head.endswith("Classification") else {}
+    options = {"task_type": "SEQ_CLS" if head == "ForSequenceClassification" else None, **options}
+    folder = adapters.made(tmp_path / "adapter", base, kind, model=model, **options)
     reference, found = adapters.merged(folder, base, kind, **model).state_dict(), read_model(folder).tensors()
-    prefix = "" if "For" in kind or "Head" in kind else ("roberta." if is_xl else "transformer.")
-    for name, expected in reference.items():
-        full = name if prefix + name not in found else prefix + name
-        if full not in found:  # shared with another, or a buffer
-            assert "pred_layer" in name or name.endswith("position_ids"), name
-            continue
-        assert torch.equal(found[full], expected), name
+    prefix = f"{family_of(read_model(folder).config).prefix}." if head == "Model" else ""
+    shared = {name for name in reference if prefix + name not in found}
+    assert all(name.endswith(("decoder.weight", "projector.weight", "proj.weight", "decoder.bias", "_ids")) for name in shared)
+    for name in reference.keys() - shared:
+        assert torch.equal(found[prefix + name], reference[name]), name
 
 
 # Names of modules, and settings that may contradict one another
