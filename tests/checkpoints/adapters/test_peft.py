@@ -195,7 +195,9 @@ def test_other_families(family, head, options, tmp_path, tiny_tokenizer, request
     reference, found = adapters.merged(folder, base, kind, **model).state_dict(), read_model(folder).tensors()
     prefix = f"{family_of(read_model(folder).config).prefix}." if head == "Model" else ""
     shared = {name for name in reference if prefix + name not in found}
-    assert all(name.endswith(("decoder.weight", "projector.weight", "proj.weight", "decoder.bias", "_ids")) for name in shared)
+    assert all(
+        name.endswith(("decoder.weight", "projector.weight", "proj.weight", "decoder.bias", "_ids")) for name in shared
+    )
     for name in reference.keys() - shared:
         assert torch.equal(found[prefix + name], reference[name]), name
 
