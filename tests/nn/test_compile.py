@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from skxlmr import nn
+from skxlmr.nn.bert import bert, distilbert
+from skxlmr.nn.bert.config import BertConfig, DistilBertConfig
 from skxlmr.nn.linear import fast_inference
 
 XLMR = nn.ModelConfig(
@@ -17,11 +19,18 @@ XLMR = nn.ModelConfig(
     max_position_embeddings=140,
 )
 XL = nn.XLMRobertaXLConfig.from_dict({**XLMR.to_dict(), "model_type": "xlm-roberta-xl"})
+GEOMETRY = {
+    name: getattr(XLMR, name) for name in ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size")
+}
+BERT = BertConfig(**GEOMETRY, num_hidden_layers=1, max_position_embeddings=140)
+DISTILBERT = DistilBertConfig(**GEOMETRY, num_hidden_layers=1, max_position_embeddings=140)
 XLM = nn.XLMConfig(vocab_size=50, pad_token_id=1, emb_dim=32, n_layers=1, n_heads=2, max_position_embeddings=140)
 MODULES = {
     "classifier": lambda: nn.XLMRobertaForSequenceClassification(XLMR, 3),
     "decoder": lambda: nn.XLMRobertaForCausalLM(replace(XLMR, is_decoder=True)),
     "XLM-R XL": lambda: nn.XLMRobertaXLForSequenceClassification(XL, 3),
+    "BERT": lambda: bert.BertForSequenceClassification(BERT, 3),
+    "DistilBERT": lambda: distilbert.DistilBertForMaskedLM(DISTILBERT),
     "original XLM": lambda: nn.XLMForSequenceClassification(XLM, 3),
 }
 

@@ -9,6 +9,7 @@ import torch
 
 import skxlmr
 from skxlmr.nn import TokenLayout, XLMRobertaEncoder, attention
+from tests.nn.bert import reference as bert
 from tests.nn.reference import TINY, make_ours, make_reference, make_rows, packed
 from tests.nn.xlm import reference as xlm
 from tests.nn.xlm_roberta_xl.test_parity import XL
@@ -21,6 +22,8 @@ def make_encoder(family):
     if family.startswith("XLM-R"):
         config = TINY if family == "XLM-R" else XL
         return make_ours("base", config, make_reference("base", config))
+    if family.endswith("BERT"):
+        return bert.make_pair(family.lower(), "base")[0].backbone
     return xlm.make_pair(n_langs=2, causal=family == "causal XLM")[0]
 
 
@@ -32,7 +35,7 @@ def run(encoder, form, **options):
     return encoder(ids, attention_mask=mask, **options)
 
 
-families = pytest.mark.parametrize("family", ["XLM-R", "XLM-R XL", "XLM", "causal XLM"])
+families = pytest.mark.parametrize("family", ["XLM-R", "XLM-R XL", "BERT", "DistilBERT", "XLM", "causal XLM"])
 forms = pytest.mark.parametrize("form", ["packed", "right", "left"])
 
 

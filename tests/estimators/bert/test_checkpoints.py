@@ -12,7 +12,7 @@ from skxlmr.checkpoints import read_model
 from skxlmr.estimators._core.pickling import StoredModule
 from skxlmr.utils._errors import CheckpointError
 from tests import contract
-from tests.estimators.conftest import differing, weights_of
+from tests.estimators.conftest import differing, padded, weights_of
 from tests.sentence_encoders import dense, flags, write
 from tests.tiny import sentences
 
@@ -181,3 +181,13 @@ def test_fill_mask_equals_the_pipeline(bodies, body):
     expected = [f for f in pipeline(text, top_k=20) if f["token"] in {f["token"] for f in found}]
     assert [f["token"] for f in found] == [f["token"] for f in expected]
     np.testing.assert_allclose([f["score"] for f in found], [f["score"] for f in expected], atol=1e-5)
+
+
+@pytest.mark.parametrize("body", ["bert", "distilbert"])
+def test_layers_are_the_hidden_states_of_the_reference(bodies, reference, body):
+    vectorizer = XLMRobertaVectorizer(bodies[body], layers=[0, 1, -1], pooling="cls", dtype="float32")
+    with torch.no_grad():
+        rows = padded(vectorizer.fit(contract.TEXTS).tokenizer_, contract.TEXTS)
+        states = reference("AutoModel", bodies[body])(**rows, output_hidden_states=True).hidden_states
+    expected = torch.cat([x[:, 0] for x in states], 1)
+    np.testing.assert_allclose(vectorizer.transform(contract.TEXTS), expected, atol=1e-5)
