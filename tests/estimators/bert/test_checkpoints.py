@@ -141,6 +141,23 @@ def test_only_used_words_learn(bodies, make_any, body):
     assert set(changed) == set(used.tolist()) - {made.config_.pad_token_id}
 
 
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("body", ["bert", "distilbert"])
+def test_lora_adapters(bodies, reference, tmp_path, body):
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    save(XLMRobertaClassifier(bodies[body], max_epochs=1).fit(contract.TEXTS, contract.Y), tmp_path / "base")
+    base = reference("AutoModelForSequenceClassification", tmp_path / "base")
+    modules = {"bert": ["query", "dense"], "distilbert": ["q_lin", "lin2"]}[body]
+    settings = peft.LoraConfig("SEQ_CLS", r=4, target_modules=modules, init_lora_weights=False)
+    adapted = peft.get_peft_model(base, settings).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    ours = XLMRobertaClassifier.from_checkpoint(tmp_path / "adapter", dtype="float32")
+    rows = transformers.AutoTokenizer.from_pretrained(bodies[body])(contract.TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = adapted(**rows).logits.softmax(1)
+    np.testing.assert_allclose(ours.predict_proba(contract.TEXTS), expected, atol=1e-5)
+
+
 # Sentence encoders ------------------------------------------------------------------------------------------------------
 
 LAYOUTS = {

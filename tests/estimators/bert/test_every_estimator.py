@@ -106,6 +106,19 @@ def test_second_texts_have_token_type_1(bodies, make_any, monkeypatch, estimator
     assert set(of_second) == (trains if is_pair else set())
 
 
+@contract.each_that(lambda cls: cls in READ and contract.methods_of(cls))
+@pytest.mark.parametrize("body", ["bert", "distilbert"])
+def test_each_row_is_answered_by_itself(bodies, make_any, estimator, body):
+    """Of pairs where there may be some: a row with the same ids, but another place of the second text, is another row."""
+    X, y = of_pairs(estimator)
+    made = make_any(estimator).set_params(checkpoint=bodies[body]).fit(X, y)
+    X = [*X, X[0], ("the", "bird sings"), ("the bird", "sings")] if contract.takes_pairs(estimator) else [*X, X[0]]
+    together = contract.answers(made, X)
+    alone = [contract.answers(made, part) for part in contract.parts(X, 1)]
+    for name, found in together.items():
+        contract.assert_same(found, [answer for answers in alone for answer in answers[name]], name)
+
+
 def test_causal_models_are_of_other_families(bodies, make_any):
     with pytest.raises(
         CheckpointError, match=r"describes BERT \(model_type 'bert'\), which XLMRobertaCausalLM can't read: use"
