@@ -45,6 +45,7 @@ class Backbone(nn.Module):
     gradient_checkpointing = False
     pooler: nn.Module | None
     words_name: ClassVar[str]  # of the word embeddings, as in get_submodule
+    pooler_is_pretrained: ClassVar[bool] = False  # whether published checkpoints have one that is worth to keep
     part_names: ClassVar[tuple[str, ...]]  # of its modules; all names of its parameters begin with one of them
 
     @property

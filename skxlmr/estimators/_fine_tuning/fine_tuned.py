@@ -28,7 +28,7 @@ from skxlmr.estimators._fine_tuning.training_rows import (
 from skxlmr.estimators._fine_tuning.training_run import TrainingRun
 from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
-from skxlmr.nn import TaskModule
+from skxlmr.nn import TaskModule, family_of
 from skxlmr.text import SubwordSampling
 from skxlmr.training import AdamState, History, StateKeeper, auto_learning_rate, mean_losses
 from skxlmr.utils._device import resolve_device
@@ -88,11 +88,11 @@ class FineTuned(TrainingParameters, Estimator):
             check_architecture(stored.raw, file, self._head)
 
     def _announce_new_part(self, folder: Path, part: str) -> None:
+        new = "a new one starts from scratch"
         if self._head.new == "if missing":
-            warn_once_per_call(
-                f"{folder} has no language modelling head that fits: a new one starts from scratch",
-                about=(folder, part),
-            )
+            warn_once_per_call(f"{folder} has no language modelling head that fits: {new}", about=(folder, "head"))
+        elif family_of(self.config_).encoder.pooler_is_pretrained:
+            warn_once_per_call(f"{folder} has no pooler ({part}), which the head reads: {new}", about=(folder, part))
 
     def _class_codes(self, rows: TrainingRows) -> tuple[np.ndarray | None, np.ndarray, Sequence[Any]]:
         """Codes of the examples' classes (n_examples, n_columns), their weights, and the classes of each column.

@@ -68,6 +68,7 @@ class BertEncoder(XLMRobertaEncoder):
     """The encoder: embeddings, layers and, if asked for, the pooler; see :class:`XLMRobertaEncoder`."""
 
     embeddings_class = BertEmbeddings
+    pooler_is_pretrained = True
 
 
 class BertTask(XLMRobertaTask):
