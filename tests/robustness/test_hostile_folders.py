@@ -98,6 +98,7 @@ def cases(tmp_path_factory, tiny_checkpoint, request):
     write_folder(root / "bin sharded", **made, format="bin", max_shard_size=60_000)
     write_folder(root / "bin legacy", **made, format="bin")
     torch.save(made["tensors"], root / "bin legacy" / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    write_checkpoint(root / "XL", made["tokenizer"], model_type="xlm-roberta-xl", vocab_size=310)
     for case, byte_level in (("tokenizer.json", False), ("vocab.json", True)):
         (root / case).mkdir()
         fast_tokenizer(root / case, byte_level)
