@@ -18,7 +18,7 @@ from skxlmr.persistence._model_card import CARD
 from skxlmr.text import load_tokenizer
 from tests import processes
 from tests.robustness.payloads import main, payloads
-from tests.sentence_encoders import dense, write
+from tests.sentence_encoders import add_outputs, dense, write
 
 N_PAYLOADS = 50
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the payloads call POSIX")
@@ -36,6 +36,7 @@ def folders(tmp_path_factory, tiny_checkpoint):
     layers, prompts = [("Dense", dense()), ("Normalize", {})], {"prompts": {"query": "a: "}}
     write(root / "published", tiny_checkpoint, layers=layers, prompts=prompts)
     skxlmr.save(XLMRobertaVectorizer(root / "published").fit(["a"]), root / "saved")
+    add_outputs(write(root / "further outputs", tiny_checkpoint))
     return {
         path.name: {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
         for path in root.iterdir()
@@ -111,6 +112,9 @@ def hostile(folders, payload, everywhere):
             "2_Dense/model.safetensors": None,
         },
     )
+    sparse = folders["further outputs"]["sparse_linear.pt"]
+    for content in (payload, with_pickle(sparse, lambda held: inside(held, payload))):
+        yield "the layer of a further output", folders["further outputs"] | {"sparse_linear.pt": content}
     coded = [payload.decode("latin1"), base64.b64encode(payload).decode()]
     for key in ("params", "fitted"):
         changed = about | {key: about[key] | {"device": coded[0], "n_features_in_": {"array": coded, "dtype": "O"}}}
@@ -131,7 +135,11 @@ def test_the_canary_never_appears(i, folders, tmp_path, monkeypatch):
         put(folder, files)
         refused = False
         try:
-            skxlmr.load(folder, verify=False) if "skxlmr.json" in files else XLMRobertaVectorizer(folder).fit(["a"])
+            output = "sparse" if "sparse_linear.pt" in files else "dense"
+            if "skxlmr.json" in files:
+                skxlmr.load(folder, verify=False)
+            else:
+                XLMRobertaVectorizer(folder, output=output).fit(["a"])
         except CheckpointError:
             refused = True
         assert refused, f"{name} was read, as {place}"

@@ -10,9 +10,9 @@ FAULTS = ("no relu", "special tokens", "sum", "first token", "not normalised")
 
 def hidden_states(folder, rows):
     """(ids, vectors of the tokens) of each row of ids."""
-    from transformers import XLMRobertaModel
+    from transformers import AutoModel
 
-    model = XLMRobertaModel.from_pretrained(folder, dtype=torch.float64, local_files_only=True).eval()
+    model = AutoModel.from_pretrained(folder, dtype=torch.float64, local_files_only=True).eval()
     with torch.no_grad():
         return [(ids, model(torch.tensor(ids)[None].long()).last_hidden_state[0].numpy()) for ids in rows]
 
@@ -22,11 +22,11 @@ def layer(folder, name):
     return state["weight"].double().numpy(), state["bias"].double().numpy()
 
 
-def lexical(folder, states, n_pieces, fault=None):
+def lexical(folder, states, n_pieces, fault=None, unused=(0, 1, 2, 3)):
     """Weights over the vocabulary, (n_rows, n_pieces)."""
     (w_D, b) = layer(folder, "sparse_linear")
     made = np.zeros((len(states), n_pieces))
-    unused = () if fault == "special tokens" else (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
+    unused = () if fault == "special tokens" else unused  # of XLM-R <s>, <pad>, </s>, <unk>
     for row, (ids, h_TD) in zip(made, states, strict=True):
         for i, h_D in zip(ids, h_TD, strict=True):
             weight = h_D @ w_D[0] + b[0]

@@ -20,10 +20,13 @@ from sklearn.pipeline import make_pipeline, make_union
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaVectorizer, convert, datasets, load, save
 from skxlmr.checkpoints import content_hash
 from skxlmr.datasets import load_reviews
+from skxlmr.text import load_tokenizer
+from tests import adapters
 from tests.estimators.sequence.sentence_encoders import m3
 from tests.estimators.sequence.sentence_encoders.layouts import NORMALIZE, QUERY, TEXTS, ours
 from tests.sentence_encoders import add_outputs, flags, write
-from tests.tiny import sentences
+from tests.tiny import sentences, write_checkpoint
+from tests.tiny_wordpiece import write_files
 
 SHORT = [*TEXTS[:-1], "the The the", "漢字 the"]
 N_VECTORS = 24
@@ -118,6 +121,38 @@ def test_pairs_and_columns(published):
     ]
     with pytest.raises(ValueError, match="transform_tokens takes one column of texts or pairs, got 2 columns"):
         apart.transform_tokens(pairs)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert"])
+def test_other_bodies_make_them_too(tmp_path, model_type):
+    (tmp_path / "files").mkdir()
+    tokenizer = load_tokenizer(write_files(tmp_path / "files", model_type=model_type, model_max_length=64))
+    sizes = {"vocab_size": tokenizer.vocab_size + 3, "max_position_embeddings": 64}
+    folder = write_checkpoint(tmp_path / "checkpoint", tokenizer, model_type=model_type, **sizes)
+    add_outputs(folder, N_VECTORS)
+    states = m3.hidden_states(folder, m3.rows_of(folder, SHORT)[0])
+    vectorizer = ours(folder, output="sparse")
+    expected = m3.lexical(folder, states, tokenizer.vocab_size, unused=[0, 1, 2, 3])  # [PAD], [UNK], [CLS], [SEP]
+    np.testing.assert_allclose(vectorizer.transform(SHORT).toarray(), expected, **CLOSE)
+    found = np.concatenate(vectorizer.transform_tokens(SHORT))
+    np.testing.assert_allclose(found, np.concatenate(m3.vectors(folder, states)), **CLOSE)
+
+
+def test_an_adapter_has_the_layers_of_its_base(published, tmp_path):
+    pytest.importorskip("transformers")
+    adapter = adapters.write(tmp_path / "adapter", published)
+    vectorizer = ours(adapter, output="sparse").fit(SHORT)
+    save(vectorizer, tmp_path / "saved")
+    states = m3.hidden_states(tmp_path / "saved", m3.rows_of(published, SHORT)[0])
+    expected = m3.lexical(published, states, 302)
+    assert far(expected, ours(published, output="sparse").transform(SHORT).toarray())
+    convert(adapter, tmp_path / "converted")
+    for folder in (adapter, tmp_path / "saved", tmp_path / "converted"):
+        found = ours(folder, output="sparse").fit(SHORT)
+        found.module_.double()  # in float32 the adapter's random weights amplify rounding
+        np.testing.assert_allclose(found.transform(SHORT).toarray(), expected, rtol=1e-9, atol=1e-9)
+        tokens = np.concatenate(found.transform_tokens(SHORT))
+        np.testing.assert_allclose(tokens, np.concatenate(m3.vectors(published, states)), **CLOSE)
 
 
 def test_equal_texts_run_once_and_others_do_not_matter(published):
