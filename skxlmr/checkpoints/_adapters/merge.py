@@ -9,7 +9,7 @@ import torch
 from skxlmr.checkpoints._adapters import tensors as kinds
 from skxlmr.checkpoints._adapters.config import ALL_LINEAR, Lora
 from skxlmr.checkpoints._adapters.names import Names
-from skxlmr.checkpoints._adapters.patterns import matches, value_of
+from skxlmr.checkpoints._adapters.patterns import LONGEST_NAME, matches, value_of
 from skxlmr.checkpoints._adapters.tensors import AdapterTensors
 from skxlmr.checkpoints._adapters.whole import replace_whole
 from skxlmr.checkpoints._formats.mapped_file import Tensors
@@ -50,6 +50,10 @@ def merge(
     will_compute()
     names = Names(base, family, adapter.is_bare)
     merged = dict(base)
+    if longest := [name for name in base if len(name) > LONGEST_NAME]:  # expressions could search it for long
+        raise CheckpointError(
+            lora.file, f"names a base model with a tensor {longest[0]!r:.120}, whose name is too long"
+        )
     _check_numbers(adapter)
     if was_tied and not is_tied:
         _untie(merged, names)

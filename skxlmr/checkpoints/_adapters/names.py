@@ -1,9 +1,7 @@
 """The modules of a base model, from the names and shapes of its weights."""
 
-from skxlmr.checkpoints._adapters.patterns import LONGEST_NAME
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.nn import LanguageModel, ModelFamily
-from skxlmr.utils._errors import CheckpointError
 
 
 class Names:
@@ -22,8 +20,6 @@ class Names:
     def __init__(self, base: Tensors, family: ModelFamily, is_bare: bool):
         self.family, self.prefix, self.is_bare = family, family.prefix, is_bare
         own = [name for name in base if not is_bare or name.startswith(self.prefix + ".")]
-        if longest := [name for name in own if len(name) > LONGEST_NAME]:
-            raise CheckpointError("the base model of an adapter", f"holds a tensor with the name {longest[0]!r:.120}")
         weights = [name.removesuffix(".weight") for name in own if name.endswith(".weight")]
         self.modules = [name for name in weights if base[f"{name}.weight"].ndim == 2]
         self.norms = [name for name in weights if base[f"{name}.weight"].ndim == 1]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skxlmr import CheckpointError, convert
+import skxlmr
+from skxlmr import CheckpointError, XLMRobertaVectorizer, convert
 from skxlmr.checkpoints import Origin, content_hash, identity, read_model, resolve_checkpoint
 from skxlmr.checkpoints._adapters.base import base_folder
 from skxlmr.text import load_tokenizer
@@ -111,6 +112,12 @@ def test_the_tokenizer_is_the_adapters_if_it_has_one(base, tmp_path):
     stored = read_model(folder)
     assert stored.model_folder == folder
     assert load_tokenizer(folder, stored.config.model_type).vocab_size == load_tokenizer(base).vocab_size
+
+
+def test_the_limit_of_a_saved_base(tmp_path, tiny_checkpoint):
+    skxlmr.save(XLMRobertaVectorizer(tiny_checkpoint, max_length=20).fit(["das Haus"]), tmp_path / "base")
+    stored = read_model(adapters.write(tmp_path / "a", tmp_path / "base"))
+    assert stored.tokenizer_limit() == stored.base.tokenizer_limit() == 64
 
 
 def head(n_labels, seed=0):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skxlmr import XLMRobertaVectorizer, convert
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer, convert
 from skxlmr.checkpoints import read_model
 from skxlmr.checkpoints._adapters.config import read_lora
 from skxlmr.checkpoints._adapters.patterns import matches
@@ -260,3 +260,19 @@ def test_a_sentence_encoder_whose_transformer_is_an_adapter(tmp_path, tiny_check
         found = XLMRobertaVectorizer(place, dtype="float32").fit_transform(texts)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(expected - plain).max() > 1e-2
+
+
+def test_an_adapter_that_transformers_saved(tmp_path, tiny_checkpoint):
+    """It names neither a task nor a class."""
+    from peft import LoraConfig
+
+    model = adapters.opened(tiny_checkpoint, SEQ, num_labels=3)
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.ones_like(parameter), alpha=0.1)
+    model.save_pretrained(tmp_path / "a")
+    fitted = XLMRobertaClassifier.from_checkpoint(tmp_path / "a", dtype="float32")
+    ids = torch.tensor([[0, 5, 6, 7, 2]])
+    torch.testing.assert_close(fitted.module_(ids), model.eval()(ids).logits, rtol=0, atol=1e-5)

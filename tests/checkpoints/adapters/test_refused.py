@@ -235,6 +235,14 @@ def test_files(tmp_path, tiny_checkpoint):
         read_model(folder)
 
 
+def test_a_base_with_endless_names(tmp_path, tiny_checkpoint):
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    weights = {name: tensor.clone() for name, tensor in read_model(base).tensors().items()}
+    save_file(weights | {"roberta." + "a" * 100: torch.ones(1)}, base / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"adapter_config.json: names a base model with a tensor .*is too long"):
+        read_model(adapters.write(tmp_path / "a", base)).tensors()
+
+
 def test_names_that_files_use(tmp_path, tiny_checkpoint):
     """Without a prefix, with the adapter's name, and with what peft leaves in the file and never reads."""
     plain = adapters.matrices()
