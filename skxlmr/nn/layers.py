@@ -93,9 +93,9 @@ class Embeddings(EmbeddingSum):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, **further: Any) -> Tensor:
         """The arguments are those of :class:`EmbeddingSum`."""
-        return self.dropout(self.LayerNorm(super().forward(*inputs)))
+        return self.dropout(self.LayerNorm(super().forward(*inputs, **further)))
 
 
 class SelfAttention(nn.Module):

@@ -23,9 +23,9 @@ class Embeddings(EmbeddingSum):
         super().__init__(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, **further: Any) -> Tensor:
         """The arguments are those of :class:`EmbeddingSum`."""
-        return self.dropout(super().forward(*inputs))
+        return self.dropout(super().forward(*inputs, **further))
 
 
 class Output(nn.Module):
