@@ -41,4 +41,4 @@ class Family:
 
     def languages(self, estimator: Any) -> list[str]:
         """Languages of the texts, for the model card."""
-        return ["multilingual"] if estimator.config_.model_type == "xlm-roberta" else []
+        return ["multilingual"] if estimator.config_.model_type.startswith("xlm-roberta") else []

@@ -55,6 +55,7 @@ def test_every_estimator_and_the_reference_on_its_folder(checkpoint, reference, 
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())
     head = fitted._head
     assert saved["model_type"] == "xlm-roberta-xl" and saved["architectures"] == [f"XLMRobertaXL{head.task}"]
+    assert '\nlanguage: ["multilingual"]\n' in (tmp_path / "saved" / "README.md").read_text()
     model = reference(head.auto_class, tmp_path / "saved")
     assert type(model).__name__ == saved["architectures"][0]
     rows = padded(fitted.tokenizer_, contract.TEXTS)
