@@ -1,5 +1,6 @@
 """BERT's WordPiece: ``vocab.txt``, and the options of the classes ``BertTokenizer`` and ``DistilBertTokenizer``."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,17 @@ def read_vocabulary(file: Path) -> dict[str, int]:
     White space at the end of a line, the carriage return of Windows among it, is no part of the token, and no text can
     spell the token of a blank line.
     """
+    content = read_bytes(file, MOST_BYTES)
+    check_count(file, content.count(b"\n"))
+    vocab: dict[str, int] = {}
     with blaming(file, "expected text in UTF-8, found something else ({})", UnicodeDecodeError):
-        text = read_bytes(file, MOST_BYTES).decode("utf-8")
-    n_lines = text.count("\n") + 1
-    check_count(file, n_lines)
-    tokens = [line.rstrip() for line in text.split("\n")]
-    broken = next((i for i, token in enumerate(tokens) if "\r" in token), None)
-    if broken is not None:
-        reason = f"expected one token in line {broken + 1}, found a carriage return within it: {tokens[broken]!r:.80}"
-        raise CheckpointError(file, reason)
-    vocab = {token: i for i, token in enumerate(tokens) if token}
+        for i, line in enumerate(io.BytesIO(content)):  # line by line, since a million lines take much memory
+            token = line.decode("utf-8").rstrip()
+            if "\r" in token:
+                reason = f"expected one token in line {i + 1}, found a carriage return within it: {token!r:.80}"
+                raise CheckpointError(file, reason)
+            if token:
+                vocab[token] = i
     check_lengths(file, vocab)
     if not vocab:
         raise CheckpointError(file, "expected one token a line, found none")

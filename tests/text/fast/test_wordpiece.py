@@ -295,7 +295,7 @@ def test_lines_of_a_vocabulary_are_read_as_by_the_reference(tmp_path, content):
         (b"[UNK]\n[CLS]\nthe\rhouse\n", "line 3, found a carriage return within it"),
         (b"\r".join(token.encode() for token in SPECIAL), "line 1, found a carriage return within it"),
         (b"a" * 1025, "a token of 1025 bytes"),
-        (b"a\n" * 1_000_001, "has a vocabulary of 1000002 tokens, expected at most 1000000"),
+        (b"a\n" * 1_000_001, "has a vocabulary of 1000001 tokens, expected at most 1000000"),
         (b"\n" * 10_000_000, "expected at most 1000000"),
         (b"a" * (16 * 2**20 + 1), "at most 16777216"),
     ],
