@@ -125,7 +125,8 @@ def _check_class(folder: Path, model_type: str, class_name: str | None, has: set
     if file is not None and class_name not in CLASSES_OF[file]:
         names = ", ".join(name for name in CLASSES_OF[file] if name)
         reason = f"expected a tokenizer_class that reads {file} ({names}), found {class_name!r:.80}"
-        raise CheckpointError(folder, reason)
+        instead = "; PreTrainedTokenizerFast does what the file says" if file == TOKENIZER_FILE else ""
+        raise CheckpointError(folder, reason + instead)
 
 
 def _says_more(folder: Path, tokenizer: SentencePieceTokenizer, model_type: str | None, class_name: str | None) -> bool:

@@ -250,6 +250,14 @@ def test_classes_that_read_a_vocabulary_otherwise_are_refused(tmp_path, name, pl
         load_tokenizer(tmp_path)
 
 
+def test_a_class_that_is_not_known_may_be_replaced(tmp_path):
+    write_files(tmp_path, ["tokenizer.json"], tokenizer_class="ElectraTokenizer")
+    with pytest.raises(
+        CheckpointError, match="found 'ElectraTokenizer'; PreTrainedTokenizerFast does what the file says"
+    ):
+        load_tokenizer(tmp_path)
+
+
 def lines(text="", end="\n"):
     return ["".join(f"{token}{end}" for token in tiny_vocabulary()), text]
 
