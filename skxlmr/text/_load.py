@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE
-from skxlmr.text._fast.tokenizer import GENERAL_CLASSES, TOKENIZER_FILE, FastTokenizer
+from skxlmr.text._fast.tokenizer import GENERAL, GENERAL_CLASSES, TOKENIZER_FILE, FastTokenizer
 from skxlmr.text._fast.tokenizer_json import pair_layout
 from skxlmr.text._fast.wordpiece import CLASSES as BERT_CLASSES
 from skxlmr.text._fast.wordpiece import WORDPIECE_FILE
@@ -123,9 +123,9 @@ def _check_class(folder: Path, model_type: str, class_name: str | None, has: set
         raise _ambiguous(folder, model_type, "the vocabulary of one tokenizer")
     file = next((file for file in CLASSES_OF if file in has), None)
     if file is not None and class_name not in CLASSES_OF[file]:
-        names = ", ".join(name for name in CLASSES_OF[file] if name)
+        names = ", ".join(name for name in CLASSES_OF[file] if name).replace(GENERAL, f"{GENERAL}Fast")
         reason = f"expected a tokenizer_class that reads {file} ({names}), found {class_name!r:.80}"
-        instead = "; PreTrainedTokenizerFast does what the file says" if file == TOKENIZER_FILE else ""
+        instead = f"; {GENERAL}Fast does what the file says" if file == TOKENIZER_FILE else ""
         raise CheckpointError(folder, reason + instead)
 
 

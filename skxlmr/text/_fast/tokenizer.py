@@ -34,7 +34,8 @@ TOKENIZER_FILE = "tokenizer.json"
 _CLASSES = {"xlm-roberta": "XLMRobertaTokenizer", "xmod": "XLMRobertaTokenizer"}
 _CLASSES |= {"roberta": "RobertaTokenizer", "roberta-prelayernorm": "RobertaTokenizer"}
 _BERT_CLASSES = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
-GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")  # they do what tokenizer.json says
+GENERAL = "PreTrainedTokenizer"
+GENERAL_CLASSES = (GENERAL, "TokenizersBackend")  # they do what tokenizer.json says
 _SAVED_AS = {"BPE": "RobertaTokenizer", "Unigram": "XLMRobertaTokenizer", "WordPiece": "PreTrainedTokenizerFast"}
 _ONE_SEPARATOR = (
     "{}: its template puts one </s> between the texts of a pair, as transformers 5.0 to 5.2 wrote it. Pairs are read with "
@@ -154,7 +155,7 @@ class FastTokenizer(Tokenizer):
         """Make the tokenizer that a class of BERT makes of this content, and save it under the class's name."""
         if tokenizer_json.kind_of(content) != "WordPiece":
             reason = f"expected a WordPiece model for the class {name}, found {tokenizer_json.kind_of(content)!r:.80}"
-            raise CheckpointError(file, reason)
+            raise CheckpointError(file, f"{reason}; {wordpiece.INSTEAD}")
         content = wordpiece.as_class(file, content, settings)
         settings = replace(settings, options=dict(settings.options) | {"tokenizer_class": name})
         made = cls(content, settings=settings, model_max_length=max_length, file=file, token_types=types)
