@@ -10,6 +10,9 @@ import torch
 from skxlmr import (
     XLMRobertaClassifier,
     XLMRobertaMaskedLM,
+    XLMRobertaMultipleChoiceClassifier,
+    XLMRobertaQuestionAnswerer,
+    XLMRobertaTokenClassifier,
     XLMRobertaVectorizer,
     XLMRobertaZeroShotClassifier,
     convert,
@@ -21,6 +24,13 @@ from tests import contract
 from tests.estimators.conftest import differing, padded, weights_of
 from tests.tiny import write_checkpoint
 
+GEOMETRY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+}
 N_FURTHER = 7  # the published checkpoints have more word embeddings than their tokenizer has tokens
 
 
@@ -80,6 +90,37 @@ def test_zero_shot(checkpoint, reference, make_any, tmp_path):
         logits = reference("AutoModelForSequenceClassification", tmp_path / "nli")(**rows).logits
     expected = logits[:, 1].view(2, 2).softmax(1).numpy()
     np.testing.assert_allclose(zero_shot.predict_proba(texts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "n_labels"),
+    [
+        (XLMRobertaClassifier, 3),
+        (XLMRobertaTokenClassifier, 3),
+        (XLMRobertaQuestionAnswerer, 2),
+        (XLMRobertaMultipleChoiceClassifier, 2),
+        (XLMRobertaMaskedLM, 2),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+def test_heads_that_the_reference_saved_in_shards(tmp_path, tiny_tokenizer, estimator, n_labels):
+    transformers = pytest.importorskip("transformers")
+    config = {**GEOMETRY, "vocab_size": tiny_tokenizer.vocab_size + N_FURTHER, "num_labels": n_labels}
+    task = estimator._head.task
+    torch.manual_seed(0)
+    model = getattr(transformers, f"XLMRobertaXL{task}")(transformers.XLMRobertaXLConfig(**config)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    model.save_pretrained(tmp_path, max_shard_size="30KB")
+    tiny_tokenizer.save(tmp_path)
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    opened = estimator.from_checkpoint(tmp_path, dtype="float32")
+    rows = padded(tiny_tokenizer, contract.TEXTS)
+    theirs = {name: tensor[None] for name, tensor in rows.items()} if task == "ForMultipleChoice" else rows
+    with torch.no_grad():
+        found, expected = logits_of(opened.module_(**rows)), logits_of(model(**theirs))
+    assert torch.allclose(found, expected.view(found.shape), atol=1e-5)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ from tests.nn.reference import (
     assert_near,
     assert_tasks_agree,
     make_labels,
+    make_ours,
     make_pair,
+    make_reference,
     make_rows,
     our_loss,
     pack_labels,
@@ -157,6 +159,20 @@ def test_padding_tokens_that_texts_spell_own_positions_and_vectors():
             assert_near(found, theirs(attention_mask=mask, **inputs).last_hidden_state, 1e-12, str(list(inputs)))
         found = ours(*packed(ids, mask)).last_hidden_state
         assert_near(found, theirs(ids, attention_mask=mask).last_hidden_state[mask.bool()], 1e-12, "packed rows")
+
+
+@pytest.mark.slow
+def test_the_published_width():
+    """Two layers of 2560 units with 32 heads of 80."""
+    config = XLMRobertaXLConfig(vocab_size=100, num_hidden_layers=2)
+    theirs = make_reference("base", config)
+    ours = make_ours("base", config, theirs, share=True)
+    ids, mask = make_rows(config, [70, 12, 5])
+    assert_encoders_agree(ours, theirs, ids, mask, 1e-5)
+    with torch.no_grad(), fast_inference():
+        found = ours(*packed(ids, mask)).last_hidden_state
+    expected = theirs(ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    assert_near(found, expected.detach(), 1e-5, "packed rows by the fastest kernel")
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
