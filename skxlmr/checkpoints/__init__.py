@@ -17,7 +17,7 @@ from skxlmr.checkpoints._layout import (
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
-from skxlmr.checkpoints._secrets import checked_token, without_secrets
+from skxlmr.checkpoints._secrets import checked_token, fault_of_known_token, without_secrets
 from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, activation_config, cross_encoder_files
 from skxlmr.checkpoints._sentence.outputs import output_layer_files
 from skxlmr.checkpoints._sentence.writer import sentence_files
@@ -44,6 +44,7 @@ __all__ = [
     "content_files",
     "content_hash",
     "cross_encoder_files",
+    "fault_of_known_token",
     "identity",
     "looks_like_path",
     "model_place",

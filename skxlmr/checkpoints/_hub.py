@@ -10,7 +10,7 @@ from pathlib import Path
 from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
 from skxlmr.checkpoints._layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, download_patterns, weight_patterns
-from skxlmr.checkpoints._secrets import without_secrets
+from skxlmr.checkpoints._secrets import fault_of_known_token, without_secrets
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8
 from skxlmr.utils._tables import plain_str
@@ -169,6 +169,8 @@ def _why(error: Exception, repo: str, revision: str | None, offline: bool) -> st
         return f"{reason}, or {LOG_IN} if it is private, {BUILTIN_INSTEAD}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the repository has no revision {revision!r}: pass one of its branches, tags or commits"
+    if not offline and (fault := fault_of_known_token()):
+        return fault
     cause = error.__cause__ or error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if status in (401, 403):

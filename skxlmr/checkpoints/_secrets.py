@@ -26,10 +26,25 @@ def checked_token(token: str | bool | None) -> str | bool | None:
     if not isinstance(token, str):
         raise TypeError(f"token must be a str, a bool or None, got a {type(token).__name__}")
     token = token.strip()
-    if not _TOKEN.fullmatch(token):
-        found = "white space, control characters or letters outside ASCII inside it" if token else "nothing"
-        raise ValueError(f"token is not one of the Hugging Face hub ('hf_' and letters and digits): it has {found}")
+    if fault := _fault(token):
+        raise ValueError(f"token {fault}")
     return token
+
+
+def fault_of_known_token() -> str | None:
+    """Why the token of the environment, or the user's, cannot be one; None if it can, or there is none."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    fault = token and _fault(token)
+    return f"the token in HF_TOKEN, or that of hf auth login, {fault}: copy it again" if fault else None
+
+
+def _fault(token: str) -> str | None:
+    if _TOKEN.fullmatch(token):
+        return None
+    found = "white space, control characters or letters outside ASCII inside it" if token else "nothing"
+    return f"is not one of the Hugging Face hub ('hf_' and letters and digits): it has {found}"
 
 
 def without_secrets(text: str, *secrets: str | bool | None) -> str:

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from skxlmr._version import __version__
-from skxlmr.checkpoints import CHECKPOINT_FILES, checked_token, without_secrets
+from skxlmr.checkpoints import CHECKPOINT_FILES, checked_token, fault_of_known_token, without_secrets
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._save import write_estimator
 from skxlmr.utils._errors import CheckpointError
@@ -85,6 +85,8 @@ def push_to_hub(
             detail = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
             reason = f"could not be written to the Hugging Face hub ({detail}): {remedy}"
+            if token is None and (fault := fault_of_known_token()):
+                reason = f"could not be written to the Hugging Face hub: {fault}"
     if (
         reason is not None
     ):  # not in the `except`: errors of the hub's client may hold the token, and would be shown with it

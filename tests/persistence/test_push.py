@@ -176,7 +176,9 @@ def test_a_server_that_repeats_the_token(hub, fitted_classifier, monkeypatch, st
 def test_a_token_in_the_environment_that_cannot_be_one(hub, fitted_classifier, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", f"{SECRET}ä")
     for act in (lambda: push_to_hub(fitted_classifier, "org/name"), lambda: load("org/name")):
-        with pytest.raises(CheckpointError) as caught:
+        with pytest.raises(
+            CheckpointError, match=r"the token in HF_TOKEN, .* letters outside ASCII inside it: copy"
+        ) as caught:
             act()
         assert SECRET not in shown(caught.value)
 

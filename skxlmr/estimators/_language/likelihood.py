@@ -39,8 +39,16 @@ def pseudo_log_p(engine: Engine, encoded: EncodedBatch, tokenizer: Any) -> SumsA
 
 
 def mean_log_p(likelihood: SumsAndCounts, sample_weight: Any) -> float:
-    """Mean log-probability per token, in which tokens count as much as their rows weigh; 0 without tokens."""
+    """Mean log-probability per token, in which tokens count as much as their rows weigh; 0 without tokens.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
+    """
     sums, counts = likelihood
+    if not len(sums):
+        raise ValueError("X has no rows: at least one text is needed")
     weights = check_sample_weight(sample_weight, sums, ensure_non_negative=True)
     n_tokens = weights @ counts
     return float(weights @ sums / n_tokens) if n_tokens else 0.0

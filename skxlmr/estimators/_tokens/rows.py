@@ -99,7 +99,10 @@ def check_tags(y: Any, rows: TokenRows, name: str = "y") -> list[list[Any]]:
             raise ValueError(f"{name} row {row}: {len(found)} tags for {len(words)} words")
         for word, tag in enumerate(found):
             if not isinstance(tag, str | int):
-                raise ValueError(f"{name} row {row}, word {word}: expected a tag, str or int, got {describe(tag)}")
+                hint = f": tag it, or leave it out of the loss with {IGNORED!r}" if is_missing(tag) else ""
+                raise ValueError(
+                    f"{name} row {row}, word {word}: expected a tag, str or int, got {describe(tag)}{hint}"
+                )
         kinds |= {type(tag).__name__ for tag in found if tag != IGNORED}
         tags.append(found)
     if len(kinds) > 1:
@@ -155,5 +158,6 @@ def _words(cell: Any, row: int, name: str, missing: str | None) -> list[str]:
         raise ValueError(f"{name} row {row}: expected a list of words, got {describe(cell)}{hint}")
     for i, word in enumerate(words):
         if not isinstance(word, str):
-            raise ValueError(f"{name} row {row}, word {i}: expected a word, got {describe(word)}")
+            hint = ": fill it, or drop it with its tag" if is_missing(word) else ""
+            raise ValueError(f"{name} row {row}, word {i}: expected a word, got {describe(word)}{hint}")
     return list(map(plain_str, words))

@@ -148,6 +148,12 @@ def test_validation_rows_count_by_their_weights(lm, texts):
 # Scores ---------------------------------------------------------------------------------------------------------------
 
 
+def test_no_texts_have_no_score(lm):
+    for score in (lm.score, lm.perplexity):
+        with pytest.raises(ValueError, match="X has no rows: at least one text is needed"):
+            score([])
+
+
 def test_scores_are_the_references(lm, model, texts):
     inputs = padded(lm.tokenizer_, texts)
     ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()

@@ -359,6 +359,12 @@ def test_scores_of_pairs(make, texts, reference, tmp_path):
     np.testing.assert_allclose(lm.score_samples(pairs), expected, rtol=1e-5)
 
 
+def test_no_texts_have_no_score(lm):
+    assert lm.score_samples([]).shape == (0,)
+    with pytest.raises(ValueError, match="X has no rows: at least one text is needed"):
+        lm.score([])
+
+
 def test_scores_do_not_depend_on_batches(lm, texts):
     import copy
 
