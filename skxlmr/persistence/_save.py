@@ -69,7 +69,7 @@ def save(
 
     The folder is a checkpoint that ``transformers`` opens, with ``skxlmr.json`` for the parameters, what ``fit`` learnt and
     the SHA-256 of each file, and a model card (``README.md``). Nothing is pickled. If the features are the pooled last
-    layer of single texts, ``sentence-transformers`` opens it too.
+    layer of single texts, ``sentence-transformers`` opens it too; a regressor is a cross-encoder there.
 
     Parameters
     ----------

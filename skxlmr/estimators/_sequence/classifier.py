@@ -272,9 +272,8 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         self._take_own(stored)
 
     def _take_own(self, stored: StoredModel) -> None:
-        self._said = (
-            stored.cross_encoder()
-        )  # of which only what it says of texts matters: here, classes follow from logits
+        # only what it says of texts matters: classes follow from logits, whatever the activation
+        self._said = stored.cross_encoder()
         self._check_room(self._how(), stored.folder)
 
     def _cross_encoder_to_save(self) -> CrossEncoder | None:

@@ -78,3 +78,14 @@ def test_what_was_chosen_is_saved(folder, tmp_path):
     again = load(tmp_path / "saved")
     assert again.activation == again.activation_ == "identity"
     assert again.set_params(activation="auto").activation_ == "identity"  # the folder says so now
+
+
+def test_a_prompt_is_read_in_fits_too(make, tiny_checkpoint, tmp_path):
+    prompted = make(XLMRobertaRegressor, prompt="river: ").fit(PAIRS, Y)
+    by_hand = make(XLMRobertaRegressor).fit([("river: " + first, second) for first, second in PAIRS], Y)
+    expected = by_hand.predict([("river: " + first, second) for first, second in PAIRS])
+    np.testing.assert_array_equal(prompted.predict(PAIRS), expected)
+    save(prompted, tmp_path / "saved")
+    np.testing.assert_array_equal(load(tmp_path / "saved").predict(PAIRS), expected)
+    with pytest.raises(ValueError, match="prompt='river' is not the name of one of the checkpoint's prompts"):
+        make(XLMRobertaRegressor, prompt="river").fit(PAIRS, Y)

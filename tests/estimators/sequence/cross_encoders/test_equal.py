@@ -128,9 +128,16 @@ def test_classes_follow_from_logits_whatever_the_activation(theirs, tiny_checkpo
     np.testing.assert_allclose(theirs(tmp_path / "saved").predict(PAIRS), model.predict(PAIRS), rtol=0, atol=1e-5)
 
 
-def test_a_new_head_has_nothing_of_the_activation_of_the_old_one(theirs, tiny_checkpoint, tmp_path):
-    own, settings = says("custom.Function", QUERY, "query"), {**SCORES, "max_seq_length": 20}
-    folder = write(tmp_path / "published", tiny_checkpoint, own=own, settings=settings)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"own": says("custom.Function", QUERY, "query"), "settings": {**SCORES, "max_seq_length": 20}},
+        {"sentence_transformers": {"activation_fn": SIGMOID}, "sbert_ce_default_activation_function": SIGMOID},
+    ],
+    ids=["modules", "config.json"],
+)
+def test_a_new_head_has_nothing_of_the_activation_of_the_old_one(theirs, tiny_checkpoint, tmp_path, said):
+    folder = write(tmp_path / "published", tiny_checkpoint, **said)
     classifier = XLMRobertaClassifier(folder, max_epochs=1, random_state=0)
     with pytest.warns(UserWarning, match="has a head of its own"):
         classifier.fit(PAIRS, [0, 1, 2, 3] * 2 + [0, 1, 2])
