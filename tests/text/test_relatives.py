@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from skxlmr.text import FastTokenizer, SentencePieceTokenizer, load_tokenizer
+from skxlmr.utils._errors import CheckpointError
 from tests.text.parity import differences, differing_offsets, rows, token_types
 from tests.text.texts import HOSTILE, real_texts
 from tests.tiny import sentences
@@ -108,6 +109,19 @@ def test_a_template_that_says_more_than_the_model(converted, tmp_path):
             assert (batch.second_starts is None) == (changed is not typed)
         else:
             assert batch.second_starts is None
+
+
+def test_copies_that_name_the_class_of_bert(converted, tmp_path):
+    """Version 5 of transformers knows no word then; version 4 read the file."""
+    write(tmp_path, converted, (FAST,), "bert", "BertTokenizer")
+    with pytest.raises(
+        CheckpointError, match=r"expected a WordPiece model .*, found 'Unigram'; if tokenizer\.json is right"
+    ):
+        load_tokenizer(tmp_path)
+    expected = rows(load_tokenizer(converted).encode_batch(TEXTS))
+    for model_type, class_name in (("bert", "PreTrainedTokenizerFast"), ("xlm-roberta", "BertTokenizer")):
+        write(tmp_path, converted, (FAST,), model_type, class_name)
+        assert rows(load_tokenizer(tmp_path).encode_batch(TEXTS)) == expected
 
 
 def test_a_template_that_stands_far_behind_is_found(converted, tmp_path, monkeypatch):

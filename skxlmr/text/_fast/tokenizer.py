@@ -136,8 +136,10 @@ class FastTokenizer(Tokenizer):
         settings, max_length = read_settings(file.parent, mask_lstrip=not is_wordpiece)
         name = class_of(settings.options, model_type, class_name)
         types = has_token_types(file.parent, settings.options, model_type, name)
-        if name in wordpiece.CLASSES:
+        if name in wordpiece.CLASSES and (is_wordpiece or model_type in _BERT_CLASSES):
             return cls._bert(file, content, settings, max_length, name, types)
+        if is_wordpiece and name in _CLASSES.values():
+            raise CheckpointError(file, f"has a WordPiece model, which {name} cannot read; {wordpiece.INSTEAD}")
         two = name in _CLASSES.values() and model_type != "xlm-roberta-xl"
         return cls(
             content,

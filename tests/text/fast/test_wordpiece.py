@@ -258,6 +258,17 @@ def test_a_class_that_is_not_known_may_be_replaced(tmp_path):
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "name"), [("bert", "XLMRobertaTokenizer"), ("bert", "RobertaTokenizerFast"), ("xlm-roberta", None)]
+)
+def test_classes_of_other_models_cannot_read_wordpiece(tmp_path, model_type, name):
+    write_files(tmp_path, ["tokenizer.json"], model_type=model_type, tokenizer_class=name)
+    with pytest.raises(
+        CheckpointError, match=r"has a WordPiece model, which .*RobertaTokenizer cannot read; if tokenizer.js"
+    ):
+        load_tokenizer(tmp_path)
+
+
 def lines(text="", end="\n"):
     return ["".join(f"{token}{end}" for token in tiny_vocabulary()), text]
 
