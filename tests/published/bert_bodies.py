@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tests.published.files import TOKENIZER, encoder, length, pooling
+from tests.published.files import TOKENIZER, encoder, labels, length, pooling
 from tests.published.stand_ins import WIDTH, StandIn, with_position_ids
 from tests.published.vocabularies import MASK, N_TOKENS, special_tokens
 from tests.tiny_wordpiece import tiny_vocabulary, tokenizer_json
@@ -48,6 +48,12 @@ def wordpiece(folder: Any) -> None:
     tokens = tiny_vocabulary()
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(tokens, lowercase=False)), encoding="utf-8")
+
+
+def lower_case_vocabulary(folder: Any) -> None:
+    """``vocab.txt`` alone, without accents and capitals."""
+    tokens = "".join(f"{token}\n" for token in tiny_vocabulary(lowercase=True))
+    (folder / "vocab.txt").write_text(tokens, encoding="utf-8")
 
 
 def wordpiece_config(name: str, **more: Any) -> dict[str, Any]:
@@ -155,5 +161,20 @@ BERT_STAND_INS: dict[str, StandIn] = {
         tokenizer=wordpiece,
         vocab_size=len(tiny_vocabulary()),
         more=pretrained_by_google,
+    ),
+    "nlptown/bert-base-multilingual-uncased-sentiment": StandIn(
+        config=BERT
+        | POOLER
+        | {"architectures": ["BertForSequenceClassification"], "_num_labels": 5, "output_past": True}
+        | {"finetuning_task": "sentiment-analysis"}
+        | labels("1 star", "2 stars", "3 stars", "4 stars", "5 stars"),
+        files={
+            "tokenizer_config.json": {"do_lower_case": True, "max_len": 512, "init_inputs": []},
+            "special_tokens_map.json": WORDPIECE,
+        },
+        tokenizer=lower_case_vocabulary,
+        vocab_size=len(tiny_vocabulary(lowercase=True)),
+        weights="pytorch_model.bin",
+        more=with_position_ids("bert."),
     ),
 }

@@ -258,6 +258,11 @@ XLM_STAND_INS: dict[str, StandIn] = {
         tokenizer=lambda folder: sentencepiece(folder, fast=False),
         more=with_position_ids("roberta."),
     ),
+    "MoritzLaurer/multilingual-MiniLMv2-L6-mnli-xnli": StandIn(
+        config=with_head("XLMRobertaForSequenceClassification", **labels("entailment", "neutral", "contradiction"))
+        | {"problem_type": "single_label_classification", "torch_dtype": "float32", "transformers_version": "4.26.0"},
+        files=TOKENIZER,
+    ),
     "Davlan/xlm-roberta-base-ner-hrl": StandIn(
         config=with_head(
             "XLMRobertaForTokenClassification",
