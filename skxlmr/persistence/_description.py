@@ -180,7 +180,9 @@ def _renamed(about: dict[str, Any]) -> dict[str, Any]:
 
 def parameters_of(about: dict[str, Any]) -> dict[str, Any]:
     """Parameters that a folder may set."""
-    return {name: value for name, value in decode(about["params"]).items() if name not in NOT_SET}
+    # before there was an activation, a regressor had none, whatever the config.json of its checkpoint said of the old head
+    older = {"activation": "identity"} if about["estimator"] == "XLMRobertaRegressor" else {}
+    return {name: value for name, value in (older | decode(about["params"])).items() if name not in NOT_SET}
 
 
 def unfitted_from(about: dict[str, Any]) -> Any:
