@@ -45,17 +45,19 @@ class FamilyConfig:
 
     def _check_field(self: Any, name: str, kind: Any) -> None:
         """Check type and bounds of a size, the id of a token, a flag or another number."""
+        if getattr(self, name) is None and kind in (int | None, float | None):
+            return
         value = getattr(self, name)
         is_number = is_int(value) or isinstance(value, float)
         if kind is bool:
             words, holds = "true or false", isinstance(value, bool)
         elif name in LARGEST:
             words, holds = f"a whole number from 1 to {LARGEST[name]}", is_int(value) and 1 <= value <= LARGEST[name]
-        elif kind is int or (kind == int | None and value is not None):
+        elif kind in (int, int | None):
             words, holds = "a whole number from 0 to vocab_size - 1", is_int(value) and 0 <= value < self.vocab_size
         elif name in _ABOVE_ZERO:
             words, holds = "a number above 0 and at most 1", is_number and 0 < value <= 1
-        elif kind is float or (kind == float | None and value is not None):
+        elif kind in (float, float | None):
             words, holds = "a number from 0 to below 1", is_number and 0 <= value < 1
         else:
             return

@@ -48,10 +48,15 @@ class EmbeddingSum(nn.Module):
         x = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if position_ids is None:
             position_ids = self._position_ids(input_ids, x, layout, n_cached)
+        types = self._token_types(layout, token_type_ids)
+        x = x if types is None else x + types
+        return x + self.position_embeddings(position_ids)
+
+    def _token_types(self, layout: TokenLayout, token_type_ids: Tensor | None) -> Tensor | None:
+        """Embeddings of the token types; None if there are none."""
         # Published checkpoints have one token type; for others type 0 is the reference's default.
         types = self.token_type_embeddings
-        x = x + (types.weight[0] if token_type_ids is None else types(token_type_ids))
-        return x + self.position_embeddings(position_ids)
+        return types.weight[0] if token_type_ids is None else types(token_type_ids)
 
     def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout, n_cached: int) -> Tensor:
         """Positions count the tokens from after the padding index; padding itself has that index.

@@ -32,25 +32,14 @@ class BertEmbeddings(Embeddings):
         super().__init__(config)
         self.position_embeddings = nn.Embedding(self.max_positions, config.hidden_size)  # without a row for padding
 
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        layout: TokenLayout,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        n_cached: int = 0,
-        token_type_ids: Tensor | None = None,
-    ) -> Tensor:
+    def _token_types(self, layout: TokenLayout, token_type_ids: Tensor | None) -> Tensor | None:
         if token_type_ids is None and layout.second_T is not None:
-            token_type_ids = self._token_types(layout.second_T)
-        return super().forward(input_ids, layout, position_ids, inputs_embeds, n_cached, token_type_ids)
-
-    def _token_types(self, second_T: Tensor) -> Tensor | None:
-        if self.token_type_embeddings.num_embeddings < 2:
-            raise ValueError(
-                "the tokenizer gives second texts the token type 1, but the model has one type only (type_vocab_size is 1)"
-            )
-        return second_T.long()
+            if self.token_type_embeddings.num_embeddings < 2:
+                raise ValueError(
+                    "the tokenizer gives second texts the token type 1, but the model has one type only (type_vocab_size is 1)"
+                )
+            token_type_ids = layout.second_T.long()
+        return super()._token_types(layout, token_type_ids)
 
     def _position_ids(self, input_ids: Tensor | None, x: Tensor, layout: TokenLayout, n_cached: int) -> Tensor:
         """Positions are the places in the sequence, padding included; a second text goes on counting."""

@@ -28,21 +28,10 @@ class DistilBertEmbeddings(BertEmbeddings):
         super().__init__(config)
         del self.token_type_embeddings
 
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        layout: TokenLayout,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        n_cached: int = 0,
-        token_type_ids: Tensor | None = None,
-    ) -> Tensor:
+    def _token_types(self, layout: TokenLayout, token_type_ids: Tensor | None) -> Tensor | None:
         if token_type_ids is not None:
             raise ValueError("DistilBERT has no token types: leave out token_type_ids")
-        x = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
-        if position_ids is None:
-            position_ids = self._position_ids(input_ids, x, layout, n_cached)
-        return self.dropout(self.LayerNorm(x + self.position_embeddings(position_ids)))
+        return None
 
 
 class DistilBertAttention(nn.Module):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaZeroShotClassifier, load, save
+from skxlmr import (
+    XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaRegressor,
+    XLMRobertaZeroShotClassifier,
+    load,
+    save,
+)
 from skxlmr.batching import pack
 from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.utils._errors import CheckpointError
@@ -95,9 +102,10 @@ def test_second_texts_have_token_type_1(bodies, make_any, monkeypatch, estimator
     X, y = of_pairs(estimator)
     of_second, token_types = [], BertEmbeddings._token_types
 
-    def watched(embeddings, second_T):
-        of_second.append(embeddings.training)
-        return token_types(embeddings, second_T)
+    def watched(embeddings, layout, token_type_ids):
+        if layout.second_T is not None:
+            of_second.append(embeddings.training)
+        return token_types(embeddings, layout, token_type_ids)
 
     monkeypatch.setattr(BertEmbeddings, "_token_types", watched)
     contract.infer(make_any(estimator).set_params(checkpoint=bodies[body]).fit(X, y), X)
@@ -117,6 +125,16 @@ def test_each_row_is_answered_by_itself(bodies, make_any, estimator, body):
     alone = [contract.answers(made, part) for part in contract.parts(X, 1)]
     for name, found in together.items():
         contract.assert_same(found, [answer for answers in alone for answer in answers[name]], name)
+
+
+@every_body
+def test_numbers_are_in_the_units_of_y(bodies, make_any, body):
+    regressor = make_any(XLMRobertaRegressor, max_epochs=3).set_params(checkpoint=bodies[body])
+    X = contract.TEXTS * 4
+    y = np.tile([995.0, 1005.0], 12)
+    found = regressor.fit(X, y).predict(X)
+    assert abs(found.mean() - 1000) < 6 and np.corrcoef(found, y)[0, 1] > 0.5
+    assert regressor.set_params(warm_start=True).fit(X, y).predict(X).mean() == pytest.approx(1000, abs=6)
 
 
 def test_causal_models_are_of_other_families(bodies, make_any):
