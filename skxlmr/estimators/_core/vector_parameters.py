@@ -18,7 +18,19 @@ SIDE_BY_SIDE = "The vectors of a list of these stand side by side."
 
 
 @parameters
-class VectorParameters:
+class PromptParameters:
+    """Parameters of estimators that put a checkpoint's prompts before texts."""
+
+    prompt: str | None = parameter(
+        "auto",
+        [str, None],
+        "What is put before each text: the name of one of the checkpoint's prompts, such as ``'query'``, or the text itself, "
+        "such as ``'query: '``. ``'auto'`` is the checkpoint's default prompt, which few have; None is no prompt.",
+    )
+
+
+@parameters
+class VectorParameters(PromptParameters):
     """Parameters of estimators with ``transform``; what they leave open, the checkpoint may say."""
 
     pooling: str | Sequence[str] = parameter(
@@ -36,12 +48,6 @@ class VectorParameters:
         "Most tokens of a row, special tokens included; longer rows are cut, counted and warned about. None is what a "
         "sentence encoder's folder says, else as many as the checkpoint's tokenizer (``model_max_length``) and positions "
         "allow.",
-    )
-    prompt: str | None = parameter(
-        "auto",
-        [str, None],
-        "What is put before each text: the name of one of the checkpoint's prompts, such as ``'query'``, or the text itself, "
-        "such as ``'query: '``. ``'auto'`` is the checkpoint's default prompt, which few have; None is no prompt.",
     )
     truncate_dim: int | None = parameter(
         None,

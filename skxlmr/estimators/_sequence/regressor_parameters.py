@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from skxlmr.estimators._core.vector_parameters import VectorParameters
+from skxlmr.estimators._core.vector_parameters import PromptParameters
 from skxlmr.estimators.parameters import CheckpointParameters, changed, parameter, parameters
 from skxlmr.utils._sklearn import StrOptions
 
 
 @parameters
-class CrossEncoderParameters:
+class CrossEncoderParameters(PromptParameters):
     """How the checkpoint's own head is used."""
 
     activation: Literal["auto", "identity", "sigmoid"] = parameter(
@@ -18,7 +18,6 @@ class CrossEncoderParameters:
         "checkpoint says (see the user guide on rerankers); ``'identity'`` leaves the logits as they are, ``'sigmoid'`` puts "
         "them between 0 and 1. A head that ``fit`` trains predicts in the units of ``y``: there only the identity is valid.",
     )
-    prompt: str | None = changed(VectorParameters, "prompt", "auto")
     max_length: int | None = changed(
         CheckpointParameters,
         "max_length",
