@@ -202,6 +202,7 @@ BAD_VALUES = {
     "device": [0, None],
     "dtype": ["float64", torch.float32],
     "pooling": ["sum", None],
+    "output": ["matrix", None],
     "layers": [0.5, "last", None],
     "normalize": ["yes", None],
     "prompt": [3],
