@@ -63,6 +63,7 @@ class Tokenizer(Value):
     # <s> A </s></s> B </s>: XLM-R and RoBERTa put two separators between the texts of a pair
     _n_pair_separators = 2
     _n_before_second_type: int | None = None  # these separators have token type 0, what follows has 1 (BERT)
+    continuing_prefix: str | None = None  # what marks a piece that goes on with a word (WordPiece)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"

@@ -127,12 +127,21 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         return answers
 
     def _joined(self, before: str, filling: Filling) -> str:
-        """Text up to the end of the filling; like the tokenizer, the mask drops the white space before it."""
+        """Text up to the end of the filling, which starts a word or goes on with the one before, as its first piece says."""
         (piece,) = self.tokenizer_.convert_ids_to_pieces(np.ravel(filling["token"])[:1])
+        if (prefix := self.tokenizer_.continuing_prefix) is not None:
+            return self._joined_wordpiece(before, piece, filling["token_str"], prefix)
         starts_word = piece.startswith("\u2581") and before.strip()
         if starts_word and before[-1].isspace():
             return before + filling["token_str"]
         return before.rstrip() + (" " if starts_word else "") + filling["token_str"]
+
+    @staticmethod
+    def _joined_wordpiece(before: str, piece: str, filling: str, prefix: str) -> str:
+        if piece.startswith(prefix) and before.strip():
+            return before.rstrip() + filling.removeprefix(prefix)
+        would_run_on = before[-1:].isalnum() and filling[:1].isalnum()
+        return before + (" " if would_run_on else "") + filling
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Pseudo-log-likelihood of each text: every token is masked in turn (Salazar et al. 2020, arXiv:1910.14659).

@@ -92,6 +92,7 @@ class FastTokenizer(Tokenizer):
         vocabulary = tokenizer_json.vocabulary_of(self._file, content)
         if tokenizer_json.kind_of(content) == "WordPiece":
             self._default_roles = wordpiece.ROLES
+            self.continuing_prefix = content["model"].get("continuing_subword_prefix", wordpiece.PREFIX)
         settings = settings or TokenizerSettings()
         listed = {token.content for token in settings.added.values()}  # they take precedence over those of the file
         own = tokenizer_json.added_tokens_of(self._file, content)

@@ -199,6 +199,25 @@ def test_fill_mask_equals_the_pipeline(bodies, body):
     expected = [f for f in pipeline(text, top_k=20) if f["token"] in {f["token"] for f in found}]
     assert [f["token"] for f in found] == [f["token"] for f in expected]
     np.testing.assert_allclose([f["score"] for f in found], [f["score"] for f in expected], atol=1e-5)
+    is_plain = [f["token_str"].removeprefix("##").isalpha() for f in found]  # their decoding moves punctuation
+    assert any(is_plain)
+    for ours, theirs, plain in zip(found, expected, is_plain, strict=True):
+        assert ours["sequence"] == theirs["sequence"] or not plain
+
+
+def test_fillings_of_wordpieces_start_a_word_or_go_on_with_one(bodies):
+    lm = XLMRobertaMaskedLM.from_checkpoint(bodies["bert"], dtype="float32")
+    cases = {
+        "the [MASK] sings": ("the river sings", "thes sings"),
+        "[MASK] sings": ("river sings", "##s sings"),
+        "The![MASK]": ("The!river", "The!s"),
+        "The[MASK], [MASK]": ("The river, [MASK]", "Thes, [MASK]"),
+    }
+    for text, (word, end) in cases.items():
+        sequences = {f["token_str"]: f["sequence"] for f in lm.fill_mask([text], top_k=1000)[0][0]}
+        assert sequences["river"] == word and sequences["##s"] == end
+        (ranked,) = lm.fill_mask([text], targets=["river", "rivers river"])[0][:1]
+        assert {f["sequence"] for f in ranked} == {word, word.replace("river", "rivers river")}
 
 
 @pytest.mark.parametrize("body", ["bert", "distilbert"])
