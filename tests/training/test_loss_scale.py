@@ -73,8 +73,7 @@ def test_the_scale_stays_within_what_float32_divides_by():
     assert torch.tensor(1 / high.scale, dtype=torch.float32) * torch.tensor(high.scale) == 1
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("start", [2.0**16, 2.0**32])  # the second overflows until it is small enough
+@pytest.mark.parametrize(("accumulate", "start"), [(1, 2.0**16), (3, 2.0**32)])  # the second overflows at first
 def test_the_weights_are_those_of_a_loop_with_torch_s_scaler(accumulate, start):
     """To the last bit: loss, gradients, clipping, skipped steps."""
     ours, theirs, scale = make_module(torch.float32), make_module(torch.float32), at(start)

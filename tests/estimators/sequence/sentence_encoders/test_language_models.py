@@ -28,17 +28,12 @@ from tests.tiny import sentences
 FIT = {"dtype": "float32", "device": "cpu", "max_epochs": 1, "batch_size": 4, "learning_rate": 3e-3, "random_state": 0}
 CASES = (
     "bge-m3",
-    "arctic-embed, queries",
     "paraphrase-multilingual-mpnet",
     "LaBSE",
-    "Dense of other activations",
-    "LayerNorm",
     "lower case and a prompt",
-    "default prompt, none wanted",
     "prompt not pooled, mean",
     "several poolings",
     "truncate_dim",
-    "truncate_dim asked for",
     "normalize asked for",
     "arguments of the tokenizer",
 )
