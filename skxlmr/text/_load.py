@@ -8,7 +8,7 @@ from typing import Any
 
 from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE
 from skxlmr.text._fast.tokenizer import GENERAL, GENERAL_CLASSES, TOKENIZER_FILE, FastTokenizer
-from skxlmr.text._fast.tokenizer_json import pair_layout
+from skxlmr.text._fast.tokenizer_json import pair_layout, truncation_side
 from skxlmr.text._fast.wordpiece import CLASSES as BERT_CLASSES
 from skxlmr.text._fast.wordpiece import WORDPIECE_FILE
 from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE, SentencePieceTokenizer
@@ -132,12 +132,19 @@ def _check_class(folder: Path, model_type: str, class_name: str | None, has: set
 def _says_more(folder: Path, tokenizer: SentencePieceTokenizer, model_type: str | None, class_name: str | None) -> bool:
     """Whether ``tokenizer.json`` is more than a conversion of this tokenizer.
 
-    It may have further added tokens. With a class that leaves pairs to it, it may lay them out in another way.
+    It may have further added tokens, or cut texts at their beginning. With a class that leaves pairs to it, it may lay them
+    out in another way.
     """
     file = folder / TOKENIZER_FILE
     with open_file(file) as opened:
         beginning = opened.read(BEGINNING).decode("utf-8", errors="ignore")
     if any(token is None or tokenizer.token_to_id(token) is None for token in _added_tokens(beginning)):
+        return True
+    try:
+        side = truncation_side(_value_of("truncation", beginning))
+    except (ValueError, RecursionError):
+        side = None
+    if side not in (None, "right"):
         return True
     if class_name not in GENERAL_CLASSES and model_type not in FILE_TYPES:
         return False  # the class lays pairs out

@@ -150,10 +150,11 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSett
     Raises
     ------
     CheckpointError
-        If a file is broken, or describes a token in an unknown way.
+        If a file is broken, describes a token in an unknown way, or wants long texts to lose their beginning.
     """
     file = folder / CONFIG_FILE
     options = read_json(file) if file.exists() else {}
+    check_truncation(file, "truncation_side", options.get("truncation_side"))
     named = [(file, key, value) for key, value in options.items()]
     added: dict[int, AddedToken] = {}
     decoder = options.get("added_tokens_decoder")
@@ -183,6 +184,17 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSett
                 additional[token.content] = token
     settings = TokenizerSettings(options, roles, tuple(additional.values())).with_added(added)
     return settings, _max_length(file, options)
+
+
+def check_truncation(file: Path, key: str, side: Any) -> None:
+    """Raise CheckpointError if long texts are to lose anything but their end; None says nothing."""
+    if side is None or side == "right":
+        return
+    reason = (
+        f"expected 'right' as {key}, found {side!r:.80}, and texts that are too long lose their end here: if no text is, or "
+        f"their end may go, set truncation_side to 'right' in {CONFIG_FILE}"
+    )
+    raise CheckpointError(file, reason)
 
 
 def checked_flag(folder: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:

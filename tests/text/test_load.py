@@ -108,3 +108,39 @@ def test_broken_configs_are_named(tmp_path, contents, name):
 def test_the_folder_must_exist(tmp_path):
     with pytest.raises(CheckpointError, match="expected a checkpoint folder, found nothing"):
         load_tokenizer(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("files", "model_type"),
+    [((SPM,), "xlm-roberta"), ((FAST,), "xlm-roberta"), ((VOCAB, MERGES), "roberta"), ((VOCAB, MERGES), "xlm")],
+)
+def test_a_folder_whose_long_texts_lose_their_beginning_is_refused(tmp_path, contents, files, model_type):
+    for name in files:
+        (tmp_path / name).write_bytes(contents[name])
+    config = tmp_path / "tokenizer_config.json"
+    for side in ("left", "middle", 3):
+        config.write_text(json.dumps({"truncation_side": side}))
+        with pytest.raises(CheckpointError, match="'right' as truncation_side, found") as caught:
+            load_tokenizer(tmp_path, model_type)
+        assert caught.value.file == str(config)
+    for side in ("right", None):
+        config.write_text(json.dumps({"truncation_side": side}))
+        load_tokenizer(tmp_path, model_type)
+
+
+@pytest.mark.parametrize("files", [(FAST,), (SPM, FAST)])
+def test_truncation_in_tokenizer_json_counts_where_the_config_says_nothing(tmp_path, contents, files):
+    for name in files:
+        (tmp_path / name).write_bytes(contents[name])
+    content = json.loads(contents[FAST])
+    for direction, is_refused in (("Left", True), ("Right", False)):
+        truncation = {"direction": direction, "max_length": 512, "strategy": "LongestFirst", "stride": 0}
+        (tmp_path / FAST).write_text(json.dumps({"truncation": truncation} | content))
+        (tmp_path / "tokenizer_config.json").write_text("{}")
+        if is_refused:
+            with pytest.raises(CheckpointError, match="direction of truncation, found 'left'"):
+                load_tokenizer(tmp_path, "xlm-roberta")
+        else:
+            load_tokenizer(tmp_path, "xlm-roberta")
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"truncation_side": "right"}))
+        load_tokenizer(tmp_path, "xlm-roberta")

@@ -19,7 +19,14 @@ from skxlmr.text._bpe_files import MOST_VALUES, MOST_VOCAB_BYTES, read_merges, r
 from skxlmr.text._fast import tokenizer_json, wordpiece
 from skxlmr.text._fast.offsets import trimmed
 from skxlmr.text._fast.steps import check_steps
-from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_MAX_LENGTH, TokenizerSettings, checked_flag, read_settings
+from skxlmr.text._special_tokens import (
+    CONFIG_FILE,
+    DEFAULT_MAX_LENGTH,
+    TokenizerSettings,
+    check_truncation,
+    checked_flag,
+    read_settings,
+)
 from skxlmr.text._surrogates import without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Tokens
@@ -47,7 +54,8 @@ class FastTokenizer(Tokenizer):
     """A ``tokenizer.json`` with XLM-R's, RoBERTa's or BERT's layout: a Unigram, a byte-level BPE or a WordPiece model.
 
     The `tokenizers` package turns text into ids; special tokens around them, truncation and windows are this library's,
-    the same for all tokenizers. Padding and truncation in the file are ignored. A surrogate code point is read as U+FFFD.
+    the same for all tokenizers. Padding and truncation in the file are ignored; `from_file` refuses one that cuts the
+    beginning of a text. A surrogate code point is read as U+FFFD.
 
     Instances never change: threads may share one, and a deep copy is the instance itself. A pickle holds the vocabulary
     and needs no file.
@@ -135,6 +143,8 @@ class FastTokenizer(Tokenizer):
         content = read_json(file, MOST_VALUES, most_bytes=MOST_VOCAB_BYTES)
         is_wordpiece = tokenizer_json.kind_of(content) == "WordPiece"
         settings, max_length = read_settings(file.parent, mask_lstrip=not is_wordpiece)
+        if settings.options.get("truncation_side") is None:
+            check_truncation(file, "direction of truncation", tokenizer_json.truncation_side(content.get("truncation")))
         name = class_of(settings.options, model_type, class_name)
         types = has_token_types(file.parent, settings.options, model_type, name)
         if name in wordpiece.CLASSES and (is_wordpiece or model_type in _BERT_CLASSES):

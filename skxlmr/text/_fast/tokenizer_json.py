@@ -70,6 +70,12 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
     raise CheckpointError(file, f"expected a Unigram, BPE or WordPiece model, found {found}")
 
 
+def truncation_side(truncation: Any) -> Any:
+    """Return where a ``truncation`` cuts texts, as ``tokenizer_config.json`` would say it; None if it does not say."""
+    side = truncation.get("direction") if isinstance(truncation, dict) else None
+    return side.lower() if isinstance(side, str) else side
+
+
 def kind_of(content: dict[str, Any]) -> Any:
     """Return the type of the model, which early files leave out; None if it is not known."""
     model = content.get("model")
