@@ -110,7 +110,7 @@ def assign_weights(
             wanted = {name: tensor for name, tensor in wanted.items() if name not in expected}
             given = {name: tensor for name, tensor in given.items() if not _in(name, part)}
 
-    _check(wanted, given, source, remark)
+    _check(wanted, given, source, heads, remark)
     target = torch.float32 if dtype is None else dtype
     will_compute()
     check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target, heads)}, source)
@@ -155,9 +155,13 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def _check(wanted: Tensors, given: Tensors, source: str | os.PathLike[str], remark: str) -> None:
+def _check(
+    wanted: Tensors, given: Tensors, source: str | os.PathLike[str], heads: tuple[str, ...], remark: str
+) -> None:
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in given]
     unexpected = [f"{name} {tuple(tensor.shape)}" for name, tensor in given.items() if name not in wanted]
+    if missing and wanted.keys() - given.keys() == {name for name in wanted if any(_in(name, part) for part in heads)}:
+        remark += "; these are the whole head, which fit can train from scratch"
     misshaped, mistyped = [], []
     for name in wanted.keys() & given.keys():
         expected, found = wanted[name], given[name]

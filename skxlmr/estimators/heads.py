@@ -173,5 +173,6 @@ def check_architecture(config: dict[str, Any], file: Path, head: Head) -> None:
     if _is_of(named, head):
         return
     reader = reader_of(named, head)
-    use = "fit trains one" if reader is None else f"use {reader}.from_checkpoint"
-    raise CheckpointError(file, f"describes a {named}, which has no head for {head.reads}: {use}")
+    use = f"{head.estimator}(checkpoint).fit trains one" if reader is None else f"use {reader}.from_checkpoint"
+    article = "an" if named[:1] in set("AEIOX") else "a"
+    raise CheckpointError(file, f"describes {article} {named}, which has no head for {head.reads}: {use}")

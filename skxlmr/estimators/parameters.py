@@ -10,7 +10,6 @@ are made from these declarations.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import wraps
 from numbers import Integral, Real
 from textwrap import fill
@@ -19,6 +18,7 @@ from typing import Any, Literal, TypeVar, dataclass_transform
 import numpy as np
 import torch
 
+from skxlmr.estimators.other_words import misspelt
 from skxlmr.training import SCHEDULES
 from skxlmr.utils._sklearn import Interval, StrOptions
 
@@ -37,51 +37,6 @@ _KINDS = {  # what docstrings call a constraint
     "random_state": "int, RandomState instance or None",
     "verbose": "int",
 }
-
-# What other libraries call our parameters: transformers, sentence-transformers, setfit, keras, lightning, skorch, scikit-learn.
-_THEIR_WORDS = {
-    "activation": "activation_fn activation_function default_activation_function function_to_apply",
-    "accumulate": "accumulate_grad_batches gradient_accumulation_steps",
-    "allow_no_answer": "handle_impossible_answer",
-    "batch_size": "eval_batch_size mini_batch_size per_device_eval_batch_size per_device_train_batch_size train_batch_size",
-    "candidate_labels": "labels",
-    "checkpoint": "base_model ckpt model model_id model_name model_name_or_path model_path name_or_path path pretrained "
-    "pretrained_model_name_or_path",
-    "class_weight": "class_weights",
-    "device": "accelerator device_map no_cuda use_cpu use_cuda use_gpu",
-    "dtype": "amp bf16 fp16 precision torch_dtype",
-    "early_stopping": "load_best_model_at_end restore_best_weights",
-    "label_all_subwords": "label_all_tokens",
-    "label_smoothing": "label_smoothing_factor",
-    "lang": "language src_lang",
-    "layer_decay": "layerwise_lr_decay llrd lr_decay",
-    "learning_rate": "body_learning_rate encoder_learning_rate eta0 learning_rate_init lr",
-    "long_text": "truncation",
-    "mask_probability": "mlm_probability",
-    "max_answer_length": "max_answer_len",
-    "max_epochs": "epochs max_iter n_epochs n_iter num_epochs num_train_epochs",
-    "max_grad_norm": "clipnorm gradient_clip_val",
-    "max_length": "max_len max_seq_len max_seq_length model_max_length sequence_length",
-    "multi_label": "multi_class",
-    "n_frozen_layers": "freeze freeze_encoder freeze_layers",
-    "n_iter_no_change": "early_stopping_patience patience",
-    "no_answer_threshold": "null_score_diff_threshold",
-    "normalize": "normalize_embeddings",
-    "pooling": "pooling_mode",
-    "prompt": "default_prompt_name instruction prompt_name query_instruction",
-    "random_state": "random_seed seed",
-    "resume_dir": "default_root_dir output_dir resume_from_checkpoint",
-    "resume_every": "save_steps",
-    "schedule": "lr_scheduler lr_scheduler_type scheduler",
-    "scoring": "eval_metric metric metric_for_best_model monitor",
-    "stride": "doc_stride",
-    "tol": "early_stopping_threshold min_delta",
-    "truncate_dim": "dimensions matryoshka_dim output_dimension",
-    "validation_fraction": "train_split validation_size validation_split",
-    "verbose": "disable_tqdm enable_progress_bar show_progress_bar",
-    "warmup_ratio": "num_warmup_steps warmup warmup_proportion warmup_steps",
-}
-OTHER_WORDS = {word: name for name, words in _THEIR_WORDS.items() for word in words.split()}
 
 
 def parameter(default: Any, constraint: list[Any], text: str, kw_only: bool = True) -> Any:  # a field, of any type
@@ -127,7 +82,7 @@ def estimator(cls: type[Class]) -> type[Class]:
     @wraps(constructor)
     def __init__(self: Any, *args: Any, **params: Any) -> None:
         if unknown := params.keys() - declared.keys():
-            raise TypeError(misspelt(type(self).__name__, min(unknown), list(declared)))
+            raise TypeError(misspelt(type(self), min(unknown), list(declared)))
         constructor(self, *args, **params)
 
     cls.__init__ = __init__  # type: ignore[method-assign]  # which takes the same, and names what it does not take
@@ -153,16 +108,6 @@ def _kind(constraint: Any, default: Any) -> str:
         return repr(options[0]) if len(options) == 1 else f"{{{', '.join(map(repr, options))}}}"
     constraint = constraint.type if isinstance(constraint, Interval) else constraint
     return _KINDS.get(constraint, str(getattr(constraint, "__name__", constraint)))
-
-
-def misspelt(cls: str, name: str, known: list[str]) -> str:
-    """Error message about a parameter that a class does not have; names the nearest one that it has."""
-    nearest = OTHER_WORDS.get(name)
-    if nearest not in known:
-        nearest = next(iter(get_close_matches(name, known, n=1)), None)
-    if nearest is None:
-        return f"{cls} has no parameter {name!r}: it has {', '.join(known)}"
-    return f"{cls} has no parameter {name!r}: did you mean {nearest!r}?"
 
 
 @parameters

@@ -46,7 +46,8 @@ def max_sim(queries: Sequence[ArrayLike], documents: Sequence[ArrayLike]) -> np.
     known = [_checked(row, f"documents[{i}]") for i, row in enumerate(documents)]
     lengths = {row.shape[1] for row in asked + known}
     if len(lengths) > 1:
-        raise ValueError(f"queries and documents must have vectors of one length, found {sorted(lengths)}")
+        found = " and ".join(map(str, sorted(lengths)))
+        raise ValueError(f"queries and documents must have vectors of the same number of features, found {found}")
     dtype = np.result_type(np.float32, *{row.dtype for row in asked + known})
     scores = np.empty((len(asked), len(known)), dtype)
     for block in _blocks(known):
@@ -83,6 +84,7 @@ def _checked(row: ArrayLike, name: str) -> np.ndarray:
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         found = f"shape {array.shape} of {array.dtype}"
         raise ValueError(
-            f"{name} must be numbers of shape (n_tokens, n_features), with one token or more, found {found}"
+            f"{name} must be numbers of shape (n_tokens, n_features), with one token or more, found {found}: pass a list "
+            "of arrays, as transform_tokens returns it"
         )
     return array

@@ -143,7 +143,11 @@ def read_description(file: Path, verify: bool) -> dict[str, Any]:
         If it is missing, broken, or from a later version; with ``verify`` also if it is not what was written.
     """
     if not file.exists():
-        raise CheckpointError(file, "is missing: the folder was not written by skxlmr.save")
+        raise CheckpointError(
+            file,
+            "is missing: the folder was not written by skxlmr.save. Pass it to an estimator as its checkpoint, or to "
+            "from_checkpoint to predict with its head",
+        )
     content = read_bytes(file, MOST_BYTES)
     about, text = parse_json(file, content), content.decode("utf-8")
     if type(about.get("format")) is not int or about["format"] < 1:

@@ -114,7 +114,8 @@ def load_tokenizer(folder: str | PathLike[str], model_type: str | None = None) -
             f"a tokenizer file ({MODEL_FILE}, {TOKENIZER_FILE}, {WORDPIECE_FILE}, or {VOCAB_FILE} with {MERGES_FILE})"
         )
         expected += " that matches the model" if has else ""
-    raise _ambiguous(folder, model_type, expected)
+    do = "" if has else ": copy the tokenizer's files from the model that this one was trained from"
+    raise _ambiguous(folder, model_type, expected, do)
 
 
 def _check_class(folder: Path, model_type: str, class_name: str | None, has: set[str]) -> None:
@@ -188,7 +189,7 @@ def _names(folder: Path, default: str | None) -> tuple[str | None, str | None]:
     return CLASS_TYPES.get(class_name or "") if model_type is None else model_type, class_name
 
 
-def _ambiguous(folder: Path, model_type: str | None, expected: str) -> CheckpointError:
+def _ambiguous(folder: Path, model_type: str | None, expected: str, do: str = "") -> CheckpointError:
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
     kind = f" (model_type {model_type!r:.80})" if model_type else ""
-    return CheckpointError(folder, f"expected {expected}, found {found}{kind}")
+    return CheckpointError(folder, f"expected {expected}, found {found}{kind}{do}")

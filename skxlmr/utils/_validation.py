@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
+from sklearn.utils.validation import check_is_fitted
+
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import as_list, column_names, describe, is_missing, plain_str, split_columns
 from skxlmr.utils._warnings import warn_once_per_call
@@ -98,6 +100,14 @@ def text_columns(X: Any, name: str, missing: str | None = None) -> list[list[str
     return columns
 
 
+def check_fitted(estimator: Any, attribute: str = "module_") -> None:
+    """Raise NotFittedError before a fit; says how the head of a checkpoint is used, where that is possible."""
+    do = "call fit"
+    if hasattr(estimator, "from_checkpoint"):
+        do += ", or %(name)s.from_checkpoint to predict with the head that the checkpoint has"
+    check_is_fitted(estimator, attribute, msg=f"This %(name)s instance is not fitted yet: {do}")
+
+
 def check_rows(rows: Any, name: str) -> None:
     """Refuse no rows."""
     if len(rows) == 0:
@@ -147,9 +157,11 @@ def _refuse(column: list[Any], row: int, X: Any, name: str, missing: str | None,
         if not any(isinstance(each, str) for each in known):
             pairs = zip(column_names(X), columns, strict=False)
             of_texts = [key for key, each in pairs if any(isinstance(text, str) for text in each)]
-            do = f"pass its column of texts, {name}[{of_texts[0]!r}]" if of_texts else "are X and y swapped?"
+            do = f"; pass its column of texts, {name}[{of_texts[0]!r}]" if of_texts else ""
+            if not do and name.startswith("X"):
+                do = "; are X and y swapped?"
             raise NoTextsError(
-                f"{name} row {row}: expected a text, got {describe(value)}: the column holds no texts; {do}"
+                f"{name} row {row}: expected a text, got {describe(value)}: the column holds no texts{do}"
             )
         hint = f": convert it first{such_as and such_as + _converting(X, name)}"
     raise ValueError(f"{name} row {row}: expected a text, got {describe(value)}{hint}")

@@ -46,7 +46,7 @@ def test_none_and_lists():
 @pytest.mark.parametrize(
     ("queries", "documents", "said"),
     [
-        (rows([2]), rows([2], width=4), r"vectors of one length, found \[4, 5\]"),
+        (rows([2]), rows([2], width=4), "vectors of the same number of features, found 4 and 5"),
         (rows([2]), rows([3, 0]), r"documents\[1\] must be numbers of shape .* found shape \(0, 5\)"),
         (rows([2])[0], rows([2]), r"queries\[0\] must be numbers .* found shape \(5,\)"),
         ([["a"]], rows([2]), r"queries\[0\] must be numbers"),

@@ -67,7 +67,9 @@ def test_other_files_missing_or_broken(saved, name):
 def test_folder_that_is_not_there(tmp_path, tiny_checkpoint):
     with pytest.raises(CheckpointError, match="no such folder"):
         load(tmp_path / "absent")
-    with pytest.raises(CheckpointError, match=r"skxlmr\.json: is missing: the folder was not written by skxlmr\.save"):
+    with pytest.raises(
+        CheckpointError, match=r"skxlmr\.json: is missing: the folder was not written by skxlmr\.save\. Pass it to"
+    ):
         load(tiny_checkpoint)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn import get_config
-from sklearn.utils.validation import check_is_fitted
 
 from skxlmr._version import __version__
 from skxlmr.checkpoints import (
@@ -28,7 +27,8 @@ from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.prompts import prompt_ids
 from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators.heads import CAUSAL_LM, HEADS, Head
-from skxlmr.estimators.parameters import CheckpointParameters, misspelt
+from skxlmr.estimators.other_words import misspelt
+from skxlmr.estimators.parameters import CheckpointParameters
 from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.nn.randomness import host_generator
@@ -40,7 +40,7 @@ from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
 from skxlmr.utils._tables import column_names, is_table, name_of
-from skxlmr.utils._validation import Texts, check_texts, warn_of_category
+from skxlmr.utils._validation import Texts, check_fitted, check_texts, warn_of_category
 from skxlmr.utils._warnings import warn_once_per_call
 
 
@@ -84,7 +84,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         for name in params:
             if name.partition("__")[0] not in known:
                 raise ValueError(
-                    f"Invalid parameter {name!r} for estimator {self!r}: {misspelt(type(self).__name__, name, list(known))}"
+                    f"Invalid parameter {name!r} for estimator {self!r}: {misspelt(type(self), name, list(known))}"
                 )
         return super().set_params(**params)
 
@@ -326,7 +326,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _engine(self, validate: bool = True) -> Engine:
         """The engine over the fitted module, on the estimator's device."""
-        check_is_fitted(self, "module_")
+        check_fitted(self)
         if validate and not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
             self._validate_params()
         check_mapped_files(self.module_)

@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.prompts import prepared, windows_with_prompt
 from skxlmr.estimators.parameters import LongTextParameters
 from skxlmr.nn.sentence import TextSettings
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._validation import Texts
+from skxlmr.utils._validation import Texts, check_fitted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +38,7 @@ class LongTexts(LongTextParameters, Estimator):
         """
         import pandas as pd
 
-        check_is_fitted(self, "module_")
+        check_fitted(self)
         texts = self._check_X(X, reset=False)
         if texts.side_by_side > 1:
             raise ValueError(

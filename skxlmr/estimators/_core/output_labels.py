@@ -105,7 +105,8 @@ def read_head(
     if problem_type is None:
         problem_type = "regression" if len(classes) == 1 else "single_label_classification"
     if problem_type not in PROBLEM_TYPES:
-        raise CheckpointError(file, f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r:.80}")
+        expected = f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r:.80}"
+        raise CheckpointError(file, f"{expected}: pass problem_type= to from_checkpoint to say what it is")
     return problem_type, classes
 
 

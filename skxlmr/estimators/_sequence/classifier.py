@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.checkpoints import CrossEncoder, StoredModel
 from skxlmr.estimators._core.classes import check_classes
@@ -32,6 +32,7 @@ from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.nn import TaskModule
 from skxlmr.utils._labels import columns_of
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
+from skxlmr.utils._validation import check_fitted
 
 
 class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, FineTuned):
@@ -250,7 +251,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     @property
     def _targets(self) -> Targets:
         """The kind of y in the fit, with its classes."""
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         return targets_of(self.target_type_, self.classes_)
 
     def _set_targets(self, targets: Targets) -> None:

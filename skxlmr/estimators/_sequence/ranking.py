@@ -22,7 +22,9 @@ def pairs_with(query: Any, documents: Any, missing: str) -> Texts:
         If the query is not one text, there is no document, or one is not a text; names its row.
     """
     if not isinstance(query := plain(query), str):
-        raise ValueError(f"query must be one text, got {describe(query)}: call rank for each of several queries")
+        hint = ": call rank for each of several queries" if hasattr(query, "__len__") else ""
+        hint = ": are query and documents swapped?" if hint and isinstance(documents, str) else hint
+        raise ValueError(f"query must be one text, got {describe(query)}{hint}")
     if isinstance(documents, str):
         raise ValueError("documents must be a list, array or Series of texts, got one text: put it in a list")
     documents = known_container(documents, "documents")

@@ -184,7 +184,7 @@ def test_recorded_outputs_of_the_reference(shared_data):
 
 def test_checkpoint_without_the_head(tiny_checkpoint):
     with pytest.raises(
-        CheckpointError, match=r"describes a XLMRobertaForMaskedLM, .* no head for choices: use XLMRobertaMa"
+        CheckpointError, match=r"describes an XLMRobertaForMaskedLM, .* no head for choices: use XLMRobertaMa"
     ):
         XLMRobertaMultipleChoiceClassifier.from_checkpoint(tiny_checkpoint)
 

@@ -107,6 +107,8 @@ def test_not_fitted(make, estimator):
         for call in (new.fill_mask, new.score_samples, new.score):
             with raises(NotFittedError, "is not fitted yet"):
                 call(["<mask>"])
+    with raises(NotFittedError, f": call fit, or {estimator.__name__}.from_checkpoint to predict with the head that"):
+        infer(new)(["a"])
     if hasattr(new, "get_feature_names_out"):
         with raises(NotFittedError, "is not fitted yet"):
             new.get_feature_names_out()
@@ -316,7 +318,7 @@ def broken(tmp_path, tiny_checkpoint):
         ("config.json", b'{"model_type": "roberta"}', r"config\.json: .*missing"),
         ("model.safetensors", None, "holds no weights"),
         ("model.safetensors", b"short", r"model\.safetensors: is not a whole safetensors file"),
-        ("sentencepiece.bpe.model", None, "expected a tokenizer file"),
+        ("sentencepiece.bpe.model", None, "expected a tokenizer file .*: copy the tokenizer's files from the model"),
         ("sentencepiece.bpe.model", b"spam", r"sentencepiece\.bpe\.model: expected a SentencePiece model"),
     ],
 )

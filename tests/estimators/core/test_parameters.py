@@ -17,8 +17,16 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skxlmr import XLMMaskedLM, XLMRobertaClassifier, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, estimators
-from skxlmr.estimators.parameters import OTHER_WORDS, misspelt
+from skxlmr import (
+    XLMMaskedLM,
+    XLMRobertaClassifier,
+    XLMRobertaRegressor,
+    XLMRobertaTokenClassifier,
+    XLMRobertaVectorizer,
+    XLMRobertaZeroShotClassifier,
+    estimators,
+)
+from skxlmr.estimators.other_words import OTHER_WORDS, misspelt
 from tests.contract import ESTIMATORS, FAST, TEXTS, Y, each
 
 # One word for something else of the same kind: how often it is declared
@@ -141,6 +149,15 @@ def test_a_name_far_from_all_lists_them():
         XLMRobertaVectorizer(xyz=1)
 
 
+@pytest.mark.parametrize("cls", [XLMRobertaClassifier, XLMRobertaRegressor])
+def test_an_argument_of_from_checkpoint_is_not_one_of_the_constructor(cls):
+    said = f"{cls.__name__} has no parameter 'problem_type': pass it to {cls.__name__}.from_checkpoint"
+    with pytest.raises(TypeError, match=rf"^{said}$"):
+        cls(problem_type="regression")
+    with pytest.raises(TypeError, match="XLMRobertaTokenClassifier has no parameter 'params': it has"):
+        XLMRobertaTokenClassifier(params=1)
+
+
 @pytest.mark.parametrize("word", sorted(OTHER_WORDS))
 def test_words_of_other_libraries_are_known(word):
     have = {cls: [field.name for field in fields(cls)] for cls in ESTIMATORS}
@@ -148,7 +165,7 @@ def test_words_of_other_libraries_are_known(word):
     knows = [cls for cls, names in have.items() if OTHER_WORDS[word] in names]
     assert knows
     for cls in knows:
-        assert misspelt(cls.__name__, word, have[cls]).endswith(f"did you mean {OTHER_WORDS[word]!r}?")
+        assert misspelt(cls, word, have[cls]).endswith(f"did you mean {OTHER_WORDS[word]!r}?")
 
 
 def test_a_word_for_what_an_estimator_lacks_is_not_offered():

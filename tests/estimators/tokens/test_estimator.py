@@ -298,6 +298,6 @@ def test_from_checkpoint(fitted, tmp_path, tiny_checkpoint):
         adopted.predict_entities(texts) == adopted.predict_entities(texts, "simple") != fitted.predict_entities(texts)
     )
     with pytest.raises(
-        CheckpointError, match=r"describes a XLMRobertaForMaskedLM, which has no head for the words of a text"
+        CheckpointError, match=r"describes an XLMRobertaForMaskedLM, which has no head for the words of a text"
     ):
         XLMRobertaTokenClassifier.from_checkpoint(tiny_checkpoint)
