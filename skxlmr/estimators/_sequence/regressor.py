@@ -42,7 +42,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     The loss is the mean squared error of the standardised targets; the scale is folded into the head after training, so
     that the outputs of the module are in the units of ``y``. In ``partial_fit`` the scale is that of the first call's targets.
 
-    ``from_checkpoint`` opens regressions and cross-encoders (rerankers), and ``rank`` puts documents in order with them.
+    ``from_checkpoint`` opens regressions and cross-encoders (rerankers [2]_), and ``rank`` puts documents in order with them.
 
     Parameters
     ----------
@@ -78,6 +78,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
+    .. [2] Nogueira & Cho (2019), "Passage Re-ranking with BERT", arXiv:1901.04085.
 
     Examples
     --------
@@ -180,7 +181,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         """Documents in the order in which they answer a query, for a cross-encoder or a fit on pairs.
 
         Each pair of query and document is read as one row; a pair that is too long loses tokens of the longer text. For
-        several queries, call it for each: a document is read anew with each of them anyway.
+        several queries, call it once for each.
 
         Parameters
         ----------

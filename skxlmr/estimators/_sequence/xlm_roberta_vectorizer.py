@@ -158,6 +158,16 @@ class XLMRobertaVectorizer(Vectorizer):
             If the checkpoint cannot be read or does not fit, or lacks the layer that makes these vectors.
         ValueError
             If a row of X is not a text; names the row.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaVectorizer
+        >>> from skxlmr.metrics import max_sim
+        >>> vectorizer = XLMRobertaVectorizer("BAAI/bge-m3")
+        >>> queries = vectorizer.transform_tokens(["Wie lange hält der Akku?"])  # doctest: +SKIP
+        >>> documents = vectorizer.transform_tokens(["It lasts two days.", "The box was broken."])  # doctest: +SKIP
+        >>> max_sim(queries, documents).shape  # doctest: +SKIP
+        (1, 2)
         """
         engine = self._engine(validate=not self._open_at_first_use())
         linear = self._output_layer("colbert_linear")
