@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from skxlmr.checkpoints._adapters.config import MERGE
-from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
+from skxlmr.checkpoints._hub import BUILTIN, BUILTIN_INSTEAD, resolve_checkpoint
 from skxlmr.checkpoints._layout import ADAPTER_CONFIG, is_adapter
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
@@ -36,7 +36,8 @@ def base_folder(folder: str | os.PathLike[str]) -> Path | None:
         found = name == BUILTIN or os.path.isdir(place)
         base = resolve_checkpoint(name if name == BUILTIN else place, None if found else revision or None)
     except (CheckpointError, ValueError) as error:
-        reason = f"names the base model {name!r:.200}, which cannot be opened ({error}): download it, and {edit}"
+        why = str(error).removesuffix(f", {BUILTIN_INSTEAD}")  # which is not the adapter's base
+        reason = f"names the base model {name!r:.200}, which cannot be opened ({why}): download it, and {edit}"
         raise CheckpointError(file, reason) from error
     if is_adapter(base):
         reason = f"names the base model {name!r:.200}, which is an adapter itself ({base}). {MERGE}"

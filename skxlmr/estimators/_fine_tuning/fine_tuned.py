@@ -144,7 +144,7 @@ class FineTuned(TrainingParameters, Estimator):
         estimator = cls(checkpoint, **params)
         estimator._validate_params()
         stored = estimator._open_checkpoint()
-        estimator._adopt(stored, stored.model_folder / "config.json", **told)
+        estimator._adopt(stored, stored.model_folder / "config.json" if stored.base is None else stored.folder, **told)
         estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
         return estimator
 

@@ -97,7 +97,7 @@ def test_offline_the_message_says_what_is_missing(tmp_path, monkeypatch):
         "revision v7",
         "HF_HUB_OFFLINE",
         "hf download",
-        "set base_model_name_or_path in",
+        "and pass that folder): download it, and set base_model_name_or_path in",  # and not "or use another model"
     ):
         assert part in str(raised.value)
 

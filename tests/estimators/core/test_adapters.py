@@ -104,6 +104,13 @@ def test_save_writes_merged_weights(tmp_path, tiny_checkpoint):
     assert np.array_equal(skxlmr.load(tmp_path / "saved").transform(TEXTS), expected)
 
 
+def test_an_adapter_without_a_head_is_named_not_its_base(tmp_path, tiny_checkpoint):
+    folder = adapters.write(tmp_path / "a", tiny_checkpoint, task_type="FEATURE_EXTRACTION")
+    with pytest.raises(CheckpointError, match="XLMRobertaModel, which has no head for whole texts") as refused:
+        XLMRobertaClassifier.from_checkpoint(folder)
+    assert str(refused.value).startswith(f"{folder}: describes")
+
+
 @pytest.fixture
 def vectorizer(tmp_path, tiny_checkpoint):
     """An estimator whose pickle names the adapter."""
