@@ -245,7 +245,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         # word embeddings may have spare rows at their end, which are untrained
-        if max(self._speaker_ids) >= load_tokenizer(file.parent, self.config_.model_type).vocab_size:
+        if max(self._speaker_ids) >= load_tokenizer(stored.model_folder, self.config_.model_type).vocab_size:
             tokens = " and ".join(SPEAKER_TOKENS)
             raise CheckpointError(
                 file, f"describes a model without word embeddings of {tokens}: fit adds and trains them"
