@@ -150,10 +150,11 @@ def test_a_new_head_has_nothing_of_the_activation_of_the_old_one(theirs, tiny_ch
     )
 
 
-def test_a_default_prompt_and_windows(tiny_checkpoint, tmp_path):
+@pytest.mark.parametrize("body", ["minilm", "bert"])  # without and with token types
+def test_a_default_prompt_and_windows(bodies, tmp_path, body):
     """Each window of a long document is read after the prompt and the query, as if it were a document of its own."""
-    folder = write(tmp_path / "published", tiny_checkpoint, own=says(IDENTITY, QUERY, "query"))
-    plain = write(tmp_path / "plain", tiny_checkpoint, sbert_ce_default_activation_function=IDENTITY)
+    folder = write(tmp_path / "published", bodies[body], own=says(IDENTITY, QUERY, "query"))
+    plain = write(tmp_path / "plain", bodies[body], sbert_ce_default_activation_function=IDENTITY)
     regressor = ours(folder, long_text="window", max_length=40)
     query, document = "das Haus", " ".join(["дом"] * 60)
     windows = regressor.coverage([(query, document)])["n_windows"][0]
