@@ -197,6 +197,19 @@ def check_truncation(file: Path, key: str, side: Any) -> None:
     raise CheckpointError(file, reason)
 
 
+def check_prefix_space(file: Path, options: Mapping[str, Any], default: bool, found: bool | None) -> None:
+    """Raise CheckpointError if ``add_prefix_space`` is not what the vocabulary's file says; None says nothing."""
+    wanted = checked_flag(file.parent, options, "add_prefix_space", default)
+    if found in (None, wanted):
+        return
+    words = {False: "no space", True: "a space"}
+    reason = (
+        f"add_prefix_space is {str(wanted).lower()}, but {file.name} puts {words[not wanted]} before each text, and versions "
+        f"of transformers obey one or the other: ids would differ. If {file.name} is right, set it to {str(found).lower()}"
+    )
+    raise CheckpointError(file.parent / CONFIG_FILE, reason)
+
+
 def checked_flag(folder: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:
     """Return an option of ``tokenizer_config.json``, or its default; CheckpointError if it is not a bool."""
     value = options.get(key)

@@ -144,3 +144,46 @@ def test_truncation_in_tokenizer_json_counts_where_the_config_says_nothing(tmp_p
             load_tokenizer(tmp_path, "xlm-roberta")
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"truncation_side": "right"}))
         load_tokenizer(tmp_path, "xlm-roberta")
+
+
+@pytest.mark.parametrize(
+    "scheme", [{"prepend_scheme": "never"}, {"prepend_scheme": "always"}, {"prepend_scheme": "first"}, {}]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_prefix_space_that_versions_of_the_reference_read_otherwise(tmp_path, contents, scheme, nested):
+    """Since version 5 the class takes it from tokenizer_config.json; before, XLM-R's took it from tokenizer.json."""
+    step = {"type": "Metaspace", "replacement": "\u2581", **scheme}
+    whole = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, step]} if nested else step
+    (tmp_path / FAST).write_text(json.dumps(json.loads(contents[FAST]) | {"pre_tokenizer": whole}))
+    has_space = scheme != {"prepend_scheme": "never"}
+    for said in (True, False, None):
+        options = {"tokenizer_class": "XLMRobertaTokenizer"} | ({} if said is None else {"add_prefix_space": said})
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(options))
+        if (said is not False) == has_space:
+            load_tokenizer(tmp_path, "xlm-roberta")
+        else:
+            with pytest.raises(CheckpointError, match=f"set it to {str(has_space).lower()}"):
+                load_tokenizer(tmp_path, "xlm-roberta")
+        options["tokenizer_class"] = "PreTrainedTokenizerFast"  # does what the file says
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(options))
+        load_tokenizer(tmp_path, "xlm-roberta")
+
+
+def test_a_sentencepiece_model_always_puts_a_space_before_a_text(tmp_path, contents):
+    (tmp_path / SPM).write_bytes(contents[SPM])
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": false}')
+    with pytest.raises(CheckpointError, match="set it to true"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    load_tokenizer(tmp_path)
+
+
+def test_the_prefix_space_of_roberta_is_that_of_both_files(tmp_path, contents):
+    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    (tmp_path / FAST).write_text(json.dumps(json.loads(contents[FAST]) | {"pre_tokenizer": step}))
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text("{}")
+    load_tokenizer(tmp_path, "roberta")
+    config.write_text('{"add_prefix_space": true}')
+    with pytest.raises(CheckpointError, match=r"add_prefix_space is true, but tokenizer\.json puts no space"):
+        load_tokenizer(tmp_path, "roberta")

@@ -23,6 +23,7 @@ from skxlmr.text._special_tokens import (
     CONFIG_FILE,
     DEFAULT_MAX_LENGTH,
     TokenizerSettings,
+    check_prefix_space,
     check_truncation,
     checked_flag,
     read_settings,
@@ -152,6 +153,9 @@ class FastTokenizer(Tokenizer):
         if is_wordpiece and name in _CLASSES.values():
             raise CheckpointError(file, f"has a WordPiece model, which {name} cannot read; {wordpiece.INSTEAD}")
         two = name in _CLASSES.values() and model_type != "xlm-roberta-xl"
+        if two:  # a class that builds its own steps
+            usual = name == "XLMRobertaTokenizer"
+            check_prefix_space(file, settings.options, usual, tokenizer_json.prefix_space(content))
         return cls(
             content,
             settings=settings,

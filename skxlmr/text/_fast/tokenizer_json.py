@@ -70,6 +70,17 @@ def vocabulary_of(file: Path, content: dict[str, Any]) -> dict[str, int]:
     raise CheckpointError(file, f"expected a Unigram, BPE or WordPiece model, found {found}")
 
 
+def prefix_space(content: dict[str, Any]) -> bool | None:
+    """Return whether the pre-tokenizer puts a space before each text; None if it has no step that could."""
+    whole = content.get("pre_tokenizer")
+    parts = whole.get("pretokenizers", [whole]) if isinstance(whole, dict) else []
+    for part in parts if isinstance(parts, list) else []:
+        if isinstance(part, dict) and part.get("type") in ("ByteLevel", "Metaspace"):
+            scheme, flag = part.get("prepend_scheme"), part.get("add_prefix_space", True)
+            return bool(flag) if scheme is None else scheme != "never"
+    return None
+
+
 def truncation_side(truncation: Any) -> Any:
     """Return where a ``truncation`` cuts texts, as ``tokenizer_config.json`` would say it; None if it does not say."""
     side = truncation.get("direction") if isinstance(truncation, dict) else None

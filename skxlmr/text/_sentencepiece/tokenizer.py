@@ -20,7 +20,14 @@ from skxlmr.text._sentencepiece.model_file import MOST_BYTES, check_model_proto,
 from skxlmr.text._sentencepiece.offsets import piece_offsets
 from skxlmr.text._sentencepiece.prefix import LONG_TEXT, PrefixCutter
 from skxlmr.text._sentencepiece.sampler import SegmentationSampler
-from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_MAX_LENGTH, TextSplitter, TokenizerSettings, read_settings
+from skxlmr.text._special_tokens import (
+    CONFIG_FILE,
+    DEFAULT_MAX_LENGTH,
+    TextSplitter,
+    TokenizerSettings,
+    check_prefix_space,
+    read_settings,
+)
 from skxlmr.text._surrogates import to_utf8, without_surrogates
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._tokens import Ids, Tokens
@@ -98,6 +105,8 @@ class SentencePieceTokenizer(Tokenizer):
         """
         file = Path(file)
         settings, max_length = read_settings(file.parent)
+        if str(settings.options.get("tokenizer_class") or "XLMRoberta").startswith("XLMRoberta"):
+            check_prefix_space(file, settings.options, default=True, found=True)
         config_file = file.with_name(CONFIG_FILE)
         sp_model_kwargs = settings.options.get("sp_model_kwargs") or {}
         if not isinstance(sp_model_kwargs, dict):
