@@ -271,7 +271,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         activation = self._activation(self._said)
         if activation != "identity":
             raise ValueError(
-                f"the loss is that of numbers without an activation, and predictions would have activation={activation!r}: set "
+                f"fit compares y with the logits, but predict would put them through activation={activation!r}: set "
                 "activation='identity' to train on numbers, or fit an XLMRobertaClassifier on relevant and other pairs"
             )
         return super()._begin(continues)

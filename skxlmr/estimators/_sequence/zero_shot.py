@@ -270,7 +270,8 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
             labels = list(set(of_rows.tolist()))
         else:
             raise ValueError(
-                f"{type(self).__name__} without candidate_labels requires y to be passed, but the target y is None"
+                f"{type(self).__name__} without candidate_labels requires y to be passed, but the target y is None: "
+                "pass candidate_labels, such as ['sport', 'politics']"
             )
         if len(labels) < (1 if self.multi_label else 2):
             found = f"one class, {labels[0]!r:.80}" if labels else "none"

@@ -299,7 +299,11 @@ def test_columns(nli, texts):
         ({"candidate_labels": ["a", None]}, None, "candidate_labels must be texts, got None at place 1"),
         ({"candidate_labels": ["a", " "]}, None, "candidate_labels must be texts, got ' ' at place 1"),
         ({"candidate_labels": "sport"}, None, "The 'candidate_labels' parameter"),
-        ({"candidate_labels": None}, None, "without candidate_labels requires y to be passed, but the target y is N"),
+        (
+            {"candidate_labels": None},
+            None,
+            "without candidate_labels requires y to be passed, but the target y is None: pass candidate_l",
+        ),
         ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
         ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
         ({"candidate_labels": None}, [0.5], "y row 0: expected a label that is a text, got a continuous target, 0.5"),

@@ -58,7 +58,7 @@ def test_a_fit_after_the_checkpoint_was_opened_forgets_its_activation(make, fold
 
 
 def test_training_with_an_activation_is_refused(make, folder):
-    reason = "would have activation='sigmoid': set activation='identity' to train on numbers, or fit an"
+    reason = "put them through activation='sigmoid': set activation='identity' to train on numbers, or fit an"
     with pytest.raises(ValueError, match=reason):
         make(XLMRobertaRegressor, folder, activation="sigmoid").fit(PAIRS, Y)
     scorer = ours(folder, warm_start=True, learning_rate=1e-9, max_epochs=1)
