@@ -230,10 +230,11 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         if self._head.task not in family_of(config).modules:
             raise CheckpointError(file, self._other_task(config))
         if self._head.bidirectional and getattr(config, "is_decoder", False):
+            use = CAUSAL_LM.estimator if CAUSAL_LM.task in family_of(config).modules else "transformers"
             raise CheckpointError(
                 file,
                 f"describes a causal model (is_decoder is true), and {type(self).__name__} reads "
-                f"{self._head.bidirectional}: use {CAUSAL_LM.estimator}",
+                f"{self._head.bidirectional}: use {use}",
             )
         tokenizer, own_limit = load_tokenizer(folder, config.model_type), stored.tokenizer_limit()
         if own_limit is not None:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer, convert, load, save
+from skxlmr import (
+    XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaMaskedLM,
+    XLMRobertaVectorizer,
+    convert,
+    load,
+    save,
+)
 from skxlmr.checkpoints import read_model
 from skxlmr.estimators._core.pickling import StoredModule
 from skxlmr.utils._errors import CheckpointError
@@ -203,6 +211,17 @@ def test_fill_mask_equals_the_pipeline(bodies, body):
     assert any(is_plain)
     for ours, theirs, plain in zip(found, expected, is_plain, strict=True):
         assert ours["sequence"] == theirs["sequence"] or not plain
+
+
+def test_a_decoder_is_for_the_reference(bodies, tmp_path):
+    """The causal estimator, which is for decoders of XLM-R, reads none of BERT."""
+    folder = shutil.copytree(bodies["bert"], tmp_path / "decoder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"is_decoder": True}))
+    with pytest.raises(CheckpointError, match=r"is_decoder is true.* reads the first token.*: use transformers$"):
+        XLMRobertaClassifier(folder).fit(["a", "b"], [0, 1])
+    with pytest.raises(CheckpointError, match="XLMRobertaCausalLM can't read: use one of"):
+        XLMRobertaCausalLM(folder).fit(["a"])
 
 
 def test_fillings_of_wordpieces_start_a_word_or_go_on_with_one(bodies):
