@@ -25,6 +25,8 @@ TEXTS = (
 )
 # Geometry of --quick; the vocabulary keeps its size.
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+# Geometry of paraphrase-multilingual-MiniLM-L12-v2, which has the body of BERT and XLM-R's vocabulary.
+MINILM = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536}
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -102,7 +104,8 @@ def sample_texts(n: int, data: Path | None = None, seed: int = 0) -> list[str]:
 
 def base_folder(args: argparse.Namespace) -> Path:
     """The folder of ``--folder``; created with random weights if it has no checkpoint."""
-    name = "small" if args.quick else "base"
+    is_minilm = getattr(args, "minilm", False)
+    name = "small" if args.quick else "minilm" if is_minilm else "base"
     folder = args.folder or Path(tempfile.gettempdir()) / "skxlmr-benchmarks" / name
     if (folder / "config.json").is_file():
         return folder
@@ -111,13 +114,15 @@ def base_folder(args: argparse.Namespace) -> Path:
     from transformers import XLMRobertaTokenizer
 
     from skxlmr.checkpoints import write_folder
-    from skxlmr.nn import ModelConfig, XLMRobertaModel
+    from skxlmr.nn import FAMILIES
     from skxlmr.text import SentencePieceTokenizer
 
     tokenizer = SentencePieceTokenizer.from_file(args.vocabulary or data_file("tokenizer/xlmr.spm.model"))
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, **(SMALL if args.quick else {}))
+    sizes = SMALL if args.quick else MINILM if is_minilm else {}
+    family = FAMILIES["bert" if is_minilm else "xlm-roberta"]
+    config: Any = family.config(vocab_size=tokenizer.vocab_size, **sizes)
     generator = torch.Generator().manual_seed(0)
-    module = XLMRobertaModel(config)
+    module = family.modules["Model"](config)
     with torch.no_grad():
         for name, parameter in module.named_parameters():  # zero biases would hide differences
             parameter.normal_(float(name.endswith("LayerNorm.weight")), config.initializer_range, generator=generator)

@@ -93,6 +93,11 @@ def main():
     parser = make_parser(__doc__, data="column text")
     parser.add_argument("--rows", type=int, default=400, help="number of texts")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--minilm",
+        action="store_true",
+        help="geometry of paraphrase-multilingual-MiniLM-L12-v2, with the body of BERT, instead of XLM-R-base",
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     args = parser.parse_args()
