@@ -210,6 +210,18 @@ def check_prefix_space(file: Path, options: Mapping[str, Any], default: bool, fo
     raise CheckpointError(file.parent / CONFIG_FILE, reason)
 
 
+def check_row_ends(folder: Path, settings: TokenizerSettings) -> None:
+    """Raise CheckpointError if the tokens at the ends of XLM-R's rows have two names with different values."""
+    for ours, theirs in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
+        found = [settings.roles.get(role, DEFAULT_ROLES[role]).content for role in (ours, theirs)]
+        if found[0] != found[1]:
+            reason = (
+                f"{ours} is {found[0]!r:.80}, but {theirs} is {found[1]!r:.80}, and versions of transformers put one or the "
+                f"other around a text: set {theirs} to {found[0]!r:.80} if the model was trained with that"
+            )
+            raise CheckpointError(folder / CONFIG_FILE, reason)
+
+
 def checked_flag(folder: Path, options: Mapping[str, Any], key: str, default: bool) -> bool:
     """Return an option of ``tokenizer_config.json``, or its default; CheckpointError if it is not a bool."""
     value = options.get(key)

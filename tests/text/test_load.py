@@ -178,6 +178,23 @@ def test_a_sentencepiece_model_always_puts_a_space_before_a_text(tmp_path, conte
     load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("file", [SPM, FAST])
+@pytest.mark.parametrize(("role", "other"), [("bos_token", "cls_token"), ("eos_token", "sep_token")])
+def test_ends_of_a_row_that_versions_of_the_reference_name_otherwise(tmp_path, contents, file, role, other):
+    """Since version 5 XLM-R's class puts bos_token and eos_token around a text; before, cls_token and sep_token."""
+    (tmp_path / file).write_bytes(contents[file])
+    config, options = tmp_path / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"}
+    config.write_text(json.dumps(options | {role: "<mask>"}))
+    with pytest.raises(CheckpointError, match=f"{other} is '<.*>', but {role} is '<mask>'"):
+        load_tokenizer(tmp_path, "xlm-roberta")
+    if file == SPM:
+        options |= {other: "<mask>"}
+    else:  # a general class does what the file says
+        options |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config.write_text(json.dumps(options | {role: "<mask>"}))
+    load_tokenizer(tmp_path, "xlm-roberta")
+
+
 def test_the_prefix_space_of_roberta_is_that_of_both_files(tmp_path, contents):
     step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     (tmp_path / FAST).write_text(json.dumps(json.loads(contents[FAST]) | {"pre_tokenizer": step}))

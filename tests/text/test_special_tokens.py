@@ -128,7 +128,7 @@ def test_added_tokens_are_always_found(folder, tiny):
 
 def test_old_companions_are_honoured(folder, tiny):
     n = tiny.vocab_size
-    write(folder, "special_tokens_map.json", {"cls_token": "<cls>"})
+    write(folder, "special_tokens_map.json", {"cls_token": "<cls>", "bos_token": "<cls>"})
     write(folder, "added_tokens.json", {"<cls>": n, "houseboat": n + 1})
     tokenizer = load_tokenizer(folder)
     assert tokenizer.cls_token_id == n

@@ -24,6 +24,7 @@ from skxlmr.text._special_tokens import (
     DEFAULT_MAX_LENGTH,
     TokenizerSettings,
     check_prefix_space,
+    check_row_ends,
     check_truncation,
     checked_flag,
     read_settings,
@@ -156,6 +157,8 @@ class FastTokenizer(Tokenizer):
         if two:  # a class that builds its own steps
             usual = name == "XLMRobertaTokenizer"
             check_prefix_space(file, settings.options, usual, tokenizer_json.prefix_space(content))
+            if usual:
+                check_row_ends(file.parent, settings)
         return cls(
             content,
             settings=settings,

@@ -26,6 +26,7 @@ from skxlmr.text._special_tokens import (
     TextSplitter,
     TokenizerSettings,
     check_prefix_space,
+    check_row_ends,
     read_settings,
 )
 from skxlmr.text._surrogates import to_utf8, without_surrogates
@@ -107,6 +108,7 @@ class SentencePieceTokenizer(Tokenizer):
         settings, max_length = read_settings(file.parent)
         if str(settings.options.get("tokenizer_class") or "XLMRoberta").startswith("XLMRoberta"):
             check_prefix_space(file, settings.options, default=True, found=True)
+            check_row_ends(file.parent, settings)
         config_file = file.with_name(CONFIG_FILE)
         sp_model_kwargs = settings.options.get("sp_model_kwargs") or {}
         if not isinstance(sp_model_kwargs, dict):
