@@ -28,13 +28,16 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class EmbeddingSum(nn.Module):
     """Sum of word, position and token-type embeddings."""
 
+    has_token_types: ClassVar[bool] = True
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.padding_idx = config.pad_token_id
         self.max_positions = config.max_position_embeddings
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=self.padding_idx)
         self.position_embeddings = nn.Embedding(self.max_positions, config.hidden_size, padding_idx=self.padding_idx)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        if self.has_token_types:
+            self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
 
     def forward(
         self,

@@ -20,8 +20,8 @@ from skxlmr.checkpoints import (
     text_files,
     weight_files,
 )
-from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
+from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn import family_of
 from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (

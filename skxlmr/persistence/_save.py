@@ -27,7 +27,7 @@ from skxlmr.checkpoints import (
 )
 from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.transformer import Transformer
+from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn import LanguageModel
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description

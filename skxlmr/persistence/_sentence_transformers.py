@@ -5,8 +5,8 @@ import torch
 from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
 from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._sequence.classifier import SequenceClassifier
+from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn.sentence import SentenceEncoder
 
 WEIGHTS = "sentence."  # what the names of the weights of its further layers begin with in the module

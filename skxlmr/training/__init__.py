@@ -1,14 +1,14 @@
 """The fit loop and its parts: optimiser, schedules, compact vocabulary, and the state of a fit on disk."""
 
-from skxlmr.training._adam_state import AdamState
 from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._diverged import Diverged
-from skxlmr.training._fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
-from skxlmr.training._fit_state import History, Watcher, copies, restore, to_the_end, undone_on_failure
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._mean_losses import mean_losses
 from skxlmr.training._optimizer import SCHEDULES, auto_learning_rate, freeze, make_optimizer
-from skxlmr.training._resumable_state import StateKeeper
+from skxlmr.training._state.adam import AdamState
+from skxlmr.training._state.fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
+from skxlmr.training._state.fit import History, Watcher, copies, restore, to_the_end, undone_on_failure
+from skxlmr.training._state.resumable import StateKeeper
 from skxlmr.training._step_record import FEWEST_STEPS, StepRecord
 from skxlmr.training.loop import LoopSettings, fit_loop
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from skxlmr.nn import Backbone, TaskModule
-from skxlmr.training._fit_state import to_the_end
+from skxlmr.training._state.fit import to_the_end
 
 
 @contextmanager

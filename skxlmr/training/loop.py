@@ -9,11 +9,11 @@ import torch
 
 from skxlmr.batching import shuffled_batches
 from skxlmr.nn import TaskModule
-from skxlmr.training._fit_state import FitState, History, Watcher, restore, to_the_end
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
-from skxlmr.training._resumable_state import StateKeeper
+from skxlmr.training._state.fit import FitState, History, Watcher, restore, to_the_end
+from skxlmr.training._state.resumable import StateKeeper
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._step_record import StepRecord
 from skxlmr.training._task import Task

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaMaskedLM
-from skxlmr.training._resumable_state import FILE
+from skxlmr.training._state.resumable import FILE
 from skxlmr.training.step import TrainStep
 from tests import processes
 from tests.tiny import sentences

@@ -3,6 +3,8 @@
 import itertools
 import json
 
+from tests.tiny import sentences
+
 SPELT_SPECIAL = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"]
 HOSTILE = [
     "", " ", "\n\t ", "\0", "a\0b", "\u200b\u200d", "e\u0301\u0323\u0301", "\ufeffBOM", "\u202eright to left", "ﷺ",
@@ -30,3 +32,12 @@ def real_texts(shared_data, step=1):
                 row = json.loads(line)
                 texts += [(row["lang"], row[key]) for key in keys if row.get(key)]
     return texts
+
+
+# For vocabularies of BERT: what spells its special tokens, cases, accents, scripts, words of the greatest length.
+WORDPIECE = [
+    *sentences(150), *(text for text in HOSTILE if len(text) < 1000), "[MASK] the [SEP]", "a[MASK]b [PAD][UNK] [CLS",
+    "Das HAUS, İstanbul ÉCOLE naïve e\u0301", "漢字と仮名 the 中文", "ﬁn ½ \u00ad soft\u00adhyphen", "x" * 101, "x" * 100,
+    "can't do not, it's . ? ! , n't", "עִבְרִית العربية 한국어 ไทย ελληνικά", "a\u2028b\u0085c\u00a0d\tz",
+    "\U0001f600\U00020000\ufffd",
+]  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn import losses
 from skxlmr.training import fit_loop, freeze
-from skxlmr.training._fit_state import FitState
+from skxlmr.training._state.fit import FitState
 
 from .fits import (
     SETTINGS,

@@ -10,9 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from skxlmr.training import StateKeeper, _resumable_state, fit_loop
-from skxlmr.training._fit_state import FitState
-from skxlmr.training._resumable_state import _UNFINISHED, FILE, _read_header
+from skxlmr.training import StateKeeper, fit_loop
+from skxlmr.training._state import resumable
+from skxlmr.training._state.fit import FitState
+from skxlmr.training._state.resumable import _UNFINISHED, FILE, _read_header
 from skxlmr.utils._errors import CheckpointError
 from tests.nn.reference import TINY
 
@@ -368,7 +369,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, kind, value):
 def test_a_state_larger_than_the_fit_s_is_refused_before_it_is_read(tmp_path, monkeypatch):
     kept_fit(tmp_path)
     rewritten(tmp_path / FILE, tensors=lambda held: held.update(more=torch.zeros(2**22)))  # 16 MB
-    monkeypatch.setattr(_resumable_state, "read_safetensors", forbidden)
+    monkeypatch.setattr(resumable, "read_safetensors", forbidden)
     with pytest.raises(CheckpointError, match=r"it has \d+ bytes, expected at most \d+\): fit with resume=False"):
         kept_fit(tmp_path, forbidden, resume=True)
 

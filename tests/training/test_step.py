@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skxlmr.training import LossScale, fit_loop, undone_on_failure
-from skxlmr.training._fit_state import FitState
+from skxlmr.training._state.fit import FitState
 
 from .fits import SETTINGS, Watched, fit, make_module, make_task, optimizer_for
 

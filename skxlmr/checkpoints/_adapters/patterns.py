@@ -49,7 +49,9 @@ def _steps(file: Path, pattern: str, n_repeats: int) -> float:
     options = [1]  # of the groups that are open
     while place < len(pattern):
         braces = _BRACES.match(pattern, place)
-        part = braces.group() if braces and before else _PART.match(pattern, place).group()  # type: ignore[union-attr]
+        single = _PART.match(pattern, place)
+        assert single is not None, "it matches any character"
+        part = braces.group() if braces and before else single.group()
         place += len(part)
         if part in "*+" or (braces and part == braces.group() and before):
             if before == ")":

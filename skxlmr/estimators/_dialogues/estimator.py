@@ -9,11 +9,11 @@ import numpy as np
 
 from skxlmr.checkpoints import StoredModel
 from skxlmr.estimators._core.prompts import lower
-from skxlmr.estimators._core.vector_parameters import POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators._dialogues.ranking import SPEAKER_TOKENS, ResponseRanker
 from skxlmr.estimators._dialogues.rows import Dialogues, check_dialogues, indexed_by_dialogue, is_frame_of_turns
 from skxlmr.estimators._dialogues.task import DialogueTask
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows, seeded
+from skxlmr.estimators._vectors.parameters import POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators.heads import DIALOGUE_LM
 from skxlmr.estimators.parameters import (
     NOT_NEGATIVE,

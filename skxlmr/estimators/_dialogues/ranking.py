@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._dialogues.rows import Dialogues, check_candidates, check_dialogues, encode_turns, turn_bounds
 from skxlmr.estimators._dialogues.task import context_row, possible_responses, response_row, stack_rows
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.estimators.parameters import LanguageModelParameters, parameter, parameters
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.layout import widen

@@ -7,12 +7,12 @@ import numpy as np
 
 from skxlmr.batching import concatenate
 from skxlmr.estimators._core.prompts import prepared
-from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows
 from skxlmr.estimators._language.fill_mask import Filling, MaskFiller
 from skxlmr.estimators._language.likelihood import SumsAndCounts, mean_log_p, pseudo_log_p
 from skxlmr.estimators._language.task import MaskedLMTask
+from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.estimators.heads import MASKED_LM
 from skxlmr.estimators.parameters import (
     NOT_NEGATIVE,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from skxlmr.estimators._core.vector_parameters import PromptParameters
+from skxlmr.estimators._vectors.parameters import PromptParameters
 from skxlmr.estimators.parameters import CheckpointParameters, changed, parameter, parameters
 from skxlmr.utils._sklearn import StrOptions
 

@@ -10,8 +10,8 @@ import torch
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._core.transformer import Transformer
 from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
+from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns

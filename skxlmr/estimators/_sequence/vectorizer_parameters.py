@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from numbers import Integral
 
-from skxlmr.estimators._core.vector_parameters import VectorParameters
+from skxlmr.estimators._vectors.parameters import VectorParameters
 from skxlmr.estimators.parameters import CheckpointParameters, PairParameters, changed, parameter, parameters
 
 

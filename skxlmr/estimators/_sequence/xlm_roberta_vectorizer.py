@@ -17,9 +17,9 @@ from skxlmr.checkpoints import (
     on_meta,
     read_model,
 )
-from skxlmr.estimators._core.vector_parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators._sequence.lexical import check_left_alone, lexical_matrix, piece_names
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
+from skxlmr.estimators._vectors.parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import changed, estimator, parameter
 from skxlmr.nn import TaskModule

@@ -24,9 +24,7 @@ from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
 class DistilBertEmbeddings(BertEmbeddings):
     """Word and position embeddings, layer norm, dropout."""
 
-    def __init__(self, config: DistilBertConfig):
-        super().__init__(config)
-        del self.token_type_embeddings
+    has_token_types = False
 
     def _token_types(self, layout: TokenLayout, token_type_ids: Tensor | None) -> Tensor | None:
         if token_type_ids is not None:

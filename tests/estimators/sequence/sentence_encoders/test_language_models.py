@@ -105,7 +105,7 @@ def test_parameters_say_it_otherwise_and_may_change_after_fit(labse):
     with pytest.raises(ValueError, match="truncate_dim=9 is more than the 8 features"):
         XLMRobertaMaskedLM(labse, **FIT, truncate_dim=9).fit(TEXTS)
     with pytest.raises(AttributeError, match="pooling_ is known once the checkpoint is open"):
-        XLMRobertaMaskedLM(labse).pooling_  # noqa: B018
+        _ = XLMRobertaMaskedLM(labse).pooling_
 
 
 def test_pairs_have_the_prompt_before_the_first(tiny_checkpoint, tmp_path):

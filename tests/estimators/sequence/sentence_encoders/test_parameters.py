@@ -11,7 +11,7 @@ from tests.tiny import sentences
 
 def test_what_the_folder_says_and_what_the_parameters_say(arctic, tiny_checkpoint):
     with pytest.raises(AttributeError, match="pooling_ is known once the checkpoint is open"):
-        ours(arctic).pooling_  # noqa: B018
+        _ = ours(arctic).pooling_
     vectorizer = ours(arctic).fit(["a"])
     assert resolved(vectorizer) == ("cls", True, None, 20)
     vectorizer.set_params(pooling=["max", "mean"], normalize=False, prompt="passage", max_length=30)

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.checkpoints import MappedFiles, StoredModel, Tensors
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._core.vector_parameters import VectorParameters
-from skxlmr.estimators._core.vectors import resolved
+from skxlmr.estimators._vectors.parameters import VectorParameters
+from skxlmr.estimators._vectors.resolved import resolved
 from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool

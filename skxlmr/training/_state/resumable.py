@@ -25,9 +25,9 @@ from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.checkpoints._formats.safetensors import MOST_HEADER, read_safetensors
 from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import random_state, set_random_state
-from skxlmr.training._fingerprint import STILL_WEIGHTS
-from skxlmr.training._fit_state import FitState, History, restore
 from skxlmr.training._loss_scale import LossScale
+from skxlmr.training._state.fingerprint import STILL_WEIGHTS
+from skxlmr.training._state.fit import FitState, History, restore
 from skxlmr.utils._errors import CheckpointError
 
 FILE = "fit.safetensors"

@@ -1,0 +1,1 @@
+"""What estimators that make vectors of texts share: their parameters, and how these and a checkpoint decide."""

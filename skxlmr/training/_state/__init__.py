@@ -1,0 +1,1 @@
+"""The state of a fit: in memory, to go back to, and in a file, to continue from."""
