@@ -84,7 +84,7 @@ def ranked_by(vectorize, queries):
 
 
 def features(checkpoint, args):
-    return XLMRobertaVectorizer(checkpoint, normalize=True, device=args.device).fit_transform
+    return XLMRobertaVectorizer(checkpoint, normalize=True, device=args.device, memory=None).fit_transform
 
 
 def ngrams(texts):

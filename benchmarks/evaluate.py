@@ -102,7 +102,7 @@ def ngrams(train, args, epochs):
 
 
 def features(train, args, epochs):
-    last = XLMRobertaVectorizer(args.checkpoint, device=args.device).fit(["text"])
+    last = XLMRobertaVectorizer(args.checkpoint, device=args.device, memory=None).fit(["text"])
     layers = list(range(last.config_.num_hidden_layers + 1))
     poolings = (clone(last).set_params(pooling=kind, layers=layers) for kind in ("mean", "max"))
     vectorizer = make_union(*poolings)

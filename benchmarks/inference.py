@@ -27,7 +27,7 @@ SORTED, UNSORTED = "transformers, sorted", "transformers, unsorted"
 def make_skxlmr(folder, device, dtype):
     from skxlmr import XLMRobertaVectorizer
 
-    return XLMRobertaVectorizer(folder, device=device, dtype=dtype).fit(["text"]).transform
+    return XLMRobertaVectorizer(folder, device=device, dtype=dtype, memory=None).fit(["text"]).transform
 
 
 def make_sentence_transformers(folder, device, dtype):

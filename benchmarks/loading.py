@@ -18,7 +18,7 @@ TEXT = "Guten Morgen, good morning, доброе утро"
 def open_skxlmr(folder):
     from skxlmr import XLMRobertaVectorizer
 
-    vectorizer = XLMRobertaVectorizer(folder, device="cpu", dtype="float32")
+    vectorizer = XLMRobertaVectorizer(folder, device="cpu", dtype="float32", memory=None)
     return lambda: vectorizer.fit([TEXT]), lambda: vectorizer.transform([TEXT])
 
 

@@ -88,7 +88,7 @@ def main():
     print(describe_machine("cpu", "numpy"))
     print(f"{len(texts) - n_queries} documents, {n_queries} queries, {args.checkpoint}\n")
     for layers in (-1, [1, 2, 3, 4]) if args.checkpoint == "skxlmr-mini" else (-1,):
-        vectorizer = XLMRobertaVectorizer(args.checkpoint, layers=layers, normalize=True, device="cpu")
+        vectorizer = XLMRobertaVectorizer(args.checkpoint, layers=layers, normalize=True, device="cpu", memory=None)
         vectors_ND = vectorizer.fit_transform(texts)
         table = measure(vectors_ND[n_queries:], vectors_ND[:n_queries])
         print(f"{vectors_ND.shape[1]} features\n")

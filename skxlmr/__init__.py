@@ -18,15 +18,18 @@ from skxlmr.estimators import (
     XLMVectorizer,
 )
 from skxlmr.estimators._discovery import all_estimators
+from skxlmr.inference import Cache, StoreInfo, cache_info, clear_cache
 from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import FitQualityWarning, OutOfMemoryWarning, TruncationWarning, VersionWarning
 
 __version__ = _version.__version__
 __all__ = [
+    "Cache",
     "CheckpointError",
     "FitQualityWarning",
     "OutOfMemoryWarning",
+    "StoreInfo",
     "TruncationWarning",
     "VersionWarning",
     "XLMClassifier",
@@ -43,6 +46,8 @@ __all__ = [
     "XLMRobertaZeroShotClassifier",
     "XLMVectorizer",
     "all_estimators",
+    "cache_info",
+    "clear_cache",
     "convert",
     "load",
     "push_to_hub",

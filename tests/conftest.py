@@ -28,6 +28,22 @@ def pytest_collection_finish():
     gc.set_threshold(10_000, 10, 10)
 
 
+@pytest.fixture(autouse=True)
+def computed_every_time(request, monkeypatch):
+    """Switch the cache of a process off: a test that computes twice means it. ``with_cache`` leaves it on, and empty."""
+    if "with_cache" in request.fixturenames:
+        return
+    monkeypatch.setattr("skxlmr.inference.cache.AUTO", None)
+
+
+@pytest.fixture
+def with_cache():
+    """The cache of the process, empty."""
+    skxlmr.clear_cache()
+    yield
+    skxlmr.clear_cache()
+
+
 @pytest.fixture
 def threads_stay(monkeypatch):
     """Let a test fail if anything sets the number of torch's threads."""

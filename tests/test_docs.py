@@ -39,7 +39,7 @@ RUN = [page.relative_to(ROOT).as_posix() for page in PAGES if any(blocks(page))]
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
+def test_code_blocks_run_in_order(with_cache, page, tmp_path, monkeypatch):
     """In an empty folder, with the package installed and no repository around it."""
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "skxlmr").symlink_to(Path(skxlmr.__file__).parent)
@@ -60,7 +60,7 @@ def test_code_blocks_run_in_order(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("public", CLASSES, ids=lambda cls: cls.__name__)
-def test_docstring_example(public):
+def test_docstring_example(with_cache, public):
     (example,) = doctest.DocTestFinder(recurse=False).find(public, globs={})
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
     assert result.attempted > 0

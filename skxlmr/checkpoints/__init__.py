@@ -14,6 +14,7 @@ from skxlmr.checkpoints._layout import (
     text_files,
     weight_files,
 )
+from skxlmr.checkpoints._loaded import LoadedWeights, moved, weights_identity
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
 from skxlmr.checkpoints._origin import Origin, open_again
@@ -32,6 +33,7 @@ __all__ = [
     "SENTENCE_FILES",
     "SKOPS_FILE",
     "CrossEncoder",
+    "LoadedWeights",
     "MappedFiles",
     "Origin",
     "StoredModel",
@@ -48,6 +50,7 @@ __all__ = [
     "identity",
     "looks_like_path",
     "model_place",
+    "moved",
     "normalize_names",
     "on_meta",
     "open_again",
@@ -62,6 +65,7 @@ __all__ = [
     "text_files",
     "undisturbed",
     "weight_files",
+    "weights_identity",
     "without_secrets",
     "write_folder",
 ]

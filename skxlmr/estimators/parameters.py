@@ -17,8 +17,10 @@ from typing import Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 import torch
+from joblib import Memory
 
 from skxlmr.estimators.other_words import misspelt
+from skxlmr.inference import Cache
 from skxlmr.training import SCHEDULES
 from skxlmr.utils._sklearn import Interval, StrOptions
 
@@ -161,6 +163,20 @@ class CheckpointParameters:
         "Whether a pickle of the fitted estimator always holds all weights and the tokenizer. False leaves out what is "
         "still the checkpoint's, as long as the word embeddings are: such a pickle is small, and needs the checkpoint "
         "where it is read.",
+    )
+
+
+@parameters
+class MemoryParameters:
+    """Parameters of estimators whose encoder a fit does not change, as a whole or in its lowest layers."""
+
+    memory: str | os.PathLike[str] | Memory | Cache | None = parameter(
+        "auto",
+        [str, os.PathLike, Memory, Cache, None],
+        "Where outputs of the encoder are kept, so that each text is encoded once over all folds and candidates of a search. "
+        "``'auto'`` keeps up to 1 GiB in this process, shared by all estimators; a folder or a ``joblib.Memory`` keeps them on "
+        "disk, where processes share them and later runs find them; a :class:`skxlmr.Cache` says how much is kept, too. None "
+        "keeps nothing.",
     )
 
 

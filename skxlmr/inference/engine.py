@@ -1,12 +1,14 @@
 """The only way from encoded rows to outputs.
 
 Rows are sorted by length and run in packed batches under a token budget, each distinct row once; outputs return in the order
-of the rows. Device, precision, token budget and what happens when memory runs out are decided here. A cache, another backend
-or a captured graph would be a variant of this class, and no estimator would know.
+of the rows. Device, precision, token budget and what happens when memory runs out are decided here, and what is read from a
+cache in place of being computed. Another backend or a captured graph would be a variant of this class, and no estimator would
+know.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,9 +16,11 @@ import torch
 from torch import Tensor
 
 from skxlmr.batching import pack
-from skxlmr.checkpoints import check_finite
+from skxlmr.checkpoints import check_finite, weights_identity
 from skxlmr.inference._batch_queue import BatchQueue
+from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference._rows import distinct_rows, mean_of_windows
+from skxlmr.inference.cache import Cache
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
@@ -48,13 +52,24 @@ class Engine:
         The checkpoint, for the error about weights that are not finite.
     verbose : int
         Whether to show how many rows are done.
+    cache : Cache, optional
+        Where outputs are kept. Nothing is kept of a module whose weights are no longer what was read from its checkpoint.
+    beside_the_rows : hashable
+        What outputs depend on besides the weights, the rows and the recipe.
     """
 
     def __init__(
-        self, module: TaskModule, batch_size: int, precision: torch.dtype | None, source: str, verbose: int = 0
+        self,
+        module: TaskModule,
+        batch_size: int,
+        precision: torch.dtype | None,
+        source: str,
+        verbose: int = 0,
+        cache: Cache | None = None,
+        beside_the_rows: Hashable = (),
     ):
         self.module, self.batch_size, self.precision, self.source = module, batch_size, precision, source
-        self.verbose = verbose
+        self.verbose, self.cache, self.beside_the_rows = verbose, cache, beside_the_rows
         self.device = next(module.parameters()).device
         self._is_float16 = torch.float16 in (precision, next(module.parameters()).dtype)
         self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
@@ -65,7 +80,11 @@ class Engine:
         return self.batch_size * self._budget_per_row
 
     def rows(
-        self, encoded: EncodedBatch, run: Run | None = None, window_weights: np.ndarray | None = None
+        self,
+        encoded: EncodedBatch,
+        run: Run | None = None,
+        window_weights: np.ndarray | None = None,
+        recipe: Hashable = None,
     ) -> np.ndarray:
         """One output per row.
 
@@ -77,6 +96,9 @@ class Engine:
             (ids (T,), layout of N sequences) -> Tensor (N, ...), by default the module.
         window_weights : ndarray of shape (n_windows,), optional
             Average the outputs of each input row's windows with these weights.
+        recipe : hashable, optional
+            What ``run`` computes, for the cache: equal recipes have equal outputs for equal rows, and one ``repr``. Without it,
+            nothing is read from the cache.
 
         Returns
         -------
@@ -90,12 +112,25 @@ class Engine:
         FloatingPointError
             If an output is not finite in float16.
         """
-        outputs = self._run(encoded, run or self.module, per_token=False)
+        outputs = self._outputs(recipe)(encoded, run or self.module, False)
         return outputs if window_weights is None else mean_of_windows(outputs, encoded, window_weights)
 
-    def tokens(self, encoded: EncodedBatch, run: Run | None = None) -> np.ndarray:
+    def tokens(self, encoded: EncodedBatch, run: Run | None = None, recipe: Hashable = None) -> np.ndarray:
         """One output per token, an array of shape (n_tokens, ...); ``run`` returns a Tensor (T, ...). See :meth:`rows`."""
-        return self._run(encoded, run or self.module, per_token=True)
+        return self._outputs(recipe)(encoded, run or self.module, True)
+
+    def _outputs(self, recipe: Hashable) -> Callable[[EncodedBatch, Run, bool], np.ndarray]:
+        """Takes rows, what to run, and whether there is an output per token; finds or computes the outputs."""
+        weights = None
+        if recipe is not None and self.cache is not None:
+            weights = weights_identity(self.module, content_hash=self.cache.content_hash())
+        if weights is None or self.cache is None:
+            return self._run
+        dtype = next(self.module.parameters()).dtype
+        about = weights, str(dtype), str(self.precision), self.device.type, self.beside_the_rows, recipe
+        at_once = None if self.cache.folder is None else 2 * self.token_budget
+        cached = CachedRows(self.cache.store(), about, self.cache.dtype == "bfloat16", at_once)
+        return partial(cached.outputs, self._run)
 
     def _run(self, encoded: EncodedBatch, run: Run, per_token: bool) -> np.ndarray:
         if not len(encoded):  # the shape and type of the outputs of a row tell those of none

@@ -161,7 +161,7 @@ class TaskModule(nn.Module):
     """What all task models have: the encoder, under the name that Hugging Face gives it.
 
     ``origin`` is the checkpoint that the weights came from, if a pickle may name it instead of holding the weights;
-    ``mapped_files`` are the files that the weights may still be read from.
+    ``mapped_files`` are the files that the weights may still be read from; ``loaded`` tells which still are the checkpoint's.
 
     Attributes
     ----------
@@ -184,6 +184,7 @@ class TaskModule(nn.Module):
     published_as: ClassVar[str | None] = None
     origin: Any = None
     mapped_files: Any = None
+    loaded: Any = None
 
     @classmethod
     def architecture(cls) -> str:

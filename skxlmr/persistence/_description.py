@@ -29,7 +29,8 @@ MOST_COLUMNS = 1000  # choices per row
 COMPOSITE = (
     "scikit-learn"  # in place of the name of an estimator: one of scikit-learn that holds estimators of this library
 )
-NOT_SET = ("resume_dir",)  # parameters that a folder never sets: a fit would write where somebody else says
+# Parameters that a folder never sets: a fit or a prediction would write where somebody else says. The latter are not in it.
+NOT_SET, NOT_SAVED = ("resume_dir",), ("memory",)
 _NOT_IN_JSON = {
     "module_",
     "tokenizer_",
@@ -71,7 +72,8 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
     Without ``with_paths`` no parameter names a place on this machine: the folder itself is the checkpoint.
     """
     params = parameters_json(estimator)
-    learnt = {name: value for name, value in vars(estimator).items() if name not in params and name not in _NOT_IN_JSON}
+    left_out = estimator.get_params(deep=False).keys() | _NOT_IN_JSON
+    learnt = {name: value for name, value in vars(estimator).items() if name not in left_out}
     if not with_paths and is_place(params["checkpoint"]):
         params["checkpoint"] = None
     written = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -89,7 +91,11 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
 def parameters_json(estimator: Estimator) -> dict[str, Any]:
     """The parameters that a folder may set."""
     return encode(
-        {name: None if name in NOT_SET else value for name, value in estimator.get_params(deep=False).items()}
+        {
+            name: None if name in NOT_SET else value
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in NOT_SAVED
+        }
     )
 
 
@@ -186,7 +192,8 @@ def parameters_of(about: dict[str, Any]) -> dict[str, Any]:
     """Parameters that a folder may set."""
     # before there was an activation, a regressor had none, whatever the config.json of its checkpoint said of the old head
     older = {"activation": "identity"} if about["estimator"] == "XLMRobertaRegressor" else {}
-    return {name: value for name, value in (older | decode(about["params"])).items() if name not in NOT_SET}
+    params = older | decode(about["params"])
+    return {name: value for name, value in params.items() if name not in (*NOT_SET, *NOT_SAVED)}
 
 
 def unfitted_from(about: dict[str, Any]) -> Any:

@@ -10,9 +10,11 @@ import torch
 import skxlmr.estimators
 from skxlmr.checkpoints import (
     SENTENCE_FILES,
+    LoadedWeights,
     Origin,
     assign_weights,
     identity,
+    moved,
     on_meta,
     read_model,
     resolve_checkpoint,
@@ -171,7 +173,9 @@ def _read(
     heads = family_of(stored.config).head_parts
     assign_weights(module, tensors, source=folder, head_parts=heads, dtype=dtype, remark=stored.remark)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
-    estimator.module_ = module.eval().to(target)
+    module.loaded = LoadedWeights.of(module)
+    estimator.module_ = module.eval()
+    moved(module, lambda: module.to(target))
     return estimator, verify and _card_differs(folder, digests)
 
 

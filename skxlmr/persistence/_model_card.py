@@ -16,7 +16,7 @@ N_CLASSES = 20  # how many are spelled out
 MOST_CHARACTERS = 200  # of a value
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LANGUAGE = re.compile(r"[A-Za-z]+(-[A-Za-z0-9]+)*")
-_PLACES_AND_NOISE = {"checkpoint", "resume_dir", "revision", "device", "verbose"}
+_PLACES_AND_NOISE = {"checkpoint", "memory", "resume_dir", "revision", "device", "verbose"}
 
 
 def model_card(estimator: Estimator, for_sentences: bool) -> str:

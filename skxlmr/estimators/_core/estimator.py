@@ -11,15 +11,18 @@ from sklearn import get_config
 
 from skxlmr._version import __version__
 from skxlmr.checkpoints import (
+    LoadedWeights,
     MappedFiles,
     Origin,
     StoredModel,
     Tensors,
     assign_weights,
     check_mapped_files,
+    moved,
     on_meta,
     read_model,
     resolve_checkpoint,
+    weights_identity,
 )
 from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
@@ -29,7 +32,7 @@ from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators.heads import CAUSAL_LM, HEADS, Head
 from skxlmr.estimators.other_words import misspelt
 from skxlmr.estimators.parameters import CheckpointParameters
-from skxlmr.inference import Engine
+from skxlmr.inference import Engine, cache_of
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.sentence import TextSettings
@@ -309,7 +312,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                     scratch = module.get_submodule(part).to_empty(device="cpu")
                     init_weights(scratch, config.initializer_range, host_generator())
             module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
-            module.mapped_files = mapped_files
+            module.mapped_files, module.loaded = mapped_files, LoadedWeights.of(module, without=from_scratch)
         return module.eval()
 
     def _mapped_tensors(self, stored: StoredModel) -> tuple[Tensors, MappedFiles]:
@@ -337,11 +340,13 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         precision = resolve_autocast(self.dtype, device, training=False)
         if self._weights_have_dtype:
             precision = None
-        return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose))
+        cache, about = cache_of(getattr(self, "memory", None)), self._family.beside_the_rows(self.module_)
+        return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose), cache, about)
 
     def _move_module(self, device: torch.device) -> None:
         is_half = next(self.module_.parameters()).dtype == torch.float16
-        self.module_.to(device, torch.float32 if is_half and device.type == "cpu" else None)
+        dtype = torch.float32 if is_half and device.type == "cpu" else None
+        moved(self.module_, lambda: self.module_.to(device, dtype))
 
     # Files --------------------------------------------------------------------------------------------------------------
 
@@ -384,6 +389,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             check_mapped_files(self.module_)
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__dict__.update(deepcopy(vars(self), memo))
+        if hasattr(self, "module_") and weights_identity(self.module_) is not None:
+            copied.module_.loaded = LoadedWeights.of(copied.module_)
         return copied
 
     # scikit-learn -------------------------------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ class Family:
         """Set up a fitted module for parameters that may have changed; returns the tokenizer."""
         return estimator.tokenizer_
 
+    def beside_the_rows(self, module: TaskModule) -> tuple[Any, ...]:
+        """What the outputs of the module depend on besides its weights and the token ids; equal values have one ``repr``."""
+        return ()
+
     def languages(self, estimator: Any) -> list[str]:
         """Languages of the texts, for the model card."""
         return ["multilingual"] if estimator.config_.model_type.startswith("xlm-roberta") else []

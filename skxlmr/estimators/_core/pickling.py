@@ -20,6 +20,7 @@ from torch import Tensor
 
 from skxlmr._version import __version__
 from skxlmr.checkpoints import (
+    LoadedWeights,
     MappedFiles,
     Origin,
     Tensors,
@@ -122,6 +123,9 @@ def unpack(estimator: Any) -> None:
         dtype = estimator._weight_dtype()
     assign_weights(module, tensors, source=source, dtype=dtype)
     module.origin, module.mapped_files = origin, mapped_files
+    module.loaded = LoadedWeights.of(
+        module, without=() if origin is None else stored.learnt.keys() | stored.added.keys()
+    )
     estimator.module_ = module.eval()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, get_tags
 
-from skxlmr.checkpoints import StoredModel, check_mapped_files
+from skxlmr.checkpoints import StoredModel, check_mapped_files, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.rollback import all_or_nothing
@@ -145,7 +145,8 @@ class FineTuned(TrainingParameters, Estimator):
         estimator._validate_params()
         stored = estimator._open_checkpoint()
         estimator._adopt(stored, stored.model_folder / "config.json" if stored.base is None else stored.folder, **told)
-        estimator.module_ = estimator._load_module(stored).to(resolve_device(estimator.device))
+        module = estimator.module_ = estimator._load_module(stored)
+        moved(module, lambda: module.to(resolve_device(estimator.device)))
         return estimator
 
     def __sklearn_tags__(self) -> Any:

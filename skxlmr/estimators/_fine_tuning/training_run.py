@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skxlmr.checkpoints import check_finite
+from skxlmr.checkpoints import check_finite, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._fine_tuning.scoring import LOSS, ScoredRows
 from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows, named_as_passed
@@ -109,7 +109,8 @@ class TrainingRun:
         # training reads all weights; a compact vocabulary has only the word embeddings that the texts use
         check_finite(module.state_dict(), str(estimator.checkpoint))
         device = resolve_device(estimator.device)
-        estimator.module_ = module.to(device)
+        moved(module, lambda: module.to(device))
+        estimator.module_ = module
         module.backbone.gradient_checkpointing = estimator.gradient_checkpointing
         optimizer = make_optimizer(
             module,

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from skxlmr.checkpoints import moved
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
@@ -97,7 +98,8 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
 
     def _open(self) -> None:
         stored = self._open_checkpoint()
-        self.module_ = self._load_module(stored).to(resolve_device(self.device), self._weight_dtype())
+        module = self.module_ = self._load_module(stored)
+        moved(module, lambda: module.to(resolve_device(self.device), self._weight_dtype()))
 
     # Texts --------------------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from numbers import Integral
 
 from skxlmr.estimators._vectors.parameters import VectorParameters
-from skxlmr.estimators.parameters import CheckpointParameters, PairParameters, changed, parameter, parameters
+from skxlmr.estimators.parameters import (
+    CheckpointParameters,
+    MemoryParameters,
+    PairParameters,
+    changed,
+    parameter,
+    parameters,
+)
 
 
 @parameters
-class VectorizerParameters(VectorParameters):
+class VectorizerParameters(MemoryParameters, VectorParameters):
     """Parameters of vectorizers of either family."""
 
     pairs: str | bool = changed(

@@ -14,6 +14,7 @@ from skxlmr.checkpoints import (
     StoredModel,
     Tensors,
     assign_weights,
+    moved,
     on_meta,
     read_model,
 )
@@ -175,7 +176,7 @@ class XLMRobertaVectorizer(Vectorizer):
         if texts.side_by_side > 1:
             raise ValueError(f"transform_tokens takes one column of texts or pairs, got {texts.side_by_side} columns")
         encoded = self._encode(texts)
-        vectors_TE = engine.tokens(encoded, partial(token_vectors, engine.module.backbone, linear))
+        vectors_TE = engine.tokens(encoded, partial(token_vectors, engine.module.backbone, linear), ("token vectors",))
         of_windows = [vectors_TE[start + 1 : end] for start, end in pairwise(encoded.starts.tolist())]
         n_windows = encoded.n_windows
         ends = zip(n_windows.tolist(), np.cumsum(n_windows).tolist(), strict=True)
@@ -194,7 +195,9 @@ class XLMRobertaVectorizer(Vectorizer):
         linear = self._output_layer("sparse_linear")
         texts = self._check_X(X, reset=False)
         encoded = self._encode(texts)
-        weights_T = engine.tokens(encoded, partial(lexical_weights, engine.module.backbone, linear))
+        weights_T = engine.tokens(
+            encoded, partial(lexical_weights, engine.module.backbone, linear), ("lexical weights",)
+        )
         return as_sparse(lexical_matrix(weights_T, encoded, self.tokenizer_, texts.side_by_side))
 
     def _n_each(self) -> int:
@@ -251,7 +254,7 @@ class XLMRobertaVectorizer(Vectorizer):
             with on_meta():
                 layer = nn.Linear(self.config_.hidden_size, len(tensors["bias"]))
             assign_weights(layer, tensors, source=stored.folder, dtype=weight.dtype)
-            module.add_module(name, layer.eval().to(weight.device))
+            moved(module, lambda: module.add_module(name, layer.eval().to(weight.device)))
             self._outputs = self._outputs | {name: layer.out_features}
         return module.get_submodule(name)
 

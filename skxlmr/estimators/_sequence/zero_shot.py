@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from skxlmr.checkpoints import moved
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
@@ -21,7 +22,15 @@ from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.targets import OneClass
 from skxlmr.estimators.heads import ENTAILMENT
-from skxlmr.estimators.parameters import CheckpointParameters, TextParameters, changed, estimator, parameter, positional
+from skxlmr.estimators.parameters import (
+    CheckpointParameters,
+    MemoryParameters,
+    TextParameters,
+    changed,
+    estimator,
+    parameter,
+    positional,
+)
 from skxlmr.nn import TaskModule
 from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
 from skxlmr.utils._labels import columns_of, plain_array, warn_of_column
@@ -31,7 +40,7 @@ from skxlmr.utils._validation import Texts
 
 
 @estimator
-class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
+class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierMixin, Estimator):
     """Classify multilingual texts by labels given in words, without training on them.
 
     Each label becomes a hypothesis about the text, and a model of natural language inference scores how far the text entails
@@ -197,7 +206,7 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
         engine = self._engine()
         texts, hypotheses = self._check_X(X, reset=False).first, self._hypotheses()
         pairs = Texts([text for text in texts for _ in hypotheses], hypotheses * len(texts))
-        logits = engine.rows(self._encode(pairs))
+        logits = engine.rows(self._encode(pairs), recipe=("logits",))
         logits_NLK = logits.reshape(len(texts), len(hypotheses), logits.shape[1])
         entailment_NL = logits_NLK[..., self._entailment]
         if not self.multi_label:
@@ -373,7 +382,8 @@ class XLMRobertaZeroShotClassifier(TextParameters, ClassifierMixin, Estimator):
 
     def _move_module(self, device: torch.device) -> None:
         # the classifier stays where it is
-        self.module_ = (copy.deepcopy(self.module_) if self._shares_module else self.module_).to(device)
+        module = self.module_ = copy.deepcopy(self.module_) if self._shares_module else self.module_
+        moved(module, lambda: module.to(device))
 
     def _pack(self, state: dict[str, Any]) -> None:
         if self._shares_module:

@@ -108,7 +108,8 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
             x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
             return x if further is None else further(x)
 
-        features = engine.rows(encoded, features_of, window_weights=window_weights)
+        recipe = "pooled", how.pooling, tuple(layers), n_skipped, further is not None and how.layers
+        features = engine.rows(encoded, features_of, window_weights, recipe)
         if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
             features = normalize(features, copy=False)

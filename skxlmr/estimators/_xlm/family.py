@@ -72,6 +72,10 @@ class XLMFamily(Family):
         module.transformer.lang_ids = self._lang_ids(estimator, module.transformer.config)
         return module
 
+    def beside_the_rows(self, module: Any) -> tuple[Any, ...]:
+        """The language of the texts."""
+        return tuple(module.transformer.lang_ids)
+
     def continued(self, estimator: Any) -> Tokenizer:
         """Set up a fitted module for texts that may be in another language; returns the tokenizer."""
         self._check_languages(estimator, estimator.config_, estimator.tokenizer_)

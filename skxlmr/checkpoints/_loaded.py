@@ -1,0 +1,136 @@
+"""Which weights of a module still are what was read from its checkpoint.
+
+Outputs that are kept for later belong to weights. A checkpoint's are known by its files; here is what tells whether a module
+still has them: each tensor lies where it lay when the module was opened, and was not changed in place since.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Self
+from uuid import uuid4
+
+import torch
+from torch import Tensor, nn
+
+from skxlmr.checkpoints._origin import Origin
+from skxlmr.utils._errors import CheckpointError
+
+Mark = tuple[int, int]  # where a tensor lies in memory, and how often it was changed in place
+
+
+class LoadedWeights:
+    """The weights of a module as they were when it was opened; the attribute ``loaded`` of the module.
+
+    Copies of the module share it: what they share with the module is known, what they copied is not.
+
+    Parameters
+    ----------
+    origin : Origin or None
+        The checkpoint; None for weights that a pickle held.
+    tensors : dict of str to Tensor
+        What was read from it, under the module's names.
+    """
+
+    def __init__(self, origin: Origin | None, tensors: dict[str, Tensor]):
+        self.origin = origin
+        self._token = uuid4().hex
+        self._digest: str | None = None
+        # the tensors are kept, so that no other can take their place in memory
+        self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+        self._names = {mark: name for name, tensor in tensors.items() if (mark := _mark(tensor)) is not None}
+        self._known: dict[tuple[Mark | None, ...], str | None] = {}
+
+    @classmethod
+    def of(cls, module: nn.Module, without: Iterable[str] = ()) -> Self:
+        """The weights of a module that was just opened, ``without`` those that did not come from its checkpoint."""
+        without = set(without)
+        origin: Any = module.origin
+        return cls(origin, {name: tensor for name, tensor in module.named_parameters() if name not in without})
+
+    def names_of(self, *parts: nn.Module) -> str | None:
+        """Which weights of the checkpoint the modules have, in their order; None if any is not as it was read."""
+        marks = tuple(_marks(parts))
+        if marks not in self._known:
+            names = [None if mark is None else self._names.get(mark) for mark in marks]
+            if len(self._known) > 16:
+                self._known.clear()
+            self._known[marks] = None if None in names else hashlib.sha256(repr(names).encode()).hexdigest()
+        return self._known[marks]
+
+    def source(self, content_hash: Callable[[Origin], str] | None) -> str | None:
+        """Where they are from; see :func:`weights_identity`."""
+        if content_hash is None:
+            return self._token if self.origin is None else f"{self.origin.folder} {self.origin.stamp}"
+        if self.origin is not None:
+            with suppress(CheckpointError):  # gone or replaced: nobody can tell its hash any more
+                return content_hash(self.origin)
+            return None
+        if self._digest is None:
+            self._digest = _digest(self._tensors)
+        return self._digest
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[None, dict[str, Tensor]]]:
+        return type(self), (None, {})
+
+
+def moved(module: Any, move: Callable[[], Any]) -> None:
+    """Move a module to another device or type, or add a layer of its checkpoint; its weights go on being known.
+
+    If they were as they were read, that is. ``move`` may not change any in another way.
+    """
+    loaded: LoadedWeights | None = module.loaded
+    was_whole = loaded is not None and loaded.names_of(module) is not None
+    move()
+    if was_whole:
+        module.loaded = LoadedWeights.of(module)
+
+
+def weights_identity(module: Any, *parts: nn.Module, content_hash: Callable[[Origin], str] | None = None) -> str | None:
+    """What tells the weights of a module from others.
+
+    Parameters
+    ----------
+    module : TaskModule
+    *parts : Module
+        The parts of it that matter, by default all.
+    content_hash : callable, optional
+        Returns the hash of a checkpoint, for an identity that is the same everywhere. Without it, nothing is read, and the
+        identity holds for the files of this machine as they are.
+
+    Returns
+    -------
+    str, or None if they are no longer what was read
+    """
+    loaded: LoadedWeights | None = module.loaded
+    names = None if loaded is None else loaded.names_of(*(parts or (module,)))
+    if loaded is None or names is None:
+        return None
+    source = loaded.source(content_hash)
+    return source and f"{source} {names}"
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}:".encode())
+        sha.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _marks(parts: Iterable[nn.Module]) -> list[Mark | None]:
+    marks = []
+    left = list(reversed(list(parts)))
+    while left:
+        part = left.pop()
+        marks += [_mark(tensor) for tensor in part._parameters.values() if tensor is not None]
+        left += reversed([child for child in part._modules.values() if child is not None])
+    return marks
+
+
+def _mark(tensor: Tensor) -> Mark | None:
+    """None for one that does not count its changes."""
+    return None if tensor.is_inference() else (tensor.data_ptr(), tensor._version)
