@@ -1,7 +1,8 @@
 """Outputs that are kept: each row is encoded once, and nothing that matters is left out of the key."""
 
-
+import copy
 import pickle
+import shutil
 from threading import Thread
 
 import joblib
@@ -11,8 +12,12 @@ import torch
 from sklearn.base import clone
 
 import skxlmr
-from skxlmr import Cache, XLMRobertaVectorizer, XLMVectorizer, cache_info, clear_cache
+from skxlmr import Cache, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, XLMVectorizer, cache_info
 from skxlmr.inference import Engine
+from skxlmr.inference._cached_rows import CachedRows
+from skxlmr.text import EncodedBatch
+from tests.sentence_encoders import add_outputs
+from tests.tiny import write_checkpoint
 
 TEXTS = ["Good morning.", "Guten Morgen.", "Bonne nuit, mes amis !", "Good morning.", "नमस्ते दुनिया"]
 N_DISTINCT = 4
@@ -58,6 +63,16 @@ def test_only_new_texts_are_computed(computed):
     np.testing.assert_allclose(together, vectorizer(memory=None).transform([*TEXTS, "Zeile"]), atol=1e-5)
 
 
+def test_scaling_and_cutting_come_after_the_cache(computed):
+    scaled = vectorizer(normalize=True).transform(TEXTS)
+    plain = vectorizer().transform(TEXTS)
+    cut = vectorizer(truncate_dim=7).transform(TEXTS)
+    assert computed == [N_DISTINCT]
+    assert np.array_equal(plain, vectorizer(memory=None).transform(TEXTS))
+    assert np.array_equal(scaled, vectorizer(memory=None, normalize=True).transform(TEXTS))
+    assert np.array_equal(cut, plain[:, :7])
+
+
 def test_nothing_is_kept_without_memory(computed):
     one = vectorizer(memory=None)
     one.transform(TEXTS), one.transform(TEXTS)
@@ -90,3 +105,142 @@ def test_each_part_of_the_key(computed, params):
     assert sum(computed) > n_before
     expected = vectorizer(**{"max_length": 32, "memory": None} | params).transform(LONG)
     np.testing.assert_allclose(changed, expected, atol=1e-5)
+
+
+def test_the_language_of_the_original_xlm(computed, tiny_xlm_languages):
+    texts = ["one two", "two three"]
+    for lang in ("en", "de"):
+        XLMVectorizer(tiny_xlm_languages, lang=lang, device="cpu").fit(texts).transform(texts)
+    assert computed == [2, 2]
+
+
+def test_the_second_text_of_a_pair_that_has_the_same_ids(computed, tiny_checkpoint):
+    """Where a pair has token types, equal ids in other texts are another row; the key says where the second text begins."""
+    rows = EncodedBatch(np.arange(10, 16, dtype=np.int32), np.array([6]), np.array([0]), second_starts=np.array([2]))
+    other = EncodedBatch(rows.ids, rows.lengths, np.array([0]), second_starts=np.array([4]))
+    cached = CachedRows(Cache().store(), "any", False, None)
+    keys = [cached._keys(each) for each in (rows, other)]
+    assert keys[0] != keys[1]
+
+
+def test_other_weights(computed, tiny_tokenizer, tmp_path):
+    """Of another checkpoint, of the same folder once it is replaced, and changed by hand."""
+    folder = write_checkpoint(tmp_path / "one", tiny_tokenizer, seed=0)
+    first = vectorizer(checkpoint=folder).transform(TEXTS)
+    second = vectorizer(checkpoint=write_checkpoint(tmp_path / "two", tiny_tokenizer, seed=1)).transform(TEXTS)
+    shutil.rmtree(folder)
+    write_checkpoint(folder, tiny_tokenizer, seed=1)
+    again = vectorizer(checkpoint=folder)
+    assert not np.array_equal(first, second)
+    np.testing.assert_allclose(again.transform(TEXTS), second, atol=1e-6)
+    assert len(computed) == 3
+    weight = again.module_.backbone.encoder.layer[0].output.dense.weight
+    with torch.no_grad():
+        weight.mul_(1.5)
+    changed = again.transform(TEXTS)
+    assert not np.allclose(changed, second, atol=1e-4)
+    assert len(computed) == 4
+    again.transform(TEXTS)
+    assert len(computed) == 5  # of weights that no file has, nothing is kept
+
+
+def test_layers_that_changed_places(computed, tiny_checkpoint):
+    one, other = vectorizer(checkpoint=tiny_checkpoint), vectorizer(checkpoint=tiny_checkpoint)
+    layers = other.module_.backbone.encoder.layer
+    layers[0], layers[1] = layers[1], layers[0]
+    assert not np.allclose(one.transform(TEXTS), other.transform(TEXTS), atol=1e-4)
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each)), copy.copy])
+@pytest.mark.parametrize("store_weights", [False, True])
+def test_copies_know_their_weights_and_carry_no_vectors(computed, copied, store_weights):
+    one = vectorizer(store_weights_in_pickle=store_weights)
+    size = len(pickle.dumps(one))
+    expected = one.transform(TEXTS * 3)
+    assert len(pickle.dumps(one)) == size
+    other = copied(one)
+    assert np.array_equal(other.transform(TEXTS), expected[:5])
+    other.transform(TEXTS)
+    assert len(computed) == (2 if store_weights and copied not in (copy.copy, copy.deepcopy) else 1)
+    assert clone(one).get_params()["memory"] == "auto"
+
+
+def test_saved_and_loaded(computed, tmp_path):
+    one = vectorizer(memory=Cache(max_bytes=10**6))
+    skxlmr.save(one, tmp_path / "saved")
+    loaded = skxlmr.load(tmp_path / "saved")
+    assert loaded.memory == "auto"  # the folder does not name a place on this machine
+    loaded.transform(TEXTS), loaded.transform(TEXTS)
+    assert len(computed) == 1
+
+
+def test_threads_compute_each_text_once(computed):
+    one, results = vectorizer(), {}
+    threads = [Thread(target=lambda k=k: results.update({k: one.transform(TEXTS)})) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(computed) == N_DISTINCT
+    assert all(np.array_equal(result, results[0]) for result in results.values())
+
+
+def test_a_failure_gives_its_rows_to_others(monkeypatch):
+    one = vectorizer()
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "_run", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            one.transform(TEXTS)
+    assert one.transform(TEXTS).shape == (5, 192)
+
+
+def test_the_least_recently_used_go_first(computed):
+    cache = Cache(max_bytes=2 * 192 * 4)
+    one = vectorizer(memory=cache)
+    for text in "abacb":
+        one.transform([text])
+    assert computed == [1, 1, 1, 1]  # b was forgotten for c, which came when a had just been used
+    info = cache_info(cache)
+    assert info.entries == 2 and info.n_bytes == info.max_bytes
+    assert one.transform(TEXTS).shape == (5, 192)  # more than there is room for
+
+
+def test_bfloat16_rounds_what_is_found_and_what_is_computed(computed):
+    cache = Cache(dtype="bfloat16")
+    first, again = (vectorizer(memory=cache).transform(TEXTS) for _ in range(2))
+    assert np.array_equal(first, again) and len(computed) == 1
+    exact = vectorizer(memory=None).transform(TEXTS)
+    assert np.array_equal(first, torch.from_numpy(exact).bfloat16().float().numpy())
+    assert cache_info(cache).n_bytes == N_DISTINCT * 192 * 2
+
+
+def test_vectors_of_tokens_are_kept_too(computed, tiny_tokenizer, tmp_path):
+    one = vectorizer(checkpoint=add_outputs(write_checkpoint(tmp_path / "m3", tiny_tokenizer)))
+    first, again = one.transform_tokens(TEXTS), one.transform_tokens(TEXTS[::-1])[::-1]
+    assert len(computed) == 1
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("memory", ["auto", None, Cache(), Cache(max_bytes=5), joblib.Memory(None)], ids=repr)
+def test_an_empty_frame_and_one_text(memory):
+    one = vectorizer(memory=memory)
+    assert one.transform([]).shape == (0, 192)
+    assert one.transform(["a"]).shape == (1, 192)
+
+
+def test_wrong_values():
+    for params in ({"max_bytes": 0}, {"max_bytes": "1GB"}, {"max_bytes": True}, {"dtype": "float16"}):
+        with pytest.raises(ValueError, match=next(iter(params))):
+            Cache(**params)
+    with pytest.raises(ValueError, match="'memory' parameter of XLMRobertaVectorizer"):
+        vectorizer(memory=3)
+    with pytest.raises(ValueError, match="keeps nothing"):
+        cache_info(None)
+
+
+def test_zero_shot_and_other_candidates(computed, nli_checkpoint):
+    texts = ["It rains.", "The soup was cold."]
+    for labels in (["food", "weather"], ["weather", "food", "sport"]):
+        XLMRobertaZeroShotClassifier(nli_checkpoint, candidate_labels=labels, device="cpu").fit().predict_proba(texts)
+    assert computed == [4, 2]
