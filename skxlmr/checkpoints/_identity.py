@@ -53,6 +53,11 @@ def identity(folder: str | os.PathLike[str]) -> Identity:
     return tuple(found)
 
 
+def newest_change(files: Identity) -> int:
+    """When a file of a checkpoint changed last, in nanoseconds since 1970; 0 without files."""
+    return max((time for _, *numbers in files for time in numbers[3:] if isinstance(time, int)), default=0)
+
+
 def undisturbed(folder: str | os.PathLike[str], look: Callable[[], Any]) -> None:
     """Look at a folder; if that ends in an error, and another process has replaced the folder meanwhile, look again."""
     for _ in range(_TRIES):

@@ -19,12 +19,14 @@ from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, MODULES, VOCABULARIES, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
+from skxlmr.checkpoints._opened import open_tokenizer
 from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, read_cross_encoder
 from skxlmr.checkpoints._sentence.outputs import output_layers, read_output_layer
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.nn import ModelConfig, XLMConfig, config_of, family_of
 from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 
@@ -129,7 +131,26 @@ class StoredModel:
         tensors = self.tensors()
         return tensors, files.with_tensors(tensors)
 
-    def tokenizer_limit(self) -> int | None:
+    def tokenizer(self) -> Tokenizer:
+        """Load the tokenizer, or take the one that was loaded from the same unchanged files, with settings of its own.
+
+        Raises
+        ------
+        CheckpointError
+            If the files are not those of one tokenizer that this library reads, or broken.
+        """
+        if self.base is not None and self.model_folder == self.base.model_folder:
+            return self.base.tokenizer()
+        files = self.identity
+        tokenizer = open_tokenizer(
+            self.model_folder, self.config.model_type, files, lambda: identity(self.folder) == files
+        )
+        limit = self._tokenizer_limit()
+        if limit is not None:
+            tokenizer.model_max_length = limit
+        return tokenizer
+
+    def _tokenizer_limit(self) -> int | None:
         """Most tokens of a row, as the tokenizer had it of which a saved estimator was made; None of other folders.
 
         The file of a saved tokenizer names the estimator's limit instead, at which other tools cut. Of folders that earlier
@@ -140,8 +161,6 @@ class StoredModel:
         CheckpointError
             If ``skxlmr.json`` is broken.
         """
-        if self.base is not None and self.model_folder == self.base.model_folder:
-            return self.base.tokenizer_limit()
         file = self.folder / DESCRIPTION
         if not file.exists():
             return None

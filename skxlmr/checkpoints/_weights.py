@@ -96,11 +96,7 @@ def assign_weights(
     tied = set(getattr(module, "tied_names", ()))
     wanted = {name: tensor for name, tensor in module.state_dict(keep_vars=True).items() if name not in tied}
     absent_heads = [part for part in heads if not any(_in(name, part) for name in wanted)]
-    given = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name not in tied and not any(_in(name, part) for part in absent_heads)
-    }
+    given = {name: tensor for name, tensor in tensors.items() if name not in tied and not _in(name, *absent_heads)}
 
     new: list[str] = []
     for part in new_parts:
@@ -115,11 +111,24 @@ def assign_weights(
     will_compute()
     check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target, heads)}, source)
     fitted = {name: (t.to(target) if t.is_floating_point() else t).contiguous() for name, t in given.items()}
-    module.to(target)  # parts that start from scratch compute in the same dtype
-    module.load_state_dict(fitted, strict=False, assign=True)
+    if new:
+        module.to(target)  # parts that start from scratch compute in the same dtype
+    _assign(module, fitted)
     if callable(tie_weights := getattr(module, "tie_weights", None)):
         tie_weights()
     return new
+
+
+def _assign(module: nn.Module, tensors: Tensors) -> None:
+    """What ``load_state_dict(assign=True)`` does of tensors that fit, in a third of its time."""
+    for path, part in module.named_modules():
+        start = f"{path}." if path else ""
+        for key, parameter in part._parameters.items():
+            if parameter is not None and (tensor := tensors.get(start + key)) is not None:
+                part._parameters[key] = nn.Parameter(tensor, parameter.requires_grad)
+        for key in part._buffers:
+            if start + key in tensors:
+                part._buffers[key] = tensors[start + key]
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[str]) -> None:
@@ -137,7 +146,11 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[
     CheckpointError
         If one is; names the tensors.
     """
-    broken = [name for name, t in tensors.items() if t.is_floating_point() and not _is_finite(t.detach())]
+    floating = {name: tensor.detach() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    # A sum needs no memory. Finite numbers may sum up to infinity; only then is each one checked.
+    sums = torch.tensor([0.0, *(tensor.sum() for tensor in floating.values())], device="cpu", dtype=torch.float64)
+    doubtful = [name for name, is_finite in zip(floating, sums.isfinite()[1:].tolist(), strict=True) if not is_finite]
+    broken = [name for name in doubtful if not torch.isfinite(floating[name]).all()]
     if broken:
         named = ", ".join(sorted(broken)[:N_NAMED]) + (", ..." if len(broken) > N_NAMED else "")
         raise CheckpointError(source, f"holds weights that are NaN or infinite, in {named}")
@@ -146,13 +159,8 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: str | os.PathLike[
 def _is_cheap(name: str, tensor: torch.Tensor, target: torch.dtype, heads: tuple[str, ...]) -> bool:
     is_read_anyway = tensor.dtype != target
     # A head may turn an infinite weight into a finite output; the encoder's normalisation makes it NaN, which shows.
-    in_head = any(_in(name, part) for part in heads)
+    in_head = _in(name, *heads)
     return is_read_anyway or tensor.nbytes <= (CHEAP_IN_HEAD if in_head else CHEAP)
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    # A sum needs no memory. Finite numbers may sum up to infinity; only then is each one checked.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _check(
@@ -160,7 +168,7 @@ def _check(
 ) -> None:
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in given]
     unexpected = [f"{name} {tuple(tensor.shape)}" for name, tensor in given.items() if name not in wanted]
-    if missing and wanted.keys() - given.keys() == {name for name in wanted if any(_in(name, part) for part in heads)}:
+    if missing and wanted.keys() - given.keys() == {name for name in wanted if _in(name, *heads)}:
         remark += "; these are the whole head, which fit can train from scratch"
     misshaped, mistyped = [], []
     for name in wanted.keys() & given.keys():
@@ -181,5 +189,6 @@ def summary(kind: str, names: list[str]) -> str:
     return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {kind} ({named})"
 
 
-def _in(name: str, part: str) -> bool:
-    return name == part or name.startswith(part + ".")
+def _in(name: str, *parts: str) -> bool:
+    """Whether a tensor belongs to one of these parts of a module."""
+    return any(name.startswith(part) and name[len(part) : len(part) + 1] in ("", ".") for part in parts)

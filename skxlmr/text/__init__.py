@@ -2,7 +2,7 @@
 
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._fast.tokenizer import FastTokenizer
-from skxlmr.text._load import load_tokenizer
+from skxlmr.text._load import forget_vocabularies, load_tokenizer
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._sentencepiece.tokenizer import SentencePieceTokenizer
 from skxlmr.text._special_tokens import AddedToken, TokenizerSettings
@@ -20,5 +20,6 @@ __all__ = [
     "Tokenizer",
     "TokenizerSettings",
     "XLMTokenizer",
+    "forget_vocabularies",
     "load_tokenizer",
 ]

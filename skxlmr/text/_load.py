@@ -11,7 +11,7 @@ from skxlmr.text._fast.tokenizer import GENERAL, GENERAL_CLASSES, TOKENIZER_FILE
 from skxlmr.text._fast.tokenizer_json import pair_layout, truncation_side
 from skxlmr.text._fast.wordpiece import CLASSES as BERT_CLASSES
 from skxlmr.text._fast.wordpiece import WORDPIECE_FILE
-from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE, SentencePieceTokenizer
+from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE, SentencePieceTokenizer, load_processor
 from skxlmr.text._special_tokens import CONFIG_FILE
 from skxlmr.text._tokenizer import Tokenizer
 from skxlmr.text._xlm.tokenizer import MODEL_CONFIG_FILE, XLMTokenizer
@@ -116,6 +116,11 @@ def load_tokenizer(folder: str | PathLike[str], model_type: str | None = None) -
         expected += " that matches the model" if has else ""
     do = "" if has else ": copy the tokenizer's files from the model that this one was trained from"
     raise _ambiguous(folder, model_type, expected, do)
+
+
+def forget_vocabularies() -> None:
+    """Forget the vocabulary that is kept for the next tokenizer with the same one."""
+    load_processor.cache_clear()
 
 
 def _check_class(folder: Path, model_type: str, class_name: str | None, has: set[str]) -> None:

@@ -24,6 +24,7 @@ from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_ROLES, AddedToken, 
 from skxlmr.text._tokens import Ids, Tokens, encode_distinct
 from skxlmr.text._truncation import TRUNCATIONS
 from skxlmr.text._value import Value
+from skxlmr.utils._warnings import warn_once_per_call
 
 
 class Tokenizer(Value):
@@ -64,6 +65,20 @@ class Tokenizer(Value):
     _n_pair_separators = 2
     _n_before_second_type: int | None = None  # these separators have token type 0, what follows has 1 (BERT)
     continuing_prefix: str | None = None  # what marks a piece that goes on with a word (WordPiece)
+
+    _core: "Tokenizer | None" = None  # whose vocabulary this one shares, see `alike`
+    _remark: str | None = None  # what is odd about the files, of which whoever opens them is told
+
+    def alike(self) -> Self:
+        """Return an equal tokenizer over the same vocabulary, which is not copied; attributes set on one are its own."""
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self), _core=self._core or self)
+        return made
+
+    def warn_of_files(self) -> None:
+        """Warn of what is odd about the files it was read from."""
+        if self._remark is not None:
+            warn_once_per_call(self._remark, about="pair separators")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, model_max_length={self.model_max_length})"

@@ -11,6 +11,8 @@ class lazy(Generic[Value]):
 
     ``functools.cached_property`` of Python 3.11 holds a lock for the whole class while it computes. A child forked by another
     thread at that moment would wait for it forever. Without a lock two threads may compute the same value twice.
+
+    An instance whose attribute ``_core`` is another instance takes that one's value.
     """
 
     def __init__(self, compute: Callable[[Any], Value]):
@@ -20,5 +22,6 @@ class lazy(Generic[Value]):
     def __get__(self, instance: Any, owner: type) -> Value:
         if instance is None:
             return self  # type: ignore[return-value]  # of the class, as documentation tools read it
-        value = instance.__dict__[self.compute.__name__] = self.compute(instance)
+        name, core = self.compute.__name__, instance.__dict__.get("_core")
+        value = instance.__dict__[name] = self.compute(instance) if core is None else getattr(core, name)
         return value

@@ -1,6 +1,7 @@
 """The safetensors format."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
             raise CheckpointError(file, f"is not a whole safetensors file ({reason})")
         # The package checks that the tensors cover the file, one after another, each as large as its shape says. Old versions
         # of it (0.5) make them on the default device, whatever device they are asked for.
-        with torch.device("cpu"), safe_open(file, framework="pt", device="cpu") as opened:
+        with _on_cpu(), safe_open(file, framework="pt", device="cpu") as opened:
             names = opened.keys()
             if len(names) > MOST_TENSORS:
                 raise CheckpointError(file, f"holds {len(names)} tensors, expected at most {MOST_TENSORS}")
@@ -63,6 +64,11 @@ def read_with_writer(file: str | os.PathLike[str]) -> tuple[Tensors, str | None]
                     raise CheckpointError(file, reason)
             written_by = (opened.metadata() or {}).get("format")
             return {name: opened.get_tensor(name) for name in names}, written_by
+
+
+def _on_cpu() -> AbstractContextManager[Any]:
+    """Make tensors on the CPU. Torch looks at each call of its functions for this, so only where it is needed."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = None) -> None:

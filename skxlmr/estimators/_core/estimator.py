@@ -22,6 +22,7 @@ from skxlmr.checkpoints import (
     on_meta,
     read_model,
     resolve_checkpoint,
+    skeleton,
     weights_identity,
 )
 from skxlmr.estimators._core.documentation import documentation_url
@@ -37,7 +38,7 @@ from skxlmr.nn import TaskModule, family_of
 from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.sentence import TextSettings
 from skxlmr.nn.xlm_roberta import init_weights
-from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer, load_tokenizer
+from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
@@ -239,9 +240,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 f"describes a causal model (is_decoder is true), and {type(self).__name__} reads "
                 f"{self._head.bidirectional}: use {use}",
             )
-        tokenizer, own_limit = load_tokenizer(folder, config.model_type), stored.tokenizer_limit()
-        if own_limit is not None:
-            tokenizer.model_max_length = own_limit
+        tokenizer = stored.tokenizer()
         if tokenizer.vocab_size > config.vocab_size:
             without = ", ".join(
                 f"{token!r} ({i})" for i, token in tokenizer.first_tokens_from(config.vocab_size).items()
@@ -273,8 +272,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return f"{found}, which {type(self).__name__} can't read: use one of {', '.join(use)}"
 
     def _build(self, config: Any) -> TaskModule:
-        """New module with the head."""
-        return self._family.prepared(self, self._head.module(config)(config, *self._head_arguments()))
+        """New module with the head, without weights."""
+        return self._family.prepared(self, skeleton(self._head.module(config), config, *self._head_arguments()))
 
     def _head_arguments(self) -> tuple[int, ...]:
         """What the module takes as well as the geometry, such as the number of outputs."""

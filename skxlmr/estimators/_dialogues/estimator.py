@@ -26,7 +26,7 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.nn import TaskModule
 from skxlmr.nn.vocabulary import extend_vocabulary
-from skxlmr.text import Tokenizer, load_tokenizer
+from skxlmr.text import Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
@@ -245,7 +245,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
         # word embeddings may have spare rows at their end, which are untrained
-        if max(self._speaker_ids) >= load_tokenizer(stored.model_folder, self.config_.model_type).vocab_size:
+        if max(self._speaker_ids) >= stored.tokenizer().vocab_size:
             tokens = " and ".join(SPEAKER_TOKENS)
             raise CheckpointError(
                 file, f"describes a model without word embeddings of {tokens}: fit adds and trains them"

@@ -13,7 +13,7 @@ from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
 from skxlmr.estimators._vectors.transformer import Transformer
-from skxlmr.utils._device import resolve_autocast, resolve_device
+from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 
@@ -98,8 +98,10 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
 
     def _open(self) -> None:
         stored = self._open_checkpoint()
-        module = self.module_ = self._load_module(stored)
-        moved(module, lambda: module.to(resolve_device(self.device), self._weight_dtype()))
+        module, device, dtype = self._load_module(stored), resolve_device(self.device), self._weight_dtype()
+        if not is_on(module, device) or next(module.parameters()).dtype != dtype:
+            moved(module, lambda: module.to(device, dtype))
+        self.module_ = module
 
     # Texts --------------------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,6 @@ from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 from skxlmr.utils._lazy import lazy
-from skxlmr.utils._warnings import warn_once_per_call
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -116,7 +115,8 @@ class FastTokenizer(Tokenizer):
         if two_separators and self._n_pair_separators == 1:
             named = [(self._roles[role].content, i) for role, i in (("cls_token", start), ("sep_token", end))]
             self._content, self._n_pair_separators = tokenizer_json.with_two_separators(content, *named), 2
-            warn_once_per_call(_ONE_SEPARATOR.format(self._file), about="pair separators")
+            self._remark = _ONE_SEPARATOR.format(self._file)
+            self.warn_of_files()
         self._literal = self._load(content, literal=True)
 
     @classmethod

@@ -134,7 +134,9 @@ class XLMTokenizer(Tokenizer):
             If the checkpoint lists its languages and this is not one of them.
         """
         self.language_id(language)
-        return self._with(language=language)
+        made = self.alike()
+        made.language = language
+        return made
 
     def with_tokens(self, contents: Sequence[str], special: bool = True) -> Self:
         raise ValueError("a XLMTokenizer takes no further tokens")

@@ -117,7 +117,7 @@ def test_the_tokenizer_is_the_adapters_if_it_has_one(base, tmp_path):
 def test_the_limit_of_a_saved_base(tmp_path, tiny_checkpoint):
     skxlmr.save(XLMRobertaVectorizer(tiny_checkpoint, max_length=20).fit(["das Haus"]), tmp_path / "base")
     stored = read_model(adapters.write(tmp_path / "a", tmp_path / "base"))
-    assert stored.tokenizer_limit() == stored.base.tokenizer_limit() == 64
+    assert stored.tokenizer().model_max_length == stored.base.tokenizer().model_max_length == 64
 
 
 def head(n_labels, seed=0):

@@ -201,4 +201,4 @@ def test_a_broken_limit_in_a_saved_folder_is_named(tiny_checkpoint, tmp_path, va
     with pytest.raises(
         CheckpointError, match=r"skxlmr.json: expected a number of tokens as tokenizer_max_length, found"
     ):
-        read_model(tmp_path / "x").tokenizer_limit()
+        read_model(tmp_path / "x").tokenizer()
