@@ -16,7 +16,7 @@ from skxlmr import Cache, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, XL
 from skxlmr.inference import Engine
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.text import EncodedBatch
-from tests.sentence_encoders import add_outputs
+from tests.sentence_encoders import add_outputs, flags, write
 from tests.tiny import write_checkpoint
 
 TEXTS = ["Good morning.", "Guten Morgen.", "Bonne nuit, mes amis !", "Good morning.", "नमस्ते दुनिया"]
@@ -64,12 +64,13 @@ def test_only_new_texts_are_computed(computed):
 
 
 def test_scaling_and_cutting_come_after_the_cache(computed):
-    scaled = vectorizer(normalize=True).transform(TEXTS)
-    plain = vectorizer().transform(TEXTS)
-    cut = vectorizer(truncate_dim=7).transform(TEXTS)
-    assert computed == [N_DISTINCT]
-    assert np.array_equal(plain, vectorizer(memory=None).transform(TEXTS))
-    assert np.array_equal(scaled, vectorizer(memory=None, normalize=True).transform(TEXTS))
+    distinct = TEXTS[:3]  # so that what is computed is what is returned, and scaled in place
+    scaled = vectorizer(normalize=True).transform(distinct)
+    plain = vectorizer().transform(distinct)
+    cut = vectorizer(truncate_dim=7).transform(distinct)
+    assert computed == [3]
+    assert np.array_equal(plain, vectorizer(memory=None).transform(distinct))
+    assert np.array_equal(scaled, vectorizer(memory=None, normalize=True).transform(distinct))
     assert np.array_equal(cut, plain[:, :7])
 
 
@@ -121,6 +122,20 @@ def test_the_second_text_of_a_pair_that_has_the_same_ids(computed, tiny_checkpoi
     cached = CachedRows(Cache().store(), "any", False, None)
     keys = [cached._keys(each) for each in (rows, other)]
     assert keys[0] != keys[1]
+
+
+def test_tokens_that_are_left_out(computed, tiny_checkpoint, tmp_path):
+    """A text that begins as the prompt does has the same ids, but all its tokens count."""
+    folder = write(
+        tmp_path / "encoder",
+        tiny_checkpoint,
+        pooling=flags("mean", include_prompt=False),
+        prompts={"prompts": {"query": "query: "}, "default_prompt_name": None},
+    )
+    with_prompt = vectorizer(checkpoint=folder, prompt="query").transform(["eins"])
+    spelt_out = vectorizer(checkpoint=folder).transform(["query: eins"])
+    assert not np.allclose(with_prompt, spelt_out, atol=1e-4)
+    assert computed == [1, 1]
 
 
 def test_other_weights(computed, tiny_tokenizer, tmp_path):
@@ -213,6 +228,7 @@ def test_bfloat16_rounds_what_is_found_and_what_is_computed(computed):
     exact = vectorizer(memory=None).transform(TEXTS)
     assert np.array_equal(first, torch.from_numpy(exact).bfloat16().float().numpy())
     assert cache_info(cache).n_bytes == N_DISTINCT * 192 * 2
+    assert np.array_equal(vectorizer().transform(TEXTS), exact)  # though both are in one store
 
 
 def test_vectors_of_tokens_are_kept_too(computed, tiny_tokenizer, tmp_path):
