@@ -1,7 +1,7 @@
 """A checkpoint folder as a model: its configuration, and its weights under the names of the modules."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,11 @@ class StoredModel:
         if self.base is not None and not (self.folder / MODULES).is_file():
             return self.base.sentence_folder
         return self.folder
+
+    @property
+    def files(self) -> Hashable:
+        """Tells the files of this folder, as they were before anything was read, from others and from what they become."""
+        return os.path.abspath(self.folder), self.identity
 
     @property
     def remark(self) -> str:

@@ -1,7 +1,7 @@
 """Give the weights of a checkpoint to a module that was built on the meta device, without memory."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from skxlmr.checkpoints._converted import converted, is_converted
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._fork import will_compute
@@ -57,6 +58,7 @@ def assign_weights(
     head_parts: Iterable[str] = (),
     dtype: torch.dtype | None = None,
     remark: str = "",
+    files: Hashable = None,
 ) -> list[str]:
     """Make tensors the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.
 
@@ -76,9 +78,10 @@ def assign_weights(
         Submodules that are heads: ``tensors`` may hold them where the module has none.
     dtype : torch.dtype, optional
         Dtype of the floating tensors; by default float32, also for half-precision files.
-
     remark : str
         End of the message about tensors that do not fit.
+    files : hashable, optional
+        Tells the files that all the tensors were read from, see :func:`converted`.
 
     Returns
     -------
@@ -109,8 +112,11 @@ def assign_weights(
     _check(wanted, given, source, heads, remark)
     target = torch.float32 if dtype is None else dtype
     will_compute()
-    check_finite({name: tensor for name, tensor in given.items() if _is_cheap(name, tensor, target, heads)}, source)
-    fitted = {name: (t.to(target) if t.is_floating_point() else t).contiguous() for name, t in given.items()}
+    known = is_converted(set(given), target, files)  # and was checked
+    check_finite(
+        {n: tensor for n, tensor in given.items() if n not in known and _is_cheap(n, tensor, target, heads)}, source
+    )
+    fitted = converted(given, target, files)
     if new:
         module.to(target)  # parts that start from scratch compute in the same dtype
     _assign(module, fitted)

@@ -171,7 +171,8 @@ def _read(
         _verify(folder, {name: digests[name] for name in digests.keys() & weights}, most)
     tensors, module.mapped_files = estimator._mapped_tensors(stored)
     heads = family_of(stored.config).head_parts
-    assign_weights(module, tensors, source=folder, head_parts=heads, dtype=dtype, remark=stored.remark)
+    remark, files = stored.remark, stored.files
+    assign_weights(module, tensors, source=folder, head_parts=heads, dtype=dtype, remark=remark, files=files)
     module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
     module.loaded = LoadedWeights.of(module)
     estimator.module_ = module.eval()

@@ -108,7 +108,9 @@ def test_metadata_requests_that_nobody_makes(saved, requests):
 def with_classes(classifier, classes):
     """The classifier with as many outputs as there are classes."""
     classifier.classes_, classifier.target_type_ = np.array(classes), "multiclass"
-    module = classifier._build(classifier.config_)
+    module = classifier._build(classifier.config_).to_empty(device="cpu")
+    for parameter in module.parameters():
+        torch.nn.init.zeros_(parameter)
     module.load_state_dict(
         {k: v for k, v in classifier.module_.state_dict().items() if "out_proj" not in k}, strict=False
     )

@@ -301,8 +301,16 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             with on_meta():
                 module = self._build(config)
             parts, heads = [*optional_parts, *new_parts], family_of(config).head_parts
+            on_cpu = resolve_device(self.device).type == "cpu"
             from_scratch = assign_weights(
-                module, tensors, source=stored.folder, new_parts=parts, head_parts=heads, remark=stored.remark
+                module,
+                tensors,
+                source=stored.folder,
+                new_parts=parts,
+                head_parts=heads,
+                dtype=self._weight_dtype() if on_cpu else None,  # a GPU converts what it gets
+                remark=stored.remark,
+                files=stored.files,
             )
             for part in parts:
                 if any(name.startswith(part + ".") for name in from_scratch):

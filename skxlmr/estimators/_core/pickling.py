@@ -97,7 +97,7 @@ def unpack(estimator: Any) -> None:
     stored = vars(estimator).get("module_")
     if not isinstance(stored, StoredModule):
         return
-    learnt = {name: _writable(array) for name, array in stored.learnt.items()}
+    learnt, files = {name: _writable(array) for name, array in stored.learnt.items()}, None
     tensors, origin, source = {name: _tensor(array) for name, array in learnt.items()}, None, "pickle"
     mapped_files = MappedFiles.of(str(array.filename) for array in learnt.values() if isinstance(array, np.memmap))
     mapped_files = mapped_files.with_tensors(tensors)
@@ -108,9 +108,10 @@ def unpack(estimator: Any) -> None:
         if stored.borrows_tokenizer:  # as `fit` made it from the folder's files
             estimator.tokenizer_ = estimator._read_folder(model)[1]
         origin = Origin.of(*stored.checkpoint[:2], source, estimator.tokenizer_ if stored.borrows_tokenizer else None)
-        theirs, files = estimator._mapped_tensors(model)
+        theirs, their_files = estimator._mapped_tensors(model)
         open_again(*needed)  # what was hashed is what was mapped
-        mapped_files |= files
+        mapped_files |= their_files
+        files = None if stored.learnt or stored.added else model.files
         tensors |= {name: theirs[name] for name in stored.borrowed}
         for name, array in stored.added.items():
             rows = _tensor(_writable(array))
@@ -121,7 +122,7 @@ def unpack(estimator: Any) -> None:
     dtype = getattr(torch, stored.dtype)
     if estimator.device == "auto" and dtype != torch.float64:
         dtype = estimator._weight_dtype()
-    assign_weights(module, tensors, source=source, dtype=dtype)
+    assign_weights(module, tensors, source=source, dtype=dtype, files=files)
     module.origin, module.mapped_files = origin, mapped_files
     module.loaded = LoadedWeights.of(
         module, without=() if origin is None else stored.learnt.keys() | stored.added.keys()
