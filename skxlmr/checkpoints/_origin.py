@@ -60,6 +60,16 @@ class Origin:
             return _stamp(self.folder) == self.stamp
         return False
 
+    def files(self) -> list[str]:
+        """Paths of the files that its content hash is made of.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds no weights any more, or cannot be read.
+        """
+        return _files(self.folder)
+
     def content_hash(self) -> str:
         """Content hash of the checkpoint, computed once per process."""
         return _content_hash(self.folder, self.stamp)
@@ -100,6 +110,12 @@ def _stamp(folder: str) -> Stamp:
     base = base_folder(folder)
     own = ((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     return (*own, *(() if base is None else _stamp(str(base))))
+
+
+def _files(folder: str) -> list[str]:
+    base = base_folder(folder)
+    own = [os.path.join(folder, name) for name in content_files(folder)]
+    return [*own, *([] if base is None else _files(str(base)))]
 
 
 @lru_cache(maxsize=64)

@@ -2,15 +2,19 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from joblib import Memory
 
-from skxlmr.checkpoints import Origin
+from skxlmr.checkpoints import Origin, forget_opened
 from skxlmr.inference._memory_store import MemoryStore
 from skxlmr.inference._store import Store, StoreInfo
+from skxlmr.inference._stores.disk import DiskStore
+from skxlmr.inference._stores.hashes import file_stamp
 
 IN_PROCESS = 2**30  # bytes, unless said otherwise
 ON_DISK = 10 * 2**30
@@ -73,15 +77,14 @@ class Cache:
         of_process = _stores()
         found = of_process.get((folder, size))
         if found is None:
-            if folder is not None:
-                raise NotImplementedError("a cache in a folder")
-            made: Store = MemoryStore(size)
+            made: Store = MemoryStore(size) if folder is None else DiskStore(folder, size)
             found = of_process.setdefault((folder, size), made)  # at once: another thread may have made one
         return found
 
     def content_hash(self) -> Callable[[Origin], str] | None:
         """Returns the hash of a checkpoint, by which a folder knows it; None in the process, which knows its files."""
-        return None if self.folder is None else Origin.content_hash
+        store = self.store()
+        return partial(_content_hash, store) if isinstance(store, DiskStore) else None
 
 
 AUTO: Cache | None = Cache()  # what "auto" means
@@ -144,12 +147,13 @@ def clear_cache(memory: Any = "auto") -> None:
     ----------
     memory : "auto", str, path, joblib.Memory or Cache, default="auto"
         As the parameter of the estimators. ``"auto"`` removes all that is kept in this process, that of caches with another
-        ``max_bytes`` too.
+        ``max_bytes`` too, and closes checkpoints that were kept open for the next fit.
     """
     if isinstance(memory, str) and memory == "auto":
         for (folder, _), store in list(_stores().items()):
             if folder is None:
                 store.clear()
+        forget_opened()
         return
     cache = cache_of(memory)
     if cache is not None:
@@ -166,3 +170,24 @@ def _stores() -> dict[tuple[str | None, int], Store]:
         _of_processes.clear()
         found = _of_processes.setdefault(os.getpid(), {})
     return found
+
+
+_hashes: dict[tuple[Any, ...], str] = {}  # of checkpoints, by their folder and the stamp of their files
+
+
+def _content_hash(store: DiskStore, origin: Origin) -> str:
+    """The content hash of a checkpoint: computed once per file, or once per process while a file is new."""
+    opened = origin.folder, origin.stamp
+    if opened not in _hashes:
+        stamp, digest = None, None
+        with suppress(OSError):
+            stamps = [file_stamp(file) for file in origin.files()]
+            if None not in stamps and origin.is_unchanged():
+                stamp = repr(stamps)
+                digest = store.known_hash(stamp)
+        if digest is None:
+            digest = origin.content_hash()
+            if stamp is not None:
+                store.remember_hash(stamp, digest)
+        _hashes[opened] = digest
+    return _hashes[opened]

@@ -1,8 +1,10 @@
 """Outputs that are kept: each row is encoded once, and nothing that matters is left out of the key."""
 
 import copy
+import os
 import pickle
 import shutil
+from pathlib import Path
 from threading import Thread
 
 import joblib
@@ -12,10 +14,13 @@ import torch
 from sklearn.base import clone
 
 import skxlmr
-from skxlmr import Cache, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, XLMVectorizer, cache_info
+from skxlmr import Cache, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, XLMVectorizer, cache_info, clear_cache
+from skxlmr.checkpoints import _origin
 from skxlmr.inference import Engine
 from skxlmr.inference._cached_rows import CachedRows
+from skxlmr.inference._stores import hashes
 from skxlmr.text import EncodedBatch
+from tests.processes import run
 from tests.sentence_encoders import add_outputs, flags, write
 from tests.tiny import write_checkpoint
 
@@ -260,3 +265,96 @@ def test_zero_shot_and_other_candidates(computed, nli_checkpoint):
     for labels in (["food", "weather"], ["weather", "food", "sport"]):
         XLMRobertaZeroShotClassifier(nli_checkpoint, candidate_labels=labels, device="cpu").fit().predict_proba(texts)
     assert computed == [4, 2]
+
+
+# In a folder ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The folders whose content hash was computed."""
+    folders = []
+    compute = _origin.content_hash
+    monkeypatch.setattr(_origin, "content_hash", lambda folder: folders.append(str(folder)) or compute(folder))
+    monkeypatch.setattr(skxlmr.inference.cache, "_hashes", {})
+    _origin._content_hash.cache_clear()
+    return folders
+
+
+def find_in_folder(memory, file):
+    """In a process that can't compute."""
+    Engine._run = None
+    np.save(file, vectorizer(memory=memory).transform(TEXTS))
+
+
+@pytest.mark.parametrize("made", [str, Path, Cache, lambda folder: joblib.Memory(folder, verbose=0)])
+def test_a_folder_is_shared_by_later_processes(computed, made, tmp_path):
+    memory = made(str(tmp_path / "kept"))
+    first = vectorizer(memory=memory).transform(TEXTS)
+    assert cache_info(memory).encoded == cache_info(memory).entries == N_DISTINCT
+    done = run(find_in_folder, cache_info(memory).location, tmp_path / "found.npy")
+    assert done.exit_code == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "found.npy"), first)
+    clear_cache(memory)
+    assert cache_info(memory).entries == 0
+    assert np.array_equal(vectorizer(memory=memory).transform(TEXTS), first)
+
+
+def test_weights_are_hashed_once(computed, hashed, tiny_tokenizer, tmp_path):
+    """A folder knows a checkpoint by its content; what it costs to read a gigabyte is paid once."""
+    folder = write_checkpoint(tmp_path / "one", tiny_tokenizer)
+    for k in range(3):
+        one = vectorizer(checkpoint=folder, memory=tmp_path / "kept")
+        one.transform([f"text {k}"]), one.transform([f"one more {k}"])
+    assert len(hashed) == 1
+    before = len(computed)
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    vectorizer(checkpoint=copied, memory=tmp_path / "kept").transform(["text 0", "text 1"])
+    assert len(hashed) == 2 and len(computed) == before  # the same content: found
+    other = write_checkpoint(tmp_path / "other", tiny_tokenizer, seed=1)
+    vectorizer(checkpoint=other, memory=tmp_path / "kept").transform(["text 0"])
+    assert len(computed) == before + 1
+
+
+def test_hashes_are_remembered_for_later_processes(hashed, tiny_tokenizer, tmp_path):
+    folder = write_checkpoint(tmp_path / "one", tiny_tokenizer)
+    for file in folder.iterdir():
+        os.utime(file, (1e9, 1e9))
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patched:
+        patched.setattr(hashes, "FRESH_SECONDS", -1e9)  # the time of change can't be set back
+        for _ in range(2):
+            vectorizer(checkpoint=folder, memory=tmp_path / "kept").transform(["text"])
+            skxlmr.inference.cache._hashes.clear()
+            _origin._content_hash.cache_clear()
+    assert len(hashed) == 1
+
+
+def test_nothing_is_hashed_in_the_process(hashed):
+    vectorizer().transform(TEXTS)
+    assert not hashed
+
+
+def test_rows_come_back_in_order_from_a_folder(computed, tmp_path):
+    """Processes compute a folder's rows in the order of their lengths."""
+    texts = ["a", "a much longer text than that", "a longer text", "b", "one more longer text, and some"]
+    found = vectorizer(memory=tmp_path).transform(texts)
+    np.testing.assert_allclose(found, vectorizer(memory=None).transform(texts), atol=1e-5)
+    assert np.array_equal(found, vectorizer(memory=tmp_path).transform(texts))
+
+
+def test_a_folder_that_can_not_be_used(computed, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.warns(UserWarning, match="file"):
+        found = vectorizer(memory=tmp_path / "file").transform(TEXTS)
+    assert np.array_equal(found, vectorizer(memory=None).transform(TEXTS))
+
+
+def test_a_module_whose_checkpoint_was_replaced_is_computed(computed, hashed, tiny_tokenizer, tmp_path):
+    folder = write_checkpoint(tmp_path / "one", tiny_tokenizer)
+    one = vectorizer(checkpoint=folder, memory=tmp_path / "kept")
+    shutil.rmtree(folder)
+    write_checkpoint(folder, tiny_tokenizer, seed=1)
+    found = one.transform(TEXTS)
+    other = vectorizer(checkpoint=folder, memory=tmp_path / "kept").transform(TEXTS)
+    assert not np.allclose(found, other, atol=1e-4) and len(computed) == 2
