@@ -90,8 +90,7 @@ def write_until_killed(location, seed, ready):
         names = [key(rng.randrange(3000)) for _ in range(rng.randrange(1, 60))]
         mine = store.claim(names)
         store.put({name: value(name) for name in mine[len(mine) // 4 :]})
-        if rng.random() < 0.5:
-            store.release(mine)
+        store.release(mine)
         assert_right(store.get(names))
         if rng.random() < 0.02:
             store.clear()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import TypeVar
 
+from skxlmr.inference._stores.mounts import is_on_network
 from skxlmr.inference._stores.owners import Owners, owners_of
 from skxlmr.utils._warnings import outside_stacklevel
 
@@ -154,7 +155,7 @@ class Database:
             self.file, timeout=LOCKED_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
         )
         try:
-            _prepare(connection, self._log_bytes)
+            _prepare(connection, self.folder, self._log_bytes)
             file = _identity(self.file)
             if file is None:
                 raise FileNotFoundError("it was removed while it was being opened")
@@ -208,7 +209,7 @@ def _begin(connection: sqlite3.Connection, must_wait: bool) -> bool:
     return True
 
 
-def _prepare(connection: sqlite3.Connection, log_bytes: int) -> None:
+def _prepare(connection: sqlite3.Connection, folder: str, log_bytes: int) -> None:
     connection.text_factory = lambda text: text.decode("utf-8", "replace")  # of a damaged file, anything
     _set(
         connection,
@@ -223,7 +224,8 @@ def _prepare(connection: sqlite3.Connection, log_bytes: int) -> None:
             connection,
             f"page_size = {PAGE_BYTES}",
             "auto_vacuum = INCREMENTAL",  # so that a smaller max_bytes makes a smaller file
-            "journal_mode = WAL",  # elsewhere readers and writers would wait for each other
+            # with a log, readers and writers don't wait for each other, but it needs memory that all of them share
+            f"journal_mode = {'TRUNCATE' if is_on_network(folder) else 'WAL'}",
         )
         connection.execute("BEGIN IMMEDIATE")
         if (found := _version(connection)) == 0:
