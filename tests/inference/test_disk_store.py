@@ -549,6 +549,15 @@ def test_hashes_are_remembered(store, another):
     assert store.known_hash("stamp") == "c" * 64
 
 
+@pytest.mark.parametrize(
+    "damage", ["UPDATE hashes SET digest = 'b'", "UPDATE hashes SET stamp = 'b'", "UPDATE hashes SET digest = x'ff'"]
+)
+def test_a_damaged_hash_is_not_known(store, damage):
+    store.remember_hash("a", "a" * 64)
+    run_sql(store, damage)
+    assert store.known_hash("a") is None and store.known_hash("b") is None
+
+
 def test_few_hashes_are_kept(store, monkeypatch):
     monkeypatch.setattr(disk, "MOST_HASHES", 3)
     for i in range(5):

@@ -172,7 +172,8 @@ class DiskStore:
 
         def read(opened: Opened) -> str | None:
             row = opened.connection.execute("SELECT digest FROM hashes WHERE stamp = ?", (stamp,)).fetchone()
-            return None if row is None else str(row[0])
+            digest = "" if row is None else str(row[0]).partition(" ")[0]
+            return digest if row is not None and row[0] == _checked(stamp, digest) else None
 
         return self._database.read(read, None)
 
@@ -180,7 +181,8 @@ class DiskStore:
         """Remember the content hash of the file with this stamp; see :func:`file_stamp`."""
 
         def write(opened: Opened) -> None:
-            opened.connection.execute("INSERT OR REPLACE INTO hashes (stamp, digest) VALUES (?, ?)", (stamp, digest))
+            row = stamp, _checked(stamp, digest)
+            opened.connection.execute("INSERT OR REPLACE INTO hashes (stamp, digest) VALUES (?, ?)", row)
             opened.connection.execute(f"DELETE FROM hashes WHERE id <= (SELECT MAX(id) FROM hashes) - {MOST_HASHES}")
 
         self._database.write(write, None)
@@ -251,6 +253,10 @@ def _decode(key: bytes, about: str | None, crc: int, value: bytes) -> np.ndarray
 
 def _checksum(key: bytes, about: str, value: bytes | memoryview) -> int:
     return zlib.crc32(value, zlib.crc32(about.encode(), zlib.crc32(key)))
+
+
+def _checked(stamp: str, digest: str) -> str:
+    return f"{digest} {zlib.crc32(f'{stamp} {digest}'.encode('utf-8', 'surrogateescape'))}"
 
 
 def _portions(values: Mapping[bytes, np.ndarray], most_bytes: int) -> Iterator[dict[bytes, np.ndarray]]:
