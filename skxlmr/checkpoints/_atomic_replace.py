@@ -161,7 +161,7 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
         if fcntl is None:
             return fresh, None
         with suppress(FileNotFoundError, BlockingIOError):  # another writer took it for a leftover meanwhile
-            lock = _lock(fresh)
+            lock = lock_folder(fresh)
             if lock is None or os.fstat(lock).st_nlink:
                 return fresh, lock
             os.close(lock)
@@ -169,7 +169,7 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
 
 def _remove_unless_locked(folder: Path) -> None:
     with suppress(BlockingIOError):  # another process is writing it
-        lock = None if fcntl is None else _lock(folder)
+        lock = None if fcntl is None else lock_folder(folder)
         try:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
@@ -177,7 +177,7 @@ def _remove_unless_locked(folder: Path) -> None:
                 os.close(lock)
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Lock a folder; returns the descriptor that holds the lock, None if the file system has no locks.
 
     Raises

@@ -39,6 +39,19 @@ _KINDS = {  # what docstrings call a constraint
     "random_state": "int, RandomState instance or None",
     "verbose": "int",
 }
+_OF_A_FIT = (  # fitted attributes that say how the fit went, in docstrings
+    "n_iter_ : int",
+    "    Number of epochs.",
+    "final_loss_ : float",
+    "    Training loss of the epoch whose weights were kept: the last one, with early stopping the best.",
+    "collapsed_ : bool",
+    "    Whether the fit hardly learnt: it predicts one class only, or its loss did not fall. False also where this is not",
+    "    judged: with fewer than 10 steps or 20 rows, after ``partial_fit``, and with ``warm_start`` after an earlier fit.",
+    "collapse_reason_ : str or None",
+    "    What was found, and what to try; None unless ``collapsed_``.",
+    "learning_rate_ : float",
+    "    Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.",
+)
 
 
 def parameter(default: Any, constraint: list[Any], text: str, kw_only: bool = True) -> Any:  # a field, of any type
@@ -76,7 +89,7 @@ def parameters(cls: type[Class]) -> type[Class]:
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(positional,))
 def estimator(cls: type[Class]) -> type[Class]:
-    """Complete an estimator: its constructor, its constraints, and ``{parameters}`` in its docstring."""
+    """Complete an estimator: its constructor, its constraints, and ``{parameters}`` and ``{of_a_fit}`` in its docstring."""
     cls = parameters(cls)
     declared = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # it is a dataclass now
     constructor = cls.__init__
@@ -92,6 +105,7 @@ def estimator(cls: type[Class]) -> type[Class]:
     cls._parameter_constraints = constraints  # type: ignore[attr-defined]
     assert cls.__doc__ is not None
     cls.__doc__ = cls.__doc__.replace("{parameters}", "\n\n    ".join(map(_entry, declared.values())))
+    cls.__doc__ = cls.__doc__.replace("{of_a_fit}", "\n    ".join(_OF_A_FIT))
     return cls
 
 
@@ -261,7 +275,8 @@ class TrainingParameters(CheckpointParameters):
         None,
         [str, os.PathLike, None],
         "Folder for the state of a fit, from which ``fit(..., resume=True)`` continues after an interrupt; one "
-        "fit at a time. None keeps no state.",
+        "fit at a time. ``fit(..., resume='auto')`` keeps those of many fits there, each in a folder of its own. None keeps no "
+        "state.",
     )
     resume_every: int | None = parameter(
         None,

@@ -45,6 +45,11 @@ _NOT_IN_JSON = {
 _NOT_IN_JSON |= CALLBACK_ATTRIBUTES
 _OUTPUT = "_sklearn_output_config"  # of set_output
 _CURVES = ("loss_curve_", "validation_scores_")
+_OF_A_FIT: dict[str, tuple[Any, str]] = {
+    "final_loss_": (int | float, "a number"),
+    "collapsed_": (bool, "true or false"),
+    "collapse_reason_": (str, "a text or null"),
+}
 # Names in formats 1 and 2, and the name now.
 RENAMED = {"checkpoint_dir": "resume_dir", "checkpoint_every": "resume_every"}
 TARGET_TYPES = {"multi_label": "multilabel-indicator", "multi_output": "multiclass-multioutput"}
@@ -240,6 +245,9 @@ def learnt_of(about: dict[str, Any], kind: type[Estimator]) -> dict[str, Any]:
     for name in _CURVES:
         if not all(isinstance(value, int | float) for value in learnt.get(name) or ()):
             raise ValueError(f"{name} must be a list of numbers, got {learnt[name]!r:.80}")
+    for name, (allowed, what) in _OF_A_FIT.items():
+        if not isinstance(learnt.get(name), allowed | None):
+            raise ValueError(f"{name} must be {what}, got {learnt[name]!r:.80}")
     output = learnt.get(_OUTPUT, {})
     if not isinstance(output, dict) or not all(isinstance(part, str) for pair in output.items() for part in pair):
         raise ValueError(f"{_OUTPUT} must be what set_output sets, got {output!r:.80}")

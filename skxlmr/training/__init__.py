@@ -8,8 +8,9 @@ from skxlmr.training._optimizer import SCHEDULES, auto_learning_rate, freeze, ma
 from skxlmr.training._state.adam import AdamState
 from skxlmr.training._state.fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
 from skxlmr.training._state.fit import History, Watcher, copies, restore, to_the_end, undone_on_failure
+from skxlmr.training._state.own_folder import OwnFolderKeeper
 from skxlmr.training._state.resumable import StateKeeper
-from skxlmr.training._step_record import FEWEST_STEPS, StepRecord
+from skxlmr.training._step_record import FEWEST_STEPS, EndedEpoch, StepRecord
 from skxlmr.training.loop import LoopSettings, fit_loop
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "STILL_WEIGHTS",
     "AdamState",
     "Diverged",
+    "EndedEpoch",
     "History",
     "LoopSettings",
     "LossScale",
+    "OwnFolderKeeper",
     "StateKeeper",
     "StepRecord",
     "Watcher",

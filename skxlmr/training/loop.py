@@ -15,7 +15,6 @@ from skxlmr.training._progress import Progress
 from skxlmr.training._state.fit import FitState, History, Watcher, restore, to_the_end
 from skxlmr.training._state.resumable import StateKeeper
 from skxlmr.training._step_batches import StepBatches
-from skxlmr.training._step_record import StepRecord
 from skxlmr.training._task import Task
 from skxlmr.training.step import TrainStep
 
@@ -91,12 +90,11 @@ def fit_loop(
     step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm, loss_scale)
     batches = StepBatches(settings.batch_size, settings.accumulate, step.device, rng)
     n_steps = -(-task.n_rows // (settings.batch_size * settings.accumulate))  # in an epoch, as the schedule has it
+    n_skipped_before = 0 if loss_scale is None else loss_scale.n_skipped  # by earlier calls of partial_fit
     state = FitState() if keeper is None else keeper.start(settings.max_epochs)
     if not settings.early_stopping:
         state.best = None  # earlier versions kept it all the same
     progress = Progress(settings.verbose, settings.max_epochs, state.epoch)
-    record = StepRecord(from_start=not state.epoch and not state.step)
-    n_skipped_before = 0 if loss_scale is None else loss_scale.n_skipped
     try:
         while state.epoch < settings.max_epochs and not state.stopped:
             train_mode(module)
@@ -117,15 +115,13 @@ def fit_loop(
                 )
                 watcher.step_begins()
                 loss, weight = step.run(batches, factor)
-                state.end_step(loss, weight)
-                record.end_step(loss, weight, step.predicted)
+                state.end_step(loss, weight, step.predicted)
                 progress.step(state.epoch + 1, state.step, n_now, loss)
                 if watcher.step_ends():
                     break
                 if keeper is not None and state.step < n_now:
                     keeper.step_ends(state)
             state = state.with_epoch(step.parameters)
-            record.end_epoch()
             module.eval()
             score = None if validate is None else validate()
             n_skipped = 0 if loss_scale is None else loss_scale.n_skipped
@@ -133,6 +129,7 @@ def fit_loop(
             if score is not None:
                 state = state.with_score(score, settings.tol if settings.early_stopping else None)
                 state.stopped = settings.early_stopping and state.stale >= settings.n_iter_no_change
+            state.record.end_epoch(state.epoch - 1, is_kept=state.best is None or state.best is state.finished)
             state.stopped |= watcher.epoch_ends(state.history)
             if keeper is not None:
                 keeper.step_ends(state, is_last=state.stopped or state.epoch == settings.max_epochs)
@@ -151,7 +148,7 @@ def fit_loop(
             to_the_end(partial(restore, step.parameters, kept))
         except KeyboardInterrupt as interrupt:
             state.history.interrupted = interrupt
-    state.history.record = record
+    state.history.record = state.record
     if loss_scale is not None:
         state.history.n_skipped = loss_scale.n_skipped - n_skipped_before
     return state.history

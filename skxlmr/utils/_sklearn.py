@@ -153,6 +153,13 @@ def set_metadata_requests(estimator: Any, requests: Any) -> None:
     estimator._metadata_request = asked
 
 
+def takes_sample_weight(scorer: Any) -> bool:
+    """Whether a scorer takes ``sample_weight``, as a search asks it where metadata routing is off."""
+    if hasattr(scorer, "_accept_sample_weight"):
+        return bool(scorer._accept_sample_weight())
+    return "sample_weight" in signature(scorer).parameters
+
+
 __all__ = [
     "CALLBACK_ATTRIBUTES",
     "BaseEstimator",
@@ -171,5 +178,6 @@ __all__ = [
     "output_config",
     "safe_indexing",
     "set_metadata_requests",
+    "takes_sample_weight",
     "validate_parameter_constraints",
 ]

@@ -2,10 +2,11 @@
 
 import sys
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from multiprocessing import current_process
 from threading import get_ident
 from types import FrameType
+from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -50,7 +51,11 @@ class VersionWarning(UserWarning):
 
 
 def warn_once_per_call(
-    message: str | Warning, category: type[Warning] = UserWarning, about: Hashable = None, part: str = ""
+    message: str | Warning,
+    category: type[Warning] = UserWarning,
+    about: Hashable = None,
+    part: str = "",
+    most: int | None = None,
 ) -> None:
     """Warn, unless the call that the user made has already given a warning of this kind.
 
@@ -67,6 +72,9 @@ def warn_once_per_call(
         Tells kinds of the same category apart, such as the name of what was cut.
     part : str
         Follows the message where the call may go on to fit or predict other rows: in a search, a pipeline and the like.
+    most : int, optional
+        How many of these kinds to warn of: those of the same category whose ``about`` is a tuple with the same first item.
+        The last one says so.
     """
     caller = sys._getframe(1)  # not this frame: one that refers to itself outlives its call
     frames = _library_frames(caller) or [(caller, 0)]
@@ -74,6 +82,11 @@ def warn_once_per_call(
     given, kind, claim = _given_in(call), (category, about), object()
     if given.setdefault(kind, claim) is not claim:
         return
+    if most is not None:
+        number = 1 + _like(kind, given).index(kind)
+        if number > most:
+            return
+        part += f". It is warning {most} of this kind, and the last in this call" if number == most else ""
     if part and all(_package(frame) == "sklearn" for frame, _ in frames[-2:]):  # its decorator around our method is one
         message = f"{message}{part}"
     try:
@@ -94,6 +107,16 @@ def outside_stacklevel() -> int:
 
 _GIVEN = "__skxlmr_warnings_given__"
 _given_in_process: dict[Hashable, object] = {}
+
+
+def _like(kind: tuple[type[Warning], Any], given: Mapping[Hashable, object]) -> list[Hashable]:
+    """The kinds of the same category with the same first item, in the order in which they came."""
+    category, about = kind
+    return [
+        each
+        for each in list(given)
+        if isinstance(each, tuple) and each[0] is category and isinstance(each[1], tuple) and each[1][:1] == about[:1]
+    ]
 
 
 def _package(frame: FrameType) -> str:

@@ -200,6 +200,9 @@ def test_a_device_without_values(saved, tiny_checkpoint):
         ("_sklearn_output_config", ["pandas"]),
         ("loss_curve_", ["a"]),
         ("validation_scores_", [None]),
+        ("final_loss_", "low"),
+        ("collapsed_", 1),
+        ("collapse_reason_", ["no"]),
     ],
 )
 def test_what_fit_does_not_learn(saved, name, value):

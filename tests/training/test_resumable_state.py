@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from skxlmr.training import StateKeeper, fit_loop
 from skxlmr.training._state import resumable
 from skxlmr.training._state.fit import FitState
-from skxlmr.training._state.resumable import _UNFINISHED, FILE, _read_header
+from skxlmr.training._state.resumable import _UNFINISHED, FILE, read_header
 from skxlmr.utils._errors import CheckpointError
 from tests.nn.reference import TINY
 
@@ -402,4 +402,4 @@ def test_what_to_do_with_a_broken_state(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"is not the state of a fit \(.*\): fit with resume=False to start from scratch"
     ):
-        _read_header(tmp_path / "fit.safetensors")
+        read_header(tmp_path / "fit.safetensors")

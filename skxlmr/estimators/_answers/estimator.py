@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import exp
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -57,10 +57,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
         Token F1 on the validation data after each epoch; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Questions that ``long_question='truncate'`` cut; nothing else is cut, a long context has several windows.
     n_features_in_ : int
@@ -124,7 +121,14 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -144,8 +148,10 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
             Validation questions and contexts, for ``validation_scores_`` and early stopping.
         y_val : list, Series, array or DataFrame, optional
             Their answers.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------

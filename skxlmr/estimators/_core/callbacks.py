@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from skxlmr.estimators._core.fit_attributes import of_a_fit
 from skxlmr.nn import TaskModule
 from skxlmr.training import History, Watcher
 
@@ -85,9 +86,6 @@ class CallbackWatcher(Watcher):
     def _fitted(self, history: History) -> dict[str, Any]:
         """What a copy of the estimator needs to predict as if the fit ended here."""
         losses = [*self._losses, *history.loss_curve]
-        return {
-            "module_": self.copy_module(),
-            "loss_curve_": losses,
-            "validation_scores_": list(history.validation_scores) or self._scores,
-            "n_iter_": len(losses),
-        }
+        scores = list(history.validation_scores) or self._scores
+        final = losses[-1] if losses else float("nan")
+        return {"module_": self.copy_module(), **of_a_fit(losses, scores, final, None)}

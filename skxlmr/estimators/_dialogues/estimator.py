@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -62,10 +62,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         Mean loss of each epoch, in nats: the sum of that per predicted token and that per response.
     validation_scores_ : list of float or None
         After each epoch minus the loss on validation data, in batches of ``batch_size``; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Dialogues of the training data that are longer than ``max_length``.
     n_features_in_ : int
@@ -140,7 +137,15 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
             return super().from_checkpoint(checkpoint, **params)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
+    ) -> Self:
         """Train on dialogues.
 
         Parameters
@@ -155,8 +160,10 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
             dialogue weighs 0 and is left out.
         X_val : list, Series, object array or DataFrame of dialogues, optional
             Validation dialogues, for ``validation_scores_`` and early stopping.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -13,8 +13,10 @@ from sklearn.utils import check_random_state, get_tags
 from skxlmr.checkpoints import StoredModel, check_mapped_files, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.fit_attributes import of_a_fit
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._fine_tuning.fit_quality import doubt, skipped
+from skxlmr.estimators._fine_tuning.fit_quality import collapse, kept_epoch, skipped, warn_of_fit
+from skxlmr.estimators._fine_tuning.resuming import check_resume, keeper_of
 from skxlmr.estimators._fine_tuning.scoring import ScoredRows, scorer_of
 from skxlmr.estimators._fine_tuning.training_rows import (
     Encoded,
@@ -30,12 +32,12 @@ from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.text import SubwordSampling
-from skxlmr.training import AdamState, History, StateKeeper, auto_learning_rate, mean_losses
+from skxlmr.training import AdamState, History, auto_learning_rate, mean_losses
 from skxlmr.utils._device import resolve_device
 from skxlmr.utils._labels import check_pairs_are_one_argument
 from skxlmr.utils._sklearn import fit_context, safe_indexing
 from skxlmr.utils._validation import check_rows
-from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
+from skxlmr.utils._warnings import warn_once_per_call
 
 
 class FineTuned(TrainingParameters, Estimator):
@@ -44,6 +46,9 @@ class FineTuned(TrainingParameters, Estimator):
     loss_curve_: list[float]
     validation_scores_: list[float] | None
     n_iter_: int
+    final_loss_: float
+    collapsed_: bool
+    collapse_reason_: str | None
     n_truncated_: int
     learning_rate_: float
 
@@ -162,20 +167,22 @@ class FineTuned(TrainingParameters, Estimator):
         sample_weight: Any = None,
         X_val: Any = None,
         y_val: Any = None,
-        resume: bool = False,
+        resume: bool | Literal["auto"] = False,
     ) -> Self:
         if (X_val is None) != (y_val is None) and get_tags(self).target_tags.required:
             raise ValueError("X_val and y_val belong together: pass both or neither")
-        if resume and self.resume_dir is None:
-            raise ValueError("resume=True continues from the state in resume_dir, which is None")
+        check_resume(resume, self.resume_dir)
         with all_or_nothing(self):
             history, watcher = self._fit_rows(X, y, sample_weight, X_val, y_val, resume)
-            self._learnt(history.loss_curve, history.validation_scores or None)
+            final = history.loss_curve[kept_epoch(self, history)]
+            scores = history.validation_scores or None
+            # at once: Ctrl-C comes before it or after it
+            vars(self).update(of_a_fit(history.loss_curve, scores, final, history.collapse))
         self.__dict__.pop("_adam_state", None)  # belongs to weights that no longer exist
         return self._fit_ends(history, watcher)
 
     def _fit_rows(
-        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, resume: bool
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, resume: bool | Literal["auto"]
     ) -> tuple[History, CallbackWatcher | None]:
         scorer = scorer_of(self.scoring)
         continues = self.warm_start and hasattr(self, "module_")
@@ -185,7 +192,7 @@ class FineTuned(TrainingParameters, Estimator):
         given = None if X_val is None else self._check_rows(X_val, y_val, None, False, "X_val", "y_val")
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
-        keeper = None if self.resume_dir is None else StateKeeper(self.resume_dir, self.resume_every, resume)
+        keeper = keeper_of(self, resume)
         seed = seed if keeper is None else keeper.seed(seed)
         watcher = self._watcher(X, y, sample_weight, self.max_epochs)
 
@@ -223,7 +230,8 @@ class FineTuned(TrainingParameters, Estimator):
                 scored=scored,
             )
             history = run.run()
-        history.doubt = skipped(history) or (None if continues else doubt(self, history, training))
+        history.collapse = None if continues else collapse(self, history, training)
+        history.doubt = skipped(history) or history.collapse
         return history, watcher
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -293,12 +301,8 @@ class FineTuned(TrainingParameters, Estimator):
         history.doubt = skipped(history)
         self._adam_state = adam_state
         self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
-        self._learnt([*losses, *history.loss_curve], scores)
+        vars(self).update(of_a_fit([*losses, *history.loss_curve], scores, history.loss_curve[-1], None))
         return history, watcher
-
-    def _learnt(self, losses: list[float], scores: list[float] | None) -> None:
-        """Set what the fit says of its epochs, at once: Ctrl-C comes before it or after it."""
-        vars(self).update(loss_curve_=losses, validation_scores_=scores, n_iter_=len(losses))
 
     def _fit_ends(self, history: History, watcher: CallbackWatcher | None) -> Self:
         """Called when the estimator has everything it learnt; only now an interrupt is raised."""
@@ -307,7 +311,7 @@ class FineTuned(TrainingParameters, Estimator):
         if watcher is not None:
             watcher.fit_ends()
         if history.doubt:
-            warn_once_per_call(history.doubt, FitQualityWarning, part=" (other fits in this call are not reported)")
+            warn_of_fit(self, history.doubt)
         return self
 
     def _watcher(self, X: Any, y: Any, sample_weight: Any, n_epochs: int, **earlier: Any) -> CallbackWatcher | None:

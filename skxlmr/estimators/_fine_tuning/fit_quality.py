@@ -1,23 +1,27 @@
 """Whether a fit learnt anything, judged from the losses and predictions of its steps; and labels that are never predicted."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_regressor
 
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
-from skxlmr.training import FEWEST_STEPS, History, StepRecord
+from skxlmr.estimators._fine_tuning.training_run import BESIDE_THE_FIT
+from skxlmr.training import FEWEST_STEPS, EndedEpoch, History, StepRecord, in_words
 from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 
 CLEAR = 0.03  # share of the loss by which it falls clearly
 POSSIBLE = 0.2  # share of the loss; where it may have fallen by more, but for the noise, nothing is said
 NOTHING_LEFT = 0.05  # a loss below which there is hardly anything to learn
 MOST_SKIPPED = 0.1  # share of the steps
+MOST_CANDIDATES = 10  # of a search that are warned of
+MOST_PARAMETERS, WIDEST = 10, 60  # of a candidate that are named, and characters of each
 FEWEST_ROWS = 20  # of a fit; and examples of other classes, where only one is predicted
 
 
-def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
+def collapse(estimator: Any, history: History, rows: TrainingRows) -> str | None:
     """What speaks against a fit from a checkpoint, with what to try; None if nothing does.
 
     Parameters
@@ -29,22 +33,28 @@ def doubt(estimator: Any, history: History, rows: TrainingRows) -> str | None:
         What it was trained on.
     """
     record = history.record
-    if record is None or not record.from_start or not record.ends:
+    if record is None or not record.from_start or record.kept is None:
         return None
-    scores = np.array(history.validation_scores)
-    scored = estimator.early_stopping and not np.isnan(scores).all()
-    kept = int(np.nanargmax(scores)) if scored else len(record.ends) - 1
-    if record.ends[kept] < FEWEST_STEPS or len(rows) < FEWEST_ROWS:
+    if record.kept.number != kept_epoch(estimator, history):  # an interrupt came before the epoch was over
+        return None
+    if record.kept.n_steps < FEWEST_STEPS or len(rows) < FEWEST_ROWS:
         return None
     codes, weights, classes = estimator._class_codes(rows)
-    single = _single_class(record, kept, codes, weights, classes)
-    found = single or _loss(estimator, history, kept, rows, codes, weights)
+    single = _single_class(record.kept, codes, weights, classes)
+    found = single or _loss(estimator, history, record, rows, codes, weights)
     return found and f"{found}: {_remedy(estimator, single is not None)}"
+
+
+def kept_epoch(estimator: Any, history: History) -> int:
+    """Number, from 0, of the epoch whose weights the fit ended with: the last, with early stopping the best."""
+    scores = np.array(history.validation_scores)
+    scored = estimator.early_stopping and not np.isnan(scores).all()
+    return int(np.nanargmax(scores)) if scored else len(history.loss_curve) - 1
 
 
 def skipped(history: History) -> str | None:
     """What to say of a fit in float16 whose gradients overflowed in many steps; None if they did in few."""
-    n_steps = len(history.record.losses) if history.record else 0
+    n_steps = history.record.n_steps if history.record else 0
     if history.n_skipped <= MOST_SKIPPED * n_steps:
         return None
     return (
@@ -55,14 +65,13 @@ def skipped(history: History) -> str | None:
 
 
 def _single_class(
-    record: StepRecord, kept: int, codes: np.ndarray | None, weights: np.ndarray, classes: Sequence[Any]
+    epoch: EndedEpoch, codes: np.ndarray | None, weights: np.ndarray, classes: Sequence[Any]
 ) -> str | None:
     """Whether one class alone was predicted for all rows of an epoch, although many belong to others."""
-    lowest, highest = record.lowest[kept], record.highest[kept]
-    if codes is None or lowest is None or highest is None:
+    if codes is None or epoch.lowest is None or epoch.highest is None:
         return None
-    for k in np.flatnonzero(lowest == highest).tolist():
-        of_column, only = codes[:, k], int(lowest[k])
+    for k in np.flatnonzero(np.equal(epoch.lowest, epoch.highest)).tolist():
+        of_column, only = codes[:, k], int(epoch.lowest[k])
         n_right = int(np.count_nonzero(of_column == only))
         if weights[of_column != only].sum() >= FEWEST_ROWS * weights.mean():
             return (
@@ -73,11 +82,16 @@ def _single_class(
 
 
 def _loss(
-    estimator: Any, history: History, kept: int, rows: TrainingRows, codes: np.ndarray | None, weights: np.ndarray
+    estimator: Any,
+    history: History,
+    record: StepRecord,
+    rows: TrainingRows,
+    codes: np.ndarray | None,
+    weights: np.ndarray,
 ) -> str | None:
     """Whether the training loss did not fall clearly, or for a head that was trained before rose clearly."""
-    assert history.record is not None
-    first, last, noise = history.record.change(kept)
+    assert record.kept is not None
+    kept, (first, last, noise) = record.kept.number, record.change()
     of_epochs = history.loss_curve[0] - history.loss_curve[kept]  # over the same rows: without the noise of batches
     fall, clear = max(first - last, of_epochs), CLEAR * first
     said = f"the training loss {'hardly fell' if last < first else 'did not fall'}, from {first:.3f} to {last:.3f}"
@@ -94,7 +108,7 @@ def _loss(
     if not (falls or first - last + 2 * noise > POSSIBLE * first or first < NOTHING_LEFT):
         return said
     # The last epoch has all rows, so that batches bring no noise; the last steps tell whether it fell below meanwhile.
-    ended = min(last, history.loss_curve[kept], history.record.at_the_end(kept))
+    ended = min(last, history.loss_curve[kept], record.kept.at_the_end())
     return above if kept and guessing is not None and ended > guessing else None
 
 
@@ -130,6 +144,28 @@ def _remedy(estimator: Any, predicts_one_class: bool) -> str:
         f"{change}, raise max_epochs (it was {estimator.max_epochs}){frozen}{balance}, or train on more rows; then look "
         "whether the texts tell the targets"
     )
+
+
+def warn_of_fit(estimator: Any, doubt: str) -> None:
+    """Warn of a fit; in a search once of each candidate with its parameters, and of so many of them."""
+    params = {
+        name: in_words(value) for name, value in estimator.get_params(deep=False).items() if name not in BESIDE_THE_FIT
+    }
+    warn_once_per_call(
+        doubt,
+        FitQualityWarning,
+        about=("fit", type(estimator).__name__, *params.items()),
+        part=f" (the fit with {_unusual(estimator, params)}; other fits with these parameters are not reported)",
+        most=MOST_CANDIDATES,
+    )
+
+
+def _unusual(estimator: Any, params: dict[str, str]) -> str:
+    """The parameters that are not the defaults, on a few lines."""
+    defaults = {name: in_words(each.default) for name, each in signature(type(estimator)).parameters.items()}
+    said = [f"{name}={value}" for name, value in params.items() if value != defaults[name]]
+    shown = [each if len(each) <= WIDEST else f"{each[: WIDEST - 3]}..." for each in said[:MOST_PARAMETERS]]
+    return ", ".join([*shown, *(["..."] if len(said) > len(shown) else [])]) or "the default parameters"
 
 
 def warn_without_labels(proba: np.ndarray, indicators: np.ndarray, threshold: Any) -> None:

@@ -35,8 +35,8 @@ from skxlmr.training import (
 from skxlmr.utils._device import resolve_autocast, resolve_device
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
-_BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype")
-_BESIDE_THE_FIT += ("pooling", "normalize", "prompt", "truncate_dim")  # of `transform` alone
+BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype")
+BESIDE_THE_FIT += ("pooling", "normalize", "prompt", "truncate_dim")  # of `transform` alone
 
 
 @dataclass
@@ -125,10 +125,6 @@ class TrainingRun:
         if self.adam_state is not None:
             self.adam_state.restore(optimizer, module, words)
             loss_scale = self.adam_state.loss_scale = loss_scale and (self.adam_state.loss_scale or loss_scale)
-        if self.keeper is not None:
-            still = digest_of_still_weights(module, embeddings, lookup)
-            about = self._about(device, settings) | {STILL_WEIGHTS: still}
-            self.keeper.attach(module, optimizer, rng, about, loss_scale)
 
         def copy_module() -> TaskModule:
             return estimator._to_final_units(whole_copy(module, embeddings, lookup))
@@ -139,6 +135,10 @@ class TrainingRun:
         redraw = self.redraw
         renew = redraw and (lambda rng: estimator._make_task(replace(training, encoded=redraw(rng))))
         try:
+            if self.keeper is not None:
+                still = digest_of_still_weights(module, embeddings, lookup)
+                about = self._about(device, settings) | {STILL_WEIGHTS: still}
+                self.keeper.attach(module, optimizer, rng, about, loss_scale)
             task = estimator._make_task(training)
             with undone_on_failure(optimizer) if undo else nullcontext(), named_as_passed(self.rows):
                 history = fit_loop(
@@ -146,6 +146,8 @@ class TrainingRun:
                 )
         finally:
             module.eval()  # after an error or an interrupt too: what is left predicts without dropout
+            if self.keeper is not None:
+                self.keeper.close()
         if self.adam_state is not None:
             self.adam_state.keep(optimizer, module, words)
         return history
@@ -173,7 +175,7 @@ class TrainingRun:
         estimator, training = self.estimator, self.training
         # at a constant rate every step is the same, however many follow
         free = settings.schedule == "constant" and not settings.warmup_ratio
-        left_out = {*_BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
+        left_out = {*BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
         params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in left_out}
         if params.get("scoring") is None:
             params.pop("scoring", None)  # which earlier versions did not have

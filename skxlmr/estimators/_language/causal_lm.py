@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -47,10 +47,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
         Mean loss of each epoch, in nats per token.
     validation_scores_ : list of float or None
         After each epoch the ``score`` of the validation data; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int
@@ -76,7 +73,15 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
+    ) -> Self:
         """Learn to predict each token of the texts from those before it.
 
         Parameters
@@ -89,8 +94,10 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
             Weight of each row's tokens in the loss.
         X_val : list, array, Series or DataFrame of str, optional
             Validation texts, for ``validation_scores_`` and early stopping.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------

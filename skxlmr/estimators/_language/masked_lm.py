@@ -1,7 +1,7 @@
 """Masked language modelling: adapt the encoder to a domain, fill masks, score texts."""
 
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -36,7 +36,15 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
     _compacts_vocabulary = False  # the head predicts over the whole vocabulary
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, *, resume: bool = False) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
+    ) -> Self:
         """Train on masked texts.
 
         Parameters
@@ -49,8 +57,10 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             Weight of each row's tokens in the loss.
         X_val : list, array, Series or DataFrame of str, optional
             Validation texts or pairs, for ``validation_scores_`` and early stopping.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------
@@ -250,10 +260,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         Mean loss of each epoch, in nats per predicted token.
     validation_scores_ : list of float or None
         After each epoch minus the loss on validation data; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int

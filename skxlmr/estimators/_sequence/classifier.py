@@ -78,7 +78,14 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -94,8 +101,10 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
             Validation texts or pairs, for ``validation_scores_`` and early stopping.
         y_val : array-like or sparse matrix, optional
             Their labels, with the shape of y.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------
@@ -376,10 +385,7 @@ class XLMRobertaClassifier(SamplingParameters, SequenceClassifier):
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
         What ``score`` returns for the validation data after each epoch; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int

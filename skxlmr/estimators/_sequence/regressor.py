@@ -64,10 +64,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         Mean training loss of each epoch, in variances of the targets.
     validation_scores_ : list of float or None
         R2 on the validation data after each epoch; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int
@@ -126,7 +123,14 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -142,8 +146,10 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
             Validation texts or pairs, for ``validation_scores_`` and early stopping.
         y_val : array-like of shape (n_val_rows,) or (n_val_rows, n_outputs), optional
             Their numbers.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -59,10 +59,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
         Score (see ``score``) on the validation data after each epoch; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Rows of the training data that were cut: always 0.
     n_features_in_ : int
@@ -106,7 +103,14 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None, *, resume: bool = False
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool | Literal["auto"] = False,
     ) -> Self:
         """Fine-tune the checkpoint.
 
@@ -126,8 +130,10 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
             Validation rows, for ``validation_scores_`` and early stopping.
         y_val : list, array or Series, optional
             Their tags or spans.
-        resume : bool
-            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch.
+        resume : bool or 'auto'
+            Continue from the state in ``resume_dir`` if there is one of the same fit; else start from scratch. True refuses the
+            state of another fit; with ``'auto'`` each fit has a folder of its own in ``resume_dir``, as searches need it, and
+            continues a shorter one where the learning rate is constant.
 
         Returns
         -------

@@ -37,10 +37,7 @@ class XLMClassifier(XLMParameters, SequenceClassifier):
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
         What ``score`` returns for the validation data after each epoch; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int

@@ -46,10 +46,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         Mean loss of each epoch, in nats per predicted token.
     validation_scores_ : list of float or None
         After each epoch minus the loss on validation data; None without validation data.
-    n_iter_ : int
-        Number of epochs.
-    learning_rate_ : float
-        Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.
+    {of_a_fit}
     n_truncated_ : int
         Texts of the training data that were cut.
     n_features_in_ : int

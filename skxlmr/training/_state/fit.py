@@ -26,8 +26,9 @@ class History:
     validation_scores : score after each epoch, empty without validation
     interrupted : the KeyboardInterrupt that ended the fit after at least one epoch, or None
     record : what its steps showed, once the fit has ended
-    n_skipped : steps of this run that were skipped, because their gradients overflow float16
-    doubt : what speaks against the fit, if anything does
+    n_skipped : steps that were skipped, because their gradients overflow float16
+    collapse : what speaks against what was learnt, if anything does
+    doubt : what to warn of after the fit, if anything
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -35,6 +36,7 @@ class History:
     interrupted: KeyboardInterrupt | None = None
     record: StepRecord | None = field(default=None, compare=False)
     n_skipped: int = field(default=0, compare=False)
+    collapse: str | None = None
     doubt: str | None = None
 
 
@@ -45,6 +47,7 @@ class FitState:
     Attributes
     ----------
     history : what happened
+    record : what its steps showed so far
     epoch : number of finished epochs
     step : finished steps of the epoch after them
     loss_sum, weight_sum : weighted sum of the losses of those steps, and sum of the weights
@@ -56,6 +59,7 @@ class FitState:
     """
 
     history: History = field(default_factory=History)
+    record: StepRecord = field(default_factory=StepRecord)
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
@@ -67,10 +71,11 @@ class FitState:
     best: list[Tensor] | None = None
     finished: list[Tensor] | None = None
 
-    def end_step(self, loss: float, weight: float) -> None:
-        """Count a step with this mean loss of rows whose weights add up to ``weight``."""
+    def end_step(self, loss: float, weight: float, predicted: np.ndarray | None) -> None:
+        """Count a step with this mean loss of rows whose weights add up to ``weight``, and the classes that it predicted."""
         self.step += 1
         self.loss_sum, self.weight_sum = self.loss_sum + loss * weight, self.weight_sum + weight
+        self.record.end_step(loss, weight, predicted)
 
     def with_epoch(self, parameters: Sequence[Tensor]) -> Self:
         """The state after this epoch, with a copy of what was learnt."""

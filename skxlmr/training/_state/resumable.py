@@ -28,6 +28,7 @@ from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._state.fingerprint import STILL_WEIGHTS
 from skxlmr.training._state.fit import FitState, History, restore
+from skxlmr.training._step_record import StepRecord
 from skxlmr.utils._errors import CheckpointError
 
 FILE = "fit.safetensors"
@@ -37,7 +38,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, next to the number of steps
 _KEPT = 3 + len(_MOMENTS)  # values of each weight: its own, finished, best and the moments
 _SPARE = MOST_HEADER + 2**20  # bytes of a state besides those: header, generators, numbers of steps
 _NOT_COMPARED = ("pooling",)  # which earlier versions did, though no fit depends on it
-_START_AGAIN = "fit with resume=False to start from scratch"
+START_AGAIN = "fit with resume=False to start from scratch"
 _KINDS = {each.name: each.type for each in fields(FitState) if each.type in (int, float, bool)}
 
 
@@ -59,13 +60,12 @@ class StateKeeper:
         If the folder cannot be created, or the state in it is broken.
     """
 
+    _start_again = START_AGAIN  # what errors about a state advise
+
     def __init__(self, folder: str | os.PathLike[str], every: int | None, resume: bool):
-        self.file, self.every = Path(folder).expanduser() / FILE, every
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(folder, f"cannot be created as a folder for the state of a fit ({error})") from error
-        self._saved = _read_header(self.file) if resume and self.file.exists() else None
+        self.file, self.every = make_folder(folder) / FILE, every
+        self._source = self.file  # what the fit continues from
+        self._saved = read_header(self.file) if resume and self.file.exists() else None
         self._steps = 0  # since the last state
         self._later: Any = None  # the generator's state in the middle of a resumed epoch
 
@@ -106,9 +106,9 @@ class StateKeeper:
                 differing = [name for name in differing if name != STILL_WEIGHTS]
             if differing:
                 raise CheckpointError(
-                    self.file,
-                    f"is the state of another fit, which differs in {', '.join(differing)}: {_START_AGAIN}, or set another "
-                    "resume_dir to keep both",
+                    self._source,
+                    f"is the state of another fit, which differs in {', '.join(differing)}: {self._start_again}, or set "
+                    "another resume_dir to keep both",
                 )
 
     # What the loop calls ----------------------------------------------------------------------------------------------
@@ -125,18 +125,19 @@ class StateKeeper:
         if self._saved is None:
             return FitState()
         most = _KEPT * sum(parameter.nbytes for parameter in self.parameters.values()) + _SPARE
-        if (size := self.file.stat().st_size) > most:
+        if (size := self._source.stat().st_size) > most:
             raise CheckpointError(
-                self.file, f"is not a state of this fit (it has {size} bytes, expected at most {most}): {_START_AGAIN}"
+                self._source,
+                f"is not a state of this fit (it has {size} bytes, expected at most {most}): {self._start_again}",
             )
-        tensors = {name: tensor.clone() for name, tensor in read_safetensors(self.file).items()}
+        tensors = {name: tensor.clone() for name, tensor in read_safetensors(self._source).items()}
         try:
             state = self._put_back(self._saved, tensors, max_epochs)
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise CheckpointError(
-                self.file, f"is not a complete state of a fit ({_first_line(error)}): {_START_AGAIN}"
+                self._source, f"is not a complete state of a fit ({_first_line(error)}): {self._start_again}"
             ) from error
         self._saved = None
         return state
@@ -145,6 +146,9 @@ class StateKeeper:
         """Set the generator to the middle of a resumed epoch, once its rows are drawn."""
         if self._later is not None:
             self.rng.bit_generator.state, self._later = self._later, None
+
+    def close(self) -> None:
+        """Called when the fit has ended, in whatever way."""
 
     def step_ends(self, state: FitState, is_last: bool = False) -> None:
         """Count a step, and write the state if it is due, as that of a finished fit always is."""
@@ -181,6 +185,7 @@ class StateKeeper:
             "state": {name: getattr(state, name) for name in _KINDS},
             "loss_curve": state.history.loss_curve,
             "validation_scores": state.history.validation_scores,
+            "record": state.record.state(),
             "best": "none" if state.best is None else "finished" if state.best is state.finished else "apart",
             "rng": self.rng.bit_generator.state,
             "epoch_rng": state.epoch_rng if state.step else None,
@@ -213,12 +218,13 @@ class StateKeeper:
         history = History(_floats(saved, "loss_curve"), _floats(saved, "validation_scores"))
         if len(history.loss_curve) != counts["epoch"]:
             raise ValueError(f"{len(history.loss_curve)} losses of {counts['epoch']} epochs")
-        state = FitState(history, **{name: counts[name] for name in _KINDS})
+        record = StepRecord.from_state(saved.get("record"))
+        state = FitState(history, record, **{name: counts[name] for name in _KINDS})
         if state.epoch + (state.step > 0) > max_epochs:  # the weights would not be those of max_epochs epochs
             raise CheckpointError(
-                self.file,
+                self._source,
                 f"is the state after {state.epoch} epochs and {state.step} steps, more than max_epochs={max_epochs}: "
-                f"{_START_AGAIN}, or set another resume_dir to keep both",
+                f"{self._start_again}, or set another resume_dir to keep both",
             )
 
         weights = self._take("weight", tensors)
@@ -234,9 +240,9 @@ class StateKeeper:
         generators = [tensors[f"generator/{i}"] for i in range(len(random_state(self.device)))]
 
         try:
-            check_finite(tensors, self.file)
+            check_finite(tensors, self._source)
         except CheckpointError as error:
-            raise CheckpointError(self.file, f"{error.reason}: {_START_AGAIN}") from None
+            raise CheckpointError(self._source, f"{error.reason}: {self._start_again}") from None
 
         # Nothing changes before everything has been read.
         if self.loss_scale is not None:
@@ -253,9 +259,32 @@ class StateKeeper:
         return [_like(parameter, f"{kind}/{name}", tensors) for name, parameter in self.parameters.items()]
 
 
-def _read_header(file: Path) -> dict[str, Any]:
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder, created if it does not exist.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be created.
+    """
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(folder, f"cannot be created as a folder for the state of a fit ({error})") from error
+    return path
+
+
+def read_header(file: Path, start_again: str = START_AGAIN) -> dict[str, Any]:
+    """What a state says of itself.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not the state of a fit.
+    """
     if not file.is_file():  # opening a pipe would wait
-        raise CheckpointError(file, f"is not the state of a fit (it is not a file): {_START_AGAIN}")
+        raise CheckpointError(file, f"is not the state of a fit (it is not a file): {start_again}")
     try:
         with open(file, "rb") as start:
             if int.from_bytes(start.read(8), "little") > MOST_HEADER:
@@ -263,15 +292,15 @@ def _read_header(file: Path) -> dict[str, Any]:
         with safe_open(file, framework="pt", device="cpu") as opened:
             saved = json.loads((opened.metadata() or {})["fit"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)}): {_START_AGAIN}") from error
+        raise CheckpointError(file, f"is not the state of a fit ({_first_line(error)}): {start_again}") from error
     found = saved.get("format") if isinstance(saved, dict) else None
     if found != FORMAT:
-        raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}: {_START_AGAIN}")
+        raise CheckpointError(file, f"has the format {found!r}, this version of skxlmr reads {FORMAT}: {start_again}")
     for part, kind in (("about", dict), ("state", dict), ("seed", int)):
         if type(saved.get(part)) is not kind:
-            raise CheckpointError(file, f"is not the state of a fit (it lacks {part}): {_START_AGAIN}")
+            raise CheckpointError(file, f"is not the state of a fit (it lacks {part}): {start_again}")
     if not 0 <= saved["seed"] < 2**31:
-        raise CheckpointError(file, f"is not the state of a fit (its seed is {saved['seed']}): {_START_AGAIN}")
+        raise CheckpointError(file, f"is not the state of a fit (its seed is {saved['seed']}): {start_again}")
     return saved
 
 

@@ -1,5 +1,6 @@
 """Fits that did not learn say so, and what to try; others say nothing."""
 
+import pickle
 import warnings
 from types import SimpleNamespace
 
@@ -8,8 +9,14 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
-from skxlmr import FitQualityWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
-from skxlmr.estimators._fine_tuning.fit_quality import _loss_of_guessing, doubt
+from skxlmr import FitQualityWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor, load, save
+from skxlmr.estimators._fine_tuning.fit_quality import (
+    MOST_CANDIDATES,
+    MOST_PARAMETERS,
+    _loss_of_guessing,
+    collapse,
+    warn_of_fit,
+)
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.training import History, StepRecord
 from tests.tiny import sentences
@@ -22,14 +29,14 @@ def judged(losses, *, y=None, n_epochs=5, predicted=(0, 1), scores=(), estimator
     y = np.arange(300) % 2 if y is None else y
     if estimator is XLMRobertaClassifier:
         fitted.classes_, fitted.target_type_ = np.unique(y), "multiclass"
-    record, curve = StepRecord(from_start=True), []
-    for epoch in np.array_split(np.asarray(losses, float), n_epochs):
+    record, curve = StepRecord(), []
+    for number, epoch in enumerate(np.array_split(np.asarray(losses, float), n_epochs)):
         for loss in epoch.tolist():
             record.end_step(loss, 16.0, np.array(predicted, float)[:, None] if predicted else None)
-        record.end_epoch()
+        record.end_epoch(number, is_kept=not scores or scores[number] == max(scores[: number + 1]))
         curve.append(epoch.mean())
     history = History(curve, list(scores), record=record)
-    return doubt(fitted, history, TrainingRows({}, y, np.ones(len(y), np.float32)))
+    return collapse(fitted, history, TrainingRows({}, y, np.ones(len(y), np.float32)))
 
 
 def losses(start, end, n_steps=95, noise=0.03, seed=0):
@@ -118,20 +125,88 @@ def dull(make):
     return dull
 
 
-def test_it_is_said_once_per_call_and_only_of_a_first_fit(dull):
+def test_it_is_said_once_of_each_candidate_with_its_parameters(dull):
     texts, y = ["the bird sings"] * 96, np.repeat([0, 1], 48)
-    classifier = dull()
     with pytest.warns(
         FitQualityWarning, match=r"learning_rate='auto', which is 0.0003 for this checkpoint \(it was 1e-09\)"
     ) as said:
-        GridSearchCV(classifier, {"weight_decay": [0.0, 0.1]}, cv=2, refit=False).fit(texts, y)
-    assert len(said) == 1 and said[0].filename == __file__ and issubclass(FitQualityWarning, ConvergenceWarning)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        GridSearchCV(dull(), {"weight_decay": [0.0, 0.1]}, cv=2, refit=False).fit(texts, y)
+    assert len(said) == 2 and {each.filename for each in said} == {__file__}
+    assert issubclass(FitQualityWarning, ConvergenceWarning)
+    for each, decay in zip(said, ("0.0", "0.1"), strict=True):
+        told = str(each.message)
+        assert (
+            f"learning_rate=1e-09, max_epochs=9, random_state=0, warmup_ratio=0.0, weight_decay={decay}; other" in told
+        )
+        assert "verbose" not in told and len(told) < 700
+
+
+def warnings_of(candidates, monkeypatch):
+    """What is said of a search in which every fit of these parameters is doubted."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        warn_of_fit(self, "it hardly learnt")
+        return self
+
+    def score(self, X, y):
+        return 0.0
+
+    monkeypatch.setattr(XLMRobertaClassifier, "fit", fit)
+    monkeypatch.setattr(XLMRobertaClassifier, "score", score)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        GridSearchCV(XLMRobertaClassifier(), candidates, cv=2, refit=False).fit(sentences(8), [0, 1] * 4)
+    return [str(each.message) for each in said]
+
+
+def test_a_search_of_many_candidates_does_not_flood(monkeypatch):
+    said = warnings_of({"tol": np.arange(60.0).tolist()}, monkeypatch)
+    assert len(said) == MOST_CANDIDATES == 10
+    assert ["the last in this call" in each for each in said] == [False] * 9 + [True]
+    assert [f"(the fit with tol={number}.0; other fits" in each for number, each in enumerate(said)] == [True] * 10
+    (said,) = warnings_of({"verbose": [0, 1]}, monkeypatch)  # it makes no other fit
+    assert "the fit with the default parameters" in said
+
+
+def test_parameters_of_a_candidate_stay_readable(monkeypatch):
+    many = {"class_weight": [{f"class {i}": i for i in range(99)}], "batch_size": [1], "max_epochs": [1], "stride": [1]}
+    many |= {"schedule": ["cosine"], "threshold": [0.1], "tol": [1.0], "accumulate": [2], "max_grad_norm": [2.0]}
+    many |= {"layer_decay": [0.5], "n_frozen_layers": [1], "weight_decay": [0.5]}
+    (said,) = warnings_of(many, monkeypatch)
+    assert len(said) < 400 and "class_weight={'class 0': 0" in said and "..., layer_decay=0.5" in said
+    assert said.count("=") == MOST_PARAMETERS and ", ...; other fits" in said
+
+
+def test_only_a_first_fit_is_judged(dull, tmp_path):
+    texts, y = ["the bird sings"] * 96, np.repeat([0, 1], 48)
+    classifier = dull(resume_dir=tmp_path)
+    with pytest.warns(FitQualityWarning):
         classifier.fit(texts, y)
+    assert classifier.collapsed_ and classifier.collapse_reason_.startswith("the training loss did not fall, from 0.7")
+    assert classifier.final_loss_ == classifier.loss_curve_[-1]
+    save(classifier, tmp_path / "saved")
+    for copied in (pickle.loads(pickle.dumps(classifier)), load(tmp_path / "saved")):
+        for name in ("final_loss_", "collapsed_", "collapse_reason_"):
+            assert getattr(copied, name) == getattr(classifier, name)
+    with pytest.warns(FitQualityWarning):  # a resumed fit is judged like one without an interrupt
+        resumed = dull(resume_dir=tmp_path).fit(texts, y, resume=True)
+    assert resumed.collapse_reason_ == classifier.collapse_reason_
     classifier.set_params(warm_start=True).fit(texts, y)  # warnings are errors here
+    assert (classifier.collapsed_, classifier.collapse_reason_) == (False, None)
     for _ in range(2):
         classifier.partial_fit(texts, y)
+    assert classifier.final_loss_ == classifier.loss_curve_[-1] and classifier.n_iter_ == 11
+    assert (classifier.collapsed_, classifier.collapse_reason_) == (False, None)
+
+
+def test_the_loss_of_the_epoch_that_was_kept(make):
+    scores = iter([0.1, 0.3, 0.2])
+    classifier = make(XLMRobertaClassifier, max_epochs=3, early_stopping=True, scoring=lambda *rows: next(scores))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier.fit(sentences(24), np.arange(24) % 3)
+    assert classifier.final_loss_ == classifier.loss_curve_[1] != classifier.loss_curve_[2]
 
 
 def test_a_warning_turned_into_an_error_leaves_the_fit(dull):

@@ -1,0 +1,44 @@
+"""From which state a fit continues, and where it keeps its own."""
+
+from typing import Any, Literal
+
+from skxlmr.training import OwnFolderKeeper, StateKeeper, in_words
+from skxlmr.utils._warnings import warn_once_per_call
+
+AUTO = "auto"
+
+
+def check_resume(resume: Any, resume_dir: Any) -> None:
+    """Refuse a value of ``resume`` that is none, or that has no folder.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not (resume == AUTO if isinstance(resume, str) else resume in (True, False)):
+        raise ValueError(f"resume must be True, False or {AUTO!r}, got {resume!r:.80}")
+    if resume and resume_dir is None:
+        raise ValueError(f"resume={resume!r} continues from the state in resume_dir, which is None")
+
+
+def keeper_of(estimator: Any, resume: bool | Literal["auto"]) -> StateKeeper | None:
+    """Keeper of the state of a fit; None if none is kept."""
+    if estimator.resume_dir is None:
+        return None
+    if resume != AUTO:
+        return StateKeeper(estimator.resume_dir, estimator.resume_every, bool(resume))
+    if reason := _no_name(estimator):
+        warn_once_per_call(f"resume='auto' keeps no state of this fit: {reason}", about="resume")
+        return None
+    callbacks = [type(each).__qualname__ for each in getattr(estimator, "_skl_callbacks", ())]  # which may end the fit
+    about = {"the callbacks": in_words(callbacks)}
+    return OwnFolderKeeper(estimator.resume_dir, estimator.resume_every, estimator.max_epochs, about)
+
+
+def _no_name(estimator: Any) -> str | None:
+    """Why it can't be told whether a later fit is the same one, if it can't."""
+    if estimator.random_state is None:
+        return "with random_state=None every fit is another one. Set random_state to an int"
+    if "<" in in_words(estimator.scoring):
+        return "its scoring has no name, so that another function could not be told from it. Define it in a module"
+    return None
