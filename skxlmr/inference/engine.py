@@ -26,6 +26,7 @@ from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._device import overflow
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._gpu_queue import turn
 
 # A text has some 30 to 60 tokens; batches of this many tokens per row keep the cores busy without filling the caches.
 TOKENS_PER_ROW = 128
@@ -255,5 +256,6 @@ class Engine:
     @contextmanager
     def _computing(self) -> Iterator[None]:
         # without precision autocast is switched off explicitly: the caller may be inside an autocast block
-        with fast_inference(), torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
+        with turn(self.device), fast_inference(), autocast:
             yield

@@ -33,6 +33,7 @@ from skxlmr.training import (
     whole_copy,
 )
 from skxlmr.utils._device import resolve_autocast, resolve_device
+from skxlmr.utils._gpu_queue import turn
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
 BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype")
@@ -97,7 +98,8 @@ class TrainingRun:
         embeddings = module.backbone.get_input_embeddings()
         with estimator._in_training_units(module, is_fitted):
             freeze(module, estimator.n_frozen_layers)
-            with compact_vocabulary(module.backbone, *ids) if compacts else nullcontext() as lookup:
+            vocabulary = compact_vocabulary(module.backbone, *ids) if compacts else nullcontext()
+            with vocabulary as lookup, turn(resolve_device(estimator.device)):
                 self._history = self._train(embeddings, lookup, undo=is_fitted and self.adam_state is None)
 
     def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
