@@ -12,9 +12,10 @@ CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
-    _device.fast_half.cache_clear()
+    remembered = _device.fast_half  # tests put others in its place
+    remembered.cache_clear()
     yield
-    _device.fast_half.cache_clear()
+    remembered.cache_clear()
 
 
 @pytest.mark.parametrize("fast", [torch.bfloat16, torch.float16, None])
