@@ -58,6 +58,10 @@ class LoadedWeights:
             self._known[marks] = None if None in names else hashlib.sha256(repr(names).encode()).hexdigest()
         return self._known[marks]
 
+    def as_read(self, module: nn.Module) -> set[str]:
+        """Names of the module's parameters that are as they were read."""
+        return {name for name, tensor in module.named_parameters() if _mark(tensor) in self._names}
+
     def source(self, content_hash: Callable[[Origin], str] | None) -> str | None:
         """Where they are from; see :func:`weights_identity`."""
         if content_hash is None:
@@ -80,13 +84,17 @@ class LoadedWeights:
 def moved(module: Any, move: Callable[[], Any]) -> None:
     """Move a module to another device or type, or add a layer of its checkpoint; its weights go on being known.
 
-    If they were as they were read, that is. ``move`` may not change any in another way.
+    Those that were as they were read, that is. ``move`` may not change any in another way.
     """
     loaded: LoadedWeights | None = module.loaded
-    was_whole = loaded is not None and loaded.names_of(module) is not None
+    if loaded is None:
+        move()
+        return
+    as_read = loaded.as_read(module)
+    others = {name for name, _ in module.named_parameters()} - as_read
     move()
-    if was_whole:
-        module.loaded = LoadedWeights.of(module)
+    if as_read and loaded.as_read(module) != {name for name, _ in module.named_parameters()} - others:
+        module.loaded = LoadedWeights.of(module, without=others)
 
 
 def weights_identity(module: Any, *parts: nn.Module, content_hash: Callable[[Origin], str] | None = None) -> str | None:

@@ -242,6 +242,16 @@ class TrainingParameters(CheckpointParameters):
         "Number of lowest layers that keep their weights, as do the embeddings; dropout is off there. 0 trains "
         "everything.",
     )
+    memory: str | os.PathLike[str] | Memory | Cache | None = changed(
+        MemoryParameters,
+        "memory",
+        "auto",
+        "Where the states after the frozen layers (``n_frozen_layers``) are kept, so that each row is computed there once over "
+        "all epochs, folds, candidates and predictions, with the same result. ``'auto'`` keeps up to 1 GiB in this process, "
+        "shared by all estimators; a folder or a ``joblib.Memory`` keeps them on disk, where processes share them and later "
+        "runs find them; a :class:`skxlmr.Cache` says how much is kept, too. None keeps nothing. Without frozen layers it has "
+        "no effect.",
+    )
     gradient_checkpointing: bool = parameter(
         False, ["boolean"], "Recompute each layer in the backward pass: less memory, about a third slower."
     )

@@ -3,5 +3,6 @@
 from skxlmr.inference._store import Store, StoreInfo
 from skxlmr.inference.cache import Cache, cache_info, cache_of, clear_cache
 from skxlmr.inference.engine import Engine
+from skxlmr.inference.prefix import FrozenPrefix
 
-__all__ = ["Cache", "Engine", "Store", "StoreInfo", "cache_info", "cache_of", "clear_cache"]
+__all__ = ["Cache", "Engine", "FrozenPrefix", "Store", "StoreInfo", "cache_info", "cache_of", "clear_cache"]

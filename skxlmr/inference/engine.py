@@ -21,7 +21,9 @@ from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference._rows import distinct_rows, mean_of_windows
 from skxlmr.inference.cache import Cache
+from skxlmr.inference.prefix import FrozenPrefix
 from skxlmr.nn import TaskModule, TokenLayout
+from skxlmr.nn.backbone import starting_from
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._device import overflow
@@ -57,6 +59,11 @@ class Engine:
         Where outputs are kept. Nothing is kept of a module whose weights are no longer what was read from its checkpoint.
     beside_the_rows : hashable
         What outputs depend on besides the weights, the rows and the recipe.
+
+    Attributes
+    ----------
+    prefix : FrozenPrefix or None
+        What has the states after the module's lowest layers, where a fit left these as they are. None unless set.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Engine:
     ):
         self.module, self.batch_size, self.precision, self.source = module, batch_size, precision, source
         self.verbose, self.cache, self.beside_the_rows = verbose, cache, beside_the_rows
+        self.prefix: FrozenPrefix | None = None
         self.device = next(module.parameters()).device
         self._is_float16 = torch.float16 in (precision, next(module.parameters()).dtype)
         self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
@@ -150,7 +158,7 @@ class Engine:
             results[distinct.token_places(rows) if per_token else rows] = values
 
         pending: tuple[np.ndarray, Tensor] | None = None  # copied one batch later, while the GPU is busy with the next
-        with self._computing():
+        with self._computing(len(distinct.ids)):
             for rows in queue:
                 with queue:
                     output = run(*pack(distinct.take(rows), self.device))
@@ -183,7 +191,7 @@ class Engine:
         first_item = np.searchsorted(places, encoded.starts)
         queue = self._queue(encoded.lengths)
         results: np.ndarray | None = None
-        with self._computing():
+        with self._computing(len(encoded.ids)):
             for rows in queue:
                 with queue:
                     for items, values in self._read_batch(encoded, places, first_item, rows, read):
@@ -254,8 +262,11 @@ class Engine:
         return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row, self.verbose)
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _computing(self, n_tokens: int = 0) -> Iterator[None]:
+        """Around what is run on rows with so many tokens."""
+        if self.prefix is not None:
+            self.prefix.expect(n_tokens)
         # without precision autocast is switched off explicitly: the caller may be inside an autocast block
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
-        with turn(self.device), fast_inference(), autocast:
+        with turn(self.device), fast_inference(), starting_from(self.prefix), autocast:
             yield

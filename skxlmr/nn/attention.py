@@ -156,7 +156,10 @@ def _attend_groups(
     """
     outputs = []
     for group in layout.groups:
-        q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
+        tokens_of = (x[group.tokens] for x in (q, k, v))
+        if layout.is_apart:  # kernels may round by where in memory a sequence lies: copies begin at the same alignment
+            tokens_of = (x.clone() for x in tokens_of)
+        q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x, group, head_size) for x in tokens_of)
         # The rows of a rectangle are padded on the right, where no real token of a causal model looks.
         mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
         out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)

@@ -3,8 +3,8 @@
 Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of another one), D hidden size.
 """
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,12 +15,23 @@ from skxlmr.nn.attention import attend
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
+from skxlmr.nn.linear import Linear, rows_are_alone
 from skxlmr.nn.randomness import Dropout
 
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU's approximation by tanh. Where rows are computed on their own, it is put together from simpler steps.
+
+    The kernel rounds the last numbers of a tensor, and of each thread's part of it, in another way than those before them.
+    """
+    if not rows_are_alone():
+        return F.gelu(x, approximate="tanh")
+    return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)).tanh())
+
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
     "relu": F.relu,
 }
 

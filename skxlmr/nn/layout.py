@@ -62,6 +62,8 @@ class TokenLayout:
         Makes the layout a padded one: true (or 1) where a token may be attended to.
     second_starts : sequence of int, optional
         For packed pairs in which each text counts its own positions: where in each sequence the second text begins.
+    is_apart : bool
+        Whether each sequence of a packed batch is a rectangle of its own: then no kernel sees two sequences at once.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class TokenLayout:
         device: torch.device | str = "cpu",
         mask_NS: Tensor | None = None,
         second_starts: Sequence[int] | None = None,
+        is_apart: bool = False,
     ):
-        self._lengths = lengths
+        self._lengths, self.is_apart = lengths, is_apart
         self.device = torch.device(device)
         self.mask_NS = mask_NS
         self.second_starts = None if second_starts is None else list(map(int, second_starts))
@@ -133,6 +136,10 @@ class TokenLayout:
         """Return the same layout for a batch on another device (packed batches)."""
         return TokenLayout(self.lengths, device, second_starts=self.second_starts)
 
+    def apart(self) -> "TokenLayout":
+        """Return the same layout with each sequence apart (packed batches)."""
+        return TokenLayout(self.lengths, self.device, second_starts=self.second_starts, is_apart=True)
+
     @property
     def longest_text(self) -> int:
         """Number of positions that the batch needs."""
@@ -161,7 +168,7 @@ class TokenLayout:
                 length = self.lengths[last]
                 new_low, new_high = min(low, length), max(high, length)
                 too_uneven = n_tokens >= GROUP_TOKENS or new_low < GROUP_FILL * new_high
-                if new_low != new_high and too_uneven and self.device.type != "cuda":
+                if self.is_apart or (new_low != new_high and too_uneven and self.device.type != "cuda"):
                     break
                 last, low, high, n_tokens = last + 1, new_low, new_high, n_tokens + length
             groups.append(self._group(first, last, n_tokens, low == high))

@@ -21,18 +21,34 @@ from torch.nn import functional as F
 from skxlmr.utils._fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 @contextmanager
 def fast_inference() -> Iterator[None]:
     """Inside the block compute without gradients and with the fastest kernels for this; in this thread only."""
+    with fast_kernels(), torch.inference_mode():
+        yield
+
+
+@contextmanager
+def fast_kernels(rows_are_alone: bool = False) -> Iterator[None]:
+    """Inside the block, and in this thread only, use the fastest kernels; the caller switches gradients off.
+
+    With ``rows_are_alone`` no output may depend on the rows around it.
+    """
     will_compute()
-    token = _fast.set(True)
+    tokens = _fast.set(True), _alone.set(rows_are_alone)
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
-        _fast.reset(token)
+        _fast.reset(tokens[0])
+        _alone.reset(tokens[1])
+
+
+def rows_are_alone() -> bool:
+    """Whether no output may depend on the rows around it."""
+    return _alone.get()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:

@@ -124,14 +124,21 @@ class XLMRobertaEncoder(Backbone):
             contexts = self._contexts(layout, keys, cache, encoder_hidden_states, encoder_attention_mask)
         contexts = contexts[:n_layers]
         head_masks = [None] * len(contexts) if head_mask is None else head_mask.expand(len(contexts), -1)
-        x = self.embeddings(input_ids, layout, position_ids, inputs_embeds, n_cached, token_type_ids)
+        others = position_ids, inputs_embeds, token_type_ids, head_mask, output_hidden_states, output_attentions
+        prefix = self._prefix(layout, n_layers, *others)
+        if prefix is None:
+            x = self.embeddings(input_ids, layout, position_ids, inputs_embeds, n_cached, token_type_ids)
+        else:
+            x = prefix.states(given, layout)
+        first = 0 if prefix is None else prefix.n_layers
         return self.run_layers(
             x,
             layout,
-            last=n_layers,
+            first,
+            n_layers,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
-            inputs=list(zip(head_masks, contexts, strict=True)),
+            inputs=list(zip(head_masks, contexts, strict=True))[first:],
         )
 
     def _contexts(

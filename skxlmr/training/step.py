@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
@@ -85,6 +86,8 @@ class TrainStep:
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             self.optimizer.step()
+            for parameter in self.parameters:  # a fused step does not count as a change of theirs
+                increment_version(parameter)
             if self.loss_scale is not None:
                 self.loss_scale.end_step()
         elif self.loss_scale is None or self.loss_scale.is_lowest:

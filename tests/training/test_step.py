@@ -141,3 +141,12 @@ def test_what_learns_is_copied_to_the_host_once():
     with Calls({Tensor.to, Tensor.cpu, Tensor.clone, Tensor.copy_}) as calls, undone_on_failure(optimizer):
         pass
     assert calls.found == ["to"] * len(parameters)
+
+
+def test_a_step_counts_as_a_change_of_the_weights():
+    """Fused optimisers do not count: what is kept of a checkpoint's layers would be found for trained ones."""
+    module = make_module()
+    before = {name: parameter._version for name, parameter in module.named_parameters()}
+    fit(module, make_task())
+    unchanged = {name for name, parameter in module.named_parameters() if parameter._version == before[name]}
+    assert not unchanged

@@ -16,6 +16,7 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.fit_attributes import of_a_fit
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._fine_tuning.fit_quality import collapse, kept_epoch, skipped, warn_of_fit
+from skxlmr.estimators._fine_tuning.frozen import frozen_prefix
 from skxlmr.estimators._fine_tuning.resuming import check_resume, keeper_of
 from skxlmr.estimators._fine_tuning.scoring import ScoredRows, scorer_of
 from skxlmr.estimators._fine_tuning.training_rows import (
@@ -30,6 +31,7 @@ from skxlmr.estimators._fine_tuning.training_rows import (
 from skxlmr.estimators._fine_tuning.training_run import TrainingRun
 from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
+from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.text import SubwordSampling
 from skxlmr.training import AdamState, History, auto_learning_rate, mean_losses
@@ -342,6 +344,11 @@ class FineTuned(TrainingParameters, Estimator):
     def _auto_learning_rate(self) -> float:
         """What ``learning_rate="auto"`` is for the checkpoint."""
         return auto_learning_rate(self.config_.hidden_size, isinstance(self, LanguageModelParameters))
+
+    def _engine(self, validate: bool = True) -> Engine:
+        engine = super()._engine(validate)
+        engine.prefix = frozen_prefix(self, self.module_)
+        return engine
 
     def _redraw(self, read: Any, rows: np.ndarray | None) -> Any:
         """Function that returns the training rows with redrawn segmentations, None if they stay the same."""

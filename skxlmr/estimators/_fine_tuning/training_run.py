@@ -12,9 +12,11 @@ from torch import nn
 
 from skxlmr.checkpoints import check_finite, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
+from skxlmr.estimators._fine_tuning.frozen import frozen_prefix
 from skxlmr.estimators._fine_tuning.scoring import LOSS, ScoredRows
 from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows, named_as_passed
 from skxlmr.nn import TaskModule
+from skxlmr.nn.backbone import starting_from
 from skxlmr.training import (
     STILL_WEIGHTS,
     AdamState,
@@ -36,7 +38,7 @@ from skxlmr.utils._device import resolve_autocast, resolve_device
 from skxlmr.utils._gpu_queue import turn
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
-BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype")
+BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype", "memory")
 BESIDE_THE_FIT += ("pooling", "normalize", "prompt", "truncate_dim")  # of `transform` alone
 
 
@@ -136,13 +138,16 @@ class TrainingRun:
         validate = partial(self._validation_score, validation, copy_module) if validation else None
         redraw = self.redraw
         renew = redraw and (lambda rng: estimator._make_task(replace(training, encoded=redraw(rng))))
+        n_tokens = sum(map(len, [*training.ids, *(validation.ids if validation else [])]))
+        prefix = frozen_prefix(estimator, module, n_tokens)
         try:
             if self.keeper is not None:
                 still = digest_of_still_weights(module, embeddings, lookup)
                 about = self._about(device, settings) | {STILL_WEIGHTS: still}
                 self.keeper.attach(module, optimizer, rng, about, loss_scale)
             task = estimator._make_task(training)
-            with undone_on_failure(optimizer) if undo else nullcontext(), named_as_passed(self.rows):
+            undoing = undone_on_failure(optimizer) if undo else nullcontext()
+            with undoing, named_as_passed(self.rows), starting_from(prefix):
                 history = fit_loop(
                     module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher, loss_scale
                 )

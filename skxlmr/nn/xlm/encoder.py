@@ -182,7 +182,26 @@ class XLMEncoder(Backbone):
                 lengths_N1 = (input_ids != self.config.pad_token_id).sum(1, keepdim=True)
                 attention_mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths_N1
             layout = TokenLayout.padded(given.shape[:2], attention_mask, given.device)
-        x = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        prefix = self._prefix(
+            layout, n_layers, langs, position_ids, inputs_embeds, output_hidden_states, output_attentions
+        )
+        if prefix is None:
+            x = self._embed(
+                self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds, layout, langs, position_ids
+            )
+        else:
+            x = prefix.states(given, layout)
+        return self.run_layers(
+            x,
+            layout,
+            0 if prefix is None else prefix.n_layers,
+            n_layers,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+
+    def _embed(self, x: Tensor, layout: TokenLayout, langs: Tensor | None, position_ids: Tensor | None) -> Tensor:
+        """Input of the lowest layer, from the embeddings of the words."""
         if position_ids is None:
             longest, n_positions = layout.longest_text, self.config.max_position_embeddings
             if longest > n_positions:
@@ -195,13 +214,7 @@ class XLMEncoder(Backbone):
             elif self.lang_ids:
                 x = x + self._lang_embeddings(layout)
         x = dropout(self.layer_norm_emb(x), self.config.dropout, self.layer_norm_emb.training)
-        return self.run_layers(
-            _without_padding(x, layout),
-            layout,
-            last=n_layers,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+        return _without_padding(x, layout)
 
     def _lang_embeddings(self, layout: TokenLayout) -> Tensor:
         """Embeddings of ``lang_ids``: (D,) for one language, (T, D) if second texts have another."""

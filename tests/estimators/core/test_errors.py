@@ -222,6 +222,7 @@ BAD_VALUES = {
     "schedule": ["step", None],
     "max_grad_norm": [0.0],
     "n_frozen_layers": [-1, 0.5],
+    "memory": [3, True],
     "gradient_checkpointing": ["yes"],
     "label_smoothing": [-0.1, 1.0],
     "class_weight": ["even", 3],
