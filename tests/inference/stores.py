@@ -74,6 +74,17 @@ def hammer(location, n_keys, n_threads, seed):
         os._exit(1)
 
 
+def write_much(location, max_bytes, seed, n_turns):
+    """Put new arrays without a pause."""
+    store, rng = DiskStore(location, max_bytes), random.Random(seed)
+    for _ in range(n_turns):
+        names = [rng.randbytes(32) for _ in range(100)]
+        assert store.claim(names) == names
+        store.put(dict.fromkeys(names, np.zeros(768, np.float32)))
+        store.get(names)
+    store.close()
+
+
 def claim_and_stay(location, names, ready):
     """Claim keys, and never compute them."""
     store = DiskStore(location, MAX_BYTES)

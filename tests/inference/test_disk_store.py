@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 import threading
 import warnings
 
@@ -293,7 +294,7 @@ def test_waiting_sees_what_came_before_it(store, another):
 def test_claims_of_a_killed_process_are_taken_over_at_once(store):
     context = processes.server()
     ready = context.Event()
-    process = context.Process(target=claim_and_stay, args=(store.location, KEYS[:40], ready))
+    process = context.Process(target=claim_and_stay, args=(store.location, KEYS[:40], ready), daemon=True)
     process.start()
     assert ready.wait(60)
     assert store.claim(KEYS) == KEYS[40:]
@@ -311,7 +312,7 @@ def test_a_process_that_gets_nowhere_loses_its_claims(store, monkeypatch):
     store._claims = claims.Claims(lambda: clock[0])
     context = processes.server()
     ready = context.Event()
-    process = context.Process(target=claim_and_stay, args=(store.location, KEYS[:40], ready))
+    process = context.Process(target=claim_and_stay, args=(store.location, KEYS[:40], ready), daemon=True)
     process.start()
     assert ready.wait(60)
     assert store.claim(KEYS) == KEYS[40:]
@@ -547,6 +548,18 @@ def test_hashes_are_remembered(store, another):
     )
     another.remember_hash("stamp", "c" * 64)
     assert store.known_hash("stamp") == "c" * 64
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of files that are not UTF-8")
+def test_names_that_are_not_utf8(tmp_path, monkeypatch):
+    monkeypatch.setattr("skxlmr.inference._stores.hashes.time.time", lambda: 1e11)
+    folder = tmp_path / "caf\udce9"
+    store = DiskStore(str(folder), MAX_BYTES)
+    store.put(VALUES)
+    stamp = file_stamp(folder / "format-1" / "store.sqlite")
+    store.remember_hash(stamp, "a" * 64)
+    assert store.known_hash(stamp) == "a" * 64 and len(store.get(KEYS)) == 60
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,20 @@ import shutil
 import signal
 import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from skxlmr.inference._stores import DiskStore, database
 from tests import processes
-from tests.inference.stores import MAX_BYTES, assert_right, fetch, hammer, key, value, write_until_killed
+from tests.inference.stores import MAX_BYTES, assert_right, fetch, hammer, key, value, write_much, write_until_killed
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs processes that can be killed")
 
 
 def started(function, *arguments):
-    process = processes.server().Process(target=function, args=arguments)
+    process = processes.server().Process(target=function, args=arguments, daemon=True)
     process.start()
     return process
 
@@ -160,6 +161,18 @@ def test_damage(tmp_path):
 @pytest.mark.slow
 def test_16_threads_in_each_of_4_processes(tmp_path):
     hammer_together(tmp_path, 4, 16, 1000)
+
+
+@pytest.mark.slow
+def test_4_processes_that_write_without_a_pause_stay_within_the_size(tmp_path):
+    most, largest = 2**24, 0
+    workers = [started(write_much, str(tmp_path), most, seed, 250) for seed in range(4)]
+    while any(worker.is_alive() for worker in workers):
+        with suppress(OSError):
+            largest = max(largest, sum(entry.stat().st_size for entry in os.scandir(tmp_path / "format-1")))
+        time.sleep(0.01)
+    assert joined(workers, 0) == [0] * 4
+    assert most // 2 < largest < 1.5 * most, "each of the others may be adding to the log"
 
 
 @pytest.mark.slow

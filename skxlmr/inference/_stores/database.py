@@ -24,6 +24,7 @@ from skxlmr.utils._warnings import outside_stacklevel
 FORMAT = 1  # another format is another folder, and left alone
 PAGE_BYTES = 16384  # five vectors of 768 float32 fill one; with 4096 a vector takes a page of its own
 LOCKED_SECONDS = 20.0  # longest wait for another process's transaction
+LOG_SECONDS = 1.0  # longest wait for readers of a log that is to be ended
 PAUSE_SECONDS = 30.0  # after a failure, before the next try
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)  # the last: a wrong index
 _SCHEMA = f"""
@@ -65,10 +66,11 @@ class Database:
         self.location = os.path.abspath(os.path.expanduser(location))
         self.folder = os.path.join(self.location, f"format-{FORMAT}")
         self.file = os.path.join(self.folder, "store.sqlite")
+        self._log = self.file + "-wal"
         self._lock = threading.RLock()
         self._box: list[Opened] = []  # at most one
         self._owners: Owners | None = None
-        self._paused_until = 0.0
+        self._paused_until = self._log_until = 0.0
         weakref.finalize(self, _close, self._box)
         _databases.add(self)
 
@@ -96,6 +98,24 @@ class Database:
                 raise
 
         return self._run(transaction, otherwise, create=True)
+
+    def bound_log(self) -> None:
+        """End a log that has grown too large: SQLite does so by itself only in a moment without other readers."""
+        start = time.monotonic()
+        while start > self._log_until and self._log_size() > 2 * self._log_bytes:
+            self.end_log()
+            if time.monotonic() > start + LOG_SECONDS:  # another process is stopped while it reads
+                self._log_until = start + PAUSE_SECONDS
+            time.sleep(0.002)  # or is ending the log itself
+
+    def _log_size(self) -> int:
+        with suppress(OSError):
+            return os.path.getsize(self._log)
+        return 0
+
+    def end_log(self) -> None:
+        """Put what the log holds into the file, and make the log empty, unless another process goes on reading it."""
+        self._run(_end_log, None, create=False)
 
     def abandon_claims(self) -> None:
         """Give up this thread's claims although the file can't be written: they are no longer those of a living thread."""
@@ -197,7 +217,7 @@ def _is_damage(error: Exception) -> bool:
 def _begin(connection: sqlite3.Connection, must_wait: bool) -> bool:
     try:
         if not must_wait:
-            connection.execute("PRAGMA busy_timeout = 0").fetchall()
+            _wait_at_most(connection, 0.0)
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
         if must_wait or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
@@ -205,8 +225,20 @@ def _begin(connection: sqlite3.Connection, must_wait: bool) -> bool:
         return False
     finally:
         if not must_wait:
-            connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCKED_SECONDS)}").fetchall()
+            _wait_at_most(connection, LOCKED_SECONDS)
     return True
+
+
+def _end_log(opened: Opened) -> None:
+    _wait_at_most(opened.connection, LOG_SECONDS)
+    try:
+        opened.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        _wait_at_most(opened.connection, LOCKED_SECONDS)
+
+
+def _wait_at_most(connection: sqlite3.Connection, seconds: float) -> None:
+    _set(connection, f"busy_timeout = {int(1000 * seconds)}")
 
 
 def _prepare(connection: sqlite3.Connection, folder: str, log_bytes: int) -> None:

@@ -117,6 +117,7 @@ class DiskStore:
         is_kept = True
         for portion in _portions(values, self._portion_bytes):
             is_kept = is_kept and self._database.write(partial(self._put, values=portion), False)
+            self._database.bound_log()
         self._n_changes += 1
         if is_kept:
             self._database.read(partial(_shrink, most_pages=self._most_pages), None)
@@ -166,6 +167,7 @@ class DiskStore:
         if self._database.exists():
             self._database.write(remove, None)
             self._database.read(partial(_shrink, most_pages=0), None)
+            self._database.end_log()
 
     def known_hash(self, stamp: str) -> str | None:
         """The content hash of the file with this stamp (path, device, inode, size, times), if it was remembered."""
@@ -297,11 +299,11 @@ def _remove(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _shrink(opened: Opened, most_pages: int) -> None:
-    """Give free pages beyond this number of pages back to the file system, unless other processes are reading."""
+    """Give free pages beyond this number of pages back to the file system."""
     connection = opened.connection
     n_pages = min(_pragma(connection, "page_count") - most_pages, _pragma(connection, "freelist_count"))
     if n_pages > 0:
-        connection.executescript(f"PRAGMA incremental_vacuum({n_pages}); PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.executescript(f"PRAGMA incremental_vacuum({n_pages})")  # `execute` would do the first page only
 
 
 def _pragma(connection: Connection, name: str) -> int:

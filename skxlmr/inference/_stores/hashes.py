@@ -25,4 +25,5 @@ def file_stamp(file: str | os.PathLike[str]) -> str | None:
     if not 0 <= max(status.st_mtime, status.st_ctime) < time.time() - FRESH_SECONDS:
         return None
     parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return f"{path} {' '.join(map(str, parts))}"
+    name = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()  # the database takes no other names
+    return f"{name} {' '.join(map(str, parts))}"
