@@ -120,7 +120,7 @@ class DiskStore:
             self._database.bound_log()
         self._n_changes += 1
         if is_kept:
-            self._database.read(partial(_shrink, most_pages=self._most_pages), None)
+            self._shrink(self._most_pages)
         else:
             self._database.abandon_claims()
 
@@ -166,8 +166,7 @@ class DiskStore:
 
         if self._database.exists():
             self._database.write(remove, None)
-            self._database.read(partial(_shrink, most_pages=0), None)
-            self._database.end_log()
+            self._shrink(0)
 
     def known_hash(self, stamp: str) -> str | None:
         """The content hash of the file with this stamp (path, device, inode, size, times), if it was remembered."""
@@ -188,6 +187,21 @@ class DiskStore:
             opened.connection.execute(f"DELETE FROM hashes WHERE id <= (SELECT MAX(id) FROM hashes) - {MOST_HASHES}")
 
         self._database.write(write, None)
+
+    def _shrink(self, most_pages: int) -> None:
+        """Give free pages beyond this number of pages back to the file system."""
+
+        def shrink(opened: Opened) -> bool:
+            connection = opened.connection
+            n_pages = min(_pragma(connection, "page_count") - most_pages, _pragma(connection, "freelist_count"))
+            if n_pages > 0:
+                connection.executescript(
+                    f"PRAGMA incremental_vacuum({n_pages})"
+                )  # `execute` would do the first page only
+            return n_pages > 0
+
+        if self._database.read(shrink, False):
+            self._database.end_log()
 
     def _promised(self) -> set[bytes]:
         """Keys that were there when this thread last claimed: if one can't be read now, its array is to be replaced."""
@@ -296,14 +310,6 @@ def _evict(connection: Connection, most_pages: float, n_at_once: int) -> None:
 def _remove(connection: Connection, ids: Sequence[int]) -> None:
     for table in ("contents", "entries"):
         connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(number,) for number in ids])
-
-
-def _shrink(opened: Opened, most_pages: int) -> None:
-    """Give free pages beyond this number of pages back to the file system."""
-    connection = opened.connection
-    n_pages = min(_pragma(connection, "page_count") - most_pages, _pragma(connection, "freelist_count"))
-    if n_pages > 0:
-        connection.executescript(f"PRAGMA incremental_vacuum({n_pages})")  # `execute` would do the first page only
 
 
 def _pragma(connection: Connection, name: str) -> int:
