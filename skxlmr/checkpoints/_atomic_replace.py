@@ -158,8 +158,6 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
         fresh.mkdir()
         with suppress(FileNotFoundError):  # what was private is never open to others, not even for a moment
             fresh.chmod(_mode(target) | stat.S_IRWXU)
-        if fcntl is None:
-            return fresh, None
         with suppress(FileNotFoundError, BlockingIOError):  # another writer took it for a leftover meanwhile
             lock = lock_folder(fresh)
             if lock is None or os.fstat(lock).st_nlink:
@@ -169,7 +167,7 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
 
 def _remove_unless_locked(folder: Path) -> None:
     with suppress(BlockingIOError):  # another process is writing it
-        lock = None if fcntl is None else lock_folder(folder)
+        lock = lock_folder(folder)
         try:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
@@ -178,13 +176,15 @@ def _remove_unless_locked(folder: Path) -> None:
 
 
 def lock_folder(folder: Path) -> int | None:
-    """Lock a folder; returns the descriptor that holds the lock, None if the file system has no locks.
+    """Lock a folder; returns the descriptor that holds the lock, None if the file system or the platform has no locks.
 
     Raises
     ------
     BlockingIOError
         If another process holds it.
     """
+    if fcntl is None:
+        return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

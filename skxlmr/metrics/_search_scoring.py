@@ -95,7 +95,7 @@ class SearchScoring:
             )
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, **params: Any) -> dict[str, float]:
-        scorer = check_scoring(estimator) if self._scorer is None else self._scorer
+        scorer: Any = check_scoring(estimator) if self._scorer is None else self._scorer
         if get_config()["enable_metadata_routing"]:
             params = process_routing(self, "score", **params)["scorer"]["score"] if params else {}
         elif not takes_sample_weight(scorer):

@@ -157,6 +157,12 @@ def test_while_the_same_fit_runs_elsewhere_nothing_is_written(tmp_path):
     assert fit(tmp_path, 3)[3] == 0
 
 
+def test_without_locks_states_are_kept_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("skxlmr.checkpoints._atomic_replace.fcntl", None)  # as on Windows
+    fit(tmp_path, 1)
+    assert fit(tmp_path, 2)[3] == STEPS
+
+
 def test_the_lock_ends_with_the_fit_however_it_ends(tmp_path):
     with pytest.raises(Stop):
         fit(tmp_path, 3, stopping_at(4))

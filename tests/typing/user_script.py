@@ -92,7 +92,7 @@ def train() -> XLMRobertaClassifier:
         resume_dir=Path("states"),
         threshold=[0.5, 0.25],
     )
-    classifier.fit(texts, labels, sample_weight=[1.0, 2.0], X_val=texts, y_val=labels, resume=True)
+    classifier.fit(texts, labels, sample_weight=[1.0, 2.0], X_val=texts, y_val=labels, resume="auto")
     classifier.set_params(max_epochs=3, early_stopping=True).set_fit_request(sample_weight=True)
     classifier.partial_fit(texts, labels, classes=["bad", "good"])
     predicted, proba = classifier.predict(texts), classifier.predict_proba(texts)
