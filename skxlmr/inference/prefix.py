@@ -47,6 +47,11 @@ class FrozenPrefix:
     is_asked_for : bool
         Whether the caller chose the cache. Then it is used where states differ by rounding too, and warnings say what is not
         as expected.
+
+    Attributes
+    ----------
+    rounds : bool
+        Whether states are rounded to bfloat16.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class FrozenPrefix:
             frozen = module.backbone.blocks[: n_layers + 1]
             weights = weights_identity(module, *frozen, content_hash=cache.content_hash())
         self._cache = None if weights is None else cache
+        self.rounds = self._cache is not None and self._cache.dtype == "bfloat16"
         self._device = first.device
         self._about = (
             *("frozen layers", type(module.backbone).__name__, weights, n_layers),
@@ -75,7 +81,7 @@ class FrozenPrefix:
         if self._cache is None:
             return
         width = self.backbone.get_input_embeddings().embedding_dim
-        n_bytes = n_tokens * width * (2 if self._cache.dtype == "bfloat16" else 4)
+        n_bytes = n_tokens * width * (2 if self.rounds else 4)
         most = self._cache.store().info().max_bytes
         self._share = min(ROOM * most / max(n_bytes, 1), 1.0)
         if self._share < 1 and self.is_asked_for:
@@ -93,15 +99,14 @@ class FrozenPrefix:
         seconds = None if layout.second_starts is None else np.array(layout.second_starts, np.int64)
         lengths = np.array(layout.lengths, np.int64)
         rows = EncodedBatch(ids.cpu().numpy().astype(np.int32), lengths, np.zeros_like(lengths), second_starts=seconds)
-        rounds = self._cache.dtype == "bfloat16"
-        cached = CachedRows(self._cache.store(), (*self._about, self._precision()), rounds, None)
+        cached = CachedRows(self._cache.store(), (*self._about, self._precision()), self.rounds, None)
         is_kept = self._kept(rows)
         if is_kept.all():
             return torch.from_numpy(cached.outputs(self._compute, rows, None, True)).to(ids.device)
         kept, others = np.flatnonzero(is_kept), np.flatnonzero(~is_kept)
         found = self._compute(rows.take(others), None, True)
         states = np.empty((len(rows.ids), found.shape[1]), found.dtype)
-        states[rows.token_places(others)] = torch.from_numpy(found).bfloat16().float().numpy() if rounds else found
+        states[rows.token_places(others)] = torch.from_numpy(found).bfloat16().float().numpy() if self.rounds else found
         if len(kept):
             states[rows.token_places(kept)] = cached.outputs(self._compute, rows.take(kept), None, True)
         return torch.from_numpy(states).to(ids.device)

@@ -144,6 +144,8 @@ class TrainingRun:
             if self.keeper is not None:
                 still = digest_of_still_weights(module, embeddings, lookup)
                 about = self._about(device, settings) | {STILL_WEIGHTS: still}
+                if prefix is not None and prefix.rounds:
+                    about["the states of frozen layers"] = "bfloat16"
                 self.keeper.attach(module, optimizer, rng, about, loss_scale)
             task = estimator._make_task(training)
             undoing = undone_on_failure(optimizer) if undo else nullcontext()

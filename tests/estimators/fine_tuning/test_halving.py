@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor
+from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaRegressor
 from skxlmr.training.step import TrainStep
 from tests.estimators.conftest import differing, weights_of
 from tests.tiny import sentences
@@ -191,6 +191,17 @@ def test_another_fit_starts_from_scratch(short, steps, tmp_path):
             short(tmp_path, *data, **params)
             assert steps["n"] - before == n_steps, params
         assert len(list(tmp_path.iterdir())) == number
+
+
+def test_where_states_of_frozen_layers_are_kept_tells_no_fit_apart(short, steps, tmp_path):
+    """But rounded states do."""
+    memories = [None, Cache(), Cache(dtype="bfloat16"), Cache(dtype="bfloat16", max_bytes=2**20)]
+    done = []
+    for memory in memories:
+        before = steps["n"]
+        short(tmp_path, n_frozen_layers=1, memory=memory)
+        done.append(steps["n"] - before)
+    assert done == [PER_EPOCH, 0, PER_EPOCH, 0]
 
 
 def test_a_warm_start_is_told_from_the_first_fit(short, make, steps, tmp_path):
