@@ -1,6 +1,6 @@
 """A fit that is killed or stopped at any moment and resumed equals an undisturbed one, bit for bit.
 
-The slow test kills 20 fits and resumes each in a process of its own:
+The slow tests kill 20 fits and resume each in a process of its own, and kill a search again and again:
 ``pytest -m slow tests/robustness/test_killed_fits.py``.
 """
 
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import HalvingGridSearchCV
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaMaskedLM
 from skxlmr.training._state.resumable import FILE
@@ -175,3 +177,45 @@ def test_killed_at_20_points(tiny_checkpoint, tmp_path, point, left_alone):
     assert in_a_process(killed, tiny_checkpoint, kind, tmp_path / "state", number) == -signal.SIGKILL
     assert in_a_process(resumed, tiny_checkpoint, kind, tmp_path / "state", tmp_path / "result") == 0
     assert_equal(load_file(tmp_path / "result"), expected)
+
+
+# Searches -------------------------------------------------------------------------------------------------------------
+
+
+def searched(checkpoint, folder=None):
+    """The result of a halving search over epochs, as tensors."""
+    constant = {"schedule": "constant", "warmup_ratio": 0, "resume_dir": folder, "resume_every": 1}
+    search = HalvingGridSearchCV(
+        XLMRobertaClassifier(checkpoint, **SHORT | constant),
+        {"learning_rate": [1e-6, 1e-3, 3e-3]},
+        resource="max_epochs",
+        min_resources=1,
+        max_resources=4,
+        factor=2,
+        cv=2,
+        error_score="raise",
+    )
+    search.fit(TEXTS, LABELS, **({"resume": "auto"} if folder else {}))
+    return {"scores": torch.tensor(search.cv_results_["mean_test_score"]), **result_of(search.best_estimator_)}
+
+
+def searched_until(number, checkpoint, folder):
+    """Run a search in this process and kill it at an event."""
+
+    def kill(count):
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Events(pytest.MonkeyPatch(), kill)
+    searched(checkpoint, folder)
+
+
+@pytest.mark.slow  # pytest -m slow tests/robustness/test_killed_fits.py
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows lacks")
+def test_a_search_killed_again_and_again(tiny_checkpoint, tmp_path):
+    expected, folder, n_killed = searched(tiny_checkpoint), tmp_path / "states", 0
+    while (code := in_a_process(searched_until, 19, tiny_checkpoint, folder)) == -signal.SIGKILL:
+        n_killed += 1
+        assert n_killed < 20
+    assert code == 0 and n_killed > 3
+    assert_equal(searched(tiny_checkpoint, folder), expected)
