@@ -9,6 +9,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -158,6 +159,22 @@ def test_loky_workers_predict(classifiers):
     found = Parallel(n_jobs=2, backend="loky")(delayed(c.predict_proba)(contract.TEXTS) for c in classifiers)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)  # the workers may have another number of threads
+
+
+def threads_of(classifier):
+    classifier.predict_proba(contract.TEXTS)
+    return torch.get_num_threads()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_loky_workers_divide_the_cores(classifiers, monkeypatch, n_jobs):
+    """As joblib has it for scikit-learn, and the parent keeps its threads."""
+    monkeypatch.delenv("OMP_NUM_THREADS")  # else it counts
+    before = torch.get_num_threads()
+    found = Parallel(n_jobs=n_jobs, backend="loky")(delayed(threads_of)(classifier) for classifier in classifiers * 2)
+    assert set(found) == {max(joblib.cpu_count() // n_jobs, 1)}
+    assert torch.get_num_threads() == before
 
 
 def test_workers_without_loky_predict(classifiers):
