@@ -39,7 +39,7 @@ class Cache:
     Raises
     ------
     ValueError
-        If ``max_bytes`` or ``dtype`` is none of these.
+        If ``location`` is empty, or ``max_bytes`` or ``dtype`` is none of these.
 
     See Also
     --------
@@ -59,6 +59,8 @@ class Cache:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        if self.location is not None and not os.fspath(self.location):
+            raise ValueError("location must name a folder, got ''; None keeps all in this process")
         size = self.max_bytes
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ValueError(f"max_bytes must be a number of bytes, 1 or more, or None, got {size!r}")

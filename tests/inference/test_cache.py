@@ -251,7 +251,7 @@ def test_an_empty_frame_and_one_text(memory):
 
 
 def test_wrong_values():
-    for params in ({"max_bytes": 0}, {"max_bytes": "1GB"}, {"max_bytes": True}, {"dtype": "float16"}):
+    for params in ({"max_bytes": 0}, {"max_bytes": "1GB"}, {"max_bytes": True}, {"dtype": "float16"}, {"location": ""}):
         with pytest.raises(ValueError, match=next(iter(params))):
             Cache(**params)
     with pytest.raises(ValueError, match="'memory' parameter of XLMRobertaVectorizer"):
