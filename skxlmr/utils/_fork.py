@@ -3,9 +3,14 @@
 A fork copies the memory of the process, but only the thread that forks. GNU OpenMP, which torch computes with, still hands
 work to the other threads, which no longer exist, and waits for them forever. So the child of a process that has used several
 threads, even if only to open a model, computes with one thread, as torch's own data loaders do.
+
+Workers that joblib forks (its backend "multiprocessing") divide the cores, as joblib has its other workers do: threads that
+outnumber the cores wait for each other.
 """
 
 import os
+import sys
+from types import FrameType
 
 import torch
 
@@ -18,10 +23,24 @@ def will_compute() -> None:
     _has_threads = _has_threads or torch.get_num_threads() > 1
 
 
-def _compute_alone() -> None:
+def _after_fork() -> None:
     if _has_threads:
         torch.set_num_threads(1)
+    elif (n_workers := _n_joblib_workers()) is not None:
+        share = max(sys.modules["joblib"].cpu_count() // n_workers, 1)
+        torch.set_num_threads(min(share, torch.get_num_threads()))
+
+
+def _n_joblib_workers() -> int | None:
+    """How many workers joblib is starting by this fork; None if it is somebody else's."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "joblib.pool":
+            n_workers: int | None = getattr(frame.f_locals.get("self"), "_processes", None)
+            return n_workers
+        frame = frame.f_back
+    return None
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_compute_alone)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -34,6 +34,19 @@ def in_child(estimators):
         child.kill()
 
 
+def in_joblibs_forked_workers():
+    """Of a process that has not computed: the workers divide the cores, and whoever else forks keeps its threads."""
+    from joblib import Parallel, cpu_count, delayed, parallel_config
+
+    multiprocessing.set_start_method("fork", force=True)
+    torch.set_num_threads(64)
+    n_workers = 2
+    with parallel_config(backend="multiprocessing"):
+        found = Parallel(n_jobs=n_workers)(delayed(torch.get_num_threads)() for _ in range(4))
+    assert set(found) == {max(cpu_count() // n_workers, 1)}, found
+    assert in_child(None)[0] == torch.get_num_threads() == 64
+
+
 def check(n_threads, found, expected):
     assert n_threads == 1, n_threads
     for ours, theirs in zip(found, expected, strict=True):

@@ -138,6 +138,12 @@ def test_a_fork_after_use_works_and_never_hangs():
     assert done.exit_code == 0, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have")
+def test_workers_that_joblib_forks_divide_the_cores():
+    done = processes.run(forks.in_joblibs_forked_workers)
+    assert done.exit_code == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have")
 def test_a_fork_while_other_threads_predict_never_hangs():
