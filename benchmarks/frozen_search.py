@@ -81,7 +81,7 @@ def main():
     args = parser.parse_args()
     set_threads(args.threads)
 
-    from skxlmr import FitQualityWarning, cache_info
+    from skxlmr import FitQualityWarning, XLMRobertaClassifier, cache_info
     from skxlmr.utils._device import resolve_autocast, resolve_device
 
     warnings.simplefilter("ignore", FitQualityWarning)  # the weights are random: nothing is learnt
@@ -89,6 +89,9 @@ def main():
     print(describe_machine("cpu", "scikit-learn"))
     precision = resolve_autocast(args.dtype, resolve_device("cpu"), training=True)
     print(f"{len(texts)} texts, {len(set(texts))} of them distinct, fits in {precision or 'float32'}\n")
+    XLMRobertaClassifier(base_folder(args), max_epochs=1, memory=None, device="cpu").fit(
+        texts[:2], ["a", "b"]
+    )  # imports
     with_memory, bits = search(args, texts, labels, "auto")
     kept = cache_info()
     without, expected = search(args, texts, labels, None)

@@ -32,14 +32,14 @@ def encoder_of(width, n_heads, inner, n_layers, activation):
     }
     about = {"model_type": "xlm-roberta", "vocab_size": 1000, "max_position_embeddings": 514, "hidden_act": activation}
     encoder = XLMRobertaEncoder(config_of(about | sizes))
-    init_weights(encoder, 0.05, torch.Generator().manual_seed(0))
+    init_weights(encoder, 0.3, torch.Generator().manual_seed(0))
     return encoder.eval()
 
 
 def rows_up_to(longest):
     """Rows of random ids, some of equal and of few tokens, some too long for the simple attention."""
     rng = np.random.default_rng(1)
-    lengths = [*rng.integers(3, longest, N_ROWS - 10), 3, 3, 4, 12, 12, 12, 12, 70, 70, 130]
+    lengths = [*rng.integers(3, longest, N_ROWS - 11), 3, 3, 4, 12, 12, 16, 16, 32, 70, 70, 130]
     return [rng.integers(5, 1000, n) for n in lengths]
 
 
@@ -68,7 +68,7 @@ def n_that_differ(encoder, rows, n_batches, precision, seed=0):
 
 
 # 30 and 25 numbers are no multiple of what processors load at once: rows then lie differently in memory
-GEOMETRIES = [(32, 2, 64, 2, "gelu"), (30, 3, 52, 2, "gelu_new"), (25, 5, 35, 1, "relu"), (96, 2, 192, 1, "gelu_new")]
+GEOMETRIES = [(32, 2, 64, 2, "gelu"), (30, 3, 52, 2, "gelu_new"), (25, 5, 35, 1, "gelu_new"), (96, 2, 192, 1, "relu")]
 
 
 @PRECISIONS
