@@ -1,4 +1,4 @@
-"""The quickstart runs as a script on a user's own table, and says clearly what is wrong with a table it cannot use."""
+"""The examples run as scripts; the quickstart on a user's own table, and it says what is wrong with one it cannot use."""
 
 import importlib.util
 import os
@@ -13,7 +13,9 @@ import pytest
 
 from tests import processes
 
-SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "quickstart.py"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SCRIPT = EXAMPLES / "quickstart.py"
+TUNING = EXAMPLES / "tune_without_waiting.py"
 SUBJECTS = {"food": ["soup", "Suppe", "pane"], "travel": ["train", "Zug", "treno"]}
 
 
@@ -41,17 +43,17 @@ def quickstart():
     return module
 
 
-def run(folder, *options):
+def run(folder, *options, script=SCRIPT):
     """Output of the script, started in a folder that is not the repository."""
-    done = processes.run(as_script, folder, options, timeout=600)
+    done = processes.run(as_script, script, folder, options, timeout=600)
     assert done.exit_code == 0, done.stderr
     return done.stdout
 
 
-def as_script(folder, options):
+def as_script(script, folder, options):
     os.chdir(folder)
-    sys.argv = [str(SCRIPT), *options]
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    sys.argv = [str(script), *options]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def test_own_table(table, tmp_path, tiny_checkpoint):
@@ -111,3 +113,17 @@ def test_built_in_table(tmp_path):
     output = run(tmp_path)
     assert "360 rows, 3 classes of 'sentiment'" in output
     assert "Trained on de, en, es, fr, it: 180 rows." in output
+
+
+@pytest.mark.slow
+def test_tuning(tmp_path):
+    output = run(tmp_path, "--rows", "60", script=TUNING)
+    encoder, frozen, halving = re.split(r"\n\n(?=[AFH])", output)[1:]
+    lines = re.findall(r"^ *(.+?) +(\d+\.\d) +(\d+) +(0\.\d{3})$", encoder, re.MULTILINE)
+    names, _, rows, scores = zip(*lines, strict=True)
+    assert names[:3] == ("kept in the process", "nothing kept", "kept in a folder") and "another process" in names[3]
+    assert rows == ("60", "3660", "60", "0") and len(set(scores[:3])) == 1
+    assert re.search(
+        r"states kept +\d+\.\d +60 +(0\.\d{3})\n *states computed each time +\d+\.\d +\1$", frozen, re.MULTILINE
+    )
+    assert re.search(r"continues +\d+\.\d +(0\.\d{3})\n *starts again +\d+\.\d +\1$", halving, re.MULTILINE)

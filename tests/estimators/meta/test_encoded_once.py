@@ -110,7 +110,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 def test_search_in_the_process(reviews, computed):
     X, _ = reviews
     found = search(vectorizer()).fit(*reviews)
-    assert sum(computed) == len(X) == cache_info().encoded
+    assert sum(computed) == len(X) == cache_info().entries
     found.predict(X), found.score(*reviews)
     cross_validate(found.best_estimator_, *reviews)
     assert sum(computed) == len(X)
