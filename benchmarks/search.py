@@ -1,9 +1,10 @@
 """A search over the classifier after a frozen encoder: with and without the cache, and with the encoders of other libraries.
 
-GridSearchCV over `C` of Pipeline(encoder, StandardScaler, LogisticRegression), 12 candidates x 5 folds and a refit. Each
-contender runs in a process of its own and starts with empty caches. Those that encode each text in each fit would take the better
-part of an hour: they run a smaller search, and their time is scaled, that inside the encoder by the number of rows that go through
-it, and the rest, which is opening the checkpoint and fitting the classifier on fewer rows, by the number of fits.
+GridSearchCV over `C` of Pipeline(encoder, StandardScaler, LogisticRegression), 12 candidates x 5 folds and a refit.
+Each contender runs in a process of its own and starts with empty caches. Those that encode each text in each fit would
+take the better part of an hour: they run a smaller search, and their time is scaled, that inside the encoder by the
+number of rows that go through it, and the rest, which is opening the checkpoint and fitting the classifier on fewer
+rows, by the number of fits.
 """
 
 import argparse

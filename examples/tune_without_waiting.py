@@ -3,10 +3,11 @@
     python examples/tune_without_waiting.py
     python examples/tune_without_waiting.py --checkpoint FacebookAI/xlm-roberta-base
 
-The same searches with and without what the library keeps: a search over the classifier after a frozen encoder, in this process
-and in another one that shares a folder; fine-tuning with frozen layers; halving whose later rounds continue the earlier ones.
-Data are the 360 reviews in ten languages and the small checkpoint that come with the package. The larger the encoder, the more is
-saved: with the small one, frozen layers and halving take about as long either way, and only the counts show the difference.
+The same searches with and without what the library keeps: a search over the classifier after a frozen encoder, in this
+process and in another one that shares a folder; fine-tuning with frozen layers; halving whose later rounds continue the
+earlier ones. Data are the 360 reviews in ten languages and the small checkpoint that come with the package. The larger
+the encoder, the more is saved: with the small one, frozen layers and halving take about as long either way, and only
+the counts show the difference.
 """
 
 import argparse
