@@ -72,10 +72,14 @@ class Cache:
         """The folder as an absolute path; None if everything is kept in the process."""
         return None if self.location is None else os.path.abspath(os.path.expanduser(self.location))
 
+    @property
+    def room(self) -> int:
+        """Most bytes that are kept."""
+        return self.max_bytes or (IN_PROCESS if self.location is None else ON_DISK)
+
     def store(self) -> Store:
         """What keeps the arrays of this cache in this process."""
-        folder = self.folder
-        size = self.max_bytes or (IN_PROCESS if folder is None else ON_DISK)
+        folder, size = self.folder, self.room
         of_process = _stores()
         found = of_process.get((folder, size))
         if found is None:

@@ -31,7 +31,7 @@ class FrozenPrefix:
     """Returns the states after the embeddings and the lowest layers; see :class:`skxlmr.nn.backbone.Prefix`.
 
     They are the same, to the last bit, with and without a cache, whatever other rows are in the batch: on a CPU always, as far
-    as its kernels allow it, and otherwise up to rounding. A cache with ``dtype="bfloat16"`` rounds them in any case.
+    as its kernels allow it, and otherwise up to rounding. With ``dtype="bfloat16"`` a cache rounds all of them alike.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class FrozenPrefix:
             return
         width = self.backbone.get_input_embeddings().embedding_dim
         n_bytes = n_tokens * width * (2 if self.rounds else 4)
-        most = self._cache.store().info().max_bytes
+        most = self._cache.room
         self._share = min(ROOM * most / max(n_bytes, 1), 1.0)
         if self._share < 1 and self.is_asked_for:
             self._warn(
