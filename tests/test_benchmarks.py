@@ -1,6 +1,7 @@
 """What the figures of the benchmarks depend on: timing, training and test data, tables."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def common(monkeypatch):
     import _common
 
     yield _common
-    for name in ("_common", "evaluate", "inference", "quantized_search"):
+    for name in ("_common", "evaluate", "inference", "quantized_search", "search"):
         sys.modules.pop(name, None)
 
 
@@ -137,3 +138,28 @@ def test_quantised_vectors_are_near_the_exact_ones(common):
     assert measured["float32"] == 100 and measured["int8"] > 95
     assert 100 * search.TOP / 300 < measured["bits: above zero"] < measured["bits, best 100 by int8"]
     assert measured["bits, best 300 by float32 on disk"] == 100
+
+
+def test_meters_count_rows_and_go_on(common):
+    import search
+
+    class Encoder:
+        def encode(self, rows, factor=1):
+            return [factor * row for row in rows]
+
+    meter = search.Meter(Encoder, "encode")
+    assert Encoder().encode([1, 2], factor=3) == [3, 6] and Encoder().encode([5]) == [5]
+    assert meter.rows == 3 and meter.seconds > 0
+
+
+@pytest.mark.slow
+def test_search_encodes_each_text_once_with_the_cache(shared_data):
+    for module in ("sentence_transformers", "skrub"):
+        pytest.importorskip(module, reason="the benchmark compares with it")
+    script = str(BENCHMARKS / "search.py")
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--threads", "1"], capture_output=True, text=True, check=True
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[-6:]]
+    assert [row[1] for row in rows] == ["60", "60", "0", "90", "90", "90"]
+    assert {row[-1] for row in rows} == {"equal"}
