@@ -106,8 +106,8 @@ def vectorizers():
         "bfloat16": {"dtype": "bfloat16"},
     }
     for name, params in settings.items():
-        yield name, skxlmr.XLMRobertaVectorizer(MINI, **PREDICT | params).fit(TEXTS).transform(TEXTS)
-    yield "pairs", skxlmr.XLMRobertaVectorizer(MINI, **PREDICT).fit(PAIRS).transform(PAIRS)
+        yield name, skxlmr.XLMRobertaVectorizer(MINI, **PREDICT | params, memory=None).fit(TEXTS).transform(TEXTS)
+    yield "pairs", skxlmr.XLMRobertaVectorizer(MINI, **PREDICT, memory=None).fit(PAIRS).transform(PAIRS)
 
 
 def classifiers():
@@ -233,8 +233,14 @@ def original_xlm():
         plain = write_xlm_checkpoint(Path(parent, "plain"), xlm_tokenizer(model_max_length=64))
         tokenizer = xlm_tokenizer(model_max_length=64, lang2id={"de": 0, "en": 1, "ru": 2})
         several = write_xlm_checkpoint(Path(parent, "several"), tokenizer, n_langs=3, sinusoidal_embeddings=True)
-        yield "features", skxlmr.XLMVectorizer(plain, **PREDICT, layers=[0, -1]).fit(texts).transform(texts)
-        yield "features, language", skxlmr.XLMVectorizer(several, **PREDICT, lang="de").fit(pairs).transform(pairs)
+        yield (
+            "features",
+            skxlmr.XLMVectorizer(plain, **PREDICT, layers=[0, -1], memory=None).fit(texts).transform(texts),
+        )
+        yield (
+            "features, language",
+            skxlmr.XLMVectorizer(several, **PREDICT, lang="de", memory=None).fit(pairs).transform(pairs),
+        )
         classifier = skxlmr.XLMClassifier(several, **FIT, lang="en", early_stopping=True, validation_fraction=0.3)
         classifier.fit(texts, LABELS)
         yield "classifier", [learnt(classifier), of(classifier.predict_proba(texts))]
