@@ -1,6 +1,6 @@
 """From encoded rows to outputs: batches, kernels, precision, memory and order."""
 
-from skxlmr.inference._store import Store, StoreInfo
+from skxlmr.inference._stores.store import Store, StoreInfo
 from skxlmr.inference.cache import Cache, cache_info, cache_of, clear_cache
 from skxlmr.inference.engine import Engine
 from skxlmr.inference.prefix import FrozenPrefix

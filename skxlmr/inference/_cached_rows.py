@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from skxlmr.inference._rows import distinct_rows
-from skxlmr.inference._store import Store
+from skxlmr.inference._stores.store import Store
 from skxlmr.text import EncodedBatch
 
 VERSION = 1  # of the keys: another one where the same key would mean another array

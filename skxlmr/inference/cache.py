@@ -11,10 +11,10 @@ from typing import Any, Literal
 from joblib import Memory
 
 from skxlmr.checkpoints import Origin, forget_opened
-from skxlmr.inference._memory_store import MemoryStore
-from skxlmr.inference._store import Store, StoreInfo
 from skxlmr.inference._stores.disk import DiskStore
 from skxlmr.inference._stores.hashes import file_stamp
+from skxlmr.inference._stores.memory import MemoryStore
+from skxlmr.inference._stores.store import Store, StoreInfo
 
 IN_PROCESS = 2**30  # bytes, unless said otherwise
 ON_DISK = 10 * 2**30

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skxlmr.inference._store import StoreInfo
 from skxlmr.inference._stores import claims
 from skxlmr.inference._stores.database import PAGE_BYTES, Database, Opened
+from skxlmr.inference._stores.store import StoreInfo
 
 MOST_BYTES_PER_WRITE = 2**24  # of a transaction, while other processes can't write
 USED_MINUTES = 10  # the time of use is written again after so long, so that reading rarely writes

@@ -6,7 +6,7 @@ from threading import Condition, get_ident
 
 import numpy as np
 
-from skxlmr.inference._store import StoreInfo
+from skxlmr.inference._stores.store import StoreInfo
 
 
 class MemoryStore:
