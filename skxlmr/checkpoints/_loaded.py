@@ -1,12 +1,15 @@
 """Which weights of a module still are what was read from its checkpoint.
 
 Outputs that are kept for later belong to weights. A checkpoint's are known by its files; here is what tells whether a module
-still has them: each tensor lies where it lay when the module was opened, and was not changed in place since.
+still has them: each tensor lies where it lay when the module was opened, and was not changed in place since. What else the
+layers compute with, such as the epsilon of a layer norm, is a part of what tells modules apart; those that run something of
+the caller's, such as a hook, or that draw at random, are not known at all.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from ctypes import string_at
 from typing import Any, Self
 from uuid import uuid4
 
@@ -16,7 +19,14 @@ from torch import Tensor, nn
 from skxlmr.checkpoints._origin import Origin
 from skxlmr.utils._errors import CheckpointError
 
-Mark = tuple[int, int]  # where a tensor lies in memory, and how often it was changed in place
+# Where a tensor lies in memory, how often it was changed in place, and some of its numbers: what is changed through `.data` or
+# NumPy is not counted.
+Mark = tuple[int, int, tuple[int, ...], bytes]
+SAMPLE = 16  # bytes
+OURS = ("skxlmr.", "torch.nn.modules.")  # whose modules compute what their type and attributes say
+PLAIN = (int, float, str, tuple)
+# Attributes that change no output in eval mode, or that are looked at otherwise.
+BESIDE = {*vars(nn.Module()), "config", "origin", "mapped_files", "loaded", "gradient_checkpointing"}
 
 
 class LoadedWeights:
@@ -39,7 +49,7 @@ class LoadedWeights:
         # the tensors are kept, so that no other can take their place in memory
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         self._names = {mark: name for name, tensor in tensors.items() if (mark := _mark(tensor)) is not None}
-        self._known: dict[tuple[Mark | None, ...], str | None] = {}
+        self._known: dict[tuple[Any, ...], str | None] = {}
 
     @classmethod
     def of(cls, module: nn.Module, without: Iterable[str] = ()) -> Self:
@@ -49,18 +59,27 @@ class LoadedWeights:
         return cls(origin, {name: tensor for name, tensor in module.named_parameters() if name not in without})
 
     def names_of(self, *parts: nn.Module) -> str | None:
-        """Which weights of the checkpoint the modules have, in their order; None if any is not as it was read."""
-        marks = tuple(_marks(parts))
-        if marks not in self._known:
+        """What tells the modules, and the weights of the checkpoint that they have; None if any is not as it was read."""
+        found = _facts_and_marks(parts)
+        if found is None:
+            return None
+        facts, marks = found
+        if found not in self._known:
             names = [None if mark is None else self._names.get(mark) for mark in marks]
             if len(self._known) > 16:
                 self._known.clear()
-            self._known[marks] = None if None in names else hashlib.sha256(repr(names).encode()).hexdigest()
-        return self._known[marks]
+            self._known[found] = None if None in names else hashlib.sha256(repr((names, facts)).encode()).hexdigest()
+        return self._known[found]
 
     def as_read(self, module: nn.Module) -> set[str]:
-        """Names of the module's parameters that are as they were read."""
-        return {name for name, tensor in module.named_parameters() if _mark(tensor) in self._names}
+        """Names of the module's parameters that are where they were, and as they were read."""
+        marks = {name: _mark(tensor) for name, tensor in module.named_parameters()}
+        return {name for name, mark in marks.items() if mark is not None and self._names.get(mark) == name}
+
+    def of_copy(self, module: nn.Module, copied: nn.Module) -> Self:
+        """Those of a copy of the module."""
+        changed = {name for name, _ in module.named_parameters()} - self.as_read(module)
+        return self.of(copied, without=changed)
 
     def source(self, content_hash: Callable[[Origin], str] | None) -> str | None:
         """Where they are from; see :func:`weights_identity`."""
@@ -129,16 +148,33 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def _marks(parts: Iterable[nn.Module]) -> list[Mark | None]:
-    marks = []
+def _facts_and_marks(parts: Iterable[nn.Module]) -> tuple[tuple[Any, ...], tuple[Mark | None, ...]] | None:
+    """All that the outputs of modules depend on; None if nobody can tell."""
+    facts: list[Any] = []
+    marks: list[Mark | None] = []
     left = list(reversed(list(parts)))
     while left:
         part = left.pop()
+        kind = type(part)
+        if part._forward_hooks or part._forward_pre_hooks or not kind.__module__.startswith(OURS):
+            return None
+        if part.training and kind is not nn.ModuleList:
+            return None
+        own = [item for item in vars(part).items() if item[0] not in BESIDE]
+        if not all(value is None or isinstance(value, PLAIN) for _, value in own):
+            return None
+        facts += [kind.__module__, kind.__qualname__, *own, *part._modules]
         marks += [_mark(tensor) for tensor in part._parameters.values() if tensor is not None]
         left += reversed([child for child in part._modules.values() if child is not None])
-    return marks
+    return tuple(facts), tuple(marks)
 
 
 def _mark(tensor: Tensor) -> Mark | None:
-    """None for one that does not count its changes."""
-    return None if tensor.is_inference() else (tensor.data_ptr(), tensor._version)
+    """None for one that does not count its changes, or that is a type of its own."""
+    if tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
+        return None
+    first, n_bytes, sample = tensor.data_ptr(), tensor.nbytes, b""
+    if tensor.is_cpu and n_bytes and tensor.is_contiguous():
+        last = max(n_bytes - SAMPLE, 0)
+        sample = b"".join(string_at(first + place, n_bytes - last) for place in (0, last // 2, last))
+    return first, tensor._version, tensor.stride(), sample

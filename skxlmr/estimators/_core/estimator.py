@@ -23,7 +23,6 @@ from skxlmr.checkpoints import (
     read_model,
     resolve_checkpoint,
     skeleton,
-    weights_identity,
 )
 from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
@@ -396,8 +395,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             check_mapped_files(self.module_)
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__dict__.update(deepcopy(vars(self), memo))
-        if hasattr(self, "module_") and weights_identity(self.module_) is not None:
-            copied.module_.loaded = LoadedWeights.of(copied.module_)
+        if hasattr(self, "module_") and self.module_.loaded is not None:
+            copied.module_.loaded = self.module_.loaded.of_copy(self.module_, copied.module_)
         return copied
 
     # scikit-learn -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""Whoever changes a module by hand gets what it then computes, and no other estimator does."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaVectorizer, cache_info, clear_cache
+
+TEXTS = ["Good morning.", "Guten Morgen."]
+
+
+@pytest.fixture(autouse=True)
+def _cache(with_cache):
+    """All tests here are with the cache."""
+
+
+def words(module):
+    return module.backbone.get_input_embeddings().weight
+
+
+def layer(module):
+    return module.backbone.encoder.layer[0]
+
+
+def scaled_without_counting(module):
+    words(module).data.mul_(1.5)
+
+
+def scaled_through_numpy(module):
+    words(module).detach().numpy()[:] *= 1.5
+
+
+def transposed(module):
+    weight = layer(module).attention.output.dense.weight
+    weight.data = weight.data.t()
+
+
+def hook_of_a_layer(module):
+    layer(module).output.dense.register_forward_hook(lambda _, __, output: output * 2)
+
+
+def hook_before_a_layer(module):
+    layer(module).output.dense.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 2,))
+
+
+def another_forward(module):
+    dense = layer(module).output.dense
+    dense.forward = lambda x: type(dense).forward(dense, x) * 2
+
+
+def another_epsilon(module):
+    layer(module).output.LayerNorm.eps = 0.5
+
+
+def another_activation(module):
+    layer(module).intermediate.activation = "relu"
+
+
+def a_layer_of_the_caller(module):
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    layer(module).output.dense.__class__ = Doubled
+
+
+def swapped(module):
+    layers = module.backbone.encoder.layer
+    layers[0], layers[1] = layers[1], layers[0]
+
+
+CHANGES = [
+    *(scaled_without_counting, scaled_through_numpy, transposed, hook_of_a_layer, hook_before_a_layer),
+    *(another_forward, another_epsilon, another_activation, a_layer_of_the_caller, swapped),
+]
+
+
+def vectorizer(checkpoint, **params):
+    return XLMRobertaVectorizer(checkpoint, device="cpu", **params).fit(TEXTS)
+
+
+@pytest.mark.parametrize("copied", [lambda each: each, copy.deepcopy], ids=["itself", "copy"])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_is_computed_and_stays_with_its_estimator(tiny_checkpoint, change, copied):
+    plain = vectorizer(tiny_checkpoint).transform(TEXTS)
+    one = vectorizer(tiny_checkpoint)
+    change(one.module_)
+    found = copied(one).transform(TEXTS)
+    assert not np.allclose(found, plain, atol=1e-4)
+    assert np.array_equal(found, one.set_params(memory=None).transform(TEXTS))
+    clear_cache()
+    one.set_params(memory="auto").transform(TEXTS)
+    np.testing.assert_allclose(vectorizer(tiny_checkpoint).transform(TEXTS), plain, atol=1e-6)
+
+
+def test_what_dropout_made_is_not_kept():
+    one = vectorizer("skxlmr-mini")
+    one.module_.train()
+    one.transform(TEXTS)
+    assert cache_info().entries == 0
+    one.module_.eval()
+    assert np.array_equal(one.transform(TEXTS), vectorizer("skxlmr-mini", memory=None).transform(TEXTS))
+
+
+@pytest.mark.parametrize("memory", [Cache(), Cache(dtype="bfloat16")], ids=["float32", "bfloat16"])
+def test_copies_of_a_trained_estimator_know_its_frozen_layers(tiny_checkpoint, memory):
+    X, y = ["eins", "zwei", "drei", "vier"], list("abab")
+    one = XLMRobertaClassifier(tiny_checkpoint, n_frozen_layers=1, max_epochs=1, memory=memory, device="cpu").fit(X, y)
+    expected, n_hits = one.predict_proba(X), cache_info(memory).hits
+    assert np.array_equal(copy.deepcopy(one).predict_proba(X), expected)
+    assert cache_info(memory).hits == n_hits + len(X)
