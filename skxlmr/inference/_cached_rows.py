@@ -64,19 +64,20 @@ class CachedRows:
         results: np.ndarray | None = None
         while missing := [row for row, key in enumerate(keys) if key not in found]:
             for part in self._parts(rows, missing):
-                mine = set(self.store.claim([keys[row] for row in part]))
-                computed = [row for row in part if keys[row] in mine]
-                if not computed:
-                    continue
-                claimed = [keys[row] for row in computed]
+                wanted = [keys[row] for row in part]
                 try:
+                    mine = set(self.store.claim(wanted))
+                    computed = [row for row in part if keys[row] in mine]
+                    if not computed:
+                        continue
                     some = rows.take(np.array(computed))
                     outputs = compute(some, run, per_token)
-                    found |= self._keep(claimed, np.split(outputs, some.starts[1:-1]) if per_token else outputs)
+                    arrays = np.split(outputs, some.starts[1:-1]) if per_token else outputs
+                    found |= self._keep([keys[row] for row in computed], arrays)
                     if computed == list(range(len(keys))) and not self.rounds:  # nothing to put together
                         results = outputs
                 except BaseException:
-                    self.store.release(claimed)
+                    self.store.release(wanted)  # what this thread has claimed of it
                     raise
             left = [key for key in keys if key not in found]
             if left:  # others were computing these

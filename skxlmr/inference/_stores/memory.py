@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from threading import Condition, get_ident
+from threading import Condition, RLock, get_ident
 
 import numpy as np
 
@@ -22,13 +22,16 @@ class MemoryStore:
         self.max_bytes = max_bytes
         self._arrays: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._claims: dict[bytes, int] = {}  # with the thread that computes it
-        self._changed = Condition()
+        self._lock = (
+            RLock()
+        )  # entered itself: an interrupt can not come between taking it and the block, as in a Condition
+        self._changed = Condition(self._lock)
         self._n_bytes = self._hits = self._misses = self._encoded = 0
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """The arrays that are there, read-only."""
         found = {}
-        with self._changed:
+        with self._lock:
             for key in keys:
                 array = self._arrays.get(key)
                 if array is not None:
@@ -40,14 +43,15 @@ class MemoryStore:
 
     def claim(self, keys: Sequence[bytes]) -> list[bytes]:
         """The keys that the caller is to compute now; the others are there, or another thread computes them."""
-        with self._changed:
-            mine = [key for key in keys if key not in self._arrays and key not in self._claims]
-            self._claims |= dict.fromkeys(mine, get_ident())
+        with self._lock:
+            thread = get_ident()  # what it claimed and did not compute, after an interrupt, it may claim again
+            mine = [key for key in keys if key not in self._arrays and self._claims.get(key, thread) == thread]
+            self._claims |= dict.fromkeys(mine, thread)
         return mine
 
     def put(self, values: Mapping[bytes, np.ndarray]) -> None:
         """Keep copies of arrays, and end the claims on their keys."""
-        with self._changed:
+        with self._lock:
             for key, value in values.items():
                 self._claims.pop(key, None)
                 self._encoded += 1
@@ -65,7 +69,7 @@ class MemoryStore:
 
     def release(self, keys: Sequence[bytes]) -> None:
         """Give up the claims of this thread on these keys, after an error."""
-        with self._changed:
+        with self._lock:
             for key in keys:
                 if self._claims.get(key) == get_ident():
                     del self._claims[key]
@@ -73,12 +77,12 @@ class MemoryStore:
 
     def wait(self, seconds: float) -> None:
         """Wait until another thread puts arrays or gives up claims, at most so long."""
-        with self._changed:
+        with self._lock:
             self._changed.wait(seconds)
 
     def info(self) -> StoreInfo:
         """What it holds."""
-        with self._changed:
+        with self._lock:
             return StoreInfo(
                 location=None,
                 entries=len(self._arrays),
@@ -91,6 +95,6 @@ class MemoryStore:
 
     def clear(self) -> None:
         """Remove all arrays."""
-        with self._changed:
+        with self._lock:
             self._arrays.clear()
             self._n_bytes = 0
