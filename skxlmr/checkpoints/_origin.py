@@ -13,7 +13,7 @@ from skxlmr.checkpoints._hub import BUILTIN, resolve_checkpoint
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._tables import plain_str
 
-Stamp = tuple[tuple[str, int, int, int], ...]  # name, inode, size and modification time of each file
+Stamp = tuple[tuple[str, int, int, int, int], ...]  # name, inode, size, modification and change time of each file
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Origin:
     tokenizer : object
         The tokenizer that was made from its files.
     stamp : tuple
-        Changes with the files.
+        Changes with the files, and when they are written over with their size and modification time kept.
     """
 
     name: str
@@ -56,6 +56,12 @@ class Origin:
 
     def is_unchanged(self) -> bool:
         """Whether the files are still those that were opened."""
+        with suppress(CheckpointError):
+            return _without_change_time(_stamp(self.folder)) == _without_change_time(self.stamp)
+        return False
+
+    def is_untouched(self) -> bool:
+        """Whether nothing was done to the files since, not even written over with the size and time of those before."""
         with suppress(CheckpointError):
             return _stamp(self.folder) == self.stamp
         return False
@@ -108,8 +114,13 @@ def _stamp(folder: str) -> Stamp:
     with blaming(folder, "cannot be read ({})", OSError):
         stats = [(name, os.stat(os.path.join(folder, name))) for name in content_files(folder)]
     base = base_folder(folder)
-    own = ((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    own = ((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)
     return (*own, *(() if base is None else _stamp(str(base))))
+
+
+def _without_change_time(stamp: Stamp) -> tuple[tuple[str | int, ...], ...]:
+    """A hard link or other permissions change that time, and leave the content as it is."""
+    return tuple(file[:-1] for file in stamp)
 
 
 def _files(folder: str) -> list[str]:

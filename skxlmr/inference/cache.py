@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,8 +62,10 @@ class Cache:
     def __post_init__(self) -> None:
         if self.location is not None and not os.fspath(self.location):
             raise ValueError("location must name a folder, got ''; None keeps all in this process")
+        if self.location is not None and isinstance(os.fspath(self.location), bytes):
+            raise ValueError(f"location must be a str or a path, got {self.location!r}: use os.fsdecode")
         size = self.max_bytes
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, Integral) or size < 1):
             raise ValueError(f"max_bytes must be a number of bytes, 1 or more, or None, got {size!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {self.dtype!r}")
@@ -188,7 +191,7 @@ def _content_hash(store: DiskStore, origin: Origin) -> str:
         stamp, digest = None, None
         with suppress(OSError):
             stamps = [file_stamp(file) for file in origin.files()]
-            if None not in stamps and origin.is_unchanged():
+            if None not in stamps and origin.is_untouched():
                 stamp = repr(stamps)
                 digest = store.known_hash(stamp)
         if digest is None:

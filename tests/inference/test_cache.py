@@ -287,13 +287,21 @@ def test_an_empty_frame_and_one_text(memory):
 
 
 def test_wrong_values():
-    for params in ({"max_bytes": 0}, {"max_bytes": "1GB"}, {"max_bytes": True}, {"dtype": "float16"}, {"location": ""}):
+    for params in (
+        {"max_bytes": 0},
+        {"max_bytes": "1GB"},
+        {"max_bytes": True},
+        {"dtype": "float16"},
+        {"location": ""},
+        {"location": b"x"},
+    ):
         with pytest.raises(ValueError, match=next(iter(params))):
             Cache(**params)
     with pytest.raises(ValueError, match="'memory' parameter of XLMRobertaVectorizer"):
         vectorizer(memory=3)
     with pytest.raises(ValueError, match="keeps nothing"):
         cache_info(None)
+    assert Cache(max_bytes=np.int64(5)) == Cache(max_bytes=5)
 
 
 def test_zero_shot_and_other_candidates(computed, nli_checkpoint):

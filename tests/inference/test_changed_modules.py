@@ -1,12 +1,15 @@
 """Whoever changes a module by hand gets what it then computes, and no other estimator does."""
 
 import copy
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaVectorizer, cache_info, clear_cache
+from tests.tiny import write_checkpoint
 
 TEXTS = ["Good morning.", "Guten Morgen."]
 
@@ -111,3 +114,25 @@ def test_copies_of_a_trained_estimator_know_its_frozen_layers(tiny_checkpoint, m
     expected, n_hits = one.predict_proba(X), cache_info(memory).hits
     assert np.array_equal(copy.deepcopy(one).predict_proba(X), expected)
     assert cache_info(memory).hits == n_hits + len(X)
+
+
+@pytest.mark.parametrize("in_a_folder", [False, True])
+def test_files_that_are_written_over_with_their_size_and_time(tiny_tokenizer, tmp_path, in_a_folder):
+    one, other = (write_checkpoint(tmp_path / name, tiny_tokenizer, seed=seed) for seed, name in enumerate("ab"))
+    for file in one.iterdir():
+        os.utime(file, (1e9, 1e9))
+    memory = tmp_path / "kept" if in_a_folder else "auto"
+    first = vectorizer(one, memory=memory)
+    before = first.transform(TEXTS)
+    for file in one.iterdir():
+        file.write_bytes((other / file.name).read_bytes())
+        os.utime(file, (1e9, 1e9))
+    after = vectorizer(one, memory=memory).transform(TEXTS)
+    assert not np.allclose(after, before, atol=1e-4)
+    np.testing.assert_allclose(after, vectorizer(other, memory=None).transform(TEXTS), atol=1e-6)
+
+
+def test_a_hard_link_does_not_change_a_checkpoint(tiny_tokenizer, tmp_path):
+    one = vectorizer(write_checkpoint(tmp_path / "one", tiny_tokenizer))
+    shutil.copytree(tmp_path / "one", tmp_path / "backup", copy_function=os.link)
+    assert one.module_.origin.is_unchanged() and not one.module_.origin.is_untouched()
