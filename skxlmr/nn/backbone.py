@@ -203,7 +203,8 @@ def lowest_states(backbone: Backbone, ids: Tensor, layout: TokenLayout, n_layers
     """
     is_on_cpu = ids.device.type == "cpu"
     with torch.no_grad(), fast_kernels(rows_are_alone=is_on_cpu), starting_from(None):
-        output = backbone(ids, layout.apart() if is_on_cpu else layout, n_layers=n_layers)
+        # as its class says, without hooks of the caller: these see the whole encoder, once
+        output = type(backbone).forward(backbone, ids, layout.apart() if is_on_cpu else layout, n_layers=n_layers)
     return widen(output.last_hidden_state)
 
 

@@ -16,7 +16,7 @@ from sklearn.base import clone
 import skxlmr
 from skxlmr import Cache, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, XLMVectorizer, cache_info, clear_cache
 from skxlmr.checkpoints import _origin
-from skxlmr.inference import Engine, cache_of
+from skxlmr.inference import Engine
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference._stores import hashes
 from skxlmr.text import EncodedBatch
@@ -213,42 +213,6 @@ def test_a_failure_gives_its_rows_to_others(monkeypatch):
         with pytest.raises(ZeroDivisionError):
             one.transform(TEXTS)
     assert one.transform(TEXTS).shape == (5, 192)
-
-
-@pytest.mark.parametrize("interrupted", ["claim", "release"])
-@pytest.mark.parametrize("in_a_folder", [False, True])
-def test_an_interrupt_at_any_moment_leaves_no_row_to_wait_for(monkeypatch, tmp_path, interrupted, in_a_folder):
-    one = vectorizer(memory=tmp_path if in_a_folder else "auto")
-    store = cache_of(one.memory).store()
-
-    def stopping(self, *args):
-        method(self, *args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        if interrupted == "release":  # the second interrupt
-            patched.setattr(Engine, "_run", lambda *args: 1 / 0)
-        method = getattr(type(store), interrupted)
-        patched.setattr(type(store), interrupted, stopping)
-        with pytest.raises(KeyboardInterrupt):
-            one.transform(TEXTS)
-    shapes = []
-    other = Thread(target=lambda: shapes.append(one.transform(TEXTS).shape), daemon=True)
-    other.start()
-    other.join(20)
-    assert shapes == [(5, 192)]
-
-
-def test_claims_that_an_interrupt_left_are_this_threads(computed):
-    one = vectorizer()
-    store = cache_of("auto").store()
-    claim = store.claim
-    store.claim = lambda keys: claim(claim(keys))  # as after an interrupt that came before anyone could give them up
-    try:
-        assert one.transform(TEXTS).shape == (5, 192)
-    finally:
-        del store.claim
-    assert computed == [N_DISTINCT]
 
 
 def test_the_least_recently_used_go_first(computed):

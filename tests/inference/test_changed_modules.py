@@ -3,6 +3,7 @@
 import copy
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,3 +137,24 @@ def test_a_hard_link_does_not_change_a_checkpoint(tiny_tokenizer, tmp_path):
     one = vectorizer(write_checkpoint(tmp_path / "one", tiny_tokenizer))
     shutil.copytree(tmp_path / "one", tmp_path / "backup", copy_function=os.link)
     assert one.module_.origin.is_unchanged() and not one.module_.origin.is_untouched()
+
+
+@pytest.mark.parametrize("memory", ["auto", None])
+def test_a_hook_of_the_encoder_sees_its_output_once_where_layers_are_frozen(tiny_checkpoint, memory):
+    X, y = ["eins", "zwei", "drei", "vier"], list("abab")
+
+    def doubled(_, __, output):
+        return replace(output, last_hidden_state=output.last_hidden_state * 2)
+
+    def fitted():
+        settings = {"n_frozen_layers": 1, "max_epochs": 1, "random_state": 0, "memory": memory, "device": "cpu"}
+        return XLMRobertaClassifier(tiny_checkpoint, **settings).fit(X, y)
+
+    one = fitted()
+    plain = one.predict_proba(X)
+    clear_cache()
+    one.module_.backbone.register_forward_hook(doubled)
+    found = one.predict_proba(X)
+    assert not np.allclose(found, plain, atol=1e-4)
+    np.testing.assert_allclose(one.set_params(n_frozen_layers=0).predict_proba(X), found, atol=1e-6)
+    assert np.array_equal(fitted().predict_proba(X), plain)
