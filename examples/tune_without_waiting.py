@@ -35,8 +35,8 @@ def main(arguments=None):
     options = parse(arguments)
     X, y = read_reviews(options.rows)
     if options.in_folder:  # the second process of frozen_encoder
-        best = make_features(options, options.in_folder).set_params(logisticregression__C=0.1)
-        print(f"{cross_validate(best, X, y, cv=5)['test_score'].mean():.6f}")
+        model = make_features(options, options.in_folder).set_params(logisticregression__C=0.1)
+        print(f"{cross_validate(model, X, y, cv=5)['test_score'].mean():.6f}")
         return
     print(f"{len(X)} reviews, checkpoint {options.checkpoint}")
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,12 @@ def frozen_encoder(options, X, y, folder):
     command = [sys.executable, __file__, *sys.argv[1:], "--in-folder", folder]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # the import of PyTorch is timed too
     seconds = time.perf_counter() - start
-    yield "5 folds in another process, same folder", seconds, cache_info(folder).encoded - before, float(done.stdout)
+    yield (
+        "C=0.1, 5 folds, another process, same folder",
+        seconds,
+        cache_info(folder).encoded - before,
+        float(done.stdout),
+    )
 
 
 def frozen_layers(options, X, y, folder):

@@ -29,18 +29,23 @@ class Cache:
     Parameters
     ----------
     location : str or path, optional
-        A folder, which processes share and later runs find again, created at first use. None keeps all in this process.
+        A folder that processes share and later runs find again. It is created at first use. None keeps everything in this
+        process.
     max_bytes : int, optional
-        Most bytes that are kept; the least recently used go first. By default 1 GiB in the process and 10 GiB in a folder.
-        Estimators with the same number share what is kept in the process; each other number has a share of its own.
+        Most bytes that are kept, such as ``4 * 2**30`` for 4 GiB; the least recently used outputs go first. By default 1 GiB
+        in the process and 10 GiB in a folder. In the process, estimators with the same number share what is kept, and each
+        other number is a cache of its own. A folder is one cache: whoever writes to it with a smaller number shrinks it.
     dtype : {"float32", "bfloat16"}, default="float32"
-        ``"bfloat16"`` keeps float32 numbers in half the room, rounded to 8 bits. What is returned is rounded alike,
-        whether it was computed or found.
+        ``"bfloat16"`` keeps float32 numbers in half the room, rounded to 8 bits. Outputs are rounded in the same way when they
+        are computed as when they are found.
 
     Raises
     ------
+    TypeError
+        If ``location`` is not a path.
     ValueError
-        If ``location`` is empty, or ``max_bytes`` or ``dtype`` is none of these.
+        If ``location`` is empty or looks like a mistyped ``"auto"`` or None, if ``max_bytes`` is not a positive int, or if
+        ``dtype`` is not one of those above.
 
     See Also
     --------
@@ -60,13 +65,11 @@ class Cache:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.location is not None and not os.fspath(self.location):
-            raise ValueError("location must name a folder, got ''; None keeps all in this process")
-        if self.location is not None and isinstance(os.fspath(self.location), bytes):
-            raise ValueError(f"location must be a str or a path, got {self.location!r}: use os.fsdecode")
+        if self.location is not None:
+            _check_path("location", self.location, "None (in this process)")
         size = self.max_bytes
         if size is not None and (isinstance(size, bool) or not isinstance(size, Integral) or size < 1):
-            raise ValueError(f"max_bytes must be a number of bytes, 1 or more, or None, got {size!r}")
+            raise ValueError(f"max_bytes must be a positive int, such as 2**30 for 1 GiB, or None, got {size!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {self.dtype!r}")
 
@@ -105,32 +108,41 @@ def cache_of(memory: Any) -> Cache | None:
     Parameters
     ----------
     memory : "auto", None, str, path, joblib.Memory or Cache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or a string that looks like a mistyped ``"auto"`` or None.
     """
     if memory is None or isinstance(memory, Cache):
         return memory
     if isinstance(memory, Memory):
         return None if memory.location is None else Cache(Path(memory.location, "skxlmr"))
-    return AUTO if isinstance(memory, str) and memory == "auto" else Cache(memory)
+    if isinstance(memory, str) and memory == "auto":
+        return AUTO
+    _check_path("memory", memory, "'auto', None (off)")
+    return Cache(memory)
 
 
 def cache_info(memory: Any = "auto") -> StoreInfo:
-    """What a cache holds, and how often it was of use.
+    """What a cache holds, and how often outputs were found in it.
 
     Parameters
     ----------
     memory : "auto", str, path, joblib.Memory or Cache, default="auto"
-        As the parameter of the estimators; ``"auto"`` is what estimators share in this process.
+        As the parameter of the estimators; ``"auto"`` is the cache that they share in this process by default.
 
     Returns
     -------
     StoreInfo
-        With ``entries``, ``n_bytes``, ``max_bytes``; ``hits`` and ``misses`` of this process; and ``encoded``, the number of
-        rows that were computed and kept, in a folder by all processes.
+        ``entries`` is the number of outputs that are there, ``n_bytes`` their size (of a folder, that of its files), and
+        ``max_bytes`` the limit that ``memory`` sets. ``hits`` and ``misses`` count what this process found and did not find.
+        ``encoded`` is the number of rows that were ever computed and kept, in a folder by all processes.
 
     Raises
     ------
-    ValueError
-        If ``memory`` is None: nothing is kept then.
+    TypeError, ValueError
+        If ``memory`` is None, where nothing is kept, or not a value that the estimators take.
 
     Examples
     --------
@@ -150,13 +162,28 @@ def cache_info(memory: Any = "auto") -> StoreInfo:
 
 
 def clear_cache(memory: Any = "auto") -> None:
-    """Remove what a cache holds. Estimators that use it go on, and compute anew.
+    """Remove what a cache holds. Estimators that use it still work; they compute again what they need.
 
     Parameters
     ----------
     memory : "auto", str, path, joblib.Memory or Cache, default="auto"
-        As the parameter of the estimators. ``"auto"`` removes all that is kept in this process, that of caches with another
-        ``max_bytes`` too, and closes checkpoints that were kept open for the next fit.
+        As the parameter of the estimators. ``"auto"`` removes everything that is kept in this process, also by caches with
+        another ``max_bytes``, and closes checkpoints that were kept open for the next fit.
+
+    Raises
+    ------
+    OSError
+        If a folder could not be emptied, for example because it is read-only.
+    TypeError, ValueError
+        If ``memory`` is not a value that the estimators take.
+
+    Examples
+    --------
+    >>> from skxlmr import cache_info, clear_cache, XLMRobertaVectorizer
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini").fit(["Good morning."])
+    >>> clear_cache()
+    >>> cache_info().entries
+    0
     """
     if isinstance(memory, str) and memory == "auto":
         for (folder, _), store in list(_stores().items()):
@@ -167,6 +194,16 @@ def clear_cache(memory: Any = "auto") -> None:
     cache = cache_of(memory)
     if cache is not None:
         cache.store().clear()
+
+
+def _check_path(name: str, path: Any, others: str) -> None:
+    expected = f"{name} must be {others} or the path of a folder, got {path!r}"
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise TypeError(expected)
+    if not os.fspath(path):
+        raise ValueError(expected)
+    if isinstance(path, str) and path.strip().lower() in ("auto", "none"):
+        raise ValueError(f"{expected}; a folder of that name is {os.path.join('.', path)!r}")
 
 
 _of_processes: dict[int, dict[tuple[str | None, int], Store]] = {}

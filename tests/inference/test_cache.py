@@ -257,7 +257,6 @@ def test_wrong_values():
         {"max_bytes": True},
         {"dtype": "float16"},
         {"location": ""},
-        {"location": b"x"},
     ):
         with pytest.raises(ValueError, match=next(iter(params))):
             Cache(**params)
@@ -266,6 +265,24 @@ def test_wrong_values():
     with pytest.raises(ValueError, match="keeps nothing"):
         cache_info(None)
     assert Cache(max_bytes=np.int64(5)) == Cache(max_bytes=5)
+    with pytest.raises(TypeError, match=r"location must be None .*, got b'x'"):
+        Cache(b"x")
+    for ask in (cache_info, clear_cache):
+        with pytest.raises(TypeError, match=r"memory must be 'auto', None .*, got True"):
+            ask(True)
+
+
+@pytest.mark.parametrize("memory", ["Auto", "auto ", "none", "None"])
+def test_a_mistyped_word_makes_no_folder(memory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"memory must be 'auto', None .*, got '{memory}'; a folder of that name is '[.]"
+    ):
+        vectorizer(memory=memory).transform(TEXTS)
+    with pytest.raises(ValueError, match=f"location must be None .*, got '{memory}'"):
+        Cache(memory)
+    assert not list(tmp_path.iterdir())
+    assert Cache(os.path.join(".", memory)).folder == os.path.abspath(memory)
 
 
 def test_zero_shot_and_other_candidates(computed, nli_checkpoint):

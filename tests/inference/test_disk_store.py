@@ -456,6 +456,23 @@ def test_a_file_that_nobody_may_write_to(tmp_path, monkeypatch):
     use_in_vain(tmp_path, r"\(attempt to write a readonly database\).*: use a folder that you may write to")
 
 
+def test_what_can_not_be_removed(store, another, monkeypatch):
+    """Whoever removes what is kept must know if it is still there."""
+    store.put(VALUES)
+
+    def refuse(connection, must_wait):
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_begin", refuse)
+        with (
+            pytest.warns(UserWarning, match="can't be used"),
+            pytest.raises(OSError, match=r"could not be emptied.* delete the folder"),
+        ):
+            store.clear()
+    assert_right(another.get(KEYS))
+
+
 def test_a_network_that_fails(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(errno.ESTALE, "Stale file handle")

@@ -141,8 +141,8 @@ def _remedy(estimator: Any, predicts_one_class: bool) -> str:
     unweighted = predicts_one_class and getattr(estimator, "class_weight", "") is None
     balance = ", set class_weight='balanced' if one class has most rows" if unweighted else ""
     return (
-        f"{change}, raise max_epochs (it was {estimator.max_epochs}){frozen}{balance}, or train on more rows; then look "
-        "whether the texts tell the targets"
+        f"{change}, raise max_epochs (it was {estimator.max_epochs}){frozen}{balance}, or train on more rows; also check "
+        "that the targets can be told from the texts"
     )
 
 

@@ -26,8 +26,8 @@ _ROW_BYTES = 160  # key, type, shape, checksum and entries of the indices
 class DiskStore:
     """Arrays by key in an SQLite file.
 
-    It never fails: if the file can't be used, nothing is found and everything is the caller's to compute, which one warning
-    per process says.
+    It does not fail, except for ``clear``: if the file can't be used, nothing is found and everything is the caller's to
+    compute, which one warning per process says.
 
     Parameters
     ----------
@@ -158,15 +158,29 @@ class DiskStore:
         return StoreInfo(self.location, entries, n_bytes, self.max_bytes, self._hits, self._misses, encoded)
 
     def clear(self) -> None:
-        """Remove all arrays."""
+        """Remove all arrays.
 
-        def remove(opened: Opened) -> None:
+        Raises
+        ------
+        OSError
+            If they are still there.
+        """
+
+        def remove(opened: Opened) -> bool:
             opened.connection.execute("DELETE FROM contents")
             opened.connection.execute("DELETE FROM entries")
+            return True
 
-        if self._database.exists():
-            self._database.write(remove, None)
-            self._shrink(0)
+        for _ in range(2):  # a damaged file is removed by the first attempt; another process may make the next one
+            if not self._database.exists():
+                return
+            if self._database.write(remove, False):
+                self._shrink(0)
+                return
+        raise OSError(
+            f"the cache in {self.location} could not be emptied, and what it holds is still there: close other programs that "
+            "use it and try again, or delete the folder"
+        )
 
     def known_hash(self, stamp: str) -> str | None:
         """The content hash of the file with this stamp (path, device, inode, size, times), if it was remembered."""
