@@ -19,6 +19,7 @@ from skxlmr.inference._stores.store import Store, StoreInfo
 
 IN_PROCESS = 2**30  # bytes, unless said otherwise
 ON_DISK = 10 * 2**30
+FOLDERS_OPEN = 16  # of the caches in folders, each with files of its own; a process may open some 1,000 files
 DTYPES = ("float32", "bfloat16")
 
 
@@ -91,6 +92,9 @@ class Cache:
         if found is None:
             made: Store = MemoryStore(size) if folder is None else DiskStore(folder, size)
             found = of_process.setdefault((folder, size), made)  # at once: another thread may have made one
+            on_disk = [store for store in list(of_process.values()) if isinstance(store, DiskStore)]
+            for store in on_disk[:-FOLDERS_OPEN]:
+                store.close()
         return found
 
     def content_hash(self) -> Callable[[Origin], str] | None:

@@ -368,6 +368,17 @@ def test_rows_come_back_in_order_from_a_folder(computed, tmp_path):
     assert np.array_equal(found, vectorizer(memory=tmp_path).transform(texts))
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs the list of open files in /proc")
+def test_many_folders_do_not_use_up_the_files_that_a_process_may_open(tmp_path, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(skxlmr.inference.cache, "FOLDERS_OPEN", 2)
+    one = vectorizer(checkpoint=tiny_checkpoint)
+    before, expected = len(os.listdir("/proc/self/fd")), one.transform(TEXTS)
+    for folder in [*range(12), 0]:  # what was closed opens again
+        assert np.array_equal(one.set_params(memory=tmp_path / str(folder)).transform(TEXTS), expected)
+    assert cache_info(tmp_path / "0").hits == N_DISTINCT
+    assert len(os.listdir("/proc/self/fd")) <= before + 12 + 3 * 3  # a file of locks each, and three of the open ones
+
+
 def test_a_folder_that_can_not_be_used(computed, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.warns(UserWarning, match="file"):
