@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ctypes import string_at
+from functools import cache
 from typing import Any, Self
 from uuid import uuid4
 
@@ -155,26 +156,42 @@ def _facts_and_marks(parts: Iterable[nn.Module]) -> tuple[tuple[Any, ...], tuple
     left = list(reversed(list(parts)))
     while left:
         part = left.pop()
-        kind = type(part)
-        if part._forward_hooks or part._forward_pre_hooks or not kind.__module__.startswith(OURS):
+        state = part.__dict__
+        kind: Any = type(part)
+        children = state["_modules"]
+        names = _known_names(kind, tuple(state))
+        if names is None or state["_forward_hooks"] or state["_forward_pre_hooks"]:
             return None
-        if part.training and kind is not nn.ModuleList:
+        if state["training"] and kind is not nn.ModuleList:
             return None
-        own = [item for item in vars(part).items() if item[0] not in BESIDE]
-        if not all(value is None or isinstance(value, PLAIN) for _, value in own):
-            return None
-        facts += [kind.__module__, kind.__qualname__, *own, *part._modules]
-        marks += [_mark(tensor) for tensor in part._parameters.values() if tensor is not None]
-        left += reversed([child for child in part._modules.values() if child is not None])
+        facts.append(kind)
+        for name in names:
+            value = state[name]
+            if value is not None and not isinstance(value, PLAIN):
+                return None
+            facts.append(value)
+        for tensor in state["_parameters"].values():
+            if tensor is not None:
+                marks.append(_mark(tensor))
+        if children:
+            facts += children
+            left += reversed([child for child in children.values() if child is not None])
     return tuple(facts), tuple(marks)
+
+
+@cache
+def _known_names(kind: Any, attributes: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Names of the attributes that outputs may depend on; None of a module that is neither ours nor torch's."""
+    if not kind.__module__.startswith(OURS):
+        return None
+    return tuple(name for name in attributes if name not in BESIDE)
 
 
 def _mark(tensor: Tensor) -> Mark | None:
     """None for one that does not count its changes, or that is a type of its own."""
     if tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
         return None
-    first, n_bytes, sample = tensor.data_ptr(), tensor.nbytes, b""
-    if tensor.is_cpu and n_bytes and tensor.is_contiguous():
-        last = max(n_bytes - SAMPLE, 0)
-        sample = b"".join(string_at(first + place, n_bytes - last) for place in (0, last // 2, last))
+    first, sample = tensor.data_ptr(), b""
+    if tensor.is_cpu and tensor.is_contiguous():
+        sample = string_at(first + tensor.nbytes // 2, min(tensor.nbytes // 2, SAMPLE))
     return first, tensor._version, tensor.stride(), sample
