@@ -26,7 +26,8 @@ def frozen_prefix(estimator: Any, module: TaskModule, n_training_tokens: int | N
     if reason is not None and cache is not None:
         if is_asked_for:
             warn_once_per_call(
-                f"memory has no effect on this fit, which computes the states of frozen layers in every epoch: {reason}",
+                f"memory has no effect on this fit, which computes the states of frozen layers in every epoch: {reason}. "
+                "Leave memory at 'auto', or set it to None",
                 about=("frozen layers", reason),
             )
         cache = None

@@ -18,7 +18,7 @@ def check_resume(resume: Any, resume_dir: Any) -> None:
     if not (resume == AUTO if isinstance(resume, str) else resume in (True, False)):
         raise ValueError(f"resume must be True, False or {AUTO!r}, got {resume!r:.80}")
     if resume and resume_dir is None:
-        raise ValueError(f"resume={resume!r} continues from the state in resume_dir, which is None")
+        raise ValueError(f"resume={resume!r} continues from the state in resume_dir, which is None: set it to a folder")
 
 
 def keeper_of(estimator: Any, resume: bool | Literal["auto"]) -> StateKeeper | None:

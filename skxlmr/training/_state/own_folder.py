@@ -102,9 +102,9 @@ class OwnFolderKeeper(StateKeeper):
 
     def _say_why_not(self, about: Mapping[str, str]) -> None:
         warn_once_per_call(
-            f"fits with more epochs start from scratch, although resume_dir has the same ones with other max_epochs: with "
-            f"schedule={about['schedule']} and warmup_ratio={about['warmup_ratio']} each learning rate depends on max_epochs, "
-            "and so a longer fit is another one from its first steps on. Set schedule='constant' and warmup_ratio=0 for fits "
+            "fits start from scratch, although resume_dir has states of the same fits with another max_epochs: with "
+            f"schedule={about['schedule']} and warmup_ratio={about['warmup_ratio']} the learning rate of each step depends on "
+            "max_epochs, so a longer fit differs from its first steps on. Set schedule='constant' and warmup_ratio=0 for fits "
             "that continue",
             about="resume",
         )

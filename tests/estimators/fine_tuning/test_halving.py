@@ -98,7 +98,7 @@ def test_a_halving_search_that_was_killed_is_repeated(make, plain, steps, tmp_pa
 
 def test_other_schedules_say_once_per_call_why_rungs_start_from_scratch(make, steps, tmp_path):
     with pytest.warns(
-        UserWarning, match=r"schedule='linear' and warmup_ratio=0.1 each learning rate depends on"
+        UserWarning, match=r"schedule='linear' and warmup_ratio=0.1 the learning rate of each step depends"
     ) as said:
         halving(make, tmp_path, schedule="linear", warmup_ratio=0.1)
     assert len(said) == 1 and steps["n"] == THROUGH + LEFT_OUT
@@ -257,5 +257,5 @@ def test_other_values_are_refused(make, tmp_path, resume):
 
 
 def test_auto_needs_a_folder(make):
-    with pytest.raises(ValueError, match="resume='auto' continues from the state in resume_dir, which is None"):
+    with pytest.raises(ValueError, match="resume='auto' continues from the state in resume_dir, which is None: set"):
         make(XLMRobertaClassifier).fit(TEXTS, Y, resume="auto")
