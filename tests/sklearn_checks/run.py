@@ -5,7 +5,7 @@ import os
 import unittest
 import warnings
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils import estimator_checks
 
-from skxlmr.estimators._core import estimator as opening
 from tests.sklearn_checks.adapter import FromNumbers
 
 # Checks of how well an estimator learns, for which the single step of the others is not enough
@@ -29,9 +28,6 @@ PARAMS_OF_CHECK = {
 }
 # Weights and repeated rows change the order of sums, and AdamW amplifies the rounding of float32 beyond the required 1e-7.
 IN_FLOAT64 = {"check_sample_weight_equivalence_on_dense_data"}
-
-
-load_once = cache(opening.load_tokenizer)  # two thousand fits read the same two files
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,6 @@ def _outcomes(estimator, strict, only):
             warnings.catch_warnings(),
             mock.patch.dict(os.environ, SCIPY_ARRAY_API="1"),  # otherwise the checks of array API input are skipped
             mock.patch.object(FromNumbers, "_double", name in IN_FLOAT64),
-            mock.patch.object(opening, "load_tokenizer", load_once),
         ):
             warnings.simplefilter("error" if strict else "ignore")
             warnings.filterwarnings(
