@@ -38,7 +38,9 @@ class CachedRows:
 
     def __init__(self, store: Store, about: Hashable, rounds: bool, tokens_at_once: int | None):
         self.store, self.rounds, self.tokens_at_once = store, rounds, tokens_at_once
-        self._about = repr((VERSION, about, rounds))
+        # of the process, by which kernels round: TF32 on a GPU to three digits
+        settings = torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled
+        self._about = repr((VERSION, about, rounds, settings))
 
     def outputs(self, compute: Compute, encoded: EncodedBatch, run: Any, per_token: bool) -> np.ndarray:
         """What ``compute(encoded, run, per_token)`` returns.

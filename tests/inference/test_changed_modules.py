@@ -158,3 +158,24 @@ def test_a_hook_of_the_encoder_sees_its_output_once_where_layers_are_frozen(tiny
     assert not np.allclose(found, plain, atol=1e-4)
     np.testing.assert_allclose(one.set_params(n_frozen_layers=0).predict_proba(X), found, atol=1e-6)
     assert np.array_equal(fitted().predict_proba(X), plain)
+
+
+@pytest.mark.parametrize("setting", ["matmul precision", "oneDNN"])
+def test_settings_of_the_process_by_which_kernels_round(tiny_checkpoint, setting):
+    expected = vectorizer(tiny_checkpoint).transform(TEXTS)
+    n_before = cache_info().encoded
+    if setting == "oneDNN":
+        torch.backends.mkldnn.enabled = False
+        try:
+            vectorizer(tiny_checkpoint).transform(TEXTS)
+        finally:
+            torch.backends.mkldnn.enabled = True
+    else:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")
+        try:
+            vectorizer(tiny_checkpoint).transform(TEXTS)
+        finally:
+            torch.set_float32_matmul_precision(before)
+    assert cache_info().encoded == n_before + len(TEXTS)
+    assert np.array_equal(vectorizer(tiny_checkpoint).transform(TEXTS), expected)

@@ -86,9 +86,9 @@ class Database:
 
         def transaction(opened: Opened) -> Result:
             connection = opened.connection
-            if not _begin(connection, must_wait):
-                return otherwise
-            try:
+            try:  # from here on, so that no interrupt leaves a transaction open, in which nobody else can write
+                if not _begin(connection, must_wait):
+                    return otherwise
                 result = work(opened)
                 connection.execute("COMMIT")
                 return result
