@@ -460,17 +460,30 @@ def test_what_can_not_be_removed(store, another, monkeypatch):
     """Whoever removes what is kept must know if it is still there."""
     store.put(VALUES)
 
-    def refuse(connection, must_wait):
+    def refuse(*args, **kwargs):
         raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    def read_only(*args):
+        raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patch:
         patch.setattr(database, "_begin", refuse)
+        patch.setattr(database.os, "rename", read_only)
         with (
             pytest.warns(UserWarning, match="can't be used"),
             pytest.raises(OSError, match=r"could not be emptied.* delete the folder"),
         ):
             store.clear()
     assert_right(another.get(KEYS))
+    database._said.clear()
+    store._database._paused_until = 0.0
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_begin", refuse)  # the file can't be written, but removed
+        with pytest.warns(UserWarning, match="can't be used"):
+            store.clear()
+    assert not store.get(KEYS) and not another.get(KEYS)
+    another.put(VALUES)
+    assert_right(store.get(KEYS))
 
 
 def test_a_network_that_fails(tmp_path, monkeypatch):

@@ -184,6 +184,25 @@ class Database:
             connection.close()
             raise
 
+    def remove(self) -> None:
+        """Remove the files, whatever is wrong with them; the next use makes others.
+
+        Raises
+        ------
+        OSError
+            If they can't be removed.
+        """
+        with self._lock:
+            _close(self._box)
+            if os.path.lexists(self.folder):
+                self._remove()
+            self._paused_until = 0.0
+
+    def _remove(self) -> None:
+        aside = f"{self.folder}.damaged-{token_hex(4)}"
+        os.rename(self.folder, aside)  # all files at once; other processes see that theirs is gone
+        shutil.rmtree(aside, ignore_errors=True)
+
     def _recover(self, error: Exception) -> str:
         """Remove a damaged file, so that the next use makes another; pause after other failures.
 
@@ -197,10 +216,8 @@ class Database:
         if _is_damage(error):
             if opened is not None and opened != _identity(self.file):
                 return ""
-            aside = f"{self.folder}.damaged-{token_hex(4)}"
             with suppress(OSError):
-                os.rename(self.folder, aside)  # all its files at once; other processes see that theirs is gone
-                shutil.rmtree(aside, ignore_errors=True)
+                self._remove()
                 return "removed"
         self._paused_until = time.monotonic() + PAUSE_SECONDS
         return "paused"

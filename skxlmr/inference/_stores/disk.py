@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from sqlite3 import Connection
 from typing import NamedTuple
@@ -177,6 +178,9 @@ class DiskStore:
             if self._database.write(remove, False):
                 self._shrink(0)
                 return
+        with suppress(OSError):  # damaged in a way that SQLite does not tell, or in use
+            self._database.remove()
+            return
         raise OSError(
             f"the cache in {self.location} could not be emptied, and what it holds is still there: close other programs that "
             "use it and try again, or delete the folder"
