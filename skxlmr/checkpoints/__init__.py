@@ -14,16 +14,16 @@ from skxlmr.checkpoints._layout import (
     text_files,
     weight_files,
 )
-from skxlmr.checkpoints._loaded import LoadedWeights, moved, weights_identity
 from skxlmr.checkpoints._mapped_files import MappedFiles, check_mapped_files
 from skxlmr.checkpoints._model import StoredModel, read_model
-from skxlmr.checkpoints._opened import forget_opened
+from skxlmr.checkpoints._opened.loaded import LoadedWeights, moved, weights_identity
+from skxlmr.checkpoints._opened.skeleton import skeleton
+from skxlmr.checkpoints._opened.tokenizers import forget_opened
 from skxlmr.checkpoints._origin import Origin, open_again
 from skxlmr.checkpoints._secrets import checked_token, fault_of_known_token, without_secrets
 from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, activation_config, cross_encoder_files
 from skxlmr.checkpoints._sentence.outputs import output_layer_files
 from skxlmr.checkpoints._sentence.writer import sentence_files
-from skxlmr.checkpoints._skeleton import skeleton
 from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 

@@ -19,7 +19,7 @@ from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, MODULES, VOCABULARIES, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
-from skxlmr.checkpoints._opened import open_tokenizer
+from skxlmr.checkpoints._opened.tokenizers import open_tokenizer
 from skxlmr.checkpoints._sentence.cross_encoder import CrossEncoder, read_cross_encoder
 from skxlmr.checkpoints._sentence.outputs import output_layers, read_output_layer
 from skxlmr.checkpoints._sentence.reader import read_parts, read_sentence_encoder

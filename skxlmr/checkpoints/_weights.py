@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from skxlmr.checkpoints._converted import converted, is_converted
 from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.checkpoints._opened.converted import converted, is_converted
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._fork import will_compute
 

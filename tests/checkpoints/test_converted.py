@@ -13,7 +13,8 @@ from sklearn.base import clone
 
 import skxlmr
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer
-from skxlmr.checkpoints import _converted, read_model, write_folder
+from skxlmr.checkpoints import read_model, write_folder
+from skxlmr.checkpoints._opened import converted
 from tests.tiny import write_checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs files in memory, which Linux has")
@@ -35,10 +36,10 @@ def halved(tmp_path_factory, tiny_tokenizer):
 @pytest.fixture(autouse=True)
 def nothing_left():
     gc.collect()
-    assert not _converted._in_use
+    assert not converted._in_use
     yield
     gc.collect()
-    assert not _converted._in_use
+    assert not converted._in_use
     assert "skxlmr weights" not in Path("/proc/self/maps").read_text()
     assert not [fd for fd in Path("/proc/self/fd").iterdir() if "skxlmr weights" in target(fd)]
 
@@ -73,23 +74,23 @@ def test_clones_share_one_copy(halved, dtype):
     others = [clone(first).fit(TEXTS) for _ in range(4)]
     assert [use(other) for other in others] == [use(first)] * 4
     assert private_bytes() - before < 8 * MB  # a copy of their own would take 6 or 13 MB each
-    assert len(_converted._in_use) == 1
+    assert len(converted._in_use) == 1
     expected = read_model(halved).tensors()[WORDS].to(getattr(torch, {"auto": "float32"}.get(dtype, dtype)))
     assert torch.equal(first.module_.state_dict()[WORDS], expected)
 
 
 def test_types_have_copies_of_their_own(halved):
     one, two = vectorizer(halved), vectorizer(halved, dtype="bfloat16")
-    assert len(_converted._in_use) == 2
+    assert len(converted._in_use) == 2
     assert {next(each.module_.parameters()).dtype for each in (one, two)} == {torch.float32, torch.bfloat16}
 
 
 def test_float32_files_in_bfloat16_have_one_too(halved, tiny_tokenizer, tmp_path):
     folder = write_checkpoint(tmp_path / "whole", tiny_tokenizer, vocab_size=100_000)
     plain = vectorizer(folder)
-    assert not _converted._in_use  # mapped as they are
+    assert not converted._in_use  # mapped as they are
     used = [vectorizer(folder, dtype="bfloat16") for _ in range(2)]
-    assert len(_converted._in_use) == 1
+    assert len(converted._in_use) == 1
     for each in used:
         for name, weight in each.module_.state_dict().items():
             assert torch.equal(weight, plain.module_.state_dict()[name].to(torch.bfloat16)), name
@@ -112,7 +113,7 @@ def test_what_one_writes_no_other_sees(halved):
         for weight in one.module_.parameters():
             weight.add_(1)
     trained = XLMRobertaClassifier(halved, max_epochs=2, device="cpu", learning_rate=0.1).fit(TEXTS, list("abab"))
-    assert len(_converted._in_use) == 1
+    assert len(converted._in_use) == 1
     assert not torch.equal(trained.module_.state_dict()[WORDS], kept[WORDS])
     for name, weight in two.module_.state_dict().items():
         assert torch.equal(weight, kept[name]), name
@@ -149,7 +150,7 @@ def test_unpickled_and_loaded_estimators_share_it(halved, tmp_path):
 
     first = vectorizer(halved)
     again = pickle.loads(pickle.dumps(first))
-    assert len(_converted._in_use) == 1
+    assert len(converted._in_use) == 1
     assert np.array_equal(again.transform(TEXTS), first.transform(TEXTS))
     trained = XLMRobertaClassifier(halved, n_frozen_layers=1, max_epochs=1, device="cpu").fit(TEXTS, list("abab"))
     loaded = pickle.loads(pickle.dumps(trained))
@@ -169,7 +170,7 @@ def test_weights_that_are_not_finite_are_named_each_time(halved, tmp_path):
 
 def test_it_goes_with_its_last_user(halved):
     used = [vectorizer(halved) for _ in range(2)]
-    (copy,) = map(weakref.ref, _converted._in_use.values())
+    (copy,) = map(weakref.ref, converted._in_use.values())
     del used[0]
     gc.collect()
     assert copy() is not None

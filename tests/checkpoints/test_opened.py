@@ -13,7 +13,8 @@ from sklearn.base import clone
 from torch import nn
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaVectorizer
-from skxlmr.checkpoints import _opened, forget_opened, read_model, skeleton
+from skxlmr.checkpoints import forget_opened, read_model, skeleton
+from skxlmr.checkpoints._opened import tokenizers
 from skxlmr.nn import FAMILIES
 from skxlmr.text import SentencePieceTokenizer
 from tests import adapters
@@ -26,7 +27,7 @@ TEXT = ["das kleine Haus"]
 @pytest.fixture(autouse=True)
 def settled(monkeypatch):
     """Files that tests have just written count as old."""
-    monkeypatch.setattr(_opened, "SETTLED", 0)
+    monkeypatch.setattr(tokenizers, "SETTLED", 0)
     forget_opened()
     yield
     forget_opened()
@@ -35,8 +36,10 @@ def settled(monkeypatch):
 @pytest.fixture
 def loads(monkeypatch):
     """The folders whose tokenizers were really loaded."""
-    folders, load = [], _opened.load_tokenizer
-    monkeypatch.setattr(_opened, "load_tokenizer", lambda folder, *args: folders.append(folder) or load(folder, *args))
+    folders, load = [], tokenizers.load_tokenizer
+    monkeypatch.setattr(
+        tokenizers, "load_tokenizer", lambda folder, *args: folders.append(folder) or load(folder, *args)
+    )
     return folders
 
 
@@ -146,7 +149,7 @@ def test_files_that_are_added_removed_or_spoilt_are_seen(checkpoint):
 
 def test_what_is_replaced_while_it_is_read_is_not_kept(checkpoint, other_model, monkeypatch):
     """The folder may come back as it was, with the identity it had."""
-    load = _opened.load_tokenizer
+    load = tokenizers.load_tokenizer
     swap(checkpoint, other_model)
     first, old = checkpoint.with_name("old"), checkpoint.with_name("first")
     stored = read_model(checkpoint)
@@ -156,9 +159,9 @@ def test_what_is_replaced_while_it_is_read_is_not_kept(checkpoint, other_model, 
         first.rename(checkpoint)
         return load(folder, *args)
 
-    monkeypatch.setattr(_opened, "load_tokenizer", while_it_is_replaced)
+    monkeypatch.setattr(tokenizers, "load_tokenizer", while_it_is_replaced)
     stored.tokenizer()
-    monkeypatch.setattr(_opened, "load_tokenizer", load)
+    monkeypatch.setattr(tokenizers, "load_tokenizer", load)
     checkpoint.rename(first)
     old.rename(checkpoint)
     assert read_model(checkpoint).identity == stored.identity
@@ -167,7 +170,7 @@ def test_what_is_replaced_while_it_is_read_is_not_kept(checkpoint, other_model, 
 
 def test_files_that_have_just_changed_are_read_again(checkpoint, monkeypatch, loads):
     """Within a tick of the file system's clock they may change again and look the same."""
-    monkeypatch.setattr(_opened, "SETTLED", 10**15)
+    monkeypatch.setattr(tokenizers, "SETTLED", 10**15)
     for _ in range(2):
         read_model(checkpoint).tokenizer()
     assert len(loads) == 2
@@ -177,7 +180,7 @@ def test_few_are_kept_and_those_in_use_are_found(checkpoint, tmp_path, loads):
     folders = [shutil.copytree(checkpoint, tmp_path / name) for name in "abc"]
     used = XLMRobertaVectorizer(folders[0]).fit(TEXT)
     cores = [weakref.ref(read_model(folder).tokenizer()._core) for folder in folders]
-    assert len(_opened._kept) == _opened.N_KEPT == 2
+    assert len(tokenizers._kept) == tokenizers.N_KEPT == 2
     clone(used).fit(TEXT)
     assert len(loads) == 3
     del used
@@ -187,14 +190,14 @@ def test_few_are_kept_and_those_in_use_are_found(checkpoint, tmp_path, loads):
 
 
 def test_odd_files_are_warned_of_each_time(checkpoint, monkeypatch):
-    load = _opened.load_tokenizer
+    load = tokenizers.load_tokenizer
 
     def with_remark(*args):
         tokenizer = load(*args)
         tokenizer._remark = "odd"
         return tokenizer
 
-    monkeypatch.setattr(_opened, "load_tokenizer", with_remark)
+    monkeypatch.setattr(tokenizers, "load_tokenizer", with_remark)
     read_model(checkpoint).tokenizer()
     with pytest.warns(UserWarning, match="odd"):
         read_model(checkpoint).tokenizer()
