@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import skxlmr
+from skxlmr.inference import Engine
 from skxlmr.text import SentencePieceTokenizer
 from tests import contract
 from tests.tiny import train, write_checkpoint, write_xlm_checkpoint, xlm_tokenizer
@@ -42,6 +43,20 @@ def with_cache():
     skxlmr.clear_cache()
     yield
     skxlmr.clear_cache()
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The number of rows of each call of the engine that computes, in this process."""
+    counts = []
+    run = Engine._run
+
+    def counting(self, encoded, *rest):
+        counts.append(len(encoded))
+        return run(self, encoded, *rest)
+
+    monkeypatch.setattr(Engine, "_run", counting)
+    return counts
 
 
 @pytest.fixture

@@ -3,14 +3,17 @@
 import hashlib
 import os
 import random
+import sqlite3
 import threading
 import time
 
 import numpy as np
+import pytest
 
 from skxlmr.inference._stores import DiskStore
 
 MAX_BYTES = 2**26
+needs_locks = pytest.mark.skipif(os.name == "nt", reason="needs locks of files that end with the process")
 
 
 def key(name):
@@ -22,6 +25,10 @@ def value(key, size=192):
     seed = int.from_bytes(key[:4], "little")
     array = np.random.default_rng(seed).integers(0, 2**16, size).astype(("<f4", "<u2", "<f8")[seed % 3])
     return array.reshape(-1, 4) if seed % 2 else array
+
+
+KEYS = [key(i) for i in range(60)]
+VALUES = {name: value(name) for name in KEYS}
 
 
 def assert_right(values):
@@ -105,3 +112,26 @@ def write_until_killed(location, seed, ready):
         assert_right(store.get(names))
         if rng.random() < 0.02:
             store.clear()
+
+
+def is_wal(store):
+    return os.path.exists(store._database.file + "-wal")
+
+
+def run_sql(store, sql, *parameters):
+    connection = sqlite3.connect(store._database.file)
+    with connection:
+        connection.execute(sql, parameters)
+    connection.close()
+
+
+def folder_bytes(store):
+    return sum(entry.stat().st_size for entry in os.scandir(store._database.folder))
+
+
+def in_thread(function, *args):
+    result = []
+    thread = threading.Thread(target=lambda: result.append(function(*args)))
+    thread.start()
+    thread.join()
+    return result[0]

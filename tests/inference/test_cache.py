@@ -19,10 +19,10 @@ from skxlmr.checkpoints import _origin
 from skxlmr.inference import Engine
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference._stores import hashes
-from skxlmr.text import EncodedBatch
+from skxlmr.text import EncodedBatch, SentencePieceTokenizer
 from tests.processes import run
 from tests.sentence_encoders import add_outputs, flags, write
-from tests.tiny import write_checkpoint
+from tests.tiny import train, write_checkpoint
 
 TEXTS = ["Good morning.", "Guten Morgen.", "Bonne nuit, mes amis !", "Good morning.", "नमस्ते दुनिया"]
 N_DISTINCT = 4
@@ -31,20 +31,6 @@ N_DISTINCT = 4
 @pytest.fixture(autouse=True)
 def _cache(with_cache):
     """All tests here are with the cache."""
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """The number of rows of each call that computes."""
-    counts = []
-    run = Engine._run
-
-    def counting(self, encoded, *rest):
-        counts.append(len(encoded))
-        return run(self, encoded, *rest)
-
-    monkeypatch.setattr(Engine, "_run", counting)
-    return counts
 
 
 def vectorizer(**params):
@@ -162,6 +148,23 @@ def test_other_weights(computed, tiny_tokenizer, tmp_path):
     assert len(computed) == 4
     again.transform(TEXTS)
     assert len(computed) == 5  # of weights that no file has, nothing is kept
+
+
+def test_another_tokenizer(computed, tiny_checkpoint, tmp_path):
+    """Of the same weights: other ids are other rows, in the process and in a folder that knows the weights by content."""
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other", copy_function=shutil.copyfile)
+    pieces = SentencePieceTokenizer(train(vocab_size=260), model_max_length=64)
+    for file in ("sentencepiece.bpe.model", "tokenizer.json"):
+        (other / file).unlink(missing_ok=True)
+    pieces.save(other)
+    for memory in ("auto", tmp_path / "kept"):
+        n_before = sum(computed)
+        first = vectorizer(checkpoint=tiny_checkpoint, memory=memory).transform(TEXTS)
+        found = vectorizer(checkpoint=other, memory=memory).transform(TEXTS)
+        assert sum(computed) == n_before + 2 * N_DISTINCT
+        assert not np.allclose(found, first, atol=1e-4)
+        expected = vectorizer(checkpoint=other, memory=None).transform(TEXTS)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_layers_that_changed_places(computed, tiny_checkpoint):

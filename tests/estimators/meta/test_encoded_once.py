@@ -27,7 +27,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skxlmr import XLMRobertaVectorizer, cache_info
 from skxlmr.datasets import load_reviews
-from skxlmr.inference import Engine
 from tests.processes import run as run_process
 
 CANDIDATES = {"logisticregression__C": np.logspace(-3, 2, 12)}
@@ -44,20 +43,6 @@ def reviews():
     """Distinct texts in several languages, and three classes."""
     found = load_reviews().frame.drop_duplicates("review").head(60)
     return found["review"].tolist(), found["sentiment"].to_numpy()
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """The number of rows of each call of the encoder in this process."""
-    counts = []
-    run = Engine._run
-
-    def counting(self, encoded, *rest):
-        counts.append(len(encoded))
-        return run(self, encoded, *rest)
-
-    monkeypatch.setattr(Engine, "_run", counting)
-    return counts
 
 
 class CountingVectorizer(XLMRobertaVectorizer):
