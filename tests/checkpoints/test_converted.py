@@ -187,3 +187,25 @@ def test_without_files_in_memory_each_has_a_copy(halved, monkeypatch):
     monkeypatch.delattr(os, "memfd_create")
     own = vectorizer(halved)
     assert np.array_equal(own.transform(TEXTS), shared.transform(TEXTS))
+
+
+def test_sizes_that_do_not_fill_a_line_of_memory():
+    """Tensors of odd sizes lie one after another, none over the next."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(3,), (5, 7), (1023, 701), (11,), (601, 999), (1,)]
+    tensors = {str(i): torch.randn(size, generator=generator) for i, size in enumerate(sizes)}
+    tensors["transposed"] = torch.randn(401, 333, generator=generator).T
+    found = converted.converted(tensors, torch.float64, files="odd")
+    assert found.keys() == tensors.keys() and converted._in_use
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor.double()), name
+
+
+def test_half_precision_is_that_of_the_float32_weights():
+    """A float64 number just above the middle of two of bfloat16 is that middle in float32, which rounds to the even one."""
+    large = torch.full((1000, 1000), 1 + 2**-8 + 2**-40, dtype=torch.float64)
+    for tensor, files in ((large, "large"), (large[:2, :2], "small")):
+        found = converted.converted({"a": tensor}, torch.bfloat16, files)["a"]
+        assert torch.equal(found, torch.ones_like(found))
+        assert torch.equal(found, tensor.float().bfloat16())
+        del found

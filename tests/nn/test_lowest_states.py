@@ -157,3 +157,17 @@ def test_they_have_no_graph_and_may_be_trained_on():
     has_gradient = [parameter.grad is not None for parameter in encoder.encoder.layer[0].parameters()]
     assert not any(has_gradient)
     assert encoder.encoder.layer[1].output.dense.weight.grad is not None
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)], ids=str)
+def test_every_activation_is_that_of_the_encoder(activation, dtype, tolerance):
+    encoder = encoder_of(32, 4, 64, 2, activation).to(dtype)
+    lengths = [3, 9, 1, 20]
+    ids, layout = (
+        torch.randint(5, 1000, (sum(lengths),), generator=torch.Generator().manual_seed(1)),
+        TokenLayout(lengths),
+    )
+    with torch.no_grad():
+        expected = encoder(ids, layout).last_hidden_state
+    torch.testing.assert_close(lowest_states(encoder, ids, layout, 2), expected, atol=tolerance, rtol=0)

@@ -67,7 +67,7 @@ class _Copy:
         self.file = os.memfd_create("skxlmr weights", os.MFD_CLOEXEC)
         os.ftruncate(self.file, self.size)
         for name, place in _over(mmap(self.file, self.size), self.places).items():
-            place.copy_(_through_float32(tensors[name], dtype))
+            place.copy_(tensors[name])  # float64 to half precision goes through float32 in torch
 
     def tensors(self) -> Tensors:
         """The tensors over a private mapping of their own, which keeps the file."""
@@ -101,9 +101,4 @@ def _n_bytes(tensors: Tensors, dtype: torch.dtype) -> int:
 
 
 def _convert(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return (_through_float32(tensor, dtype).to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-
-
-def _through_float32(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Half precision is that of the float32 weights, also of a float64 file."""
-    return tensor.float() if tensor.dtype == torch.float64 and dtype.itemsize < 4 else tensor
+    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
