@@ -13,7 +13,7 @@ import numpy as np
 from _common import data_file, describe_machine, make_parser, markdown_table, read_rows, set_threads
 
 from skxlmr import XLMRobertaCausalLM, save
-from skxlmr.utils._device import resolve_device
+from skxlmr.utils._devices.device import resolve_device
 
 LANGUAGES = ("de", "en", "es", "fr")
 EPOCHS = 3

@@ -25,7 +25,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from skxlmr import TruncationWarning, XLMRobertaDialogueLM, XLMRobertaVectorizer, save
 from skxlmr.metrics import recall_at_k
-from skxlmr.utils._device import resolve_device
+from skxlmr.utils._devices.device import resolve_device
 
 FILES = ("crosswoz_zh", "multiwoz_en_ru", "sgd_en", "taskmaster4_en", "woz2_en_de_it", "x_risawoz")
 N_CANDIDATES = 100

@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
-from skxlmr.utils._device import resolve_device
+from skxlmr.utils._devices.device import resolve_device
 
 # For a checkpoint of 5 M parameters (chosen on a part of the sentiment training rows); for XLM-R-base:
 # --learning-rate 2e-5 --batch-size 16

@@ -82,7 +82,7 @@ def main():
     set_threads(args.threads)
 
     from skxlmr import FitQualityWarning, XLMRobertaClassifier, cache_info
-    from skxlmr.utils._device import resolve_autocast, resolve_device
+    from skxlmr.utils._devices.device import resolve_autocast, resolve_device
 
     warnings.simplefilter("ignore", FitQualityWarning)  # the weights are random: nothing is learnt
     texts, labels = sample(args)

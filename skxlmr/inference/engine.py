@@ -26,9 +26,9 @@ from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.backbone import starting_from
 from skxlmr.nn.linear import fast_inference
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._device import overflow
+from skxlmr.utils._devices.device import overflow
+from skxlmr.utils._devices.gpu_queue import turn
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._gpu_queue import turn
 
 # A text has some 30 to 60 tokens; batches of this many tokens per row keep the cores busy without filling the caches.
 TOKENS_PER_ROW = 128

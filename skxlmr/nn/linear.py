@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skxlmr.utils._fork import will_compute
+from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
 _alone: ContextVar[bool] = ContextVar("alone", default=False)

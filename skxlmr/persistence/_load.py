@@ -38,7 +38,7 @@ from skxlmr.persistence._description import (
 )
 from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import READERS
-from skxlmr.utils._device import resolve_device
+from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import outside_stacklevel
 

@@ -16,7 +16,7 @@ from skxlmr.batching import Batch
 from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._task import JointTask, Task
-from skxlmr.utils._device import autocast
+from skxlmr.utils._devices.device import autocast
 
 
 def batch_losses(

@@ -14,8 +14,8 @@ import torch
 
 from skxlmr.batching import Batch
 from skxlmr.training._task import Task
-from skxlmr.utils._device import is_out_of_memory, release_memory
-from skxlmr.utils._fork import will_compute
+from skxlmr.utils._devices.device import is_out_of_memory, release_memory
+from skxlmr.utils._devices.fork import will_compute
 from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ import skxlmr
 from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaVectorizer
 from skxlmr.nn import attention
 from skxlmr.training import LossScale, fit_loop
-from skxlmr.utils._device import fast_half, resolve_autocast
+from skxlmr.utils._devices.device import fast_half, resolve_autocast
 from tests import contract
 from tests.estimators.core.test_callbacks import Recorder
 from tests.nn.reference import TINY, make_pair, make_rows, packed

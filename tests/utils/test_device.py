@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from skxlmr.utils import _device
+from skxlmr.utils._devices import device as devices
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
-    remembered = _device.fast_half  # tests put others in its place
+    remembered = devices.fast_half  # tests put others in its place
     remembered.cache_clear()
     yield
     remembered.cache_clear()
@@ -23,13 +23,13 @@ def nothing_remembered():
 @pytest.mark.parametrize("training", [True, False])
 def test_precision(monkeypatch, fast, device, training):
     """By itself half precision for training where it is fast, and for predictions on such a GPU alone."""
-    monkeypatch.setattr(_device, "fast_half", lambda device: fast)
+    monkeypatch.setattr(devices, "fast_half", lambda device: fast)
     by_itself = fast if training or device is CUDA else None
-    assert _device.resolve_autocast("auto", device, training) == by_itself
-    assert _device.resolve_autocast("float32", device, training) is None
-    assert _device.resolve_autocast("bfloat16", device, training) is torch.bfloat16
+    assert devices.resolve_autocast("auto", device, training) == by_itself
+    assert devices.resolve_autocast("float32", device, training) is None
+    assert devices.resolve_autocast("bfloat16", device, training) is torch.bfloat16
     if device is not CPU:
-        assert _device.resolve_autocast("float16", device, training) is torch.float16
+        assert devices.resolve_autocast("float16", device, training) is torch.float16
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -37,7 +37,7 @@ def test_float16_is_refused_on_a_cpu(training):
     with pytest.raises(
         ValueError, match=r"dtype='float16' is for GPUs: .* Set dtype='auto', or 'bfloat16' if the CPU has"
     ):
-        _device.resolve_autocast("float16", CPU, training)
+        devices.resolve_autocast("float16", CPU, training)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_a_gpu_is_fast_at(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=capability[0]))
-    found = _device.fast_half(torch.device("cuda:1"))
+    found = devices.fast_half(torch.device("cuda:1"))
     assert found is expected and asked == [torch.device("cuda:1")]
     assert torch.cuda.is_bf16_supported(including_emulation=False) == (found is torch.bfloat16)
 
@@ -69,8 +69,8 @@ def test_what_a_gpu_is_fast_at(monkeypatch, capability, expected):
 def test_what_other_devices_are_fast_at(monkeypatch, fast):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert _device.fast_half(CPU) is (torch.bfloat16 if fast else None)
-    assert _device.fast_half(MPS) is None
+    assert devices.fast_half(CPU) is (torch.bfloat16 if fast else None)
+    assert devices.fast_half(MPS) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_other_devices_are_fast_at(monkeypatch, fast):
 def test_automatic_device(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert _device.resolve_device("auto").type == expected
+    assert devices.resolve_device("auto").type == expected
 
 
 def test_a_device_that_is_not_here_is_said_in_one_sentence(monkeypatch):
@@ -93,4 +93,4 @@ def test_a_device_that_is_not_here_is_said_in_one_sentence(monkeypatch):
 
     monkeypatch.setattr(torch, "empty", empty)
     with pytest.raises(ValueError, match=r"device='mps' cannot be used here: Could not run 'empty' on mps$"):
-        _device.resolve_device("mps")
+        devices.resolve_device("mps")

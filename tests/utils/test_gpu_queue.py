@@ -12,7 +12,7 @@ import torch
 from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer
 from skxlmr.inference import _batch_queue
 from skxlmr.training.step import TrainStep
-from skxlmr.utils import _gpu_queue
+from skxlmr.utils._devices import gpu_queue
 from tests.processes import server
 
 pytest.importorskip("fcntl", reason="needs locks that Windows does not have")
@@ -24,9 +24,9 @@ TEXTS = ["das kleine Haus", "the river", "σπίτι", "дом"]
 def as_gpu(folder):
     """In this worker process, take the CPU for a GPU."""
     tempfile.tempdir = str(folder)
-    assert _gpu_queue.current_process().name != "MainProcess"
-    _gpu_queue._takes_turns = lambda device: True
-    _gpu_queue._name_of = lambda device: "stand-in"
+    assert gpu_queue.current_process().name != "MainProcess"
+    gpu_queue._takes_turns = lambda device: True
+    gpu_queue._name_of = lambda device: "stand-in"
 
 
 def is_locked(folder):
@@ -80,14 +80,14 @@ def test_workers_take_turns(tmp_path, tiny_checkpoint):
 
 def hold(folder, started):
     as_gpu(folder)
-    with _gpu_queue.turn(CPU), _gpu_queue.turn(CPU):
+    with gpu_queue.turn(CPU), gpu_queue.turn(CPU):
         started.touch()
         time.sleep(60)
 
 
 def take(folder, out):
     as_gpu(folder)
-    with _gpu_queue.turn(CPU):
+    with gpu_queue.turn(CPU):
         out.touch()
 
 
@@ -112,20 +112,20 @@ def test_a_worker_that_is_killed_gives_its_turn_back(tmp_path):
 
 def test_nothing_is_locked_on_a_cpu_or_outside_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with _gpu_queue.turn(CPU):
+    with gpu_queue.turn(CPU):
         assert os.listdir(tmp_path) == []
-    assert not _gpu_queue._takes_turns(torch.device("cuda"))  # this is no worker
-    monkeypatch.setattr(_gpu_queue, "current_process", lambda: type("Process", (), {"name": "LokyProcess-1"}))
-    assert _gpu_queue._takes_turns(torch.device("cuda", 1))
-    assert not _gpu_queue._takes_turns(CPU)
+    assert not gpu_queue._takes_turns(torch.device("cuda"))  # this is no worker
+    monkeypatch.setattr(gpu_queue, "current_process", lambda: type("Process", (), {"name": "LokyProcess-1"}))
+    assert gpu_queue._takes_turns(torch.device("cuda", 1))
+    assert not gpu_queue._takes_turns(CPU)
 
 
 def test_errors_give_the_turn_back(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(_gpu_queue, "_takes_turns", lambda device: True)
-    monkeypatch.setattr(_gpu_queue, "_name_of", lambda device: "stand-in")
+    monkeypatch.setattr(gpu_queue, "_takes_turns", lambda device: True)
+    monkeypatch.setattr(gpu_queue, "_name_of", lambda device: "stand-in")
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), _gpu_queue.turn(CPU):
+        with pytest.raises(ZeroDivisionError), gpu_queue.turn(CPU):
             is_locked(tmp_path) / 0
         assert not is_locked(tmp_path)
 
@@ -133,9 +133,9 @@ def test_errors_give_the_turn_back(tmp_path, monkeypatch):
 def test_a_fit_is_one_turn_whatever_it_validates(tmp_path, monkeypatch, tiny_checkpoint):
     taken, given_back, step = [], [], TrainStep.run
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(_gpu_queue, "_takes_turns", lambda device: True)
-    monkeypatch.setattr(_gpu_queue, "_name_of", lambda device: taken.append(device) or "stand-in")
-    monkeypatch.setattr(_gpu_queue, "release_memory", given_back.append)
+    monkeypatch.setattr(gpu_queue, "_takes_turns", lambda device: True)
+    monkeypatch.setattr(gpu_queue, "_name_of", lambda device: taken.append(device) or "stand-in")
+    monkeypatch.setattr(gpu_queue, "release_memory", given_back.append)
     monkeypatch.setattr(TrainStep, "run", lambda *args: is_locked(tmp_path) and step(*args))
     XLMRobertaClassifier(tiny_checkpoint, device="cpu", max_epochs=2, early_stopping=True, validation_fraction=0.5).fit(
         TEXTS, list("abab")

@@ -15,8 +15,8 @@ from skxlmr.checkpoints._adapters.whole import replace_whole
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._weights import check_finite, summary
 from skxlmr.nn import ModelFamily
+from skxlmr.utils._devices.fork import will_compute
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._fork import will_compute
 
 
 def merge(

@@ -39,7 +39,7 @@ from skxlmr.nn.sentence import TextSettings
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
+from skxlmr.utils._devices.device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
 from skxlmr.utils._tables import column_names, is_table, name_of

@@ -35,7 +35,7 @@ from skxlmr.inference import Engine
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.text import SubwordSampling
 from skxlmr.training import AdamState, History, auto_learning_rate, mean_losses
-from skxlmr.utils._device import resolve_device
+from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._labels import check_pairs_are_one_argument
 from skxlmr.utils._sklearn import fit_context, safe_indexing
 from skxlmr.utils._validation import check_rows

@@ -34,8 +34,8 @@ from skxlmr.training import (
     undone_on_failure,
     whole_copy,
 )
-from skxlmr.utils._device import resolve_autocast, resolve_device
-from skxlmr.utils._gpu_queue import turn
+from skxlmr.utils._devices.device import resolve_autocast, resolve_device
+from skxlmr.utils._devices.gpu_queue import turn
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
 BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype", "memory")

@@ -13,7 +13,7 @@ from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
 from skxlmr.estimators._vectors.transformer import Transformer
-from skxlmr.utils._device import is_on, resolve_autocast, resolve_device
+from skxlmr.utils._devices.device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import skxlmr
-from skxlmr.utils._device import is_on
+from skxlmr.utils._devices.device import is_on
 from tests.contract import answers, assert_same, each, inputs
 from tests.estimators.conftest import weights_of
 

@@ -16,7 +16,7 @@ from skxlmr import (
 from skxlmr.estimators._core import estimator as core
 from skxlmr.estimators._sequence import vectorizer as vectorizer_module
 from skxlmr.training import _loss_scale
-from skxlmr.utils import _device
+from skxlmr.utils._devices import device as devices
 from tests import contract
 
 REFUSED = r"dtype='float16' is for GPUs: .* Set dtype='auto', or 'bfloat16' if"
@@ -80,7 +80,7 @@ def test_weights_that_move_from_a_gpu_to_a_cpu_become_float32(make, texts):
 
 def emulate_training(monkeypatch, start=2.0**10):
     """Let ``dtype='auto'`` train in float16, without dropout; batches as small as here overflow at the usual scale."""
-    monkeypatch.setattr(_device, "fast_half", lambda device: torch.float16)
+    monkeypatch.setattr(devices, "fast_half", lambda device: torch.float16)
     monkeypatch.setattr(_loss_scale, "START", start)
     monkeypatch.setattr("skxlmr.training.loop.train_mode", lambda module: module.eval())
 

@@ -26,7 +26,7 @@ from skxlmr import (
     load,
     save,
 )
-from skxlmr.utils._device import resolve_device
+from skxlmr.utils._devices.device import resolve_device
 from tests.estimators.conftest import padded
 
 LABELS = ["sport", "city", "art"]

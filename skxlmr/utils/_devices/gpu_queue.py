@@ -17,7 +17,7 @@ from multiprocessing import current_process
 
 import torch
 
-from skxlmr.utils._device import release_memory
+from skxlmr.utils._devices.device import release_memory
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""Where computing happens: the device and its memory, threads after a fork, turns on a GPU."""
