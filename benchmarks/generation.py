@@ -31,7 +31,7 @@ def make_module(quick: bool):
 
 def decode_cached(module, prompts, n_tokens):
     from skxlmr.nn.generation import generate
-    from skxlmr.nn.linear import fast_inference
+    from skxlmr.nn.kernels.linear import fast_inference
 
     with fast_inference():
         return np.array(generate(module, prompts, max_new_tokens=n_tokens, stop_ids=[]))
@@ -40,7 +40,7 @@ def decode_cached(module, prompts, n_tokens):
 def decode_uncached(module, prompts, n_tokens):
     import torch
 
-    from skxlmr.nn.linear import fast_inference
+    from skxlmr.nn.kernels.linear import fast_inference
 
     ids = torch.tensor(prompts)
     with fast_inference():

@@ -24,7 +24,7 @@ from skxlmr.inference.cache import Cache
 from skxlmr.inference.prefix import FrozenPrefix
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.backbone import starting_from
-from skxlmr.nn.linear import fast_inference
+from skxlmr.nn.kernels.linear import fast_inference
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from skxlmr.nn.kernels.linear import fast_kernels, with_spare_rows
 from skxlmr.nn.layout import TokenLayout, widen
-from skxlmr.nn.linear import fast_kernels, with_spare_rows
 from skxlmr.nn.randomness import current_randomness, repeatable
 
 # (vectors, layout, whether to return attention weights, further inputs) -> (vectors, attention weights or None)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.linear import Linear, linear
+from skxlmr.nn.kernels.linear import Linear, linear
 from skxlmr.nn.randomness import Dropout
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from skxlmr.nn.attention import attend
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.kernels.linear import Linear, rows_are_alone
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear, rows_are_alone
 from skxlmr.nn.randomness import Dropout
 
 

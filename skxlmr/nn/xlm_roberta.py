@@ -16,9 +16,9 @@ from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, LayerCall
 from skxlmr.nn.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.heads import LanguageModelingHead, Projection, SequenceClassificationHead
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layers import Embeddings, EmbeddingSum, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import Dropout
 
 

@@ -8,7 +8,7 @@ import torch
 from skxlmr import nn
 from skxlmr.nn.bert import bert, distilbert
 from skxlmr.nn.bert.config import BertConfig, DistilBertConfig
-from skxlmr.nn.linear import fast_inference
+from skxlmr.nn.kernels.linear import fast_inference
 
 XLMR = nn.ModelConfig(
     vocab_size=50,

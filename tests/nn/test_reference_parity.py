@@ -8,7 +8,7 @@ import torch
 
 from skxlmr.checkpoints import on_meta
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.linear import fast_inference
+from skxlmr.nn.kernels.linear import fast_inference
 
 from .conftest import GEOMETRIES, slow
 from .reference import (

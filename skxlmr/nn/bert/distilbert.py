@@ -14,9 +14,9 @@ from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.nn.bert.config import DistilBertConfig
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.heads import Projection
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layers import activated
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
 

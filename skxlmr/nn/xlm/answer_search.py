@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
 from skxlmr.nn.xlm.config import XLMConfig
 from skxlmr.nn.xlm.encoder import XLMTask
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from skxlmr.nn.attention import attend
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import dropout
 from skxlmr.nn.xlm.config import XLMConfig
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.heads import Projection
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm.config import XLMConfig
 from skxlmr.nn.xlm.encoder import XLMTask

@@ -9,9 +9,9 @@ from skxlmr.nn import layers
 from skxlmr.nn.backbone import LayerCall
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layers import CrossAttention, EmbeddingSum, Intermediate, SelfAttention
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.linear import Linear
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder
 

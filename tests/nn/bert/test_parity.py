@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.linear import fast_inference
+from skxlmr.nn.kernels.linear import fast_inference
 from tests.nn.reference import assert_near
 
 from .reference import TASKS, TOLERANCE, make_pair, make_pairs_of_texts, named_parameters, packed, reference_output

@@ -7,7 +7,7 @@ import torch
 
 from skxlmr import nn
 from skxlmr.nn import KeyValueCache, XLMRobertaXLConfig, losses
-from skxlmr.nn.linear import fast_inference
+from skxlmr.nn.kernels.linear import fast_inference
 from skxlmr.nn.vocabulary import extend_vocabulary
 from skxlmr.nn.xlm_roberta import init_weights
 from tests.nn.reference import (

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.linear import Linear, fast_inference, linear, with_spare_rows
+from skxlmr.nn.kernels.linear import Linear, fast_inference, linear, with_spare_rows
 from tests.nn.reference import TINY, make_pair
 
 
@@ -63,7 +63,7 @@ def test_the_fast_kernel_is_for_inference_only():
 
 def test_bfloat16_on_a_processor_without_onednn_support_for_it(monkeypatch):
     """As on most laptops, where oneDNN's kernel would raise."""
-    monkeypatch.setattr("skxlmr.nn.linear._onednn_knows_bfloat16", lambda: False)
+    monkeypatch.setattr("skxlmr.nn.kernels.linear._onednn_knows_bfloat16", lambda: False)
     x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
     with patch("torch.nn.functional.linear", wraps=F.linear) as torch_s, fast_inference():
         linear(x, weight, None)
@@ -75,7 +75,7 @@ def test_a_build_without_onednn_is_not_asked_about_bfloat16(monkeypatch):
     """The operator that answers does not exist there."""
     x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
     expected = F.linear(x, weight)
-    monkeypatch.setattr("skxlmr.nn.linear._onednn_knows_bfloat16", lambda: 1 / 0)
+    monkeypatch.setattr("skxlmr.nn.kernels.linear._onednn_knows_bfloat16", lambda: 1 / 0)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with fast_inference():
         torch.testing.assert_close(linear(x, weight, None), expected)
