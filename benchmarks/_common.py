@@ -4,6 +4,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import random
@@ -102,6 +103,32 @@ def sample_texts(n: int, data: Path | None = None, seed: int = 0) -> list[str]:
     return rng.sample(sorted(chosen), len(chosen))
 
 
+def tweets(n: int, seed: int = 0) -> list[str]:
+    """``n`` distinct tweets in six languages, about 25 tokens each."""
+    return sample_texts(n, data_file("seqclass/xlmt_sentiment.jsonl"), seed)
+
+
+def mixed_lengths(n: int, count_tokens: Callable[[list[str]], Sequence[int]], seed: int = 0) -> list[str]:
+    """``n`` texts of sentences in many languages, with log-normal numbers of tokens: median 150, at most 512.
+
+    ``count_tokens`` gives the number of tokens of each text, with the two special ones.
+    """
+    rng = random.Random(seed)
+    sentences = sample_texts(4000, data_file("rawtext/flores_sib200.jsonl"), seed)
+    lengths = [int(count) - 2 for count in count_tokens(sentences)]
+    texts = []
+    for _ in range(n):
+        wanted = min(max(round(rng.lognormvariate(math.log(150), 0.8)), 8), 512) - 2
+        chosen: list[str] = []
+        for _ in range(500):
+            i = rng.randrange(len(sentences))
+            if lengths[i] <= wanted:
+                chosen.append(sentences[i])
+                wanted -= lengths[i]
+        texts.append(" ".join(chosen) or "…")
+    return texts
+
+
 def base_folder(args: argparse.Namespace) -> Path:
     """The folder of ``--folder``; created with random weights if it has no checkpoint."""
     is_minilm = getattr(args, "minilm", False)
@@ -130,6 +157,31 @@ def base_folder(args: argparse.Namespace) -> Path:
     # The folder on the hub has this file too: without it, transformers converts the vocabulary at each start.
     XLMRobertaTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+def best_until_settled(
+    contenders: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    between: Callable[[], Any] = lambda: None,
+    agreement: float = 0.02,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """As :func:`best_of`, but a contender leaves when its two best rounds agree, which comes after its warm-up.
+
+    It takes part in two rounds or more, and in ``rounds`` at most. ``between`` is called before each round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    results = {}
+    for _ in range(rounds):
+        between()
+        for name, run in contenders.items():
+            taken = sorted(times[name])
+            if len(taken) >= 2 and taken[1] <= taken[0] * (1 + agreement):
+                continue
+            start = time.perf_counter()
+            results[name] = run()
+            times[name].append(time.perf_counter() - start)
+    between()
+    return {name: min(taken) for name, taken in times.items()}, results
 
 
 def best_of(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
@@ -179,7 +231,8 @@ def describe_machine(device: str, *packages: str) -> str:
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages) if is_installed(_module(name))
     ]
     where = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
-    return f"{device} ({where}), {torch.get_num_threads()} threads, {', '.join(names)}"
+    date = time.strftime("%d %B %Y").lstrip("0")
+    return f"{date}, {device} ({where}), {torch.get_num_threads()} threads, {', '.join(names)}"
 
 
 def _module(package: str) -> str:
@@ -191,6 +244,12 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def json_line(benchmark: str, machine: str, **results: Any) -> str:
+    """One line of JSON with what a script measured; the last that it prints."""
+    line = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine, **results}
+    return json.dumps(line, default=float, ensure_ascii=False)
 
 
 def set_threads(n: int | None) -> None:

@@ -1,7 +1,8 @@
-"""Texts to features: XLMRobertaVectorizer, sentence-transformers and plain transformers.
+"""Texts to features: XLMRobertaVectorizer, sentence-transformers, transformers, CTranslate2, ONNX Runtime and OpenVINO.
 
 All contenders read the same folder, start from strings (tokenisation is timed) and end with a float32 array of mean-pooled
-last hidden states in the order of the rows. They take turns for some rounds, and the best round counts.
+last hidden states in the order of the rows. They take turns for some rounds, and the best round counts. Before each round the
+rate of matrix products is measured, and each contender's share of it is given.
 """
 
 from functools import partial
@@ -9,78 +10,40 @@ from functools import partial
 import numpy as np
 from _common import (
     base_folder,
-    best_of,
+    best_until_settled,
     describe_machine,
+    json_line,
     make_parser,
     markdown_table,
+    mixed_lengths,
     require,
     sample_texts,
     set_threads,
+    tweets,
 )
+from _peers import (
+    CTRANSLATE2,
+    ENCODERS,
+    MAX_LENGTH,
+    SENTENCE_TRANSFORMERS,
+    TRANSFORMERS,
+    load_tokenizer,
+    make_encoders,
+    make_transformers,
+)
+from _rate import MatrixRate, operations, read_config
 
-BATCH_SIZE = 32
-MAX_LENGTH = 512
-OURS, SENTENCE_TRANSFORMERS = "skxlmr", "sentence-transformers"
-SORTED, UNSORTED = "transformers, sorted", "transformers, unsorted"
-
-
-def make_skxlmr(folder, device, dtype):
-    from skxlmr import XLMRobertaVectorizer
-
-    return XLMRobertaVectorizer(folder, device=device, dtype=dtype, memory=None).fit(["text"]).transform
-
-
-def make_sentence_transformers(folder, device, dtype):
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-    transformer = Transformer(folder, model_kwargs={"dtype": getattr(torch, dtype)}, max_seq_length=MAX_LENGTH)
-    pooling = Pooling(transformer.model.config.hidden_size, pooling_mode="mean")
-    model = SentenceTransformer(modules=[transformer, pooling], device=device)
-    return lambda texts: model.encode(texts, batch_size=BATCH_SIZE, convert_to_numpy=True, show_progress_bar=False)
+SETS = ("tweets", "mixed")
+DTYPES = ("float32", "bfloat16", "int8")
 
 
-def make_transformers(folder, device, dtype, by_length):
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), add_pooling_layer=False).to(device).eval()
-
-    @torch.inference_mode()
-    def transform(texts):
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i])) if by_length else range(len(texts))
-        features = np.empty((len(texts), model.config.hidden_size), np.float32)
-        for start in range(0, len(texts), BATCH_SIZE):
-            rows = list(order[start : start + BATCH_SIZE])
-            batch = tokenizer(
-                [texts[i] for i in rows], padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
-            ).to(device)
-            mask = batch["attention_mask"][:, :, None]
-            hidden = model(**batch).last_hidden_state
-            features[rows] = ((hidden * mask).sum(1) / mask.sum(1)).float().cpu().numpy()
-        return features
-
-    return transform
-
-
-CONTENDERS = {
-    OURS: make_skxlmr,
-    SENTENCE_TRANSFORMERS: make_sentence_transformers,
-    SORTED: partial(make_transformers, by_length=True),
-    UNSORTED: partial(make_transformers, by_length=False),
-}
-
-
-def compare(folder, texts, device, dtype, rounds):
-    """Best seconds and features of each contender."""
-    contenders = {}
-    for name, make in CONTENDERS.items():
-        run = make(folder, device, dtype)
-        run(texts[:BATCH_SIZE])
-        contenders[name] = partial(run, texts)
-    return best_of(contenders, rounds)
+def load_sets(args, count_tokens):
+    """Texts by name."""
+    if args.data:
+        return {"data": sample_texts(args.rows or 300, args.data)}
+    make = {"tweets": tweets, "mixed": partial(mixed_lengths, count_tokens=count_tokens)}
+    sizes = {"tweets": args.rows or 300, "mixed": args.rows or 60}
+    return {name: make[name](sizes[name]) for name in args.sets}
 
 
 def differences(features, reference):
@@ -89,56 +52,114 @@ def differences(features, reference):
     return np.abs(features - reference).max(), ((features * reference).sum(1) / norms).min()
 
 
+def compare(contenders, texts, rate, rounds):
+    """Best seconds and features of each contender; the rate is measured before each round."""
+    return best_until_settled({name: partial(run, texts) for name, run in contenders.items()}, rounds, rate.measure)
+
+
+def ratio(seconds, other):
+    """How many times as fast; empty without the other."""
+    return f"{other / seconds:.2f}x" if other else ""
+
+
 def main():
     parser = make_parser(__doc__, data="column text")
-    parser.add_argument("--rows", type=int, default=400, help="number of texts")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--contenders", nargs="+", choices=list(ENCODERS), help="default: all that are installed")
+    parser.add_argument("--rows", type=int, help="number of texts (default: 300 tweets, 60 texts of mixed lengths)")
+    parser.add_argument("--rounds", type=int, default=5, help="a contender leaves when its two best rounds agree")
     parser.add_argument(
         "--minilm",
         action="store_true",
         help="geometry of paraphrase-multilingual-MiniLM-L12-v2, with the body of BERT, instead of XLM-R-base",
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     args = parser.parse_args()
     if args.quick:
-        args.rows, args.rounds = 20, 1
-    require("transformers", "sentence_transformers")
+        args.rows, args.rounds = 20, 2
+    require("transformers")
     set_threads(args.threads)
-    from transformers import AutoTokenizer
 
-    from skxlmr.text import load_tokenizer
+    from skxlmr.text import load_tokenizer as load_ours
 
-    texts, folder = sample_texts(args.rows, args.data), str(base_folder(args))
-    encoded = load_tokenizer(folder).encode_batch(texts, max_length=MAX_LENGTH)
-    theirs = AutoTokenizer.from_pretrained(folder)(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    # The fast tokenizer of transformers differs from SentencePiece on a few texts, which say nothing about the model.
-    same = [i for i in range(len(texts)) if encoded.row(i).tolist() == theirs[i]]
-    print(describe_machine(args.device, "transformers", "sentence-transformers", "tokenizers", "sentencepiece"))
-    print(
-        f"{len(texts)} texts, {encoded.lengths.sum()} tokens (median {np.median(encoded.lengths):.0f}, longest "
-        f"{encoded.lengths.max()}), best of {args.rounds}. Differences are from {UNSORTED}, float32, over the {len(same)} "
-        "texts on which both tokenizers agree."
+    folder = str(base_folder(args))
+    config, tokenizer = read_config(folder), load_ours(folder)
+    sets = load_sets(args, lambda texts: tokenizer.encode_batch(texts).lengths)
+    machine = describe_machine(
+        args.device, "transformers", "sentence-transformers", "ctranslate2", "onnxruntime", "openvino", "tokenizers"
     )
-    reference = make_transformers(folder, args.device, "float32", by_length=False)(texts)
+    print(machine)
+
+    make_reference = partial(make_transformers, folder, args.device, "float32")
+    encoded, same, references, baseline = {}, {}, {}, {}
+    for name, texts in sets.items():
+        encoded[name] = tokenizer.encode_batch(texts, max_length=MAX_LENGTH)
+        lengths = encoded[name].lengths
+        theirs = load_tokenizer(folder)(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+        # The fast tokenizer of transformers differs from SentencePiece on a few texts, which say nothing about the model.
+        same[name] = [i for i in range(len(texts)) if encoded[name].row(i).tolist() == theirs[i]]
+        print(
+            f"{name}: {len(texts)} texts, {lengths.sum()} tokens (median {np.median(lengths):.0f}, longest "
+            f"{lengths.max()}); {len(same[name])} on which both tokenizers agree"
+        )
+
+    results, rates = [], {}
     for dtype in args.dtypes:
-        seconds, features = compare(folder, texts, args.device, dtype, args.rounds)
-        rows = []
-        for name, elapsed in seconds.items():
-            difference, cosine = differences(features[name][same], reference[same])
-            rows.append(
-                (
-                    name,
-                    f"{elapsed:.2f}",
-                    f"{len(texts) / elapsed:.1f}",
-                    f"{encoded.lengths.sum() / elapsed:.0f}",
-                    f"{seconds[SENTENCE_TRANSFORMERS] / elapsed:.2f}x",
-                    f"{difference:.1e}",
-                    f"{cosine:.6f}",
+        contenders = make_encoders(folder, args.device, dtype, args.contenders)
+        rate = MatrixRate(config, args.device, dtype)
+        rate.measure()
+        tables = []
+        for name, texts in sets.items():
+            for run in contenders.values():  # first calls are slower
+                run(texts[:8])
+            seconds, features = compare(contenders, texts, rate, args.rounds)
+            if name not in references:
+                float32 = dtype == "float32" and TRANSFORMERS in features
+                references[name] = features[TRANSFORMERS] if float32 else make_reference()(texts)
+            if dtype == "float32":
+                baseline[name] = seconds.get(SENTENCE_TRANSFORMERS)
+            tables.append((name, seconds, features))
+        rates[dtype] = rate.best
+        for name, seconds, features in tables:
+            rows = []
+            for contender, elapsed in seconds.items():
+                difference, cosine = differences(features[contender][same[name]], references[name][same[name]])
+                n_tokens = encoded[name].lengths.sum()
+                share = operations(config, encoded[name].lengths) / elapsed / rate.best if rate.best else float("nan")
+                rows.append(
+                    (
+                        contender,
+                        f"{elapsed:.2f}",
+                        f"{len(sets[name]) / elapsed:.1f}",
+                        f"{n_tokens / elapsed:.0f}",
+                        f"{share:.0%}",
+                        ratio(elapsed, baseline.get(name)),
+                        ratio(elapsed, seconds.get(CTRANSLATE2)),
+                        f"{difference:.1e}",
+                        f"{cosine:.6f}",
+                    )
                 )
-            )
-        header = (dtype, "seconds", "texts/s", "tokens/s", "speed-up", "max difference", "min cosine")
-        print(f"\n{markdown_table(header, rows)}", flush=True)
+                results.append(
+                    {
+                        "set": name,
+                        "dtype": dtype,
+                        "contender": contender,
+                        "seconds": elapsed,
+                        "texts_per_second": len(sets[name]) / elapsed,
+                        "tokens_per_second": n_tokens / elapsed,
+                        "share_of_rate": share,
+                        "max_difference": difference,
+                        "min_cosine": cosine,
+                    }
+                )
+            header = (f"{name}, {dtype}", "seconds", "texts/s", "tokens/s", "of the rate", "to ST float32")
+            header += (f"to CT2 {dtype}", "max difference", "min cosine")
+            print(f"\n{markdown_table(header, rows)}", flush=True)
+        print(f"\nBest matrix product in {dtype}: {rate.best / 1e9:,.0f} GFLOP/s", flush=True)
+        contenders.clear()
+    print()
+    print(json_line("inference", machine, rates=rates, results=results))
 
 
 if __name__ == "__main__":

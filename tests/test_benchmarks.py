@@ -17,7 +17,7 @@ def common(monkeypatch):
     import _common
 
     yield _common
-    for name in ("_common", "evaluate", "inference", "quantized_search", "search"):
+    for name in ("_common", "_peers", "_rate", "evaluate", "inference", "quantized_search", "search"):
         sys.modules.pop(name, None)
 
 
@@ -42,6 +42,54 @@ def test_contenders_take_turns_and_the_best_round_counts(common, monkeypatch):
     assert turns == ["a", "b"] * 3
     assert seconds == {"a": 1.0, "b": 4.0}
     assert results == {"a": "A", "b": "B"}
+
+
+def test_a_contender_leaves_when_its_two_best_rounds_agree(common, monkeypatch):
+    now, turns = [0.0], []
+    lasts = {"steady": [9.0, 1.01, 1.0], "wild": [5.0, 4.0, 3.0, 2.0], "quick": [2.0, 2.0]}
+    monkeypatch.setattr(common.time, "perf_counter", lambda: now[0])
+
+    def contender(name):
+        def run():
+            turns.append(name)
+            now[0] += lasts[name].pop(0)
+
+        return run
+
+    between = []
+    contenders = {name: contender(name) for name in lasts}
+    seconds, _ = common.best_until_settled(contenders, rounds=4, between=lambda: between.append(len(turns)))
+    assert turns == ["steady", "wild", "quick"] * 2 + ["steady", "wild", "wild"]
+    assert seconds == {"steady": pytest.approx(1.0), "wild": 2.0, "quick": 2.0}
+    assert between == [0, 3, 6, 8, 9]
+
+
+def test_mixed_lengths_keep_to_512_tokens(common, shared_data):
+    def count(texts):
+        return [len(text.split()) + 2 for text in texts]  # adds up where sentences are joined
+
+    texts = common.mixed_lengths(60, count)
+    lengths = np.array(count(texts))
+    assert texts == common.mixed_lengths(60, count)
+    assert 400 < lengths.max() <= 512 and 100 < np.median(lengths) < 200
+
+
+def test_operations_are_those_of_a_layer(common):
+    import _rate
+
+    config = {"hidden_size": 4, "num_hidden_layers": 3, "intermediate_size": 16}
+    per_token, per_pair = 2 * (4 * 4 * 4 + 2 * 4 * 16), 2 * 2 * 4
+    assert _rate.operations(config, [2, 5]) == 3 * (7 * per_token + 29 * per_pair)
+
+
+def test_batches_of_tokens_hold_every_row_once(common):
+    import _peers
+
+    lengths = [3, 9, 1, 5, 5, 30]
+    batches = _peers.token_batches(lengths, n_tokens=10)
+    assert batches == [[5], [1], [3, 4], [0, 2]]
+    ids, mask = _peers.padded([[7, 8], [9]])
+    assert ids[mask > 0].tolist() == [7, 8, 9] and mask.tolist() == [[1, 1], [1, 0]]
 
 
 def test_tables_are_aligned_markdown(common):
