@@ -108,25 +108,39 @@ def tweets(n: int, seed: int = 0) -> list[str]:
     return sample_texts(n, data_file("seqclass/xlmt_sentiment.jsonl"), seed)
 
 
-def mixed_lengths(n: int, count_tokens: Callable[[list[str]], Sequence[int]], seed: int = 0) -> list[str]:
-    """``n`` texts of sentences in many languages, with log-normal numbers of tokens: median 150, at most 512.
+def log_normal_lengths(n: int, seed: int = 0) -> list[int]:
+    """Numbers of tokens: log-normal with median 150, from 8 to 512."""
+    rng = random.Random(seed)
+    return [min(max(round(rng.lognormvariate(math.log(150), 0.8)), 8), 512) for _ in range(n)]
+
+
+def joined_sentences(
+    lengths: Iterable[int], count_tokens: Callable[[list[str]], Sequence[int]], seed: int = 0
+) -> list[str]:
+    """Texts of sentences in many languages, each of nearly so many tokens as wanted and never more.
 
     ``count_tokens`` gives the number of tokens of each text, with the two special ones.
     """
-    rng = random.Random(seed)
-    sentences = sample_texts(4000, data_file("rawtext/flores_sib200.jsonl"), seed)
-    lengths = [int(count) - 2 for count in count_tokens(sentences)]
+    rng, sentences = random.Random(seed), []
+    for name in ("rawtext/flores_sib200.jsonl", "rawtext/tatoeba_pairs.jsonl"):
+        sentences += sample_texts(2000, data_file(name), seed)
+    counts = [int(count) - 2 for count in count_tokens(sentences)]
     texts = []
-    for _ in range(n):
-        wanted = min(max(round(rng.lognormvariate(math.log(150), 0.8)), 8), 512) - 2
-        chosen: list[str] = []
-        for _ in range(500):
-            i = rng.randrange(len(sentences))
-            if lengths[i] <= wanted:
+    for length in lengths:
+        left, chosen = length - 2, []
+        for i in rng.choices(range(len(sentences)), k=500):
+            if counts[i] <= left:
                 chosen.append(sentences[i])
-                wanted -= lengths[i]
+                left -= counts[i]
         texts.append(" ".join(chosen) or "…")
     return texts
+
+
+def mini_folder() -> Path:
+    """The folder of the built-in checkpoint."""
+    import skxlmr
+
+    return Path(skxlmr.__file__).parent / "checkpoints" / "skxlmr-mini"
 
 
 def base_folder(args: argparse.Namespace) -> Path:

@@ -184,7 +184,7 @@ def export_onnx(folder, target):
                     project(x).view(x.shape[0], x.shape[1], n, x.shape[2] // n).permute(0, 2, 1, 3)
                     for project in (attention.query, attention.key, attention.value)
                 )
-                weights = ((q @ k.transpose(-1, -2)) / float(q.shape[-1]) ** 0.5 + bias).softmax(-1)
+                weights = ((q @ k.transpose(-1, -2)) / (config.hidden_size // n) ** 0.5 + bias).softmax(-1)
                 context = (weights @ v).permute(0, 2, 1, 3).contiguous()
                 context = context.reshape(context.shape[0], context.shape[1], x.shape[2])
                 x = layer.attention.output.LayerNorm(layer.attention.output.dense(context) + x)

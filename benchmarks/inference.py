@@ -12,10 +12,11 @@ from _common import (
     base_folder,
     best_until_settled,
     describe_machine,
+    joined_sentences,
     json_line,
+    log_normal_lengths,
     make_parser,
     markdown_table,
-    mixed_lengths,
     require,
     sample_texts,
     set_threads,
@@ -41,9 +42,11 @@ def load_sets(args, count_tokens):
     """Texts by name."""
     if args.data:
         return {"data": sample_texts(args.rows or 300, args.data)}
-    make = {"tweets": tweets, "mixed": partial(mixed_lengths, count_tokens=count_tokens)}
-    sizes = {"tweets": args.rows or 300, "mixed": args.rows or 60}
-    return {name: make[name](sizes[name]) for name in args.sets}
+    make = {
+        "tweets": lambda: tweets(args.rows or 300),
+        "mixed": lambda: joined_sentences(log_normal_lengths(args.rows or 60), count_tokens),
+    }
+    return {name: make[name]() for name in args.sets}
 
 
 def differences(features, reference):

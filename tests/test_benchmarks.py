@@ -64,14 +64,16 @@ def test_a_contender_leaves_when_its_two_best_rounds_agree(common, monkeypatch):
     assert between == [0, 3, 6, 8, 9]
 
 
-def test_mixed_lengths_keep_to_512_tokens(common, shared_data):
+def test_joined_sentences_have_the_wanted_numbers_of_tokens(common, shared_data):
     def count(texts):
         return [len(text.split()) + 2 for text in texts]  # adds up where sentences are joined
 
-    texts = common.mixed_lengths(60, count)
+    wanted = common.log_normal_lengths(60)
+    texts = common.joined_sentences(wanted, count)
     lengths = np.array(count(texts))
-    assert texts == common.mixed_lengths(60, count)
-    assert 400 < lengths.max() <= 512 and 100 < np.median(lengths) < 200
+    assert texts == common.joined_sentences(wanted, count)
+    assert max(wanted) == 512 and 100 < np.median(wanted) < 200
+    assert (lengths <= wanted).all() and (lengths >= np.array(wanted) - 2).all()
 
 
 def test_operations_are_those_of_a_layer(common):
