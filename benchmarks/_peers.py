@@ -16,10 +16,24 @@ from pathlib import Path
 import numpy as np
 from _common import is_installed
 
+OURS, SENTENCE_TRANSFORMERS, TRANSFORMERS, CTRANSLATE2 = (
+    "skxlmr",
+    "sentence-transformers",
+    "transformers",
+    "CTranslate2",
+)
+ONNX_RUNTIME, OPENVINO = "ONNX Runtime", "OpenVINO"
 BATCH_SIZE = 32
 MAX_LENGTH = 512
-# Tokens of a padded batch. Of 512 to 8,192 the fastest or nearly so for each of the three libraries, on both sets of texts.
-BATCH_TOKENS = 2048
+# Tokens of a padded batch: of 512 to 8,192 the fastest, or nearly so, for tweets at XLM-R-base size on two cores.
+BATCH_TOKENS = {
+    (CTRANSLATE2, "float32"): 2048,
+    (CTRANSLATE2, "int8"): 1024,
+    (ONNX_RUNTIME, "float32"): 512,
+    (ONNX_RUNTIME, "int8"): 512,
+    (OPENVINO, "float32"): 512,
+    (OPENVINO, "bfloat16"): 512,
+}
 
 
 class Refused(Exception):
@@ -100,7 +114,7 @@ def make_transformers(folder, device, dtype):
     return encode
 
 
-def token_batches(lengths, n_tokens=BATCH_TOKENS):
+def token_batches(lengths, n_tokens):
     """Lists of row numbers, longest rows first, each of at most ``n_tokens`` with padding (or one row)."""
     batch, batches = [], []
     for i in np.argsort(-np.asarray(lengths), kind="stable").tolist():
@@ -111,7 +125,7 @@ def token_batches(lengths, n_tokens=BATCH_TOKENS):
     return [*batches, batch] if batch else batches
 
 
-def encode_in_batches(folder, hidden_states):
+def encode_in_batches(folder, hidden_states, n_tokens):
     """Function from strings to features, around one from lists of ids to hidden states (n_rows, n_tokens, n_units)."""
     tokenizer = load_tokenizer(folder)
 
@@ -119,7 +133,7 @@ def encode_in_batches(folder, hidden_states):
         ids = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
         lengths = [len(row) for row in ids]
         features = None
-        for batch in token_batches(lengths):
+        for batch in token_batches(lengths, n_tokens):
             hidden = hidden_states([ids[i] for i in batch])
             if features is None:
                 features = np.empty((len(texts), hidden.shape[-1]), np.float32)
@@ -154,7 +168,11 @@ def make_ctranslate2(folder, device, dtype):
     path = convert_once(folder, "ctranslate2", lambda target: convert_for_ctranslate2(folder, target))
     threads = torch.get_num_threads()
     encoder = ctranslate2.Encoder(str(path), device=device, compute_type=dtype, inter_threads=1, intra_threads=threads)
-    return encode_in_batches(folder, lambda ids: np.asarray(encoder.forward_batch(ids).last_hidden_state))
+
+    def hidden_states(ids):
+        return np.asarray(encoder.forward_batch(ids).last_hidden_state)
+
+    return encode_in_batches(folder, hidden_states, BATCH_TOKENS[CTRANSLATE2, dtype])
 
 
 def export_onnx(folder, target):
@@ -267,7 +285,7 @@ def make_onnxruntime(folder, device, dtype):
         array, mask = padded(ids)
         return session.run(None, {"input_ids": array, "attention_mask": mask})[0]
 
-    return encode_in_batches(folder, hidden_states)
+    return encode_in_batches(folder, hidden_states, BATCH_TOKENS[ONNX_RUNTIME, dtype])
 
 
 def make_openvino(folder, device, dtype):
@@ -289,7 +307,7 @@ def make_openvino(folder, device, dtype):
         array, mask = padded(ids)
         return next(iter(model({"input_ids": array, "attention_mask": mask}).values()))
 
-    return encode_in_batches(folder, hidden_states)
+    return encode_in_batches(folder, hidden_states, BATCH_TOKENS[OPENVINO, dtype])
 
 
 # Name -> (maker, modules that must be installed, types in which it computes)
@@ -304,8 +322,8 @@ ENCODERS = {
     SENTENCE_TRANSFORMERS: (make_sentence_transformers, ["sentence_transformers"], ("float32", "bfloat16")),
     TRANSFORMERS: (make_transformers, ["transformers"], ("float32", "bfloat16")),
     CTRANSLATE2: (make_ctranslate2, ["ctranslate2", "transformers"], ("float32", "int8")),
-    "ONNX Runtime": (make_onnxruntime, ["onnxruntime", "transformers"], ("float32", "int8")),
-    "OpenVINO": (make_openvino, ["openvino", "transformers"], ("float32", "bfloat16")),
+    ONNX_RUNTIME: (make_onnxruntime, ["onnxruntime", "transformers"], ("float32", "int8")),
+    OPENVINO: (make_openvino, ["openvino", "transformers"], ("float32", "bfloat16")),
 }
 
 

@@ -3,7 +3,9 @@
 Each contender trains in its own process, from the same strings and checkpoint folder, for one epoch of a few steps, with the
 same batch size, precision, dropout, AdamW, linear schedule with warm-up and clipping, on batches padded to their longest row.
 Speed is measured between the ends of the first and the last optimiser step, which a hook of torch reports in the same way for
-all. ``fit`` is everything: opening the checkpoint, tokenising, training.
+all. ``fit`` is everything: opening the checkpoint, tokenising, training. Then the trained model's loss on its training rows is
+computed, without dropout. Between the contenders the rate of matrix products is measured. A step needs three times the
+operations of a forward pass.
 """
 
 import argparse
@@ -13,11 +15,13 @@ import sys
 import tempfile
 import time
 
+import numpy as np
 from _common import (
     base_folder,
     data_file,
     describe_machine,
     is_installed,
+    json_line,
     make_parser,
     markdown_table,
     memory,
@@ -26,6 +30,7 @@ from _common import (
     run_child,
     set_threads,
 )
+from _rate import MatrixRate, operations, read_config
 
 LEARNING_RATE = 3e-5
 WEIGHT_DECAY = 0.01
@@ -37,7 +42,7 @@ MAX_LENGTH = 512
 def fit_skxlmr(args, folder, texts, codes):
     from skxlmr import XLMRobertaClassifier
 
-    XLMRobertaClassifier(
+    made = XLMRobertaClassifier(
         folder,
         max_epochs=1,
         batch_size=args.batch_size,
@@ -49,6 +54,25 @@ def fit_skxlmr(args, folder, texts, codes):
         dtype=args.dtype,
         random_state=0,
     ).fit(texts, codes)
+    return made.set_params(dtype="float32").predict_proba
+
+
+def probabilities(model, tokenizer, device):
+    """Function from texts to class probabilities, without dropout and in float32."""
+    import torch
+
+    @torch.inference_mode()
+    def predict(texts):
+        model.float().eval()
+        found = []
+        for start in range(0, len(texts), 32):
+            batch = tokenizer(
+                texts[start : start + 32], padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+            )
+            found.append(model(**batch.to(device)).logits.softmax(1).cpu().numpy())
+        return np.concatenate(found)
+
+    return predict
 
 
 def open_transformers(folder, codes):
@@ -90,6 +114,7 @@ def fit_loop(args, folder, texts, codes):
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
+    return probabilities(model, tokenizer, args.device)
 
 
 def fit_trainer(args, folder, texts, codes):
@@ -116,6 +141,7 @@ def fit_trainer(args, folder, texts, codes):
         )
         rows = tokenize(tokenizer, texts, codes)
         Trainer(model, arguments, data_collator=DataCollatorWithPadding(tokenizer), train_dataset=rows).train()
+    return probabilities(model, tokenizer, args.device)
 
 
 def fit_skorch(args, folder, texts, codes):
@@ -169,6 +195,7 @@ def fit_skorch(args, folder, texts, codes):
         device=args.device,
         verbose=0,
     ).fit(Rows(), None)
+    return probabilities(model, tokenizer, args.device)
 
 
 # Name -> (fit, modules that must be installed)
@@ -193,7 +220,7 @@ def training_rows(args):
 
 
 def measure(args, folder):
-    """Train with one contender; seconds per step and for the whole fit, peak memory in MiB."""
+    """Train with one contender; seconds per step and for the whole fit, peak memory in MiB, loss."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -208,15 +235,31 @@ def measure(args, folder):
     torch.manual_seed(0)
     texts, codes = training_rows(args)
     start = time.perf_counter()
-    CONTENDERS[args.contender][0](args, folder, texts, codes)
+    predict = CONTENDERS[args.contender][0](args, folder, texts, codes)
     seconds = time.perf_counter() - start
     if len(ends) != args.steps:
         raise RuntimeError(f"expected {args.steps} steps, the optimiser made {len(ends)}")
-    return {
-        "fit": seconds,
-        "step": (ends[-1] - ends[0]) / (len(ends) - 1),
-        "peak": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else memory("VmHWM"),
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_cuda else memory("VmHWM")
+    step = (ends[-1] - ends[0]) / (len(ends) - 1)
+    loss = -np.log(predict(texts)[np.arange(len(codes)), codes]).mean()
+    return {"fit": seconds, "step": step, "peak": peak, "loss": float(loss)}
+
+
+def compare(args, folder, dtype, rate):
+    """Best measurements of each contender, by name."""
+    options = [f"--steps={args.steps}", f"--batch-size={args.batch_size}", f"--device={args.device}"]
+    options += [f"--dtype={dtype}", f"--folder={folder}"]
+    options += [f"--data={args.data}"] if args.data else []
+    options += [f"--threads={args.threads}"] if args.threads else []
+    options += ["--quick"] if args.quick else []
+    results = {
+        name: [] for name, (_, needs) in CONTENDERS.items() if name in args.contenders and all(map(is_installed, needs))
     }
+    for _ in range(args.rounds):
+        for name, measured in results.items():
+            rate.measure()
+            measured.append(run_child(__file__, [f"--contender={name}", *options]))
+    return {name: {key: min(result[key] for result in m) for key in m[0]} for name, m in results.items()}
 
 
 def main():
@@ -225,11 +268,19 @@ def main():
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2, help="the contenders take turns; the best round counts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16: mixed precision")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=["float32", "bfloat16"],
+        choices=["float32", "bfloat16"],
+        help="bfloat16: mixed precision",
+    )
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.quick:
-        args.steps, args.batch_size = 3, 4
+        args.steps, args.batch_size, args.rounds = 3, 4, 1
     if args.steps < 2:
         parser.error("--steps must be at least 2: the first step is not timed")
     require("transformers")
@@ -238,37 +289,47 @@ def main():
     if args.contender:
         print(json.dumps(measure(args, folder)))
         return
+    from skxlmr.text import load_tokenizer
+
     texts, _ = training_rows(args)
-    options = [f"--steps={args.steps}", f"--batch-size={args.batch_size}", f"--device={args.device}"]
-    options += [f"--dtype={args.dtype}", f"--folder={folder}"]
-    options += [f"--data={args.data}"] if args.data else []
-    options += [f"--threads={args.threads}"] if args.threads else []
-    options += ["--quick"] if args.quick else []
-    results = {name: [] for name, (_, needs) in CONTENDERS.items() if all(map(is_installed, needs))}
-    for _ in range(args.rounds):
-        for name, measured in results.items():
-            measured.append(run_child(__file__, [f"--contender={name}", *options]))
-    best = {name: {key: min(result[key] for result in m) for key in m[0]} for name, m in results.items()}
-    rows = []
-    for name in CONTENDERS:
-        if name not in best:
-            rows.append((name, "not installed", "", "", "", ""))
-            continue
-        step = best[name]["step"]
-        rows.append(
-            (
-                name,
-                f"{args.batch_size / step:.1f}",
-                f"{best['PyTorch + transformers']['step'] / step:.2f}x",
-                f"{step:.2f}",
-                f"{best[name]['fit']:.1f}",
-                f"{best[name]['peak']:.0f}",
+    config, lengths = read_config(folder), load_tokenizer(folder).encode_batch(texts, max_length=MAX_LENGTH).lengths
+    needed = 3 * operations(config, lengths) / args.steps
+    machine = describe_machine(args.device, "transformers", "accelerate", "skorch")
+    print(f"{machine}\n{len(texts)} rows, {lengths.sum()} tokens, {args.steps} steps of {args.batch_size}, ", end="")
+    print(f"best of {args.rounds}", flush=True)
+    results, baseline = [], None
+    for dtype in args.dtypes:
+        rate = MatrixRate(config, args.device, dtype)
+        best = compare(args, folder, dtype, rate)
+        if dtype == "float32" and "Trainer" in best:
+            baseline = best["Trainer"]["step"]
+        rows = []
+        for name in args.contenders:
+            if name not in best:
+                rows.append((name, "not installed", *[""] * 7))
+                continue
+            found = best[name]
+            rows.append(
+                (
+                    name,
+                    f"{args.batch_size / found['step']:.1f}",
+                    f"{best['Trainer']['step'] / found['step']:.2f}x" if "Trainer" in best else "",
+                    f"{baseline / found['step']:.2f}x" if baseline else "",
+                    f"{needed / found['step'] / rate.best:.0%}",
+                    f"{found['step']:.2f}",
+                    f"{found['fit']:.1f}",
+                    f"{found['peak']:.0f}",
+                    f"{found['loss']:.4f}",
+                )
             )
-        )
-    print(describe_machine(args.device, "transformers", "accelerate", "skorch"))
-    print(f"{len(texts)} rows, {args.steps} steps of {args.batch_size}, {args.dtype}, best of {args.rounds}")
-    header = ("", "rows/s", "against the loop", "s per step", "fit, s", "peak memory, MiB")
-    print(f"\n{markdown_table(header, rows)}")
+            share = needed / found["step"] / rate.best
+            results.append({"dtype": dtype, "contender": name, "rate": rate.best, "share_of_rate": share, **found})
+        header = (dtype, "rows/s", "to the Trainer", "to it in float32", "of the rate", "s per step", "fit, s")
+        header += ("peak memory, MiB", "loss then")
+        print(f"\n{markdown_table(header, rows)}")
+        print(f"\nBest matrix product in {dtype}: {rate.best / 1e9:,.0f} GFLOP/s", flush=True)
+    print()
+    print(json_line("finetune", machine, steps=args.steps, batch_size=args.batch_size, results=results))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def common(monkeypatch):
     import _common
 
     yield _common
-    for name in ("_common", "_peers", "_rate", "evaluate", "inference", "quantized_search", "search"):
+    for name in ("_common", "_launches", "_peers", "_rate", "evaluate", "inference", "quantized_search", "search"):
         sys.modules.pop(name, None)
 
 
@@ -213,3 +213,42 @@ def test_search_encodes_each_text_once_with_the_cache(shared_data):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[-6:]]
     assert [row[1] for row in rows] == ["60", "60", "0", "90", "90", "90"]
     assert {row[-1] for row in rows} == {"equal"}
+
+
+def test_time_of_a_gpu_is_counted_once_where_kernels_overlap(common):
+    import _launches
+
+    def event(category, start, lasts, name=""):
+        return {"cat": category, "ts": start, "dur": lasts, "name": name}
+
+    events = [
+        event("kernel", 0, 1000),
+        event("kernel", 500, 1000),
+        event("gpu_memcpy", 3000, 500),
+        {"name": "no category"},
+    ]
+    events += [event("cuda_runtime", 0, 5, name) for name in ("cudaLaunchKernel", *["cudaStreamSynchronize"] * 3)]
+    assert _launches.count_events(events) == {"gpu_ms": 2.0, "kernels": 2, "synchronisations": 2, "cpu_ops": 0}
+
+
+def test_gpu_refuses_without_one(common):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "gpu.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no NVIDIA GPU here; --dry-run shows on a CPU that every part runs" in done.stderr
+
+
+@pytest.mark.slow
+def test_every_part_for_a_gpu_runs_on_a_cpu(tmp_path, monkeypatch):
+    pytest.importorskip("transformers", reason="the benchmark compares with it")
+    monkeypatch.setenv("OUT", str(tmp_path))
+    script = str(BENCHMARKS / "gpu.py")
+    done = subprocess.run([sys.executable, script, "--dry-run"], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert {part["ended"] for part in found["parts"].values()} == {"finished"}
+    assert {row["part"] for row in found["results"]} == {"tests", "parity", "inference", "training", "graphs"}
+    errors = [row["error"] for row in found["results"] if "error" in row]
+    assert errors == ["a CUDA graph needs a GPU"]
