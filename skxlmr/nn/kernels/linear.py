@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.nn.kernels.trained import is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
@@ -70,7 +71,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -
         rows = with_spare_rows(x.reshape(-1, x.shape[-1]))
         y = torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, bias, kind, [], algorithm)
         return y[: x.numel() // x.shape[-1]].view(*x.shape[:-1], len(weight))
-    x = F.linear(x, weight, bias)
+    x = trained_linear(x, weight, bias) if is_trained(x, weight) else F.linear(x, weight, bias)
     return F.gelu(x) if gelu else x
 
 

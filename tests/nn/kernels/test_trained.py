@@ -1,0 +1,159 @@
+"""The linear layer of a fit on a CPU: values and gradients of float64, in both precisions, whatever the shapes."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from skxlmr.nn import TokenLayout
+from skxlmr.nn.kernels import trained
+from skxlmr.nn.kernels.linear import Linear, fast_inference, linear
+from skxlmr.nn.kernels.trained import fast_training
+from tests.nn.reference import TINY, make_pair
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+both_precisions = pytest.mark.parametrize(("precision", "tolerance"), [(None, 1e-6), (torch.bfloat16, 2e-2)])
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def precise(precision):
+    return nullcontext() if precision is None else torch.autocast("cpu", precision)
+
+
+def results(operands, slope, gelu=False, learns=(True, True, True)):
+    """Value of the layer, and its gradients."""
+    leaves = [x if x is None else x.detach().requires_grad_(does) for x, does in zip(operands, learns, strict=True)]
+    value = linear(*leaves, gelu=gelu)
+    value.backward(slope.to(value.dtype))
+    return [value.detach(), *(None if leaf is None else leaf.grad for leaf in leaves)]
+
+
+def assert_near(found, expected, tolerance):
+    """Relative to the norm."""
+    for ours, exact in zip(found, expected, strict=True):
+        assert (ours is None) == (exact is None)
+        if ours is not None:
+            assert ours.shape == exact.shape
+            assert (ours.double() - exact).norm() <= tolerance * exact.norm()
+
+
+def single(operands):
+    return [None if x is None else x.float() for x in operands]
+
+
+@both_precisions
+@pytest.mark.parametrize("shape", [(1, 24), (2, 24), (16, 24), (37, 24), (300, 24), (3, 5, 24)], ids=str)
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_values_and_gradients_are_those_of_float64(precision, tolerance, shape, gelu, has_bias):
+    operands = [draw(*shape), draw(11, 24, seed=1), draw(11, seed=2) if has_bias else None]
+    slope = draw(*shape[:-1], 11, seed=3)
+    with fast_training(), precise(precision):
+        found = results(single(operands), slope, gelu)
+    assert found[0].dtype == (precision or torch.float32)
+    assert {x.dtype for x in found[1:] if x is not None} == {torch.float32}
+    assert_near(found, results(operands, slope, gelu), tolerance)
+
+
+@both_precisions
+@pytest.mark.parametrize("learns", [(True, False, False), (False, True, False), (False, False, True)])
+def test_what_does_not_learn_has_no_gradient(precision, tolerance, learns):
+    operands, slope = [draw(21, 24), draw(11, 24, seed=1), draw(11, seed=2)], draw(21, 11, seed=3)
+    with fast_training(), precise(precision):
+        found = results(single(operands), slope, learns=learns)
+    assert_near(found, results(operands, slope, learns=learns), tolerance)
+
+
+@both_precisions
+def test_strided_operands(precision, tolerance):
+    """Rows out of the middle, a transposed input, and a slope that is one number spread out, as that of a sum is."""
+    slope = torch.ones(1, 1, dtype=torch.float64).expand(7, 11)
+    for x in (draw(24, 7).T, draw(7, 5, 24)[:, 2]):
+        operands = [x, draw(11, 24, seed=1), None]
+        with fast_training(), precise(precision):
+            found = results([x.float().T.contiguous().T, operands[1].float(), None], slope)
+        assert_near(found, results(operands, slope), tolerance)
+
+
+@both_precisions
+def test_gradients_add_up_and_are_repeated_by_checkpoints(precision, tolerance):
+    layer, exact, x = Linear(24, 24), Linear(24, 24).double(), draw(9, 24)
+    exact.load_state_dict(layer.state_dict())
+    with fast_training(), precise(precision):
+        for part in x.float().split(3):
+            checkpoint(lambda x: layer(layer(x)), part, use_reentrant=False).sum().backward()
+    exact(exact(x)).sum().backward()
+    assert_near([layer.weight.grad, layer.bias.grad], [exact.weight.grad, exact.bias.grad], tolerance)
+
+
+@both_precisions
+def test_there_is_no_second_gradient(precision, tolerance):
+    x, weight = draw(5, 24).float().requires_grad_(), draw(11, 24, seed=1).float().requires_grad_()
+    with fast_training(), precise(precision):
+        (slope,) = torch.autograd.grad(linear(x, weight, None).square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+    (slope,) = torch.autograd.grad(linear(x, weight, None).square().sum(), weight, create_graph=True)
+    slope.sum().backward()  # outside a fit there is
+
+
+def test_a_weight_may_not_change_before_the_backward_pass():
+    for precision in (None, torch.bfloat16):
+        x, weight = draw(5, 24).float().requires_grad_(), draw(11, 24, seed=1).float().requires_grad_()
+        with fast_training(), precise(precision):
+            value = linear(x, weight, None).sum()
+        with torch.no_grad():
+            weight.mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.backward()
+
+
+def test_where_it_applies(monkeypatch):
+    single, double, half = (draw(5, 24).to(dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16))
+    assert not trained.is_trained(single, single)
+    with fast_training():
+        assert trained.is_trained(single, single)
+        assert not any(trained.is_trained(*pair) for pair in ((double, double), (half, half), (single[:0], single)))
+        with fast_inference():  # as the frozen layers of a fit, which have no graph
+            assert "trained" not in str(linear(single, single, None).grad_fn)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert trained.is_trained(half, single) and not trained.is_trained(double, single)
+            monkeypatch.setattr(trained, "_onednn_knows_bfloat16", lambda: False)
+            assert not trained.is_trained(single, single)
+        with torch.autocast("cpu", torch.float16):
+            assert not trained.is_trained(single, single)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert not trained.is_trained(single, single)
+
+
+def test_the_kernel_meets_few_numbers_of_rows():
+    """It keeps 2 MB of code for each number and gradient of a weight, and a third of it for each of the other products."""
+    x = torch.zeros(4096, 1)
+    found = [[len(rows) for rows in trained._with_spare_rows(x[:n])] for n in range(1, 4097)]
+    few, more = (set(column) for column in zip(*found, strict=True))
+    assert len(few) <= 30 and len(more) <= 50
+    assert all(n <= rows <= some <= max(16, 1.25 * n) or n < 64 for n, (some, rows) in enumerate(found, 1))
+
+
+@both_precisions
+def test_an_encoder_has_the_gradients_of_the_reference(precision, tolerance):
+    """Every parameter, with all weights perturbed; the reference computes in float64."""
+    ours, theirs = make_pair("seqcls", TINY)
+    theirs = theirs.double()
+    ids, lengths = torch.randint(5, 100, (23,), generator=torch.Generator().manual_seed(0)), [9, 8, 6]
+    labels = torch.tensor([0, 2, 1])
+    with fast_training():
+        with precise(precision):
+            logits = ours(ids, TokenLayout(lengths))
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+    padded = torch.nn.utils.rnn.pad_sequence(ids.split(lengths), batch_first=True, padding_value=1)
+    theirs(padded, attention_mask=(padded != 1).long(), labels=labels).loss.backward()
+    expected = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        exact = expected[name].grad
+        if exact.norm() > 1e-8:  # that of the keys' biases is zero but for rounding
+            assert (parameter.grad - exact).norm() <= (1e-5 if precision is None else 0.1) * exact.norm(), name
