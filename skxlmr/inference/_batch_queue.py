@@ -27,8 +27,8 @@ class BatchQueue:
     device : torch.device
     budget_per_row : int
         What each unit of ``batch_size`` adds to the budget, for the warning.
-    verbose : int
-        Whether to show how many rows are done.
+    progress : Progress, optional
+        Shows how many rows are done.
 
     Raises
     ------
@@ -37,13 +37,18 @@ class BatchQueue:
     """
 
     def __init__(
-        self, lengths: np.ndarray, token_budget: int, device: torch.device, budget_per_row: int, verbose: int = 0
+        self,
+        lengths: np.ndarray,
+        token_budget: int,
+        device: torch.device,
+        budget_per_row: int,
+        progress: Progress | None = None,
     ):
         self._lengths, self._device, self._budget_per_row = lengths, device, budget_per_row
         self._budget = self._announced = token_budget
         self._waiting = deque(batches_by_length(lengths, token_budget))
         self._failed: tuple[np.ndarray, str] | None = None
-        self._progress = Progress(verbose, len(lengths), int(lengths.sum()))
+        self._progress = progress
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while self._waiting or self._failed:
@@ -60,7 +65,7 @@ class BatchQueue:
             # Only the text is kept: the error holds the frames it came from, and with them their tensors.
             self._failed = self._current, str(error).partition("\n")[0]
             return True
-        if error is None:
+        if error is None and self._progress is not None:
             self._progress.add(len(self._current), int(self._lengths[self._current].sum()))
         if error is None and self._budget < self._announced:
             self._announced = self._budget

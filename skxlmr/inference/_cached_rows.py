@@ -60,7 +60,8 @@ class CachedRows:
         """
         if not len(encoded):
             return compute(encoded, run, per_token)
-        rows, row_of_distinct = distinct_rows(encoded)
+        distinct, first = distinct_rows(encoded)
+        rows = encoded if first is None else encoded.take(distinct)
         keys = self._keys(rows)
         found: dict[bytes, np.ndarray] = self.store.get(keys)
         results: np.ndarray | None = None
@@ -90,8 +91,9 @@ class CachedRows:
         if results is None:
             arrays = [_widened(found[key]) if self.rounds else found[key] for key in keys]
             results = np.concatenate(arrays) if per_token else np.stack(arrays)
-        if row_of_distinct is None:
+        if first is None:
             return results
+        row_of_distinct = np.searchsorted(distinct, first)
         return results[rows.token_places(row_of_distinct) if per_token else row_of_distinct]
 
     def _keys(self, rows: EncodedBatch) -> list[bytes]:

@@ -6,27 +6,45 @@ import numpy as np
 
 from skxlmr.text import EncodedBatch
 
+ROWS_AT_ONCE = 1024  # that are copied: a copy of the copy lies in memory
 
-def distinct_rows(encoded: EncodedBatch) -> tuple[EncodedBatch, np.ndarray | None]:
-    """The distinct rows in order of first occurrence, and for each row the number of its distinct row.
+
+def distinct_rows(encoded: EncodedBatch) -> tuple[np.ndarray, np.ndarray | None]:
+    """Where the distinct rows are, in order of first occurrence, and for each row the first one that equals it.
 
     Returns
     -------
-    distinct : EncodedBatch
-        The rows themselves if no two are equal.
-    row_of_distinct : ndarray of int, (n_rows,), or None if no two are equal
+    distinct : ndarray of int, (n_distinct,)
+    first : ndarray of int, (n_rows,), or None if no two rows are equal
     """
     content, bounds = encoded.ids.tobytes(), (encoded.starts * encoded.ids.itemsize).tolist()
     seconds = None if encoded.second_starts is None else encoded.second_starts.tolist()
-    place: dict[object, int] = {}
-    first: list[int] = []
-    inverse = np.empty(len(encoded), np.int64)
+    firsts: dict[object, int] = {}
+    first = np.empty(len(encoded), np.int64)
     for row, (start, end) in enumerate(pairwise(bounds)):
         ids = content[start:end]
-        inverse[row] = number = place.setdefault(ids if seconds is None else (ids, seconds[row]), len(place))
-        if number == len(first):
-            first.append(row)
-    return (encoded, None) if len(first) == len(encoded) else (encoded.take(first), inverse)
+        first[row] = firsts.setdefault(ids if seconds is None else (ids, seconds[row]), row)
+    distinct = np.fromiter(firsts.values(), np.int64, len(firsts))
+    return distinct, None if len(distinct) == len(encoded) else first
+
+
+def repeat_outputs(results: np.ndarray, encoded: EncodedBatch, first: np.ndarray, per_token: bool) -> None:
+    """Copy the outputs of first occurrences to the rows that equal them, in place.
+
+    Parameters
+    ----------
+    results : ndarray of shape (n_rows, ...), or (n_tokens, ...) if ``per_token``
+    encoded : EncodedBatch
+    first : ndarray of int, (n_rows,)
+        The first row that equals each row.
+    per_token : bool
+    """
+    others = np.flatnonzero(first != np.arange(len(first)))
+    for some in np.array_split(others, len(others) // ROWS_AT_ONCE + 1):
+        source = first[some]
+        if per_token:
+            some, source = encoded.token_places(some), encoded.token_places(source)
+        results[some] = results[source]
 
 
 def mean_of_windows(outputs: np.ndarray, encoded: EncodedBatch, weights: np.ndarray) -> np.ndarray:

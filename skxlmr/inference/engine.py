@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from skxlmr.batching import pack
-from skxlmr.checkpoints import check_finite, weights_identity
+from skxlmr.checkpoints import Origin, check_finite, weights_identity
 from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.inference._cached_rows import CachedRows
-from skxlmr.inference._rows import distinct_rows, mean_of_windows
+from skxlmr.inference._progress import Progress
+from skxlmr.inference._rows import distinct_rows, mean_of_windows, repeat_outputs
 from skxlmr.inference.cache import Cache
 from skxlmr.inference.prefix import FrozenPrefix
 from skxlmr.nn import TaskModule, TokenLayout
@@ -64,6 +65,8 @@ class Engine:
     ----------
     prefix : FrozenPrefix or None
         What has the states after the module's lowest layers, where a fit left these as they are. None unless set.
+    progress : Progress or None
+        Shows how far a call is that runs its rows in several parts; None unless set.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Engine:
         self.module, self.batch_size, self.precision, self.source = module, batch_size, precision, source
         self.verbose, self.cache, self.beside_the_rows = verbose, cache, beside_the_rows
         self.prefix: FrozenPrefix | None = None
+        self.progress: Progress | None = None
         self.device = next(module.parameters()).device
         self._is_float16 = torch.float16 in (precision, next(module.parameters()).dtype)
         self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
@@ -130,48 +134,58 @@ class Engine:
 
     def _outputs(self, recipe: Hashable) -> Callable[[EncodedBatch, Run, bool], np.ndarray]:
         """Takes rows, what to run, and whether there is an output per token; finds or computes the outputs."""
-        weights = None
+        about = None
         if recipe is not None and self.cache is not None:
-            weights = weights_identity(self.module, content_hash=self.cache.content_hash())
-        if weights is None or self.cache is None:
+            about = self.identity(recipe, self.cache.content_hash())
+        if about is None or self.cache is None:
             return self._run
-        dtype = next(self.module.parameters()).dtype
-        about = weights, str(dtype), str(self.precision), self.device.type, self.beside_the_rows, recipe
         at_once = None if self.cache.folder is None else 2 * self.token_budget
         cached = CachedRows(self.cache.store(), about, self.cache.dtype == "bfloat16", at_once)
         return partial(cached.outputs, self._run)
+
+    def identity(self, recipe: Hashable, content_hash: Callable[[Origin], str] | None) -> tuple[Hashable, ...] | None:
+        """What outputs depend on besides the rows; None if the weights are no longer what was read from a checkpoint.
+
+        See :meth:`rows` about the recipe, and :func:`skxlmr.checkpoints.weights_identity` about the hash.
+        """
+        weights = weights_identity(self.module, content_hash=content_hash)
+        if weights is None:
+            return None
+        dtype = next(self.module.parameters()).dtype
+        return weights, str(dtype), str(self.precision), self.device.type, self.beside_the_rows, recipe
 
     def _run(self, encoded: EncodedBatch, run: Run, per_token: bool) -> np.ndarray:
         if not len(encoded):  # the shape and type of the outputs of a row tell those of none
             row = EncodedBatch(np.zeros(1, np.int32), np.ones(1, np.int64), np.zeros(1, np.int64))
             return self._run(row, run, per_token)[:0]
-        distinct, row_of_distinct = distinct_rows(encoded)
-        queue = self._queue(distinct.lengths)
+        distinct, first = distinct_rows(encoded)
+        queue = self._queue(encoded.lengths[distinct])
         results: np.ndarray | None = None
 
         def keep(rows: np.ndarray, output: Tensor) -> None:
             nonlocal results
             values = output.to(torch.float64 if output.dtype == torch.float64 else torch.float32).cpu().numpy()
             if results is None:
-                n_results = len(distinct.ids) if per_token else len(distinct)
+                n_results = len(encoded.ids) if per_token else len(encoded)
                 results = np.empty((n_results, *values.shape[1:]), values.dtype)
-            results[distinct.token_places(rows) if per_token else rows] = values
+            results[encoded.token_places(rows) if per_token else rows] = values
 
         pending: tuple[np.ndarray, Tensor] | None = None  # copied one batch later, while the GPU is busy with the next
-        with self._computing(len(distinct.ids)):
-            for rows in queue:
+        with self._computing(int(encoded.lengths[distinct].sum())):
+            for numbers in queue:
+                rows = distinct[numbers]
                 with queue:
-                    output = run(*pack(distinct.take(rows), self.device))
+                    output = run(*pack(encoded.take(rows), self.device))
                     if pending is not None:
                         keep(*pending)
                     pending = rows, output
             if pending is not None:
                 keep(*pending)
         assert results is not None, "no rows"
+        if first is not None:
+            repeat_outputs(results, encoded, first, per_token)
         self._check_outputs(results)
-        if row_of_distinct is None:
-            return results
-        return results[distinct.token_places(row_of_distinct) if per_token else row_of_distinct]
+        return results
 
     def places(self, encoded: EncodedBatch, places: np.ndarray, read: Read) -> np.ndarray:
         """Apply ``read`` to the logits over the vocabulary at some places of the rows; no other logits are computed.
@@ -234,7 +248,9 @@ class Engine:
             Numbers of prompts -> a result per prompt.
         """
         order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-        queue = BatchQueue(np.ones_like(order), self.batch_size, self.device, 1, self.verbose)
+        queue = BatchQueue(
+            np.ones_like(order), self.batch_size, self.device, 1, Progress(self.verbose, len(order), len(order))
+        )
         found: dict[int, Result] = {}
         check_finite(self.module.state_dict(), self.source)  # with NaN as scores, some token would still come out best
         with self._computing():
@@ -259,7 +275,8 @@ class Engine:
             raise overflow("an output")
 
     def _queue(self, lengths: np.ndarray) -> BatchQueue:
-        return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row, self.verbose)
+        progress = self.progress or Progress(self.verbose, len(lengths), int(lengths.sum()))
+        return BatchQueue(lengths, self.token_budget, self.device, self._budget_per_row, progress)
 
     @contextmanager
     def _computing(self, n_tokens: int = 0) -> Iterator[None]:

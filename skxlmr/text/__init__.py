@@ -1,6 +1,6 @@
 """Strings to token ids and back. Nothing here knows about torch."""
 
-from skxlmr.text._encoded import EncodedBatch
+from skxlmr.text._encoded import EncodedBatch, describe_loss
 from skxlmr.text._fast.tokenizer import FastTokenizer
 from skxlmr.text._load import forget_vocabularies, load_tokenizer
 from skxlmr.text._sampling import SubwordSampling
@@ -20,6 +20,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerSettings",
     "XLMTokenizer",
+    "describe_loss",
     "forget_vocabularies",
     "load_tokenizer",
 ]

@@ -77,9 +77,8 @@ class EncodedBatch:
 
     def describe_longest_loss(self) -> str:
         """Return how much the row lost that lost most, in words: "1,062 tokens" or "at least 3,307 tokens"."""
-        n = int(self.n_dropped.max(initial=0))
-        bound = "at least " if self.n_dropped_is_minimum is not None and self.n_dropped_is_minimum.any() else ""
-        return f"{bound}{n:,} token{'' if n == 1 else 's'}"
+        is_minimum = self.n_dropped_is_minimum is not None and bool(self.n_dropped_is_minimum.any())
+        return describe_loss(int(self.n_dropped.max(initial=0)), is_minimum)
 
     def row(self, i: int) -> NDArray[np.int32]:
         """Ids of row `i`, a view."""
@@ -109,3 +108,8 @@ class EncodedBatch:
         tokens = self.token_places(rows)
         known = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return EncodedBatch(**{name: getattr(self, name)[tokens if name in _PER_TOKEN else rows] for name in known})
+
+
+def describe_loss(n: int, is_minimum: bool) -> str:
+    """Return a number of lost tokens in words: "1,062 tokens" or "at least 3,307 tokens"."""
+    return f"{'at least ' if is_minimum else ''}{n:,} token{'' if n == 1 else 's'}"

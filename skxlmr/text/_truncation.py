@@ -20,6 +20,10 @@ class NoRoomError(ValueError):
     def __str__(self) -> str:
         return self.message
 
+    def at(self, row: int) -> "NoRoomError":
+        """The same error about the row that has this number where the caller counts."""
+        return NoRoomError(self.message.replace(f"row {self.row}", f"row {row}", 1), row)
+
 
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 

@@ -11,14 +11,14 @@ class Value(ABC):
     def _state(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
 
-    def _identity(self) -> Any:
+    def identity(self) -> Any:
         """Return what equal objects have in common."""
         return self._state()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
             return NotImplemented
-        return self._identity() == other._identity()
+        return self.identity() == other.identity()
 
     def _with(self, **changes: Any) -> Self:
         """Return the object that is made from the same arguments, except these."""

@@ -11,7 +11,8 @@ LENGTHS = np.full(9, 5)
 
 
 def run_batches(verbose, fails=()):
-    queue, done = BatchQueue(LENGTHS, 12, torch.device("cpu"), 128, verbose), []
+    progress = _progress.Progress(verbose, len(LENGTHS), int(LENGTHS.sum()))
+    queue, done = BatchQueue(LENGTHS, 12, torch.device("cpu"), 128, progress), []
     for number, rows in enumerate(queue):
         with queue:
             if number in fails:

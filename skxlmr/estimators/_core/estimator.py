@@ -28,7 +28,7 @@ from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.prompts import prompt_ids
-from skxlmr.estimators._core.truncation import warn_of_truncation
+from skxlmr.estimators._core.truncation import warn_of_truncation, who_cuts
 from skxlmr.estimators.heads import CAUSAL_LM, HEADS, Head
 from skxlmr.estimators.other_words import misspelt
 from skxlmr.estimators.parameters import CheckpointParameters
@@ -191,9 +191,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         limit = self._limit()
         encoded = self._tokenize(rows, limit, sampling=sampling, **options)
         if sampling is None:
-            is_chosen = self.max_length is not None or limit == self.config_.max_length
-            how = "" if is_chosen else f", as the checkpoint says (max_length may be up to {self.config_.max_length})"
-            warn_of_truncation(encoded, encoded.n_dropped, limit, "texts", how=how)
+            warn_of_truncation(encoded, encoded.n_dropped, limit, "texts", how=who_cuts(self, limit))
         return encoded
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:

@@ -6,13 +6,17 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.utils.metadata_routing import UNUSED
 
 from skxlmr.checkpoints import moved
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
+from skxlmr.estimators._vectors.filling import Out, check_out, features_in_parts
+from skxlmr.estimators._vectors.parts import is_one_part, one_dimension
 from skxlmr.estimators._vectors.transformer import Transformer
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
@@ -23,6 +27,7 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
 
     n_truncated_: int
     _weights_have_dtype = True
+    __metadata_request__transform = {"out": UNUSED}  # noqa: RUF012  # whoever calls `transform` passes it, and no meta-estimator
     _side_by_side: int | None = None  # columns of the last `transform` without `fit`
     _opened: tuple[Any, ...] | None = None  # the parameters of a checkpoint that was opened without `fit`
 
@@ -58,43 +63,58 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
                 self.n_truncated_ = int(np.count_nonzero(encoded.n_dropped))
         return self
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, *, out: Out = None) -> Any:
         """Features of the texts.
 
         Parameters
         ----------
         X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
             Texts, or pairs of texts; after ``fit``, with its number of columns.
+        out : path or ndarray of shape (n_rows, n_features), float32, optional
+            Where the features go, for those that are larger than memory. An array is filled. A path is that of a ``.npy``
+            file to make. If the call is ended by Ctrl-C, a kill or a full disk, the same call goes on where it was; until
+            then the rows are in ``<out>.partial``, and ``<out>.progress`` says what they are. The cache of
+            ``memory='auto'`` is not used with it.
 
         Returns
         -------
         ndarray of shape (n_rows, n_features), float32
             ``hidden_size`` features for each layer and each pooling, unless the checkpoint has layers after the pooling.
-            Or a DataFrame, see ``set_output``.
+            Or a DataFrame, see ``set_output``. With ``out``, that array, or the one in the file, mapped into memory
+            (``np.load(out, mmap_mode='r')``).
 
         Raises
         ------
         CheckpointError
             Without ``fit``, if the checkpoint cannot be read or does not fit.
+        FileExistsError
+            If ``out`` is a file that exists, or was begun with other texts, weights or parameters.
         ValueError
-            If a row of X is not a text; names the row.
+            If a row of X is not a text; names the row. If ``out`` does not fit, or ``set_output`` asks for a DataFrame
+            beside it.
         """
-        return self._dense(X)
+        return self._dense(X, out)
 
-    def _dense(self, X: Any) -> np.ndarray:
+    def _dense(self, X: Any, out: Out = None) -> np.ndarray:
         """The pooled vectors of the texts."""
+        if out is not None:
+            check_out(self, out)
         engine = self._engine(validate=not self._open_at_first_use())
-        how = self._how()
-        self._n_each()  # refuses what does not fit, before texts are read
+        how, n_each = self._how(), self._n_each()  # refuses what does not fit, before texts are read
         if "pooler" in how.pooling and engine.module.backbone.pooler is None:
             raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
         texts = self._check_X(X, reset=False)
-        encoded = self._encode(texts)
         pair = texts.second is not None
-        features = self._features(engine, encoded, pair, window_weights=encoded.lengths - self._n_around(how, pair))
-        if texts.side_by_side > 1:
-            features = np.hstack(np.split(features, texts.side_by_side))
-        return features
+        n_around = self._n_around(how, pair)
+
+        def features(encoded: EncodedBatch) -> np.ndarray:
+            return self._features(engine, encoded, pair, window_weights=encoded.lengths - n_around)
+
+        rows = one_dimension(texts)
+        if out is None and is_one_part(rows, n_each):
+            return features(self._encode(rows)).reshape(len(texts), n_each * texts.side_by_side)
+        shape, (_, recipe) = (len(texts), n_each * texts.side_by_side), self._computation(engine, how, pair)
+        return features_in_parts(self, engine, rows, shape, features, recipe, out)
 
     def _open(self) -> None:
         stored = self._open_checkpoint()

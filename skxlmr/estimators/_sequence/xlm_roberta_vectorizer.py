@@ -20,6 +20,7 @@ from skxlmr.checkpoints import (
 )
 from skxlmr.estimators._sequence.lexical import check_left_alone, lexical_matrix, piece_names
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
+from skxlmr.estimators._vectors.filling import Out
 from skxlmr.estimators._vectors.parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import changed, estimator, parameter
@@ -109,19 +110,25 @@ class XLMRobertaVectorizer(Vectorizer):
     # layers of further outputs that the checkpoint has, and how many numbers each makes: None if it was not read yet
     _outputs = dict[str, int | None]()  # noqa: RUF012  # never changed in place
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, *, out: Out = None) -> Any:
         """Features of the texts.
 
         Parameters
         ----------
         X : list, array, Series or DataFrame of str, of shape (n_rows,) or (n_rows, 1) or (n_rows, 2)
             Texts, or pairs of texts; after ``fit``, with its number of columns.
+        out : path or ndarray of shape (n_rows, n_features), float32, optional
+            Where the features go, for those that are larger than memory. An array is filled. A path is that of a ``.npy``
+            file to make. If the call is ended by Ctrl-C, a kill or a full disk, the same call goes on where it was; until
+            then the rows are in ``<out>.partial``, and ``<out>.progress`` says what they are. The cache of
+            ``memory='auto'`` is not used with it.
 
         Returns
         -------
         ndarray of shape (n_rows, n_features), float32
             ``hidden_size`` features for each layer and each pooling, unless the checkpoint has layers after the pooling.
-            Or a DataFrame, see ``set_output``.
+            Or a DataFrame, see ``set_output``. With ``out``, that array, or the one in the file, mapped into memory
+            (``np.load(out, mmap_mode='r')``).
         csr_matrix of shape (n_rows, vocab_size), float32
             With ``output='sparse'``: the weight of each piece of the vocabulary, 0 where the text does not have it, else the
             greatest at any of its places. The tokens around a text and unknown ones have none.
@@ -130,11 +137,18 @@ class XLMRobertaVectorizer(Vectorizer):
         ------
         CheckpointError
             Without ``fit``, if the checkpoint cannot be read or does not fit; if it lacks the layer that makes this output.
+        FileExistsError
+            If ``out`` is a file that exists, or was begun with other texts, weights or parameters.
         ValueError
-            If a row of X is not a text; names the row. With ``output='sparse'``, if a parameter of dense features is set, or
-            ``set_output`` asks for a DataFrame.
+            If a row of X is not a text; names the row. If ``out`` does not fit, or ``set_output`` asks for a DataFrame
+            beside it. With ``output='sparse'``, if a parameter of dense features or ``out`` is set, or ``set_output`` asks for
+            a DataFrame.
         """
-        return self._dense(X) if self.output == "dense" else self._lexical(X)
+        if self.output == "dense":
+            return self._dense(X, out)
+        if out is not None:
+            raise ValueError("out is for dense features, and output='sparse' makes a sparse matrix: leave out out")
+        return self._lexical(X)
 
     def transform_tokens(self, X: Any) -> list[np.ndarray]:
         """A vector of each token, to compare texts token by token with :func:`skxlmr.metrics.max_sim`.

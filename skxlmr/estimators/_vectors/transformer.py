@@ -1,5 +1,6 @@
 """Estimators with ``transform``: how checkpoint and parameters make the vector of a text, and the names of its features."""
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._vectors.parameters import VectorParameters
 from skxlmr.estimators._vectors.resolved import resolved
 from skxlmr.inference import Engine
+from skxlmr.inference.engine import Run
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
@@ -98,17 +100,8 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         self, engine: Engine, encoded: EncodedBatch, pair: bool, window_weights: np.ndarray | None = None
     ) -> np.ndarray:
         """Features of encoded rows, (n_rows, n_features); with weights, the mean over each row's windows."""
-        how, layers, n_features = self._how(), self._layers(), self._n_each()
-        backbone = engine.module.backbone
-        n_prompt = len(self._prompt_ids(how, pair))
-        n_skipped = n_prompt - 1 if n_prompt and not how.include_prompt else 0
-        further: Any = getattr(engine.module, "sentence", None) if self._has_further_layers() else None
-
-        def features_of(ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-            x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
-            return x if further is None else further(x)
-
-        recipe = "pooled", how.pooling, tuple(layers), n_skipped, further is not None and how.layers
+        how, n_features = self._how(), self._n_each()
+        features_of, recipe = self._computation(engine, how, pair)
         features = engine.rows(encoded, features_of, window_weights, recipe)
         if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
@@ -118,6 +111,19 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
             if self.normalize is True and len(features):
                 features = normalize(features, copy=False)
         return features
+
+    def _computation(self, engine: Engine, how: SentenceEncoder, pair: bool) -> tuple[Run, tuple[Hashable, ...]]:
+        """What the engine runs on the rows, and its recipe; see :meth:`skxlmr.inference.Engine.rows`."""
+        layers, backbone = self._layers(), engine.module.backbone
+        n_prompt = len(self._prompt_ids(how, pair))
+        n_skipped = n_prompt - 1 if n_prompt and not how.include_prompt else 0
+        further: Any = getattr(engine.module, "sentence", None) if self._has_further_layers() else None
+
+        def features_of(ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+            x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
+            return x if further is None else further(x)
+
+        return features_of, ("pooled", how.pooling, tuple(layers), n_skipped, further is not None and how.layers)
 
     # Checkpoint ---------------------------------------------------------------------------------------------------------
 

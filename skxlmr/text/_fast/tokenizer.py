@@ -288,7 +288,7 @@ class FastTokenizer(Tokenizer):
         state = {"content": self._content, "settings": self._settings, "file": str(self._file)}
         return state | {"model_max_length": self.model_max_length, "token_types": self._token_types}
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         return self._state() | {"file": ""}
 
 
