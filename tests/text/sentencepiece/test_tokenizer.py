@@ -12,6 +12,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text import SentencePieceTokenizer, load_tokenizer
+from skxlmr.text._sentencepiece import tokenizer
 from skxlmr.utils._errors import CheckpointError
 from tests.text.texts import HOSTILE, SPELT_SPECIAL, real_texts
 from tests.tiny import sentences, train
@@ -311,3 +312,13 @@ def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path):
         load_tokenizer(tmp_path / "config.json")
     with pytest.raises(CheckpointError, match="expected a checkpoint folder, found nothing"):
         load_tokenizer(tmp_path / "absent")
+
+
+def test_many_texts_are_read_some_at_a_time(tiny, monkeypatch):
+    texts = ["a bird", "", "das Haus", "река", "the old house"]
+    whole = tiny.encode_batch(texts, return_offsets=True)
+    monkeypatch.setattr(tokenizer, "TEXTS_AT_ONCE", 2)
+    found = tiny.encode_batch(texts, return_offsets=True)
+    assert found.ids.dtype == np.int32
+    for name in ("ids", "lengths", "offsets"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
