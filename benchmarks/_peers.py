@@ -60,7 +60,7 @@ def convert_once(folder, kind, convert):
     """Run ``convert(target)`` unless it was run before; a run that fails leaves nothing."""
     target = converted_folder(folder, kind)
     if not target.is_dir():
-        print(f"converting for {kind} (once) ...", file=sys.stderr, flush=True)
+        print(f"making {kind} (once) ...", file=sys.stderr, flush=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
             convert(Path(work) / "made")
@@ -341,4 +341,8 @@ def make_encoders(folder, device, dtype, names=None):
             made[name] = make(folder, device, dtype)
         except Refused as error:
             print(f"{name}, {dtype}: left out, {error}", flush=True)
+        except Exception as error:  # of a converter: the others are still compared
+            if name == OURS:
+                raise
+            print(f"{name}, {dtype}: left out, {type(error).__name__}: {error}"[:300], flush=True)
     return made

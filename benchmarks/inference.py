@@ -5,6 +5,8 @@ last hidden states in the order of the rows. They take turns for some rounds, an
 rate of matrix products is measured, and each contender's share of it is given.
 """
 
+import hashlib
+import json
 from functools import partial
 
 import numpy as np
@@ -27,7 +29,7 @@ from _peers import (
     ENCODERS,
     MAX_LENGTH,
     SENTENCE_TRANSFORMERS,
-    TRANSFORMERS,
+    convert_once,
     load_tokenizer,
     make_encoders,
     make_transformers,
@@ -47,6 +49,21 @@ def load_sets(args, count_tokens):
         "mixed": lambda: joined_sentences(log_normal_lengths(args.rows or 60), count_tokens),
     }
     return {name: make[name]() for name in args.sets}
+
+
+def reference_features(folder, device, texts):
+    """Features of transformers in float32, computed once for these texts, weights and versions."""
+    import torch
+    import transformers
+
+    about = json.dumps([texts, device, torch.__version__, transformers.__version__])
+
+    def compute(target):
+        target.mkdir()
+        np.save(target / "features.npy", make_transformers(folder, device, "float32")(texts))
+
+    kind = f"reference-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    return np.load(convert_once(folder, kind, compute) / "features.npy")
 
 
 def differences(features, reference):
@@ -94,8 +111,7 @@ def main():
     )
     print(machine)
 
-    make_reference = partial(make_transformers, folder, args.device, "float32")
-    encoded, same, references, baseline = {}, {}, {}, {}
+    encoded, same, baseline = {}, {}, {}
     for name, texts in sets.items():
         encoded[name] = tokenizer.encode_batch(texts, max_length=MAX_LENGTH)
         lengths = encoded[name].lengths
@@ -108,26 +124,22 @@ def main():
         )
 
     results, rates = [], {}
-    for dtype in args.dtypes:
+    for dtype in [
+        dtype for dtype in DTYPES if dtype in args.dtypes
+    ]:  # float32 first, with which the others are compared
         contenders = make_encoders(folder, args.device, dtype, args.contenders)
         rate = MatrixRate(config, args.device, dtype)
         rate.measure()
-        tables = []
         for name, texts in sets.items():
             for run in contenders.values():  # first calls are slower
                 run(texts[:8])
             seconds, features = compare(contenders, texts, rate, args.rounds)
-            if name not in references:
-                float32 = dtype == "float32" and TRANSFORMERS in features
-                references[name] = features[TRANSFORMERS] if float32 else make_reference()(texts)
+            reference = reference_features(folder, args.device, texts)
             if dtype == "float32":
                 baseline[name] = seconds.get(SENTENCE_TRANSFORMERS)
-            tables.append((name, seconds, features))
-        rates[dtype] = rate.best
-        for name, seconds, features in tables:
             rows = []
             for contender, elapsed in seconds.items():
-                difference, cosine = differences(features[contender][same[name]], references[name][same[name]])
+                difference, cosine = differences(features[contender][same[name]], reference[same[name]])
                 n_tokens = encoded[name].lengths.sum()
                 share = operations(config, encoded[name].lengths) / elapsed / rate.best if rate.best else float("nan")
                 rows.append(
@@ -139,6 +151,7 @@ def main():
                         f"{share:.0%}",
                         ratio(elapsed, baseline.get(name)),
                         ratio(elapsed, seconds.get(CTRANSLATE2)),
+                        ratio(elapsed, min((t for other, t in seconds.items() if other != contender), default=None)),
                         f"{difference:.1e}",
                         f"{cosine:.6f}",
                     )
@@ -157,8 +170,9 @@ def main():
                     }
                 )
             header = (f"{name}, {dtype}", "seconds", "texts/s", "tokens/s", "of the rate", "to ST float32")
-            header += (f"to CT2 {dtype}", "max difference", "min cosine")
+            header += (f"to CT2 {dtype}", "to the best other", "max difference", "min cosine")
             print(f"\n{markdown_table(header, rows)}", flush=True)
+        rates[dtype] = rate.best
         print(f"\nBest matrix product in {dtype}: {rate.best / 1e9:,.0f} GFLOP/s", flush=True)
         contenders.clear()
     print()
