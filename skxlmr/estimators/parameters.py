@@ -149,8 +149,8 @@ class CheckpointParameters:
     batch_size: int = parameter(
         32,
         [AT_LEAST_1],
-        "Texts run in batches of up to ``128 * batch_size`` tokens (eight times that on a GPU), whatever their number. "
-        "Results differ only by rounding.",
+        "Texts run in batches of up to ``32 * batch_size`` tokens of a base-size model, more of a smaller one, and "
+        "``1024 * batch_size`` on a GPU, whatever their number. Results differ by rounding at most.",
     )
     device: str | torch.device = parameter(
         "auto",
@@ -202,8 +202,8 @@ class TrainingParameters(CheckpointParameters):
         CheckpointParameters,
         "batch_size",
         16,
-        "Rows of a training batch. Predictions run in batches of up to ``128 * batch_size`` tokens (eight times "
-        "that on a GPU), whatever their number of rows.",
+        "Rows of a training batch. Predictions run in batches of up to ``32 * batch_size`` tokens of a base-size model, "
+        "more of a smaller one, and ``1024 * batch_size`` on a GPU, whatever their number of rows.",
     )
     max_epochs: int = parameter(5, [AT_LEAST_1], "Number of passes over the training data, fewer with early stopping.")
     accumulate: int = parameter(

@@ -31,9 +31,10 @@ from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn
 from skxlmr.utils._errors import CheckpointError
 
-# A text has some 30 to 60 tokens; batches of this many tokens per row keep the cores busy without filling the caches.
-TOKENS_PER_ROW = 128
-ROWS_ON_GPU = 8  # this many times more keep a GPU busy
+# The widest states of a batch, those inside the feed-forward half, have so many numbers per row of `batch_size`: with 32 rows
+# some 12 MB, which stay in the caches and keep the cores busy. A text has some 30 to 60 tokens.
+STATES_PER_ROW = 96 * 1024
+TOKENS_ON_GPU = 1024  # a GPU is busy with so many tokens per row
 LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
 
 Run = Callable[[Tensor, TokenLayout], Tensor]
@@ -49,7 +50,8 @@ class Engine:
     module : TaskModule
         In eval mode.
     batch_size : int
-        A batch has up to ``128 * batch_size`` tokens, eight times that on a GPU.
+        A batch has up to ``98304 / width * batch_size`` tokens, where the width is that of the layers' widest states (32 tokens
+        per row for a base-size model), ``1024 * batch_size`` on a GPU.
     precision : torch.dtype or None
         Type of mixed precision; None computes in the type of the weights.
     source : str
@@ -85,7 +87,10 @@ class Engine:
         self.progress: Progress | None = None
         self.device = next(module.parameters()).device
         self._is_float16 = torch.float16 in (precision, next(module.parameters()).dtype)
-        self._budget_per_row = TOKENS_PER_ROW * (ROWS_ON_GPU if self.device.type == "cuda" else 1)
+
+    @property
+    def _budget_per_row(self) -> int:
+        return TOKENS_ON_GPU if self.device.type == "cuda" else max(STATES_PER_ROW // self.module.backbone.widest, 1)
 
     @property
     def token_budget(self) -> int:

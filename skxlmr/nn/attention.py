@@ -115,7 +115,9 @@ def _attend_explicitly(
     causal: bool,
 ) -> tuple[Tensor, Tensor]:
     """Context (N, H, S, d) and attention weights (N, H, S, K)."""
-    scores_NHSK = (q_NHSd * q_NHSd.shape[-1] ** -0.5) @ k_NHKd.transpose(-1, -2)
+    q, k, v = (x.flatten(0, 1) for x in (q_NHSd, k_NHKd, v_NHKd))
+    scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+    scores_NHSK = scores.unflatten(0, q_NHSd.shape[:2])
     mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
     if mask is not None:
         scores_NHSK = scores_NHSK.masked_fill(~mask, torch.finfo(scores_NHSK.dtype).min)
@@ -124,7 +126,7 @@ def _attend_explicitly(
         weights_NHSK = drop(weights_NHSK, dropout)
     if head_mask is not None:
         weights_NHSK = weights_NHSK * head_mask.view(1, -1, 1, 1)
-    return weights_NHSK @ v_NHKd, weights_NHSK
+    return torch.bmm(weights_NHSK.flatten(0, 1), v).unflatten(0, q_NHSd.shape[:2]), weights_NHSK
 
 
 def _with_causal(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | None:
@@ -150,16 +152,14 @@ def _with_self(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | 
 def _attend_groups(
     q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, head_size: int, dropout: float, causal: bool
 ) -> Tensor:
-    """One call per group of sequences of similar length: hardly any padding, and none outside the kernel.
+    """One call per group of sequences of one length: what is computed for one depends on no other, to the last bit.
 
-    Rows after the last token, which the encoder may have added, become zeros.
+    In training, where each call has a backward pass as well, sequences of similar length share one, with hardly any padding,
+    and none outside the kernel. Rows after the last token, which the encoder may have added, become zeros.
     """
     outputs = []
-    for group in layout.groups:
-        tokens_of = (x[group.tokens] for x in (q, k, v))
-        if layout.is_apart:  # kernels may round by where in memory a sequence lies: copies begin at the same alignment
-            tokens_of = (x.clone() for x in tokens_of)
-        q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x, group, head_size) for x in tokens_of)
+    for group in layout.padded_groups if dropout or torch.is_grad_enabled() else layout.groups:
+        q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
         # The rows of a rectangle are padded on the right, where no real token of a causal model looks.
         mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
         out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)

@@ -82,6 +82,11 @@ class Backbone(nn.Module):
         """The modules of the embeddings, then those of each layer, from the lowest to the highest."""
         raise NotImplementedError
 
+    @property
+    def widest(self) -> int:
+        """Width of the widest states of a layer, those inside its feed-forward half."""
+        raise NotImplementedError
+
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the word embeddings."""
         return self.get_submodule(self.words_name)  # type: ignore[return-value]  # torch knows it as a Module only
@@ -177,14 +182,9 @@ def starting_from(prefix: Prefix | None) -> Iterator[None]:
 def lowest_states(backbone: Backbone, ids: Tensor, layout: TokenLayout, n_layers: int) -> Tensor:
     """States after the embeddings and the lowest layers, without a graph; on a CPU those of a row depend on that row alone.
 
-    Kernels round in another way for another number of rows, and for other neighbours. Here they are chosen such that it makes
-    no difference, to the last bit:
-
-    - Matrix products get 16 rows or more (:func:`with_spare_rows`): oneDNN sums each of two or more rows in the same order.
-    - Attention takes each sequence by itself: what it computes depends on the length of the sequence alone.
-    - Everything else goes token by token. GELU's approximation by tanh is put together from steps that round alike everywhere.
-
-    Measured in float32 and bfloat16 with one to three threads on a processor with AVX512;
+    No product, activation or attention of a packed batch makes a row's numbers depend on the others: oneDNN sums each of two
+    or more rows in the same order, and attention takes rectangles of sequences of one length. Measured in float32 and
+    bfloat16 with one to three threads on a processor with AVX512, for heads whose size is a multiple of 4;
     :class:`skxlmr.inference.FrozenPrefix` checks it where it matters. On a GPU, states differ by rounding.
 
     Parameters
@@ -201,10 +201,9 @@ def lowest_states(backbone: Backbone, ids: Tensor, layout: TokenLayout, n_layers
     -------
     Tensor of shape (T, D), float32 or wider
     """
-    is_on_cpu = ids.device.type == "cpu"
-    with torch.no_grad(), fast_kernels(rows_are_alone=is_on_cpu), starting_from(None):
+    with torch.no_grad(), fast_kernels(), starting_from(None):
         # as its class says, without hooks of the caller: these see the whole encoder, once
-        output = type(backbone).forward(backbone, ids, layout.apart() if is_on_cpu else layout, n_layers=n_layers)
+        output = type(backbone).forward(backbone, ids, layout, n_layers=n_layers)
     return widen(output.last_hidden_state)
 
 

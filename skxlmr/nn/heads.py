@@ -53,7 +53,7 @@ class LanguageModelingHead(nn.Module):
 
     def forward(self, x: Tensor, word_embeddings_VD: Tensor) -> Tensor:
         """Return the logits over the vocabulary, (..., V), of token vectors, (..., D)."""
-        x = self.layer_norm(self.dense(x, gelu=True))
+        x = self.layer_norm(self.dense(x, "gelu"))
         weight_VD = self.decoder.weight if hasattr(self, "decoder") else word_embeddings_VD
         return linear(x, weight_VD, self.bias)
 

@@ -3,37 +3,17 @@
 Shape legend: T packed tokens, N sequences, S tokens of a padded row (K of another one), D hidden size.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skxlmr.nn.attention import attend
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.kernels.linear import Linear, rows_are_alone
+from skxlmr.nn.kernels.linear import Linear, is_plain, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU's approximation by tanh. Where rows are computed on their own, it is put together from simpler steps.
-
-    The kernel rounds the last numbers of a tensor, and of each thread's part of it, in another way than those before them.
-    """
-    if not rows_are_alone():
-        return F.gelu(x, approximate="tanh")
-    return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)).tanh())
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_new": gelu_tanh,
-    "gelu_pytorch_tanh": gelu_tanh,
-    "relu": F.relu,
-}
 
 
 class EmbeddingSum(nn.Module):
@@ -137,8 +117,7 @@ class SelfAttention(nn.Module):
         head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        q = self.query(x)  # first: gradients add up in this order
-        k, v, keys = self._keys_and_values(x, context)
+        q, k, v, keys = self._project(x, context)
         return attend(
             q,
             k,
@@ -152,12 +131,12 @@ class SelfAttention(nn.Module):
             keys=keys,
         )
 
-    def _keys_and_values(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, TokenLayout | None]:
-        """Keys and values of this text up to its last token, and their layout if it is not that of ``x``."""
-        k, v = self.key(x), self.value(x)
+    def _project(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, Tensor, TokenLayout | None]:
+        """Queries of ``x``, keys and values of this text up to its last token, and their layout if it is not that of ``x``."""
+        q, k, v = together((self.query, self.key, self.value), x)
         if context is None or context.past is None:
-            return k, v, None
-        return *context.past.extend(k, v), context.keys
+            return q, k, v, None
+        return q, *context.past.extend(k, v), context.keys
 
 
 class CrossAttention(SelfAttention):
@@ -167,16 +146,23 @@ class CrossAttention(SelfAttention):
         super().__init__(config)
         self.causal = False
 
-    def _keys_and_values(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, TokenLayout | None]:
+    def _project(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, Tensor, TokenLayout | None]:
         assert context is not None
-        source_NKD, past = context.source_NKD, context.past
+        q, source_NKD, past = self.query(x), context.source_NKD, context.past
         if past is None or past.source is None:
-            k, v = self.key(source_NKD), self.value(source_NKD)
+            assert source_NKD is not None
+            k, v = together((self.key, self.value), source_NKD)
         else:
             k, v = past.source
         if past is not None:
             past.source = k, v
-        return k, v, context.source
+        return q, k, v, context.source
+
+
+def with_residual(dense: Linear, dropout: Dropout, x: Tensor, residual: Tensor) -> Tensor:
+    """Dense layer, dropout, residual; in one step where nothing is dropped."""
+    drops = dropout.training and dropout.p
+    return dense(x, residual=residual) if is_plain(dense) and not drops else dropout(dense(x)) + residual
 
 
 class ResidualOutput(nn.Module):
@@ -189,7 +175,7 @@ class ResidualOutput(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+        return self.LayerNorm(with_residual(self.dense, self.dropout, x, residual))
 
 
 class Attention(nn.Module):
@@ -201,12 +187,6 @@ class Attention(nn.Module):
         self.output = ResidualOutput(config, config.hidden_size)
 
 
-def activated(dense: Linear, x: Tensor, hidden_act: str) -> Tensor:
-    """Output of a dense layer after the activation with this name."""
-    activation = _ACTIVATIONS.get(hidden_act)  # None is exact GELU, which the linear layer computes
-    return dense(x, gelu=True) if activation is None else activation(dense(x))
-
-
 class Intermediate(nn.Module):
     """First dense layer of the feed-forward half."""
 
@@ -216,7 +196,7 @@ class Intermediate(nn.Module):
         self.dense = Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return activated(self.dense, x, self.activation)
+        return self.dense(x, self.activation)
 
 
 class Layer(nn.Module):

@@ -62,8 +62,6 @@ class TokenLayout:
         Makes the layout a padded one: true (or 1) where a token may be attended to.
     second_starts : sequence of int, optional
         For packed pairs in which each text counts its own positions: where in each sequence the second text begins.
-    is_apart : bool
-        Whether each sequence of a packed batch is a rectangle of its own: then no kernel sees two sequences at once.
     """
 
     def __init__(
@@ -72,9 +70,8 @@ class TokenLayout:
         device: torch.device | str = "cpu",
         mask_NS: Tensor | None = None,
         second_starts: Sequence[int] | None = None,
-        is_apart: bool = False,
     ):
-        self._lengths, self.is_apart = lengths, is_apart
+        self._lengths = lengths
         self.device = torch.device(device)
         self.mask_NS = mask_NS
         self.second_starts = None if second_starts is None else list(map(int, second_starts))
@@ -136,10 +133,6 @@ class TokenLayout:
         """Return the same layout for a batch on another device (packed batches)."""
         return TokenLayout(self.lengths, device, second_starts=self.second_starts)
 
-    def apart(self) -> "TokenLayout":
-        """Return the same layout with each sequence apart (packed batches)."""
-        return TokenLayout(self.lengths, self.device, second_starts=self.second_starts, is_apart=True)
-
     @property
     def longest_text(self) -> int:
         """Number of positions that the batch needs."""
@@ -154,12 +147,21 @@ class TokenLayout:
 
     @lazy
     def groups(self) -> "list[Group]":
-        """Neighbouring sequences of similar length, for kernels that need rectangles (packed batches).
+        """Neighbouring sequences of the same length, for kernels that need rectangles (packed batches).
 
-        A rectangle holds sequences of one length or, where these are few tokens, sequences at most a quarter shorter than the
-        longest. Batches sorted by length give the fewest and fullest rectangles. On a GPU, where launching a kernel costs
-        more than padding, all sequences share one.
+        On a GPU, where launching a kernel costs more than padding, all sequences share one.
         """
+        return self._groups(0)
+
+    @lazy
+    def padded_groups(self) -> "list[Group]":
+        """The same with fewer rectangles: one of few tokens also takes sequences up to a quarter shorter than its longest.
+
+        Batches sorted by length give the fewest and fullest.
+        """
+        return self._groups(GROUP_TOKENS)
+
+    def _groups(self, few_tokens: int) -> "list[Group]":
         groups, first = [], 0
         while first < len(self.lengths):
             last, low, high = first + 1, self.lengths[first], self.lengths[first]
@@ -167,8 +169,8 @@ class TokenLayout:
             while last < len(self.lengths):
                 length = self.lengths[last]
                 new_low, new_high = min(low, length), max(high, length)
-                too_uneven = n_tokens >= GROUP_TOKENS or new_low < GROUP_FILL * new_high
-                if self.is_apart or (new_low != new_high and too_uneven and self.device.type != "cuda"):
+                too_uneven = n_tokens >= few_tokens or new_low < GROUP_FILL * new_high
+                if new_low != new_high and too_uneven and self.device.type != "cuda":
                     break
                 last, low, high, n_tokens = last + 1, new_low, new_high, n_tokens + length
             groups.append(self._group(first, last, n_tokens, low == high))

@@ -46,6 +46,11 @@ class XLMRobertaEncoder(Backbone):
         self.pooler = Pooler(config) if add_pooler else None
 
     @property
+    def widest(self) -> int:
+        """Width of the states inside the feed-forward half of a layer."""
+        return self.config.intermediate_size
+
+    @property
     def layers(self) -> Sequence[LayerCall]:
         """The layers, from the lowest to the highest."""
         return list(self.encoder.layer)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from skxlmr.nn import TaskModule
+from skxlmr.nn.kernels.packed import forget
 
 SCHEDULES = ("linear", "cosine", "constant")
 
@@ -51,10 +52,16 @@ def freeze(module: TaskModule, n_frozen_layers: int) -> None:
 
 
 def train_mode(module: TaskModule) -> None:
-    """Switch dropout on, except in frozen parts, which return the same vectors in every epoch."""
+    """Switch dropout on, except in frozen parts, which return the same vectors in every epoch.
+
+    What predictions keep of the weights that are about to change is given back.
+    """
     module.train()
     for block in module.backbone.blocks:
-        block.train(any(parameter.requires_grad for parameter in block.parameters()))
+        learns = any(parameter.requires_grad for parameter in block.parameters())
+        block.train(learns)
+        if learns:
+            forget(block)
 
 
 def make_optimizer(

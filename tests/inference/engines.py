@@ -7,6 +7,7 @@ from skxlmr.inference import Engine
 
 class SmallEngine(Engine):
     token_budget = None  # set by each
+    _budget_per_row = 128
 
     def __init__(self, module, token_budget, precision=None):
         super().__init__(module, 1, precision, "checkpoint")

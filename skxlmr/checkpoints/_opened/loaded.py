@@ -9,7 +9,6 @@ the caller's, such as a hook, or that draw at random, are not known at all.
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from ctypes import string_at
 from functools import cache
 from typing import Any, Self
 from uuid import uuid4
@@ -18,12 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from skxlmr.checkpoints._origin import Origin
+from skxlmr.nn.kernels.packed import Mark, mark_of
 from skxlmr.utils._errors import CheckpointError
 
-# Where a tensor lies in memory, how often it was changed in place, and some of its numbers: what is changed through `.data` or
-# NumPy is not counted.
-Mark = tuple[int, int, tuple[int, ...], bytes]
-SAMPLE = 16  # bytes
 OURS = ("skxlmr.", "torch.nn.modules.")  # whose modules compute what their type and attributes say
 PLAIN = (int, float, str, tuple)
 # Attributes that change no output in eval mode, or that are looked at otherwise.
@@ -49,7 +45,7 @@ class LoadedWeights:
         self._digest: str | None = None
         # the tensors are kept, so that no other can take their place in memory
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-        self._names = {mark: name for name, tensor in tensors.items() if (mark := _mark(tensor)) is not None}
+        self._names = {mark: name for name, tensor in tensors.items() if (mark := mark_of(tensor)) is not None}
         self._known: dict[tuple[Any, ...], str | None] = {}
 
     @classmethod
@@ -74,7 +70,7 @@ class LoadedWeights:
 
     def as_read(self, module: nn.Module) -> set[str]:
         """Names of the module's parameters that are where they were, and as they were read."""
-        marks = {name: _mark(tensor) for name, tensor in module.named_parameters()}
+        marks = {name: mark_of(tensor) for name, tensor in module.named_parameters()}
         return {name for name, mark in marks.items() if mark is not None and self._names.get(mark) == name}
 
     def of_copy(self, module: nn.Module, copied: nn.Module) -> Self:
@@ -172,7 +168,7 @@ def _facts_and_marks(parts: Iterable[nn.Module]) -> tuple[tuple[Any, ...], tuple
             facts.append(value)
         for tensor in state["_parameters"].values():
             if tensor is not None:
-                marks.append(_mark(tensor))
+                marks.append(mark_of(tensor))
         if children:
             facts += children
             left += reversed([child for child in children.values() if child is not None])
@@ -185,13 +181,3 @@ def _known_names(kind: Any, attributes: tuple[str, ...]) -> tuple[str, ...] | No
     if not kind.__module__.startswith(OURS):
         return None
     return tuple(name for name in attributes if name not in BESIDE)
-
-
-def _mark(tensor: Tensor) -> Mark | None:
-    """None for one that does not count its changes, or that is a type of its own."""
-    if tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
-        return None
-    first, sample = tensor.data_ptr(), b""
-    if tensor.is_cpu and tensor.is_contiguous():
-        sample = string_at(first + tensor.nbytes // 2, min(tensor.nbytes // 2, SAMPLE))
-    return first, tensor._version, tensor.stride(), sample

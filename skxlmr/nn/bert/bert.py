@@ -14,7 +14,7 @@ from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.bert.config import BertConfig
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.kernels.linear import Linear, linear
-from skxlmr.nn.layers import Embeddings, activated
+from skxlmr.nn.layers import Embeddings
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import (
@@ -124,7 +124,7 @@ class Transform(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.LayerNorm(activated(self.dense, x, self.activation))
+        return self.LayerNorm(self.dense(x, self.activation))
 
 
 class Predictions(nn.Module):

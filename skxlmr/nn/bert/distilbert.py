@@ -14,8 +14,7 @@ from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.nn.bert.config import DistilBertConfig
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.heads import Projection
-from skxlmr.nn.kernels.linear import Linear
-from skxlmr.nn.layers import activated
+from skxlmr.nn.kernels.linear import Linear, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
@@ -47,10 +46,11 @@ class DistilBertAttention(nn.Module):
     def forward(
         self, x: Tensor, layout: TokenLayout, need_weights: bool = False, head_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
+        q, k, v = together((self.q_lin, self.k_lin, self.v_lin), x)
         attended, weights = attend(
-            self.q_lin(x),
-            self.k_lin(x),
-            self.v_lin(x),
+            q,
+            k,
+            v,
             layout,
             head_size=self.head_size,
             dropout=self.dropout if self.training else 0.0,
@@ -71,7 +71,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.lin2(activated(self.lin1, x, self.activation)))
+        return self.dropout(self.lin2(self.lin1(x, self.activation)))
 
 
 class DistilBertLayer(nn.Module):
@@ -216,5 +216,5 @@ class DistilBertForMaskedLM(DistilBertTask, LanguageModel):
 
     def project(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of token vectors (..., D)."""
-        x = self.vocab_layer_norm(activated(self.vocab_transform, x, self.activation))
+        x = self.vocab_layer_norm(self.vocab_transform(x, self.activation))
         return self.vocab_projector(x, self.backbone.get_input_embeddings().weight)

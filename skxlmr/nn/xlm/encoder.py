@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.attention import attend
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
-from skxlmr.nn.kernels.linear import Linear
+from skxlmr.nn.kernels.linear import Linear, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import dropout
 from skxlmr.nn.xlm.config import XLMConfig
@@ -51,10 +51,11 @@ class MultiHeadAttention(nn.Module):
         self.out_lin = Linear(config.emb_dim, config.emb_dim)
 
     def forward(self, x: Tensor, layout: TokenLayout, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        q, k, v = together((self.q_lin, self.k_lin, self.v_lin), x)
         context, weights = attend(
-            self.q_lin(x),
-            self.k_lin(x),
-            self.v_lin(x),
+            q,
+            k,
+            v,
             layout,
             head_size=self.head_size,
             dropout=self.attention_dropout if self.training else 0.0,
@@ -74,7 +75,7 @@ class FeedForward(nn.Module):
         self.lin2 = Linear(4 * config.emb_dim, config.emb_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.lin1(x, gelu=True) if self.gelu else self.lin1(x).relu()
+        x = self.lin1(x, "gelu" if self.gelu else "relu")
         return dropout(self.lin2(x), self.dropout, self.training)
 
 
@@ -118,6 +119,11 @@ class XLMEncoder(Backbone):
         self.layer_norm1 = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in layers)
         self.ffns = nn.ModuleList(FeedForward(config) for _ in layers)
         self.layer_norm2 = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in layers)
+
+    @property
+    def widest(self) -> int:
+        """Width of the states inside the feed-forward half of a layer."""
+        return 4 * self.config.emb_dim
 
     @property
     def layers(self) -> Sequence[LayerCall]:

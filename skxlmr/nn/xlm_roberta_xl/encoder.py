@@ -10,7 +10,7 @@ from skxlmr.nn.backbone import LayerCall
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.kernels.linear import Linear
-from skxlmr.nn.layers import CrossAttention, EmbeddingSum, Intermediate, SelfAttention
+from skxlmr.nn.layers import CrossAttention, EmbeddingSum, Intermediate, SelfAttention, with_residual
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder
@@ -37,7 +37,7 @@ class Output(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.dropout(self.dense(x)) + residual
+        return with_residual(self.dense, self.dropout, x, residual)
 
 
 class Attention(nn.Module):

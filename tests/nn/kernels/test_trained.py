@@ -27,7 +27,7 @@ def precise(precision):
 def results(operands, slope, gelu=False, learns=(True, True, True)):
     """Value of the layer, and its gradients."""
     leaves = [x if x is None else x.detach().requires_grad_(does) for x, does in zip(operands, learns, strict=True)]
-    value = linear(*leaves, gelu=gelu)
+    value = linear(*leaves, "gelu" if gelu else "none")
     value.backward(slope.to(value.dtype))
     return [value.detach(), *(None if leaf is None else leaf.grad for leaf in leaves)]
 
