@@ -11,6 +11,9 @@ def batches_by_length(lengths: np.ndarray, token_budget: int) -> Iterator[np.nda
     Rows of equal length become neighbours, for which attention over packed batches is fastest. The longest come first, so
     that a batch that does not fit into memory fails at once. A row longer than the budget is a batch of its own.
     """
+    if len(lengths) == 1:
+        yield np.zeros(1, np.int64)
+        return
     order = np.argsort(-lengths, kind="stable")
     start, n_tokens = 0, 0
     for place, length in enumerate(lengths[order]):

@@ -17,6 +17,8 @@ def distinct_rows(encoded: EncodedBatch) -> tuple[np.ndarray, np.ndarray | None]
     distinct : ndarray of int, (n_distinct,)
     first : ndarray of int, (n_rows,), or None if no two rows are equal
     """
+    if len(encoded) == 1:
+        return np.zeros(1, np.int64), None
     content, bounds = encoded.ids.tobytes(), (encoded.starts * encoded.ids.itemsize).tolist()
     seconds = None if encoded.second_starts is None else encoded.second_starts.tolist()
     firsts: dict[object, int] = {}

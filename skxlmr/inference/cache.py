@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from joblib import Memory
 
 from skxlmr.checkpoints import Origin, forget_opened
-from skxlmr.inference._stores.disk import DiskStore
 from skxlmr.inference._stores.hashes import file_stamp
 from skxlmr.inference._stores.memory import MemoryStore
 from skxlmr.inference._stores.store import Store, StoreInfo
+
+if TYPE_CHECKING:
+    from skxlmr.inference._stores.disk import DiskStore
 
 IN_PROCESS = 2**30  # bytes, unless said otherwise
 ON_DISK = 10 * 2**30
@@ -90,17 +92,16 @@ class Cache:
         of_process = _stores()
         found = of_process.get((folder, size))
         if found is None:
-            made: Store = MemoryStore(size) if folder is None else DiskStore(folder, size)
+            made: Store = MemoryStore(size) if folder is None else _disk_store(folder, size)
             found = of_process.setdefault((folder, size), made)  # at once: another thread may have made one
-            on_disk = [store for store in list(of_process.values()) if isinstance(store, DiskStore)]
+            on_disk: list[Any] = [store for (place, _), store in list(of_process.items()) if place is not None]
             for store in on_disk[:-FOLDERS_OPEN]:
                 store.close()
         return found
 
     def content_hash(self) -> Callable[[Origin], str] | None:
         """Returns the hash of a checkpoint, by which a folder knows it; None in the process, which knows its files."""
-        store = self.store()
-        return partial(_content_hash, store) if isinstance(store, DiskStore) else None
+        return None if self.location is None else partial(_content_hash, self.store())
 
 
 AUTO: Cache | None = Cache()  # what "auto" means
@@ -225,7 +226,13 @@ def _stores() -> dict[tuple[str | None, int], Store]:
 _hashes: dict[tuple[Any, ...], str] = {}  # of checkpoints, by their folder and the stamp of their files
 
 
-def _content_hash(store: DiskStore, origin: Origin) -> str:
+def _disk_store(folder: str, size: int) -> "DiskStore":
+    from skxlmr.inference._stores.disk import DiskStore  # and SQLite with it
+
+    return DiskStore(folder, size)
+
+
+def _content_hash(store: Any, origin: Origin) -> str:
     """The content hash of a checkpoint: computed once per file, or once per process while a file is new."""
     opened = origin.folder, origin.stamp
     if opened not in _hashes:

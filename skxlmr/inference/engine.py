@@ -7,7 +7,7 @@ know.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -85,8 +85,9 @@ class Engine:
         self.verbose, self.cache, self.beside_the_rows = verbose, cache, beside_the_rows
         self.prefix: FrozenPrefix | None = None
         self.progress: Progress | None = None
-        self.device = next(module.parameters()).device
-        self._is_float16 = torch.float16 in (precision, next(module.parameters()).dtype)
+        weight = next(module.parameters())
+        self.device = weight.device
+        self._is_float16 = torch.float16 in (precision, weight.dtype)
 
     @property
     def _budget_per_row(self) -> int:
@@ -180,7 +181,8 @@ class Engine:
             for numbers in queue:
                 rows = distinct[numbers]
                 with queue:
-                    output = run(*pack(encoded.take(rows), self.device))
+                    batch = encoded if len(encoded) == 1 else encoded.take(rows)
+                    output = run(*pack(batch, self.device))
                     if pending is not None:
                         keep(*pending)
                     pending = rows, output
@@ -289,6 +291,8 @@ class Engine:
         if self.prefix is not None:
             self.prefix.expect(n_tokens)
         # without precision autocast is switched off explicitly: the caller may be inside an autocast block
-        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
-        with turn(self.device), fast_inference(), starting_from(self.prefix), autocast:
+        precision: AbstractContextManager[Any] = nullcontext()
+        if self.precision is not None or torch.is_autocast_enabled(self.device.type):
+            precision = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
+        with turn(self.device), fast_inference(), starting_from(self.prefix), precision:
             yield

@@ -8,8 +8,6 @@ from typing import Any
 
 from sklearn import get_config
 from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from skxlmr.utils._sklearn import takes_sample_weight
@@ -82,6 +80,8 @@ class SearchScoring:
     """
 
     def __init__(self, scoring: Any):
+        from sklearn.metrics import check_scoring, get_scorer_names
+
         if isinstance(scoring, str) and scoring not in get_scorer_names():
             near = get_close_matches(scoring, get_scorer_names()) or sorted(get_scorer_names())
             raise ValueError(
@@ -95,6 +95,8 @@ class SearchScoring:
             )
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, **params: Any) -> dict[str, float]:
+        from sklearn.metrics import check_scoring
+
         scorer: Any = check_scoring(estimator) if self._scorer is None else self._scorer
         if get_config()["enable_metadata_routing"]:
             params = process_routing(self, "score", **params)["scorer"]["score"] if params else {}
@@ -126,6 +128,8 @@ def _of_the_fit(estimator: Any) -> dict[str, float]:
 
 def _trained(value: Any, seen: set[int]) -> Iterator[Any]:
     """The estimators that were trained, wherever they are in this one: they have ``collapsed_``."""
+    from sklearn.frozen import FrozenEstimator
+
     if id(value) in seen:
         return
     seen.add(id(value))

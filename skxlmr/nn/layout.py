@@ -219,7 +219,8 @@ class TokenLayout:
         """Place of each token in its sequence, from 0: (T,), or (N, S) of a padded batch."""
         if self.mask_NS is not None:
             return (self.mask_NS.long().cumsum(1) - 1).clamp(min=0)
-        return torch.arange(self.n_tokens, device=self.device) - self._spread(self.bounds[:-1].long())
+        places_T = torch.arange(self.n_tokens, device=self.device)
+        return places_T if len(self.lengths) == 1 else places_T - self._spread(self.bounds[:-1].long())
 
     @lazy
     def second_T(self) -> Tensor | None:
@@ -244,7 +245,9 @@ class TokenLayout:
 
     def first(self, x: Tensor) -> Tensor:
         """Return the vector of the first token of each sequence, (N, D)."""
-        return x[:, 0] if self.is_padded else x[self.bounds[:-1].long()]
+        if self.mask_NS is None:
+            return x[:1] if len(self.lengths) == 1 else x[self.bounds[:-1].long()]
+        return x[:, 0]
 
     def last(self, x: Tensor) -> Tensor:
         """Return the vector of the last token of each sequence, (N, D)."""

@@ -156,7 +156,7 @@ class Dropout(nn.Dropout):
     """``torch.nn.Dropout`` through :func:`dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return dropout(input, self.p, self.training)
+        return dropout(input, self.p) if self.training else input
 
 
 def _new_generator(device: torch.device) -> torch.Generator:

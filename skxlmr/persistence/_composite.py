@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
-import sklearn.metrics
 from sklearn.utils.validation import check_is_fitted
 
 from skxlmr.checkpoints import PARTS, SKOPS_FILE, sha256_of
@@ -155,7 +154,9 @@ def _loaded(io_of_skops: Any, file: Path, content: bytes) -> Any:
 
 def _trusted() -> list[str]:
     names = [f"{module}.{name}" for module, found in _SKLEARN.items() for name in found.split()]
-    scorers = (sklearn.metrics.get_scorer(name) for name in sklearn.metrics.get_scorer_names())
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    scorers = map(get_scorer, get_scorer_names())
     return names + sorted({f"{s._score_func.__module__}.{s._score_func.__name__}" for s in scorers})
 
 

@@ -3,7 +3,7 @@
 Shape suffixes: N rows of the input, W rows of the result (windows), T tokens of all rows together.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -62,24 +62,25 @@ class RowLayout:
         """Choose what of each text is shown, and put the special tokens around it; for the arguments see `encode_batch`."""
         is_pair = len(columns) == 2
         first, n_special = columns[0], self.n_special(is_pair)
-        second = columns[1] if is_pair else replace(first, lengths=np.zeros_like(first.lengths))
-        n_tokens_N = first.lengths + second.lengths
+        n_second_N = columns[1].lengths if is_pair else np.zeros_like(first.lengths)
+        n_tokens_N = first.lengths + n_second_N
         row_W = np.arange(len(n_tokens_N))
         if max_length is not None and max_length < n_special and len(row_W):
             raise ValueError(f"max_length={max_length} cannot hold the {n_special} special tokens of row 0")
         budget = int(n_tokens_N.sum()) if max_length is None else max_length - n_special
         if stride is None:
-            first_part, second_part = truncate(first.lengths, second.lengths, budget, truncation)
+            first_part, second_part = truncate(first.lengths, n_second_N, budget, truncation)
             n_dropped_W = n_tokens_N - first_part.kept_W - second_part.kept_W
         else:
-            row_W, first_part, second_part = windows_of_pairs(first.lengths, second.lengths, budget, stride, truncation)
+            row_W, first_part, second_part = windows_of_pairs(first.lengths, n_second_N, budget, stride, truncation)
             n_dropped_W = np.zeros_like(row_W)
 
         lengths_W = first_part.kept_W + second_part.kept_W + n_special
         starts_W = np.cumsum(lengths_W) - lengths_W
         first_ends_W = 1 + first_part.kept_W
-        second_texts_W = starts_W + first_ends_W + self.n_between
-        moves = [(first, first_part, starts_W + 1), (second, second_part, second_texts_W)]
+        moves = [(first, first_part, starts_W + 1)]
+        if is_pair:
+            moves.append((columns[1], second_part, starts_W + first_ends_W + self.n_between))
 
         ids_T = np.full(lengths_W.sum(), self.separator_id, np.int32)
         ids_T[starts_W] = self.start_id

@@ -84,6 +84,8 @@ def encode_distinct(encode: Callable[[list[str]], Tokens], *columns: list[str]) 
         for i, text in enumerate(numbers):
             numbers[text] = i
         tokens = encode(list(numbers)).take(np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts)))
+    if len(columns) == 1:
+        return [tokens]
     ends = list(accumulate(map(len, columns)))
     return [tokens.take(slice(end - len(column), end)) for column, end in zip(columns, ends, strict=True)]
 

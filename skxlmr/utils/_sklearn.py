@@ -3,7 +3,7 @@
 scikit-learn ships no types, so type checkers see the classes below instead; at run time they are scikit-learn's own.
 """
 
-from functools import wraps
+from functools import lru_cache, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,40 @@ def set_metadata_requests(estimator: Any, requests: Any) -> None:
     estimator._metadata_request = asked
 
 
+_PLAIN = (str, int, float, bool, type(None))  # values whose content can't change
+
+
+def check_parameters(estimator: Any) -> None:
+    """Validate the parameters as ``_validate_params`` of scikit-learn does; plain values that passed once pass at once.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what its constraints say.
+    """
+    kind: Any = type(estimator)
+    names = _constrained(kind)
+    values = [getattr(estimator, name) for name in names]
+    if not all(type(value) in _PLAIN for value in values):
+        others = {name: value for name, value in zip(names, values, strict=True) if type(value) not in _PLAIN}
+        validate_parameter_constraints(kind._parameter_constraints, others, caller_name=kind.__name__)
+        names = tuple(name for name in names if name not in others)
+        values = [getattr(estimator, name) for name in names]
+    _check_plain(kind, names, *values)
+
+
+@lru_cache(maxsize=64)
+def _constrained(kind: Any) -> tuple[str, ...]:
+    """Names of the parameters that have constraints."""
+    return tuple(name for name in kind._get_param_names() if name in kind._parameter_constraints)
+
+
+@lru_cache(maxsize=64, typed=True)  # 1, 1.0 and True are different values
+def _check_plain(kind: Any, names: tuple[str, ...], *values: Any) -> None:
+    parameters = dict(zip(names, values, strict=True))
+    validate_parameter_constraints(kind._parameter_constraints, parameters, caller_name=kind.__name__)
+
+
 def takes_sample_weight(scorer: Any) -> bool:
     """Whether a scorer takes ``sample_weight``, as a search asks it where metadata routing is off."""
     if hasattr(scorer, "_accept_sample_weight"):
@@ -171,6 +205,7 @@ __all__ = [
     "TransformerMixin",
     "as_sparse",
     "check_feature_names",
+    "check_parameters",
     "check_sample_weight",
     "fit_context",
     "get_feature_names",

@@ -102,6 +102,8 @@ def text_columns(X: Any, name: str, missing: str | None = None) -> list[list[str
 
 def check_fitted(estimator: Any, attribute: str = "module_") -> None:
     """Raise NotFittedError before a fit; says how the head of a checkpoint is used, where that is possible."""
+    if hasattr(estimator, attribute):
+        return
     do = "call fit"
     if hasattr(estimator, "from_checkpoint"):
         do += ", or %(name)s.from_checkpoint to predict with the head that the checkpoint has"

@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
@@ -277,4 +276,6 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     def _validation_score(self, rows: TrainingRows) -> float:
         encoded = rows.encoded["encoded"]
         predicted = by_row(self._engine().rows(encoded), encoded.n_windows, fill=-np.inf).argmax(1)
+        from sklearn.metrics import accuracy_score
+
         return float(accuracy_score(rows.targets, predicted, sample_weight=rows.weights))

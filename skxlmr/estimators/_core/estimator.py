@@ -41,7 +41,7 @@ from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._devices.device import is_on, resolve_autocast, resolve_device
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names
+from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names, check_parameters
 from skxlmr.utils._tables import column_names, is_table, name_of
 from skxlmr.utils._validation import Texts, check_fitted, check_texts, warn_of_category
 from skxlmr.utils._warnings import warn_once_per_call
@@ -91,6 +91,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 )
         return super().set_params(**params)
 
+    def _validate_params(self) -> None:
+        check_parameters(self)
+
     # Rows ---------------------------------------------------------------------------------------------------------------
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Any:
@@ -112,7 +115,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             kinds = {1: "texts (1 column)", 2: "pairs of texts (2 columns)"}
             found, expected = (kinds.get(n, f"{n} columns") for n in (texts.n_columns, n_fitted))
             raise ValueError(f"{name} has {found}, but {type(self).__name__} was fitted on {expected}")
-        if reset or not has_names:
+        if reset or (hasattr(self, "feature_names_in_") and not has_names):  # without names on either side, all is well
             check_feature_names(self, X, reset=reset)
         return texts
 

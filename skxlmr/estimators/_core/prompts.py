@@ -47,6 +47,8 @@ def with_prompt(how: How, prompt: str | None) -> How:
 def prepared(texts: Texts, how: TextSettings) -> Texts:
     """The texts as the encoder reads them: the prompt before the first, and in lower case."""
     prompt = how.prompt()
+    if not prompt and not how.lower_case:
+        return texts
     first, second = texts.first, texts.second
     if prompt:
         first = [prompt + text for text in first]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, get_tags
 
 from skxlmr.checkpoints import StoredModel, check_mapped_files, moved
@@ -387,6 +386,8 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _split(self, training: TrainingRows, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Set ``validation_fraction`` of the rows aside; returns the rows to train on, and those."""
+        from sklearn.model_selection import train_test_split
+
         n_rows = len(training)
         n_val = self._n_validation(n_rows)
         if n_val >= n_rows:

@@ -10,8 +10,6 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
-from sklearn.metrics import get_scorer, get_scorer_names
-
 from skxlmr.nn import TaskModule
 from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 
@@ -28,6 +26,8 @@ def scorer_of(scoring: str | Callable[..., float] | None) -> Callable[..., float
     """
     if not isinstance(scoring, str):
         return scoring
+    from sklearn.metrics import get_scorer, get_scorer_names
+
     names = get_scorer_names()
     if scoring not in [LOSS, *names]:
         nearest = get_close_matches(scoring, [LOSS, *names], n=3)

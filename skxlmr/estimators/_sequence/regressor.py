@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import torch
 from scipy.special import expit
-from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 
@@ -365,6 +364,8 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     def _validation_score(self, rows: TrainingRows) -> float:
         encoded = rows.encoded["encoded"]
         predicted = self._engine().rows(encoded, window_weights=np.ones(len(encoded)))
+        from sklearn.metrics import r2_score
+
         return float(r2_score(rows.targets, predicted, sample_weight=rows.weights))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import log_expit, log_softmax
+from scipy.special import log_expit
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
@@ -85,7 +85,9 @@ class OneClass(Kind):
         return lambda logits_NK, target_N: cross_entropy(logits_NK, target_N, label_smoothing)
 
     def log_proba(self, logits_NK: np.ndarray) -> np.ndarray:
-        return log_softmax(logits_NK, axis=1)
+        # SciPy's log_softmax computes the same; to find out which array library it is given takes longer than one text should
+        shifted_NK = logits_NK - logits_NK.max(1, keepdims=True)
+        return shifted_NK - np.log(np.exp(shifted_NK).sum(1, keepdims=True))
 
     def scores(self, logits_NK: np.ndarray) -> np.ndarray:
         """What decision_function returns."""

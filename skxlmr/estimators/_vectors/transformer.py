@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.preprocessing import normalize
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.extmath import row_norms
+from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
 from skxlmr.checkpoints import MappedFiles, StoredModel, Tensors
 from skxlmr.estimators._core.estimator import Estimator
@@ -105,11 +105,11 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         features = engine.rows(encoded, features_of, window_weights, recipe)
         if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
-            features = normalize(features, copy=False)
+            features = _of_unit_length(features)
         if n_features < features.shape[1]:
             features = np.ascontiguousarray(features[:, :n_features])
             if self.normalize is True and len(features):
-                features = normalize(features, copy=False)
+                features = _of_unit_length(features)
         return features
 
     def _computation(self, engine: Engine, how: SentenceEncoder, pair: bool) -> tuple[Run, tuple[Hashable, ...]]:
@@ -219,3 +219,15 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _of_unit_length(features: np.ndarray) -> np.ndarray:
+    """The rows divided by their norms, in place; rows of zeros stay as they are.
+
+    scikit-learn's ``normalize`` computes the same. To import it takes longer than the first texts.
+    """
+    assert_all_finite(features)
+    norms = row_norms(features)
+    norms[norms < 10 * np.finfo(norms.dtype).eps] = 1
+    features /= norms[:, None]
+    return features

@@ -9,10 +9,9 @@ from dataclasses import replace
 from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tokenizers
 
 from skxlmr.text._arguments import Reading
 from skxlmr.text._bpe_files import MOST_VALUES, MOST_VOCAB_BYTES, read_merges, read_vocab
@@ -35,6 +34,9 @@ from skxlmr.text._tokens import Tokens
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 from skxlmr.utils._lazy import lazy
+
+if TYPE_CHECKING:
+    import tokenizers
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -250,15 +252,15 @@ class FastTokenizer(Tokenizer):
         decoder = self._literal.decoder
         return " ".join(pieces) if decoder is None else tokenizer_json.guarded(self._file, decoder.decode, pieces)
 
-    def _load(self, content: dict[str, Any], literal: bool) -> tokenizers.Tokenizer:
+    def _load(self, content: dict[str, Any], literal: bool) -> "tokenizers.Tokenizer":
         return tokenizer_json.load(self._file, content, self._tokens, literal)
 
     @lazy
-    def _parsing(self) -> tokenizers.Tokenizer:
+    def _parsing(self) -> "tokenizers.Tokenizer":
         return self._load(self._content, literal=False)
 
     @lazy
-    def _for_words(self) -> dict[bool, tokenizers.Tokenizer]:
+    def _for_words(self) -> "dict[bool, tokenizers.Tokenizer]":
         """By `parse_special`: the tokenizers that read every word as if a space preceded it."""
         prefixed = tokenizer_json.with_prefix_space(self._content)
         if prefixed is None:

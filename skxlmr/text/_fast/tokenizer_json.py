@@ -4,14 +4,15 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import tokenizers
+from typing import TYPE_CHECKING, Any
 
 from skxlmr.text._bpe_files import MOST_IDS, check_count, check_ids, check_lengths
 from skxlmr.text._fast.wordpiece import check_model
 from skxlmr.text._special_tokens import AddedToken
 from skxlmr.utils._errors import CheckpointError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 # texts on which a broken file fails at once
 _PROBES = ["", "Hello worlds", " <s>\0\n", "γνῶθι σεαυτόν", "漢字\u3000①", "\U0001f469\u200d\ufffd"]
@@ -160,8 +161,12 @@ def with_prefix_space(content: dict[str, Any]) -> dict[str, Any] | None:
     return content if changed else None
 
 
-def load(file: Path, content: dict[str, Any], tokens: Mapping[int, AddedToken], literal: bool) -> tokenizers.Tokenizer:
+def load(
+    file: Path, content: dict[str, Any], tokens: Mapping[int, AddedToken], literal: bool
+) -> "tokenizers.Tokenizer":
     """Load content after `with_tokens` with the `tokenizers` package; CheckpointError if that fails."""
+    import tokenizers
+
     content = with_tokens(content, tokens, literal)
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(content))
     tokenizer.encode_special_tokens = literal
@@ -203,6 +208,8 @@ def pair_layout(
         If it lays texts out in any other way than ``<s> A </s>`` and ``<s> A </s></s> B </s>`` or ``<s> A </s> B </s>``, or
         gives other token types.
     """
+    import tokenizers
+
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
     parts = {"pre_tokenizer": None, "decoder": None, "model": model, "post_processor": content.get("post_processor")}

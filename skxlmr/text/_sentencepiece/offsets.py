@@ -6,14 +6,17 @@ characters that were composed stay together.
 """
 
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sentencepiece import SentencePieceProcessor
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 
 def piece_offsets(
-    processor: SentencePieceProcessor,
+    processor: "SentencePieceProcessor",
     texts: list[str],
     n_tokens_N: NDArray[np.int64],
     n_characters_T: NDArray[np.int64],

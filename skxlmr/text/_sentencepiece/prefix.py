@@ -6,10 +6,14 @@ and no piece crosses the place. Its normaliser looks ahead, but no further than 
 well before the end of the normalised part. A text without such a place (one letter a million times) is encoded whole.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text._surrogates import without_surrogates
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 LONG_TEXT = 20_000  # characters; in shorter texts, finding a place to cut costs more than encoding the rest
 CHARACTERS_PER_TOKEN = 8  # first guess, about twice that of running text
@@ -28,7 +32,7 @@ class PrefixCutter:
         Its vocabulary.
     """
 
-    def __init__(self, processor: SentencePieceProcessor, pieces: list[str]):
+    def __init__(self, processor: "SentencePieceProcessor", pieces: list[str]):
         self._processor = processor
         self._look_ahead = LOOK_AHEAD + max(map(len, pieces))
         # NUL separates the pieces; the pairs with NUL that this adds only rule out more places

@@ -6,10 +6,12 @@ import re
 from bisect import bisect
 from functools import lru_cache
 from itertools import accumulate
-
-from sentencepiece import SentencePieceProcessor
+from typing import TYPE_CHECKING
 
 from skxlmr.text._sampling import SubwordSampling
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 UNKNOWN_PENALTY = 10.0  # SentencePiece's: how much less likely an unknown character is than the least likely piece
 _WORD = re.compile("▁?[^▁]*[^▁]|▁")
@@ -33,7 +35,7 @@ class SegmentationSampler:
         If the model is not a Unigram model, or falls back to bytes.
     """
 
-    def __init__(self, processor: SentencePieceProcessor, pieces: list[str]):
+    def __init__(self, processor: "SentencePieceProcessor", pieces: list[str]):
         try:
             processor.nbest_encode("a", nbest_size=2, out_type=int)
         except RuntimeError as error:

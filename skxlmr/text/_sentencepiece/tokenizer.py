@@ -8,11 +8,10 @@ from functools import lru_cache
 from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sentencepiece import SentencePieceProcessor
 
 from skxlmr.text._arguments import Reading
 from skxlmr.text._sampling import SubwordSampling, sampling_of
@@ -37,8 +36,13 @@ from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_bytes
 from skxlmr.utils._lazy import lazy
 
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
 MODEL_FILE = "sentencepiece.bpe.model"
-THREADED_BYTES = 1 << 16  # below this, about a millisecond of work, starting threads costs more than they save
+THREADED_BYTES = (
+    1 << 16
+)  # below this, about a millisecond of work, starting threads, even one, costs more than they save
 TEXTS_AT_ONCE = 1 << 14  # SentencePiece's lists of int take ten times the room of the ids
 
 _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> is the last id of the vocabulary
@@ -238,7 +242,8 @@ class SentencePieceTokenizer(Tokenizer):
             is_cut = [text is not whole for text, whole in zip(texts, whole_texts, strict=True)]
             is_beginning_N = np.array(is_cut) if any(is_cut) else None
         if not any(map(splitter.finds, texts)):
-            return replace(self._encode_plain(texts, with_offsets, sampling), is_beginning=is_beginning_N)
+            plain = self._encode_plain(texts, with_offsets, sampling)
+            return plain if is_beginning_N is None else replace(plain, is_beginning=is_beginning_N)
         rows = [splitter.split(text) for text in texts]
         n_parts_N = np.fromiter(map(len, rows), np.int64, len(rows))
         parts = [part for row in rows for part in row]
@@ -283,8 +288,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _best_of_some(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         utf8 = [to_utf8(text) for text in texts]
-        n_threads = _n_cpus() if sum(map(len, utf8)) > THREADED_BYTES else 1
-        rows = self._processor.encode(utf8, out_type=int, num_threads=n_threads)
+        if sum(map(len, utf8)) > THREADED_BYTES:
+            rows = self._processor.encode(utf8, out_type=int, num_threads=_n_cpus())
+        else:
+            rows = [self._processor.encode(text, out_type=int) for text in utf8]
         lengths_N = np.fromiter(map(len, rows), np.int64, len(rows))
         return np.fromiter(chain.from_iterable(rows), np.int32, lengths_N.sum()), lengths_N
 
@@ -306,8 +313,10 @@ class SentencePieceTokenizer(Tokenizer):
 
 # XLM-R's takes 0.4 s, and a tokenizer with further tokens, or an unpickled one, has the same model
 @lru_cache(maxsize=1)
-def load_processor(model_proto: bytes) -> SentencePieceProcessor:
+def load_processor(model_proto: bytes) -> "SentencePieceProcessor":
     """Load a SentencePiece model; ValueError if it is not one that starts as XLM-R's."""
+    from sentencepiece import SentencePieceProcessor
+
     if not model_proto:
         raise ValueError("expected a SentencePiece model, found an empty file")
     if model_proto.startswith(b"version https://git-lfs"):

@@ -28,6 +28,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "cpu":
+        return torch.device("cpu")
     try:
         resolved = torch.device(device)
         if resolved.type == "meta":
