@@ -2,7 +2,8 @@
 
 import pytest
 
-from skxlmr.inference._stores import DiskStore, database
+from skxlmr.inference._stores import database
+from skxlmr.inference._stores.disk import DiskStore
 from tests.inference.stores import MAX_BYTES
 
 

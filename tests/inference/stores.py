@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from skxlmr.inference._stores import DiskStore
+from skxlmr.inference._stores.disk import DiskStore
 
 MAX_BYTES = 2**26
 needs_locks = pytest.mark.skipif(os.name == "nt", reason="needs locks of files that end with the process")

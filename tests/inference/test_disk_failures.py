@@ -8,7 +8,8 @@ import stat
 
 import pytest
 
-from skxlmr.inference._stores import DiskStore, database, disk, mounts
+from skxlmr.inference._stores import database, disk, mounts
+from skxlmr.inference._stores.disk import DiskStore
 from tests.inference.stores import (
     KEYS,
     MAX_BYTES,

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from skxlmr.inference._stores import DiskStore, database, disk
+from skxlmr.inference._stores import database, disk
+from skxlmr.inference._stores.disk import DiskStore
 from skxlmr.inference._stores.hashes import file_stamp
 from tests.inference.stores import (
     KEYS,

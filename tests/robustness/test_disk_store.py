@@ -16,7 +16,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from skxlmr.inference._stores import DiskStore, database
+from skxlmr.inference._stores import database
+from skxlmr.inference._stores.disk import DiskStore
 from tests import processes
 from tests.inference.stores import MAX_BYTES, assert_right, fetch, hammer, key, value, write_much, write_until_killed
 

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 MODEL_FILE = "sentencepiece.bpe.model"
-THREADED_BYTES = (
-    1 << 16
-)  # below this, about a millisecond of work, starting threads, even one, costs more than they save
+THREADED_BYTES = 1 << 16  # below this, about a millisecond of work, starting threads (or one) costs more than they save
 TEXTS_AT_ONCE = 1 << 14  # SentencePiece's lists of int take ten times the room of the ids
 
 _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; <mask> is the last id of the vocabulary
