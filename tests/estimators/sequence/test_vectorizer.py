@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaVectorizer, load, save
 from skxlmr.checkpoints import read_tensors, write_folder
+from skxlmr.inference import engine
 from tests.estimators.conftest import padded
 
 
@@ -90,16 +91,17 @@ def test_order_batch_and_neighbours_do_not_matter(vectorizer, make, texts):
     np.testing.assert_allclose(make(XLMRobertaVectorizer, batch_size=1).fit_transform(texts), features, atol=1e-5)
 
 
-def test_batch_size_bounds_the_tokens_of_a_batch(make):
+def test_batch_size_bounds_the_tokens_of_a_batch(make, monkeypatch):
+    monkeypatch.setattr(engine, "STATES_PER_ROW", 96 * 64)  # so that few texts make several batches
     texts = [f"river {i} " + "bird " * 40 for i in range(12)]
     sizes = []
     for batch_size in (1, 4):
         vectorizer = make(XLMRobertaVectorizer, batch_size=batch_size, device="cpu").fit(texts)
-        batches = []
+        batches, budget = [], 96 * 64 // vectorizer.config_.intermediate_size
         vectorizer.module_.roberta.embeddings.register_forward_pre_hook(lambda _, args, to=batches: to.append(args[1]))
         vectorizer.transform(texts)
         assert sum(len(layout.lengths) for layout in batches) == len(texts)
-        assert all(sum(layout.lengths) <= 128 * batch_size for layout in batches)
+        assert all(sum(layout.lengths) <= budget * batch_size for layout in batches)
         sizes.append(len(batches))
     assert sizes[0] > sizes[1]
 
