@@ -26,6 +26,7 @@ ONNX_RUNTIME, OPENVINO = "ONNX Runtime", "OpenVINO"
 BATCH_SIZE = 32
 MAX_LENGTH = 512
 # Tokens of a padded batch: of 512 to 8,192 the fastest, or nearly so, for tweets at XLM-R-base size on two cores.
+# ONNX Runtime in float32 and OpenVINO in bfloat16 were not tried: they have what was fastest in their other type.
 BATCH_TOKENS = {
     (CTRANSLATE2, "float32"): 2048,
     (CTRANSLATE2, "int8"): 1024,
