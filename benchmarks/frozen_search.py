@@ -82,12 +82,12 @@ def main():
     set_threads(args.threads)
 
     from skxlmr import FitQualityWarning, XLMRobertaClassifier, cache_info
-    from skxlmr.utils._devices.device import resolve_autocast, resolve_device
+    from skxlmr.utils._devices.device import resolve_device, resolve_precision
 
     warnings.simplefilter("ignore", FitQualityWarning)  # the weights are random: nothing is learnt
     texts, labels = sample(args)
     print(describe_machine("cpu", "scikit-learn"))
-    precision = resolve_autocast(args.dtype, resolve_device("cpu"), training=True)
+    precision = resolve_precision(args.dtype, resolve_device("cpu"), training=True)
     print(f"{len(texts)} texts, {len(set(texts))} of them distinct, fits in {precision or 'float32'}\n")
     XLMRobertaClassifier(base_folder(args), max_epochs=1, memory=None, device="cpu").fit(
         texts[:2], ["a", "b"]

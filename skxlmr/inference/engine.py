@@ -53,7 +53,8 @@ class Engine:
         A batch has up to ``98304 / width * batch_size`` tokens, where the width is that of the layers' widest states (32 tokens
         per row for a base-size model), ``1024 * batch_size`` on a GPU.
     precision : torch.dtype or None
-        Type of mixed precision; None computes in the type of the weights.
+        Type of mixed precision; None computes in the type of the weights. ``torch.int8`` does so too, except for the layers of
+        the encoder.
     source : str
         The checkpoint, for the error about weights that are not finite.
     verbose : int
@@ -290,9 +291,11 @@ class Engine:
         """Around what is run on rows with so many tokens."""
         if self.prefix is not None:
             self.prefix.expect(n_tokens)
+        in_int8 = self.precision == torch.int8
+        mixed = None if in_int8 else self.precision
         # without precision autocast is switched off explicitly: the caller may be inside an autocast block
         precision: AbstractContextManager[Any] = nullcontext()
-        if self.precision is not None or torch.is_autocast_enabled(self.device.type):
-            precision = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
-        with turn(self.device), fast_inference(), starting_from(self.prefix), precision:
+        if mixed is not None or torch.is_autocast_enabled(self.device.type):
+            precision = torch.autocast(self.device.type, mixed, enabled=mixed is not None)
+        with turn(self.device), fast_inference(in_int8), starting_from(self.prefix), precision:
             yield

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from skxlmr.nn.kernels.int8 import computes_in_int8
 from skxlmr.nn.kernels.linear import fast_kernels, with_spare_rows
 from skxlmr.nn.layout import TokenLayout, widen
 from skxlmr.nn.randomness import current_randomness, repeatable
@@ -140,7 +141,7 @@ class Backbone(nn.Module):
         checkpointing = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions = [x], []
         real = slice(None) if layout.is_padded else slice(len(x))  # rows of x, without spare ones
-        if not layout.is_padded:
+        if not layout.is_padded and not computes_in_int8():  # where each layer does with fewer
             x = with_spare_rows(x)
         for layer, further in zip(layers, [()] * len(layers) if inputs is None else inputs, strict=True):
             if checkpointing:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skxlmr.nn.attention import attend
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.kernels.linear import Linear, is_plain, together
+from skxlmr.nn.kernels.linear import LayerLinear, Linear, is_plain, row_by_row, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
 
@@ -105,9 +105,9 @@ class SelfAttention(nn.Module):
         self.head_size = config.head_size
         self.dropout = config.attention_probs_dropout_prob
         self.causal = config.is_decoder
-        self.query = Linear(config.hidden_size, config.hidden_size)
-        self.key = Linear(config.hidden_size, config.hidden_size)
-        self.value = Linear(config.hidden_size, config.hidden_size)
+        self.query = LayerLinear(config.hidden_size, config.hidden_size)
+        self.key = LayerLinear(config.hidden_size, config.hidden_size)
+        self.value = LayerLinear(config.hidden_size, config.hidden_size)
 
     def forward(
         self,
@@ -170,7 +170,7 @@ class ResidualOutput(nn.Module):
 
     def __init__(self, config: ModelConfig, n_inputs: int):
         super().__init__()
-        self.dense = Linear(n_inputs, config.hidden_size)
+        self.dense = LayerLinear(n_inputs, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -193,7 +193,7 @@ class Intermediate(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.activation = config.hidden_act
-        self.dense = Linear(config.hidden_size, config.intermediate_size)
+        self.dense = LayerLinear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dense(x, self.activation)
@@ -218,12 +218,15 @@ class Layer(nn.Module):
         context: DecoderContext | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         attended, weights = self.attention.self(x, layout, need_weights, head_mask, context)
-        x = self.attention.output(attended, x)
+        x = row_by_row(self.attention.output, attended, x)
         if context is not None and context.source_NKD is not None:
             assert self.crossattention is not None
             attended, _ = self.crossattention.self(x, layout, context=context)
-            x = self.crossattention.output(attended, x)
-        return self.output(self.intermediate(x), x), weights
+            x = row_by_row(self.crossattention.output, attended, x)
+        return row_by_row(self._feed_forward, x), weights
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.output(self.intermediate(x), x)
 
 
 class LayerStack(nn.Module):

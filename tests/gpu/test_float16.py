@@ -13,7 +13,7 @@ import skxlmr
 from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaVectorizer
 from skxlmr.nn import attention
 from skxlmr.training import LossScale, fit_loop
-from skxlmr.utils._devices.device import fast_half, resolve_autocast
+from skxlmr.utils._devices.device import fast_half, resolve_precision
 from tests import contract
 from tests.estimators.core.test_callbacks import Recorder
 from tests.nn.reference import TINY, make_pair, make_rows, packed
@@ -29,7 +29,7 @@ def test_what_auto_chooses(gpu):
     expected = torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else None
     assert fast_half(gpu) is expected
     assert (expected is torch.bfloat16) == torch.cuda.is_bf16_supported(including_emulation=False)
-    assert resolve_autocast("auto", gpu, training=True) is resolve_autocast("auto", gpu, training=False) is expected
+    assert resolve_precision("auto", gpu, training=True) is resolve_precision("auto", gpu, training=False) is expected
 
 
 @pytest.mark.parametrize("causal", [False, True])

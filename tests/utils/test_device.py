@@ -25,11 +25,11 @@ def test_precision(monkeypatch, fast, device, training):
     """By itself half precision for training where it is fast, and for predictions on such a GPU alone."""
     monkeypatch.setattr(devices, "fast_half", lambda device: fast)
     by_itself = fast if training or device is CUDA else None
-    assert devices.resolve_autocast("auto", device, training) == by_itself
-    assert devices.resolve_autocast("float32", device, training) is None
-    assert devices.resolve_autocast("bfloat16", device, training) is torch.bfloat16
+    assert devices.resolve_precision("auto", device, training) == by_itself
+    assert devices.resolve_precision("float32", device, training) is None
+    assert devices.resolve_precision("bfloat16", device, training) is torch.bfloat16
     if device is not CPU:
-        assert devices.resolve_autocast("float16", device, training) is torch.float16
+        assert devices.resolve_precision("float16", device, training) is torch.float16
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -37,7 +37,7 @@ def test_float16_is_refused_on_a_cpu(training):
     with pytest.raises(
         ValueError, match=r"dtype='float16' is for GPUs: .* Set dtype='auto', or 'bfloat16' if the CPU has"
     ):
-        devices.resolve_autocast("float16", CPU, training)
+        devices.resolve_precision("float16", CPU, training)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from skxlmr.nn.sentence import TextSettings
 from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._devices.device import is_on, resolve_autocast, resolve_device
+from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names, check_parameters
 from skxlmr.utils._tables import column_names, is_table, name_of
@@ -206,7 +206,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def _open_checkpoint(self) -> StoredModel:
         """Open the checkpoint: its config and tokenizer become the estimator's."""
         # what can't be computed here is refused before anything is downloaded
-        resolve_autocast(self.dtype, resolve_device(self.device), training=False)
+        resolve_precision(self.dtype, resolve_device(self.device), training=False)
         stored = read_model(resolve_checkpoint(self.checkpoint, self.revision))
         with stored.unchanged():
             self._take(stored)
@@ -344,8 +344,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         if not is_on(self.module_, device):
             self._move_module(device)
-        precision = resolve_autocast(self.dtype, device, training=False)
-        if self._weights_have_dtype:
+        precision = resolve_precision(self.dtype, device, training=False)
+        if self._weights_have_dtype and precision != torch.int8:
             precision = None
         cache, about = cache_of(getattr(self, "memory", None)), self._family.beside_the_rows(self.module_)
         return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose), cache, about)

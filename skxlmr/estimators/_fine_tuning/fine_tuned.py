@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state, get_tags
 
 from skxlmr.checkpoints import StoredModel, check_mapped_files, moved
@@ -346,7 +347,8 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _engine(self, validate: bool = True) -> Engine:
         engine = super()._engine(validate)
-        engine.prefix = frozen_prefix(self, self.module_)
+        if engine.precision != torch.int8:  # all layers are computed in int8, whatever is in a cache
+            engine.prefix = frozen_prefix(self, self.module_)
         return engine
 
     def _redraw(self, read: Any, rows: np.ndarray | None) -> Any:

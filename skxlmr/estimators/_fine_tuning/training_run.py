@@ -34,7 +34,7 @@ from skxlmr.training import (
     undone_on_failure,
     whole_copy,
 )
-from skxlmr.utils._devices.device import resolve_autocast, resolve_device
+from skxlmr.utils._devices.device import resolve_device, resolve_precision
 from skxlmr.utils._devices.gpu_queue import turn
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
@@ -173,7 +173,7 @@ class TrainingRun:
         estimator = self.estimator
         values = {each.name: getattr(estimator, each.name) for each in fields(LoopSettings) if each.name != "autocast"}
         values |= {"verbose": int(estimator.verbose)}
-        settings = LoopSettings(**values, autocast=resolve_autocast(estimator.dtype, device, training=True))
+        settings = LoopSettings(**values, autocast=resolve_precision(estimator.dtype, device, training=True))
         if self.adam_state is None:
             return settings
         # how many steps are to come is unknown, so there is no schedule

@@ -17,7 +17,7 @@ from skxlmr.estimators._vectors.filling import Out, check_out, features_in_parts
 from skxlmr.estimators._vectors.parts import is_one_part, one_dimension
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._devices.device import is_on, resolve_autocast, resolve_device
+from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 
@@ -173,9 +173,10 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
 
     def _weight_dtype(self) -> torch.dtype:
         device = resolve_device(self.device)
-        if self.dtype == "float16" and device.type == "cpu":  # a saved one is read all the same; it says so when used
+        # a saved one is read all the same where this can't be computed, and says so when it is used
+        if self.dtype == "int8" or (self.dtype == "float16" and device.type == "cpu"):
             return torch.float32
-        return resolve_autocast(self.dtype, device, training=False) or torch.float32
+        return resolve_precision(self.dtype, device, training=False) or torch.float32
 
     @property
     def __single_column_transformer__(self) -> bool:

@@ -14,7 +14,7 @@ from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.nn.bert.config import DistilBertConfig
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.heads import Projection
-from skxlmr.nn.kernels.linear import Linear, together
+from skxlmr.nn.kernels.linear import LayerLinear, Linear, row_by_row, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
@@ -38,10 +38,10 @@ class DistilBertAttention(nn.Module):
         super().__init__()
         self.head_size = config.head_size
         self.dropout = config.attention_probs_dropout_prob
-        self.q_lin = Linear(config.hidden_size, config.hidden_size)
-        self.k_lin = Linear(config.hidden_size, config.hidden_size)
-        self.v_lin = Linear(config.hidden_size, config.hidden_size)
-        self.out_lin = Linear(config.hidden_size, config.hidden_size)
+        self.q_lin = LayerLinear(config.hidden_size, config.hidden_size)
+        self.k_lin = LayerLinear(config.hidden_size, config.hidden_size)
+        self.v_lin = LayerLinear(config.hidden_size, config.hidden_size)
+        self.out_lin = LayerLinear(config.hidden_size, config.hidden_size)
 
     def forward(
         self, x: Tensor, layout: TokenLayout, need_weights: bool = False, head_mask: Tensor | None = None
@@ -66,8 +66,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: DistilBertConfig):
         super().__init__()
         self.activation = config.hidden_act
-        self.lin1 = Linear(config.hidden_size, config.intermediate_size)
-        self.lin2 = Linear(config.intermediate_size, config.hidden_size)
+        self.lin1 = LayerLinear(config.hidden_size, config.intermediate_size)
+        self.lin2 = LayerLinear(config.intermediate_size, config.hidden_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class DistilBertLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         attended, weights = self.attention(x, layout, need_weights, head_mask)
         x = self.sa_layer_norm(attended + x)
-        return self.output_layer_norm(self.ffn(x) + x), weights
+        return self.output_layer_norm(row_by_row(self.ffn, x) + x), weights
 
 
 class DistilBertEncoder(XLMRobertaEncoder):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.nn.kernels import int8
 from skxlmr.nn.kernels.packed import packed
 from skxlmr.nn.kernels.trained import is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
@@ -37,19 +38,23 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
 
 
 @contextmanager
-def fast_inference() -> Iterator[None]:
-    """Inside the block compute without gradients and with the fastest kernels for this; in this thread only."""
-    with fast_kernels(), torch.inference_mode():
+def fast_inference(in_int8: bool = False) -> Iterator[None]:
+    """Inside the block compute without gradients and with the fastest kernels for this; in this thread only.
+
+    With ``in_int8`` the layers of encoders are computed in int8 (:mod:`skxlmr.nn.kernels.int8`).
+    """
+    with fast_kernels(in_int8=in_int8), torch.inference_mode():
         yield
 
 
 @contextmanager
-def fast_kernels() -> Iterator[None]:
+def fast_kernels(in_int8: bool = False) -> Iterator[None]:
     """Inside the block, and in this thread only, use the fastest kernels; the caller switches gradients off."""
     will_compute()
     token = _fast.set(True)
     try:
-        yield
+        with int8.int8_layers(in_int8):
+            yield
     finally:
         _fast.reset(token)
 
@@ -93,8 +98,20 @@ class Linear(nn.Linear):
         return _product(x.to(dtype), *weights, activation, residual)
 
 
+class LayerLinear(Linear):
+    """A dense layer of an encoder's layers: computed in int8 where that is asked for, as poolers and heads never are."""
+
+    def forward(self, x: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
+        """Outputs (..., n_outputs) of inputs (..., n_inputs), through an activation or with a residual added."""
+        if not int8.computes_in_int8():
+            return super().forward(x, activation, residual)
+        return int8.dense((self,), x, activation, residual)
+
+
 def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     """Outputs of several layers with as many outputs each, from the same inputs; one product where weights are repacked."""
+    if int8.computes_in_int8() and all(map(is_plain, layers)):
+        return int8.dense(layers, x).chunk(len(layers), -1)
     dtype = _dtype_of_onednn(x, layers[0].weight) if all(map(is_plain, layers)) else None
     weights = None if dtype is None else packed(layers, dtype, x.numel() // layers[0].in_features)
     if dtype is None:
@@ -106,7 +123,7 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer is what it says, and nobody watches it: then its product may be taken together with other steps."""
-    is_ours = type(layer) is Linear and "forward" not in vars(layer)
+    is_ours = type(layer) in (Linear, LayerLinear) and "forward" not in vars(layer)
     return is_ours and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
@@ -166,3 +183,11 @@ def _dtype_of_onednn(x: Tensor, weight: Tensor) -> torch.dtype | None:
 def _onednn_knows_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 on this processor; before AVX-512 it does not, and ``F.linear`` does without it."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def row_by_row(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """``half(*inputs)`` for a half of a layer that takes each row (..., D) by itself; in int8 some rows at a time."""
+    x = inputs[-1]
+    if not int8.computes_in_int8():
+        return half(*inputs)
+    return int8.in_parts(half, *(each.flatten(0, -2) for each in inputs)).view(x.shape)

@@ -81,11 +81,12 @@ def made_once(
         kept.n_rows += n_rows
         if kept.n_rows >= worth:
             with torch.inference_mode(False), torch.no_grad():
-                kept.made = make(*_side_by_side(layers))
+                kept.made = make(*side_by_side(layers))
     return kept.made
 
 
-def _side_by_side(layers: Sequence[nn.Linear]) -> Weights:
+def side_by_side(layers: Sequence[nn.Linear]) -> Weights:
+    """Weight (sum of outputs, n_inputs) and bias of several layers; those of one are not copied."""
     if len(layers) == 1:
         return layers[0].weight.detach(), None if layers[0].bias is None else layers[0].bias.detach()
     return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.attention import attend
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LayerCall, TaskModule, tokens_of
-from skxlmr.nn.kernels.linear import Linear, together
+from skxlmr.nn.kernels.linear import LayerLinear, row_by_row, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import dropout
 from skxlmr.nn.xlm.config import XLMConfig
@@ -45,10 +45,10 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         self.head_size, self.causal = config.head_size, config.causal
         self.dropout, self.attention_dropout = config.dropout, config.attention_dropout
-        self.q_lin = Linear(config.emb_dim, config.emb_dim)
-        self.k_lin = Linear(config.emb_dim, config.emb_dim)
-        self.v_lin = Linear(config.emb_dim, config.emb_dim)
-        self.out_lin = Linear(config.emb_dim, config.emb_dim)
+        self.q_lin = LayerLinear(config.emb_dim, config.emb_dim)
+        self.k_lin = LayerLinear(config.emb_dim, config.emb_dim)
+        self.v_lin = LayerLinear(config.emb_dim, config.emb_dim)
+        self.out_lin = LayerLinear(config.emb_dim, config.emb_dim)
 
     def forward(self, x: Tensor, layout: TokenLayout, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
         q, k, v = together((self.q_lin, self.k_lin, self.v_lin), x)
@@ -71,8 +71,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: XLMConfig):
         super().__init__()
         self.dropout, self.gelu = config.dropout, config.gelu_activation
-        self.lin1 = Linear(config.emb_dim, 4 * config.emb_dim)
-        self.lin2 = Linear(4 * config.emb_dim, config.emb_dim)
+        self.lin1 = LayerLinear(config.emb_dim, 4 * config.emb_dim)
+        self.lin2 = LayerLinear(4 * config.emb_dim, config.emb_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.lin1(x, "gelu" if self.gelu else "relu")
@@ -236,7 +236,7 @@ class XLMEncoder(Backbone):
         # The reference's causal attention ignores the mask, which matters where rows are padded on the left.
         attended, weights = self.attentions[i](x, layout.unmasked if self.config.causal else layout, need_weights)
         x = self.layer_norm1[i](x + attended)
-        return _without_padding(self.layer_norm2[i](x + self.ffns[i](x)), layout), weights
+        return _without_padding(self.layer_norm2[i](x + row_by_row(self.ffns[i], x)), layout), weights
 
 
 def _without_padding(x: Tensor, layout: TokenLayout) -> Tensor:

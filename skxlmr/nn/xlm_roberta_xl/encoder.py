@@ -9,7 +9,7 @@ from skxlmr.nn import layers
 from skxlmr.nn.backbone import LayerCall
 from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.kernels.linear import Linear
+from skxlmr.nn.kernels.linear import LayerLinear, row_by_row
 from skxlmr.nn.layers import CrossAttention, EmbeddingSum, Intermediate, SelfAttention, with_residual
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout
@@ -33,7 +33,7 @@ class Output(nn.Module):
 
     def __init__(self, config: ModelConfig, n_inputs: int, dropout: float = 0.0):
         super().__init__()
-        self.dense = Linear(n_inputs, config.hidden_size)
+        self.dense = LayerLinear(n_inputs, config.hidden_size)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -77,7 +77,10 @@ class Layer(nn.Module):
         if context is not None and context.source_NKD is not None:
             assert self.crossattention is not None
             x, _ = self.crossattention(x, layout, context=context)
-        return self.output(self.intermediate(self.LayerNorm(x)), x), weights
+        return row_by_row(self._feed_forward, x), weights
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.output(self.intermediate(self.LayerNorm(x)), x)
 
 
 class LayerStack(layers.LayerStack):

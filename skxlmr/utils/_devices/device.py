@@ -42,16 +42,22 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def resolve_autocast(dtype: str, device: torch.device, training: bool) -> torch.dtype | None:
+def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch.dtype | None:
     """Type of mixed precision, or None for plain float32.
+
+    ``torch.int8``, for predictions only, means that the dense layers of the encoder's layers are computed in it, and everything
+    else in float32. Training is then that of ``'auto'``.
 
     Raises
     ------
     ValueError
-        For float16 on a CPU.
+        For float16 on a CPU; for int8 on a GPU, or on a CPU that is not fast at it.
     """
     if dtype == "float32":
         return None
+    if dtype == "int8":
+        check_int8(device)
+        return fast_half(device) if training else torch.int8
     if dtype == "bfloat16":
         return torch.bfloat16
     if dtype == "float16":
@@ -88,6 +94,32 @@ def fast_half(device: torch.device) -> torch.dtype | None:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16
     return None
+
+
+def check_int8(device: torch.device) -> None:
+    """Refuse int8 where it is not fast.
+
+    Raises
+    ------
+    ValueError
+        On a GPU, or on a CPU without instructions for it: there oneDNN's sums may overflow too.
+    """
+    if device.type != "cpu":
+        raise ValueError(
+            f"dtype='int8' is for predictions on CPUs, and the device is {str(device)!r}: set device='cpu', or dtype='auto' "
+            "for the half precision that the GPU is fast at"
+        )
+    if not (
+        torch.backends.mkldnn.is_available() and (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())
+    ):
+        raise ValueError(
+            "dtype='int8' needs a CPU with AVX512-VNNI or AMX, and PyTorch with oneDNN: without them int8 is slower than "
+            "float32, and less exact. Set dtype='auto'"
+        )
+
+
+def _multiplies_int8() -> bool:
+    return torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def overflow(what: str) -> FloatingPointError:

@@ -91,8 +91,8 @@ def emulate_inference(monkeypatch):
     def resolve(dtype, device, training):
         return torch.float16 if dtype == "float16" else None
 
-    monkeypatch.setattr(core, "resolve_autocast", resolve)
-    monkeypatch.setattr(vectorizer_module, "resolve_autocast", resolve)
+    monkeypatch.setattr(core, "resolve_precision", resolve)
+    monkeypatch.setattr(vectorizer_module, "resolve_precision", resolve)
     monkeypatch.setattr(XLMRobertaVectorizer, "_weight_dtype", lambda self: resolve(self.dtype, None, False))
 
 
