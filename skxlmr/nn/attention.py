@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skxlmr.nn.kernels.int8 import computes_in_int8
 from skxlmr.nn.layout import Group, TokenLayout
 from skxlmr.nn.randomness import dropout as drop
+from skxlmr.utils._devices.device import fast_half
 
 # Up to this many tokens per row, two matrix products beat the fused kernel in float32 on two CPU cores.
 SHORT_ROW = 64
@@ -73,6 +75,9 @@ def attend(
         )
     if dropout == 0 and _flash_applies(q, head_size):
         return _attend_varlen(q, k, v, layout, head_size, causal), None
+    if computes_in_int8() and fast_half(q.device) == torch.bfloat16:
+        halves = [x.to(torch.bfloat16) for x in (q, k, v)]
+        return _attend_groups(halves[0], halves[1], halves[2], layout, head_size, dropout, causal).to(q.dtype), None
     return _attend_groups(q, k, v, layout, head_size, dropout, causal), None
 
 

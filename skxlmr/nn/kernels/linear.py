@@ -156,10 +156,10 @@ def with_spare_rows(x: Tensor) -> Tensor:
 
 
 def _rounded(n_rows: int) -> int:
-    """The next power of two up to 16, from 2 on; then one of 8 numbers between two powers of two, at least 16 apart."""
-    if n_rows <= 16:
+    """The next power of two up to 8, from 2 on; then one of 8 numbers between two powers of two, at least 8 apart."""
+    if n_rows <= 8:
         return max(2, 1 << (n_rows - 1).bit_length()) if n_rows else 0
-    step = max(16, 1 << max((n_rows - 1).bit_length() - 4, 0))
+    step = max(8, 1 << max((n_rows - 1).bit_length() - 4, 0))
     return -(-n_rows // step) * step
 
 

@@ -93,7 +93,7 @@ def test_help_states_types_as_the_documentation_does():
     for line in (
         "checkpoint : str or path, default='FacebookAI/xlm-roberta-base'",
         "max_length : int or None, default=None",
-        "dtype : {'auto', 'bfloat16', 'float16', 'float32'}, default='auto'",
+        "dtype : {'auto', 'bfloat16', 'float16', 'float32', 'int8'}, default='auto'",
         "early_stopping : bool, default=False",
         "class_weight : dict, list, 'balanced' or None, default=None",
         "threshold : float or array-like, default=0.5",
