@@ -178,10 +178,12 @@ def best_until_settled(
     rounds: int,
     between: Callable[[], Any] = lambda: None,
     agreement: float = 0.02,
+    warm_ups: Mapping[str, Callable[[], Any]] | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """As :func:`best_of`, but a contender leaves when its two best rounds agree, which comes after its warm-up.
 
-    It takes part in two rounds or more, and in ``rounds`` at most. ``between`` is called before each round.
+    It takes part in two rounds or more, and in ``rounds`` at most. ``between`` is called before each round, a
+    contender's warm-up before each of its turns: memory that was given back meanwhile is slow to touch again.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     results = {}
@@ -191,6 +193,8 @@ def best_until_settled(
             taken = sorted(times[name])
             if len(taken) >= 2 and taken[1] <= taken[0] * (1 + agreement):
                 continue
+            if warm_ups is not None:
+                warm_ups[name]()
             start = time.perf_counter()
             results[name] = run()
             times[name].append(time.perf_counter() - start)

@@ -74,7 +74,10 @@ def differences(features, reference):
 
 def compare(contenders, texts, rate, rounds):
     """Best seconds and features of each contender; the rate is measured before each round."""
-    return best_until_settled({name: partial(run, texts) for name, run in contenders.items()}, rounds, rate.measure)
+    timed = {name: partial(run, texts) for name, run in contenders.items()}
+    some = sorted(texts, key=len)[-len(texts) // 8 :]
+    warm_ups = {name: partial(run, some) for name, run in contenders.items()}
+    return best_until_settled(timed, rounds, rate.measure, warm_ups=warm_ups)
 
 
 def ratio(seconds, other):
