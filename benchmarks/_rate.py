@@ -27,7 +27,7 @@ def read_config(folder):
 class MatrixRate:
     """Best rate of a matrix product in operations per second, over the shapes of a layer and the kernels at hand.
 
-    Each product is repeated for some milliseconds and their mean counts: the clock of a processor rises for a single short call.
+    Each product is repeated for some milliseconds and their mean counts: the clock of a processor rises for a short call.
 
     Parameters
     ----------
