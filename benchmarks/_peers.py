@@ -7,6 +7,7 @@ and OpenVINO sorted by length, in batches of so many tokens.
 
 import hashlib
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from _common import is_installed
+from _common import is_installed, set_threads
 
 OURS, SENTENCE_TRANSFORMERS, TRANSFORMERS, CTRANSLATE2 = (
     "skxlmr",
@@ -328,8 +329,61 @@ ENCODERS = {
 }
 
 
-def make_encoders(folder, device, dtype, names=None):
-    """The encoders of a type that run here, by name; a line is printed about each that is left out."""
+class InOwnProcess:
+    """An encoder in a process of its own, which waits while the others take their turns.
+
+    In one process they would slow each other down: several libraries have threads of their own, and with more threads than
+    cores OpenMP's no longer wait for the next piece of work but sleep.
+    """
+
+    def __init__(self, make, folder, device, dtype):
+        import torch
+
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, make, folder, device, dtype, torch.get_num_threads())
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()
+        self._answer()
+
+    def __call__(self, texts):
+        self.pipe.send(texts)
+        return self._answer()
+
+    def _answer(self):
+        answer = self.pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def __del__(self):
+        if hasattr(self, "process"):
+            self.pipe.close()  # which ends it
+            self.process.join()
+
+
+def _serve(pipe, make, folder, device, dtype, n_threads):
+    """Say that the encoder is ready, then encode what comes, until the other end is closed."""
+    set_threads(n_threads)
+    try:
+        encode, answer = make(folder, device, dtype), None
+    except Exception as error:
+        pipe.send(error)
+        return
+    while True:
+        pipe.send(answer)
+        try:
+            answer = encode(pipe.recv())
+        except EOFError:
+            return
+
+
+def make_encoders(folder, device, dtype, names=None, apart=False):
+    """The encoders of a type that run here, by name; a line is printed about each that is left out.
+
+    With ``apart`` each has a process of its own.
+    """
     made = {}
     for name, (make, needs, dtypes) in ENCODERS.items():
         if dtype not in dtypes or (names and name not in names):
@@ -339,7 +393,7 @@ def make_encoders(folder, device, dtype, names=None):
             print(f"{name}, {dtype}: left out, {', '.join(missing)} not installed", flush=True)
             continue
         try:
-            made[name] = make(folder, device, dtype)
+            made[name] = InOwnProcess(make, folder, device, dtype) if apart else make(folder, device, dtype)
         except Refused as error:
             print(f"{name}, {dtype}: left out, {error}", flush=True)
         except Exception as error:  # of a converter: the others are still compared

@@ -1,8 +1,8 @@
 """Texts to features: XLMRobertaVectorizer, sentence-transformers, transformers, CTranslate2, ONNX Runtime and OpenVINO.
 
 All contenders read the same folder, start from strings (tokenisation is timed) and end with a float32 array of mean-pooled
-last hidden states in the order of the rows. They take turns for some rounds, and the best round counts. Before each round the
-rate of matrix products is measured, and each contender's share of it is given.
+last hidden states in the order of the rows. Each has a process of its own, and they take turns for some rounds; the best round
+counts. Before each round the rate of matrix products is measured, and each contender's share of it is given.
 """
 
 import hashlib
@@ -130,7 +130,7 @@ def main():
     for dtype in [
         dtype for dtype in DTYPES if dtype in args.dtypes
     ]:  # float32 first, with which the others are compared
-        contenders = make_encoders(folder, args.device, dtype, args.contenders)
+        contenders = make_encoders(folder, args.device, dtype, args.contenders, apart=True)
         rate = MatrixRate(config, args.device, dtype)
         rate.measure()
         for name, texts in sets.items():
