@@ -30,7 +30,7 @@ def make_module(quick: bool):
 
 
 def decode_cached(module, prompts, n_tokens):
-    from skxlmr.nn.generation import generate
+    from skxlmr.nn.decoding.generation import generate
     from skxlmr.nn.kernels.linear import fast_inference
 
     with fast_inference():

@@ -1,8 +1,8 @@
 """Tensors in, tensors out: encoders, heads and losses. No files and no strings here."""
 
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, TaskModule
-from skxlmr.nn.cache import KeyValueCache
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.decoding.cache import KeyValueCache
 from skxlmr.nn.families import FAMILIES, LANGUAGE_MODELS, XLM_ROBERTA, ModelFamily, config_of, family_of
 from skxlmr.nn.heads import LanguageModelingHead, SequenceClassificationHead
 from skxlmr.nn.layout import TokenLayout

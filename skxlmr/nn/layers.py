@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from skxlmr.nn.attention import attend
-from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.kernels.linear import LayerLinear, Linear, is_plain, row_by_row, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import Dropout

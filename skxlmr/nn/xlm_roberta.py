@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, LayerCall, TaskModule, tokens_of
-from skxlmr.nn.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.decoding.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.heads import LanguageModelingHead, Projection, SequenceClassificationHead
 from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layers import Embeddings, EmbeddingSum, LayerStack, Pooler

@@ -274,8 +274,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         return rows.targets[:, None], rows.weights, [self.classes_.tolist()]
 
     def _validation_score(self, rows: TrainingRows) -> float:
-        encoded = rows.encoded["encoded"]
-        predicted = by_row(self._engine().rows(encoded), encoded.n_windows, fill=-np.inf).argmax(1)
         from sklearn.metrics import accuracy_score
 
+        encoded = rows.encoded["encoded"]
+        predicted = by_row(self._engine().rows(encoded), encoded.n_windows, fill=-np.inf).argmax(1)
         return float(accuracy_score(rows.targets, predicted, sample_weight=rows.weights))

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators.parameters import LanguageModelParameters
-from skxlmr.nn.generation import beam_search, generate, sampler
+from skxlmr.nn.decoding.generation import beam_search, generate, sampler
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._tables import plain_str
 from skxlmr.utils._validation import check_texts

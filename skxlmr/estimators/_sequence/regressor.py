@@ -362,10 +362,10 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, squared_error)
 
     def _validation_score(self, rows: TrainingRows) -> float:
-        encoded = rows.encoded["encoded"]
-        predicted = self._engine().rows(encoded, window_weights=np.ones(len(encoded)))
         from sklearn.metrics import r2_score
 
+        encoded = rows.encoded["encoded"]
+        predicted = self._engine().rows(encoded, window_weights=np.ones(len(encoded)))
         return float(r2_score(rows.targets, predicted, sample_weight=rows.weights))
 
 

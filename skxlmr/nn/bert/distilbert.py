@@ -12,7 +12,7 @@ from skxlmr.nn.attention import attend
 from skxlmr.nn.backbone import Backbone, LanguageModel, LayerCall
 from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.nn.bert.config import DistilBertConfig
-from skxlmr.nn.cache import DecoderContext
+from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.heads import Projection
 from skxlmr.nn.kernels.linear import LayerLinear, Linear, row_by_row, together
 from skxlmr.nn.layout import TokenLayout

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.nn.kernels import onednn
 from skxlmr.nn.kernels.packed import made_once, side_by_side
 
 ROWS_AT_ONCE = 256  # of a layer's input: most of what lies between two steps stays in the processor's cache
@@ -129,8 +130,8 @@ class Int8Weights:
         largest_T = torch.maximum(rows.amax(1, keepdim=True), rows.amin(1, keepdim=True).neg_()).clamp_(min=LEAST)
         # rounded to whole numbers, and taken from the lowest byte: faster than to round, to convert and to add 128
         unsigned = torch.addcmul(self._shift_D, rows, _127 / largest_T).view(torch.int32).to(torch.uint8)
-        if n_spare := _n_spare(len(x)):
-            unsigned = F.pad(unsigned, (0, 0, 0, n_spare))
+        if len(x) > 1 and (n_rows := onednn.rounded(len(x), 8, 16)) > len(x):
+            unsigned = F.pad(unsigned, (0, 0, 0, n_rows - len(x)))
         y = torch.ops.onednn.qlinear_pointwise(
             *(unsigned, 1.0, 128, self._packed, self.scale_N, self._zeros_N, None),
             *(1.0, 0, torch.float32, "none", [], ""),
@@ -143,8 +144,3 @@ class Int8Weights:
         if out is None:
             return y.to(x.dtype)
         return y if fits else out.copy_(y)
-
-
-def _n_spare(n_rows: int) -> int:
-    """Rows to add: oneDNN keeps code for each number of rows that it meets, so that it should meet few."""
-    return -n_rows % (1 if n_rows == 1 else 16)

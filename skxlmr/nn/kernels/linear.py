@@ -13,13 +13,13 @@ another order than several: it gets a second one.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skxlmr.nn.kernels import int8
+from skxlmr.nn.kernels import int8, onednn
 from skxlmr.nn.kernels.packed import packed
 from skxlmr.nn.kernels.trained import is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
@@ -159,15 +159,14 @@ def _rounded(n_rows: int) -> int:
     """The next power of two up to 8, from 2 on; then one of 8 numbers between two powers of two, at least 8 apart."""
     if n_rows <= 8:
         return max(2, 1 << (n_rows - 1).bit_length()) if n_rows else 0
-    step = max(8, 1 << max((n_rows - 1).bit_length() - 4, 0))
-    return -(-n_rows // step) * step
+    return onednn.rounded(n_rows, 8, 8)
 
 
 def _dtype_of_onednn(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """Type in which oneDNN's kernel is to compute; None where ``F.linear`` is."""
     if torch.compiler.is_compiling() or not _fast.get() or x.device.type != "cpu" or not x.numel():
         return None
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+    if not onednn.is_on():
         return None
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")  # to which autocast would cast both
@@ -175,14 +174,8 @@ def _dtype_of_onednn(x: Tensor, weight: Tensor) -> torch.dtype | None:
         dtype = x.dtype
     else:
         return None
-    is_known = dtype == torch.float32 or (dtype == torch.bfloat16 and _onednn_knows_bfloat16())
+    is_known = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn.knows_bfloat16())
     return dtype if is_known and torch.float64 not in (x.dtype, weight.dtype) else None
-
-
-@cache
-def _onednn_knows_bfloat16() -> bool:
-    """Whether oneDNN computes in bfloat16 on this processor; before AVX-512 it does not, and ``F.linear`` does without it."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def row_by_row(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ The backward pass itself has no gradient: a second one raises.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from skxlmr.nn.kernels import onednn
 
 _trains: ContextVar[bool] = ContextVar("trains", default=False)
 
@@ -42,8 +43,7 @@ def is_trained(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and weight.dtype == torch.float32
         and x.numel() > 0
-        and torch.backends.mkldnn.is_available()
-        and bool(torch.backends.mkldnn.enabled)
+        and onednn.is_on()
         and (x.dtype == torch.float32 if not torch.is_autocast_enabled("cpu") else _casts_to_bfloat16(x))
     )
 
@@ -52,7 +52,7 @@ def _casts_to_bfloat16(x: Tensor) -> bool:
     return (
         x.dtype in (torch.float32, torch.bfloat16)
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and _onednn_knows_bfloat16()
+        and onednn.knows_bfloat16()
     )
 
 
@@ -129,17 +129,6 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _with_spare_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (T, D), contiguous, with rows of zeros after them: up to one of few numbers, and up to one of twice as many."""
-    n_few, n_rows = _rounded(len(x), 4), _rounded(len(x), 8)
+    n_few, n_rows = onednn.rounded(len(x), 4, 16), onednn.rounded(len(x), 8, 16)
     few = F.pad(x, (0, 0, 0, n_few - len(x))) if n_few > len(x) else x.contiguous()
     return few, few[:n_rows]
-
-
-def _rounded(n_rows: int, n_between: int) -> int:
-    """The next of so many numbers between two powers of two, at least 16 apart."""
-    step = max(16, (1 << (n_rows - 1).bit_length()) // (2 * n_between))
-    return -(-n_rows // step) * step
-
-
-@cache
-def _onednn_knows_bfloat16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from skxlmr.nn import layers
 from skxlmr.nn.backbone import LayerCall
-from skxlmr.nn.cache import DecoderContext
 from skxlmr.nn.config import ModelConfig
+from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.kernels.linear import LayerLinear, row_by_row
 from skxlmr.nn.layers import CrossAttention, EmbeddingSum, Intermediate, SelfAttention, with_residual
 from skxlmr.nn.layout import TokenLayout

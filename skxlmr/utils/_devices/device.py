@@ -109,17 +109,17 @@ def check_int8(device: torch.device) -> None:
             f"dtype='int8' is for predictions on CPUs, and the device is {str(device)!r}: set device='cpu', or dtype='auto' "
             "for the half precision that the GPU is fast at"
         )
-    if not (
-        torch.backends.mkldnn.is_available() and (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())
-    ):
+    if not multiplies_int8():
         raise ValueError(
             "dtype='int8' needs a CPU with AVX512-VNNI or AMX, and PyTorch with oneDNN: without them int8 is slower than "
             "float32, and less exact. Set dtype='auto'"
         )
 
 
-def _multiplies_int8() -> bool:
-    return torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
+def multiplies_int8() -> bool:
+    """Whether this CPU has instructions for it, and this build of PyTorch has oneDNN, which uses them."""
+    has_instructions = torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.backends.mkldnn.is_available() and has_instructions
 
 
 def overflow(what: str) -> FloatingPointError:

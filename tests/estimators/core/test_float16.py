@@ -18,24 +18,14 @@ from skxlmr.estimators._sequence import vectorizer as vectorizer_module
 from skxlmr.training import _loss_scale
 from skxlmr.utils._devices import device as devices
 from tests import contract
+from tests.estimators.core.refusal import check_refused
 
 REFUSED = r"dtype='float16' is for GPUs: .* Set dtype='auto', or 'bfloat16' if"
 
 
 @contract.each
 def test_refused_on_a_cpu_before_anything_is_opened(make_any, estimator, monkeypatch):
-    def forbidden(*args):
-        raise AssertionError("the checkpoint was looked for")
-
-    X, y, _ = contract.inputs(estimator)
-    made = make_any(estimator, dtype="float16", device="cpu")
-    monkeypatch.setattr(core, "resolve_checkpoint", forbidden)
-    with pytest.raises(ValueError, match=REFUSED):
-        made.fit(X, y)
-    assert not hasattr(made, "module_")
-    if hasattr(estimator, "partial_fit"):
-        with pytest.raises(ValueError, match=REFUSED):
-            estimator.from_checkpoint("someone/model", dtype="float16", device="cpu")
+    check_refused(make_any, estimator, monkeypatch, "float16", REFUSED)
 
 
 @contract.each

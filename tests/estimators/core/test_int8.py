@@ -9,13 +9,13 @@ import torch
 
 import skxlmr
 from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaVectorizer, clear_cache
-from skxlmr.estimators._core import estimator as core
 from skxlmr.nn.kernels import int8
 from skxlmr.utils._devices import device as devices
 from tests import contract
+from tests.estimators.core.refusal import check_refused
 
 REFUSED = "dtype='int8' needs a CPU with AVX512-VNNI or AMX, and PyTorch with oneDNN: .* Set dtype='auto'"
-has_int8 = pytest.mark.skipif(not devices._multiplies_int8(), reason="this processor has no fast int8")
+has_int8 = pytest.mark.skipif(not devices.multiplies_int8(), reason="this processor has no fast int8")
 
 
 @pytest.fixture
@@ -141,18 +141,7 @@ def test_pickles_folders_and_copies_hold_nothing_of_it(make, texts, languages, t
 
 @contract.each
 def test_refused_before_anything_is_opened(make_any, estimator, monkeypatch, slow_int8):
-    def forbidden(*args):
-        raise AssertionError("the checkpoint was looked for")
-
-    X, y, _ = contract.inputs(estimator)
-    made = make_any(estimator, dtype="int8", device="cpu")
-    monkeypatch.setattr(core, "resolve_checkpoint", forbidden)
-    with pytest.raises(ValueError, match=REFUSED):
-        made.fit(X, y)
-    assert not hasattr(made, "module_")
-    if hasattr(estimator, "partial_fit"):
-        with pytest.raises(ValueError, match=REFUSED):
-            estimator.from_checkpoint("someone/model", dtype="int8", device="cpu")
+    check_refused(make_any, estimator, monkeypatch, "int8", REFUSED)
 
 
 def test_refused_where_it_is_set_after_fit_and_without_fit(make, texts, slow_int8):

@@ -81,7 +81,7 @@ def test_the_fast_kernel_is_for_inference_only():
 
 def test_bfloat16_on_a_processor_without_onednn_support_for_it(monkeypatch):
     """As on most laptops, where oneDNN's kernel would raise."""
-    monkeypatch.setattr("skxlmr.nn.kernels.linear._onednn_knows_bfloat16", lambda: False)
+    monkeypatch.setattr("skxlmr.nn.kernels.onednn.knows_bfloat16", lambda: False)
     x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
     with patch("torch.nn.functional.linear", wraps=F.linear) as torch_s, fast_inference():
         linear(x, weight, None)
@@ -93,7 +93,7 @@ def test_a_build_without_onednn_is_not_asked_about_bfloat16(monkeypatch):
     """The operator that answers does not exist there."""
     x, weight = draw(7, 24).bfloat16(), draw(10, 24, seed=1).bfloat16()
     expected = F.linear(x, weight)
-    monkeypatch.setattr("skxlmr.nn.kernels.linear._onednn_knows_bfloat16", lambda: 1 / 0)
+    monkeypatch.setattr("skxlmr.nn.kernels.onednn.knows_bfloat16", lambda: 1 / 0)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with fast_inference():
         torch.testing.assert_close(linear(x, weight, None), expected)

@@ -122,7 +122,7 @@ def test_where_it_applies(monkeypatch):
             assert "trained" not in str(linear(single, single, None).grad_fn)
         with torch.autocast("cpu", torch.bfloat16):
             assert trained.is_trained(half, single) and not trained.is_trained(double, single)
-            monkeypatch.setattr(trained, "_onednn_knows_bfloat16", lambda: False)
+            monkeypatch.setattr(trained.onednn, "knows_bfloat16", lambda: False)
             assert not trained.is_trained(single, single)
         with torch.autocast("cpu", torch.float16):
             assert not trained.is_trained(single, single)

@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from skxlmr.nn.generation import beam_search, generate, greedily, penalize_repetition, restrict, sampler
+from skxlmr.nn.decoding.generation import beam_search, generate, greedily, penalize_repetition, restrict, sampler
 from tests.nn.reference import TINY
 from tests.nn.test_causal import make_pair
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skxlmr.nn.backbone import LanguageModel
-from skxlmr.nn.cache import KeyValueCache
+from skxlmr.nn.decoding.cache import KeyValueCache
 from skxlmr.utils._devices.device import overflow
 
 Chooser = Callable[[Tensor, list[int]], Tensor]  # (scores (N, V), prompt of each row) -> tokens (N,)

@@ -1,0 +1,25 @@
+"""What oneDNN computes here, and how many rows its kernels get."""
+
+from functools import cache
+
+import torch
+
+
+def is_on() -> bool:
+    """Whether this build of PyTorch has oneDNN, and the caller did not switch it off."""
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
+@cache
+def knows_bfloat16() -> bool:
+    """Whether it computes in bfloat16 on this processor; before AVX-512 it does not, and ``F.linear`` does without it."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def rounded(n_rows: int, n_between: int, apart: int) -> int:
+    """The next of so many numbers between two powers of two, which are so far apart or more.
+
+    oneDNN generates code for each number of rows that it meets, and keeps it.
+    """
+    step = max(apart, (1 << (n_rows - 1).bit_length()) // (2 * n_between))
+    return -(-n_rows // step) * step
