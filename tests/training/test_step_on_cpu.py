@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels import linear as kernels
+from skxlmr.nn.kernels import packed
+from skxlmr.training import freeze
+from skxlmr.training._optimizer import train_mode
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training.step import TrainStep
 
@@ -42,3 +46,20 @@ def test_one_gradient_is_kept_from_step_to_step_and_none_after_the_fit():
         assert step._last is not None
     step.clear_gradients()
     assert step._last is None
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+def test_what_predictions_keep_of_weights_that_learn_is_given_back():
+    module = make_module(torch.float32).eval()
+    ids, layout = torch.arange(5, 15).repeat(200), TokenLayout([10] * 200)
+    with kernels.fast_inference():
+        module(ids, layout)
+    layers = [
+        [part for part in block.modules() if isinstance(part, torch.nn.Linear)] for block in module.backbone.blocks[1:]
+    ]
+    assert all(any(part in packed._kept for part in parts) for parts in layers)
+    freeze(module, 1)
+    train_mode(module)
+    frozen, *learning = layers
+    assert any(part in packed._kept for part in frozen)
+    assert not any(part in packed._kept for parts in learning for part in parts)

@@ -13,14 +13,14 @@ another order than several: it gets a second one.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skxlmr.nn.kernels import int8, onednn
-from skxlmr.nn.kernels.packed import packed
+from skxlmr.nn.kernels.packed import Weights, packed
 from skxlmr.nn.kernels.trained import is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
 
@@ -80,10 +80,8 @@ def linear(
     """
     dtype = _dtype_of_onednn(x, weight)
     if dtype is None:
-        x = trained_linear(x, weight, bias) if is_trained(x, weight) else F.linear(x, weight, bias)
-        x = ACTIVATIONS[activation][0](x)
-        return x if residual is None else x + residual
-    return _product(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), activation, residual)
+        return _by_torch(x, weight, bias, activation, residual)
+    return _product(x.to(dtype), *_cast(weight, bias, dtype), activation, residual)
 
 
 class Linear(nn.Linear):
@@ -92,9 +90,9 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
         """Outputs (..., n_outputs) of inputs (..., n_inputs), through an activation or with a residual added."""
         dtype = _dtype_of_onednn(x, self.weight)
-        weights = None if dtype is None else packed((self,), dtype, x.numel() // self.in_features)
-        if dtype is None or weights is None:
-            return linear(x, self.weight, self.bias, activation, residual)
+        if dtype is None:
+            return _by_torch(x, self.weight, self.bias, activation, residual)
+        weights = packed((self,), dtype, x.numel() // self.in_features) or _cast(self.weight, self.bias, dtype)
         return _product(x.to(dtype), *weights, activation, residual)
 
 
@@ -113,18 +111,31 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     if int8.computes_in_int8() and all(map(is_plain, layers)):
         return int8.dense(layers, x).chunk(len(layers), -1)
     dtype = _dtype_of_onednn(x, layers[0].weight) if all(map(is_plain, layers)) else None
-    weights = None if dtype is None else packed(layers, dtype, x.numel() // layers[0].in_features)
     if dtype is None:
         return [layer(x) for layer in layers]
+    x = x.to(dtype)
+    weights = packed(layers, dtype, x.numel() // layers[0].in_features)
     if weights is None:
-        return [linear(x, layer.weight, layer.bias) for layer in layers]
-    return _product(x.to(dtype), *weights).chunk(len(layers), -1)
+        return [_product(x, *_cast(layer.weight, layer.bias, dtype)) for layer in layers]
+    return _product(x, *weights).chunk(len(layers), -1)
 
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer is what it says, and nobody watches it: then its product may be taken together with other steps."""
     is_ours = type(layer) in (Linear, LayerLinear) and "forward" not in vars(layer)
     return is_ours and not layer._forward_hooks and not layer._forward_pre_hooks
+
+
+def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, residual: Tensor | None) -> Tensor:
+    x = trained_linear(x, weight, bias) if is_trained(x, weight) else F.linear(x, weight, bias)
+    x = ACTIVATIONS[activation][0](x)
+    return x if residual is None else x + residual
+
+
+def _cast(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Weights:
+    if weight.dtype == dtype:
+        return weight, bias
+    return weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _product(
@@ -155,6 +166,7 @@ def with_spare_rows(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, n_spare)) if n_spare else x
 
 
+@lru_cache(4096)
 def _rounded(n_rows: int) -> int:
     """The next power of two up to 8, from 2 on; then one of 8 numbers between two powers of two, at least 8 apart."""
     if n_rows <= 8:

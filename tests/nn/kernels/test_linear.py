@@ -168,6 +168,30 @@ def test_weights_that_change_are_repacked_anew():
 
 
 @ONEDNN
+def test_one_precision_after_the_other():
+    """What is kept is of one type: asked for another, it is made anew."""
+    layer, x = Linear(24, 10), draw(WORTH, 24).float()
+    expected = {None: calls(partial(linear, x, layer.weight, layer.bias))[0]}
+    with torch.autocast("cpu", torch.bfloat16):
+        expected[torch.bfloat16] = calls(partial(linear, x, layer.weight, layer.bias))[0]
+    for precision in (None, torch.bfloat16, None):
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            found, counted = calls(partial(layer, x))
+        assert counted == [1, 1] and found.dtype == expected[precision].dtype
+        assert torch.equal(found, expected[precision])
+
+
+@ONEDNN
+def test_a_residual_of_another_type():
+    """In mixed precision the product is bfloat16, and what it is added to float32."""
+    layer, x, residual = Linear(24, 10), draw(7, 24).float(), draw(7, 10, seed=3).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        product = calls(partial(layer, x))[0]
+        found = calls(partial(layer, x, residual=residual))[0]
+    assert product.dtype == torch.bfloat16 and torch.equal(found, product + residual)
+
+
+@ONEDNN
 def test_what_is_kept_is_no_part_of_the_layer():
     layer, x = Linear(24, 10), draw(WORTH, 24).float()
     state, attributes = pickle.dumps(layer), set(vars(layer))
