@@ -26,6 +26,8 @@ from skxlmr.inference.prefix import FrozenPrefix
 from skxlmr.nn import TaskModule, TokenLayout
 from skxlmr.nn.backbone import starting_from
 from skxlmr.nn.kernels.linear import fast_inference
+from skxlmr.nn.layout import widen
+from skxlmr.nn.pooling import pool
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn
@@ -98,6 +100,50 @@ class Engine:
     def token_budget(self) -> int:
         """Most tokens of a batch; a single longer row still makes a batch."""
         return self.batch_size * self._budget_per_row
+
+    # What it can run on rows, and read from logits: estimators ask for it and hand it back to the methods below ----------
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether ``pooled`` knows the checkpoint's own pooler."""
+        return self.module.backbone.pooler is not None
+
+    def pooled(self, words: Sequence[str], layers: Sequence[int], n_skipped: int, further: bool) -> Run:
+        """Runs the encoder and pools, see :func:`skxlmr.nn.pooling.pool`; ``further`` adds the layers after it."""
+        backbone, module = self.module.backbone, self.module
+        layers_after: Any = getattr(module, "sentence", None) if further else None
+
+        def run(ids: Tensor, layout: TokenLayout) -> Tensor:
+            x = pool(backbone, ids, layout, words, layers, n_skipped)
+            return x if layers_after is None else layers_after(x)
+
+        return run
+
+    def first_vectors(self) -> Run:
+        """Runs the encoder; the first token's vector of each row, (N, D)."""
+        backbone = self.module.backbone
+        return lambda ids, layout: widen(layout.first(backbone(ids, layout).last_hidden_state))
+
+    def best_tokens(self, n: int, n_known: int) -> Read:
+        """Reads probabilities and ids of the ``n`` most probable among the first ``n_known`` tokens, (M, n, 2) float64."""
+
+        def read(logits_MV: Tensor, items: np.ndarray) -> Tensor:
+            scores_MV = logits_MV.softmax(1)[:, :n_known]
+            best = scores_MV.topk(min(n, scores_MV.shape[1]))
+            return torch.stack([best.values.cpu().double(), best.indices.cpu().double()], dim=-1)  # no float64 on MPS
+
+        return read
+
+    def log_p_of(self, tokens_PK: np.ndarray) -> Read:
+        """Reads log-probabilities, (M, K): at place ``i`` of tokens ``i % P``."""
+        wanted_PK = torch.from_numpy(np.ascontiguousarray(tokens_PK, np.int64))
+
+        def read(logits_MV: Tensor, items: np.ndarray) -> Tensor:
+            return logits_MV.log_softmax(1).gather(1, wanted_PK[items % len(wanted_PK)].to(logits_MV.device))
+
+        return read
+
+    # Running --------------------------------------------------------------------------------------------------------------
 
     def rows(
         self,

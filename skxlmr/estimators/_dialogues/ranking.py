@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._dialogues.rows import Dialogues, check_candidates, check_dialogues, encode_turns, turn_bounds
@@ -13,8 +11,6 @@ from skxlmr.estimators._dialogues.task import context_row, possible_responses, r
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.estimators.parameters import LanguageModelParameters, parameter, parameters
-from skxlmr.nn import TokenLayout
-from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import check_sample_weight
 
@@ -65,8 +61,8 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         turns = self._encode(single, kept="start")
         limit = self._limit()
         responses = [response_row(turns, i, self.tokenizer_, limit) for i in range(len(turns))]
-        responses_MD = engine.rows(stack_rows(responses), self._first_vectors)
-        contexts_ND = engine.rows(self._whole(self._encode(dialogues)), self._first_vectors)
+        responses_MD = engine.rows(stack_rows(responses), engine.first_vectors())
+        contexts_ND = engine.rows(self._whole(self._encode(dialogues)), engine.first_vectors())
         if shared:
             scores = contexts_ND @ responses_MD[numbers[0]].T
             return np.argsort(-scores, axis=1, kind="stable"), scores
@@ -115,7 +111,7 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         if not contexts:
             raise ValueError("X has no dialogue with a system turn after another turn: there is nothing to rank")
         contexts_ND, responses_ND = (
-            engine.rows(stack_rows(rows), self._first_vectors) for rows in (contexts, responses)
+            engine.rows(stack_rows(rows), engine.first_vectors()) for rows in (contexts, responses)
         )
         right = np.empty(len(contexts), bool)
         for part in np.array_split(np.arange(len(contexts)), -(-len(contexts) // N_SCORED)):
@@ -152,7 +148,3 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         limit, bounds = self._limit() - len(prompt), turn_bounds(turns)
         rows = [context_row(turns, first, last, self.tokenizer_, limit) for first, last in bounds]
         return stack_rows([np.concatenate([row[:1], prompt, row[1:]]) for row in rows] if len(prompt) else rows)
-
-    def _first_vectors(self, ids: torch.Tensor, layout: TokenLayout) -> Tensor:
-        """First token's vector of each row, (n_rows, D)."""
-        return widen(layout.first(self.module_.backbone(ids, layout).last_hidden_state))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from skxlmr.inference import Engine
 from skxlmr.text import EncodedBatch
@@ -34,14 +33,8 @@ class MaskFiller:
 
     def best_tokens(self, top_k: int) -> list[list[Filling]]:
         """The most probable tokens of each mask, best first."""
-
-        def read(logits_MV: torch.Tensor, items: np.ndarray) -> torch.Tensor:
-            scores_MV = logits_MV.softmax(1)[
-                :, : self.tokenizer.vocab_size
-            ]  # a checkpoint may have more word embeddings
-            best = scores_MV.topk(min(top_k, scores_MV.shape[1]))
-            return torch.stack([best.values.cpu().double(), best.indices.cpu().double()], dim=-1)  # no float64 on MPS
-
+        # a checkpoint may have more word embeddings than the tokenizer has ids
+        read = self.engine.best_tokens(top_k, self.tokenizer.vocab_size)
         return [
             [
                 {"score": score, "token": int(i), "token_str": self.tokenizer.decode([int(i)], False)}
@@ -68,15 +61,8 @@ class MaskFiller:
                     f"row {widened.lengths.argmax()}: the text leaves no room for a target of {n_tokens} tokens"
                 )
             steps = (starts[:, None] + np.arange(n_tokens)).ravel()
-            wanted = torch.tensor([ids_of[i] for i in chosen], device="cpu")  # (targets, tokens)
-
-            def read(
-                logits_MV: torch.Tensor, items: np.ndarray, wanted: torch.Tensor = wanted, n_tokens: int = n_tokens
-            ) -> torch.Tensor:
-                columns = wanted[:, items % n_tokens].T.to(logits_MV.device)  # (M, targets)
-                return logits_MV.log_softmax(1).gather(1, columns)
-
-            log_p = self.engine.places(widened, steps, read)
+            wanted = np.array([ids_of[i] for i in chosen]).T  # (tokens, targets)
+            log_p = self.engine.places(widened, steps, self.engine.log_p_of(wanted))
             scores[:, chosen] = np.exp(log_p.reshape(len(self.places), n_tokens, -1).sum(1))
         return [
             [

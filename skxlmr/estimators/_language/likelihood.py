@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 from skxlmr.estimators._language.task import before_ends
 from skxlmr.inference import Engine
@@ -17,9 +16,7 @@ SumsAndCounts = tuple[np.ndarray, np.ndarray]
 def next_token_log_p(engine: Engine, encoded: EncodedBatch) -> SumsAndCounts:
     """Log-probabilities of each row's tokens, each conditioned on those before it."""
     places = before_ends(encoded)
-    labels = torch.from_numpy(encoded.ids[places + 1].astype(np.int64))
-    log_p = engine.places(encoded, places, read=_log_p_of(labels))
-    return _by_row(encoded, places, log_p)
+    return _by_row(encoded, places, _log_p(engine, encoded, places, encoded.ids[places + 1]))
 
 
 def pseudo_log_p(engine: Engine, encoded: EncodedBatch, tokenizer: Any) -> SumsAndCounts:
@@ -32,9 +29,9 @@ def pseudo_log_p(engine: Engine, encoded: EncodedBatch, tokenizer: Any) -> SumsA
     for chunk in np.split(np.arange(len(places)), _cuts(encoded.lengths[rows], 8 * engine.token_budget)):
         copies = encoded.take(rows[chunk])
         masked = copies.starts[:-1] + places[chunk] - encoded.starts[rows[chunk]]
-        labels = torch.from_numpy(copies.ids[masked].astype(np.int64))
+        labels = copies.ids[masked]
         copies.ids[masked] = tokenizer.mask_token_id
-        log_p[chunk] = engine.places(copies, masked, read=_log_p_of(labels))
+        log_p[chunk] = _log_p(engine, copies, masked, labels)
     return _by_row(encoded, places, log_p)
 
 
@@ -54,13 +51,9 @@ def mean_log_p(likelihood: SumsAndCounts, sample_weight: Any) -> float:
     return float(weights @ sums / n_tokens) if n_tokens else 0.0
 
 
-def _log_p_of(labels: torch.Tensor) -> Any:
-    """Reads the log-probabilities of these tokens."""
-
-    def read(logits_MV: torch.Tensor, items: np.ndarray) -> torch.Tensor:
-        return logits_MV.log_softmax(1).gather(1, labels[items].to(logits_MV.device)[:, None])[:, 0]
-
-    return read
+def _log_p(engine: Engine, encoded: EncodedBatch, places: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Log-probability of each place's label."""
+    return engine.places(encoded, places, engine.log_p_of(labels[:, None])).reshape(len(places))
 
 
 def _by_row(encoded: EncodedBatch, places: np.ndarray, log_p: np.ndarray) -> SumsAndCounts:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
@@ -15,8 +14,8 @@ from skxlmr.estimators._vectors.parameters import VectorParameters
 from skxlmr.estimators._vectors.resolved import resolved
 from skxlmr.inference import Engine
 from skxlmr.inference.engine import Run
-from skxlmr.nn import TaskModule, TokenLayout
-from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.nn import TaskModule
+from skxlmr.nn.pooling import POOLINGS
 from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import TransformerMixin
@@ -114,16 +113,12 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
 
     def _computation(self, engine: Engine, how: SentenceEncoder, pair: bool) -> tuple[Run, tuple[Hashable, ...]]:
         """What the engine runs on the rows, and its recipe; see :meth:`skxlmr.inference.Engine.rows`."""
-        layers, backbone = self._layers(), engine.module.backbone
+        layers = self._layers()
         n_prompt = len(self._prompt_ids(how, pair))
         n_skipped = n_prompt - 1 if n_prompt and not how.include_prompt else 0
-        further: Any = getattr(engine.module, "sentence", None) if self._has_further_layers() else None
-
-        def features_of(ids: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-            x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
-            return x if further is None else further(x)
-
-        return features_of, ("pooled", how.pooling, tuple(layers), n_skipped, further is not None and how.layers)
+        further = bool(how.layers) and self._has_further_layers()
+        run = engine.pooled(how.pooling, layers, n_skipped, further)
+        return run, ("pooled", how.pooling, tuple(layers), n_skipped, further and how.layers)
 
     # Checkpoint ---------------------------------------------------------------------------------------------------------
 
