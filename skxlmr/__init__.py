@@ -1,6 +1,7 @@
 """Multilingual text for scikit-learn: XLM-RoBERTa behind ``fit``, ``predict`` and ``transform``."""
 
 from skxlmr import _version
+from skxlmr.batch import BatchPredictor
 from skxlmr.conversion import convert
 from skxlmr.estimators import (
     XLMClassifier,
@@ -25,6 +26,7 @@ from skxlmr.utils._warnings import FitQualityWarning, OutOfMemoryWarning, Trunca
 
 __version__ = _version.__version__
 __all__ = [
+    "BatchPredictor",
     "Cache",
     "CheckpointError",
     "FitQualityWarning",

@@ -25,6 +25,8 @@ HEAVY = {
     "onnxruntime",
     "pandas",
     "polars",
+    "pyarrow",
+    "pyspark",
     "transformers",
 }
 

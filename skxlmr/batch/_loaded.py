@@ -1,0 +1,118 @@
+"""Saved estimators that this process has loaded: each folder once, until its files change."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skxlmr.utils._errors import CheckpointError
+
+MOST = 4  # estimators at a time; the one that was used longest ago goes
+
+
+class Wanted(NamedTuple):
+    """Which folder, and how it is to be computed with; None leaves what was saved."""
+
+    folder: str
+    device: str | None
+    dtype: str | None
+    batch_size: int | None
+    onnx: bool | str
+
+
+_loaded: dict[Wanted, tuple[Any, Any]] = {}  # the stamp of the folder, and the estimator
+_folders: dict[str, Path] = {}  # of names on the hub, which is asked once
+_lock = threading.Lock()
+
+
+def loaded(wanted: Wanted) -> Any:
+    """The estimator, from memory if this process has loaded it from the same files.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder can't be read.
+    ValueError
+        If it can't be computed with in this way.
+    """
+    with _lock:  # threads that need it at the same time wait for the first one
+        folder = _place(wanted.folder)
+        stamp = stamp_of(folder)
+        found, estimator = _loaded.pop(wanted, (None, None))
+        if found is None or found != stamp:
+            estimator = None  # before another one is in memory
+            estimator = _load(wanted, folder)
+        _loaded[wanted] = stamp, estimator
+        while len(_loaded) > MOST:
+            del _loaded[next(iter(_loaded))]
+        return estimator
+
+
+def stamp_of(folder: Path) -> Any:
+    """What changes when a file in the folder, or in one of its folders, is replaced or rewritten."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            status = path.stat()
+        except OSError:  # it vanished meanwhile
+            continue
+        found.append(
+            (path.relative_to(folder).as_posix(), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        )
+    return tuple(found)
+
+
+def _place(folder: str) -> Path:
+    """The folder on this machine."""
+    if os.path.isdir(folder):
+        return Path(folder)
+    if folder not in _folders:
+        from skxlmr.checkpoints import resolve_checkpoint
+
+        _folders[folder] = resolve_checkpoint(folder, None)
+    return _folders[folder]
+
+
+def _load(wanted: Wanted, folder: Path) -> Any:
+    if wanted.onnx is True or (wanted.onnx == "auto" and not _has_weights(folder)):
+        return _load_onnx(wanted, folder)
+    from skxlmr.persistence import load
+    from skxlmr.persistence._parts import parts_of
+
+    estimator = load(wanted.folder, device=wanted.device)
+    for _, part in parts_of(estimator):
+        given = {"batch_size": wanted.batch_size, "dtype": wanted.dtype}
+        given = {name: value for name, value in given.items() if value is not None}
+        known = part.get_params(deep=False).keys()
+        part.set_params(
+            **{name: value for name, value in (given | {"memory": None, "verbose": 0}).items() if name in known}
+        )
+        if wanted.dtype is not None:
+            _convert(part)
+    return estimator
+
+
+def _convert(part: Any) -> None:
+    """Give the weights the type that they have where ``dtype`` is set before they are read."""
+    from skxlmr.checkpoints import moved
+
+    part._validate_params()
+    module, dtype = part.module_, part._weight_dtype()
+    if next(module.parameters()).dtype != dtype:
+        moved(module, lambda: module.to(dtype))
+
+
+def _load_onnx(wanted: Wanted, folder: Path) -> Any:
+    raise CheckpointError(folder, "has no weights that load reads")
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether ``load`` can read the folder; a pipeline of scikit-learn has its weights in further folders."""
+    from skxlmr.checkpoints import SKOPS_FILE, weight_files
+
+    if (folder / SKOPS_FILE).exists() or not (folder / "onnx").is_dir():
+        return True
+    try:
+        return bool(weight_files(folder))
+    except CheckpointError:
+        return False
