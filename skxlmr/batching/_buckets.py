@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 
-def batches_by_length(lengths: np.ndarray, token_budget: int) -> Iterator[np.ndarray]:
+def batches_by_length(lengths: np.ndarray, token_budget: int, padded: bool = False) -> Iterator[np.ndarray]:
     """Yield row numbers in batches of at most ``token_budget`` tokens, longest rows first.
 
     Rows of equal length become neighbours, for which attention over packed batches is fastest. The longest come first, so
-    that a batch that does not fit into memory fails at once. A row longer than the budget is a batch of its own.
+    that a batch that does not fit into memory fails at once. A row longer than the budget is a batch of its own. With
+    ``padded``, a row counts as many tokens as the longest of its batch.
     """
     if len(lengths) == 1:
         yield np.zeros(1, np.int64)
@@ -17,9 +18,12 @@ def batches_by_length(lengths: np.ndarray, token_budget: int) -> Iterator[np.nda
     order = np.argsort(-lengths, kind="stable")
     start, n_tokens = 0, 0
     for place, length in enumerate(lengths[order]):
+        if padded:
+            length = lengths[order[start]]
         if place > start and n_tokens + length > token_budget:
             yield order[start:place]
             start, n_tokens = place, 0
+            length = lengths[order[place]]
         n_tokens += length
     if start < len(order):
         yield order[start:]

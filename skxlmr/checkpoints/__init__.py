@@ -2,14 +2,17 @@
 
 from skxlmr.checkpoints._folder import PARTS, SKOPS_FILE, read_config, replace_folder, write_folder
 from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.checkpoints._formats.onnx_file import external_files
 from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
 from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._identity import identity, undisturbed
 from skxlmr.checkpoints._layout import (
     CHECKPOINT_FILES,
+    ONNX_FOLDER,
     OUTPUT_LAYERS,
     SENTENCE_FILES,
+    VOCABULARIES,
     model_place,
     text_files,
     weight_files,
@@ -30,10 +33,12 @@ from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 __all__ = [
     "BUILTIN",
     "CHECKPOINT_FILES",
+    "ONNX_FOLDER",
     "OUTPUT_LAYERS",
     "PARTS",
     "SENTENCE_FILES",
     "SKOPS_FILE",
+    "VOCABULARIES",
     "CrossEncoder",
     "LoadedWeights",
     "MappedFiles",
@@ -48,6 +53,7 @@ __all__ = [
     "content_files",
     "content_hash",
     "cross_encoder_files",
+    "external_files",
     "fault_of_known_token",
     "forget_opened",
     "identity",

@@ -22,6 +22,8 @@ DESCRIPTION = "skxlmr.json"  # of a saved estimator
 
 VOCABULARIES = ("sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "vocab.txt")
 
+ONNX_FOLDER = "onnx"  # of a graph, its config and its tokenizer
+
 MODULES = "modules.json"
 SENTENCE_CONFIG = "config_sentence_transformers.json"
 # Settings of the transformer; the first file that is there counts

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 
 from skxlmr.inference._rows import distinct_rows
 from skxlmr.inference._stores.store import Store
@@ -34,12 +33,14 @@ class CachedRows:
         Whether float32 numbers are kept as bfloat16.
     tokens_at_once : int or None
         Where processes share the store, how many tokens one computes before it claims more; None computes all at once.
+    settings : hashable
+        By which kernels round.
     """
 
-    def __init__(self, store: Store, about: Hashable, rounds: bool, tokens_at_once: int | None):
+    def __init__(
+        self, store: Store, about: Hashable, rounds: bool, tokens_at_once: int | None, settings: Hashable = ()
+    ):
         self.store, self.rounds, self.tokens_at_once = store, rounds, tokens_at_once
-        # of the process, by which kernels round: TF32 on a GPU to three digits
-        settings = torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled
         self._about = repr((VERSION, about, rounds, settings))
 
     def outputs(self, compute: Compute, encoded: EncodedBatch, run: Any, per_token: bool) -> np.ndarray:
@@ -135,7 +136,9 @@ def _rounded(array: np.ndarray) -> np.ndarray:
     """Float32 numbers as the bits of bfloat16."""
     if array.dtype != np.float32:
         return array
-    return torch.from_numpy(np.ascontiguousarray(array)).bfloat16().view(torch.uint16).numpy()
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # half of the last place, and to even where it is just that
+    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
 def _widened(array: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from skxlmr.nn.backbone import starting_from
 from skxlmr.nn.kernels.linear import fast_inference
 from skxlmr.nn.layout import widen
 from skxlmr.nn.pooling import pool
+from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn
@@ -108,13 +109,13 @@ class Engine:
         """Whether ``pooled`` knows the checkpoint's own pooler."""
         return self.module.backbone.pooler is not None
 
-    def pooled(self, words: Sequence[str], layers: Sequence[int], n_skipped: int, further: bool) -> Run:
+    def pooled(self, how: SentenceEncoder, layers: Sequence[int], n_skipped: int, further: bool) -> Run:
         """Runs the encoder and pools, see :func:`skxlmr.nn.pooling.pool`; ``further`` adds the layers after it."""
         backbone, module = self.module.backbone, self.module
         layers_after: Any = getattr(module, "sentence", None) if further else None
 
         def run(ids: Tensor, layout: TokenLayout) -> Tensor:
-            x = pool(backbone, ids, layout, words, layers, n_skipped)
+            x = pool(backbone, ids, layout, how.pooling, layers, n_skipped)
             return x if layers_after is None else layers_after(x)
 
         return run
@@ -144,6 +145,11 @@ class Engine:
         return read
 
     # Running --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> tuple[Hashable, ...]:
+        """Of the process, by which kernels round: TF32 on a GPU to three digits."""
+        return torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled
 
     def rows(
         self,
@@ -193,7 +199,7 @@ class Engine:
         if about is None or self.cache is None:
             return self._run
         at_once = None if self.cache.folder is None else 2 * self.token_budget
-        cached = CachedRows(self.cache.store(), about, self.cache.dtype == "bfloat16", at_once)
+        cached = CachedRows(self.cache.store(), about, self.cache.dtype == "bfloat16", at_once, self.settings)
         return partial(cached.outputs, self._run)
 
     def identity(self, recipe: Hashable, content_hash: Callable[[Origin], str] | None) -> tuple[Hashable, ...] | None:

@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import torch
 
 import skxlmr.estimators
 from skxlmr.checkpoints import (
+    ONNX_FOLDER,
     SENTENCE_FILES,
     LoadedWeights,
     Origin,
+    StoredModel,
     assign_weights,
     identity,
     moved,
@@ -91,21 +95,33 @@ def load(
     ...     load(parent + "/features").pooling
     'cls'
     """
+    return read_whole(
+        folder, revision, lambda opened: _read(os.fspath(folder), opened, device, revision, verify), "load"
+    )
+
+
+def read_whole(
+    folder: str | os.PathLike[str], revision: str | None, read: Callable[[Path], tuple[Any, bool]], caller: str
+) -> Any:
+    """What ``read`` makes of a folder, all of whose files were there from start to end.
+
+    ``read`` returns an estimator, and whether the model card was edited, of which there is a warning.
+    """
     failed: ValueError | None = None
     for _ in range(TRIES):
         opened = resolve_checkpoint(folder, revision)
         before = _moment(opened)
         try:
-            estimator, card_differs = _read(os.fspath(folder), opened, device, revision, verify)
+            estimator, card_differs = read(opened)
         except (CheckpointError, ValueError) as error:
             if before is not None and _moment(opened) == before:
                 raise
             failed = error
         else:
-            if _moment(opened) == before:  # all files that were read were there from start to end
+            if _moment(opened) == before:
                 break
     else:
-        reason = "is being replaced by other processes again and again: load it when they have ended"
+        reason = f"is being replaced by other processes again and again: {caller} it when they have ended"
         raise CheckpointError(folder, reason) from failed
     if card_differs:
         said = f"{opened / CARD} is not the model card that save wrote: edited since, or damaged (the model is intact)"
@@ -129,36 +145,20 @@ def _read(
     digests = file_names(about, folder / FILE)
     if about["estimator"] == COMPOSITE:
         inner = {name: digests[name] for name in digests.keys() - {CARD}} if verify else {}
-        _verify(folder, inner, MOST_BYTES, NOT_READ)
+        verify_files(folder, inner, MOST_BYTES, NOT_READ)
         whole = read_composite(folder, about["parts"], lambda name: _read_part(given, folder, name, device, verify))
-        _verify(
+        verify_files(
             folder, inner, MOST_BYTES, NOT_READ
         )  # another process may have written to the folder of a part meanwhile
-        return whole, verify and _card_differs(folder, digests)
-    weights = _weights(folder)
-    if verify:
-        if about["format"] > 1:  # which has no checksums
-            _refuse_additions(folder, weights | set(text_files(folder)), digests)
-        optional = _optional(about)
-        _verify(folder, {name: digests[name] for name in digests.keys() - weights - {CARD}}, MOST_BYTES, optional)
-    try:
-        estimator = unfitted_from(about)
-        vars(estimator).update(learnt_of(about, type(estimator)))
-        if estimator.checkpoint is None:  # it was an estimator or a place on another machine, and the weights are here
-            estimator.set_params(checkpoint=str(folder) if is_place(given) else given, revision=revision)
-        if device is not None:
-            estimator.set_params(device=str(device))
-        estimator._validate_params()
-        stored = read_model(folder)
-        estimator._take(stored)
-        estimator._take_own(stored)
-        estimator._limit()  # raises if max_length is more than the model allows
+        return whole, verify and card_differs_in(folder, digests)
+    weights = weights_in(folder)
+    verify_texts(folder, about, digests, weights, verify)
+    with described_by(folder, about):
+        estimator, stored = without_weights(
+            given, folder, about, revision, {} if device is None else {"device": str(device)}
+        )
         with on_meta():
             module = estimator._build(estimator.config_)
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise CheckpointError(folder / FILE, f"does not describe a {about['estimator']} ({error})") from error
     try:
         target = resolve_device(estimator.device)
     except (ValueError, TypeError) as error:
@@ -168,7 +168,7 @@ def _read(
     dtype = estimator._weight_dtype()
     if verify:
         most = sum(tensor.numel() * MOST_ITEM for tensor in module.state_dict().values()) + MOST_HEADER
-        _verify(folder, {name: digests[name] for name in digests.keys() & weights}, most)
+        verify_files(folder, {name: digests[name] for name in digests.keys() & weights}, most)
     tensors, module.mapped_files = estimator._mapped_tensors(stored)
     heads = family_of(stored.config).head_parts
     remark, files = stored.remark, stored.files
@@ -177,7 +177,45 @@ def _read(
     module.loaded = LoadedWeights.of(module)
     estimator.module_ = module.eval()
     moved(module, lambda: module.to(target))
-    return estimator, verify and _card_differs(folder, digests)
+    return estimator, verify and card_differs_in(folder, digests)
+
+
+def verify_texts(folder: Path, about: dict[str, Any], digests: dict[str, str], weights: set[str], verify: bool) -> None:
+    """Compare the files of a folder with what was saved, apart from weights, and from graphs and what lies beside them."""
+    if not verify:
+        return
+    if about["format"] > 1:  # which has no checksums
+        _refuse_additions(folder, weights | set(text_files(folder)), digests)
+    names = {name for name in digests.keys() - weights - {CARD} if not name.startswith(f"{ONNX_FOLDER}/")}
+    verify_files(folder, {name: digests[name] for name in names}, MOST_BYTES, _optional(about))
+
+
+def without_weights(
+    given: str, folder: Path, about: dict[str, Any], revision: str | None, params: dict[str, Any]
+) -> tuple[Any, StoredModel]:
+    """The estimator that a folder describes with what it learnt, its config and its tokenizer, but no module yet."""
+    estimator = unfitted_from(about)
+    vars(estimator).update(learnt_of(about, type(estimator)))
+    if estimator.checkpoint is None:  # it was an estimator or a place on another machine, and the weights are here
+        estimator.set_params(checkpoint=str(folder) if is_place(given) else given, revision=revision)
+    estimator.set_params(**params)
+    estimator._validate_params()
+    stored = read_model(folder)
+    estimator._take(stored)
+    estimator._take_own(stored)
+    estimator._limit()  # raises if max_length is more than the model allows
+    return estimator, stored
+
+
+@contextmanager
+def described_by(folder: Path, about: dict[str, Any]) -> Iterator[None]:
+    """Blame the description for what no estimator can be."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise CheckpointError(folder / FILE, f"does not describe a {about['estimator']} ({error})") from error
 
 
 def _read_part(given: str, folder: Path, name: str, device: str | torch.device | None, verify: bool) -> Any:
@@ -187,7 +225,7 @@ def _read_part(given: str, folder: Path, name: str, device: str | torch.device |
     return _read(os.path.join(given, name), folder / name, device, None, verify)[0]
 
 
-def _weights(folder: Path) -> set[str]:
+def weights_in(folder: Path) -> set[str]:
     """Names of the files with the weights that are read; none if there are none, which is an error later."""
     try:
         return set(weight_files(folder))
@@ -202,7 +240,7 @@ def _optional(about: dict[str, Any]) -> tuple[str, ...]:
     return (CARD,) if issubclass(kind, READERS) and about["format"] > (4 if is_language_model else 3) else NOT_READ
 
 
-def _verify(folder: Path, digests: dict[str, str], most: int, optional: tuple[str, ...] = ()) -> None:
+def verify_files(folder: Path, digests: dict[str, str], most: int, optional: tuple[str, ...] = ()) -> None:
     """Compare files, each of at most so many bytes, with what was saved."""
     for name, digest in sorted(digests.items()):
         if name in optional and not (folder / name).exists():
@@ -211,7 +249,7 @@ def _verify(folder: Path, digests: dict[str, str], most: int, optional: tuple[st
             raise CheckpointError(folder / name, ALTERED)
 
 
-def _card_differs(folder: Path, digests: dict[str, str]) -> bool:
+def card_differs_in(folder: Path, digests: dict[str, str]) -> bool:
     """Whether the model card was edited; it may be missing."""
     has_card = CARD in digests and (folder / CARD).exists()
     return has_card and sha256_of(folder / CARD, MOST_BYTES) != digests[CARD]

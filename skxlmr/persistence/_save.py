@@ -28,6 +28,7 @@ from skxlmr.checkpoints import (
 from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._vectors.transformer import Transformer
+from skxlmr.inference import check_has_weights
 from skxlmr.nn import LanguageModel
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
@@ -155,6 +156,7 @@ def write_estimator(
         )
     _check_name(Path(folder))
     check_is_fitted(estimator, "module_")
+    check_has_weights(estimator.module_, "save")
     check_mapped_files(estimator.module_)
     encoder, opens = sentence_encoder_of(estimator)
     scorer = cross_encoder_of(estimator)

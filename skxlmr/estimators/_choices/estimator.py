@@ -188,7 +188,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         rows = self._check_X(X, reset=False)
         if not len(rows):
             return np.empty((0, len(getattr(self, "classes_", range(2)))), np.float32)
-        return by_row(engine.rows(self._encode(rows)), rows.n_choices, fill=-np.inf)
+        return by_row(engine.rows(self._encode(rows)).reshape(-1), rows.n_choices, fill=-np.inf)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each choice among those of its row.
@@ -277,5 +277,5 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         from sklearn.metrics import accuracy_score
 
         encoded = rows.encoded["encoded"]
-        predicted = by_row(self._engine().rows(encoded), encoded.n_windows, fill=-np.inf).argmax(1)
+        predicted = by_row(self._engine().rows(encoded).reshape(-1), encoded.n_windows, fill=-np.inf).argmax(1)
         return float(accuracy_score(rows.targets, predicted, sample_weight=rows.weights))

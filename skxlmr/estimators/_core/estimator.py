@@ -26,13 +26,15 @@ from skxlmr.checkpoints import (
 )
 from skxlmr.estimators._core.documentation import documentation_url
 from skxlmr.estimators._core.family import Family
+from skxlmr.estimators._core.graph import onnx_engine
+from skxlmr.estimators._core.other_checkpoints import other_family, other_task
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.prompts import prompt_ids
 from skxlmr.estimators._core.truncation import warn_of_truncation, who_cuts
-from skxlmr.estimators.heads import CAUSAL_LM, HEADS, Head
+from skxlmr.estimators.heads import CAUSAL_LM, Head
 from skxlmr.estimators.other_words import misspelt
 from skxlmr.estimators.parameters import CheckpointParameters
-from skxlmr.inference import Engine, cache_of
+from skxlmr.inference import Engine, OnnxModule, cache_of
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.sentence import TextSettings
@@ -230,9 +232,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         """Config and tokenizer of a checkpoint folder, which must be of the estimator's architecture family."""
         folder, config, file = stored.model_folder, stored.config, stored.model_folder / "config.json"
         if family_of(config).estimators != self._family.prefix:
-            raise CheckpointError(file, self._other_family(config.model_type))
+            raise CheckpointError(file, other_family(self._head, self._family, config.model_type))
         if self._head.task not in family_of(config).modules:
-            raise CheckpointError(file, self._other_task(config))
+            raise CheckpointError(file, other_task(self._head, self._family, config))
         if self._head.bidirectional and getattr(config, "is_decoder", False):
             use = CAUSAL_LM.estimator if CAUSAL_LM.task in family_of(config).modules else "transformers"
             raise CheckpointError(
@@ -252,24 +254,6 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 "save the model again, or remove the tokens from the tokenizer's files",
             )
         return config, self._family.check(self, config, tokenizer, file)
-
-    def _other_family(self, model_type: str) -> str:
-        """What to say of a checkpoint that belongs to another family."""
-        prefix, other = self._family.prefix, "XLM" if model_type == "xlm" else "XLMRoberta"
-        found = "the original XLM (model_type 'xlm')" if model_type == "xlm" else f"a model of the type {model_type!r}"
-        known = {head.estimator for head in HEADS}
-        use = self._head.estimator.replace(prefix, other, 1)
-        if use not in known:  # XLM-RoBERTa has more estimators
-            use = f"one of {', '.join(sorted(name for name in known if not name.startswith(prefix)))}"
-        return f"describes {found}, but {type(self).__name__} reads {self._family.name}: use {use}"
-
-    def _other_task(self, config: Any) -> str:
-        """What to say of a checkpoint whose family has no such module."""
-        family = family_of(config)
-        known = [head.estimator for head in HEADS if head.task in family.modules]
-        use = sorted(name for name in known if name.startswith(self._family.prefix))
-        found = f"describes {family.name} (model_type {config.model_type!r})"
-        return f"{found}, which {type(self).__name__} can't read: use one of {', '.join(use)}"
 
     def _build(self, config: Any) -> TaskModule:
         """New module with the head, without weights."""
@@ -335,11 +319,14 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     # Predictions --------------------------------------------------------------------------------------------------------
 
-    def _engine(self, validate: bool = True) -> Engine:
-        """The engine over the fitted module, on the estimator's device."""
+    def _engine(self, validate: bool = True) -> Any:
+        """The engine over the fitted module: an Engine on the estimator's device, or an OnnxEngine."""
         check_fitted(self)
         if validate and not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
             self._validate_params()
+        return onnx_engine(self) if isinstance(self.module_, OnnxModule) else self._torch_engine()
+
+    def _torch_engine(self) -> Engine:
         check_mapped_files(self.module_)
         device = resolve_device(self.device)
         if not is_on(self.module_, device):
@@ -368,7 +355,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_skxlmr_version": __version__}
         state = dict(sorted(state.items()))  # whatever was fitted or opened before
-        if "module_" in state:
+        if "module_" in state and not isinstance(state["module_"], OnnxModule):
             self._pack(state)
         return state
 

@@ -43,6 +43,10 @@ class Family:
         """What the outputs of the module depend on besides its weights and the token ids; equal values have one ``repr``."""
         return ()
 
+    def language_numbers(self, estimator: Any, config: Any) -> tuple[int, ...]:
+        """Numbers of the languages of the texts, for a checkpoint with embeddings of languages."""
+        return ()
+
     def languages(self, estimator: Any) -> list[str]:
         """Languages of the texts, for the model card."""
         return ["multilingual"] if estimator.config_.model_type.startswith("xlm-roberta") else []

@@ -31,7 +31,7 @@ from skxlmr.estimators._fine_tuning.training_rows import (
 from skxlmr.estimators._fine_tuning.training_run import TrainingRun
 from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
-from skxlmr.inference import Engine
+from skxlmr.inference import Engine, check_has_weights
 from skxlmr.nn import TaskModule, family_of
 from skxlmr.text import SubwordSampling
 from skxlmr.training import AdamState, History, auto_learning_rate, mean_losses
@@ -325,6 +325,7 @@ class FineTuned(TrainingParameters, Estimator):
     def _begin(self, continues: bool) -> TaskModule:
         """The module to train: that of the last fit, or the checkpoint's with its new parts from scratch."""
         if continues:
+            check_has_weights(self.module_, "training further")
             self.tokenizer_ = self._family.continued(self)
             module = self.module_
             check_mapped_files(module)
@@ -345,8 +346,8 @@ class FineTuned(TrainingParameters, Estimator):
         """What ``learning_rate="auto"`` is for the checkpoint."""
         return auto_learning_rate(self.config_.hidden_size, isinstance(self, LanguageModelParameters))
 
-    def _engine(self, validate: bool = True) -> Engine:
-        engine = super()._engine(validate)
+    def _torch_engine(self) -> Engine:
+        engine = super()._torch_engine()
         if engine.precision != torch.int8:  # all layers are computed in int8, whatever is in a cache
             engine.prefix = frozen_prefix(self, self.module_)
         return engine

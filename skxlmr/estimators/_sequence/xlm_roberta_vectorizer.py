@@ -24,6 +24,7 @@ from skxlmr.estimators._vectors.filling import Out
 from skxlmr.estimators._vectors.parameters import POOLER, POOLING, SIDE_BY_SIDE, VectorParameters
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import changed, estimator, parameter
+from skxlmr.inference import check_has_weights
 from skxlmr.nn import TaskModule
 from skxlmr.nn.pooling import POOLINGS, lexical_weights, token_vectors
 from skxlmr.nn.sentence import SentenceEncoder
@@ -256,6 +257,7 @@ class XLMRobertaVectorizer(Vectorizer):
 
     def _output_layer(self, name: str) -> nn.Module:
         """The layer, which becomes a part of the module at its first use: most features do without it."""
+        check_has_weights(self.module_, "a vector or weight of each token")
         module, weight = self.module_, next(self.module_.parameters())
         if not hasattr(module, name):
             if self._is_gone():

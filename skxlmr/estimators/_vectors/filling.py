@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
-import torch
 
 from skxlmr.checkpoints import Origin
 from skxlmr.estimators._core.truncation import who_cuts
@@ -111,7 +110,7 @@ def _about(estimator: Any, engine: Engine, rows: Rows, shape: tuple[int, int], r
         "X": f"{shape[0]} rows, {rows.digest}",
         "the weights": str(weights),
         "the tokenizer": digest(type(tokenizer).__name__, tokenizer.identity()),
-        "dtype or device": repr((*computed_in, torch.get_float32_matmul_precision())),
+        "dtype or device": repr((*computed_in, *engine.settings)),
         **{name: in_words(value) for name, value in sorted(parameters.items())},
         "how the checkpoint makes features": repr(how),
     }

@@ -102,6 +102,8 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         how, n_features = self._how(), self._n_each()
         features_of, recipe = self._computation(engine, how, pair)
         features = engine.rows(encoded, features_of, window_weights, recipe)
+        if getattr(features_of, "is_final", False):  # of an ONNX graph that scales and cuts
+            return features
         if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
             features = _of_unit_length(features)
@@ -113,12 +115,15 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
 
     def _computation(self, engine: Engine, how: SentenceEncoder, pair: bool) -> tuple[Run, tuple[Hashable, ...]]:
         """What the engine runs on the rows, and its recipe; see :meth:`skxlmr.inference.Engine.rows`."""
-        layers = self._layers()
-        n_prompt = len(self._prompt_ids(how, pair))
-        n_skipped = n_prompt - 1 if n_prompt and not how.include_prompt else 0
+        layers, n_skipped = self._layers(), self._n_skipped(how, pair)
         further = bool(how.layers) and self._has_further_layers()
-        run = engine.pooled(how.pooling, layers, n_skipped, further)
+        run = engine.pooled(how, layers, n_skipped, further)
         return run, ("pooled", how.pooling, tuple(layers), n_skipped, further and how.layers)
+
+    def _n_skipped(self, how: SentenceEncoder, pair: bool) -> int:
+        """First tokens of each row that are not pooled: those of a prompt that is left out."""
+        n_prompt = len(self._prompt_ids(how, pair))
+        return n_prompt - 1 if n_prompt and not how.include_prompt else 0
 
     # Checkpoint ---------------------------------------------------------------------------------------------------------
 

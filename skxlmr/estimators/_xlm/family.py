@@ -69,7 +69,7 @@ class XLMFamily(Family):
 
     def prepared(self, estimator: Any, module: Any) -> TaskModule:
         """The module, with the language of its texts."""
-        module.transformer.lang_ids = self._lang_ids(estimator, module.transformer.config)
+        module.transformer.lang_ids = self.language_numbers(estimator, module.transformer.config)
         return module
 
     def beside_the_rows(self, module: Any) -> tuple[Any, ...]:
@@ -90,13 +90,13 @@ class XLMFamily(Family):
                 raise ValueError(
                     f"lang={language!r} is not a language of the checkpoint, which has {', '.join(sorted(known))}"
                 )
-        self._lang_ids(estimator, config)
+        self.language_numbers(estimator, config)
 
     def _with_rules(self, estimator: Any, tokenizer: XLMTokenizer) -> XLMTokenizer:
         languages = self.languages(estimator)
         return tokenizer.for_language(languages[0]) if languages else tokenizer
 
-    def _lang_ids(self, estimator: Any, config: XLMConfig) -> tuple[int, ...]:
+    def language_numbers(self, estimator: Any, config: XLMConfig) -> tuple[int, ...]:
         """Numbers of the languages, where the checkpoint has embeddings for them."""
         if not config.has_lang_embeddings:
             return ()

@@ -1,0 +1,5 @@
+"""ONNX both ways: graphs that other runtimes read, and estimators that run a graph with ONNX Runtime, without torch."""
+
+from skxlmr.export._load import load_onnx
+
+__all__ = ["load_onnx"]
