@@ -1,5 +1,6 @@
 """Saved estimators that this process has loaded: each folder once, until its files change."""
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -46,6 +47,20 @@ def loaded(wanted: Wanted) -> Any:
         while len(_loaded) > MOST:
             del _loaded[next(iter(_loaded))]
         return estimator
+
+
+def digest_of(folder: str) -> str:
+    """What tells one saved estimator from another, wherever its folder is copied to.
+
+    Without checksums beside the files, it is their names, sizes and times.
+    """
+    from skxlmr.checkpoints import sha256_of
+    from skxlmr.persistence._description import FILE
+
+    place = _place(folder)
+    if (place / FILE).exists():
+        return str(sha256_of(place / FILE))
+    return hashlib.sha256(repr(stamp_of(place)).encode()).hexdigest()
 
 
 def stamp_of(folder: Path) -> Any:

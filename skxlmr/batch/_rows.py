@@ -30,6 +30,10 @@ class RowError(ValueError):
         return f"row {self.row}: {self.reason}" + (f": {self.hint}" if self.hint else "")
 
 
+class NoTextError(RowError):
+    """A row has no text."""
+
+
 class RowTexts(NamedTuple):
     """Texts of the rows that have all of theirs.
 
@@ -76,7 +80,7 @@ def read_texts(columns: list[list[Any]], names: list[str], missing: str, reads_m
                     raise RowError(row, f"column {name!r}: expected a text, got {describe(value)}", hint)
                 elif missing == "error" and not reads_missing:
                     hint = "fill or drop it first, or pass missing='null' for null in its result"
-                    raise RowError(row, f"column {name!r} has no text, but {describe(value)}", hint)
+                    raise NoTextError(row, f"column {name!r} has no text, but {describe(value)}", hint)
                 else:
                     column[row] = ""
                     present[row] &= missing == "error"

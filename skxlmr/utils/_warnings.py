@@ -98,6 +98,11 @@ def warn_once_per_call(
         pass
 
 
+def begin_anew() -> None:
+    """Let what follows be a call of its own for :func:`warn_once_per_call`, as a part of a long call may be."""
+    _given_in(_library_frames(sys._getframe(1))[-1][0]).clear()
+
+
 def outside_stacklevel() -> int:
     """Stack level, for ``warnings.warn``, of the user's line that called into the library or scikit-learn."""
     return _library_frames(sys._getframe(1))[-1][1] + 1

@@ -1,0 +1,155 @@
+"""Parts of a result, and the file that they are joined to, a part at a time.
+
+Parts of CSV and JSON Lines are what stands in the file; those of Parquet are Arrow files, so that nothing is encoded twice.
+"""
+
+import gzip
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from skxlmr.checkpoints._atomic_replace import flush
+from skxlmr.cli._files import Format, UsageError
+
+GROUP_ROWS, GROUP_BYTES = 2**17, 2**26  # of a row group of Parquet, at most one part more
+SUFFIXES = {"parquet": ".arrow", "csv": ".csv", "jsonl": ".jsonl"}
+
+
+def check_columns(schema: Any, output: Path, form: Format) -> None:
+    """Refuse columns that the format can't hold.
+
+    Raises
+    ------
+    UsageError
+    """
+    import pyarrow as pa
+
+    if form.kind == "csv":
+        for field in schema:
+            if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+                raise UsageError(
+                    f"{output}: CSV can't hold the column {field.name!r} ({field.type}): write Parquet or JSON Lines, or "
+                    "choose other columns with --columns"
+                )
+
+
+def write_part(path: Path, form: Format, rows: Any) -> None:
+    """Write a table, or a list of dicts, as a part.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in what ``SUFFIXES`` says.
+    form : Format
+        Of the file that the parts are for.
+    rows : pyarrow.Table or list of dict
+    """
+    if form.kind == "parquet":
+        import pyarrow as pa
+
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema, options=options) as writer:
+            writer.write_table(rows)
+    else:
+        with _opened(path, form) as file:
+            if form.kind == "jsonl":
+                file.writelines(map(_line, rows if isinstance(rows, list) else rows.to_pylist()))
+            else:
+                _write_csv(rows, file, header=False)
+
+
+def join(parts: list[Path], path: Path, form: Format, schema: Any) -> None:
+    """Write all parts to one file, which is on the disk at the end of the call.
+
+    Parameters
+    ----------
+    parts : list of Path
+    path : Path
+    form : Format
+    schema : pyarrow.Schema or None
+        Of the rows; JSON Lines need none.
+    """
+    if form.kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        counted = [field.name for field in schema if not _is_of_floats(field.type)]
+        with pq.ParquetWriter(path, schema, use_dictionary=counted) as writer:
+            for tables in _groups(parts):
+                writer.write_table(pa.concat_tables(tables))
+    else:
+        with open(path, "wb") as whole:
+            if form.kind == "csv":
+                with _gzipped(whole, form) as file:
+                    _write_csv(schema.empty_table(), file, header=True)
+            for part in parts:
+                with open(part, "rb") as file:
+                    shutil.copyfileobj(file, whole, 2**20)
+    flush(path)
+
+
+def _groups(parts: list[Path]) -> Iterator[list[Any]]:
+    """The tables of a row group each."""
+    import pyarrow as pa
+
+    tables, n_rows, n_bytes = [], 0, 0
+    for part in parts:
+        with pa.OSFile(str(part)) as file, pa.ipc.open_file(file) as reader:
+            tables.append(reader.read_all())
+        n_rows, n_bytes = n_rows + len(tables[-1]), n_bytes + tables[-1].nbytes
+        if n_rows >= GROUP_ROWS or n_bytes >= GROUP_BYTES:
+            yield tables
+            tables, n_rows, n_bytes = [], 0, 0
+    if tables:
+        yield tables
+
+
+def _is_of_floats(kind: Any) -> bool:
+    """Whether values hardly ever repeat, so that a dictionary of them costs more than it saves."""
+    import pyarrow as pa
+
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_floating(kind))
+
+
+@contextmanager
+def _opened(path: Path, form: Format) -> Iterator[Any]:
+    with open(path, "wb") as raw, _gzipped(raw, form) as file:
+        yield file
+
+
+@contextmanager
+def _gzipped(raw: BinaryIO, form: Format) -> Iterator[Any]:
+    """The file, or a member of a gzip file: several of them in a row are one file."""
+    if not form.is_gzip:
+        yield raw
+        return
+    with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+        yield file
+
+
+def _write_csv(table: Any, file: Any, header: bool) -> None:
+    from pyarrow import csv
+
+    buffer = io.BytesIO()  # it closes what it is given
+    csv.write_csv(table, buffer, csv.WriteOptions(include_header=header))
+    file.write(buffer.getvalue())
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n"
+    except UnicodeEncodeError:  # half of a character, which JSON can escape
+        return json.dumps(row, default=str).encode() + b"\n"
+
+
+def replace(path: Path, target: Path) -> None:
+    """Give a file its name, for good."""
+    os.replace(path, target)
+    flush(target.parent)
