@@ -19,6 +19,7 @@ from skxlmr.estimators import (
     XLMVectorizer,
 )
 from skxlmr.estimators._discovery import all_estimators
+from skxlmr.export import export_onnx
 from skxlmr.inference import Cache, StoreInfo, cache_info, clear_cache
 from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.utils._errors import CheckpointError
@@ -51,6 +52,7 @@ __all__ = [
     "cache_info",
     "clear_cache",
     "convert",
+    "export_onnx",
     "load",
     "push_to_hub",
     "save",

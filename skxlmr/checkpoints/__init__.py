@@ -9,6 +9,7 @@ from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._identity import identity, undisturbed
 from skxlmr.checkpoints._layout import (
     CHECKPOINT_FILES,
+    ONNX_FILES,
     ONNX_FOLDER,
     OUTPUT_LAYERS,
     SENTENCE_FILES,
@@ -33,6 +34,7 @@ from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 __all__ = [
     "BUILTIN",
     "CHECKPOINT_FILES",
+    "ONNX_FILES",
     "ONNX_FOLDER",
     "OUTPUT_LAYERS",
     "PARTS",

@@ -15,7 +15,16 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES
 from skxlmr.checkpoints._formats.write import write_weights, written_dtype
 from skxlmr.checkpoints._identity import undisturbed
-from skxlmr.checkpoints._layout import ADAPTER_CONFIG, CONFIG, DESCRIPTION, OUTPUT_LAYERS, PART, PART_WEIGHTS
+from skxlmr.checkpoints._layout import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    DESCRIPTION,
+    ONNX_FILES,
+    ONNX_FOLDER,
+    OUTPUT_LAYERS,
+    PART,
+    PART_WEIGHTS,
+)
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
 
@@ -76,6 +85,8 @@ def write_folder(
     format: str = "safetensors",
     dtype: torch.dtype | str | None = None,
     max_shard_size: int | str | None = None,
+    with_weights: bool = True,
+    add: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a checkpoint folder that ``transformers`` loads, as a whole or not at all.
 
@@ -102,6 +113,10 @@ def write_folder(
         What floating tensors are cast to. TensorFlow's format has no bfloat16: such tensors become float32.
     max_shard_size : int or str, optional
         Most bytes of weights per file, such as ``"2GB"``; by default they are in one file.
+    with_weights : bool, default=True
+        Whether the weights are written.
+    add : function of a path, optional
+        Writes more into the folder, once config, weights and tokenizer are there.
 
     Raises
     ------
@@ -124,11 +139,14 @@ def write_folder(
     def fill(fresh: Path) -> None:
         text = json.dumps(_with_dtype(config, tensors, dtype), indent=2, ensure_ascii=False) + "\n"
         (fresh / CONFIG).write_text(text, encoding="utf-8")
-        write_weights(fresh, form, tensors, config=config, dtype=dtype, max_shard_size=max_shard_size)
+        if with_weights:
+            write_weights(fresh, form, tensors, config=config, dtype=dtype, max_shard_size=max_shard_size)
         for path in fresh.iterdir():
             shutil.copymode(fresh / CONFIG, path)  # safetensors makes its file private to the user
         if tokenizer is not None:
             tokenizer.save(fresh)
+        if add is not None:
+            add(fresh)
         for name, content in extra_files.items():
             text_or_bytes = content(fresh) if callable(content) else content
             (fresh / name).parent.mkdir(exist_ok=True)
@@ -208,15 +226,26 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
     for part in [entry for name, entry in found.items() if name.endswith("/") and PART.fullmatch(entry.name)]:
         del found[part.name + "/"]  # of a sentence encoder
         found |= {f"{part.name}/{entry.name}": entry for entry in part.iterdir()}
+    if (onnx := found.pop(ONNX_FOLDER + "/", None)) is not None:
+        found |= {f"{ONNX_FOLDER}/{entry.name}": entry for entry in onnx.iterdir()}
     if (parts := found.pop(PARTS + "/", None)) is not None:  # of a pipeline
         for part in parts.iterdir():
             _check_replaceable(part, extra_files)
     matched = {name for pattern in OWN_FILES for name in found if "/" not in name and fnmatch(name, pattern)}
-    matched |= {name for name in found if _is_of_part(name)}
+    matched |= {name for name in found if _is_of_part(name) or _is_of_onnx(name)}
     foreign = sorted(name.rstrip("/") for name in found.keys() - matched - set(extra_files))
     if foreign:
         listed = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise CheckpointError(target, f"also holds what replacing it would delete ({listed}): save to another folder")
+
+
+def _is_of_onnx(name: str) -> bool:
+    """Whether this is the name of a file of a model for ONNX Runtime that this library writes."""
+    place, _, file = name.partition("/")
+    is_known = file in ONNX_FILES or any(
+        fnmatch(file, pattern) for pattern in ("*.json", "*.model", "vocab.txt", "merges.txt")
+    )
+    return place == ONNX_FOLDER and "/" not in file and is_known
 
 
 def _is_of_part(name: str) -> bool:

@@ -19,10 +19,10 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 CONTENT_FILES = [CONFIG, "sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt"]
 CONTENT_FILES += ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", ADAPTER_CONFIG]
 DESCRIPTION = "skxlmr.json"  # of a saved estimator
+ONNX_FOLDER, ONNX_FILES = "onnx", ("model.onnx", "model.onnx_data")  # of a graph, its config and its tokenizer
 
 VOCABULARIES = ("sentencepiece.bpe.model", "tokenizer.json", "vocab.json", "vocab.txt")
 
-ONNX_FOLDER = "onnx"  # of a graph, its config and its tokenizer
 
 MODULES = "modules.json"
 SENTENCE_CONFIG = "config_sentence_transformers.json"
@@ -112,10 +112,16 @@ def weight_files(folder: str | os.PathLike[str]) -> list[str]:
     names = _weights(folder, place)
     if not names:
         expected = ADAPTER_WEIGHTS if is_adapter(folder) else (*WEIGHT_FILES, "an index of shards")
-        raise CheckpointError(folder, f"holds no weights: expected {' or '.join(expected)}")
+        raise CheckpointError(folder, f"holds no weights: expected {' or '.join(expected)}{instead_of_weights(folder)}")
     if (folder / MODULES).is_file():
         names += [name for part in part_names(folder) if part != place for name in _weights(folder, part)]
     return names
+
+
+def instead_of_weights(folder: Path) -> str:
+    """What to say of a folder without weights that has a model for ONNX Runtime."""
+    file = f"{ONNX_FOLDER}/{ONNX_FILES[0]}"
+    return f"; its {file} is for skxlmr.load_onnx" if (folder / file).is_file() else ""
 
 
 def _weights(folder: Path, place: str) -> list[str]:

@@ -19,18 +19,18 @@ _LANGUAGE = re.compile(r"[A-Za-z]+(-[A-Za-z0-9]+)*")
 _PLACES_AND_NOISE = {"checkpoint", "memory", "resume_dir", "revision", "device", "verbose"}
 
 
-def model_card(estimator: Estimator, for_sentences: bool) -> str:
+def model_card(estimator: Estimator, for_sentences: bool, with_weights: bool = True) -> str:
     """Text of the card: front matter for the hub, how to load it, scores, settings, versions.
 
     It names no place on this machine, because a card is made to be published.
     """
     name, head = type(estimator).__name__, estimator._head
     parts = [
-        _front_matter(estimator, head, for_sentences),
+        _front_matter(estimator, head, for_sentences and with_weights),
         f"# {name}",
         f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa and its relatives behind scikit-learn's interface. "
         f"{_origin(estimator)}",
-        _use(head, for_sentences),
+        _use(head, for_sentences) if with_weights else _use_onnx(),
         _outputs(estimator),
         _scores(estimator, _validation_score(estimator, head)[1]),
         _settings(estimator),
@@ -87,6 +87,13 @@ def _use(head: Head, for_sentences: bool) -> str:
     if for_sentences:
         text += ', and `sentence_transformers.SentenceTransformer("FOLDER")`, whose `encode` equals `model.transform`'
     return text + "."
+
+
+def _use_onnx() -> str:
+    return (
+        "## Use\n\nThe model in `onnx` is for ONNX Runtime, without PyTorch. The folder, or its name on the hub:\n\n"
+        '```python\nfrom skxlmr import load_onnx\n\nmodel = load_onnx("FOLDER")\n```'
+    )
 
 
 def _outputs(estimator: Estimator) -> str:

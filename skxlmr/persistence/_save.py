@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -65,6 +65,7 @@ def save(
     *,
     dtype: torch.dtype | str | None = None,
     max_shard_size: int | str | None = None,
+    onnx: bool = False,
 ) -> None:
     """Write a fitted estimator to a folder, completely or not at all.
 
@@ -83,6 +84,9 @@ def save(
         Type of the stored weights, such as ``"bfloat16"`` for half the size; by default it stays as it is.
     max_shard_size : int or str, optional
         Most bytes per file of weights, such as ``"2GB"``; by default there is one file.
+    onnx : bool, default=False
+        Also write the model for ONNX Runtime, in float32, into the folder ``onnx`` (extra ``onnx``). :func:`export_onnx`
+        writes it without PyTorch's weights, and in other precisions.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def save(
         If one of its texts has half a surrogate pair, which no file can hold; or if ``dtype`` or ``max_shard_size`` is
         invalid.
     ImportError
-        If it is an estimator of scikit-learn, and skops is not installed.
+        If it is an estimator of scikit-learn, and skops is not installed; or with ``onnx``, and onnx is not.
     CheckpointError
         If the folder holds something else, or cannot be written, for example because the disk is full. What was there
         stays. Or if the file that the weights are read from was overwritten.
@@ -120,9 +124,9 @@ def save(
     """
     given: Any = estimator
     if isinstance(given, BaseEstimator) and not isinstance(given, Estimator):
-        _write_pipeline(given, folder, dtype, max_shard_size)
+        _write_pipeline(given, folder, dtype, max_shard_size, onnx)
     else:
-        write_estimator(given, folder, dtype, max_shard_size)
+        write_estimator(given, folder, dtype, max_shard_size, onnx=_model_writer(given) if onnx else None)
 
 
 def _write_pipeline(
@@ -130,11 +134,12 @@ def _write_pipeline(
     folder: str | os.PathLike[str],
     dtype: torch.dtype | str | None,
     max_shard_size: int | str | None,
+    onnx: bool,
 ) -> None:
     _check_name(Path(folder))
 
     def write_part(part: Estimator, place: Path) -> None:
-        write_estimator(part, place, dtype, max_shard_size)
+        write_estimator(part, place, dtype, max_shard_size, onnx=_model_writer(part) if onnx else None)
 
     with _explained(folder):
         _check_card(folder)
@@ -147,8 +152,14 @@ def write_estimator(
     dtype: torch.dtype | str | None,
     max_shard_size: int | str | None,
     with_paths: bool = True,
+    onnx: Callable[[Path], None] | None = None,
+    weights: bool = True,
 ) -> None:
-    """What ``save`` does; without ``with_paths`` nothing in the folder names a place on this machine."""
+    """What ``save`` does.
+
+    Without ``with_paths`` nothing in the folder names a place on this machine. ``onnx`` writes a model for ONNX Runtime into
+    it, and without ``weights`` that is the only one.
+    """
     if type(estimator) is not getattr(skxlmr.estimators, type(estimator).__name__, None):
         raise TypeError(
             "save(estimator, folder) writes fitted estimators of this library and of scikit-learn, got a "
@@ -160,24 +171,34 @@ def write_estimator(
     check_mapped_files(estimator.module_)
     encoder, opens = sentence_encoder_of(estimator)
     scorer = cross_encoder_of(estimator)
-    weights = _published_weights(estimator)
-    beside = sentence_encoder_files(estimator, encoder, weights, dtype)
+    tensors = _published_weights(estimator)
+    beside = sentence_encoder_files(estimator, encoder, tensors, dtype)
     with _explained(folder):
         _check_card(folder)
         write_folder(
             folder,
             config=activation_config(scorer, {**estimator.config_.to_dict(), **estimator._hub_config()}),
-            tensors=weights,
+            tensors=tensors,
             tokenizer=_Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type),
             extra_files={
                 **beside,
                 **cross_encoder_files(scorer, estimator._limit()),
-                CARD: model_card(estimator, for_sentences=opens),
+                CARD: model_card(estimator, for_sentences=opens, with_weights=weights),
                 FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
             },
             dtype=dtype,
             max_shard_size=max_shard_size,
+            with_weights=weights,
+            add=onnx,
         )
+
+
+def _model_writer(estimator: Any) -> Callable[[Path], None]:
+    """What writes an estimator for ONNX Runtime."""
+    from skxlmr.export._model import ModelWriter
+    from skxlmr.export._precision import OPSET
+
+    return ModelWriter(estimator, "float32", OPSET)
 
 
 @contextmanager

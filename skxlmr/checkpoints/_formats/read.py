@@ -6,6 +6,7 @@ from pathlib import Path
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES, Format
+from skxlmr.checkpoints._layout import instead_of_weights
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import is_plain_name, open_file, read_json
 
@@ -46,7 +47,7 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
         raise CheckpointError(folder, "no such folder")
     found = sorted(entry.name for entry in folder.iterdir())
     reason = f"holds no weights: expected {' or '.join(WEIGHT_FILES)} or an index of shards, found "
-    raise CheckpointError(folder, reason + (", ".join(found) or "nothing"))
+    raise CheckpointError(folder, reason + (", ".join(found) or "nothing") + instead_of_weights(folder))
 
 
 def read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:

@@ -1,0 +1,47 @@
+import numpy as np
+import onnx
+import pytest
+
+from skxlmr.nn import FAMILIES
+from tests.export import graphs
+
+TOLERANCE = 1e-5  # of float32 logits, times the largest if that is above 1
+CASES = [
+    (model_type, task)
+    for model_type in ("xlm-roberta", "xlm-roberta-xl", "bert", "distilbert", "xlm")
+    for task in FAMILIES[model_type].modules
+    if task != "Model" and (model_type, task) != ("xlm", "ForQuestionAnswering")
+]
+
+
+def outputs_of(module, inputs, task):
+    found = graphs.reference(module, inputs)
+    if task == "ForQuestionAnswering":
+        return {"start_logits": found[..., 0], "end_logits": found[..., 1]}
+    return {"logits": found[:, None] if task == "ForMultipleChoice" else found}
+
+
+def assert_equal(found, expected, mask, tolerance=TOLERANCE):
+    assert found.keys() >= expected.keys()
+    for name, values in expected.items():
+        theirs = values.numpy()
+        tolerance *= max(1, np.abs(theirs).max())
+        assert found[name].shape == theirs.shape and found[name].dtype == np.float32
+        if theirs.ndim > 1 and theirs.shape[:2] == mask.shape:  # what stands at padding means nothing
+            real = mask.bool().numpy()
+            np.testing.assert_allclose(found[name][real], theirs[real], atol=tolerance, rtol=0)
+        else:
+            np.testing.assert_allclose(found[name], theirs, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(("model_type", "task"), CASES)
+def test_logits_equal_those_of_the_module(tmp_path, model_type, task):
+    config = graphs.config_of(model_type, **({"is_decoder": True} if task == "ForCausalLM" else {}))
+    module = graphs.module_of(config, task)
+    file = graphs.write(tmp_path, module, config, task)
+    onnx.checker.check_model(str(file), full_check=True)
+    for lengths in ((11, 3, 20, 7), (1,), (5, 5)):
+        inputs = graphs.batch(config, lengths=lengths)
+        expected = outputs_of(module, inputs, task)
+        assert min(float(values.abs().max()) for values in expected.values()) > 0.01
+        assert_equal(graphs.run(file, inputs), expected, inputs["attention_mask"])

@@ -1,0 +1,137 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from skxlmr.export._graphs.build import build
+from skxlmr.export._graphs.features import Features
+from skxlmr.export._graphs.file import write_graph
+from skxlmr.export._graphs.graph import Graph
+from skxlmr.export._graphs.precisions import WEIGHTS
+from skxlmr.nn import FAMILIES, ModelConfig
+from tests.export import graphs
+from tests.export.test_heads import outputs_of
+
+FAR = {"float16": 0.01, "int8": 0.2}  # of logits of this size, in networks 32 wide
+
+
+def dense_layer(folder, precision, x_NSD, weight_ED, bias_E):
+    """Outputs of one dense layer, and the outputs of a head with the same weights."""
+    tensors = {"a.weight": weight_ED, "a.bias": bias_E, "b.weight": weight_ED, "b.bias": bias_E}
+    weights = WEIGHTS[precision](
+        Graph(17), {k: v.shape for k, v in tensors.items()}, lambda name, rows: tensors[name][rows]
+    )
+    graph = weights.graph
+    x = graph.node("Mul", graph.cast(graph.input("x", ("n", "s", x_NSD.shape[2])), np.float32), graph.constant(1 / 64))
+    graph.output("y", weights.dense(x, "a")[0], ("n", "s", len(bias_E)))
+    graph.output("head", weights.head(x, "b"), ("n", "s", len(bias_E)))
+    write_graph(folder, graph, {}, ("skxlmr", "0"))
+    found = graphs.run(folder / "model.onnx", {"x": torch.from_numpy(x_NSD)})
+    return found["y"], found["head"]
+
+
+@pytest.fixture
+def layer():
+    rng = np.random.default_rng(0)
+    x = rng.integers(-200, 200, (3, 5, 48))
+    x[1] *= 1000  # a row far larger than its neighbours
+    x[2, 3] = 0
+    return x, rng.standard_normal((7, 48)).astype(np.float32), rng.standard_normal(7).astype(np.float32)
+
+
+def test_a_dense_layer_in_int8_is_a_product_of_whole_numbers(tmp_path, layer):
+    x, weight, bias = layer
+    found, head = dense_layer(tmp_path, "int8", *layer)
+    x = x.astype(np.float32) / 64
+    in_float = x @ weight.T + bias
+    np.testing.assert_allclose(head, in_float, rtol=1e-5, atol=1e-4)
+    scale_E = np.abs(weight).max(1) / 127
+    largest_NS1 = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-30))
+    whole_NSD = np.rint(x * (np.float32(127) / largest_NS1)).astype(np.int64)  # in this order, for numbers between two
+    whole = whole_NSD @ np.rint(weight / scale_E[:, None]).astype(np.int64).T
+    np.testing.assert_allclose(found, whole * (largest_NS1 / 127) * scale_E + bias, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(found[2, 3], bias)
+    size_NS1 = np.linalg.norm(x, axis=-1, keepdims=True) * np.linalg.norm(weight, axis=1)
+    assert 1e-4 < (np.abs(found - in_float) / np.maximum(size_NS1, 1)).max() < 0.01
+
+
+def test_a_row_in_int8_does_not_depend_on_its_neighbours(tmp_path, layer):
+    x, *others = layer
+    together, _ = dense_layer(tmp_path, "int8", x, *others)
+    for i in range(3):
+        alone, _ = dense_layer(tmp_path, "int8", x[i : i + 1], *others)
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+@pytest.mark.parametrize("precision", FAR)
+@pytest.mark.parametrize(
+    ("model_type", "task"),
+    [
+        ("xlm-roberta", "ForSequenceClassification"),
+        ("xlm-roberta", "ForMaskedLM"),
+        ("xlm-roberta", "ForCausalLM"),
+        ("xlm-roberta-xl", "ForTokenClassification"),
+        ("bert", "ForQuestionAnswering"),
+        ("distilbert", "ForMaskedLM"),
+        ("xlm", "ForMaskedLM"),
+        ("xlm", "ForSequenceClassification"),
+    ],
+)
+def test_logits_are_near_those_of_float32(tmp_path, precision, model_type, task):
+    config = graphs.config_of(model_type, **({"is_decoder": True} if task == "ForCausalLM" else {}))
+    module = graphs.module_of(config, task)
+    file = graphs.write(tmp_path, module, config, task, precision=precision)
+    onnx.checker.check_model(str(file), full_check=True)
+    inputs = graphs.batch(config)
+    found, real = graphs.run(file, inputs), inputs["attention_mask"].bool().numpy()
+    for name, values in outputs_of(module, inputs, task).items():
+        ours, theirs = found[name], values.numpy()
+        assert ours.dtype == np.float32
+        if theirs.shape[:2] == real.shape:
+            ours, theirs = ours[real], theirs[real]
+        error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+        assert 1e-6 < error < FAR[precision]
+
+
+@pytest.mark.parametrize("precision", FAR)
+def test_features_are_near_those_of_float32(tmp_path, precision):
+    config = graphs.config_of("xlm-roberta")
+    module = graphs.module_of(config, "Model")
+    file = graphs.write(tmp_path, module, config, None, Features(("mean",), (2,), normalize=True), precision)
+    inputs = graphs.batch(config)
+    with torch.no_grad():
+        x, mask = module(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
+        expected = torch.nn.functional.normalize((x * mask).sum(1), dim=1).numpy()
+    found = graphs.run(file, inputs)["sentence_embedding"]
+    assert ((found * expected).sum(1) > 1 - FAR[precision] ** 2).all()
+
+
+def bytes_of(config, precision, task=None):
+    """Bytes of the weights in the graph of a model that is never made."""
+    with torch.device("meta"):
+        module = FAMILIES[config.model_type].modules[task or "Model"](
+            config, *((3,) if task == "ForSequenceClassification" else ())
+        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    weights = WEIGHTS[precision](Graph(17), shapes, None)
+    features = None if task else Features(("mean",), (config.num_hidden_layers,))
+    build(weights, config, task, features)
+    return sum(weight.n_bytes for weight in weights.graph.weights.values())
+
+
+@pytest.mark.parametrize("task", [None, "ForSequenceClassification", "ForMaskedLM"])
+def test_sizes_at_the_geometry_of_xlm_r(task):
+    config = ModelConfig()
+    whole = bytes_of(config, "float32", task)
+    assert whole == pytest.approx(277_450_000 * 4, rel=0.01)
+    assert bytes_of(config, "float16", task) / whole < 0.51
+    assert bytes_of(config, "int8", task) / whole < 0.27
+    large = dataclasses.replace(
+        config, hidden_size=1024, num_hidden_layers=24, intermediate_size=4096, num_attention_heads=16
+    )
+    assert (
+        bytes_of(large, "float32", task) > 2**31
+        and bytes_of(large, "int8", task) / bytes_of(large, "float32", task) < 0.26
+    )
