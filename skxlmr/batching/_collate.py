@@ -8,14 +8,19 @@ sum of its weights over a whole optimiser step, so that accumulated batches have
 together hold what the whole would, masks included.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.nn import TokenLayout
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHOLE = slice(None)  # all rows of a batch
 
@@ -52,7 +57,7 @@ class Batch:
             codes_NC = torch.stack([of_column.detach().argmax(1) for of_column in logits], 1)
             self.predicted = torch.stack([codes_NC.amin(0), codes_NC.amax(0)])
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> Batch:
         """Copy to a device, unless it is there already; the host does not wait for the copy."""
         if self.ids.device == device:
             return self

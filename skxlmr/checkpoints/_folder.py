@@ -1,14 +1,14 @@
 """What a checkpoint folder consists of: read its config, write it as a whole or not at all."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from skxlmr.checkpoints._atomic_replace import flush, fresh_folder, keep_modes, recover, swap
 from skxlmr.checkpoints._formats.mapped_file import Tensors
@@ -27,6 +27,9 @@ from skxlmr.checkpoints._layout import (
 )
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
+
+if TYPE_CHECKING:
+    import torch
 
 SKOPS_FILE, PARTS = "pipeline.skops", "estimators"  # of a pipeline of scikit-learn: the rest of it, and its estimators
 # What systems and tools put into any folder. The first kind is written again when it is missing; the second is kept.

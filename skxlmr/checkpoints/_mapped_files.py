@@ -3,15 +3,20 @@
 Renaming another file over them does no harm: the mapping keeps the old one.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._layout import weight_files
-from skxlmr.nn import TaskModule
 from skxlmr.utils._errors import CheckpointError
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 Stamp = tuple[int, int, int, int]  # which file it is (device and inode), its size and its modification time
 
@@ -32,23 +37,23 @@ class MappedFiles:
     addresses: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, files: Iterable[str | os.PathLike[str]]) -> "MappedFiles":
+    def of(cls, files: Iterable[str | os.PathLike[str]]) -> MappedFiles:
         """Files that will be mapped. One that cannot be read is left out: reading it will say why."""
         paths = {os.path.realpath(file) for file in files}
         return cls({path: stamp for path in sorted(paths) if (stamp := _stamp(path)) is not None})
 
     @classmethod
-    def of_folder(cls, folder: str | os.PathLike[str]) -> "MappedFiles":
+    def of_folder(cls, folder: str | os.PathLike[str]) -> MappedFiles:
         """Files of the weights of a checkpoint folder."""
         with suppress(CheckpointError):
             return cls.of(os.path.join(folder, name) for name in weight_files(folder))
         return cls({})
 
-    def with_tensors(self, tensors: Tensors) -> "MappedFiles":
+    def with_tensors(self, tensors: Tensors) -> MappedFiles:
         """The same with the tensors that were mapped."""
         return replace(self, addresses=frozenset(tensor.data_ptr() for tensor in tensors.values()))
 
-    def __or__(self, other: "MappedFiles") -> "MappedFiles":
+    def __or__(self, other: MappedFiles) -> MappedFiles:
         return MappedFiles(self.stamps | other.stamps, self.addresses | other.addresses)
 
     def check(self, module: TaskModule) -> None:

@@ -1,5 +1,7 @@
 """A checkpoint folder as a model: its configuration, and its weights under the names of the modules."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -58,7 +60,7 @@ class StoredModel:
     config: ModelConfig | XLMConfig
     place: str = ""
     identity: Identity = field(default=(), compare=False, repr=False)
-    base: "StoredModel | None" = None
+    base: StoredModel | None = None
     lora: Lora | None = None
 
     @property

@@ -1,10 +1,11 @@
 """The different names that files use for the same tensor."""
 
-import torch
+from __future__ import annotations
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
-from skxlmr.nn import LANGUAGE_MODELS, XLM_ROBERTA, LanguageModel, ModelFamily
+from skxlmr.nn import XLM_ROBERTA, ModelFamily, language_models
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 
 LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
 # What wrappers put before all names: torch.compile, DataParallel, sentence-transformers and modules that hold the model
@@ -43,6 +44,8 @@ def normalize_names(
     CheckpointError
         If two names mean the same tensor.
     """
+    from skxlmr.nn import LanguageModel
+
     renamed: Tensors = {}
     for name, tensor in tensors.items():
         new = normal_name(name, family)
@@ -82,7 +85,7 @@ def published_names(tensors: Tensors) -> Tensors:
         A new dict.
     """
     published = dict(tensors)
-    for head in LANGUAGE_MODELS:
+    for head in language_models():
         if f"{head.projection}.weight" in published and head.projection_bias in published:
             published.setdefault(f"{head.projection}.bias", published[head.projection_bias].clone())
     return published

@@ -1,35 +1,40 @@
 """Give the weights of a checkpoint to a module that was built on the meta device, without memory."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
-
-import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._opened.converted import converted, is_converted
 from skxlmr.utils._devices.fork import will_compute
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import nn, torch
 
 N_NAMED = 3  # tensors of each kind that an error names
 # Most bytes of a tensor that is checked when it is read. Larger ones stay on disk until they are used.
 CHEAP, CHEAP_IN_HEAD = 2**20, 2**26
 
 
-class _SkipNormal(TorchFunctionMode):
-    """Skip drawing from the normal distribution.
+@cache
+def _skip_normal() -> Any:
+    """The class of a mode in which nothing is drawn from the normal distribution.
 
     On the meta device there is nothing to draw, yet torch imports its whole compiler for it: 0.8 s, once per process.
     """
+    from torch.overrides import TorchFunctionMode
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in (nn.init.normal_, torch.Tensor.normal_):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
+    class SkipNormal(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func in (nn.init.normal_, torch.Tensor.normal_):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
+
+    return SkipNormal
 
 
 @contextmanager
@@ -45,7 +50,7 @@ def on_meta() -> Iterator[None]:
     >>> layer.weight.is_meta
     True
     """
-    with torch.device("meta"), _SkipNormal():
+    with torch.device("meta"), _skip_normal()():
         yield
 
 

@@ -1,11 +1,17 @@
 """One record per task: which module it needs, what Hugging Face calls it, and how messages and model cards describe it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from skxlmr.nn import FAMILIES, TaskModule, family_of
+from skxlmr.nn import FAMILIES, family_of
+from skxlmr.nn.config import PUBLISHED_AS
 from skxlmr.utils._errors import CheckpointError
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +158,8 @@ def _prefix(head: Head) -> str:
 
 
 def _is_of(architecture: str, head: Head) -> bool:
-    modules = (family.modules.get(head.task) for family in FAMILIES.values())
-    return architecture.endswith(head.task) or architecture in {module.published_as for module in modules if module}
+    ours = {family.modules.prefix + head.task for family in FAMILIES.values()}
+    return architecture.endswith(head.task) or any(PUBLISHED_AS.get(name) == architecture for name in ours)
 
 
 def check_architecture(config: dict[str, Any], file: Path, head: Head) -> None:

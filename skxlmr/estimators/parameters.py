@@ -7,22 +7,27 @@ estimator has is declared in its class. The constructor, ``_parameter_constraint
 are made from these declarations.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from numbers import Integral, Real
 from textwrap import fill
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
-import torch
 from joblib import Memory
 
 from skxlmr.estimators.other_words import misspelt
 from skxlmr.inference import Cache
 from skxlmr.training import SCHEDULES
+from skxlmr.utils._devices.device import Device
 from skxlmr.utils._sklearn import Interval, StrOptions
+
+if TYPE_CHECKING:
+    import torch
 
 Class = TypeVar("Class")
 
@@ -34,7 +39,7 @@ _KINDS = {  # what docstrings call a constraint
     Integral: "int",
     Real: "float",
     os.PathLike: "path",
-    torch.device: "torch.device",
+    Device: "torch.device",
     "boolean": "bool",
     "random_state": "int, RandomState instance or None",
     "verbose": "int",
@@ -154,7 +159,7 @@ class CheckpointParameters:
     )
     device: str | torch.device = parameter(
         "auto",
-        [str, torch.device],
+        [str, Device],
         "``'auto'`` takes CUDA, then MPS, then the CPU; or a PyTorch device such as ``'cuda:1'``.",
     )
     dtype: str = parameter(

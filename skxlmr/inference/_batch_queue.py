@@ -1,14 +1,16 @@
 """Which rows run together; a batch that does not fit into the memory of a GPU is split."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from skxlmr.batching import batches_by_length
 from skxlmr.inference._progress import Progress
 from skxlmr.utils._devices.device import is_out_of_memory, release_memory
+from skxlmr.utils._later import torch
 from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 

@@ -4,6 +4,8 @@ A row is known by its token ids: the tokenizer, the prompt, ``max_length`` and w
 weights, which computation, which precision and which kind of device.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import pairwise

@@ -1,5 +1,7 @@
 """Where outputs of an encoder are kept, so that each text is encoded once: a value that says it, and what is kept."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -226,7 +228,7 @@ def _stores() -> dict[tuple[str | None, int], Store]:
 _hashes: dict[tuple[Any, ...], str] = {}  # of checkpoints, by their folder and the stamp of their files
 
 
-def _disk_store(folder: str, size: int) -> "DiskStore":
+def _disk_store(folder: str, size: int) -> DiskStore:
     from skxlmr.inference._stores.disk import DiskStore  # and SQLite with it
 
     return DiskStore(folder, size)

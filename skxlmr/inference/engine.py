@@ -6,14 +6,14 @@ cache in place of being computed. Another backend or a captured graph would be a
 know.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.batching import pack
 from skxlmr.checkpoints import Origin, check_finite, weights_identity
@@ -23,9 +23,7 @@ from skxlmr.inference._progress import Progress
 from skxlmr.inference._rows import distinct_rows, mean_of_windows, repeat_outputs
 from skxlmr.inference.cache import Cache
 from skxlmr.inference.prefix import FrozenPrefix
-from skxlmr.nn import TaskModule, TokenLayout
-from skxlmr.nn.backbone import starting_from
-from skxlmr.nn.kernels.linear import fast_inference
+from skxlmr.nn import TokenLayout
 from skxlmr.nn.layout import widen
 from skxlmr.nn.pooling import pool
 from skxlmr.nn.sentence import SentenceEncoder
@@ -33,6 +31,12 @@ from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 # The widest states of a batch, those inside the feed-forward half, have so many numbers per row of `batch_size`: with 32 rows
 # some 12 MB, which stay in the caches and keep the cores busy. A text has some 30 to 60 tokens.
@@ -40,8 +44,8 @@ STATES_PER_ROW = 96 * 1024
 TOKENS_ON_GPU = 1024  # a GPU is busy with so many tokens per row
 LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
 
-Run = Callable[[Tensor, TokenLayout], Tensor]
-Read = Callable[[Tensor, np.ndarray], Tensor]
+Run: TypeAlias = "Callable[[Tensor, TokenLayout], Tensor]"
+Read: TypeAlias = "Callable[[Tensor, np.ndarray], Tensor]"
 Result = TypeVar("Result")
 
 
@@ -69,6 +73,8 @@ class Engine:
 
     Attributes
     ----------
+    in_int8 : bool
+        Whether the layers of the encoder are computed in 8 bits.
     prefix : FrozenPrefix or None
         What has the states after the module's lowest layers, where a fit left these as they are. None unless set.
     progress : Progress or None
@@ -91,6 +97,7 @@ class Engine:
         self.progress: Progress | None = None
         weight = next(module.parameters())
         self.device = weight.device
+        self.in_int8 = precision == torch.int8
         self._is_float16 = torch.float16 in (precision, weight.dtype)
 
     @property
@@ -341,13 +348,15 @@ class Engine:
     @contextmanager
     def _computing(self, n_tokens: int = 0) -> Iterator[None]:
         """Around what is run on rows with so many tokens."""
+        from skxlmr.nn.backbone import starting_from
+        from skxlmr.nn.kernels.linear import fast_inference
+
         if self.prefix is not None:
             self.prefix.expect(n_tokens)
-        in_int8 = self.precision == torch.int8
-        mixed = None if in_int8 else self.precision
+        mixed = None if self.in_int8 else self.precision
         # without precision autocast is switched off explicitly: the caller may be inside an autocast block
         precision: AbstractContextManager[Any] = nullcontext()
         if mixed is not None or torch.is_autocast_enabled(self.device.type):
             precision = torch.autocast(self.device.type, mixed, enabled=mixed is not None)
-        with turn(self.device), fast_inference(in_int8), starting_from(self.prefix), precision:
+        with turn(self.device), fast_inference(self.in_int8), starting_from(self.prefix), precision:
             yield

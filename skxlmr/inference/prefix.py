@@ -1,22 +1,27 @@
 """States after the layers that a fit leaves as they are: each distinct row's are computed once, and then found."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Hashable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.batching import pack
 from skxlmr.checkpoints import weights_identity
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference.cache import Cache
-from skxlmr.nn import TaskModule, TokenLayout
-from skxlmr.nn.backbone import lowest_states
+from skxlmr.nn import TokenLayout
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._later import torch
 from skxlmr.utils._warnings import warn_once_per_call
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 # Share of a cache that the rows of one fit or one call may take. The rest is for the rows of other folds: without room for
 # these, the least recently used would always be those that come next.
@@ -94,6 +99,8 @@ class FrozenPrefix:
 
     def states(self, ids: Tensor, layout: TokenLayout) -> Tensor:
         """States (T, D), in float32 or wider, of a packed batch of ids (T,)."""
+        from skxlmr.nn.backbone import lowest_states
+
         if self._cache is None or (not self.is_asked_for and _are_alone.get(self._way()) is False):
             return lowest_states(self.backbone, ids, layout, self.n_layers)
         seconds = None if layout.second_starts is None else np.array(layout.second_starts, np.int64)
@@ -120,6 +127,8 @@ class FrozenPrefix:
         return places < self._share * 2**32
 
     def _compute(self, rows: EncodedBatch, run: Any, per_token: bool) -> np.ndarray:
+        from skxlmr.nn.backbone import lowest_states
+
         states = lowest_states(self.backbone, *pack(rows, self._device), self.n_layers)
         if self._device.type == "cpu" and len(rows) > 1:
             self._check(rows, states)
@@ -127,6 +136,8 @@ class FrozenPrefix:
 
     def _check(self, rows: EncodedBatch, states: Tensor) -> None:
         """Once per process and way to compute, compare the shortest and the longest row with themselves alone."""
+        from skxlmr.nn.backbone import lowest_states
+
         way = self._way()
         if way not in _are_alone:
             some = {int(rows.lengths.argmin()), int(rows.lengths.argmax())}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from skxlmr.nn.config import PUBLISHED_AS
 from skxlmr.nn.kernels.int8 import computes_in_int8
 from skxlmr.nn.kernels.linear import fast_kernels, with_spare_rows
 from skxlmr.nn.layout import TokenLayout, widen
@@ -249,15 +250,12 @@ class TaskModule(nn.Module):
         Submodules that belong to the head. A first fit starts them from scratch where there are targets.
     optional_parts : tuple of str
         Submodules of the encoder that a checkpoint may lack: then they start from scratch.
-    published_as : str or None
-        Hugging Face's name of the class, if it is another one than ours.
     """
 
     backbone_name: ClassVar[str]
     encoder_class: ClassVar[type[Backbone]]
     head_parts: ClassVar[tuple[str, ...]] = ()
     optional_parts: ClassVar[tuple[str, ...]] = ()
-    published_as: ClassVar[str | None] = None
     origin: Any = None
     mapped_files: Any = None
     loaded: Any = None
@@ -265,7 +263,7 @@ class TaskModule(nn.Module):
     @classmethod
     def architecture(cls) -> str:
         """What ``config.json`` calls such a model (``architectures``)."""
-        return cls.published_as or cls.__name__
+        return PUBLISHED_AS.get(cls.__name__, cls.__name__)
 
     @property
     def backbone(self) -> Backbone:

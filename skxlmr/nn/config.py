@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
+PUBLISHED_AS = {"XLMForMaskedLM": "XLMWithLMHeadModel"}  # what Hugging Face calls a module, where it has another name
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 # Upper bounds of the sizes, far above any published model: a hostile file must not make us allocate.

@@ -1,28 +1,49 @@
 """The families of models: for each ``model_type`` the config, and the module of each task."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-from skxlmr.nn.backbone import Backbone, LanguageModel, TaskModule
-from skxlmr.nn.bert import bert, distilbert
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from skxlmr.nn.bert.config import BertConfig, DistilBertConfig
 from skxlmr.nn.config import FamilyConfig, ModelConfig
-from skxlmr.nn.xlm import heads as xlm
-from skxlmr.nn.xlm.answer_search import XLMForQuestionAnswering
 from skxlmr.nn.xlm.config import XLMConfig
-from skxlmr.nn.xlm.encoder import XLMModel
-from skxlmr.nn.xlm_roberta import (
-    XLMRobertaForCausalLM,
-    XLMRobertaForMaskedLM,
-    XLMRobertaForMultipleChoice,
-    XLMRobertaForQuestionAnswering,
-    XLMRobertaForSequenceClassification,
-    XLMRobertaForTokenClassification,
-    XLMRobertaModel,
-)
-from skxlmr.nn.xlm_roberta_xl import heads as xl
 from skxlmr.nn.xlm_roberta_xl.config import XLMRobertaXLConfig
+
+if TYPE_CHECKING:
+    from skxlmr.nn.backbone import Backbone, LanguageModel, TaskModule
+
+
+class Modules(Mapping[str, "type[TaskModule]"]):
+    """The module of each task. Its file is imported, and torch with it, when it is asked for.
+
+    Parameters
+    ----------
+    prefix : str
+        What the names of the classes begin with; the task follows.
+    files : dict of str to str
+        For each file below ``skxlmr.nn``, the tasks whose modules it has, separated by spaces.
+    """
+
+    def __init__(self, prefix: str, files: Mapping[str, str]):
+        self.prefix = prefix
+        self._file = {task: file for file, tasks in files.items() for task in tasks.split()}
+
+    def __getitem__(self, task: str) -> type[TaskModule]:
+        found: type[TaskModule] = getattr(import_module(f"skxlmr.nn.{self._file[task]}"), self.prefix + task)
+        return found
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def __len__(self) -> int:
+        return len(self._file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +56,7 @@ class ModelFamily:
         In messages.
     config : type
         The class of its geometry.
-    modules : dict of str to type of TaskModule
+    modules : Modules
         The module of each task, by the end of Hugging Face's names: ``"Model"``, ``"ForSequenceClassification"``,
         ``"ForTokenClassification"``, ``"ForQuestionAnswering"``, ``"ForMultipleChoice"``, ``"ForMaskedLM"``, ``"ForCausalLM"``.
     unused_parts : tuple of str
@@ -46,7 +67,7 @@ class ModelFamily:
 
     name: str
     config: type[FamilyConfig]
-    modules: Mapping[str, type[TaskModule]]
+    modules: Modules
     unused_parts: tuple[str, ...] = ()
     estimators: str = "XLMRoberta"
 
@@ -72,69 +93,40 @@ class ModelFamily:
         return tuple(dict.fromkeys([*of_modules, *self.unused_parts]))
 
 
+_ENCODING = "ForSequenceClassification ForTokenClassification ForQuestionAnswering ForMultipleChoice ForMaskedLM"
 XLM_ROBERTA = ModelFamily(
     name="XLM-RoBERTa",
     config=ModelConfig,
-    modules={
-        "Model": XLMRobertaModel,
-        "ForSequenceClassification": XLMRobertaForSequenceClassification,
-        "ForTokenClassification": XLMRobertaForTokenClassification,
-        "ForQuestionAnswering": XLMRobertaForQuestionAnswering,
-        "ForMultipleChoice": XLMRobertaForMultipleChoice,
-        "ForMaskedLM": XLMRobertaForMaskedLM,
-        "ForCausalLM": XLMRobertaForCausalLM,
-    },
+    modules=Modules("XLMRoberta", {"xlm_roberta": f"Model {_ENCODING} ForCausalLM"}),
 )
 XLM_ROBERTA_XL = ModelFamily(
     name="XLM-RoBERTa-XL",
     config=XLMRobertaXLConfig,
-    modules={
-        "Model": xl.XLMRobertaXLModel,
-        "ForSequenceClassification": xl.XLMRobertaXLForSequenceClassification,
-        "ForTokenClassification": xl.XLMRobertaXLForTokenClassification,
-        "ForQuestionAnswering": xl.XLMRobertaXLForQuestionAnswering,
-        "ForMultipleChoice": xl.XLMRobertaXLForMultipleChoice,
-        "ForMaskedLM": xl.XLMRobertaXLForMaskedLM,
-        "ForCausalLM": xl.XLMRobertaXLForCausalLM,
-    },
+    modules=Modules("XLMRobertaXL", {"xlm_roberta_xl.heads": f"Model {_ENCODING} ForCausalLM"}),
 )
 BERT = ModelFamily(
     name="BERT",
     config=BertConfig,
-    modules={
-        "Model": bert.BertModel,
-        "ForSequenceClassification": bert.BertForSequenceClassification,
-        "ForTokenClassification": bert.BertForTokenClassification,
-        "ForQuestionAnswering": bert.BertForQuestionAnswering,
-        "ForMultipleChoice": bert.BertForMultipleChoice,
-        "ForMaskedLM": bert.BertForMaskedLM,
-    },
+    modules=Modules("Bert", {"bert.bert": f"Model {_ENCODING}"}),
     unused_parts=("cls.seq_relationship",),  # whether the second text follows the first
 )
 DISTILBERT = ModelFamily(
     name="DistilBERT",
     config=DistilBertConfig,
-    modules={
-        "Model": distilbert.DistilBertModel,
-        "ForSequenceClassification": distilbert.DistilBertForSequenceClassification,
-        "ForTokenClassification": distilbert.DistilBertForTokenClassification,
-        "ForQuestionAnswering": distilbert.DistilBertForQuestionAnswering,
-        "ForMultipleChoice": distilbert.DistilBertForMultipleChoice,
-        "ForMaskedLM": distilbert.DistilBertForMaskedLM,
-    },
+    modules=Modules("DistilBert", {"bert.distilbert": f"Model {_ENCODING}"}),
 )
 XLM = ModelFamily(
     name="the original XLM",
     estimators="XLM",
     config=XLMConfig,
-    modules={
-        "Model": XLMModel,
-        "ForSequenceClassification": xlm.XLMForSequenceClassification,
-        "ForTokenClassification": xlm.XLMForTokenClassification,
-        "ForQuestionAnswering": XLMForQuestionAnswering,
-        "ForMultipleChoice": xlm.XLMForMultipleChoice,
-        "ForMaskedLM": xlm.XLMForMaskedLM,
-    },
+    modules=Modules(
+        "XLM",
+        {
+            "xlm.encoder": "Model",
+            "xlm.heads": "ForSequenceClassification ForTokenClassification ForMultipleChoice ForMaskedLM",
+            "xlm.answer_search": "ForQuestionAnswering",
+        },
+    ),
 )
 FAMILIES: dict[str, ModelFamily] = {
     "xlm-roberta": XLM_ROBERTA,
@@ -145,9 +137,15 @@ FAMILIES: dict[str, ModelFamily] = {
     "distilbert": DISTILBERT,
     "xlm": XLM,
 }
-LANGUAGE_MODELS = [
-    module for family in FAMILIES.values() for module in family.modules.values() if issubclass(module, LanguageModel)
-]
+
+
+@cache
+def language_models() -> tuple[type[LanguageModel], ...]:
+    """The modules of all families that have a language modelling head."""
+    modules: Any = [
+        family.modules[task] for family in FAMILIES.values() for task in family.modules if task.endswith("LM")
+    ]
+    return tuple(dict.fromkeys(modules))
 
 
 # What published neighbours have that no family here has

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.kernels.linear import Linear, linear
-from skxlmr.nn.randomness import Dropout
+from skxlmr.nn.layers import Dropout
 
 
 class SequenceClassificationHead(nn.Module):

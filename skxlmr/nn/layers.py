@@ -13,7 +13,14 @@ from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.kernels.linear import LayerLinear, Linear, is_plain, row_by_row, together
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.randomness import Dropout
+from skxlmr.nn.randomness import dropout
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout`` through :func:`dropout`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p) if self.training else input
 
 
 class EmbeddingSum(nn.Module):

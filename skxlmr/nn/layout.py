@@ -3,13 +3,17 @@
 Shape legend: T tokens of the whole batch, N sequences, S longest sequence, D hidden size.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from skxlmr.utils._later import torch
 from skxlmr.utils._lazy import lazy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # A rectangle of fewer tokens than this also takes shorter sequences, down to this share of its width.
 GROUP_TOKENS = 512
@@ -79,7 +83,7 @@ class TokenLayout:
     @classmethod
     def padded(
         cls, shape: Sequence[int], mask_NS: Tensor | None = None, device: torch.device | str = "cpu"
-    ) -> "TokenLayout":
+    ) -> TokenLayout:
         """Return the layout of an (N, S) rectangle; without a mask every place holds a token."""
         n_sequences, width = shape
         if mask_NS is None:
@@ -114,13 +118,13 @@ class TokenLayout:
         return self.mask_NS[..., None]
 
     @lazy
-    def unmasked(self) -> "TokenLayout":
+    def unmasked(self) -> TokenLayout:
         """The same layout with padding counted as tokens."""
         if self.mask_NS is None or self.real_NS1 is None:
             return self
         return TokenLayout((), self.device, torch.ones_like(self.mask_NS))
 
-    def without_first(self, n: int) -> "tuple[Tensor, TokenLayout]":
+    def without_first(self, n: int) -> tuple[Tensor, TokenLayout]:
         """Which tokens are left without the first ``n`` of each sequence, (T,), and their layout (packed batches).
 
         The last token of a sequence always stays.
@@ -129,7 +133,7 @@ class TokenLayout:
         left_N = torch.tensor(n_left, dtype=torch.int64, device="cpu").to(self.device, non_blocking=True)
         return self.places >= self._spread(self.lengths_N - left_N), TokenLayout(n_left, self.device)
 
-    def to(self, device: torch.device) -> "TokenLayout":
+    def to(self, device: torch.device) -> TokenLayout:
         """Return the same layout for a batch on another device (packed batches)."""
         return TokenLayout(self.lengths, device, second_starts=self.second_starts)
 
@@ -146,7 +150,7 @@ class TokenLayout:
         return sum(self.lengths)
 
     @lazy
-    def groups(self) -> "list[Group]":
+    def groups(self) -> list[Group]:
         """Neighbouring sequences of the same length, for kernels that need rectangles (packed batches).
 
         On a GPU, where launching a kernel costs more than padding, all sequences share one.
@@ -154,14 +158,14 @@ class TokenLayout:
         return self._groups(0)
 
     @lazy
-    def padded_groups(self) -> "list[Group]":
+    def padded_groups(self) -> list[Group]:
         """The same with fewer rectangles: one of few tokens also takes sequences up to a quarter shorter than its longest.
 
         Batches sorted by length give the fewest and fullest.
         """
         return self._groups(GROUP_TOKENS)
 
-    def _groups(self, few_tokens: int) -> "list[Group]":
+    def _groups(self, few_tokens: int) -> list[Group]:
         groups, first = [], 0
         while first < len(self.lengths):
             last, low, high = first + 1, self.lengths[first], self.lengths[first]
@@ -177,7 +181,7 @@ class TokenLayout:
             first = last
         return groups
 
-    def _group(self, first: int, last: int, n_tokens: int, uniform: bool) -> "Group":
+    def _group(self, first: int, last: int, n_tokens: int, uniform: bool) -> Group:
         lengths = torch.tensor(self.lengths[first:last], device="cpu")
         width = max(self.lengths[first:last])
         start = sum(self.lengths[:first])

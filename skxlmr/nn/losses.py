@@ -3,9 +3,14 @@
 Shape legend: N rows, S tokens of a padded row, K classes or targets, V vocabulary, D width of a vector, T packed tokens.
 """
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skxlmr.utils._later import F, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cross_entropy(logits_NK: Tensor, target_N: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -1,13 +1,17 @@
 """What features are made of the token vectors of a sequence: one vector of all, or a weight or vector of each token."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from skxlmr.nn.backbone import Backbone
 from skxlmr.nn.layout import TokenLayout, widen
+from skxlmr.utils._later import F, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from skxlmr.nn.backbone import Backbone
 
 # The words of ``sentence-transformers``, and the checkpoint's own pooler
 POOLINGS = ("mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens", "pooler")

@@ -4,17 +4,20 @@ On a CPU every draw names its generator. The fused kernels of GPUs draw only fro
 the fit's is put into it for the length of a step, one fit at a time.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from skxlmr.utils._later import F, torch
 
-_current: "ContextVar[Randomness | None]" = ContextVar("randomness", default=None)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_current: ContextVar[Randomness | None] = ContextVar("randomness", default=None)
 _device_is_lent = Lock()
 
 
@@ -150,13 +153,6 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     if generator is None or not 0 < p < 1:
         return F.dropout(x, p, training)
     return x * torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)
-
-
-class Dropout(nn.Dropout):
-    """``torch.nn.Dropout`` through :func:`dropout`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return dropout(input, self.p) if self.training else input
 
 
 def _new_generator(device: torch.device) -> torch.Generator:

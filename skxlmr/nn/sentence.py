@@ -1,19 +1,13 @@
-"""How a sentence encoder makes one vector of a text: a value that says it, and the layers that follow the pooling."""
+"""How a sentence encoder makes one vector of a text: a value that says it. Its layers are in ``sentence_layers``."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from skxlmr.nn.layout import widen
-
-# Activations of dense layers, by the names of PyTorch's classes
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    made.__name__: made
-    for made in (
-        *(nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.ELU, nn.LeakyReLU, nn.Mish, nn.ReLU6),
-        *(nn.SELU, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink),
+# PyTorch's classes of activations of dense layers, and the modules that they say they are from
+ACTIVATIONS = {
+    name: "torch.nn.modules.linear" if name == "Identity" else "torch.nn.modules.activation"
+    for name in (
+        *("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid", "ELU", "LeakyReLU", "Mish", "ReLU6"),
+        *("SELU", "Softplus", "Softsign", "Hardtanh", "Hardswish", "LogSigmoid", "Tanhshrink"),
     )
 }
 
@@ -120,56 +114,3 @@ class SentenceEncoder(TextSettings):
     def sized(self) -> list[Dense | LayerNorm]:
         """The layers that have weights."""
         return [layer for layer in self.layers if isinstance(layer, Dense | LayerNorm)]
-
-
-class SentenceLayers(nn.ModuleList):
-    """The layers that follow the pooling. Their parameters have the names that ``sentence-transformers`` gives them."""
-
-    def __init__(self, layers: Iterable[SentenceLayer]):
-        super().__init__(_module(layer) for layer in layers)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        """Features (N, D) of the pooled vectors, in float32 or wider."""
-        dtype = next((parameter.dtype for parameter in self.parameters()), x_ND.dtype)
-        for module in self:
-            x_ND = module(x_ND.to(dtype))
-        return widen(x_ND)
-
-
-class _Dense(nn.Module):
-    def __init__(self, layer: Dense):
-        super().__init__()
-        self.linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
-        self.activation = ACTIVATIONS[layer.activation]()
-        self.adds_input = layer.residual
-        if layer.residual and layer.in_features != layer.out_features:
-            self.residual = nn.Linear(layer.in_features, layer.out_features, bias=False)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        output = self.activation(self.linear(x_ND))
-        if not self.adds_input:
-            return output
-        return output + (self.residual(x_ND) if hasattr(self, "residual") else x_ND)
-
-
-class _LayerNorm(nn.Module):
-    def __init__(self, layer: LayerNorm):
-        super().__init__()
-        self.norm = nn.LayerNorm(layer.size)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        output: Tensor = self.norm(x_ND)
-        return output
-
-
-class _Normalize(nn.Module):
-    def forward(self, x_ND: Tensor) -> Tensor:
-        return F.normalize(x_ND, dim=1)
-
-
-def _module(layer: SentenceLayer) -> nn.Module:
-    if isinstance(layer, Dense):
-        return _Dense(layer)
-    if isinstance(layer, LayerNorm):
-        return _LayerNorm(layer)
-    return _Normalize() if isinstance(layer, Normalize) else nn.Identity()

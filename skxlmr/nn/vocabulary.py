@@ -1,15 +1,18 @@
 """More words for a module: rows of its word embeddings and of its language modelling head."""
 
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
-from skxlmr.nn.backbone import LanguageModel, TaskModule
 from skxlmr.nn.randomness import host_generator
+from skxlmr.utils._later import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn.backbone import TaskModule
 
 
-@torch.no_grad()
 def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: float) -> None:
     """Append rows to the word embeddings, in place. The rows that exist keep their values to the last bit.
 
@@ -24,6 +27,8 @@ def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: fl
     initializer_range : float
         Standard deviation of new rows.
     """
+    from skxlmr.nn.backbone import LanguageModel
+
     words = module.backbone.get_input_embeddings()
     n_new = vocab_size - words.num_embeddings
     if n_new <= 0:
@@ -33,7 +38,7 @@ def extend_vocabulary(module: TaskModule, vocab_size: int, initializer_range: fl
 
     def extended(old: Tensor, std: float) -> Tensor:
         return torch.cat(
-            [old, torch.zeros_like(old[:1]).repeat_interleave(n_new, 0).normal_(0.0, std, generator=generator)]
+            [old.detach(), torch.zeros_like(old[:1]).repeat_interleave(n_new, 0).normal_(0.0, std, generator=generator)]
         )
 
     module.backbone.set_input_embeddings(

@@ -17,9 +17,8 @@ from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.decoding.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.heads import LanguageModelingHead, Projection, SequenceClassificationHead
 from skxlmr.nn.kernels.linear import Linear
-from skxlmr.nn.layers import Embeddings, EmbeddingSum, LayerStack, Pooler
+from skxlmr.nn.layers import Dropout, Embeddings, EmbeddingSum, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.randomness import Dropout
 
 
 class XLMRobertaEncoder(Backbone):

@@ -1,5 +1,7 @@
 """``skxlmr.json``: which estimator a folder holds, with its parameters, what ``fit`` learnt and the files next to it."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -9,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import sklearn
-import torch
 
 import skxlmr.estimators
 from skxlmr._version import __version__
@@ -18,6 +19,7 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._values import decode, encode
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import parse_json, read_bytes
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests, set_metadata_requests
 
 FILE = "skxlmr.json"

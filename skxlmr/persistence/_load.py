@@ -1,13 +1,13 @@
 """Read a saved estimator."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import skxlmr.estimators
 from skxlmr.checkpoints import (
@@ -45,6 +45,9 @@ from skxlmr.persistence._sentence_transformers import READERS
 from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import outside_stacklevel
+
+if TYPE_CHECKING:
+    import torch
 
 TRIES = 20  # to read a folder that other processes replace
 MOST_BYTES = 512 * 2**20  # of a file without weights

@@ -1,14 +1,15 @@
 """Write a fitted estimator to a folder."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,7 +30,6 @@ from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.inference import check_has_weights
-from skxlmr.nn import LanguageModel
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
@@ -42,6 +42,9 @@ from skxlmr.persistence._sentence_transformers import (
 from skxlmr.text import SentencePieceTokenizer, Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CONVERTED = ("xlm-roberta-xl",)  # model types whose tokenizer transformers 5 reads from a tokenizer.json only
@@ -235,6 +238,8 @@ class _Published:
 
 def _published_weights(estimator: Estimator) -> Tensors:
     """The weights, and those that ``transformers`` would otherwise make from scratch."""
+    from skxlmr.nn import LanguageModel
+
     module = estimator.module_
     if isinstance(estimator, XLMRobertaVectorizer):
         estimator._read_output_layers()

@@ -1,6 +1,8 @@
 """What a saved estimator's folder says of a sentence encoder or cross-encoder, for other tools and for ``load``."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
 from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
@@ -8,6 +10,9 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._sequence.classifier import SequenceClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn.sentence import SentenceEncoder
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = "sentence."  # what the names of the weights of its further layers begin with in the module
 CROSS_ENCODERS = (XLMRobertaRegressor, SequenceClassifier)

@@ -1,14 +1,16 @@
 """Parameters and learnt attributes as JSON, and back."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.utils._devices.device import Device
 
 MOST_BYTES = 2**25  # of all arrays in a description: a short array may claim items so wide that they fill the memory
 _AS_LIST = ("to_pylist", "to_list", "tolist")  # of Arrow; of pandas and polars; of whatever is like NumPy
@@ -34,7 +36,7 @@ def encode(values: Mapping[str, Any]) -> dict[str, Any]:
 def _encode(value: Any) -> Any:
     if isinstance(value, np.random.RandomState | Estimator):
         return None
-    if isinstance(value, os.PathLike | torch.device):
+    if isinstance(value, (os.PathLike, Device)):
         return str(value)
     if isinstance(value, np.ndarray) and value.ndim:
         if value.dtype.kind in "mM":

@@ -5,16 +5,20 @@ no gradient, so leaving them out of the optimiser is exact (except that weight d
 gradient, both of their moments in AdamW and the time to update them.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from skxlmr.nn import Backbone, TaskModule
 from skxlmr.training._state.fit import to_the_end
+from skxlmr.utils._later import nn, torch
+
+if TYPE_CHECKING:
+    from skxlmr.nn import Backbone, TaskModule
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def whole_copy(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None
     return copied.eval()
 
 
-@torch.no_grad()
 def _write_back(full: nn.Embedding, compact: nn.Embedding, rows: torch.Tensor) -> None:
     """Put the compact rows into their places."""
-    full.weight[rows.to(full.weight.device)] = compact.weight.detach().to(full.weight.device)
+    with torch.no_grad():
+        full.weight[rows.to(full.weight.device)] = compact.weight.detach().to(full.weight.device)

@@ -1,15 +1,20 @@
 """The error for a loss or a gradient that is not finite."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.batching import Batch
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 N_NAMED = 10
-Losses = Sequence[tuple[Batch, dict[str, Tensor]]]  # batches, and each loss of their rows
+Losses: TypeAlias = "Sequence[tuple[Batch, dict[str, Tensor]]]"  # batches, and each loss of their rows
 
 
 class Diverged(FloatingPointError):

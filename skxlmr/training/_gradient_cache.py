@@ -6,17 +6,22 @@ only the vectors that are compared; their joint loss has a value for each row an
 goes batch by batch with the same dropout: the product of a vector and its gradient has exactly that gradient.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from skxlmr.batching import Batch
-from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._task import JointTask, Task
 from skxlmr.utils._devices.device import autocast
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 def batch_losses(

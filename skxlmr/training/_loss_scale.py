@@ -7,12 +7,16 @@ The rules and numbers are those of ``torch.amp.GradScaler``. Here the host decid
 step reads anyway: nothing waits for the device a second time.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 START = 2.0**16
 HIGHEST = 2.0**96  # beyond which its inverse is no ordinary float32

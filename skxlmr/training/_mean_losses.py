@@ -1,15 +1,20 @@
 """The losses of a task without training."""
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from skxlmr.batching import Batch
-from skxlmr.nn import TaskModule
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 def mean_losses(module: TaskModule, task: Task, batch_size: int, rng: np.random.Generator) -> dict[str, float]:

@@ -1,12 +1,14 @@
 """Parameter groups and learning-rate schedules."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from skxlmr.utils._later import torch
 
-from skxlmr.nn import TaskModule
-from skxlmr.nn.kernels.packed import forget
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 SCHEDULES = ("linear", "cosine", "constant")
 
@@ -56,6 +58,8 @@ def train_mode(module: TaskModule) -> None:
 
     What predictions keep of the weights that are about to change is given back.
     """
+    from skxlmr.nn.kernels.packed import forget
+
     module.train()
     for block in module.backbone.blocks:
         learns = any(parameter.requires_grad for parameter in block.parameters())

@@ -5,17 +5,19 @@ would have drawn, and losses that compare rows are computed over all parts (see 
 and doubling their number therefore changes no weight, except through the dropout that is drawn.
 """
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from skxlmr.batching import Batch
 from skxlmr.training._task import Task
 from skxlmr.utils._devices.device import is_out_of_memory, release_memory
 from skxlmr.utils._devices.fork import will_compute
+from skxlmr.utils._later import torch
 from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 Result = TypeVar("Result")

@@ -1,13 +1,18 @@
 """What the loop needs to know of a task; the tasks are in ``skxlmr.batching`` and next to their estimators."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
 
 from skxlmr.batching import Batch
-from skxlmr.nn import TaskModule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 class Task(Protocol):

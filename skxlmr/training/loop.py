@@ -1,14 +1,15 @@
 """The fit loop: from rows and targets to trained weights."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from skxlmr.batching import shuffled_batches
-from skxlmr.nn import TaskModule
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
@@ -17,6 +18,11 @@ from skxlmr.training._state.resumable import StateKeeper
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
 from skxlmr.training.step import TrainStep
+
+if TYPE_CHECKING:
+    import torch
+
+    from skxlmr.nn import TaskModule
 
 
 @dataclass(frozen=True)

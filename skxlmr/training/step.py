@@ -1,22 +1,26 @@
 """One optimiser step."""
 
+from __future__ import annotations
+
 import math
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.autograd.graph import increment_version
 
 from skxlmr.batching import Batch
-from skxlmr.nn import TaskModule
-from skxlmr.nn.kernels.trained import fast_training
 from skxlmr.nn.randomness import drawing_on
 from skxlmr.training._diverged import Losses, diverged
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
+from skxlmr.utils._later import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 class TrainStep:
@@ -67,6 +71,8 @@ class TrainStep:
             If the loss or the gradient is not finite; the weights have not changed. With a scaled loss, if the gradient is
             not finite without scaling either.
         """
+        from skxlmr.nn.kernels.trained import fast_training
+
         with drawing_on(self.device), fast_training():
             parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
         self.predicted = None
@@ -89,7 +95,7 @@ class TrainStep:
                 group["lr"] = group["initial_lr"] * factor
             self.optimizer.step()
             for parameter in self.parameters:  # a fused step does not count as a change of theirs
-                increment_version(parameter)
+                torch.autograd.graph.increment_version(parameter)
             if self.loss_scale is not None:
                 self.loss_scale.end_step()
         elif self.loss_scale is None or self.loss_scale.is_lowest:
@@ -107,7 +113,7 @@ class TrainStep:
         """
         if self.device.type == "cpu":
             gradients = [p.grad for p in self.parameters if p.grad is not None and p.grad.layout == torch.strided]
-            self._last = max(gradients, key=Tensor.data_ptr, default=None)
+            self._last = max(gradients, key=torch.Tensor.data_ptr, default=None)
         self.optimizer.zero_grad(set_to_none=True)
 
     def _add_gradients(self, task: Task, batches: list[Batch]) -> tuple[list[Tensor], Losses, float]:
@@ -122,7 +128,7 @@ class TrainStep:
         parts, losses = [], []
         for batch, terms in batch_losses(self.module, task, batches, self.device, self.precision):
             part = sum(values.sum() / totals[name] for name, values in terms.items() if totals[name])
-            if isinstance(part, Tensor):
+            if isinstance(part, torch.Tensor):
                 (part if self.loss_scale is None else part * self.loss_scale.scale).backward()
                 parts.append(part.detach())
             losses.append((batch, {name: values.detach() for name, values in terms.items()}))

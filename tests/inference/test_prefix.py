@@ -40,7 +40,7 @@ def computed(monkeypatch):
         counts.append(len(layout.lengths))
         return lowest_states(backbone, ids, layout, n_layers)
 
-    monkeypatch.setattr(prefix, "lowest_states", counting)
+    monkeypatch.setattr("skxlmr.nn.backbone.lowest_states", counting)
     monkeypatch.setattr(FrozenPrefix, "_check", lambda *_: None)
     return counts
 
@@ -193,7 +193,7 @@ def test_on_a_processor_where_rows_depend_on_each_other(module, monkeypatch, is_
     def dependent(backbone, ids, layout, n_layers):
         return lowest_states(backbone, ids, layout, n_layers) + 1e-7 * len(layout.lengths)
 
-    monkeypatch.setattr(prefix, "lowest_states", dependent)
+    monkeypatch.setattr("skxlmr.nn.backbone.lowest_states", dependent)
     kept = FrozenPrefix(module(), 1, Cache(), is_asked_for=is_asked_for)
     if is_asked_for:
         with pytest.warns(UserWarning, match="equal up to rounding, not to the last bit"):

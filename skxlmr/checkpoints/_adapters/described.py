@@ -1,11 +1,11 @@
 """What ``config.json`` would say of a base model with its adapter merged."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from skxlmr.checkpoints._adapters import tensors as kinds
 from skxlmr.checkpoints._adapters.config import Lora
@@ -16,6 +16,7 @@ from skxlmr.checkpoints._folder import read_config
 from skxlmr.checkpoints._layout import CONFIG
 from skxlmr.nn import config_of
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._later import torch
 
 # What an adapter folder's own config.json decides; the rest is the base model's
 OF_OUTPUTS = {"id2label", "label2id", "num_labels", "problem_type", "is_decoder"}

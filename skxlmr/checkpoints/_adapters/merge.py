@@ -1,10 +1,10 @@
 """Merge an adapter into the weights of its base model, with peft's arithmetic. Whatever it does not touch stays mapped."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-
-import torch
 
 from skxlmr.checkpoints._adapters import tensors as kinds
 from skxlmr.checkpoints._adapters.config import ALL_LINEAR, Lora
@@ -17,6 +17,7 @@ from skxlmr.checkpoints._weights import check_finite, summary
 from skxlmr.nn import ModelFamily
 from skxlmr.utils._devices.fork import will_compute
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 
 
 def merge(

@@ -1,7 +1,9 @@
 """The modules of a base model, from the names and shapes of its weights."""
 
+from __future__ import annotations
+
 from skxlmr.checkpoints._formats.mapped_file import Tensors
-from skxlmr.nn import LanguageModel, ModelFamily
+from skxlmr.nn import ModelFamily
 
 
 class Names:
@@ -24,6 +26,8 @@ class Names:
         self.modules = [name for name in weights if base[f"{name}.weight"].ndim == 2]
         self.norms = [name for name in weights if base[f"{name}.weight"].ndim == 1]
         self.words = family.words.removesuffix(".weight")
+        from skxlmr.nn import LanguageModel
+
         head = family.modules["ForMaskedLM"]
         self.decoder, self.of_vocabulary = "", {family.words}
         if issubclass(head, LanguageModel):

@@ -1,5 +1,7 @@
 """Which modules an adapter adapts, as peft matches their names; regular expressions of files are bounded before they run."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -74,7 +76,7 @@ def _steps(file: Path, pattern: str, n_repeats: int) -> float:
     return choices * _LENGTH**n_repeats / math.factorial(n_repeats) if n_repeats < 9 else math.inf
 
 
-def matches(lora: "Lora", name: str) -> bool:
+def matches(lora: Lora, name: str) -> bool:
     """Whether peft adapts the module of this name; it does not where the whole module was trained."""
     if isinstance(lora.excluded, str):
         if re.fullmatch(lora.excluded, name):
@@ -94,7 +96,7 @@ def _ends(name: str, ends: tuple[str, ...]) -> bool:
     return name in ends or name.endswith(tuple(f".{end}" for end in ends))
 
 
-def _layer_of(lora: "Lora", name: str) -> int | None:
+def _layer_of(lora: Lora, name: str) -> int | None:
     """Number of the layer in a name: the first one, or the first after one of the patterns."""
     found = None
     if not lora.layers_pattern:

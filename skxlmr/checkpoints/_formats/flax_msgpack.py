@@ -7,6 +7,8 @@ above 1 GiB are split into chunks, since msgpack allows at most 4 GiB in one pie
 Reference: https://github.com/msgpack/msgpack/blob/master/spec.md and ``flax/serialization.py``.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,17 +16,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from skxlmr.checkpoints._formats.mapped_file import MOST_DIMENSIONS, MappedFile, Tensors
 from skxlmr.nn import FAMILIES
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 from skxlmr.utils._optional import import_extra
 
 ARRAY = 1  # Flax's extension type of arrays; complex and single numbers have others
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-}
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # names of torch's too
 CHUNKED = "__msgpack_chunked_array__"
 CHUNK = 2**30  # bytes
 ENCODERS = {family.prefix for family in FAMILIES.values()}  # names of encoders in models with a head
@@ -200,7 +199,7 @@ def _chunked(array: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def _leaves(tree: dict[str, Any], reader: "_Reader", path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+def _leaves(tree: dict[str, Any], reader: _Reader, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     for name, value in tree.items():
         here = f"{path}/{name}" if path else name
         if isinstance(value, torch.Tensor):
@@ -213,7 +212,7 @@ def _leaves(tree: dict[str, Any], reader: "_Reader", path: str = "") -> Iterator
             raise reader.error(f"holds a {type(value).__name__} at {here!r:.200}, expected an array")
 
 
-def _joined(value: dict[str, Any], path: str, reader: "_Reader") -> torch.Tensor:
+def _joined(value: dict[str, Any], path: str, reader: _Reader) -> torch.Tensor:
     shape, chunks = (_in_order(value.get(part)) for part in ("shape", "chunks"))
     fits = (
         all(type(n) is int for n in shape)
@@ -319,8 +318,8 @@ class _Reader:
         if name not in DTYPES:
             raise self.error(f"holds an array of dtype {name!r:.40}, expected one of {', '.join(DTYPES)}")
         n_bytes = self._sized("bytes")
-        if n_bytes != prod(shape) * DTYPES[name].itemsize or self.position + n_bytes != end:
+        if n_bytes != prod(shape) * getattr(torch, name).itemsize or self.position + n_bytes != end:
             raise self.error(f"says that {n_bytes} bytes are an array of shape {tuple(shape)} and dtype {name}")
-        tensor = self.mapped.tensor(self.position, shape, DTYPES[name])
+        tensor = self.mapped.tensor(self.position, shape, getattr(torch, name))
         self.position = end
         return tensor

@@ -7,6 +7,8 @@ weights: a language model head repeats the embeddings. A shard holds each weight
 Reference: ``modeling_tf_utils.py`` and ``modeling_tf_pytorch_utils.py`` of transformers 4.46.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,11 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from skxlmr.checkpoints._formats.mapped_file import MappedFile, Tensors
-from skxlmr.nn import FAMILIES, LANGUAGE_MODELS
+from skxlmr.nn import FAMILIES, language_models
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._later import torch
 from skxlmr.utils._optional import import_extra
 
 MOST_DEPTH = 32
@@ -34,7 +35,7 @@ TIED = {
     "pred_layer_._proj": "/transformer/embeddings/",
 }
 ENCODERS = {family.prefix for family in FAMILIES.values()}  # names of encoders in models with a head
-DTYPES = {"IEEE_F32LE": torch.float32, "IEEE_F16LE": torch.float16, "IEEE_F64LE": torch.float64}  # by h5py's name
+DTYPES = {"IEEE_F32LE": "float32", "IEEE_F16LE": "float16", "IEEE_F64LE": "float64"}  # names of torch's, by h5py's
 
 RENAMED = {"pred_layer/proj": "pred_layer_._proj", "cls/predictions": "mlm___cls/predictions", "cls/": "nsp___cls/"}
 # Layers with another name inside the class than in the file: the file's follows three underscores, as ``mlm___cls``.
@@ -154,7 +155,9 @@ class _Reader:
             reason = "is compressed, chunked, virtual or in another file, expected one contiguous piece of this file"
             raise self.error(f"{where} {reason}")
         kind = dataset.id.get_type()
-        dtype = next((dtype for known, dtype in DTYPES.items() if kind == getattr(self.h5py.h5t, known)), None)
+        dtype = next(
+            (getattr(torch, name) for known, name in DTYPES.items() if kind == getattr(self.h5py.h5t, known)), None
+        )
         if dtype is None:
             raise self.error(f"{where} has dtype {kind.dtype}, expected little-endian float16, float32 or float64")
         shape, start = dataset.shape, dataset.id.get_offset()
@@ -191,7 +194,7 @@ def keras_names(tensors: Tensors, config: Mapping[str, Any], folder: str | os.Pa
     CheckpointError
         If the language model head is not tied to the word embeddings.
     """
-    for head in LANGUAGE_MODELS:
+    for head in language_models():
         if (name := f"{head.projection}.weight") in tensors:
             reason = f"cannot be written for TensorFlow: its classes have no {name}, only the word embeddings"
             raise CheckpointError(folder, reason)
@@ -277,6 +280,6 @@ def _created(file: Path) -> Iterator[Any]:
 
 def _write_array(group: Any, name: str, tensor: torch.Tensor, dtype: torch.dtype | None, file: Path) -> None:
     whole = tensor.detach().to("cpu", dtype)
-    if whole.dtype not in DTYPES.values():
+    if str(whole.dtype).removeprefix("torch.") not in DTYPES.values():
         raise CheckpointError(file, f"cannot hold {name}, which has dtype {whole.dtype}")
     group.create_dataset(name, data=(whole.t() if name.endswith("/kernel:0") else whole).numpy())

@@ -3,18 +3,20 @@
 Here are also the bounds that all formats share. No default device moves these tensors: they lie where the file is mapped.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Sequence
 from math import prod
 from mmap import ACCESS_COPY, mmap
-
-import torch
+from typing import TypeAlias
 
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
+from skxlmr.utils._later import torch
 
-Tensors = dict[str, torch.Tensor]
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
 MOST_TENSORS = 50_000  # per file; the largest models of the family have 800
 MOST_DIMENSIONS = 2  # of any weight of these models
 LONGEST_DIMENSION = 2**40

@@ -1,17 +1,18 @@
 """The safetensors format."""
 
+from __future__ import annotations
+
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, TOO_LARGE, Tensors
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
+from skxlmr.utils._later import torch
 
 MOST_HEADER = 8 * 2**20  # bytes, about 100 per tensor
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -88,6 +89,8 @@ def write_safetensors(file: Path, tensors: Tensors, dtype: torch.dtype | None = 
     CheckpointError
         If a tensor has no data, or the file cannot be written.
     """
+    from safetensors.torch import save_file
+
     storages: set[int] = set()
     whole: Tensors = {}
     for name, tensor in writable(file, tensors).items():

@@ -1,11 +1,11 @@
 """The formats of weights. A new format is one reader, one writer and one line here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from skxlmr.checkpoints._formats import keras_h5
 from skxlmr.checkpoints._formats.flax_msgpack import flax_names, flax_to_hf, read_flax_msgpack, write_flax_msgpack
@@ -14,7 +14,10 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.safetensors import write_safetensors
 from skxlmr.checkpoints._formats.torch_bin import read_torch_bin, write_torch_bin
 
-Writer = Callable[[Path, Tensors, torch.dtype | None], None]
+if TYPE_CHECKING:
+    import torch
+
+Writer: TypeAlias = "Callable[[Path, Tensors, torch.dtype | None], None]"
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """PyTorch's ``.bin`` format, read without ever executing its pickle."""
 
+from __future__ import annotations
+
 import io
 import os
 import struct
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile, Tensors
 from skxlmr.checkpoints._formats.torch_pickle import NeedsCode, Slice, Storage, Unreadable, read_pickle
 from skxlmr.checkpoints._formats.torch_zip import stored_entries
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._later import torch
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch.save before version 1.6

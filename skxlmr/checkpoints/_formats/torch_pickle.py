@@ -4,25 +4,27 @@ The interpreter knows the instructions that make up a dict of tensors, and the m
 own unpickler is not involved, and nothing is imported, called or allocated because the file says so.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pickletools import genops
 from typing import Any, BinaryIO
 
-import torch
+from skxlmr.utils._later import torch
 
 MOST_OPERATIONS = 1_000_000  # about 35 per tensor; each makes less than 100 bytes of Python objects
-DTYPES = {
-    "torch DoubleStorage": torch.float64,
-    "torch FloatStorage": torch.float32,
-    "torch HalfStorage": torch.float16,
-    "torch BFloat16Storage": torch.bfloat16,
-    "torch LongStorage": torch.int64,
-    "torch IntStorage": torch.int32,
-    "torch ShortStorage": torch.int16,
-    "torch CharStorage": torch.int8,
-    "torch ByteStorage": torch.uint8,
-    "torch BoolStorage": torch.bool,
+DTYPES = {  # names of torch's
+    "torch DoubleStorage": "float64",
+    "torch FloatStorage": "float32",
+    "torch HalfStorage": "float16",
+    "torch BFloat16Storage": "bfloat16",
+    "torch LongStorage": "int64",
+    "torch IntStorage": "int32",
+    "torch ShortStorage": "int16",
+    "torch CharStorage": "int8",
+    "torch ByteStorage": "uint8",
+    "torch BoolStorage": "bool",
 }
 _VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -171,7 +173,7 @@ def _storage(kind: Any, dtype: Any, key: Any, _location: Any, size: Any, view: A
         raise NeedsCode("an object other than its tensors")
     if not _are_sizes((size,)) or view is not None:
         raise Unreadable("has a storage without a size")
-    return Storage(key, DTYPES[dtype], size)
+    return Storage(key, getattr(torch, DTYPES[dtype]), size)
 
 
 def _tensor(

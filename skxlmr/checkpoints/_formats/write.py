@@ -1,5 +1,7 @@
 """Write the weights of a model in any format, as one file or as shards with an index."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -7,15 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.safetensors import writable
 from skxlmr.checkpoints._formats.table import Format
 from skxlmr.checkpoints._tensor_names import published_names
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")  # names of torch's
 _NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)
 MOST_PARTS = 16
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
@@ -29,8 +30,9 @@ def written_dtype(form: Format, tensors: Tensors, dtype: torch.dtype | str | Non
     ValueError
         If there is no such dtype, or the format does not have it.
     """
-    wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if wanted not in (None, *DTYPES.values()) or (wanted is None and dtype is not None):
+    known = {name: getattr(torch, name) for name in DTYPES}
+    wanted = known.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted not in (None, *known.values()) or (wanted is None and dtype is not None):
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)} or None, got {dtype!r}")
     if form.has_bfloat16:
         return wanted

@@ -6,18 +6,19 @@ privately, as it would map a checkpoint: what one module writes into its weights
 written.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Hashable
 from mmap import MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap
 from weakref import WeakValueDictionary
 
-import torch
-
 from skxlmr.checkpoints._formats.mapped_file import Tensors
+from skxlmr.utils._later import torch
 
 LEAST = 2**20  # bytes; less is not worth a file
 _ALIGNED = 64  # bytes, as torch aligns its tensors
-_in_use: WeakValueDictionary[Hashable, "_Copy"] = WeakValueDictionary()
+_in_use: WeakValueDictionary[Hashable, _Copy] = WeakValueDictionary()
 
 
 def converted(tensors: Tensors, dtype: torch.dtype, files: Hashable = None) -> Tensors:

@@ -6,24 +6,28 @@ layers compute with, such as the epsilon of a layer norm, is a part of what tell
 the caller's, such as a hook, or that draw at random, are not known at all.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
-import torch
-from torch import Tensor, nn
-
 from skxlmr.checkpoints._origin import Origin
-from skxlmr.nn.kernels.packed import Mark, mark_of
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn.kernels.packed import Mark
 
 OURS = ("skxlmr.", "torch.nn.modules.")  # whose modules compute what their type and attributes say
 PLAIN = (int, float, str, tuple)
 # Attributes that change no output in eval mode, or that are looked at otherwise.
-BESIDE = {*vars(nn.Module()), "config", "origin", "mapped_files", "loaded", "gradient_checkpointing"}
+BESIDE = {"config", "origin", "mapped_files", "loaded", "gradient_checkpointing"}
 
 
 class LoadedWeights:
@@ -43,6 +47,8 @@ class LoadedWeights:
         self.origin = origin
         self._token = uuid4().hex
         self._digest: str | None = None
+        from skxlmr.nn.kernels.packed import mark_of
+
         # the tensors are kept, so that no other can take their place in memory
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         self._names = {mark: name for name, tensor in tensors.items() if (mark := mark_of(tensor)) is not None}
@@ -70,6 +76,8 @@ class LoadedWeights:
 
     def as_read(self, module: nn.Module) -> set[str]:
         """Names of the module's parameters that are where they were, and as they were read."""
+        from skxlmr.nn.kernels.packed import mark_of
+
         marks = {name: mark_of(tensor) for name, tensor in module.named_parameters()}
         return {name for name, mark in marks.items() if mark is not None and self._names.get(mark) == name}
 
@@ -147,6 +155,8 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def _facts_and_marks(parts: Iterable[nn.Module]) -> tuple[tuple[Any, ...], tuple[Mark | None, ...]] | None:
     """All that the outputs of modules depend on; None if nobody can tell."""
+    from skxlmr.nn.kernels.packed import mark_of
+
     facts: list[Any] = []
     marks: list[Mark | None] = []
     left = list(reversed(list(parts)))
@@ -180,4 +190,5 @@ def _known_names(kind: Any, attributes: tuple[str, ...]) -> tuple[str, ...] | No
     """Names of the attributes that outputs may depend on; None of a module that is neither ours nor torch's."""
     if not kind.__module__.startswith(OURS):
         return None
-    return tuple(name for name in attributes if name not in BESIDE)
+    beside = BESIDE | vars(nn.Module()).keys()
+    return tuple(name for name in attributes if name not in beside)

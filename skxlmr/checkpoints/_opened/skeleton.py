@@ -1,14 +1,15 @@
 """Modules without weights: torch takes 10 ms to build one of base size, and 1 ms to copy what it has built."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from torch import nn
-
 from skxlmr.checkpoints._weights import on_meta
+from skxlmr.utils._later import nn
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module", bound="nn.Module")
 _CONTAINERS = (dict, list, set)
 
 

@@ -120,7 +120,7 @@ def poolings(value: Any) -> tuple[str, ...]:
 def activation(value: Any) -> str:
     """The name of an activation, from that of its class with the module."""
     module, _, name = text(value).rpartition(".")
-    if name not in ACTIVATIONS or module not in ("torch.nn", ACTIVATIONS[name].__module__):
+    if name not in ACTIVATIONS or module not in ("torch.nn", ACTIVATIONS[name]):
         raise ValueError(f"one of PyTorch's classes {', '.join(ACTIVATIONS)} with their module")
     return name
 

@@ -3,12 +3,12 @@
 ``sparse_linear.pt`` makes a weight of each token, ``colbert_linear.pt`` a vector of each token.
 """
 
+from __future__ import annotations
+
 import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_weights
@@ -19,6 +19,7 @@ from skxlmr.checkpoints._layout import OUTPUT_LAYERS
 from skxlmr.checkpoints._sentence.checks import MOST_FEATURES
 from skxlmr.checkpoints._weights import check_finite
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 
 
 def output_layers(folder: Path) -> list[str]:

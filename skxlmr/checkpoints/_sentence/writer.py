@@ -1,11 +1,10 @@
 """Write how vectors of texts are made, as ``sentence-transformers`` reads it."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from safetensors.torch import save
+from typing import TYPE_CHECKING, Any
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS
@@ -13,6 +12,9 @@ from skxlmr.checkpoints._formats.write import written_dtype
 from skxlmr.checkpoints._layout import CONFIG, MODULES, PART_WEIGHTS, SENTENCE_CONFIG, TRANSFORMER_CONFIGS
 from skxlmr.checkpoints._sentence.reader import FLAGS, PACKAGE
 from skxlmr.nn.sentence import ACTIVATIONS, Dense, Dropout, LayerNorm, Normalize, SentenceEncoder, SentenceLayer
+
+if TYPE_CHECKING:
+    import torch
 
 
 def sentence_files(
@@ -30,6 +32,8 @@ def sentence_files(
     dtype : torch.dtype or str, optional
         What floating tensors are cast to.
     """
+    from safetensors.torch import save
+
     dtype = written_dtype(FORMATS["safetensors"], tensors, dtype)
     layers = (*encoder.layers, *([Normalize()] if encoder.normalize else []))
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -78,9 +82,8 @@ def _content(layer: SentenceLayer) -> dict[str, Any]:
         return {"dimension": layer.size}
     if not isinstance(layer, Dense):
         return {}
-    activation = ACTIVATIONS[layer.activation]
     content: dict[str, Any] = {"in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias}
-    content["activation_function"] = f"{activation.__module__}.{activation.__name__}"
+    content["activation_function"] = f"{ACTIVATIONS[layer.activation]}.{layer.activation}"
     return content | ({"use_residual": True} if layer.residual else {})
 
 

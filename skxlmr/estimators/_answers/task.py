@@ -3,15 +3,22 @@
 Shape legend: N rows of the input, W windows, T tokens of all windows together.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, by_length, one_term, pack
-from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.nn.losses import span_cross_entropy
 from skxlmr.text import EncodedBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 def context_starts(encoded: EncodedBatch) -> NDArray[np.int64]:

@@ -3,14 +3,22 @@
 Shape legend: R rows, K most choices of a row, N sequences, one for each choice of each row.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, one_term, pack
-from skxlmr.nn import TaskModule, losses
+from skxlmr.nn import losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 class ChoiceTask:

@@ -1,12 +1,16 @@
 """scikit-learn's callbacks: a task for each fit and, where it trains, one for each of its epochs and their steps."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skxlmr.estimators._core.fit_attributes import of_a_fit
-from skxlmr.nn import TaskModule
 from skxlmr.training import History, Watcher
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """What every estimator does: check texts, open the checkpoint, encode, and hand rows to the engine."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from sklearn import get_config
 
 from skxlmr._version import __version__
@@ -35,18 +36,21 @@ from skxlmr.estimators.heads import CAUSAL_LM, Head
 from skxlmr.estimators.other_words import misspelt
 from skxlmr.estimators.parameters import CheckpointParameters
 from skxlmr.inference import Engine, OnnxModule, cache_of
-from skxlmr.nn import TaskModule, family_of
+from skxlmr.nn import family_of
 from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.sentence import TextSettings
-from skxlmr.nn.xlm_roberta import init_weights
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names, check_parameters
 from skxlmr.utils._tables import column_names, is_table, name_of
 from skxlmr.utils._validation import Texts, check_fitted, check_texts, warn_of_category
 from skxlmr.utils._warnings import warn_once_per_call
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
@@ -270,6 +274,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
         ``new_parts``, the head, start from scratch; ``optional_parts`` do where the checkpoint lacks them.
         """
+        from skxlmr.nn.xlm_roberta import init_weights
+
         with stored.unchanged():
             tensors, mapped_files = self._mapped_tensors(stored)
             config = self.config_

@@ -1,10 +1,14 @@
 """What differs between the architecture families behind the estimators."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from skxlmr.nn import TaskModule
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from skxlmr.text import Tokenizer
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 class Family:

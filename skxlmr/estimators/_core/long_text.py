@@ -3,6 +3,8 @@
 Shape suffix: N rows of the input.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class LongTexts(LongTextParameters, Estimator):
     """Estimators with one output per text that can read long ones in windows, with the checkpoint's prompt before them."""
 
-    def coverage(self, X: Any) -> "pd.DataFrame":
+    def coverage(self, X: Any) -> pd.DataFrame:
         """How much of each text is read.
 
         Parameters

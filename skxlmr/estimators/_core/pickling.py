@@ -8,15 +8,15 @@ it always holds all of them.
 Weights are NumPy arrays, which joblib can map, pickle's protocol 5 can pass on without a copy, and skops can read.
 """
 
+from __future__ import annotations
+
 from contextlib import suppress
 from dataclasses import dataclass, field
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr._version import __version__
 from skxlmr.checkpoints import (
@@ -30,9 +30,14 @@ from skxlmr.checkpoints import (
     open_again,
     read_model,
 )
-from skxlmr.nn import TaskModule
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
 from skxlmr.utils._warnings import VersionWarning, warn_once_per_call
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 @dataclass

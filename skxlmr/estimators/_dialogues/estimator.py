@@ -1,9 +1,11 @@
 """Dialogues: masked language modelling together with finding the response that follows a context."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -24,12 +26,14 @@ from skxlmr.estimators.parameters import (
     estimator,
     parameter,
 )
-from skxlmr.nn import TaskModule
 from skxlmr.nn.vocabulary import extend_vocabulary
 from skxlmr.text import Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 @estimator

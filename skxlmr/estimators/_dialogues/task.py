@@ -4,11 +4,12 @@ A dialogue is held as its turns, each a row that begins with its speaker's token
 ``row_of_window`` says which dialogue each turn belongs to.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, one_term
 from skxlmr.estimators._language.masking import Masker
@@ -16,6 +17,10 @@ from skxlmr.estimators._language.task import PairTask
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def context_row(turns: EncodedBatch, first: int, last: int, tokenizer: Tokenizer, max_length: int) -> np.ndarray:

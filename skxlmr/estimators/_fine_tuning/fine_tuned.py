@@ -1,13 +1,14 @@
 """What every estimator that trains does: read rows and targets, split them, train, in one fit or in portions."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state, get_tags
 
 from skxlmr.checkpoints import StoredModel, check_mapped_files, moved
@@ -32,7 +33,7 @@ from skxlmr.estimators._fine_tuning.training_run import TrainingRun
 from skxlmr.estimators.heads import check_architecture
 from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParameters
 from skxlmr.inference import Engine, check_has_weights
-from skxlmr.nn import TaskModule, family_of
+from skxlmr.nn import family_of
 from skxlmr.text import SubwordSampling
 from skxlmr.training import AdamState, History, auto_learning_rate, mean_losses
 from skxlmr.utils._devices.device import resolve_device
@@ -40,6 +41,9 @@ from skxlmr.utils._labels import check_pairs_are_one_argument
 from skxlmr.utils._sklearn import fit_context, safe_indexing
 from skxlmr.utils._validation import check_rows
 from skxlmr.utils._warnings import warn_once_per_call
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 class FineTuned(TrainingParameters, Estimator):
@@ -348,7 +352,7 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _torch_engine(self) -> Engine:
         engine = super()._torch_engine()
-        if engine.precision != torch.int8:  # all layers are computed in int8, whatever is in a cache
+        if not engine.in_int8:  # all layers are computed in int8, whatever is in a cache
             engine.prefix = frozen_prefix(self, self.module_)
         return engine
 
@@ -398,13 +402,9 @@ class FineTuned(TrainingParameters, Estimator):
                 f"early_stopping sets {n_val} of {n_rows} rows aside (validation_fraction={self.validation_fraction}) and "
                 "leaves none to train on: pass more rows, or X_val"
             )
-        of_training, of_validation = train_test_split(
-            np.arange(n_rows),
-            test_size=self.validation_fraction,
-            random_state=seed,
-            stratify=self._strata(training.targets),
-        )
-        return of_training, of_validation
+        rows, strata = np.arange(n_rows), self._strata(training.targets)
+        parts = train_test_split(rows, test_size=self.validation_fraction, random_state=seed, stratify=strata)
+        return parts[0], parts[1]
 
     def _n_validation(self, n_rows: int) -> int:
         """How many rows ``validation_fraction`` sets aside."""

@@ -1,11 +1,15 @@
 """States of frozen layers: what they are kept for, and when not."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from skxlmr.estimators.parameters import MaskingParameters
 from skxlmr.inference import FrozenPrefix, cache_of
-from skxlmr.nn import TaskModule
 from skxlmr.utils._warnings import warn_once_per_call
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 def frozen_prefix(estimator: Any, module: TaskModule, n_training_tokens: int | None = None) -> FrozenPrefix | None:

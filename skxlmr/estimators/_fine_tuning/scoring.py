@@ -1,5 +1,7 @@
 """What scores the validation data after each epoch."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 import math
@@ -8,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skxlmr.nn import TaskModule
 from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 LOSS = "loss"
 

@@ -1,5 +1,7 @@
 """What a fit trains on: encoded rows, their targets and their weights; which of them, and under which seed."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,12 +9,12 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from skxlmr.nn.randomness import Randomness, drawing_from
 from skxlmr.text import EncodedBatch
 from skxlmr.training import Diverged
 from skxlmr.utils._labels import read_numbers
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import check_sample_weight
 
 Encoded = dict[str, EncodedBatch]  # encoded rows by the name of their part

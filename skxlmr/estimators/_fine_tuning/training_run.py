@@ -1,22 +1,20 @@
 """From rows and targets to trained weights: a module, an optimiser and the fit loop, set up from an estimator's parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from skxlmr.checkpoints import check_finite, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
 from skxlmr.estimators._fine_tuning.frozen import frozen_prefix
 from skxlmr.estimators._fine_tuning.scoring import LOSS, ScoredRows
 from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows, named_as_passed
-from skxlmr.nn import TaskModule
-from skxlmr.nn.backbone import starting_from
 from skxlmr.training import (
     STILL_WEIGHTS,
     AdamState,
@@ -36,6 +34,12 @@ from skxlmr.training import (
 )
 from skxlmr.utils._devices.device import resolve_device, resolve_precision
 from skxlmr.utils._devices.gpu_queue import turn
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from skxlmr.nn import TaskModule
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
 BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype", "memory")
@@ -106,6 +110,8 @@ class TrainingRun:
 
     def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
         """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` its ids in a compact one."""
+        from skxlmr.nn.backbone import starting_from
+
         estimator, module, training, validation = self.estimator, self.module, self.training, self.validation
         if lookup is not None:
             training = training.relabelled(lookup)

@@ -1,16 +1,17 @@
 """Continuing texts with a fitted causal language model."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
 
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators.parameters import LanguageModelParameters
-from skxlmr.nn.decoding.generation import beam_search, generate, sampler
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._tables import plain_str
 from skxlmr.utils._validation import check_texts
@@ -88,6 +89,8 @@ class TextGenerator(LanguageModelParameters, FineTuned):
             prompt and ``max_new_tokens`` are more than ``max_length`` tokens (names the row).
         """
         validate_parameter_constraints(_CONSTRAINTS, locals(), caller_name="generate")
+        from skxlmr.nn.decoding.generation import beam_search, generate, sampler
+
         if do_sample and num_beams > 1:
             raise ValueError(f"beam search does not draw: do_sample=True needs num_beams=1, got {num_beams}")
         if not do_sample and (temperature != 1 or top_k is not None or top_p is not None):

@@ -1,17 +1,21 @@
 """Masked and causal language modelling: batches, and their losses."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, concatenate, layout_of, one_term
 from skxlmr.estimators._language.masking import Masker
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PairTask:

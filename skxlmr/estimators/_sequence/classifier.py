@@ -1,8 +1,10 @@
 """Texts to classes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
@@ -29,10 +31,12 @@ from skxlmr.estimators._sequence.targets import (
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import CLASSIFICATION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
-from skxlmr.nn import TaskModule
 from skxlmr.utils._labels import columns_of
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 from skxlmr.utils._validation import check_fitted
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, FineTuned):

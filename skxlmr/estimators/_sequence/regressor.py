@@ -1,5 +1,7 @@
 """Texts to numbers."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import torch
 from scipy.special import expit
 from sklearn.utils.validation import check_consistent_length
-from torch import Tensor, nn
 
 from skxlmr.checkpoints import CrossEncoder, StoredModel
 from skxlmr.estimators._core.long_text import LongTexts
@@ -23,15 +23,18 @@ from skxlmr.estimators._sequence.regressor_parameters import CrossEncoderParamet
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator
-from skxlmr.nn import TaskModule
 from skxlmr.nn.losses import squared_error
 from skxlmr.training import copies, restore, to_the_end
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._labels import read_numbers
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor, nn
+
+    from skxlmr.nn import TaskModule
 
 
 @estimator
@@ -182,7 +185,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         outputs = self._activated(self._logits(X))
         return outputs[:, 0] if self._y_is_1d else outputs
 
-    def rank(self, query: str, documents: Any, top_k: int | None = None) -> "pd.DataFrame":
+    def rank(self, query: str, documents: Any, top_k: int | None = None) -> pd.DataFrame:
         """Documents in the order in which they answer a query, for a cross-encoder or a fit on pairs.
 
         Each pair of query and document is read as one row; a pair that is too long loses tokens of the longer text. For
@@ -369,11 +372,10 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         return float(r2_score(rows.targets, predicted, sample_weight=rows.weights))
 
 
-@torch.no_grad()
 def _rescaled(weight: Tensor, bias: Tensor, scale: np.ndarray, shift: np.ndarray) -> tuple[Tensor, Tensor]:
     """Weight and bias of a layer whose outputs are ``scale`` times what they were, plus ``shift``."""
     scale_K, shift_K = (torch.from_numpy(x).to(weight) for x in (scale, shift))
-    return weight * scale_K[:, None], bias * scale_K + shift_K
+    return weight.detach() * scale_K[:, None], bias.detach() * scale_K + shift_K
 
 
 def _put_rescaled(layer: nn.Linear, scale: np.ndarray, shift: np.ndarray) -> None:

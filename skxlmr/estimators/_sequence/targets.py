@@ -4,23 +4,27 @@ Each kind says how y becomes targets, what the loss is, how logits become probab
 Shape suffixes: N rows, K outputs of the head.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from scipy.special import log_expit
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
-from torch import Tensor
 
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
 from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_column, warn_of_texts
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import get_feature_names
 from skxlmr.utils._tables import describe, name_of, plain
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 class Kind:
@@ -48,7 +52,7 @@ class OneClass(Kind):
         self.target_type = "binary" if self.n_outputs == 2 else "multiclass"
 
     @classmethod
-    def learn(cls, y: Any, name: str) -> "tuple[OneClass, np.ndarray]":
+    def learn(cls, y: Any, name: str) -> tuple[OneClass, np.ndarray]:
         """Kind and targets of a first fit."""
         labels = _one_label_per_row(y, name)
         classes, codes = np.unique(labels, return_inverse=True)
@@ -113,7 +117,7 @@ class ManyLabels(Kind):
     problem_type = "multi_label_classification"
 
     @classmethod
-    def learn(cls, y: Any, columns: list[np.ndarray]) -> "tuple[ManyLabels, np.ndarray]":
+    def learn(cls, y: Any, columns: list[np.ndarray]) -> tuple[ManyLabels, np.ndarray]:
         """Kind and targets of a first fit."""
         names = get_feature_names(y)
         classes = np.arange(len(columns)) if names is None else np.array(list(map(name_of, names)))
@@ -215,7 +219,7 @@ class ManyColumns:
         self._ends = np.cumsum([part.n_outputs for part in self.parts])[:-1].tolist()
 
     @classmethod
-    def learn(cls, columns: list[np.ndarray], name: str) -> "tuple[ManyColumns, np.ndarray]":
+    def learn(cls, columns: list[np.ndarray], name: str) -> tuple[ManyColumns, np.ndarray]:
         """Kind and targets of a first fit."""
         parts, codes = zip(*(OneClass.learn(y, f"{name} column {k}") for k, y in enumerate(columns)), strict=True)
         return cls([part.classes for part in parts]), np.stack(codes, axis=1)

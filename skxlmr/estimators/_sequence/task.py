@@ -1,14 +1,20 @@
 """One target for each text."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, by_length, one_term, pack
-from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 class SequenceTask:

@@ -1,11 +1,12 @@
 """Texts to features through a frozen encoder."""
 
+from __future__ import annotations
+
 import sys
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.utils.metadata_routing import UNUSED
 
 from skxlmr.checkpoints import moved
@@ -18,6 +19,7 @@ from skxlmr.estimators._vectors.parts import is_one_part, one_dimension
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
+from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 

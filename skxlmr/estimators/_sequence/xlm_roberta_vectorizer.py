@@ -1,12 +1,13 @@
 """Texts to features through a frozen encoder of XLM-RoBERTa: pooled, or token by token."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import nn
 
 from skxlmr.checkpoints import (
     OUTPUT_LAYERS,
@@ -25,12 +26,15 @@ from skxlmr.estimators._vectors.parameters import POOLER, POOLING, SIDE_BY_SIDE,
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import changed, estimator, parameter
 from skxlmr.inference import check_has_weights
-from skxlmr.nn import TaskModule
 from skxlmr.nn.pooling import POOLINGS, lexical_weights, token_vectors
 from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import nn
 from skxlmr.utils._sklearn import StrOptions, as_sparse, output_config
 from skxlmr.utils._warnings import warn_once_per_call
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 GONE = "is gone or was changed since it was opened"
 

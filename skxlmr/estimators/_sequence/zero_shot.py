@@ -1,13 +1,14 @@
 """Texts to labels without training on them, through entailment."""
 
+from __future__ import annotations
+
 import copy
 import os
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from scipy.special import expit, softmax
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -31,12 +32,16 @@ from skxlmr.estimators.parameters import (
     parameter,
     positional,
 )
-from skxlmr.nn import TaskModule
 from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
 from skxlmr.utils._labels import columns_of, plain_array, warn_of_column
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
 from skxlmr.utils._tables import as_list, excerpt, plain
 from skxlmr.utils._validation import Texts
+
+if TYPE_CHECKING:
+    import torch
+
+    from skxlmr.nn import TaskModule
 
 
 @estimator

@@ -4,16 +4,22 @@ Where a row is shown in several windows, its tokens occur several times: in trai
 that lies deepest inside its window.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from skxlmr.batching import WHOLE, Batch, by_length, one_term, pack
-from skxlmr.nn import TaskModule
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 
 def best_places(encoded: EncodedBatch) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Features of texts that are made in several parts, or that go where the caller says with ``out``."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Hashable
 from typing import Any

@@ -3,6 +3,8 @@
 Shape suffixes: N rows of the input, R rows of a part.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,7 +44,7 @@ class Rows:
     digest: str
 
     @classmethod
-    def of(cls, texts: Texts) -> "Rows":
+    def of(cls, texts: Texts) -> Rows:
         """Look at texts that stand one after another."""
         hashes = bytearray(16 * len(texts.first))  # where a set would hold the texts
         for row, first in enumerate(texts.first):

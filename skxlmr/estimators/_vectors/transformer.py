@@ -1,8 +1,10 @@
 """Estimators with ``transform``: how checkpoint and parameters make the vector of a text, and the names of its features."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.extmath import row_norms
@@ -14,12 +16,14 @@ from skxlmr.estimators._vectors.parameters import VectorParameters
 from skxlmr.estimators._vectors.resolved import resolved
 from skxlmr.inference import Engine
 from skxlmr.inference.engine import Run
-from skxlmr.nn import TaskModule
 from skxlmr.nn.pooling import POOLINGS
-from skxlmr.nn.sentence import SentenceEncoder, SentenceLayers
+from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import TransformerMixin
 from skxlmr.utils._tables import name_of
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 class Transformer(VectorParameters, TransformerMixin, Estimator):
@@ -136,6 +140,8 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
     def _build(self, config: Any) -> TaskModule:
         module = super()._build(config)
         if self._said is not None and self._said.layers:
+            from skxlmr.nn.sentence_layers import SentenceLayers
+
             module.sentence = SentenceLayers(self._said.layers)
         return module
 

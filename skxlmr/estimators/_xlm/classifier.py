@@ -1,12 +1,16 @@
 """Texts to classes by fine-tuning the original XLM."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from skxlmr.estimators._sequence.classifier import SequenceClassifier
 from skxlmr.estimators._xlm.family import XLM, XLMParameters
 from skxlmr.estimators.heads import XLM_CLASSIFICATION
 from skxlmr.estimators.parameters import estimator
-from skxlmr.nn import TaskModule
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 @estimator

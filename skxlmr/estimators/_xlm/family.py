@@ -1,15 +1,20 @@
 """What the original XLM adds: its config, its tokenizer, and the languages of the texts."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators.parameters import parameter, parameters, positional
-from skxlmr.nn import TaskModule, XLMConfig
+from skxlmr.nn import XLMConfig
 from skxlmr.text import Tokenizer, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._tables import plain_str
+
+if TYPE_CHECKING:
+    from skxlmr.nn import TaskModule
 
 
 @parameters

@@ -14,9 +14,8 @@ from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.bert.config import BertConfig
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.kernels.linear import Linear, linear
-from skxlmr.nn.layers import Embeddings
+from skxlmr.nn.layers import Dropout, Embeddings
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import (
     XLMRobertaEncoder,
     XLMRobertaForQuestionAnswering,

@@ -15,8 +15,8 @@ from skxlmr.nn.bert.config import DistilBertConfig
 from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.heads import Projection
 from skxlmr.nn.kernels.linear import LayerLinear, Linear, row_by_row, together
+from skxlmr.nn.layers import Dropout
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.heads import Projection
 from skxlmr.nn.kernels.linear import Linear
+from skxlmr.nn.layers import Dropout
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm.config import XLMConfig
 from skxlmr.nn.xlm.encoder import XLMTask
 
@@ -74,7 +74,6 @@ class XLMForMaskedLM(XLMTask, LanguageModel):
     head_parts = ("pred_layer",)
     projection = "pred_layer.proj"
     projection_bias = "pred_layer.proj.bias"
-    published_as = "XLMWithLMHeadModel"
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)

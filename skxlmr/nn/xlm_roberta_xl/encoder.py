@@ -10,9 +10,8 @@ from skxlmr.nn.backbone import LayerCall
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.kernels.linear import LayerLinear, row_by_row
-from skxlmr.nn.layers import CrossAttention, EmbeddingSum, Intermediate, SelfAttention, with_residual
+from skxlmr.nn.layers import CrossAttention, Dropout, EmbeddingSum, Intermediate, SelfAttention, with_residual
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.randomness import Dropout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder
 
 

@@ -1,11 +1,18 @@
 """The state of AdamW and of the loss scale, kept from one call of ``partial_fit`` to the next."""
 
-import numpy as np
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from skxlmr.nn import TaskModule
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from skxlmr.training._loss_scale import LossScale
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 BY_ROW = ("exp_avg", "exp_avg_sq")
 
@@ -26,7 +33,7 @@ class AdamState:
         self._rows = np.empty(0, np.int64)
         self.loss_scale: LossScale | None = None
 
-    def __reduce__(self) -> "tuple[type[AdamState], tuple[()]]":
+    def __reduce__(self) -> tuple[type[AdamState], tuple[()]]:
         return AdamState, ()
 
     def restore(self, optimizer: torch.optim.Optimizer, module: TaskModule, rows: np.ndarray | None) -> None:

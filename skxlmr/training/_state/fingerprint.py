@@ -1,16 +1,21 @@
 """How fits are told apart: parameters in words, and digests of their data."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from skxlmr.nn import TaskModule
+from skxlmr.utils._later import is_tensor, torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from skxlmr.nn import TaskModule
 
 STILL_WEIGHTS = "the weights that do not learn"
 _ROWS_AT_ONCE = 16384  # of a word embedding: 64 MB if it is 1024 wide
@@ -58,7 +63,7 @@ def digest_of_still_weights(module: TaskModule, full: nn.Embedding, lookup: np.n
 
 def _parts(value: Any) -> Iterable[bytes | memoryview]:
     """Bytes that differ whenever the values do; each value begins with its kind and size."""
-    if isinstance(value, Tensor):
+    if is_tensor(value):
         yield f"tensor {value.dtype} {tuple(value.shape)}:".encode()
         yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     elif isinstance(value, np.ndarray) and value.dtype != object:

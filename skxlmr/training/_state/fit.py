@@ -4,16 +4,20 @@ Ctrl-C may come at any moment, also while weights are copied. So a finished epoc
 in full before it takes the place of the old one: what an interrupt leaves is one or the other.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skxlmr.training._step_record import StepRecord
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

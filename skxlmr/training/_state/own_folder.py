@@ -5,21 +5,26 @@ determines a fit but its number of epochs. At a constant learning rate, fits tha
 for shorter: each continues from the furthest of them that has not gone further than it will.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from skxlmr.checkpoints._atomic_replace import lock_folder
-from skxlmr.nn import TaskModule
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._state.fingerprint import digest
 from skxlmr.training._state.fit import FitState
 from skxlmr.training._state.resumable import FILE, StateKeeper, make_folder, read_header
 from skxlmr.utils._warnings import warn_once_per_call
+
+if TYPE_CHECKING:
+    import torch
+
+    from skxlmr.nn import TaskModule
 
 _FOLDER = "epochs-"  # followed by max_epochs
 _DIGITS = 32  # of the digest

@@ -5,6 +5,8 @@ stopping would put back, and the states of torch's generators. Its header holds 
 to the old one, flushed and renamed: a kill at any moment leaves the old state or the new one.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -12,24 +14,26 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from skxlmr.checkpoints import Tensors, check_finite
 from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.checkpoints._formats.safetensors import MOST_HEADER, read_safetensors
-from skxlmr.nn import TaskModule
 from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._state.fingerprint import STILL_WEIGHTS
 from skxlmr.training._state.fit import FitState, History, restore
 from skxlmr.training._step_record import StepRecord
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skxlmr.nn import TaskModule
 
 FILE = "fit.safetensors"
 _UNFINISHED = ".fit.safetensors.unfinished"  # folder of a state that is being written
@@ -39,7 +43,7 @@ _KEPT = 3 + len(_MOMENTS)  # values of each weight: its own, finished, best and 
 _SPARE = MOST_HEADER + 2**20  # bytes of a state besides those: header, generators, numbers of steps
 _NOT_COMPARED = ("pooling",)  # which earlier versions did, though no fit depends on it
 START_AGAIN = "fit with resume=False to start from scratch"
-_KINDS = {each.name: each.type for each in fields(FitState) if each.type in (int, float, bool)}
+_KINDS = {each.name: type(each.default) for each in fields(FitState) if type(each.default) in (int, float, bool)}
 
 
 class StateKeeper:
@@ -167,6 +171,8 @@ class StateKeeper:
         CheckpointError
             If it cannot be written; the old one stays.
         """
+        from safetensors.torch import save_file
+
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             return
         lists = {"finished": state.finished if state.step else None}  # after an epoch, the weights themselves

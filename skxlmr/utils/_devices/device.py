@@ -1,11 +1,16 @@
 """Devices: which one to use, which precision it is fast at, and its memory."""
 
+from __future__ import annotations
+
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from skxlmr.utils._later import torch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # What a plain RuntimeError says if memory runs out outside torch's allocator, or on Apple's GPUs
 _FULL = (
@@ -14,6 +19,18 @@ _FULL = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
 )
+
+
+class _InstancesOfTorchDevice(type):
+    def __instancecheck__(cls, value: object) -> bool:
+        return "torch" in sys.modules and isinstance(value, torch.device)
+
+
+class Device(metaclass=_InstancesOfTorchDevice):
+    """In place of ``torch.device`` in ``isinstance``: it does not import torch, and nobody has a device before that."""
+
+
+Device.__module__, Device.__qualname__ = "torch", "device"  # what messages call it
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

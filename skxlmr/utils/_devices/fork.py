@@ -8,27 +8,37 @@ Workers that joblib forks (its backend "multiprocessing") divide the cores, as j
 outnumber the cores wait for each other.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from types import FrameType
 
-import torch
+from skxlmr.utils._later import torch
 
 _has_threads = False
+_share: int | None = None  # of the cores, in a worker that joblib forked before torch was imported
 
 
 def will_compute() -> None:
     """Remember that torch's threads are about to be started."""
-    global _has_threads
+    global _has_threads, _share
+    if _share is not None:
+        torch.set_num_threads(min(_share, torch.get_num_threads()))
+        _share = None
     _has_threads = _has_threads or torch.get_num_threads() > 1
 
 
 def _after_fork() -> None:
+    global _share
     if _has_threads:
         torch.set_num_threads(1)
     elif (n_workers := _n_joblib_workers()) is not None:
         share = max(sys.modules["joblib"].cpu_count() // n_workers, 1)
-        torch.set_num_threads(min(share, torch.get_num_threads()))
+        if "torch" in sys.modules:
+            torch.set_num_threads(min(share, torch.get_num_threads()))
+        else:
+            _share = share
 
 
 def _n_joblib_workers() -> int | None:

@@ -8,6 +8,8 @@ locked.
 Written without a GPU: the tests take a CPU for one. On a GPU it has not been run yet.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
 import threading
@@ -15,9 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import current_process
 
-import torch
-
 from skxlmr.utils._devices.device import release_memory
+from skxlmr.utils._later import torch
 
 try:
     import fcntl

@@ -41,7 +41,7 @@ def computed(monkeypatch):
         rows.extend(tuple(row.tolist()) for row in ids.split(layout.lengths))
         return lowest_states(backbone, ids, layout, n_layers)
 
-    monkeypatch.setattr(prefix, "lowest_states", counting)
+    monkeypatch.setattr("skxlmr.nn.backbone.lowest_states", counting)
     monkeypatch.setattr(FrozenPrefix, "_check", lambda *_: None)
     return rows
 
