@@ -92,8 +92,8 @@ def convert(
             written,
             config=model.raw,
             tensors=tensors,
-            tokenizer=_Copies(model.model_folder),
-            extra_files=_of_sentence_encoder(model),
+            tokenizer=Copies(model.model_folder),
+            extra_files=files_of_sentence_encoder(model),
             format=format,
             dtype=dtype,
             max_shard_size=max_shard_size,
@@ -102,7 +102,7 @@ def convert(
         raise CheckpointError(written, f"cannot be written ({error})") from error
 
 
-def _of_sentence_encoder(model: StoredModel) -> dict[str, str | bytes]:
+def files_of_sentence_encoder(model: StoredModel) -> dict[str, str | bytes]:
     """Its files apart from the model: as they are, but with the place of the model where that changes."""
     outputs: dict[str, str | bytes] = dict(
         output_layer_files({n: model.output_layer(n) for n in model.output_layers()})
@@ -116,13 +116,14 @@ def _of_sentence_encoder(model: StoredModel) -> dict[str, str | bytes]:
     return outputs | {name: read_bytes(folder / name) for name in names if "/" in name or name in SENTENCE_FILES}
 
 
-class _Copies:
+class Copies:
     """In place of a tokenizer: copies the files of one."""
 
     def __init__(self, source: Path):
         self.source = source
 
     def save(self, folder: Path) -> None:
+        """Copy those that are there into an existing folder."""
         for name in COPIED:
             if (self.source / name).is_file():
                 shutil.copyfile(self.source / name, folder / name)

@@ -145,7 +145,7 @@ def _write_pipeline(
         write_estimator(part, place, dtype, max_shard_size, onnx=_model_writer(part) if onnx else None)
 
     with _explained(folder):
-        _check_card(folder)
+        check_card(folder)
         replace_folder(folder, lambda fresh: write_composite(whole, fresh, write_part), (CARD,))
 
 
@@ -177,7 +177,7 @@ def write_estimator(
     tensors = _published_weights(estimator)
     beside = sentence_encoder_files(estimator, encoder, tensors, dtype)
     with _explained(folder):
-        _check_card(folder)
+        check_card(folder)
         write_folder(
             folder,
             config=activation_config(scorer, {**estimator.config_.to_dict(), **estimator._hub_config()}),
@@ -281,7 +281,7 @@ def _check_name(folder: Path) -> None:
     )
 
 
-def _check_card(folder: str | os.PathLike[str]) -> None:
+def check_card(folder: str | os.PathLike[str]) -> None:
     """Refuse to replace a model card that somebody wrote or edited, also those of the estimators in a pipeline."""
     target = Path(folder).expanduser()
     for place in (target, *(target / PARTS).glob("*/")):

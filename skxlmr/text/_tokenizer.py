@@ -90,6 +90,11 @@ class Tokenizer(Value):
     def all_special_ids(self) -> list[int]:
         return sorted({self._ids[token.content] for token in self._roles.values()}.union(self.additional_special_ids))
 
+    @property
+    def added_tokens(self) -> Mapping[int, AddedToken]:
+        """Special and added tokens by their ids."""
+        return self._tokens
+
     def n_special(self, pair: bool) -> int:
         """Return how many special tokens surround one text or, if `pair`, two."""
         return self._layout.n_special(pair)

@@ -4,7 +4,7 @@ They are ``tokenizer.json``, RoBERTa's ``vocab.json`` with ``merges.txt``, and B
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from os import PathLike
@@ -21,6 +21,7 @@ from skxlmr.text._fast.steps import check_steps
 from skxlmr.text._special_tokens import (
     CONFIG_FILE,
     DEFAULT_MAX_LENGTH,
+    TextSplitter,
     TokenizerSettings,
     check_prefix_space,
     check_row_ends,
@@ -234,6 +235,24 @@ class FastTokenizer(Tokenizer):
     def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the model's vocabulary (``vocab.json`` and ``merges.txt``, or ``unigram.json``) and return the paths."""
         return tuple(self._parsing.model.save(str(folder), filename_prefix))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The ``tokenizer.json`` that it runs, or that stands for its files; not to be changed."""
+        return self._content
+
+    def words(self, texts: Iterable[str]) -> set[str]:
+        """Return the distinct words of texts as they reach the model, normalised, whether special tokens are parsed or not."""
+        splitters = [TextSplitter(token for token in self._tokens.values() if not token.special)]
+        splitters.append(TextSplitter(self._tokens.values()))
+        normalizer, pre_tokenizer = self._literal.normalizer, self._literal.pre_tokenizer
+        found: set[str] = set()
+        for text in map(without_surrogates, texts):
+            parts = {part for splitter in splitters for part, _, is_token in splitter.split(text) if not is_token}
+            for part in parts:
+                part = part if normalizer is None else normalizer.normalize_str(part)
+                found.update([part] if pre_tokenizer is None else (w for w, _ in pre_tokenizer.pre_tokenize_str(part)))
+        return found
 
     def _write_vocabulary(self, folder: Path) -> None:
         content = tokenizer_json.with_tokens(self._content, self._tokens, False)

@@ -132,6 +132,11 @@ class SentencePieceTokenizer(Tokenizer):
         """Return the sampling that `sp_model_kwargs` describe, None if they do not enable it."""
         return sampling_of(self.sp_model_kwargs, seed)
 
+    @property
+    def model_proto(self) -> bytes:
+        """Content of its ``.model`` file."""
+        return self._model_proto
+
     def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write ``sentencepiece.bpe.model`` into an existing folder and return its path."""
         file = Path(folder) / ((f"{filename_prefix}-" if filename_prefix else "") + MODEL_FILE)

@@ -2,7 +2,7 @@
 
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -149,6 +149,16 @@ class XLMTokenizer(Tokenizer):
             raise ValueError(f"language must be one of {', '.join(sorted(self.lang2id))}; found {language!r}")
         return self.lang2id[language]
 
+    @property
+    def vocab(self) -> Mapping[str, int]:
+        """Ids of the subwords."""
+        return self._vocab
+
+    @property
+    def merges(self) -> Sequence[tuple[str, str]]:
+        """Pairs to merge, in this order."""
+        return self._merges
+
     def save_vocabulary(self, folder: str | PathLike[str], filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write ``vocab.json`` and ``merges.txt`` into an existing folder and return their paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
@@ -190,8 +200,7 @@ class XLMTokenizer(Tokenizer):
                     ids.append(self._ids[part])
                     offsets.append(np.array([[start, start + len(part)]], np.int32))
                     continue
-                words = words_of(part, self.language, split)
-                words = [word for word in (lower_without_accents(words) if self.lower else words) if word]
+                words = self._words(part, split)
                 subwords = [subword for word in words for subword in self._subwords(word)]
                 ids.extend(self._vocab.get(subword, self.unk_token_id) for subword in subwords)
                 if reading.with_offsets:
@@ -199,6 +208,19 @@ class XLMTokenizer(Tokenizer):
             lengths.append(len(ids) - before)
         packed = np.concatenate(offsets).astype(np.int32) if reading.with_offsets else None
         return Tokens.packed(np.array(ids, np.int32), np.array(lengths, np.int64), packed)
+
+    def subwords(self, texts: Iterable[str]) -> set[str]:
+        """Return the distinct subwords of texts, those that are in no vocabulary among them."""
+        split, found = self.language not in WITHOUT_SPACES, set[str]()
+        for splitter in (self._spelt, self._always_spelt):
+            parts = {part for text in texts for part, _, is_token in splitter.split(text) if not is_token}
+            for word in {word for part in parts for word in self._words(part, split)}:
+                found.update(self._subwords(word))
+        return found
+
+    def _words(self, text: str, split: bool) -> list[str]:
+        words = words_of(text, self.language, split)
+        return [word for word in (lower_without_accents(words) if self.lower else words) if word]
 
     def _merge(self, word: str) -> tuple[str, ...]:
         """Merge the characters of a word: the pair of lowest rank first, everywhere in the word at once."""

@@ -1,0 +1,225 @@
+"""What a trimmed checkpoint computes equals what the whole one does, in this library and in others."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from skxlmr import (
+    XLMRobertaClassifier,
+    XLMRobertaMaskedLM,
+    XLMRobertaVectorizer,
+    XLMVectorizer,
+    trim_vocabulary,
+)
+from skxlmr.checkpoints import read_config, read_model, read_tensors
+from skxlmr.text import load_tokenizer
+from tests import adapters, cross_encoders, sentence_encoders
+from tests.tiny import write_checkpoint
+from tests.trimming.kinds import KINDS, ROBERTA, sentencepiece
+from tests.trimming.texts import CORPUS, OTHERS, TEXTS, back, rows
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def trimmed(checkpoints, tmp_path_factory):
+    """trimmed(kind) -> the folder of the whole checkpoint, and the report of the trimmed one."""
+    made = {}
+
+    def trimmed(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp("trimmed") / "checkpoint"
+            made[kind] = trim_vocabulary(checkpoints(kind), CORPUS, folder)
+        return checkpoints(kind), made[kind]
+
+    return trimmed
+
+
+@every_kind
+@pytest.mark.parametrize("parse_special", [False, True])
+def test_the_texts_have_the_same_tokens(trimmed, kind, parse_special):
+    whole, report = trimmed(kind)
+    before, after = load_tokenizer(whole), load_tokenizer(report.folder)
+    assert type(before) is type(after)
+    languages = CORPUS if kind == "xlm" else {None: TEXTS}
+    for language, texts in languages.items():
+        both = [each.for_language(language) if language else each for each in (before, after)]
+        expected, found = (rows(each, texts, parse_special=parse_special) for each in both)
+        assert back(found, report.old_ids) == expected
+    assert [before.convert_ids_to_pieces(report.old_ids)] == [after.convert_ids_to_pieces(range(after.vocab_size))]
+
+
+@every_kind
+def test_vectors_are_the_same_bits(trimmed, kind):
+    whole, report = trimmed(kind)
+    vectorizer = XLMVectorizer if kind == "xlm" else XLMRobertaVectorizer
+    options = {"lang": "en"} if kind == "xlm" else {}
+    texts = CORPUS["en"] if kind == "xlm" else TEXTS
+    expected, found = (vectorizer(each, **options).transform(texts) for each in (whole, report.folder))
+    assert np.array_equal(found, expected)
+    assert len(np.unique(expected, axis=0)) > 15
+
+
+@every_kind
+def test_tensors_are_those_rows(trimmed, kind):
+    whole, report = trimmed(kind)
+    before, after = read_tensors(whole), read_tensors(report.folder)
+    n_cut = 0
+    for name, tensor in before.items():
+        is_cut = tensor.shape[:1] == (report.n_rows_before,)
+        n_cut += is_cut
+        assert torch.equal(after[name], tensor[report.old_ids] if is_cut else tensor), name
+    assert n_cut == 2 and report.n_rows_after < report.n_rows_before
+    assert set(after) - set(before) <= {f"{part}.decoder.bias" for part in ("lm_head", "cls.predictions")}
+
+
+@every_kind
+def test_transformers_opens_it_and_computes_the_same(trimmed, kind):
+    """Logits are a product with fewer rows, which may be summed in another order: equal to some units in the last place."""
+    transformers = pytest.importorskip("transformers")
+    whole, report = trimmed(kind)
+    read = [transformers.AutoTokenizer.from_pretrained(each) for each in (whole, report.folder)]
+    models = [transformers.AutoModelForMaskedLM.from_pretrained(each).eval() for each in (whole, report.folder)]
+    texts = [text for text in (CORPUS["en"] if kind == "xlm" else TEXTS) if "\ud800" not in text]
+    for text in texts:
+        expected, found = (tokenizer(text).input_ids for tokenizer in read)
+        assert report.old_ids[found].tolist() == expected
+        with torch.no_grad():
+            before, after = (
+                model(torch.tensor([row]), output_hidden_states=True)
+                for model, row in zip(models, (expected, found), strict=True)
+            )
+        for a, b in zip(before.hidden_states, after.hidden_states, strict=True):
+            assert torch.equal(a, b)
+        torch.testing.assert_close(after.logits, before.logits[..., report.old_ids], rtol=1e-5, atol=1e-5)
+    assert [len(tokenizer) for tokenizer in read] == [report.n_rows_before, report.n_rows_after]
+
+
+def test_an_untied_head_keeps_its_own_rows(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    write_checkpoint(tmp_path / "whole", sentencepiece(), tie_word_embeddings=False)
+    report = trim_vocabulary(tmp_path / "whole", TEXTS, tmp_path / "small")
+    before, after = read_tensors(tmp_path / "whole"), read_tensors(tmp_path / "small")
+    for name in ("lm_head.decoder.weight", "lm_head.bias", "roberta.embeddings.word_embeddings.weight"):
+        assert torch.equal(after[name], before[name][report.old_ids])
+    assert not torch.equal(after["lm_head.decoder.weight"], after["roberta.embeddings.word_embeddings.weight"])
+    ids = torch.tensor([[0, 5, 9, 2]])
+    whole, small = (
+        transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / name).eval()(each).logits
+        for name, each in (("whole", torch.from_numpy(report.old_ids)[ids]), ("small", ids))
+    )
+    torch.testing.assert_close(small, whole[..., report.old_ids], rtol=1e-5, atol=1e-5)
+
+
+def test_a_fit_takes_the_same_steps(trimmed):
+    """Its word embeddings are those of the texts, in the same order, so that every bit is the same."""
+    whole, report = trimmed("xlm-roberta")
+    y = [0] * len(CORPUS["de"]) + [1] * len(CORPUS["en"])
+    fits = []
+    for folder in (whole, report.folder):
+        classifier = XLMRobertaClassifier(
+            folder, max_epochs=8, batch_size=8, learning_rate=3e-3, weight_decay=0.1, random_state=0, dtype="float32"
+        )
+        fits.append(classifier.fit(TEXTS, y))
+    before, after = fits
+    assert after.loss_curve_ == before.loss_curve_ and before.loss_curve_[-1] < before.loss_curve_[0]
+    assert np.array_equal(after.predict_proba(TEXTS), before.predict_proba(TEXTS))
+    tensors = after.module_.state_dict()
+    for name, tensor in before.module_.state_dict().items():
+        expected = tensor[report.old_ids] if tensor.shape[:1] == (report.n_rows_before,) else tensor
+        assert torch.equal(tensors[name], expected), name
+
+
+def test_a_language_model_has_fewer_tokens_to_choose_from(trimmed):
+    """Probabilities of the tokens that stay keep their ratios."""
+    whole, report = trimmed("xlm-roberta")
+    text = ["the old <mask> sings"]
+    before, after = (XLMRobertaMaskedLM.from_checkpoint(folder) for folder in (whole, report.folder))
+    expected = {each["token"]: each["score"] for each in before.fill_mask(text, top_k=300)[0][0]}
+    found = {report.old_ids[each["token"]]: each["score"] for each in after.fill_mask(text, top_k=200)[0][0]}
+    ratios = np.array([found[i] / expected[i] for i in found if i in expected])
+    assert len(ratios) > 100 and ratios[0] > 1.01
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)
+
+
+def test_sentence_transformers_makes_the_same_vectors(checkpoints, tmp_path):
+    package = pytest.importorskip("sentence_transformers")
+    prompts = {"prompts": {"query": "question:", "passage": "passage: "}, "default_prompt_name": "query"}
+    layers = [("Dense", sentence_encoders.dense())]
+    source = sentence_encoders.write(tmp_path / "whole", checkpoints("xlm-roberta"), layers=layers, prompts=prompts)
+    report = trim_vocabulary(source, TEXTS, tmp_path / "small")
+    texts = [text for text in TEXTS if "\ud800" not in text]
+    before, after = (package.SentenceTransformer(str(each), device="cpu") for each in (source, report.folder))
+    for name in ("query", "passage"):
+        expected, found = (each.encode(texts, prompt_name=name) for each in (before, after))
+        assert np.array_equal(found, expected)
+        ours = [XLMRobertaVectorizer(each, prompt=name).transform(texts) for each in (source, report.folder)]
+        assert np.array_equal(*ours)
+    assert (tmp_path / "small" / "2_Dense" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("place", ["", "0_Transformer"])
+def test_texts_in_lower_case_are_counted_so(checkpoints, tmp_path, place):
+    settings = {"max_seq_length": 64, "do_lower_case": True}
+    source = sentence_encoders.write(tmp_path / "whole", checkpoints("xlm-roberta"), settings=settings, place=place)
+    report = trim_vocabulary(source, TEXTS, tmp_path / "small", keep="used")
+    assert np.array_equal(*(XLMRobertaVectorizer(each).transform(TEXTS) for each in (source, report.folder)))
+    plain = trim_vocabulary(checkpoints("xlm-roberta"), TEXTS, tmp_path / "plain", keep="used")
+    assert plain.old_ids.tolist() != report.old_ids.tolist()
+
+
+def test_prompts_of_a_cross_encoder_stay(checkpoints, tmp_path):
+    own = {"prompts": {"query": "κόκκινο σπίτι: "}, "default_prompt_name": "query"}
+    source = cross_encoders.write(tmp_path / "whole", checkpoints("xlm-roberta"), own=own)
+    report = trim_vocabulary(source, CORPUS, tmp_path / "small", keep="used")
+    ids = rows(load_tokenizer(source), ["κόκκινο σπίτι: "])[0]
+    assert set(ids) <= set(report.old_ids.tolist())
+    plain = trim_vocabulary(checkpoints("xlm-roberta"), CORPUS, tmp_path / "plain", keep="used")
+    assert not set(ids) <= set(plain.old_ids.tolist())
+
+
+def test_an_adapter_is_merged(checkpoints, tmp_path):
+    source = adapters.write(tmp_path / "adapter", checkpoints("xlm-roberta"))
+    report = trim_vocabulary(source, TEXTS, tmp_path / "small")
+    assert read_model(tmp_path / "small").base is None
+    expected, found = (XLMRobertaVectorizer(each).transform(TEXTS) for each in (source, report.folder))
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(expected, XLMRobertaVectorizer(checkpoints("xlm-roberta")).transform(TEXTS))
+    weights = checkpoints("xlm-roberta") / "model.safetensors"
+    assert report.n_bytes_before == weights.stat().st_size + (source / "adapter_model.safetensors").stat().st_size
+
+
+@every_kind
+def test_other_texts_can_still_be_spelled(trimmed, kind):
+    """In smaller pieces: an unknown token only where there was one."""
+    whole, report = trimmed(kind)
+    before, after = load_tokenizer(whole), load_tokenizer(report.folder)
+    assert back(rows(after, OTHERS), report.old_ids) != rows(before, OTHERS)
+    for old, new in zip(rows(before, OTHERS), rows(after, OTHERS), strict=True):
+        assert new.count(after.unk_token_id) <= old.count(before.unk_token_id)
+    if kind not in ROBERTA:  # whose decoder joins bytes
+        for old, new in zip(rows(before, OTHERS), rows(after, OTHERS), strict=True):
+            assert after.decode(new) == before.decode(old)
+
+
+def test_special_ids_of_the_config_and_of_generation(checkpoints, tmp_path):
+    """Ids that a config names go along with their tokens."""
+    source = tmp_path / "whole"
+    shutil.copytree(checkpoints("roberta with tokenizer.json"), source)
+    named = {
+        "bos_token_id": 0,
+        "eos_token_id": [2, 590],
+        "pad_token_id": 1,
+        "mask_token_id": 4,
+        "decoder_start_token_id": None,
+    }
+    (source / "generation_config.json").write_text(json.dumps(named | {"max_new_tokens": 7}))
+    report = trim_vocabulary(source, TEXTS, tmp_path / "small", min_count=3)
+    content = json.loads((tmp_path / "small" / "generation_config.json").read_text())
+    new = report.new_ids()[590]
+    assert 0 < new < 590
+    assert content == named | {"eos_token_id": [2, new], "max_new_tokens": 7}
+    assert read_config(tmp_path / "small")["vocab_size"] == report.n_rows_after
