@@ -41,6 +41,7 @@ def module_of(config, task, n_outputs=5, **options):
     """A module whose parameters are all away from their neutral values."""
     arguments = (n_outputs,) if task in WITH_OUTPUTS else ()
     with torch.random.fork_rng():
+        torch.manual_seed(0)
         module = FAMILIES[config.model_type].modules[task](config, *arguments, **options).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

@@ -48,10 +48,10 @@ def test_a_dense_layer_in_int8_is_a_product_of_whole_numbers(tmp_path, layer):
     in_float = x @ weight.T + bias
     np.testing.assert_allclose(head, in_float, rtol=1e-5, atol=1e-4)
     scale_E = np.abs(weight).max(1) / 127
-    largest_NS1 = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-30))
-    whole_NSD = np.rint(x * (np.float32(127) / largest_NS1)).astype(np.int64)  # in this order, for numbers between two
+    scale_NS1 = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-30)) / np.float32(127)
+    whole_NSD = np.rint(x / scale_NS1).astype(np.int64)
     whole = whole_NSD @ np.rint(weight / scale_E[:, None]).astype(np.int64).T
-    np.testing.assert_allclose(found, whole * (largest_NS1 / 127) * scale_E + bias, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found, whole * scale_NS1 * scale_E + bias, rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(found[2, 3], bias)
     size_NS1 = np.linalg.norm(x, axis=-1, keepdims=True) * np.linalg.norm(weight, axis=1)
     assert 1e-4 < (np.abs(found - in_float) / np.maximum(size_NS1, 1)).max() < 0.01

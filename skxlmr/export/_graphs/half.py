@@ -27,7 +27,7 @@ class HalfWeights(Weights):
         return self._unflatten(graph.node("Add", product, self.plain(bias)), x, n_rows)
 
     def _product(self, x: str, name: str) -> str:
-        (half,) = self._once(x, lambda x: (self.graph.cast(x, np.float16),))
+        (half,) = self._once(x, lambda: (self.graph.cast(x, np.float16),))
         product = self.graph.node("MatMul", half, self._transposed(f"{name}.weight", np.float16))
         return self.graph.cast(product, np.float32)
 

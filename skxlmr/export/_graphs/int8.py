@@ -5,6 +5,8 @@ becomes 127. The product is exact in 32 bits; all else is float32. So the output
 alone; ``DynamicQuantizeLinear``, which has one scale for a whole batch, would make it depend on its neighbours.
 
 The inputs are unsigned, the signed numbers plus 128: ONNX Runtime's kernels for signed ones are many times slower.
+
+Shape legend: N sequences, S tokens of a row, T tokens of all rows with padding, D inputs, E outputs, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import numpy as np
 from skxlmr.export._graphs.weights import Weights, row_ranges
 
 LEAST = 1e-30  # a row of zeros has a scale too
+ZERO = 128  # what stands for 0 among unsigned numbers
 
 
 class Int8Weights(Weights):
@@ -28,36 +31,51 @@ class Int8Weights(Weights):
         scales = graph.node("Gather", self._scales(weight), ids, axis=0)
         return graph.node("Mul", whole, graph.axes("Unsqueeze", scales, -1))
 
+    def dense(self, x: str, *names: str, activation: str = "none") -> list[str]:
+        """Dense layers of the encoder with the same input (N, S, D): their outputs (N, S, E) after the activation."""
+        outputs = []
+        for name in names:
+            weight = f"{name}.weight"
+            product = self._finished(self._whole_product(x, self._turned(weight), weight), name, activation)
+            outputs.append(self._unflatten(product, x, self.shapes[weight][0]))
+        return outputs
+
     def vocabulary(self, x: str, weight: str, bias: str) -> str:
         """Logits over the vocabulary, (N, S, V), of (N, S, D)."""
         matrix = self.graph.node("Transpose", self._rounded(weight), perm=[1, 0])  # ONNX Runtime does it once
-        return self.graph.node("Add", self._scaled(x, matrix, weight), self.plain(bias))
+        logits = self.graph.node("Add", self._whole_product(x, matrix, weight), self.plain(bias))
+        return self._unflatten(logits, x, self.shapes[weight][0])
 
-    def _product(self, x: str, name: str) -> str:
-        weight = f"{name}.weight"
-        shape = self.shapes[weight][::-1]
-
-        def pieces() -> Iterator[np.ndarray]:
-            yield np.ascontiguousarray(rounded(self.array(weight))[0].T)
-
-        return self._scaled(x, self.graph.weight(weight, shape, np.int8, pieces), weight)
-
-    def _scaled(self, x: str, matrix: str, weight: str) -> str:
-        """The product of (N, S, D) with a rounded matrix (D, E), in float32."""
+    def _whole_product(self, x: str, matrix: str, weight: str) -> str:
+        """The product (T, E), in float32, of the tokens of (N, S, D) with a rounded matrix (D, E)."""
         graph = self.graph
-        whole, scale = self._once(x, self._rounded_tokens)
-        product = graph.node("MatMulInteger", whole, matrix, graph.constant(128, np.uint8))
+        whole, scale = self._once(x, lambda: self._rounded_tokens(x, self.shapes[weight][1]))
+        product = graph.node("MatMulInteger", whole, matrix, graph.constant(ZERO, np.uint8))
         by_token = graph.node("Mul", graph.cast(product, np.float32), scale)
         return graph.node("Mul", by_token, self._scales(weight))
 
-    def _rounded_tokens(self, x: str) -> tuple[str, str]:
-        """Tokens in whole numbers from 1 to 255, and what each of them is multiplied by to give it back."""
+    def _rounded_tokens(self, x: str, width: int) -> tuple[str, str]:
+        """Tokens in whole numbers from 1 to 255, (T, D), and what each is multiplied by to give it back, (T, 1)."""
         graph = self.graph
-        largest = graph.axes("ReduceMax", graph.node("Abs", x), -1, keepdims=1)
-        largest = graph.node("Max", largest, graph.constant(LEAST))
-        scaled = graph.node("Mul", x, graph.node("Div", graph.constant(127), largest))
-        shifted = graph.node("Add", graph.node("Round", scaled), graph.constant(128))
-        return graph.cast(shifted, np.uint8), graph.node("Div", largest, graph.constant(127))
+        tokens = graph.node("Reshape", x, graph.constant([-1, width], np.int64))
+        highest, lowest = (graph.axes(kind, tokens, 1, keepdims=0) for kind in ("ReduceMax", "ReduceMin"))
+        largest = graph.node("Max", highest, graph.node("Neg", lowest), graph.constant(LEAST))
+        scale = graph.node("Div", largest, graph.constant(127))
+        (zeros,) = self._once("zeros", lambda: (self._zeros(scale),))
+        whole = graph.node("QuantizeLinear", tokens, scale, zeros, axis=0)
+        return whole, graph.axes("Unsqueeze", scale, 1)
+
+    def _zeros(self, scale: str) -> str:
+        """The number that stands for 0, for each token (T,)."""
+        return self.graph.node("Expand", self.graph.constant(ZERO, np.uint8), self.graph.node("Shape", scale))
+
+    def _turned(self, name: str) -> str:
+        """A matrix (E, D) as (D, E)."""
+
+        def pieces() -> Iterator[np.ndarray]:
+            yield rounded(self.array(name))[0].T
+
+        return self.graph.weight(name, self.shapes[name][::-1], np.int8, pieces)
 
     def _rounded(self, name: str) -> str:
         """A matrix in the order of the checkpoint."""

@@ -87,18 +87,22 @@ class Weights:
             product = self.graph.node("Add", product, self.plain(f"{name}.bias"))
         return activate(self.graph, product, activation)
 
-    def _once(self, x: str, make: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
-        """What several layers with the same input share."""
-        if x not in self._made:
-            self._made[x] = make(x)
-        return self._made[x]
+    def _once(self, key: str, make: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        """What several layers share, such as those with the same input."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def _unflatten(self, x: str, like: str, width: int) -> str:
-        """Give (N * S, width) the first two axes of another value."""
+        """Give the tokens (T, width) the first two axes of another value; they are those of all values with tokens."""
+
+        def shape() -> tuple[str]:
+            sizes = (graph.constant([0], np.int64), graph.constant([2], np.int64))
+            (first,) = self._once("rows", lambda: (graph.node("Slice", graph.node("Shape", like), *sizes),))
+            return (graph.node("Concat", first, graph.constant([width], np.int64), axis=0),)
+
         graph = self.graph
-        shape = graph.node("Shape", like)
-        first = graph.node("Slice", shape, graph.constant([0], np.int64), graph.constant([2], np.int64))
-        return graph.node("Reshape", x, graph.node("Concat", first, graph.constant([width], np.int64), axis=0))
+        return graph.node("Reshape", x, *self._once(f"rows of {width}", shape))
 
     def _transposed(self, name: str, dtype: type) -> str:
         """A matrix with inputs in rows."""
