@@ -33,14 +33,26 @@ def run(function, *arguments, timeout=120, **environment):
 
     The module of the function is imported before the environment is changed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder, "stdout"), Path(folder, "stderr")
-        process = server().Process(target=_redirected, args=(files, environment, function, arguments))
-        process.start()
-        process.join(timeout)
-        process.kill()
-        process.join()
-        return Done(process.exitcode, *(file.read_text(encoding="utf-8", errors="replace") for file in files))
+    return Started(function, arguments, environment).wait(timeout)
+
+
+class Started:
+    """A process that calls a function, to be waited for."""
+
+    def __init__(self, function, arguments, environment):
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        self._process = server().Process(target=_redirected, args=(self._files, environment, function, arguments))
+        self._process.start()
+
+    def wait(self, timeout):
+        """What it leaves; it is killed after ``timeout`` seconds."""
+        with self._folder:
+            self._process.join(timeout)
+            self._process.kill()
+            self._process.join()
+            said = [file.read_text(encoding="utf-8", errors="replace") for file in self._files]
+        return Done(self._process.exitcode, *said)
 
 
 def _redirected(files, environment, function, arguments):

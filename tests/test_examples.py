@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_built_in_table(tmp_path):
     output = run(tmp_path)
     assert "360 rows, 3 classes of 'sentiment'" in output
     assert "Trained on de, en, es, fr, it: 180 rows." in output
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(EXAMPLES / "torchrun.py"), "--epochs", "1", "--save", "saved"]
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    done = subprocess.run(command, cwd=tmp_path, timeout=300, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^288 rows, 2 processes, .* s$", done.stdout, re.MULTILINE)) == 1
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The fit loop and its parts: optimiser, schedules, compact vocabulary, and the state of a fit on disk."""
 
 from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
+from skxlmr.training._distributed import current_processes, in_all_processes, leads
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._mean_losses import mean_losses
@@ -30,11 +31,14 @@ __all__ = [
     "auto_learning_rate",
     "compact_vocabulary",
     "copies",
+    "current_processes",
     "digest",
     "digest_of_still_weights",
     "fit_loop",
     "freeze",
+    "in_all_processes",
     "in_words",
+    "leads",
     "make_optimizer",
     "mean_losses",
     "restore",

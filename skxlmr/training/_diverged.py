@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from skxlmr.batching import Batch
 from skxlmr.utils._later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 N_NAMED = 10
-Losses: TypeAlias = "Sequence[tuple[Batch, dict[str, Tensor]]]"  # batches, and each loss of their rows
+# of each batch the rows, and their losses, by term
+Losses: TypeAlias = "Sequence[tuple[dict[str, np.ndarray], dict[str, Tensor]]]"
 
 
 class Diverged(FloatingPointError):
@@ -48,7 +48,7 @@ class Diverged(FloatingPointError):
 
 def diverged(what: str, losses: Losses, precision: torch.dtype | None = None) -> Diverged:
     """The error for a step over these batches, which names the rows whose losses are not finite, or else all rows."""
-    every = [(terms.get(name), rows) for batch, terms in losses for name, rows in batch.rows.items()]
+    every = [(terms.get(name), rows) for rows_of, terms in losses for name, rows in rows_of.items()]
     at_fault = [rows if values is None else rows[~torch.isfinite(values).cpu().numpy()] for values, rows in every]
     # finite losses may add up to infinity: then no row can be singled out
     named = at_fault if any(map(len, at_fault)) else [rows for _, rows in every]

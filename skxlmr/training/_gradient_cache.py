@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from skxlmr.batching import Batch
 from skxlmr.nn.randomness import random_state, set_random_state
+from skxlmr.training._step_batches import MadeStep
 from skxlmr.training._task import JointTask, Task
 from skxlmr.utils._devices.device import autocast
 from skxlmr.utils._later import torch
@@ -25,11 +27,19 @@ if TYPE_CHECKING:
 
 
 def batch_losses(
-    module: TaskModule, task: Task, batches: Sequence[Batch], device: torch.device, precision: torch.dtype | None
+    module: TaskModule,
+    task: Task,
+    batches: Sequence[Batch],
+    device: torch.device,
+    precision: torch.dtype | None,
+    shared: MadeStep | None = None,
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
-    """Yield each batch on the device with its losses, to be back-propagated before the next is asked for."""
-    if len(batches) > 1 and isinstance(task, JointTask) and task.compares_rows:
-        yield from cached_losses(module, task, batches, device, precision)
+    """Yield each batch on the device with its losses, to be back-propagated before the next is asked for.
+
+    ``shared`` is the step that these batches are a part of, if several processes share it.
+    """
+    if (len(batches) > 1 or shared) and isinstance(task, JointTask) and task.compares_rows:
+        yield from cached_losses(module, task, batches, device, precision, shared)
         return
     for batch in batches:
         batch = batch.to(device)
@@ -39,7 +49,12 @@ def batch_losses(
 
 
 def cached_losses(
-    module: TaskModule, task: JointTask, batches: Sequence[Batch], device: torch.device, precision: torch.dtype | None
+    module: TaskModule,
+    task: JointTask,
+    batches: Sequence[Batch],
+    device: torch.device,
+    precision: torch.dtype | None,
+    shared: MadeStep | None = None,
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
     """As ``batch_losses``; values and gradients are those of all batches as one, however many there are.
 
@@ -50,21 +65,31 @@ def cached_losses(
         states.append(random_state(device) if module.training else None)
         with torch.no_grad(), autocast(device, precision):
             vectors.append(task.vectors(module, batch.to(device)))
-    compared = torch.cat(vectors).requires_grad_(torch.is_grad_enabled())
-    values = task.joint_losses(compared, batches)
+    places = _places(vectors)
+    if shared is None or shared.processes is None:
+        compared, compared_batches = torch.cat(vectors), batches
+    else:  # with the vectors of all processes
+        compared, places = shared.processes.all_vectors(vectors, shared.n_parts, next(module.parameters()))
+        compared_batches = shared.whole
+    compared.requires_grad_(torch.is_grad_enabled())
+    values = task.joint_losses(compared, compared_batches)
     gradient = torch.zeros_like(compared)
     if compared.requires_grad:
         (gradient,) = torch.autograd.grad(values.sum(), compared)
-    sizes = [len(part) for part in vectors]
-    for batch, state, value, slope in zip(
-        batches, states, values.detach().split(sizes), gradient.split(sizes), strict=True
-    ):
+    for batch, state, place in zip(batches, states, places, strict=True):
+        value, slope = values.detach()[place], gradient[place]
         batch = batch.to(device)
         if state is not None:
             set_random_state(device, state)
         with autocast(device, precision):
             terms = task.losses(module, batch, partial(_with_slope, value=value, slope=slope))
         yield batch, terms
+
+
+def _places(vectors: Sequence[Tensor]) -> list[slice]:
+    """Where each of these lies if they follow one another."""
+    ends = accumulate(map(len, vectors), initial=0)
+    return [slice(first, last) for first, last in pairwise(ends)]
 
 
 def _with_slope(vectors: Tensor, value: Tensor, slope: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skxlmr.batching import shuffled_batches
+from skxlmr.training._distributed import Processes
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._optimizer import learning_rate_factor, train_mode
 from skxlmr.training._progress import Progress
@@ -53,6 +54,7 @@ def fit_loop(
     keeper: StateKeeper | None = None,
     watcher: Watcher | None = None,
     loss_scale: LossScale | None = None,
+    processes: Processes | None = None,
 ) -> History:
     """Train the module in place.
 
@@ -78,6 +80,8 @@ def fit_loop(
     loss_scale : LossScale, optional
         Needed for float16. As in ``transformers``, a skipped step counts as a step of the fit, and its rows as seen, but the
         schedule of the learning rate does not move on.
+    processes : Processes, optional
+        Those that share the steps; every one of them runs this loop.
 
     Returns
     -------
@@ -92,9 +96,12 @@ def fit_loop(
     CheckpointError
         If the state cannot be written or does not fit.
     """
+    if processes is not None:
+        watcher = None if watcher is None else processes.watching(watcher)
+        validate = None if validate is None else processes.deciding(validate)
     watcher = watcher or Watcher()
-    step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm, loss_scale)
-    batches = StepBatches(settings.batch_size, settings.accumulate, step.device, rng)
+    step = TrainStep(module, optimizer, settings.autocast, settings.max_grad_norm, loss_scale, processes)
+    batches = StepBatches(settings.batch_size, settings.accumulate, step.device, rng, processes)
     n_steps = -(-task.n_rows // (settings.batch_size * settings.accumulate))  # in an epoch, as the schedule has it
     n_skipped_before = 0 if loss_scale is None else loss_scale.n_skipped  # by earlier calls of partial_fit
     state = FitState() if keeper is None else keeper.start(settings.max_epochs)

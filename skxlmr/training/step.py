@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ import numpy as np
 
 from skxlmr.batching import Batch
 from skxlmr.nn.randomness import drawing_on
+from skxlmr.training._distributed import Processes
 from skxlmr.training._diverged import Losses, diverged
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._step_batches import StepBatches
-from skxlmr.training._task import Task
 from skxlmr.utils._later import nn, torch
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class TrainStep:
         Longer gradients are scaled down to this norm.
     loss_scale : LossScale, optional
         Needed for float16. A step whose gradients overflow is skipped: it counts as such, and changes no weight.
+    processes : Processes, optional
+        Those that share each step.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class TrainStep:
         precision: torch.dtype | None,
         max_grad_norm: float | None,
         loss_scale: LossScale | None = None,
+        processes: Processes | None = None,
     ):
+        self.processes = processes
         self.module, self.optimizer, self.precision, self.loss_scale = module, optimizer, precision, loss_scale
         self.max_norm = math.inf if max_grad_norm is None else max_grad_norm
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -73,11 +78,14 @@ class TrainStep:
         """
         from skxlmr.nn.kernels.trained import fast_training
 
-        with drawing_on(self.device), fast_training():
-            parts, losses, weight = batches.run(partial(self._add_gradients, batches.task), self.clear_gradients)
-        self.predicted = None
-        if not parts:  # no row has any weight: there is nothing to learn
+        processes = self.processes
+        with nullcontext() if processes is None else processes.own_draws(), drawing_on(self.device), fast_training():
+            parts, losses, totals = batches.run(partial(self._add_gradients, batches), self.clear_gradients)
+        self.predicted, weight = None, next(iter(totals.values()), 0.0)
+        if not any(totals.values()):  # no row has any weight: there is nothing to learn
             return 0.0, weight
+        if processes is not None:
+            processes.add_up(self.parameters)
         if self.loss_scale is not None:
             self.loss_scale.unscale(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
@@ -85,11 +93,15 @@ class TrainStep:
         loss, ranges = 0.0, [batch.predicted for batch, _ in losses if batch.predicted is not None]
         read = torch.cat([torch.stack([*parts, norm]), *(each.ravel().to(norm) for each in ranges)]).tolist()
         of_parts, norm_read, of_ranges = read[: len(parts)], read[len(parts)], read[len(parts) + 1 :]
-        self.predicted = _joined(np.array(of_ranges).reshape(len(ranges), 2, -1)) if ranges else None
+        predicted = [*np.array(of_ranges).reshape(len(ranges), 2, -1)] if ranges else []
+        if processes is not None:
+            of_all = processes.gather((of_parts, predicted))
+            of_parts, predicted = ([each for some in kind for each in some] for kind in zip(*of_all, strict=True))
+        self.predicted = _joined(np.stack(predicted)) if predicted else None
         for part in of_parts:  # not sum(), which rounds in another way from Python 3.12 on
             loss += part
         if not math.isfinite(loss):
-            raise diverged("loss", losses, self.precision)
+            raise diverged("loss", self._losses_of_all(losses), self.precision)
         if math.isfinite(norm_read):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -99,7 +111,7 @@ class TrainStep:
             if self.loss_scale is not None:
                 self.loss_scale.end_step()
         elif self.loss_scale is None or self.loss_scale.is_lowest:
-            raise diverged("gradient", [(batch, {}) for batch, _ in losses], self.precision)
+            raise diverged("gradient", [(batch.rows, {}) for batch in batches.step.whole], self.precision)
         else:
             self.loss_scale.skip_step()
         self.clear_gradients()
@@ -116,23 +128,32 @@ class TrainStep:
             self._last = max(gradients, key=torch.Tensor.data_ptr, default=None)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _add_gradients(self, task: Task, batches: list[Batch]) -> tuple[list[Tensor], Losses, float]:
-        """Add up the gradients of the mean loss over all the batches.
+    def _add_gradients(
+        self, made: StepBatches, batches: list[Batch]
+    ) -> tuple[list[Tensor], list[tuple[Batch, dict[str, Tensor]]], dict[str, float]]:
+        """Add up the gradients of the mean loss over all batches of the step.
 
-        Returns each batch's part of that mean, still on the device, the losses of its rows and the weight of the mean.
+        Returns each batch's part of that mean, still on the device, the losses of its rows and the weight of each mean.
         """
+        step = made.step
         totals: dict[str, float] = {}
-        for batch in batches:
+        for batch in step.whole:
             for name, total in batch.totals.items():
                 totals[name] = totals.get(name, 0.0) + total
         parts, losses = [], []
-        for batch, terms in batch_losses(self.module, task, batches, self.device, self.precision):
+        shared = None if self.processes is None else step
+        for batch, terms in batch_losses(self.module, made.task, batches, self.device, self.precision, shared):
             part = sum(values.sum() / totals[name] for name, values in terms.items() if totals[name])
             if isinstance(part, torch.Tensor):
                 (part if self.loss_scale is None else part * self.loss_scale.scale).backward()
                 parts.append(part.detach())
             losses.append((batch, {name: values.detach() for name, values in terms.items()}))
-        return parts, losses, next(iter(totals.values()), 0.0)
+        return parts, losses, totals
+
+    def _losses_of_all(self, losses: list[tuple[Batch, dict[str, Tensor]]]) -> Losses:
+        """The rows of each batch and their losses, in all processes."""
+        own = [(batch.rows, {name: values.cpu() for name, values in terms.items()}) for batch, terms in losses]
+        return own if self.processes is None else [each for some in self.processes.gather(own) for each in some]
 
 
 def _joined(ranges: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch as torch
+    from torch import distributed as distributed
     from torch import nn as nn
     from torch.nn import functional as F
 else:
@@ -27,8 +28,9 @@ else:
             return getattr(import_module(self.__name__), name)
 
     torch, nn, F = _Later("torch"), _Later("torch.nn"), _Later("torch.nn.functional")
+    distributed = _Later("torch.distributed")
 
-__all__ = ["F", "is_tensor", "names_of", "nn", "torch"]
+__all__ = ["F", "distributed", "is_tensor", "names_of", "nn", "torch"]
 
 
 def is_tensor(value: object) -> bool:

@@ -78,9 +78,25 @@ def test_what_other_devices_are_fast_at(monkeypatch, fast):
     [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
 def test_automatic_device(monkeypatch, cuda, mps, expected):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert devices.resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize(
+    ("n_visible", "run", "rank", "expected"),
+    [(8, "a run", "3", "cuda:3"), (8, "a run", "0", "cuda"), (1, "a run", "3", "cuda"), (8, None, "3", "cuda")],
+)
+def test_each_process_of_torchrun_has_a_gpu(monkeypatch, n_visible, run, rank, expected):
+    """Unless it sees only one, which is its own then; a variable that something else has set counts for nothing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_visible)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if run:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", run)
+    assert str(devices.resolve_device("auto")) == expected
 
 
 def test_a_device_that_is_not_here_is_said_in_one_sentence(monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 
 from skxlmr.checkpoints import StoredModel, check_mapped_files, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
@@ -24,6 +24,7 @@ from skxlmr.estimators._fine_tuning.training_rows import (
     Encoded,
     TrainingRows,
     check_weights,
+    drawn_seed,
     n_truncated,
     seeded,
     take_encoded,
@@ -35,7 +36,7 @@ from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParame
 from skxlmr.inference import Engine, check_has_weights
 from skxlmr.nn import family_of
 from skxlmr.text import SubwordSampling
-from skxlmr.training import AdamState, History, auto_learning_rate, mean_losses
+from skxlmr.training import AdamState, History, auto_learning_rate, in_all_processes, leads, mean_losses
 from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._labels import check_pairs_are_one_argument
 from skxlmr.utils._sklearn import fit_context, safe_indexing
@@ -187,6 +188,7 @@ class FineTuned(TrainingParameters, Estimator):
         self.__dict__.pop("_adam_state", None)  # belongs to weights that no longer exist
         return self._fit_ends(history, watcher)
 
+    @in_all_processes
     def _fit_rows(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, resume: bool | Literal["auto"]
     ) -> tuple[History, CallbackWatcher | None]:
@@ -196,8 +198,7 @@ class FineTuned(TrainingParameters, Estimator):
         rows = with_weight(weights)
         weights = weights if targets is None else self._weigh_targets(weights, targets)
         given = None if X_val is None else self._check_rows(X_val, y_val, None, False, "X_val", "y_val")
-        random_state = check_random_state(self.random_state)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        seed = drawn_seed(self.random_state)
         keeper = keeper_of(self, resume)
         seed = seed if keeper is None else keeper.seed(seed)
         watcher = self._watcher(X, y, sample_weight, self.max_epochs)
@@ -223,17 +224,9 @@ class FineTuned(TrainingParameters, Estimator):
                     )
                     scored = ScoredRows(scorer, *parts)
             self._check_validation(validation)
+            redraw = self._redraw(read, rows)
             run = TrainingRun(
-                self,
-                module,
-                training,
-                validation,
-                seed,
-                self._redraw(read, rows),
-                rows,
-                keeper=keeper,
-                watcher=watcher,
-                scored=scored,
+                self, module, training, validation, seed, redraw, rows, keeper=keeper, watcher=watcher, scored=scored
             )
             history = run.run()
         history.collapse = None if continues else collapse(self, history, training)
@@ -272,6 +265,7 @@ class FineTuned(TrainingParameters, Estimator):
             history, watcher = self._fit_portion(X, y, sample_weight)
         return self._fit_ends(history, watcher)
 
+    @in_all_processes
     def _fit_portion(
         self, X: Any, y: Any, sample_weight: Any, learns_targets: bool = True
     ) -> tuple[History, CallbackWatcher | None]:
@@ -285,7 +279,7 @@ class FineTuned(TrainingParameters, Estimator):
         losses = [] if first else getattr(self, "loss_curve_", [])  # from_checkpoint sets none
         scores = None if first else getattr(self, "validation_scores_", None)
         # with an int as random_state, each call must still draw another order, dropout and masks
-        seed = (int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)) + len(losses)) % 2**31
+        seed = (drawn_seed(self.random_state) + len(losses)) % 2**31
         adam_state = AdamState() if first else getattr(self, "_adam_state", AdamState())
         watcher = self._watcher(X, y, sample_weight, 1, losses=losses, scores=scores)
         with seeded(seed):
@@ -316,7 +310,7 @@ class FineTuned(TrainingParameters, Estimator):
             raise history.interrupted
         if watcher is not None:
             watcher.fit_ends()
-        if history.doubt:
+        if history.doubt and leads():
             warn_of_fit(self, history.doubt)
         return self
 

@@ -9,10 +9,11 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from skxlmr.nn.randomness import Randomness, drawing_from
 from skxlmr.text import EncodedBatch
-from skxlmr.training import Diverged
+from skxlmr.training import Diverged, current_processes
 from skxlmr.utils._labels import read_numbers
 from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import check_sample_weight
@@ -95,6 +96,13 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
 def with_weight(weights: np.ndarray) -> np.ndarray | None:
     """Rows with a weight other than zero, None for all; the rest is left out, as if it had not been passed."""
     return None if weights.all() else np.flatnonzero(weights)
+
+
+def drawn_seed(random_state: Any) -> int:
+    """A seed from what was passed as ``random_state``; in all processes that share a fit that of the first."""
+    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    processes = current_processes()
+    return seed if processes is None else processes.of_first(seed)
 
 
 @contextmanager

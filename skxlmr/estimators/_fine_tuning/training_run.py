@@ -23,11 +23,13 @@ from skxlmr.training import (
     LossScale,
     StateKeeper,
     compact_vocabulary,
+    current_processes,
     digest,
     digest_of_still_weights,
     fit_loop,
     freeze,
     in_words,
+    leads,
     make_optimizer,
     undone_on_failure,
     whole_copy,
@@ -146,19 +148,38 @@ class TrainingRun:
         renew = redraw and (lambda rng: estimator._make_task(replace(training, encoded=redraw(rng))))
         n_tokens = sum(map(len, [*training.ids, *(validation.ids if validation else [])]))
         prefix = frozen_prefix(estimator, module, n_tokens)
+        processes = current_processes()
         try:
+            about = {} if self.keeper is None and processes is None else self._about(device, settings)
             if self.keeper is not None:
                 still = digest_of_still_weights(module, embeddings, lookup)
-                about = self._about(device, settings) | {STILL_WEIGHTS: still}
+                about_state = about | {STILL_WEIGHTS: still}
                 if prefix is not None and prefix.rounds:
-                    about["the states of frozen layers"] = "bfloat16"
-                self.keeper.attach(module, optimizer, rng, about, loss_scale)
+                    about_state["the states of frozen layers"] = "bfloat16"
+                if processes is not None:
+                    about_state["the number of processes"] = str(processes.size)
+                self.keeper.attach(module, optimizer, rng, about_state, loss_scale)
+            if processes is not None:
+                processes.check(about | self._about_processes(settings), device)
             task = estimator._make_task(training)
             undoing = undone_on_failure(optimizer) if undo else nullcontext()
-            with undoing, named_as_passed(self.rows), starting_from(prefix):
+            in_step = nullcontext() if processes is None else processes.in_step()
+            with undoing, in_step, named_as_passed(self.rows), starting_from(prefix):
                 history = fit_loop(
-                    module, task, optimizer, settings, rng, validate, renew, self.keeper, self.watcher, loss_scale
+                    module,
+                    task,
+                    optimizer,
+                    settings,
+                    rng,
+                    validate,
+                    renew,
+                    self.keeper,
+                    self.watcher,
+                    loss_scale,
+                    processes,
                 )
+            if processes is not None and history.interrupted:
+                processes.leave()
         finally:
             module.eval()  # after an error or an interrupt too: what is left predicts without dropout
             if self.keeper is not None:
@@ -179,6 +200,8 @@ class TrainingRun:
         estimator = self.estimator
         values = {each.name: getattr(estimator, each.name) for each in fields(LoopSettings) if each.name != "autocast"}
         values |= {"verbose": int(estimator.verbose)}
+        if not leads():
+            values["verbose"] = 0
         settings = LoopSettings(**values, autocast=resolve_precision(estimator.dtype, device, training=True))
         if self.adam_state is None:
             return settings
@@ -206,4 +229,13 @@ class TrainingRun:
             "the targets": digest(training.targets),
             "the weights of the rows": digest(training.weights),
             "the validation data": digest(validation and (validation.encoded, validation.targets, validation.weights)),
+        }
+
+    def _about_processes(self, settings: LoopSettings) -> dict[str, str]:
+        """What else has to be the same in all processes that share this fit."""
+        return {
+            "max_epochs": str(settings.max_epochs),
+            "the classes": digest(self.estimator._class_codes(self.training)[2]),
+            "the weights of the model": digest(list(self.module.state_dict().items())),
+            "the state in resume_dir": digest(self.keeper and self.keeper.continues_from),
         }

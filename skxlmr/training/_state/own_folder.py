@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skxlmr.checkpoints._atomic_replace import lock_folder
+from skxlmr.training._distributed import current_processes
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._state.fingerprint import digest
 from skxlmr.training._state.fit import FitState
@@ -72,10 +73,12 @@ class OwnFolderKeeper(StateKeeper):
         of_any_length = {name: value for name, value in about.items() if name != "max_epochs"}
         fits = self._folder / digest(sorted(of_any_length.items()))[:_DIGITS]
         own = make_folder(fits / f"{_FOLDER}{self._max_epochs}")
+        processes = current_processes()
         try:
-            self._locked = lock_folder(own)
+            self._locked = lock_folder(own) if processes is None or processes.leads else None
         except BlockingIOError:
             self._writes = False
+        self._writes = self._writes if processes is None else processes.of_first(self._writes)
         self.file = own / FILE
         self._find(fits, about)
         super().attach(module, optimizer, rng, about, loss_scale)

@@ -23,6 +23,7 @@ from skxlmr.checkpoints import Tensors, check_finite
 from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.checkpoints._formats.safetensors import MOST_HEADER, read_safetensors
 from skxlmr.nn.randomness import random_state, set_random_state
+from skxlmr.training._distributed import current_processes
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._state.fingerprint import STILL_WEIGHTS
 from skxlmr.training._state.fit import FitState, History, restore
@@ -151,6 +152,11 @@ class StateKeeper:
         if self._later is not None:
             self.rng.bit_generator.state, self._later = self._later, None
 
+    @property
+    def continues_from(self) -> dict[str, Any] | None:
+        """What the state that the fit continues from says of itself, before the fit starts."""
+        return self._saved
+
     def close(self) -> None:
         """Called when the fit has ended, in whatever way."""
 
@@ -173,6 +179,9 @@ class StateKeeper:
         """
         from safetensors.torch import save_file
 
+        processes = current_processes()
+        if processes is not None and not processes.leads:
+            return
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             return
         lists = {"finished": state.finished if state.step else None}  # after an epoch, the weights themselves

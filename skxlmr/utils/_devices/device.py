@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -34,7 +35,7 @@ Device.__module__, Device.__qualname__ = "torch", "device"  # what messages call
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Device for ``'auto'`` (CUDA, then MPS, then CPU) or a name.
+    """Device for ``'auto'`` (CUDA, then MPS, then CPU) or a name; under ``torchrun`` each process has a GPU of its own.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_gpu()
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if device == "cpu":
         return torch.device("cpu")
@@ -57,6 +58,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0].partition('. ')[0]}"
         ) from error
     return resolved
+
+
+def _own_gpu() -> torch.device:
+    number = int(os.environ.get("LOCAL_RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0  # as torchrun sets them
+    return torch.device("cuda", number) if 0 < number < torch.cuda.device_count() else torch.device("cuda")
 
 
 def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch.dtype | None:
