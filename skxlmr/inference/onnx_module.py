@@ -186,7 +186,7 @@ class OnnxModule:
             if not set(made).isdisjoint(theirs)
         }
         if not self.outputs:
-            raise CheckpointError(file, f"makes {', '.join(made)!r:.200}, expected one or more of {', '.join(OUTPUTS)}")
+            raise CheckpointError(file, f"makes {', '.join(made):.200}, expected one or more of {', '.join(OUTPUTS)}")
 
     def run(self, outputs: Sequence[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs of a batch, by their names in :data:`OUTPUTS`; halves become float32.
