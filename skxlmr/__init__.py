@@ -19,7 +19,7 @@ from skxlmr.estimators import (
     XLMVectorizer,
 )
 from skxlmr.estimators._discovery import all_estimators
-from skxlmr.export import export_onnx
+from skxlmr.export import export_onnx, load_onnx
 from skxlmr.inference import Cache, StoreInfo, cache_info, clear_cache
 from skxlmr.persistence import load, push_to_hub, save
 from skxlmr.trimming import Coverage, TrimReport, trim_vocabulary
@@ -57,6 +57,7 @@ __all__ = [
     "convert",
     "export_onnx",
     "load",
+    "load_onnx",
     "push_to_hub",
     "save",
     "trim_vocabulary",

@@ -1,6 +1,7 @@
 """Folders with an ONNX graph that another tool wrote: what lies where, and which estimator reads it."""
 
 import os
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ def adopted(stored: StoredModel, module: OnnxModule, kind: Any, params: dict[str
         If no estimator reads the graph, or the one that was asked for does not.
     """
     if kind is None:
-        kind = getattr(skxlmr.estimators, _estimator_of(stored, module))
+        kind = getattr(skxlmr.estimators, _estimator_of(stored, module, params.get("problem_type")))
+    # what `from_checkpoint` takes besides the parameters
+    of_the_head = list(signature(kind._adopt).parameters)[3:] if hasattr(kind, "_adopt") else []
+    told = {name: params[name] for name in of_the_head if name in params}
+    params = {name: value for name, value in params.items() if name not in told}
     checkpoint: Any = str(stored.folder)
     estimator = kind(checkpoint, **params)
     estimator._validate_params()
@@ -60,12 +65,12 @@ def adopted(stored: StoredModel, module: OnnxModule, kind: Any, params: dict[str
         estimator._read_labels(output_labels(stored.raw, file))
         estimator._check_hypotheses()
     elif hasattr(estimator, "_adopt"):
-        estimator._adopt(stored, file)
+        estimator._adopt(stored, file, **told)
     estimator._limit()
     return estimator
 
 
-def _estimator_of(stored: StoredModel, module: OnnxModule) -> str:
+def _estimator_of(stored: StoredModel, module: OnnxModule, problem_type: str | None) -> str:
     """Name of the estimator that reads the graph's outputs."""
     prefix, outputs = family_of(stored.config).estimators, module.outputs
     if "logits" not in outputs and "start_logits" not in outputs:
@@ -81,12 +86,12 @@ def _estimator_of(stored: StoredModel, module: OnnxModule) -> str:
             f"{found}, so that nobody knows what the graph's {', '.join(outputs)} are: pass estimator=, such as "
             f"estimator=skxlmr.{like.estimator}",
         )
-    if reader == CLASSIFICATION.estimator and _is_regression(stored.raw, stored.model_folder / CONFIG):
+    if reader == CLASSIFICATION.estimator and _is_regression(stored.raw, stored.model_folder / CONFIG, problem_type):
         return REGRESSION.estimator
     return reader
 
 
-def _is_regression(raw: dict[str, Any], file: Path) -> bool:
+def _is_regression(raw: dict[str, Any], file: Path, problem_type: str | None) -> bool:
     """Whether outputs of a sequence are numbers, as the reference reads ``config.json``."""
-    said = raw.get("problem_type")
+    said = problem_type or raw.get("problem_type")
     return said == "regression" or (said is None and len(output_labels(raw, file)) == 1)

@@ -5,14 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import skxlmr.estimators
 from skxlmr.checkpoints import ONNX_FOLDER, external_files
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.graph import FOR_TORCH, check_not_for_torch
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.export._foreign import adopted, read_foreign
 from skxlmr.inference import OnnxEngine, OnnxModule, Providers, sentence_of
-from skxlmr.persistence._description import ALTERED, COMPOSITE, FILE, file_names, read_description
+from skxlmr.persistence._description import COMPOSITE, FILE, file_names, read_description
 from skxlmr.persistence._load import (
     card_differs_in,
     described_by,
@@ -64,7 +63,7 @@ def load_onnx(
         from elsewhere have none.
     **params
         Parameters of the estimator, in the place of those that were saved; for folders from elsewhere, all that are not the
-        default, such as ``pooling="cls"``.
+        default, such as ``pooling="cls"``, and what ``from_checkpoint`` takes besides, such as ``problem_type``.
 
     Returns
     -------
@@ -143,32 +142,41 @@ def _saved(
     files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _files(module)]
     verify_texts(folder, about, digests, set(files) | weights_in(folder), verify)
     if verify:
-        for name in files:
-            if name not in digests:
-                raise CheckpointError(folder / name, f"was not there when the folder was written: {ALTERED}")
         verify_files(folder, {name: digests[name] for name in files}, MOST_BYTES)
-    if params:  # refused here, so that nobody blames the folder
-        getattr(skxlmr.estimators, about["estimator"])().set_params(**params)._validate_params()
+    for_torch = {name for name, allowed in FOR_TORCH.items() if about["params"].get(name, "auto") not in allowed}
     with described_by(folder, about):
-        estimator, _ = without_weights(given, folder, about, None, _params(about["params"], params))
-    return _with_graph(estimator, module, is_ours=True), verify and card_differs_in(folder, digests)
+        estimator, _ = without_weights(given, folder, about, None, dict.fromkeys(for_torch, "auto"))
+    _describe_vectors(estimator, module, is_ours=True)
+    if params:
+        estimator.set_params(**params)
+        estimator._validate_params()
+        estimator._limit()
+    return _with_graph(estimator, module), verify and card_differs_in(folder, digests)
 
 
 def _from_elsewhere(folder: Path, module: OnnxModule, kind: Any, params: dict[str, Any]) -> Estimator:
     """The estimator for a graph that another tool wrote."""
     stored = read_foreign(folder, Path(module.file).parent)
-    return _with_graph(adopted(stored, module, kind, params), module, is_ours=False)
+    estimator = adopted(stored, module, kind, params)
+    _describe_vectors(estimator, module, is_ours=False)
+    return _with_graph(estimator, module)
 
 
-def _with_graph(estimator: Any, module: OnnxModule, is_ours: bool) -> Estimator:
+def _describe_vectors(estimator: Any, module: OnnxModule, is_ours: bool) -> None:
+    """Tell the module how its graph makes vectors of texts: as the estimator does that was exported."""
+    if not isinstance(estimator, Transformer):
+        return
+    how, layers, further = estimator._how(), estimator._layers(), estimator._has_further_layers()
+    if is_ours:  # see export_onnx: the mean over windows comes before the scaling
+        module.is_final = getattr(estimator, "long_text", "truncate") == "truncate"
+        module.layer = max(layers) if "logits" not in module.outputs else estimator.config_.num_hidden_layers
+    n_skipped = estimator._n_skipped(how, pair=False)
+    module.sentence = sentence_of(how, layers, n_skipped, bool(how.layers) and further, module.is_final)
+
+
+def _with_graph(estimator: Any, module: OnnxModule) -> Estimator:
     """The estimator with the graph as its model, after a look at what the graph makes of a text."""
     module.languages = estimator._family.language_numbers(estimator, estimator.config_)
-    if isinstance(estimator, Transformer) and "sentence_embedding" in module.outputs:
-        how, layers = estimator._how(), estimator._layers()
-        skipped = estimator._n_skipped(how, pair=estimator._n_fitted_columns() == 2)
-        module.sentence = sentence_of(how, layers, skipped, bool(how.layers) and estimator._has_further_layers())
-        if is_ours:
-            module.layer = max(layers) if set(module.outputs) <= {"last_hidden_state", "sentence_embedding"} else None
     estimator.module_ = module
     _check_widths(estimator, module)
     return estimator
@@ -201,12 +209,6 @@ def _check_widths(estimator: Any, module: OnnxModule) -> None:
             n, width = widths[name]
             reason = f"makes {name} of {found[0]} dimensions, the last {found[1]} wide, and {who} reads {n} and {width}"
             raise CheckpointError(module.file, reason)
-
-
-def _params(saved: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters to set: those that say how torch computes are not for here."""
-    for_torch = {name: "auto" for name, allowed in FOR_TORCH.items() if saved.get(name, "auto") not in allowed}
-    return for_torch | params
 
 
 def _files(module: OnnxModule) -> Iterable[str]:

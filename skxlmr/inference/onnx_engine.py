@@ -113,12 +113,13 @@ class OnnxEngine:
                 return GraphRun(("pooler_output",), _first)
         if "sentence_embedding" not in module.outputs:
             raise ValueError(f"{module.file} makes {', '.join(module.outputs)}, of which these features can't be made")
-        if module.sentence != sentence_of(how, layers, n_skipped, further):
+        if module.sentence != sentence_of(how, layers, n_skipped, further, module.is_final):
             raise ValueError(
                 f"the parameters ask for other features than the sentence_embedding of {module.file} (pooling, layers, "
                 "normalize, truncate_dim, prompt): leave them as they were in export_onnx, or export the graph again"
             )
-        return GraphRun(("sentence_embedding",), _first, module.layer is not None, has_unit_length=how.normalize)
+        has_unit_length = how.normalize and (module.is_final or module.layer is None)
+        return GraphRun(("sentence_embedding",), _first, module.is_final, has_unit_length)
 
     def first_vectors(self) -> GraphRun:
         """The first token's vector of each row, (N, D)."""
@@ -298,9 +299,12 @@ class OnnxEngine:
             )
 
 
-def sentence_of(how: SentenceEncoder, layers: Sequence[int], n_skipped: int, further: bool) -> tuple[Any, ...]:
-    """What tells how vectors of texts are made; the words of the pooling come first."""
-    return how.pooling, tuple(layers), n_skipped, how.layers if further else (), how.normalize, how.truncate_dim
+def sentence_of(
+    how: SentenceEncoder, layers: Sequence[int], n_skipped: int, further: bool, is_final: bool
+) -> tuple[Any, ...]:
+    """What tells how vectors of texts are made; the words of the pooling come first, and what a final one is scaled to last."""
+    at_the_end = (how.normalize, how.truncate_dim) if is_final else ()
+    return how.pooling, tuple(layers), n_skipped, how.layers if further else (), *at_the_end
 
 
 def _first(made: list[np.ndarray], lengths: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ class OnnxModule:
         What ``sentence_embedding`` is, see :func:`skxlmr.inference.onnx_engine.sentence_of`.
     layer : int or None
         The layer whose output ``last_hidden_state`` is, in graphs that ``export_onnx`` wrote; None for the last one of others.
+    is_final : bool
+        Whether ``sentence_embedding`` is scaled to unit length and cut as the estimator's features are.
     origin, loaded, mapped_files : None
         What torch modules know of their checkpoint.
     """
@@ -68,6 +70,7 @@ class OnnxModule:
         self.threads, self.languages = threads, languages
         self.sentence: tuple[Any, ...] = ((),)
         self.layer: int | None = None
+        self.is_final = False
         self._expected: str | None = None  # the hash that a pickle came with
         self._session: Any = None
         self._opened_by = 0  # the process
@@ -212,7 +215,8 @@ class OnnxModule:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {
-            name: getattr(self, name) for name in ("file", "providers", "threads", "languages", "sentence", "layer")
+            name: getattr(self, name)
+            for name in ("file", "providers", "threads", "languages", "sentence", "layer", "is_final")
         }
         return {**state, "_expected": self.content_hash() if self._session is not None else self._expected}
 

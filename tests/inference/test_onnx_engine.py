@@ -212,7 +212,7 @@ def test_features_are_pooled_here_or_by_the_graph(make):
     means = np.array([mean_of(encoded.row(i)) for i in range(len(encoded))])
     for kinds in (("last_hidden_state",), ("token_embeddings",), ("sentence_embedding",)):
         engine, _ = make(*kinds)
-        engine.module.sentence = sentence_of(WHOLE, [2], 0, False)
+        engine.module.sentence = sentence_of(WHOLE, [2], 0, False, False)
         np.testing.assert_allclose(engine.rows(encoded, engine.pooled(WHOLE, [2], 0, False)), means, atol=1e-6)
 
 
@@ -229,7 +229,7 @@ def test_features_are_pooled_here_or_by_the_graph(make):
 )
 def test_other_features_than_those_of_the_graph_are_refused(make, how, layers, n_skipped, further):
     engine, _ = make("sentence_embedding")
-    engine.module.sentence = sentence_of(WHOLE, [2], 0, False)
+    engine.module.sentence, engine.module.is_final = sentence_of(WHOLE, [2], 0, False, True), True
     with pytest.raises(ValueError, match="other features than the sentence_embedding"):
         engine.pooled(how, layers, n_skipped, further)
 
@@ -237,7 +237,7 @@ def test_other_features_than_those_of_the_graph_are_refused(make, how, layers, n
 def test_vectors_of_unit_length_have_no_mean_over_windows(make):
     engine, _ = make("sentence_embedding")
     how = replace(WHOLE, normalize=True)
-    engine.module.sentence = sentence_of(how, [2], 0, False)
+    engine.module.sentence, engine.module.is_final = sentence_of(how, [2], 0, False, True), True
     run = engine.pooled(how, [2], 0, False)
     alone = replace(random_rows([5, 7]), row_of_window=np.array([0, 1]))
     engine.rows(alone, run, window_weights=np.ones(2))

@@ -151,7 +151,7 @@ def test_damaged_files_are_refused(file, tmp_path):
         with suppress(CheckpointError), _blaming(other):
             run(OnnxModule(other, threads=1))
             still_run.append(i)
-    assert 0 < len(still_run) < 40
+    assert 0 < len(still_run) < 60
 
 
 def test_a_graph_of_graphs_without_end_is_refused(tmp_path):

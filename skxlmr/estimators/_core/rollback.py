@@ -15,7 +15,7 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
     place puts its own weights back in a warm start; after a failed ``partial_fit`` it keeps the steps that were taken.
     """
     before = dict(vars(estimator))
-    encoder = before["module_"].backbone if before.get("module_") is not None else None
+    encoder = getattr(before.get("module_"), "backbone", None)  # an ONNX graph has none
     settings = dict(vars(encoder)) if encoder is not None else {}
     try:
         yield

@@ -107,7 +107,7 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         features_of, recipe = self._computation(engine, how, pair)
         features = engine.rows(encoded, features_of, window_weights, recipe)
         if getattr(features_of, "is_final", False):  # of an ONNX graph that scales and cuts
-            return features
+            return _of_unit_length(features) if self.normalize is True and len(features) else features
         if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
             features = _of_unit_length(features)
