@@ -127,7 +127,7 @@ def test_licence_is_there(project):
 
 
 def test_an_extra_exists_once_its_code_does(project):
-    """What ``import_extra`` asks for, and what tests and benchmarks need."""
+    """What ``import_extra`` asks for, and what tests, benchmarks and the server of the examples need."""
     calls = [
         [argument.value for argument in node.args[:2]]
         for file in Path(skxlmr.__file__).parent.rglob("*.py")
@@ -137,7 +137,7 @@ def test_an_extra_exists_once_its_code_does(project):
     extras = {
         extra: packages
         for extra, packages in project["optional-dependencies"].items()
-        if extra not in ("test", "bench")
+        if extra not in ("test", "bench", "serve")
     }
     assert {extra for _, extra in calls} == extras.keys()
     assert all(module.partition(".")[0] in extras[extra] for module, extra in calls)
