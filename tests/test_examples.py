@@ -128,6 +128,21 @@ def test_two_processes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["dask", "pyspark", "ray"])
+def test_tables_of_engines(tmp_path, engine):
+    pytest.importorskip(engine, reason=f"needs {engine}")
+    script = EXAMPLES / f"{engine.removeprefix('py')}_tables.py"
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    command = [sys.executable, str(script), "--folder", str(tmp_path)]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    assert "360 rows, 8 without text; equal to load: True\n" in run.stdout
+    assert "features of 352 texts; equal to load: True\n" in run.stdout
+    last = {"dask": "search over 2 processes: best", "pyspark": "pandas UDF: 4 values; counts equal: True", "ray": ""}
+    assert last[engine] in run.stdout
+
+
+@pytest.mark.slow
 def test_tuning(tmp_path):
     output = run(tmp_path, "--rows", "60", script=TUNING)
     encoder, frozen, halving = re.split(r"\n\n(?=[AFH])", output)[1:]

@@ -96,12 +96,7 @@ def _load(wanted: Wanted, folder: Path) -> Any:
 
     estimator = load(wanted.folder, device=wanted.device)
     for _, part in parts_of(estimator):
-        given = {"batch_size": wanted.batch_size, "dtype": wanted.dtype}
-        given = {name: value for name, value in given.items() if value is not None}
-        known = part.get_params(deep=False).keys()
-        part.set_params(
-            **{name: value for name, value in (given | {"memory": None, "verbose": 0}).items() if name in known}
-        )
+        _set(part, batch_size=wanted.batch_size, dtype=wanted.dtype)
         if wanted.dtype is not None:
             _convert(part)
     return estimator
@@ -118,14 +113,26 @@ def _convert(part: Any) -> None:
 
 
 def _load_onnx(wanted: Wanted, folder: Path) -> Any:
-    raise CheckpointError(folder, "has no weights that load reads")
+    from skxlmr.export import load_onnx
+
+    for_torch: dict[str, Any] = {"device": wanted.device, "dtype": wanted.dtype}  # refused there
+    estimator = load_onnx(folder, **{name: value for name, value in for_torch.items() if value is not None})
+    _set(estimator, batch_size=wanted.batch_size)
+    return estimator
+
+
+def _set(part: Any, **given: Any) -> None:
+    """Set those of these parameters that the estimator has; nothing of the texts is kept, and nothing shown."""
+    given = {name: value for name, value in given.items() if value is not None} | {"memory": None, "verbose": 0}
+    known = part.get_params(deep=False).keys()
+    part.set_params(**{name: value for name, value in given.items() if name in known})
 
 
 def _has_weights(folder: Path) -> bool:
     """Whether ``load`` can read the folder; a pipeline of scikit-learn has its weights in further folders."""
     from skxlmr.checkpoints import SKOPS_FILE, weight_files
 
-    if (folder / SKOPS_FILE).exists() or not (folder / "onnx").is_dir():
+    if (folder / SKOPS_FILE).exists() or not ((folder / "onnx").is_dir() or any(folder.glob("*.onnx"))):
         return True
     try:
         return bool(weight_files(folder))
