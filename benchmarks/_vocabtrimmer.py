@@ -33,12 +33,15 @@ with open(os.path.join(corpus, "train.jsonl"), encoding="utf-8") as file:
     texts = [json.loads(line)["text"] for line in file]
 old = [before.convert_ids_to_tokens(row) for row in before(texts).input_ids]
 new = [after.convert_ids_to_tokens(row) for row in after(texts).input_ids]
+slow = AutoTokenizer.from_pretrained(target, use_fast=False)  # reads the SentencePiece model beside tokenizer.json
+outside = sum(max(row) >= trimmer.config.vocab_size for row in slow(texts).input_ids)
 weights = [name for name in os.listdir(target) if name.endswith((".safetensors", ".bin"))]
 result = {
     "rows": trimmer.config.vocab_size,
     "bytes": sum(os.path.getsize(os.path.join(target, name)) for name in weights),
     "texts": len(texts),
     "identical": sum(a == b for a, b in zip(old, new, strict=True)),
+    "outside": outside,
     "trimming": seconds,
 }
 print(json.dumps(result))

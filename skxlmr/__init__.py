@@ -22,7 +22,7 @@ from skxlmr.estimators._discovery import all_estimators
 from skxlmr.export import export_onnx, load_onnx
 from skxlmr.inference import Cache, StoreInfo, cache_info, clear_cache
 from skxlmr.persistence import load, push_to_hub, save
-from skxlmr.trimming import Coverage, TrimReport, trim_vocabulary
+from skxlmr.trimming import TrimReport, trim_vocabulary
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import FitQualityWarning, OutOfMemoryWarning, TruncationWarning, VersionWarning
 
@@ -31,7 +31,6 @@ __all__ = [
     "BatchPredictor",
     "Cache",
     "CheckpointError",
-    "Coverage",
     "FitQualityWarning",
     "OutOfMemoryWarning",
     "StoreInfo",

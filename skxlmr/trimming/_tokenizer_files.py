@@ -28,7 +28,7 @@ from skxlmr.text._sentencepiece.tokenizer import MODEL_FILE
 from skxlmr.text._special_tokens import ADDED_TOKENS_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, read_settings
 from skxlmr.trimming._bpe import BPE, XLMBPE, Pair
 from skxlmr.trimming._unigram import Unigram
-from skxlmr.trimming._vocabulary import Vocabulary, by_ids
+from skxlmr.trimming._vocabulary import Vocabulary
 from skxlmr.trimming._wordpiece import WordPiece
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_bytes, read_json
@@ -107,18 +107,21 @@ def readers_of(folder: Path, tokenizer: Tokenizer, scratch: Path) -> list[Reader
 
 def _check_agreement(folder: Path, pieces: list[str]) -> None:
     """Raise CheckpointError unless every file with a vocabulary has these pieces."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[int, str]] = {}
     if (folder / MODEL_FILE).is_file():
-        texts = [piece.text for piece in pieces_of(read_bytes(folder / MODEL_FILE))]
-        found[MODEL_FILE] = [*pieces[:4], *texts[3:]]
+        model = pieces_of(read_bytes(folder / MODEL_FILE))
+        found[MODEL_FILE] = {i + 1: piece.text for i, piece in enumerate(model) if i > 2}
     if (folder / VOCAB_FILE).is_file():
-        found[VOCAB_FILE] = by_ids(read_vocab(folder / VOCAB_FILE), len(pieces))
+        found[VOCAB_FILE] = {i: piece for piece, i in read_vocab(folder / VOCAB_FILE).items()}
     if (folder / WORDPIECE_FILE).is_file():
-        found[WORDPIECE_FILE] = by_ids(read_vocabulary(folder / WORDPIECE_FILE), len(pieces))
+        found[WORDPIECE_FILE] = {i: piece for piece, i in read_vocabulary(folder / WORDPIECE_FILE).items()}
     for name, theirs in found.items():
-        wrong = next((i for i, (a, b) in enumerate(zip(theirs, pieces, strict=False)) if a != b and a and b), None)
+        ours = {i: pieces[i] if i < len(pieces) else "no token" for i in theirs}
+        wrong = next((i for i, piece in theirs.items() if ours[i] not in ("", piece)), None)
         if wrong is not None:
-            reason = f"has {theirs[wrong]!r:.80} with id {wrong}, and another file of the tokenizer has {pieces[wrong]!r:.80}"
+            reason = (
+                f"has {theirs[wrong]!r:.80} with id {wrong}, and another file of the tokenizer has {ours[wrong]!r:.80}"
+            )
             raise CheckpointError(folder / name, f"{reason}: remove the files that are not the model's")
 
 
@@ -191,7 +194,7 @@ def trimmed_json(content: dict[str, Any], new: Mapping[int, int], vocabulary: Vo
         merges = vocabulary.merges_of(new)
         model["merges"] = [merge for merge in model["merges"] if _pair(merge) in merges]
     added = [entry | {"id": new[entry["id"]]} for entry in content.get("added_tokens") or []]
-    steps = {name: _renumbered(content.get(name), new.__getitem__) for name in ("post_processor", "padding")}
+    steps = {name: _renumbered(content.get(name), lambda i: new.get(i, i)) for name in ("post_processor", "padding")}
     return content | {"added_tokens": added, "model": model} | steps
 
 

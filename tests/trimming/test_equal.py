@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from skxlmr import (
@@ -15,7 +16,7 @@ from skxlmr import (
     trim_vocabulary,
 )
 from skxlmr.checkpoints import read_config, read_model, read_tensors
-from skxlmr.text import load_tokenizer
+from skxlmr.text import SentencePieceTokenizer, load_tokenizer
 from tests import adapters, cross_encoders, sentence_encoders
 from tests.tiny import write_checkpoint
 from tests.trimming.kinds import KINDS, ROBERTA, sentencepiece
@@ -223,3 +224,33 @@ def test_special_ids_of_the_config_and_of_generation(checkpoints, tmp_path):
     assert 0 < new < 590
     assert content == named | {"eos_token_id": [2, new], "max_new_tokens": 7}
     assert read_config(tmp_path / "small")["vocab_size"] == report.n_rows_after
+
+
+@pytest.mark.slow
+def test_real_text_with_the_real_vocabulary(shared_data, tmp_path):
+    """Three languages, read by SentencePiece and by the tokenizers package."""
+    tokenizer = SentencePieceTokenizer((shared_data / "tokenizer" / "xlmr.spm.model").read_bytes())
+    write_checkpoint(tmp_path / "whole", tokenizer, hidden_size=4)
+    tokenizer.save_conversion(tmp_path / "whole")
+    texts = {language: [] for language in ("de", "en", "zh")}
+    for file in (
+        "seqclass/sib200_topics",
+        "rawtext/flores_sib200",
+        "pairreg/stsb_multi_mt",
+        "rawtext/udhr",
+        "qa/xquad",
+    ):
+        for line in (shared_data / f"{file}.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["lang"] in texts:
+                texts[row["lang"]] += [row[key] for key in ("text", "text_a", "text_b", "context") if key in row]
+    report = trim_vocabulary(tmp_path / "whole", texts, tmp_path / "small")
+    assert report.n_rows_after < 0.15 * report.n_rows_before
+    print(report)
+    whole, small = (load_tokenizer(tmp_path / name) for name in ("whole", "small"))
+    fast = [tokenizers.Tokenizer.from_file(str(tmp_path / name / "tokenizer.json")) for name in ("whole", "small")]
+    for each in texts.values():
+        assert len(each) > 500
+        assert back(rows(small, each), report.old_ids) == rows(whole, each)
+        expected, found = ([encoding.ids for encoding in each_fast.encode_batch(each)] for each_fast in fast)
+        assert back(found, report.old_ids) == expected

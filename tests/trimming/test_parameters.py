@@ -12,7 +12,7 @@ import pytest
 
 from skxlmr import CheckpointError, TrimReport, trim_vocabulary
 from skxlmr.checkpoints import read_tensors
-from skxlmr.text import load_tokenizer
+from skxlmr.text import SentencePieceTokenizer, load_tokenizer
 from skxlmr.trimming import _corpus
 from skxlmr.trimming._corpus import Corpus
 from skxlmr.trimming._report import Coverage
@@ -260,6 +260,11 @@ def test_sources_that_are_refused(whole, tmp_path):
         CheckpointError, match="with id 9, and another file of the tokenizer has 'other': remove the files"
     ):
         trim_vocabulary(tmp_path / "two", TEXTS, tmp_path / "small")
+    (tmp_path / "two" / "tokenizer.json").unlink()
+    shutil.copytree(tmp_path / "two", tmp_path / "other")
+    SentencePieceTokenizer(train(vocab_size=250)).save_conversion(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"sentencepiece\.bpe\.model: has '.*' with id \d+, and another file"):
+        trim_vocabulary(tmp_path / "other", TEXTS, tmp_path / "small")
     assert not (tmp_path / "small").exists()
 
 

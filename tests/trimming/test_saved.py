@@ -15,6 +15,7 @@ from skxlmr import (
     XLMRobertaMaskedLM,
     XLMRobertaVectorizer,
     XLMRobertaZeroShotClassifier,
+    export_onnx,
     load,
     save,
     trim_vocabulary,
@@ -112,14 +113,22 @@ def test_what_is_refused(fitted_vectorizer, tmp_path):
     with pytest.raises(CheckpointError, match="was not written by save, or edited since"):
         trim_vocabulary(tmp_path / "whole", TEXTS, tmp_path / "edited")
     assert (tmp_path / "edited" / "README.md").read_text() == "My notes."
-    for name in ("model.safetensors", "skxlmr.json"):
-        (tmp_path / "edited" / name).unlink()
-    (tmp_path / "edited" / "onnx").mkdir()
-    with pytest.raises(CheckpointError, match="holds an ONNX model and no other weights: trim the checkpoint"):
-        trim_vocabulary(tmp_path / "edited", TEXTS, tmp_path / "small")
 
 
 def test_a_folder_of_an_earlier_version(tmp_path):
     folder = Path(__file__).parents[1] / "fixtures" / "format_1" / "classifier"
     with pytest.raises(CheckpointError, match="load it, save it again, and trim what was saved"):
         trim_vocabulary(folder, TEXTS, tmp_path / "small")
+
+
+def test_onnx_is_made_again(fitted_vectorizer, tmp_path):
+    """A graph has the whole vocabulary: it is not copied, and a folder without other weights is refused."""
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    save(fitted_vectorizer, tmp_path / "both", onnx=True)
+    assert (tmp_path / "both" / "onnx").is_dir()
+    report = trim_vocabulary(tmp_path / "both", TEXTS, tmp_path / "small")
+    assert not (tmp_path / "small" / "onnx").exists()
+    assert np.array_equal(load(report.folder).transform(TEXTS), fitted_vectorizer.transform(TEXTS))
+    export_onnx(fitted_vectorizer, tmp_path / "alone")
+    with pytest.raises(CheckpointError, match="holds an ONNX model and no other weights"):
+        trim_vocabulary(tmp_path / "alone", TEXTS, tmp_path / "small")
