@@ -218,7 +218,7 @@ def make_app(about, batcher, options):
         task.cancel()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    classes = {name: about[name] for name in ("classes",) if name in about}
+    classes = {"classes": about["classes"]} if "classes" in about else {}
 
     @app.exception_handler(AnyHTTPException)
     async def refused(request, error):
@@ -236,20 +236,25 @@ def make_app(about, batcher, options):
     async def predict(request: Request):
         try:
             texts = read_texts(await read_body(request, options.max_body), options)
+            answer = await answer_of(texts, request)
         except ClientDisconnect:
             return Response()  # which nobody reads
-        tasks = [asyncio.create_task(batcher.submit(texts)), asyncio.create_task(client_leaves(request))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            answer = tasks[0].result() if tasks[0].done() else {}
         except asyncio.CancelledError:  # the time after SIGTERM is over
             raise HTTPException(503, "the server is stopping") from None
-        finally:
-            for task in tasks:
-                task.cancel()
         if answer is None:
             raise HTTPException(500, "the model failed on these texts; the server's log says more")
         return JSONResponse(answer | classes)
+
+    async def answer_of(texts, request):
+        tasks = [asyncio.create_task(batcher.submit(texts)), asyncio.create_task(client_leaves(request))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise ClientDisconnect
+            return tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     return app
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 import tomllib
@@ -247,6 +248,17 @@ def test_what_a_server_without_torch_installs():
     expected |= {"onnxruntime", *project["optional-dependencies"]["serve"]}
     lines = (ROOT / "examples" / "serve-requirements.txt").read_text(encoding="utf-8").splitlines()
     assert {line for line in lines if not line.startswith("#")} == expected
+
+
+def test_the_image_has_its_files_and_its_health_check_works(server):
+    lines = (ROOT / "examples" / "serve.Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    assert len(copied) == 7 and all((ROOT / name).exists() for name in copied)
+    (check,) = [json.loads(line.strip().removeprefix("CMD ")) for line in lines if line.strip().startswith("CMD")]
+    script = check[2].replace(":8000/", f":{server.port}/")
+    assert script != check[2]
+    for code, expected in [(script, 0), (script.replace("/health", "/nothing"), 1)]:
+        assert subprocess.run([sys.executable, *check[1:2], code], capture_output=True).returncode == expected
 
 
 def serve_without_torch(gate, arguments):
@@ -540,7 +552,28 @@ def test_sigterm_lets_requests_end(start):
 def test_sigterm_has_a_time_limit(start):
     with ThreadPoolExecutor(10) as pool, start("--shutdown-timeout", 1) as server:
         held = hold(server, pool)
+        half = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        half.request("POST", "/predict", b"{", {"Content-Length": "9"})
+        server.health()  # whose connection came later
         os.kill(server.process.pid, signal.SIGTERM)
+        assert half.getresponse().status == 503
+        half.close()
         server.process.join(30)
         assert server.process.exitcode == 0
-        assert held.result()[0] == 503
+        assert held.result() == (503, {"error": "the server is stopping"})
+
+
+@pytest.mark.slow
+def test_500_requests_100_mib_and_1000_slow_clients(shared_data):
+    """The benchmark, of which the times decide nothing."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "serving.py"), "--mini", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    (at_once,) = [row for row in found["results"] if row["load"] == "500 at once"]
+    assert at_once["requests"] == 500 and at_once["batches"] <= 50
+    assert found["equal"] if torch_is_invariant() else found["difference"] < 1e-6
+    assert found["large_body_status"] == [413, 413]
+    assert not found["large_body_grown_mib"] > 20  # unknown except on Linux
+    assert found["slow_statuses"].keys() == {"408", "503"} and sum(found["slow_statuses"].values()) == 1000
+    assert next(row for row in found["results"] if "slow" in row["load"])["requests"] > 5
