@@ -11,6 +11,8 @@ from skxlmr.cli._files import UsageError, already_there, parts_folder
 
 FORMAT = 1
 ABOUT, JOINED, COMPLETE = "about.json", "joined", "complete.json"
+# What may differ from an earlier call, and its values then and now: of a row without text no part was complete
+MAY_DIFFER = {"--missing": ("error", "null")}
 NEW = ".new"  # behind the names of files that are being written
 
 
@@ -106,7 +108,8 @@ class Parts:
 
     def _begin(self) -> None:
         found = self._read(ABOUT)
-        differs = [key for key in found | self._about if found.get(key) != self._about.get(key)]
+        pairs = {key: (found.get(key), self._about.get(key)) for key in found | self._about}
+        differs = [key for key, (then, now) in pairs.items() if then != now and MAY_DIFFER.get(key) != (then, now)]
         complete = self._read(COMPLETE)
         if found and not differs and complete and not self.joined().exists() and self.output.exists():
             self.was_complete = self.output.stat().st_size == complete["size"]

@@ -181,7 +181,7 @@ def other_model(given, parquet, vectorizer, tmp_path):
 
 
 def other_option(given, parquet, vectorizer, tmp_path):
-    return [*given, "--missing", "null", "--dtype", "float32"], "--missing, --dtype"
+    return [*given, "--rows-per-part", "9", "--dtype", "float32"], "--dtype, --rows-per-part"
 
 
 def other_columns(given, parquet, vectorizer, tmp_path):
@@ -202,6 +202,19 @@ def test_parts_of_another_call_are_refused(begun, parquet, vectorizer, tmp_path,
     assert main([*given, "--overwrite"]) == 0
     assert sum(computed) == N_ROWS
     assert pq.read_table(tmp_path / "y.parquet").num_rows == N_ROWS
+
+
+def test_rows_without_text_may_be_allowed_later_and_not_forbidden(vectorizer, parquet, tmp_path, computed, capsys):
+    given = arguments(vectorizer, parquet, tmp_path / "y.parquet", "--quiet")
+    for n, missing in enumerate(["error", "null"], 1):
+        with pytest.MonkeyPatch.context() as patched:
+            stop_in_part(patched, n, KeyboardInterrupt())
+            assert main([*given, "--missing", missing]) == 130
+    assert main(given) == 2
+    assert "(it differs in --missing)" in capsys.readouterr().err
+    computed.clear()
+    assert main([*given, "--missing", "null"]) == 0
+    assert sum(computed) == N_ROWS - 3 * SIZE
 
 
 def test_the_size_of_batches_may_change(begun, whole, computed, tmp_path):
