@@ -3,6 +3,7 @@
 import pytest
 
 from skxlmr import export_onnx
+from tests.estimators.conftest import bodies  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="session")
