@@ -94,7 +94,7 @@ PROMPT = {"prompts": {"query": "the small bird: "}, "default_prompt_name": "quer
 
 
 @pytest.mark.parametrize("long_text", ["truncate", "window"])
-@pytest.mark.parametrize("params", [{}, {"normalize": True, "truncate_dim": 10}], ids=["as said", "cut"])
+@pytest.mark.parametrize("params", [{}, {"truncate_dim": 10}, {"normalize": True, "truncate_dim": 10}], ids=str)
 def test_sentence_encoders(tiny_checkpoint, tmp_path, params, long_text):
     """A prompt that is not pooled, layers after the pooling, unit length: in the graph, and over windows after their mean."""
     how = sentence_encoders.one_key(["mean"], include_prompt=False)
@@ -107,6 +107,25 @@ def test_sentence_encoders(tiny_checkpoint, tmp_path, params, long_text):
     onnx.set_params(prompt="another: ")
     with pytest.raises(ValueError, match="other features than the sentence_embedding"):
         onnx.transform(X)
+
+
+def test_a_prompt_that_is_not_pooled(tiny_checkpoint, tmp_path):
+    how = sentence_encoders.one_key(["mean"], include_prompt=False)
+    sentence_encoders.write(tmp_path / "sentences", tiny_checkpoint, how, prompts=PROMPT)
+    torch, onnx = both(XLMRobertaVectorizer(tmp_path / "sentences").fit(TEXTS), tmp_path / "out")
+    for prompt in ("auto", "another prompt, of another length: ", None):
+        found = onnx.set_params(prompt=prompt).transform(ODD)
+        np.testing.assert_allclose(found, torch.set_params(prompt=prompt).transform(ODD), rtol=0, atol=1e-5)
+
+
+def test_token_vectors_of_a_lower_layer(tiny_checkpoint, tmp_path):
+    """Then the graph ends there: nothing of it is the last layer's."""
+    torch, onnx = both(XLMRobertaVectorizer(tiny_checkpoint, layers=[-2]).fit(TEXTS), tmp_path / "out")
+    for ours in (torch, onnx):
+        ours.set_params(pooling="max")
+    np.testing.assert_allclose(onnx.transform(ODD), torch.transform(ODD), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="other features than the sentence_embedding"):
+        onnx.set_params(layers=-1).transform(ODD)
 
 
 def test_parameters_that_are_set_later(vectorizer, tmp_path):
