@@ -77,7 +77,7 @@ def main(arguments=None):
 def open_model(folder):
     """The estimator; on ONNX Runtime if the folder has no other weights, or if torch is not installed."""
     has_torch = importlib.util.find_spec("torch") is not None
-    if any(folder.rglob("*.onnx")) and not (has_torch and any(folder.rglob("*.safetensors"))):
+    if any((folder / "onnx").glob("*.onnx")) and not (has_torch and any(folder.glob("*.safetensors"))):
         from skxlmr.export import load_onnx
 
         return load_onnx(folder)
