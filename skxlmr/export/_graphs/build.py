@@ -4,7 +4,7 @@ from typing import Any
 
 from skxlmr.export._graphs.encoders import ROWS, encode
 from skxlmr.export._graphs.features import Features, add_features
-from skxlmr.export._graphs.heads import HEADS
+from skxlmr.export._graphs.heads import HEADS, add_word_logits
 from skxlmr.export._graphs.weights import Weights
 from skxlmr.export._graphs.xlm import encode_xlm
 
@@ -24,6 +24,8 @@ def build(weights: Weights, config: Any, task: str | None, features: Features | 
         How vectors of texts are made. They add ``last_hidden_state`` (N, S, D), the token vectors of the highest layer that
         they need, and ``sentence_embedding`` (N, features).
     """
+    has_words = task is not None and HEADS[task] is add_word_logits
+    weights.projects_words = has_words and config.tie_word_embeddings
     n_layers = config.num_hidden_layers
     if task is None and features is not None:
         n_layers = max(features.layers)

@@ -113,7 +113,7 @@ def _positions(graph: Graph, input_ids: str, padding: int) -> str:
 
 
 def _attended(weights: Weights, config: Any, start: str, names: LayerNames, x: str, mask: str) -> str:
-    q, k, v = weights.dense(x, start + names.query, start + names.key, start + names.value)
+    q, k, v = weights.projections(x, start + names.query, start + names.key, start + names.value)
     context = attend(weights.graph, q, k, v, mask, config.num_attention_heads, config.hidden_size)
     return weights.dense(context, start + names.attended)[0]
 

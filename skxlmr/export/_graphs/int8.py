@@ -1,8 +1,9 @@
 """Weights in 8 bits, a quarter of the bytes, and products of whole numbers.
 
 A matrix is rounded to 8 bits per output, the inputs of a product per token, both symmetrically: the largest magnitude of a row
-becomes 127. The product is exact in 32 bits; all else is float32. So the output of a token depends on the input of that token
-alone; ``DynamicQuantizeLinear``, which has one scale for a whole batch, would make it depend on its neighbours.
+becomes 127. Word embeddings have a scale for each 64 numbers. The product is exact in 32 bits; all else is float32. So the
+output of a token depends on the input of that token alone; ``DynamicQuantizeLinear``, which has one scale for a whole batch,
+would make it depend on its neighbours.
 
 The inputs are unsigned, the signed numbers plus 128: ONNX Runtime's kernels for signed ones are many times slower.
 
@@ -16,7 +17,9 @@ import numpy as np
 from skxlmr.export._graphs.weights import Weights, row_ranges
 
 LEAST = 1e-30  # a row of zeros has a scale too
+BLOCK = 64  # numbers of a word embedding that have a scale of their own
 ZERO = 128  # what stands for 0 among unsigned numbers
+FINER = 254  # rounding takes half of 1 at most, which then becomes 127
 
 
 class Int8Weights(Weights):
@@ -27,43 +30,75 @@ class Int8Weights(Weights):
     def words(self, name: str, ids: str) -> str:
         """Word embeddings (N, S, D) of ids (N, S)."""
         graph, weight = self.graph, f"{name}.weight"
-        whole = graph.cast(graph.node("Gather", self._rounded(weight), ids, axis=0), np.float32)
-        scales = graph.node("Gather", self._scales(weight), ids, axis=0)
-        return graph.node("Mul", whole, graph.axes("Unsqueeze", scales, -1))
+        width = self.shapes[weight][1]
+        size = (
+            BLOCK if width % BLOCK == 0 and not self.projects_words else width
+        )  # the projection has one for each word
+        whole = graph.cast(graph.node("Gather", self._rounded(weight, size), ids, axis=0), np.float32)
+        scales = graph.node("Gather", self._scales(weight, size), ids, axis=0)
+        if size == width:
+            return graph.node("Mul", whole, graph.axes("Unsqueeze", scales, -1))
+        blocks = graph.node("Reshape", whole, graph.constant([0, 0, width // size, size], np.int64))
+        scaled = graph.node("Mul", blocks, graph.axes("Unsqueeze", scales, -1))
+        return graph.node("Reshape", scaled, graph.constant([0, 0, width], np.int64))
 
     def dense(self, x: str, *names: str, activation: str = "none") -> list[str]:
         """Dense layers of the encoder with the same input (N, S, D): their outputs (N, S, E) after the activation."""
-        outputs = []
-        for name in names:
-            weight = f"{name}.weight"
-            product = self._finished(self._whole_product(x, self._turned(weight), weight), name, activation)
-            outputs.append(self._unflatten(product, x, self.shapes[weight][0]))
-        return outputs
+        return [self._dense(x, name, activation) for name in names]
+
+    def projections(self, x: str, query: str, key: str, value: str) -> list[str]:
+        """Queries, keys and values (N, S, D). Most of the error comes from values: for them, tokens are rounded more finely."""
+        return [*self.dense(x, query, key), self._dense(x, value, "none", fine=True)]
 
     def vocabulary(self, x: str, weight: str, bias: str) -> str:
         """Logits over the vocabulary, (N, S, V), of (N, S, D)."""
-        matrix = self.graph.node("Transpose", self._rounded(weight), perm=[1, 0])  # ONNX Runtime does it once
+        matrix = self.graph.node(
+            "Transpose", self._rounded(weight, self.shapes[weight][1]), perm=[1, 0]
+        )  # ONNX Runtime does it once
         logits = self.graph.node("Add", self._whole_product(x, matrix, weight), self.plain(bias))
         return self._unflatten(logits, x, self.shapes[weight][0])
 
-    def _whole_product(self, x: str, matrix: str, weight: str) -> str:
+    def _dense(self, x: str, name: str, activation: str, fine: bool = False) -> str:
+        weight = f"{name}.weight"
+        product = self._whole_product(x, self._turned(weight), weight, fine)
+        return self._unflatten(self._finished(product, name, activation), x, self.shapes[weight][0])
+
+    def _whole_product(self, x: str, matrix: str, weight: str, fine: bool = False) -> str:
         """The product (T, E), in float32, of the tokens of (N, S, D) with a rounded matrix (D, E)."""
         graph = self.graph
-        whole, scale = self._once(x, lambda: self._rounded_tokens(x, self.shapes[weight][1]))
-        product = graph.node("MatMulInteger", whole, matrix, graph.constant(ZERO, np.uint8))
-        by_token = graph.node("Mul", graph.cast(product, np.float32), scale)
-        return graph.node("Mul", by_token, self._scales(weight))
+        tokens, scale_T, whole = self._once(x, lambda: self._rounded_tokens(x, self.shapes[weight][1]))
+        product = self._multiplied(whole, matrix)
+        if fine:
+            (rest,) = self._once(f"rest of {x}", lambda: (self._rest(tokens, scale_T, whole),))
+            product = graph.node(
+                "Add", product, graph.node("Div", self._multiplied(rest, matrix), graph.constant(FINER))
+            )
+        by_token = graph.node("Mul", product, graph.axes("Unsqueeze", scale_T, 1))
+        return graph.node("Mul", by_token, self._scales(weight, self.shapes[weight][1]))
 
-    def _rounded_tokens(self, x: str, width: int) -> tuple[str, str]:
-        """Tokens in whole numbers from 1 to 255, (T, D), and what each is multiplied by to give it back, (T, 1)."""
+    def _multiplied(self, whole: str, matrix: str) -> str:
+        product = self.graph.node("MatMulInteger", whole, matrix, self.graph.constant(ZERO, np.uint8))
+        return self.graph.cast(product, np.float32)
+
+    def _rounded_tokens(self, x: str, width: int) -> tuple[str, str, str]:
+        """The tokens (T, D), what each is divided by (T,), and the rounded quotients plus 128, whole numbers from 1 to 255."""
         graph = self.graph
         tokens = graph.node("Reshape", x, graph.constant([-1, width], np.int64))
         highest, lowest = (graph.axes(kind, tokens, 1, keepdims=0) for kind in ("ReduceMax", "ReduceMin"))
         largest = graph.node("Max", highest, graph.node("Neg", lowest), graph.constant(LEAST))
-        scale = graph.node("Div", largest, graph.constant(127))
-        (zeros,) = self._once("zeros", lambda: (self._zeros(scale),))
-        whole = graph.node("QuantizeLinear", tokens, scale, zeros, axis=0)
-        return whole, graph.axes("Unsqueeze", scale, 1)
+        scale_T = graph.node("Div", largest, graph.constant(127))
+        return tokens, scale_T, self._quotients(tokens, scale_T)
+
+    def _rest(self, tokens: str, scale_T: str, whole: str) -> str:
+        """What rounding took from the tokens, in whole numbers, each worth a 254th of one of the first."""
+        graph = self.graph
+        signed = graph.node("Sub", graph.cast(whole, np.float32), graph.constant(ZERO))
+        lost = graph.node("Sub", tokens, graph.node("Mul", signed, graph.axes("Unsqueeze", scale_T, 1)))
+        return self._quotients(lost, graph.node("Div", scale_T, graph.constant(FINER)))
+
+    def _quotients(self, tokens: str, scale_T: str) -> str:
+        (zeros,) = self._once("zeros", lambda: (self._zeros(scale_T),))
+        return self.graph.node("QuantizeLinear", tokens, scale_T, zeros, axis=0)
 
     def _zeros(self, scale: str) -> str:
         """The number that stands for 0, for each token (T,)."""
@@ -77,25 +112,27 @@ class Int8Weights(Weights):
 
         return self.graph.weight(name, self.shapes[name][::-1], np.int8, pieces)
 
-    def _rounded(self, name: str) -> str:
-        """A matrix in the order of the checkpoint."""
+    def _rounded(self, name: str, size: int) -> str:
+        """A matrix in the order of the checkpoint, of which each so many numbers of a row have a scale."""
         shape = self.shapes[name]
 
         def pieces() -> Iterator[np.ndarray]:
             for rows in row_ranges(shape):
-                yield rounded(self.array(name, rows))[0]
+                part = self.array(name, rows)
+                yield rounded(part.reshape(-1, size))[0].reshape(part.shape)
 
         return self.graph.weight(name, shape, np.int8, pieces)
 
-    def _scales(self, name: str) -> str:
-        """What each row of a matrix is multiplied by."""
-        shape = self.shapes[name]
+    def _scales(self, name: str, size: int) -> str:
+        """What these numbers of a row of a matrix are multiplied by; one for each row if they are all of it."""
+        n_rows, width = self.shapes[name]
 
         def pieces() -> Iterator[np.ndarray]:
-            for rows in row_ranges(shape):
-                yield rounded(self.array(name, rows))[1]
+            for rows in row_ranges((n_rows, width)):
+                yield rounded(self.array(name, rows).reshape(-1, size))[1]
 
-        return self.graph.weight(f"{name}_scale", shape[:1], np.float32, pieces)
+        shape = (n_rows,) if size == width else (n_rows, width // size)
+        return self.graph.weight(f"{name}_scale", shape, np.float32, pieces)
 
 
 def rounded(matrix_ED: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

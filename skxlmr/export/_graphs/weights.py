@@ -30,6 +30,7 @@ class Weights:
     """
 
     precision = "float32"
+    projects_words = False  # whether the word embeddings are the matrix of the projection on the vocabulary
 
     def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str, slice], np.ndarray]):
         self.graph, self.shapes, self._read = graph, dict(shapes), read
@@ -43,6 +44,10 @@ class Weights:
     def dense(self, x: str, *names: str, activation: str = "none") -> list[str]:
         """Dense layers of the encoder with the same input (N, S, D): their outputs (N, S, E) after the activation."""
         return [self._finished(self._product(x, name), name, activation) for name in names]
+
+    def projections(self, x: str, query: str, key: str, value: str) -> list[str]:
+        """Queries, keys and values (N, S, D) of the encoder's attention."""
+        return self.dense(x, query, key, value)
 
     def head(self, x: str, name: str, activation: str = "none") -> str:
         """A dense layer of a head, always in float32: (..., E) of (..., D)."""

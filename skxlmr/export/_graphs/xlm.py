@@ -35,7 +35,7 @@ def encode_xlm(weights: Weights, config: Any, n_layers: int) -> Encoded:
         for i in range(n_layers):
             with graph.scope(f"layer.{i}"):
                 start = f"{START}attentions.{i}."
-                q, k, v = weights.dense(x, f"{start}q_lin", f"{start}k_lin", f"{start}v_lin")
+                q, k, v = weights.projections(x, f"{start}q_lin", f"{start}k_lin", f"{start}v_lin")
                 context = attend(graph, q, k, v, mask, config.n_heads, config.emb_dim)
                 x = graph.node("Add", x, weights.dense(context, f"{start}out_lin")[0])
                 x = weights.norm(x, f"{START}layer_norm1.{i}", eps)
