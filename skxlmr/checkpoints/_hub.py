@@ -9,7 +9,13 @@ from pathlib import Path
 
 from skxlmr.checkpoints._atomic_replace import surviving
 from skxlmr.checkpoints._formats.table import WEIGHT_FILES
-from skxlmr.checkpoints._layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, download_patterns, weight_patterns
+from skxlmr.checkpoints._layout import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    download_patterns,
+    graph_patterns,
+    weight_patterns,
+)
 from skxlmr.checkpoints._secrets import fault_of_known_token, without_secrets
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8
@@ -27,10 +33,10 @@ NEAR = 0.87  # similarity; lower ones also suggest checkpoints of other models
 LONGEST_SHOWN = 200  # characters of a path in an error
 
 # (repository, revision) -> folder: a grid search asks the hub once per process, and all its fits start from the same weights.
-_downloaded: dict[tuple[str, str | None], Path] = {}
+_downloaded: dict[tuple[str, str | None, str | None], Path] = {}
 
 
-def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None, graph: str | None = None) -> Path:
     """Find the local folder of a checkpoint, downloading it on first use.
 
     Parameters
@@ -40,6 +46,8 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
         ``"org/name@revision"``. The hub's own cache and its ``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE`` are honoured.
     revision : str, optional
         Branch, tag or commit on the hub.
+    graph : str, optional
+        Name of the file of an ONNX graph, which is downloaded in the place of the weights, with its own.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
         if os.path.isdir(path):  # a save has just put the new folder there
             break
         if isinstance(name, str) and not looks_like_path(name):
-            return _download(name, revision)
+            return _download(name, revision, graph)
         hint = (
             "" if isinstance(name, str) else ": pass a str to name the built-in checkpoint or a repository on the hub"
         )
@@ -115,14 +123,14 @@ def looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1 or "\\" in name
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, graph: str | None) -> Path:
     from huggingface_hub import constants, errors, snapshot_download
 
     repo, _, pinned = name.partition("@")
     if pinned and revision not in (None, pinned):
         raise CheckpointError(name, f"the name asks for revision {pinned!r}, but revision={revision!r} for another")
     revision = pinned or revision
-    known = _downloaded.get((repo, revision))
+    known = _downloaded.get((repo, revision, graph))
     if known is not None and known.is_dir():
         return known
     # huggingface_hub reads the variable once, when it is imported; a notebook may set it later.
@@ -130,7 +138,10 @@ def _download(name: str, revision: str | None) -> Path:
     offline = constants.HF_HUB_OFFLINE or set_later
     reason = None
     try:
-        for weights in WEIGHT_FILES:
+        if graph is not None:
+            files = graph_patterns(graph)
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
+        for weights in WEIGHT_FILES if graph is None else ():
             files = download_patterns(weights)
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=offline))
             places = [*weight_patterns(weights), *(f"0_*/{name}" for name in weight_patterns(weights))]
@@ -149,7 +160,7 @@ def _download(name: str, revision: str | None) -> Path:
     if not folder.is_dir():
         at = f" at revision {revision}" if revision else ""
         raise CheckpointError(name, f"the repository has no file of a checkpoint{at}, such as config.json and weights")
-    _downloaded[repo, revision] = folder
+    _downloaded[repo, revision, graph] = folder
     return folder
 
 

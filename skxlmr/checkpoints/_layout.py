@@ -72,6 +72,13 @@ def download_patterns(weights: str) -> list[str]:
     return [*CONTENT_FILES, *beside, *weight_patterns(weights), *parts, *(f"0_*/{n}" for n in own)]
 
 
+def graph_patterns(graph: str) -> list[str]:
+    """Patterns of the files that an estimator on an ONNX graph of this name needs."""
+    own = [*CONTENT_FILES, f"{graph}*"]
+    parts = [f"{PART_PATTERN}/{CONFIG}", DESCRIPTION, *SENTENCE_FILES, *OUTPUT_LAYERS.values(), "README.md"]
+    return [*own, *(f"{ONNX_FOLDER}/{name}" for name in own), *parts]
+
+
 # Patterns of all files that make up a checkpoint, in any format
 CHECKPOINT_FILES = list(dict.fromkeys(pattern for name in WEIGHT_FILES for pattern in download_patterns(name)))
 

@@ -35,6 +35,7 @@ def load_onnx(
     file_name: str | None = None,
     providers: Providers = None,
     threads: int | None = None,
+    revision: str | None = None,
     verify: bool = True,
     **params: Any,
 ) -> Any:
@@ -48,7 +49,8 @@ def load_onnx(
     Parameters
     ----------
     folder : str or path
-        A folder on this machine.
+        The folder, or a name on the Hugging Face hub: ``"org/name"`` or ``"org/name@revision"``. Of the hub's files only those
+        of the graph are downloaded.
     estimator : class, optional
         For folders from elsewhere: which estimator. By default what ``config.json`` and the outputs of the graph say.
     file_name : str, optional
@@ -58,6 +60,8 @@ def load_onnx(
         "CPUExecutionProvider"]``; by default the CPU. One that can't be used here is an error.
     threads : int, optional
         Threads within an operator; by default ``OMP_NUM_THREADS``, or else one for each core.
+    revision : str, optional
+        Branch, tag or commit on the hub.
     verify : bool, default=True
         Compare each file that is read with the SHA-256 that was saved with it; a gigabyte takes about a second. Folders
         from elsewhere have none.
@@ -102,24 +106,21 @@ def load_onnx(
         raise ValueError(f"threads must be a positive int or None, got {threads!r}")
     if isinstance(providers, str) or (providers is not None and not providers):
         raise ValueError(f"providers must be a list of names, the preferred one first, or None, got {providers!r}")
-    given = os.fspath(folder)
-    if not os.path.isdir(os.path.expanduser(given)):
-        raise CheckpointError(given, "no such folder: load_onnx reads folders on this machine")
+    given, graph = os.fspath(folder), GRAPH if file_name is None else file_name
+    if not isinstance(graph, str) or not is_plain_name(graph) or not graph.endswith(".onnx"):
+        raise ValueError(f"file_name must be the name of a file such as 'model_quantized.onnx', got {file_name!r}")
 
     def read(opened: Path) -> tuple[Any, bool]:
-        module = OnnxModule(_graph(opened, file_name), providers, threads)
+        module = OnnxModule(_graph(opened, graph), providers, threads)
         if not (opened / FILE).exists():
             return _from_elsewhere(opened, module, estimator, params), False
-        return _saved(given, opened, module, estimator, params, verify)
+        return _saved(given, revision, opened, module, estimator, params, verify)
 
-    return read_whole(folder, None, read, "load_onnx")
+    return read_whole(folder, revision, read, "load_onnx", graph)
 
 
-def _graph(folder: Path, file_name: str | None) -> Path:
+def _graph(folder: Path, name: str) -> Path:
     """The graph's file."""
-    name = GRAPH if file_name is None else file_name
-    if not is_plain_name(name) or not name.endswith(".onnx"):
-        raise ValueError(f"file_name must be the name of a file such as 'model_quantized.onnx', got {file_name!r}")
     places = (folder / ONNX_FOLDER, folder)
     for place in places:
         if (place / name).is_file():
@@ -130,7 +131,7 @@ def _graph(folder: Path, file_name: str | None) -> Path:
 
 
 def _saved(
-    given: str, folder: Path, module: OnnxModule, kind: Any, params: dict[str, Any], verify: bool
+    given: str, revision: str | None, folder: Path, module: OnnxModule, kind: Any, params: dict[str, Any], verify: bool
 ) -> tuple[Estimator, bool]:
     """The estimator that ``skxlmr.json`` describes, and whether the model card differs."""
     about = read_description(folder / FILE, verify)
@@ -145,7 +146,7 @@ def _saved(
         verify_files(folder, {name: digests[name] for name in files}, MOST_BYTES)
     for_torch = {name for name, allowed in FOR_TORCH.items() if about["params"].get(name, "auto") not in allowed}
     with described_by(folder, about):
-        estimator, _ = without_weights(given, folder, about, None, dict.fromkeys(for_torch, "auto"))
+        estimator, _ = without_weights(given, folder, about, revision, dict.fromkeys(for_torch, "auto"))
     _describe_vectors(estimator, module, is_ours=True)
     if params:
         estimator.set_params(**params)

@@ -104,7 +104,11 @@ def load(
 
 
 def read_whole(
-    folder: str | os.PathLike[str], revision: str | None, read: Callable[[Path], tuple[Any, bool]], caller: str
+    folder: str | os.PathLike[str],
+    revision: str | None,
+    read: Callable[[Path], tuple[Any, bool]],
+    caller: str,
+    graph: str | None = None,
 ) -> Any:
     """What ``read`` makes of a folder, all of whose files were there from start to end.
 
@@ -112,7 +116,7 @@ def read_whole(
     """
     failed: ValueError | None = None
     for _ in range(TRIES):
-        opened = resolve_checkpoint(folder, revision)
+        opened = resolve_checkpoint(folder, revision, graph)
         before = _moment(opened)
         try:
             estimator, card_differs = read(opened)

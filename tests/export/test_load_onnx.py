@@ -3,6 +3,7 @@
 import copy
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,10 @@ from skxlmr import (
     save,
 )
 from skxlmr.inference import OnnxEngine, OnnxModule
-from tests import sentence_encoders
+from tests import hub, sentence_encoders
 from tests.contract import FAST, TEXTS, each, infer, inputs
 from tests.export.rows import EMPTY, LONG, ODD, assert_equal_up_to_rounding, every_answer
+from tests.persistence.conftest import names_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::skxlmr.TruncationWarning")
 
@@ -334,12 +336,29 @@ def test_a_graph_of_another_estimator_is_refused(folder, exported):
 def test_folders_without_a_graph(tmp_path, tiny_checkpoint):
     with pytest.raises(CheckpointError, match="no such folder"):
         load_onnx(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="no such folder: load_onnx reads folders on this machine"):
-        load_onnx("org/name")
     with pytest.raises(
         CheckpointError, match=r"has neither onnx/model\.onnx nor model\.onnx: write one with export_onnx"
     ):
         load_onnx(tiny_checkpoint)
+
+
+def test_folders_on_the_hub(exported, vectorizer, monkeypatch, tmp_path):
+    """Only what the graph needs is downloaded."""
+    folder = exported(XLMRobertaVectorizer)
+    files = {name: (folder / name).read_bytes() for name in names_in(folder)}
+    others = {
+        "model.safetensors": b"weights",
+        "onnx/model_int8.onnx": b"another graph",
+        "onnx/model_int8.onnx_data": b"1",
+    }
+    with hub.running(monkeypatch, tmp_path / "cache") as running:
+        running.repositories["org/name"] = {"main": {}, "v1": files | others}
+        loaded = load_onnx("org/name", revision="v1")
+        with pytest.raises(CheckpointError, match="has no file of a checkpoint"):
+            load_onnx("org/name")
+    np.testing.assert_allclose(loaded.transform(TEXTS), vectorizer.transform(TEXTS), rtol=0, atol=1e-5)
+    downloaded = set(names_in(Path(loaded.module_.file).parents[1]))
+    assert downloaded == set(files)
 
 
 def test_rows_that_are_cut_are_said(loaded):
