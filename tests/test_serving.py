@@ -1,5 +1,6 @@
 """The server of the examples: real clients on loopback, a process of its own, answers equal to those of the model."""
 
+import contextlib
 import http.client
 import importlib.util
 import json
@@ -522,6 +523,20 @@ def check_slow_clients(server, n, most, seconds):
 
 def test_slow_clients_are_refused_and_stop_nobody(strict):
     check_slow_clients(strict, 20, 15, seconds=10)
+
+
+def test_a_slow_second_request_is_refused_too(strict):
+    client = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=30)
+    client.request("GET", "/health")
+    assert client.getresponse().read()
+    client.sock.settimeout(0.1)
+    received, end = b"", time.monotonic() + 30
+    while not received and time.monotonic() < end:
+        client.sock.send(b"X")
+        with contextlib.suppress(TimeoutError):
+            received = client.sock.recv(1000)
+    client.close()
+    assert received.startswith(b"HTTP/1.1 408 ")
 
 
 def test_idle_connections_make_room_without_a_word(planted):
