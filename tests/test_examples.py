@@ -121,7 +121,7 @@ def test_two_processes(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [str(EXAMPLES / "torchrun.py"), "--epochs", "1", "--save", "saved"]
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
-    done = subprocess.run(command, cwd=tmp_path, timeout=300, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, cwd=tmp_path, timeout=900, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^288 rows, 2 processes, .* s$", done.stdout, re.MULTILINE)) == 1
     assert (tmp_path / "saved" / "model.safetensors").is_file()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -19,6 +18,9 @@ from torch import distributed as dist
 
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier
 from skxlmr.estimators._sequence.task import SequenceTask
+from skxlmr.nn.randomness import Randomness, drawing_from, dropout, host_generator
+from skxlmr.training import History, Watcher
+from skxlmr.training._distributed import Processes
 from skxlmr.training._state.resumable import FILE
 from skxlmr.training.step import TrainStep
 from tests.training.shared_fits import (
@@ -71,6 +73,26 @@ def check(checkpoint, folder, cases, size=2):
             assert deviations(other, first) == (0, 0) and other["scores"] == first["scores"], case
 
 
+def test_each_process_draws_its_own_dropout():
+    """And the generator of the fit, which is that of all, moves on alike."""
+    draws, states = [], []
+    for rank in range(2):
+        with drawing_from(Randomness(0)):
+            for _ in range(2):
+                with Processes(rank, 2, False).own_draws():
+                    draws.append(dropout(torch.ones(100), 0.5).tolist())
+            states.append(host_generator().get_state().tolist())
+    assert len(set(map(tuple, draws))) == 4 and states[0] == states[1]
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 7, 64])
+def test_shares_are_all_rows_once(n_rows):
+    for size in (2, 3, 8):
+        shares = [np.arange(n_rows)[Processes(rank, size, False).share(n_rows)] for rank in range(size)]
+        assert np.concatenate(shares).tolist() == list(range(n_rows))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 # Of these, several share a pair of processes: to start one takes longer than to fit -----------------------------------------
 
 
@@ -89,7 +111,7 @@ def test_what_processes_have_in_common(tiny_checkpoint, tmp_path):
 
 
 def in_common(rank, checkpoint, folder):
-    for part in (unseeded, other_rows, diverging, warned, dropout_and_resumed, searched):
+    for part in (unseeded, other_rows, diverging, warned, first_decides, dropout_and_resumed, searched):
         part(rank, checkpoint, Path(folder))
 
 
@@ -148,6 +170,24 @@ def warned(rank, checkpoint, folder):
     assert [each.category for each in caught] == [TruncationWarning] * (1 - rank)
 
 
+def first_decides(rank, checkpoint, folder):
+    """What a score is, and when to stop."""
+    stops = XLMRobertaClassifier(
+        checkpoint, **SHORT | {"max_epochs": 4}, early_stopping=True, n_iter_no_change=1, scoring=lambda *_: float(rank)
+    )
+    assert stops.fit(TEXTS, CLASSES).validation_scores_ == [0.0, 0.0]
+
+    class Watching(Watcher):
+        def step_ends(self):
+            return rank == 1
+
+        def epoch_ends(self, history):
+            return rank == 0
+
+    watcher = Processes(rank, 2, False).watching(Watching())
+    assert not watcher.step_ends() and watcher.epoch_ends(History())
+
+
 def dropout_and_resumed(rank, checkpoint, folder):
     """Each process draws its own dropout; a resumed fit is the undisturbed one, to the last bit."""
     expected = XLMRobertaClassifier(checkpoint, **SHORT).fit(TEXTS, CLASSES)
@@ -166,7 +206,11 @@ def dropout_and_resumed(rank, checkpoint, folder):
         patch.setattr(TrainStep, "run", failing)
         with pytest.raises(RuntimeError, match="power cut"):
             kept.fit(TEXTS, CLASSES)
-    kept.fit(TEXTS, CLASSES, resume=True)
+    replaced = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", lambda *files, replace=os.replace: replaced.append(files) or replace(*files))
+        kept.fit(TEXTS, CLASSES, resume=True)
+    assert bool(replaced) == (rank == 0)
     assert deviations(result_of(kept), result_of(expected)) == (0, 0)
     own = kept.set_params(resume_dir=folder / "own")
     for _ in range(2):  # the second reads the result of the first
@@ -183,22 +227,23 @@ def searched(rank, checkpoint, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "exit_code"), [("caught", 0), ("killed", 1)])
+@pytest.mark.parametrize(("how", "exit_code"), [("caught", 0), ("killed", 1), ("restarted", 0)])
 def test_under_torchrun(tiny_checkpoint, how, exit_code):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["--max-restarts=1"] if how == "restarted" else []
     command += ["-m", "tests.training.under_torchrun", str(tiny_checkpoint), how]
-    done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
+    environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # see docs/distributed.md
+    done = subprocess.run(command, cwd=ROOT, timeout=900, capture_output=True, text=True, env=environment)
     assert done.returncode == exit_code, done.stderr
     assert done.stdout.count("is done") == 2 - 2 * exit_code
 
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_other(tiny_checkpoint):
-    start = time.monotonic()
     done = run(killed_in_a_step, str(tiny_checkpoint))
     assert done[1].exit_code == -signal.SIGKILL
     assert done[0].exit_code == 1 and "process 0 of 2 waits in vain" in done[0].stderr
-    assert time.monotonic() - start < 60  # nothing waits for the time limit of the group
+    assert "Timed out" not in done[0].stderr  # the connection is closed: nothing waits for the time limit of the group
 
 
 def killed_in_a_step(rank, checkpoint):

@@ -10,6 +10,7 @@ import torch
 from skxlmr.batching import Batch
 from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.training import Watcher, fit_loop
+from skxlmr.training._distributed import Processes
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.utils._warnings import OutOfMemoryWarning
 from tests.batching.rows import TOKENIZER, random_rows
@@ -84,6 +85,32 @@ def test_a_step_that_runs_out_of_memory_draws_its_batches_again_in_parts():
         batches.prepare_next()
     assert batches.run(compute) == sorted(expected[2][0].tolist()) and rng.bit_generator.state == expected[2][1]
     assert sizes == [[4], [4], [2, 2], [2, 2]] and undone == [2]
+
+
+def test_a_process_that_runs_out_of_memory_computes_its_share_in_parts():
+    """And draws what it would have drawn; where rows are compared it can't, because the others wait."""
+    expected, rng = one_by_one(), np.random.default_rng(3)
+    batches = StepBatches(4, 1, CPU, rng, Processes(1, 2, False))
+    batches.begin_epoch(masked_task(), STEPS)
+    made_ids = []
+
+    def compute(made):
+        made_ids.append([batch.ids for batch in made])
+        if len(made_ids) == 1:
+            raise torch.OutOfMemoryError("full")
+
+    with pytest.warns(
+        OutOfMemoryWarning, match="in parts of 1, which .*; to start like this, set batch_size=2 and accumulate=2"
+    ):
+        batches.run(compute)
+    (share,), parts = made_ids
+    assert [len(ids) for ids in parts] and sorted(torch.cat(parts).tolist()) == sorted(share.tolist())
+    assert set(share.tolist()) <= set(expected[0][0].tolist()) and rng.bit_generator.state == expected[0][1]
+    assert torch.equal(batches.step.whole[0].ids, expected[0][0])
+    batches.task.contrastive_weight = 1.0
+    made_ids.clear()
+    with pytest.raises(torch.OutOfMemoryError, match="lower batch_size and raise accumulate"):
+        batches.run(compute)
 
 
 def test_memory_that_runs_out_in_the_copy_is_left_to_the_step(monkeypatch):

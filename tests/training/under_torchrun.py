@@ -14,7 +14,7 @@ from torch import distributed as dist
 
 from skxlmr import XLMRobertaClassifier
 from skxlmr.training.step import TrainStep
-from tests.training.shared_fits import CLASSES, SHORT, TEXTS
+from tests.training.shared_fits import CLASSES, SHORT, TEXTS, deviations, result_of
 
 RANK = int(os.environ["RANK"])
 
@@ -26,6 +26,9 @@ def main(checkpoint, how):
     if how == "killed":
         fail_in_second_step(lambda: os.kill(os.getpid(), signal.SIGKILL))
         make.fit(TEXTS, CLASSES)
+        return
+    if how == "restarted":
+        continues_after_a_kill(checkpoint)
         return
     others_fit_alone(make)
     assert not dist.is_initialized()
@@ -48,6 +51,17 @@ def others_fit_alone(make):
         thread = threading.Thread(target=make.fit, args=(TEXTS, CLASSES))
         thread.start()
         thread.join()
+
+
+def continues_after_a_kill(checkpoint):
+    """torchrun starts both processes again, and the fit ends as one that nobody killed."""
+    kept = XLMRobertaClassifier(checkpoint, **SHORT, resume_dir=f"{checkpoint}-state", resume_every=1)
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        fail_in_second_step(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    kept.fit(TEXTS, CLASSES, resume=True)
+    undisturbed = XLMRobertaClassifier(checkpoint, **SHORT).fit(TEXTS, CLASSES)
+    assert deviations(result_of(kept), result_of(undisturbed)) == (0, 0)
+    print(f"process {RANK} is done")
 
 
 def one_fails(make):

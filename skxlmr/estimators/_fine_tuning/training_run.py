@@ -29,7 +29,6 @@ from skxlmr.training import (
     fit_loop,
     freeze,
     in_words,
-    leads,
     make_optimizer,
     undone_on_failure,
     whole_copy,
@@ -200,7 +199,8 @@ class TrainingRun:
         estimator = self.estimator
         values = {each.name: getattr(estimator, each.name) for each in fields(LoopSettings) if each.name != "autocast"}
         values |= {"verbose": int(estimator.verbose)}
-        if not leads():
+        processes = current_processes()
+        if processes is not None and not processes.leads:
             values["verbose"] = 0
         settings = LoopSettings(**values, autocast=resolve_precision(estimator.dtype, device, training=True))
         if self.adam_state is None:
