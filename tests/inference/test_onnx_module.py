@@ -226,7 +226,9 @@ def test_what_torch_modules_have_is_an_error_that_says_so(file):
 
 
 def child(module, queue):
-    queue.put(run(module).tolist())
+    parents, opened_by = module._session, module._opened_by
+    found = run(module).tolist()
+    queue.put((found, module._session is not parents, opened_by != module._opened_by))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -239,9 +241,10 @@ def test_a_fork_opens_the_graph_anew(file):
     queue = context.Queue()
     process = context.Process(target=child, args=(module, queue))
     process.start()
-    found = queue.get(timeout=60)
+    found, *is_new = queue.get(timeout=60)
     process.join(60)
     assert process.exitcode == 0
+    assert is_new == [True, True]
     np.testing.assert_array_equal(np.float32(found), expected)
     np.testing.assert_array_equal(run(module), expected)
 
