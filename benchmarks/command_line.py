@@ -1,7 +1,7 @@
 """``python -m skxlmr encode`` over many short rows: rows per second, memory by quarter of the rows, a kill and what follows it.
 
 Rows are a few words each of real texts, most of them distinct. The command runs in a process of its own. Its resident memory is
-read five times a second, and the peak is given for each quarter of the rows (by the parts that are complete). It is killed
+read five times a second, and the peak is given for each quarter of the rows, and while the parts are joined. It is killed
 (SIGKILL) once a third of the parts are there, and the same command goes on. At the end the number of rows is compared, their
 order, and the features of a sample with those of ``load(folder).transform``. It needs Linux.
 """
@@ -51,18 +51,18 @@ def resident(pid):
 
 
 def run(command, parts, n_parts, kill_at=None):
-    """Run the command; returns its seconds, the peak memory in each quarter, and how many parts there were before and after."""
+    """Run the command; returns its seconds, peak memory by quarter and while joining, and parts before and after."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     begun = n_complete(parts)
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment)
-    peaks, n_done = [0.0] * 4, begun
+    peaks, n_done = [0.0] * 5, begun
     while process.poll() is None:
         time.sleep(INTERVAL)
         n_done = n_complete(parts) or n_done  # at the end the folder is removed
         memory = resident(process.pid)
         if memory is not None:
-            quarter = min(4 * n_done // n_parts, 3)
+            quarter = 4 if (parts / "joined").exists() else min(4 * n_done // n_parts, 3)
             peaks[quarter] = max(peaks[quarter], memory)
         if kill_at is not None and n_done >= kill_at:
             process.send_signal(signal.SIGKILL)
@@ -125,7 +125,7 @@ def measure(args, folder):
         made = min(n_made * args.rows_per_part, args.rows)
         memory = [f"{peak:.0f}" if peak else "" for peak in peaks]
         rows.append([name, begun, made, f"{seconds:.1f}", f"{made / seconds:.0f}", *memory])
-    quarters = [f"RSS {k}/4 (MiB)" for k in range(1, 5)]
+    quarters = [f"RSS {k} (MiB)" for k in ("1/4", "2/4", "3/4", "4/4", "joining")]
     print(markdown_table(["call", "parts before", "rows", "seconds", "rows/s", *quarters], rows))
     size = output.stat().st_size / 2**20
     difference = check(source, output, model, args.rows, args.sample)

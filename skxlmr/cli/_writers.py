@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from skxlmr.checkpoints._atomic_replace import flush
 from skxlmr.cli._files import Format, UsageError
 
-GROUP_ROWS, GROUP_BYTES = 2**17, 2**26  # of a row group of Parquet, at most one part more
+GROUP_ROWS, GROUP_BYTES = 2**17, 2**25  # of a row group of Parquet, at most one part more
 SUFFIXES = {"parquet": ".arrow", "csv": ".csv", "jsonl": ".jsonl"}
 
 
