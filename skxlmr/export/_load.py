@@ -74,8 +74,8 @@ def load_onnx(
     fitted estimator
         Of the class that was saved or chosen. It predicts, transforms and scores like one with torch, and pickles as the path
         of the graph. What needs the weights (``partial_fit``, ``save``, ``generate``) is an error; ``fit`` starts from the
-        parameter ``checkpoint``. The graph has its precision and ``providers`` say where it runs: ``device`` and ``dtype``
-        are ``"auto"``.
+        parameter ``checkpoint``, except for vectorizers, which learn nothing and keep the graph. The graph has its precision
+        and ``providers`` say where it runs: ``device`` and ``dtype`` are ``"auto"``.
 
     Raises
     ------
@@ -178,6 +178,7 @@ def _describe_vectors(estimator: Any, module: OnnxModule, is_ours: bool) -> None
 def _with_graph(estimator: Any, module: OnnxModule) -> Estimator:
     """The estimator with the graph as its model, after a look at what the graph makes of a text."""
     module.languages = estimator._family.language_numbers(estimator, estimator.config_)
+    module.checkpoint = estimator.checkpoint, estimator.revision
     estimator.module_ = module
     _check_widths(estimator, module)
     return estimator

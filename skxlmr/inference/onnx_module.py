@@ -52,6 +52,8 @@ class OnnxModule:
         The layer whose output ``last_hidden_state`` is, in graphs that ``export_onnx`` wrote; None for the last one of others.
     is_final : bool
         Whether ``sentence_embedding`` is scaled to unit length and cut as the estimator's features are.
+    checkpoint : tuple
+        What the estimator's parameters ``checkpoint`` and ``revision`` were when it got the graph.
     origin, loaded, mapped_files : None
         What torch modules know of their checkpoint.
     """
@@ -71,6 +73,7 @@ class OnnxModule:
         self.sentence: tuple[Any, ...] = ((),)
         self.layer: int | None = None
         self.is_final = False
+        self.checkpoint: tuple[Any, ...] = ()
         self._expected: str | None = None  # the hash that a pickle came with
         self._session: Any = None
         self._opened_by = 0  # the process
@@ -216,7 +219,7 @@ class OnnxModule:
     def __getstate__(self) -> dict[str, Any]:
         state = {
             name: getattr(self, name)
-            for name in ("file", "providers", "threads", "languages", "sentence", "layer", "is_final")
+            for name in ("file", "providers", "threads", "languages", "sentence", "layer", "is_final", "checkpoint")
         }
         return {**state, "_expected": self.content_hash() if self._session is not None else self._expected}
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import skxlmr
 from skxlmr import (
@@ -156,6 +158,19 @@ def test_frames_pairs_and_output(tiny_checkpoint, tmp_path):
     torch, onnx = both(XLMRobertaVectorizer(tiny_checkpoint, pairs=False).fit(frame), tmp_path / "columns")
     found = onnx.set_output(transform="pandas").transform(frame)
     pd.testing.assert_frame_equal(found, torch.set_output(transform="pandas").transform(frame), atol=1e-5)
+
+
+def test_a_vectorizer_keeps_its_graph_in_a_fit(loaded, exported):
+    """It learns nothing: a pipeline around it is fitted on the graph's features."""
+    found = loaded(XLMRobertaVectorizer)
+    expected, module = found.transform(TEXTS), found.module_
+    pipeline = make_pipeline(found, LogisticRegression()).fit(TEXTS, [0, 1] * 3)
+    assert found.module_ is module
+    np.testing.assert_array_equal(pipeline[0].transform(TEXTS), expected)
+    assert load_onnx(exported(XLMRobertaVectorizer)).fit(pd.DataFrame({"text": TEXTS})).n_features_in_ == 1
+    again = pickle.loads(pickle.dumps(found)).fit(TEXTS)
+    assert isinstance(again.module_, OnnxModule)
+    assert not isinstance(found.set_params(checkpoint="skxlmr-mini").fit(TEXTS).module_, OnnxModule)
 
 
 def test_ranking(tiny_checkpoint, tmp_path):

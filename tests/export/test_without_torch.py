@@ -20,6 +20,8 @@ warnings.simplefilter("ignore")
 answers = {}
 for name, folder in pickle.load(open(sys.argv[1], "rb")).items():
     loaded = load_onnx(folder, threads=1)
+    if name.endswith("Vectorizer"):
+        loaded.fit(["a text"])
     answers[name] = {answer}(pickle.loads(pickle.dumps(loaded)))
 pickle.dump((answers, "torch" in sys.modules), open(sys.argv[2], "wb"))
 """

@@ -17,6 +17,7 @@ from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParamete
 from skxlmr.estimators._vectors.filling import Out, check_out, features_in_parts
 from skxlmr.estimators._vectors.parts import is_one_part, one_dimension
 from skxlmr.estimators._vectors.transformer import Transformer
+from skxlmr.inference import OnnxModule
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
 from skxlmr.utils._later import torch
@@ -58,7 +59,8 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
         with all_or_nothing(self):
             texts = self._check_X(X, reset=True)
             with fit_task(self, X, y):
-                self._open()
+                if not self._has_graph():
+                    self._open()
                 for name in ("_opened", "_side_by_side"):
                     self.__dict__.pop(name, None)
                 encoded = self._tokenize(texts, self._limit())  # counted here; transform warns
@@ -124,6 +126,11 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
         if not is_on(module, device) or next(module.parameters()).dtype != dtype:
             moved(module, lambda: module.to(device, dtype))
         self.module_ = module
+
+    def _has_graph(self) -> bool:
+        """Whether the model is an ONNX graph of the checkpoint, of which there is nothing to open or to learn."""
+        module: Any = getattr(self, "module_", None)
+        return isinstance(module, OnnxModule) and module.checkpoint == (self.checkpoint, self.revision)
 
     # Texts --------------------------------------------------------------------------------------------------------------
 
