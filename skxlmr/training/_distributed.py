@@ -39,7 +39,8 @@ Value = TypeVar("Value")
 _SMALL = 2**16  # numbers of a gradient that is not worth a message of its own
 _current: ContextVar[Processes | None] = ContextVar("processes", default=None)
 _inherited: Any = None  # the group of the process that this one was forked from
-_left = False
+_joined_here = False  # the group is the library's own
+_left = False  # and this process has left it
 
 
 class Processes:
@@ -287,9 +288,6 @@ def _is_started_by_torchrun() -> bool:
         and int(os.environ.get("WORLD_SIZE", 1)) > 1
         and multiprocessing.current_process().name == "MainProcess"
     )
-
-
-_joined_here = False
 
 
 def _join() -> None:

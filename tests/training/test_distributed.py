@@ -19,10 +19,11 @@ from torch import distributed as dist
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn.randomness import Randomness, drawing_from, dropout, host_generator
-from skxlmr.training import History, Watcher
+from skxlmr.training import History, LossScale, Watcher, fit_loop
 from skxlmr.training._distributed import Processes
 from skxlmr.training._state.resumable import FILE
 from skxlmr.training.step import TrainStep
+from tests.training.fits import SETTINGS, make_module, make_task, optimizer_for, weights_of
 from tests.training.shared_fits import (
     CASES,
     CLASSES,
@@ -111,7 +112,7 @@ def test_what_processes_have_in_common(tiny_checkpoint, tmp_path):
 
 
 def in_common(rank, checkpoint, folder):
-    for part in (unseeded, other_rows, diverging, warned, first_decides, dropout_and_resumed, searched):
+    for part in (unseeded, other_rows, diverging, warned, first_decides, overflowing, dropout_and_resumed, searched):
         part(rank, checkpoint, Path(folder))
 
 
@@ -186,6 +187,32 @@ def first_decides(rank, checkpoint, folder):
 
     watcher = Processes(rank, 2, False).watching(Watching())
     assert not watcher.step_ends() and watcher.epoch_ends(History())
+
+
+def overflowing(rank, checkpoint, folder):
+    """Where the gradients of one overflow float16, all skip the step."""
+    module, task, loss_scale = make_module(torch.float32), make_task(), LossScale()
+    loss_scale.scale, compute, n_batches = 2.0**60, SequenceTask.losses, []
+
+    def losses(self, module, batch):
+        n_batches.append(1)
+        factor = 1e30 if rank == 1 and len(n_batches) == 1 else 1.0
+        return {"loss": factor * compute(self, module, batch)["loss"]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SequenceTask, "losses", losses)
+        fit_loop(
+            module,
+            task,
+            optimizer_for(module),
+            SETTINGS,
+            np.random.default_rng(0),
+            loss_scale=loss_scale,
+            processes=Processes(rank, 2, False),
+        )
+    assert (loss_scale.n_skipped, loss_scale.scale, len(n_batches)) == (1, 2.0**59, 6)
+    first, second = of_all(weights_of(module))
+    assert not [name for name, value in first.items() if not torch.equal(value, second[name])]
 
 
 def dropout_and_resumed(rank, checkpoint, folder):
