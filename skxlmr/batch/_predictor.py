@@ -48,7 +48,8 @@ class BatchPredictor:
         - ``predict_entities``: the column ``entities`` of a tagger, a list of records.
         - ``transform``: the column ``features``, a list of float32 in each row (of fixed size in Arrow).
     text : str, or sequence of str, optional
-        The column of the texts, or two columns for pairs. By default the columns whose names the fit saw.
+        The column of the texts; two columns for pairs, and those of a prompt and its choices. By default the columns whose
+        names the fit saw.
     missing : {'error', 'null'}
         What a row without text (None, NaN, NA) is: an error that names it, unless the estimator has ``missing='empty'``; or a
         row whose result is null, too.

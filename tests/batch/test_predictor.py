@@ -150,6 +150,17 @@ def test_pairs(saved):
     assert made.iloc[2, 2:].isna().all()
 
 
+def test_a_prompt_and_its_choices(make_any, tmp_path):
+    rows = pd.DataFrame({"p": TEXTS, "a": TEXTS[::-1], "b": TEXTS})
+    chooser = make_any(skxlmr.XLMRobertaMultipleChoiceClassifier).fit(rows, [0, 1] * 3)
+    save(chooser, tmp_path / "model")
+    for text in (None, ("p", "a", "b")):
+        made = BatchPredictor(tmp_path / "model", text=text)(rows)
+        assert made["prediction"].tolist() == chooser.predict(rows).tolist()
+    made = BatchPredictor(tmp_path / "model", "predict_proba")(rows)
+    np.testing.assert_array_equal(made[["probability_0", "probability_1"]].to_numpy(), chooser.predict_proba(rows))
+
+
 def test_estimators_of_scikit_learn_around_ours(tiny_checkpoint, tmp_path):
     pytest.importorskip("skops")
     columns = pd.DataFrame({"text": TEXTS})["text"]
@@ -264,6 +275,8 @@ def test_what_is_refused(saved):
         BatchPredictor(folder, missing="drop")
     with pytest.raises(ValueError, match="use the method predict_entities"):
         BatchPredictor(saved("XLMRobertaTokenClassifier"), "predict", text="text")(frame(TEXTS))
+    with pytest.raises(ValueError, match="XLMRobertaCausalLM has neither predict nor transform"):
+        BatchPredictor(saved("XLMRobertaCausalLM"), text="text")(frame(TEXTS))
     with pytest.raises(skxlmr.CheckpointError, match="nowhere"):
         BatchPredictor("./nowhere", text="text")(frame(TEXTS))
 
