@@ -6,7 +6,8 @@ from functools import cache
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from skxlmr.text import FastTokenizer, SentencePieceTokenizer, load_tokenizer
+from skxlmr.text import FastTokenizer, SentencePieceTokenizer, TokenizerSettings, load_tokenizer
+from skxlmr.text._special_tokens import DEFAULT_ROLES
 from tests.tiny import sentences, train, write_checkpoint, write_xlm_checkpoint, xlm_tokenizer
 from tests.tiny_wordpiece import write_files
 
@@ -15,6 +16,7 @@ BERT = ("bert", "bert with tokenizer.json", "distilbert")
 ROBERTA = ("roberta", "roberta with tokenizer.json")
 KINDS = (*XLMR, *BERT, *ROBERTA, "xlm")
 LIMIT = 64
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def sentencepiece(**options):
@@ -24,10 +26,9 @@ def sentencepiece(**options):
 @cache
 def byte_pairs():
     """The vocabulary and the merges of RoBERTa's kind."""
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trainer = trainers.BpeTrainer(
         vocab_size=600,
-        special_tokens=special,
+        special_tokens=SPECIAL,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -80,3 +81,26 @@ def write(kind, folder):
     if kind == "tokenizer.json alone":
         (folder / "sentencepiece.bpe.model").unlink()
     return folder
+
+
+def tokenizer_of(vocab, kind, merges=()):
+    """One whose words are the text between spaces."""
+    model = {"type": kind, "vocab": vocab, "unk_token": "<unk>"}
+    if kind == "WordPiece":
+        model |= {"continuing_subword_prefix": "##", "max_input_chars_per_word": 7}
+    else:
+        model |= {"merges": [list(pair) for pair in merges]}
+    added = [{"id": vocab[token], "content": token, "special": True} for token in SPECIAL]
+    ends = {
+        "cls": ["<s>", vocab["<s>"]],
+        "sep": ["</s>", vocab["</s>"]],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    }
+    content = {
+        "added_tokens": added,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {"type": "RobertaProcessing", **ends},
+        "model": model,
+    }
+    return FastTokenizer(content, settings=TokenizerSettings(roles=DEFAULT_ROLES))

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from skxlmr.text import FastTokenizer, SentencePieceTokenizer, TokenizerSettings
+from skxlmr import trim_vocabulary
+from skxlmr.text import FastTokenizer, SentencePieceTokenizer, TokenizerSettings, XLMTokenizer, load_tokenizer
 from skxlmr.text._sentencepiece.pieces import BYTE, USER_DEFINED, pieces_of, with_pieces
 from skxlmr.text._special_tokens import DEFAULT_ROLES
 from skxlmr.trimming._tokenizer_files import trimmed_json, vocabulary_of
 from skxlmr.trimming._unigram import Unigram
-from tests.tiny import train
+from tests.tiny import train, write_xlm_checkpoint
+from tests.trimming.kinds import SPECIAL, tokenizer_of
 from tests.trimming.texts import back, rows
 
 pb = pytest.importorskip("sentencepiece.sentencepiece_model_pb2", reason="a model is put together with protobuf")
@@ -122,27 +124,6 @@ def test_samples_that_test_a_model_go():
     assert with_pieces(tested, range(len(pieces_of(tested)))) == proto
 
 
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-
-
-def tokenizer_of(vocab, kind, merges=()):
-    """One whose words are the text between spaces."""
-    model = {"type": kind, "vocab": vocab, "unk_token": "<unk>"}
-    if kind == "WordPiece":
-        model |= {"continuing_subword_prefix": "##", "max_input_chars_per_word": 7}
-    else:
-        model |= {"merges": [list(pair) for pair in merges]}
-    added = [{"id": vocab[token], "content": token, "special": True} for token in SPECIAL]
-    ends = {"cls": ["<s>", 0], "sep": ["</s>", 2], "trim_offsets": True, "add_prefix_space": False}
-    content = {
-        "added_tokens": added,
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": {"type": "RobertaProcessing", **ends},
-        "model": model,
-    }
-    return FastTokenizer(content, settings=TokenizerSettings(roles=DEFAULT_ROLES))
-
-
 @few
 @given(
     st.lists(st.text("abcd", min_size=1, max_size=4), min_size=2, max_size=25, unique=True),
@@ -198,3 +179,17 @@ def check(before, texts, others, min_count, characters):
     )
     assert min_count > 1 or n >= len(texts)
     return before, after, ids
+
+
+def test_what_the_original_xlm_merges_to_and_has_no_id_for(tmp_path):
+    """Such a word is unknown, and without its merges would fall into parts that are known."""
+    pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
+    special = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
+    vocab = {piece: i for i, piece in enumerate([*special, "a", "b", "c", "c</w>", "b</w>", "ab", "d</w>", "bc"])}
+    before = XLMTokenizer(vocab, [("a", "b"), ("b", "c"), ("ab", "c</w>")])
+    folder = write_xlm_checkpoint(tmp_path / "whole", before)
+    report = trim_vocabulary(folder, ["abc d"], tmp_path / "small")
+    after = load_tokenizer(report.folder)
+    assert before.convert_ids_to_pieces(rows(before, ["abc d"])[0])[1:-1] == ["<unk>", "d</w>"]
+    assert back(rows(after, ["abc d"]), report.old_ids) == rows(before, ["abc d"])
+    assert "bc" not in after.vocab and ("b", "c") not in after.merges

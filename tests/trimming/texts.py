@@ -13,6 +13,7 @@ ODD = [
     "ein <mask> Haus</s>",
     "[MASK] [UNK] [USER]",
     "BRD und DDR",
+    "σπίτι<mask>ποτάμι",
     "\ud800 e\u0301",
 ]
 CORPUS = {"de": [*sentences(48)[::4], *ODD], "en": [*sentences(48)[2::4], *ODD[::-1]]}
