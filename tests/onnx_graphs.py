@@ -12,6 +12,7 @@ NODES = {
     "last_hidden_state": [("Identity", ["x"], "last_hidden_state")],
     "token_embeddings": [("Identity", ["x"], "token_embeddings")],
     "sentence_embedding": [("Identity", ["mean"], "sentence_embedding")],
+    "pooler_output": [("Neg", ["mean"], "pooler_output")],
     "logits": [("MatMul", ["mean", "head"], "logits")],
     "token_logits": [("MatMul", ["x", "head"], "logits")],
     "vocabulary_logits": [("Transpose", ["table"], "turned"), ("MatMul", ["x", "turned"], "logits")],

@@ -173,6 +173,15 @@ def test_a_vectorizer_keeps_its_graph_in_a_fit(loaded, exported):
     assert not isinstance(found.set_params(checkpoint="skxlmr-mini").fit(TEXTS).module_, OnnxModule)
 
 
+def test_windows_of_long_texts(tiny_checkpoint, tmp_path):
+    classifier = XLMRobertaClassifier(tiny_checkpoint, long_text="window", stride=7, **FAST).fit(
+        ODD, [0, 1, 2] * 4 + [0, 1]
+    )
+    torch, onnx = both(classifier, tmp_path / "out")
+    X = [*ODD, *EMPTY]
+    np.testing.assert_allclose(onnx.decision_function(X), torch.decision_function(X), rtol=0, atol=1e-5)
+
+
 def test_ranking(tiny_checkpoint, tmp_path):
     pairs = [("Haus", "a house"), ("Haus", "a bird"), ("Vogel", "a bird"), ("Vogel", "a house")]
     torch, onnx = both(XLMRobertaRegressor(tiny_checkpoint, **FAST).fit(pairs, [1.0, 0, 1, 0]), tmp_path / "out")

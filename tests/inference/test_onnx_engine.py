@@ -216,6 +216,18 @@ def test_features_are_pooled_here_or_by_the_graph(make):
         np.testing.assert_allclose(engine.rows(encoded, engine.pooled(WHOLE, [2], 0, False)), means, atol=1e-6)
 
 
+def test_the_pooler_is_that_of_the_graph(make):
+    how, encoded = replace(WHOLE, pooling=("pooler",)), random_rows(LENGTHS)
+    engine, _ = make("last_hidden_state", "pooler_output")
+    assert engine.has_pooler
+    expected = [-mean_of(encoded.row(i)) for i in range(len(encoded))]
+    np.testing.assert_allclose(engine.rows(encoded, engine.pooled(how, [2], 0, False)), expected, atol=1e-6)
+    engine, _ = make("last_hidden_state")
+    assert not engine.has_pooler
+    with pytest.raises(ValueError, match="of which these features can't be made"):
+        engine.pooled(how, [2], 0, False)
+
+
 @pytest.mark.parametrize(
     ("how", "layers", "n_skipped", "further"),
     [
@@ -291,6 +303,14 @@ def test_outputs_are_kept_until_the_graph_changes(make, on_disk, tmp_path):
     np.testing.assert_array_equal(engine.rows(encoded, recipe=("logits",)), first)
     assert len(shapes) == (0 if on_disk else n_run)
     clear_cache()
+
+
+def test_progress_counts_the_rows(make, monkeypatch, capsys):
+    monkeypatch.setattr("skxlmr.inference._progress.PATIENCE", 0)
+    engine, _ = make("logits", batch_size=16)
+    engine.verbose = 1
+    engine.rows(random_rows(LENGTHS).take([*range(9), 0]))
+    assert capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1].startswith("rows 9/9")
 
 
 def test_generate_needs_weights(make):
