@@ -235,6 +235,19 @@ def test_special_ids_of_the_config_and_of_generation(checkpoints, tmp_path):
     assert config["decoder_start_token_id"] == report.new_ids()[591] == new + 1
 
 
+def test_a_token_that_only_a_template_names_stays(checkpoints, tmp_path):
+    source = tmp_path / "whole"
+    shutil.copytree(checkpoints("tokenizer.json alone"), source)
+    content = json.loads((source / "tokenizer.json").read_text())
+    piece = content["model"]["vocab"][250][0]
+    content["post_processor"]["special_tokens"][piece] = {"id": piece, "ids": [250], "tokens": [piece]}
+    (source / "tokenizer.json").write_text(json.dumps(content))
+    report = trim_vocabulary(source, ["das Haus"], tmp_path / "small", keep="used")
+    made = json.loads((tmp_path / "small" / "tokenizer.json").read_text())
+    (new,) = made["post_processor"]["special_tokens"][piece]["ids"]
+    assert report.old_ids[new] == 250 and made["model"]["vocab"][new][0] == piece
+
+
 def test_another_mask_token(tmp_path):
     """The place of <mask> behind the pieces stays, since the ids of added tokens follow it."""
     settings = TokenizerSettings(roles={"mask_token": AddedToken("[M]")})
