@@ -5,8 +5,6 @@ Shape legend: N sequences, S tokens of a row, D hidden size.
 
 from typing import Any
 
-import numpy as np
-
 from skxlmr.export._graphs.activations import activate
 from skxlmr.export._graphs.attention import additive_mask, attend, causal_mask, places_like
 from skxlmr.export._graphs.encoders import ROWS, Encoded
@@ -17,18 +15,17 @@ START = "transformer."
 
 
 def encode_xlm(weights: Weights, config: Any, n_layers: int) -> Encoded:
-    """Add the encoder, with its first layers. Vectors of padding are zeros."""
+    """Add the encoder, with its first layers. Unlike the reference's, vectors of padding are no zeros: nothing sees them."""
     graph, eps = weights.graph, config.layer_norm_eps
     input_ids, attention_mask = (graph.input(name, ROWS) for name in ("input_ids", "attention_mask"))
     with graph.scope("transformer"):
-        is_token = graph.cast(graph.axes("Unsqueeze", attention_mask, 2), np.float32)
         with graph.scope("embeddings"):
             x = weights.words(f"{START}embeddings", input_ids)
             x = graph.node("Add", x, weights.rows(f"{START}position_embeddings", places_like(graph, input_ids)))
             if config.has_lang_embeddings:
                 langs = graph.input("langs", ROWS)
                 x = graph.node("Add", x, weights.rows(f"{START}lang_embeddings", langs))
-            x = graph.node("Mul", weights.norm(x, f"{START}layer_norm_emb", eps), is_token)
+            x = weights.norm(x, f"{START}layer_norm_emb", eps)
         # as in the reference, a causal model attends to the padding before a token too
         mask = (causal_mask if config.causal else additive_mask)(graph, attention_mask)
         states = {0: x}
@@ -42,7 +39,7 @@ def encode_xlm(weights: Weights, config: Any, n_layers: int) -> Encoded:
                 start, activation = f"{START}ffns.{i}.", "gelu" if config.gelu_activation else "relu"
                 (wide,) = weights.dense(x, f"{start}lin1", activation=activation)
                 x = graph.node("Add", x, weights.dense(wide, f"{start}lin2")[0])
-                x = graph.node("Mul", weights.norm(x, f"{START}layer_norm2.{i}", eps), is_token)
+                x = weights.norm(x, f"{START}layer_norm2.{i}", eps)
             states[i + 1] = x
     return Encoded(states, attention_mask, input_ids)
 
