@@ -55,7 +55,8 @@ def export_onnx(
     Notes
     -----
     The graph takes ``input_ids`` and ``attention_mask``, whole numbers of 64 bits of shape (batch, sequence), padded on the
-    right; ``token_type_ids`` where the model has two types, and ``langs`` where the original XLM has embeddings of languages.
+    right; ``token_type_ids`` where the model has two types, ``langs`` where the original XLM has embeddings of languages, and
+    ``position_ids`` for its ``objective='tlm'``.
     It gives ``logits``, ``start_logits`` and ``end_logits``, or ``last_hidden_state`` and ``sentence_embedding``, which
     pooling, further layers and scaling to unit length are part of. With ``long_text='window'`` the mean over the windows
     comes before the scaling, so that the scaling is left to whoever takes the mean.

@@ -58,7 +58,8 @@ class ModelWriter:
 
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         weights = WEIGHTS[self.precision](Graph(self.opset), shapes, read)
-        build(weights, estimator.config_, task, features)
+        # each text of a pair of translations counts its own positions
+        build(weights, estimator.config_, task, features, getattr(estimator, "objective", None) == "tlm")
         about = {
             "precision": self.precision,
             "estimator": type(estimator).__name__,
@@ -78,10 +79,6 @@ def task_of(estimator: Any) -> str | None:
     """
     if getattr(estimator, "output", "dense") != "dense":
         raise ValueError(f"output={estimator.output!r} can't be exported: only dense features can")
-    if getattr(estimator, "objective", None) == "tlm":
-        raise ValueError(
-            "objective='tlm' can't be exported, since its second texts count their own positions: set objective='mlm'"
-        )
     head = estimator._head
     return None if head.pipeline_tag == "feature-extraction" else head.task
 

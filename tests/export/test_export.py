@@ -14,11 +14,13 @@ from sklearn.preprocessing import FunctionTransformer
 import skxlmr
 from skxlmr import (
     CheckpointError,
+    XLMMaskedLM,
     XLMRobertaMaskedLM,
     XLMRobertaRegressor,
     XLMRobertaVectorizer,
     export_onnx,
     load,
+    load_onnx,
     save,
 )
 from skxlmr.checkpoints import sha256_of
@@ -27,6 +29,7 @@ from tests import sentence_encoders
 from tests.contract import answers, each, inputs
 from tests.export import graphs
 from tests.persistence.conftest import names_in
+from tests.tiny import write_xlm_checkpoint, xlm_tokenizer
 
 TOLERANCE = 1e-5
 
@@ -263,3 +266,27 @@ def test_what_a_sentence_encoder_says_is_in_the_graph(tiny_checkpoint, tmp_path,
 
 def test_the_public_name_needs_no_onnx():
     assert skxlmr.export_onnx is export_onnx
+
+
+def test_translations_count_their_own_positions(tmp_path):
+    pytest.importorskip("sacremoses")
+    tokenizer = xlm_tokenizer(model_max_length=64, lang2id={"de": 0, "en": 1})
+    write_xlm_checkpoint(tmp_path / "xlm", tokenizer, n_langs=2)
+    lm = XLMMaskedLM.from_checkpoint(tmp_path / "xlm", objective="tlm", lang=("en", "de"), device="cpu")
+    export_onnx(lm, tmp_path / "out")
+    pairs = [("the small bird", "ein kleiner Vogel"), ("today", "heute singt das alte Haus langsam")]
+    loaded = load_onnx(tmp_path / "out")
+    np.testing.assert_allclose(loaded.transform(pairs), lm.transform(pairs), atol=TOLERANCE, rtol=0)
+    (ids, layout), *_ = rows_of(lm, lambda: lm.transform(pairs))[0]
+    inputs = padded(ids, layout, lm.config_)
+    second = inputs["token_type_ids"]
+    inputs["langs"] = torch.where(second.bool(), *lm.module_.backbone.lang_ids[::-1])
+    places = torch.arange(second.shape[1]).expand(second.shape)
+    starts = torch.tensor(layout.second_starts)[:, None]
+    inputs["position_ids"] = torch.where(second.bool(), places - starts, places)
+    found = graphs.run(tmp_path / "out" / "onnx" / "model.onnx", inputs)["logits"]
+    real = inputs["attention_mask"].bool().numpy()
+    theirs = expected_of(lm, ids, layout)["logits"].numpy()
+    np.testing.assert_allclose(found[real], theirs, atol=TOLERANCE * max(1, np.abs(theirs).max()), rtol=0)
+    other = graphs.run(tmp_path / "out" / "onnx" / "model.onnx", inputs | {"position_ids": places})["logits"]
+    assert np.abs(other[real] - theirs).max() > 1e-2

@@ -9,7 +9,9 @@ from skxlmr.export._graphs.weights import Weights
 from skxlmr.export._graphs.xlm import encode_xlm
 
 
-def build(weights: Weights, config: Any, task: str | None, features: Features | None) -> None:
+def build(
+    weights: Weights, config: Any, task: str | None, features: Features | None, takes_positions: bool = False
+) -> None:
     """Fill the graph of the weights.
 
     Parameters
@@ -23,13 +25,18 @@ def build(weights: Weights, config: Any, task: str | None, features: Features | 
     features : Features or None
         How vectors of texts are made. They add ``last_hidden_state`` (N, S, D), the token vectors of the highest layer that
         they need, and ``sentence_embedding`` (N, features).
+    takes_positions : bool
+        Whether the positions of tokens are an input; for the original XLM, whose second texts may count their own.
     """
     has_words = task is not None and HEADS[task] is add_word_logits
     weights.projects_words = has_words and config.tie_word_embeddings
     n_layers = config.num_hidden_layers
     if task is None and features is not None:
         n_layers = max(features.layers)
-    encoded = (encode_xlm if config.model_type == "xlm" else encode)(weights, config, n_layers)
+    if config.model_type == "xlm":
+        encoded = encode_xlm(weights, config, n_layers, takes_positions)
+    else:
+        encoded = encode(weights, config, n_layers)
     if task is not None:
         HEADS[task](weights, config, encoded)
     if features is not None:

@@ -14,14 +14,18 @@ from skxlmr.export._graphs.weights import Weights
 START = "transformer."
 
 
-def encode_xlm(weights: Weights, config: Any, n_layers: int) -> Encoded:
-    """Add the encoder, with its first layers. Unlike the reference's, vectors of padding are no zeros: nothing sees them."""
+def encode_xlm(weights: Weights, config: Any, n_layers: int, takes_positions: bool = False) -> Encoded:
+    """Add the encoder, with its first layers; positions are an input, or the places in a row.
+
+    Unlike the reference's, vectors of padding are no zeros: nothing sees them.
+    """
     graph, eps = weights.graph, config.layer_norm_eps
     input_ids, attention_mask = (graph.input(name, ROWS) for name in ("input_ids", "attention_mask"))
     with graph.scope("transformer"):
         with graph.scope("embeddings"):
             x = weights.words(f"{START}embeddings", input_ids)
-            x = graph.node("Add", x, weights.rows(f"{START}position_embeddings", places_like(graph, input_ids)))
+            positions = graph.input("position_ids", ROWS) if takes_positions else places_like(graph, input_ids)
+            x = graph.node("Add", x, weights.rows(f"{START}position_embeddings", positions))
             if config.has_lang_embeddings:
                 langs = graph.input("langs", ROWS)
                 x = graph.node("Add", x, weights.rows(f"{START}lang_embeddings", langs))
