@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from skxlmr.nn import ModelConfig, XLMConfig, XLMForSequenceClassification, XLMRobertaForSequenceClassification
 from skxlmr.nn import randomness as module_of
+from skxlmr.nn.layers import Dropout
 from skxlmr.nn.randomness import (
-    Dropout,
     Randomness,
     drawing_from,
     drawing_on,
