@@ -9,8 +9,10 @@ from skxlmr.export._graphs.build import build
 from skxlmr.export._graphs.features import Features
 from skxlmr.export._graphs.file import write_graph
 from skxlmr.export._graphs.graph import Graph
+from skxlmr.export._graphs.int8 import FLOORS
 from skxlmr.export._graphs.precisions import WEIGHTS
 from skxlmr.nn import FAMILIES, ModelConfig
+from skxlmr.nn.kernels.linear import ACTIVATIONS
 from tests.export import graphs
 from tests.export.test_heads import outputs_of
 
@@ -57,7 +59,7 @@ def test_a_dense_layer_in_int8_is_a_product_of_whole_numbers(tmp_path, layer):
     assert 1e-4 < (np.abs(found - in_float) / np.maximum(size_NS1, 1)).max() < 0.01
 
 
-def test_tokens_are_rounded_more_finely_for_values(tmp_path, layer):
+def test_tokens_are_rounded_more_finely_for_queries_keys_and_values(tmp_path, layer):
     """So that only the rounding of the weights is left."""
     x, weight, bias = layer
     tensors = {f"{name}.{kind}": value for name in "qkv" for kind, value in (("weight", weight), ("bias", bias))}
@@ -75,7 +77,74 @@ def test_tokens_are_rounded_more_finely_for_values(tmp_path, layer):
     expected = x @ rounded.T + bias
     size_NS1 = np.linalg.norm(x, axis=-1, keepdims=True) * np.linalg.norm(weight, axis=1) + 1
     errors = {name: (np.abs(values - expected) / size_NS1).max() for name, values in found.items()}
-    assert errors["v_out"] < 1e-5 < 1e-3 < errors["q_out"] == errors["k_out"]
+    assert max(errors.values()) < 1e-5
+
+
+@pytest.mark.parametrize("activation", FLOORS)
+def test_floors_are_below_what_activations_return_but_not_far(activation):
+    x = torch.linspace(-20, 20, 400_001, dtype=torch.float64)
+    lowest = float(ACTIVATIONS[activation][0](x).min())
+    assert lowest - 2e-4 < FLOORS[activation] <= lowest
+
+
+def two_layers(folder, activation, x_NSD, wide_ED, narrow_DE):
+    """Outputs of a wide layer with an activation, and those of a narrow one after it."""
+    tensors = {"a.weight": wide_ED, "b.weight": narrow_DE}
+    tensors |= {"a.bias": np.zeros(len(wide_ED), np.float32), "b.bias": np.ones(len(narrow_DE), np.float32)}
+    shapes = {name: value.shape for name, value in tensors.items()}
+    weights = WEIGHTS["int8"](Graph(17), shapes, lambda name, rows: tensors[name][rows])
+    graph = weights.graph
+    x = graph.node("Mul", graph.cast(graph.input("x", ("n", "s", x_NSD.shape[2])), np.float32), graph.constant(1 / 64))
+    (wide,) = weights.dense(x, "a", activation=activation)
+    graph.output("wide", wide, ("n", "s", len(wide_ED)))
+    graph.output("narrow", weights.dense(wide, "b")[0], ("n", "s", len(narrow_DE)))
+    write_graph(folder, graph, {}, ("skxlmr", "0"))
+    found = graphs.run(folder / "model.onnx", {"x": torch.from_numpy(x_NSD)})
+    return found["wide"], found["narrow"]
+
+
+@pytest.mark.parametrize("activation", FLOORS)
+def test_after_an_activation_numbers_are_counted_from_its_floor(tmp_path, activation):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-100, 100, (4, 5, 48))
+    x[1] *= 1000  # more than 255 steps of the floor
+    x[2, 3] = 0
+    wide_ED, narrow_DE = (rng.standard_normal(shape).astype(np.float32) for shape in ((96, 48), (7, 96)))
+    wide, narrow = two_layers(tmp_path, activation, x, wide_ED, narrow_DE)
+    floor = FLOORS[activation]
+    scale_NS1 = np.maximum(wide.max(-1, keepdims=True) - floor, 1e-30) / 255
+    if floor:
+        scale_NS1 = np.maximum(scale_NS1, -floor / np.maximum(np.floor(-floor / scale_NS1), 1))
+    scale_D1 = np.abs(narrow_DE).max(1, keepdims=True) / 127
+    rounded_DE = np.rint(narrow_DE / scale_D1) * scale_D1
+    counted = np.rint((wide - floor) / scale_NS1) * scale_NS1 + floor
+    expected = counted @ rounded_DE.T + 1
+    size_NS1 = np.linalg.norm(wide, axis=-1, keepdims=True) * np.linalg.norm(narrow_DE, axis=1) + 1
+    assert (np.abs(narrow - expected) / size_NS1).max() < 2e-3  # a quotient next to a half may go either way
+    np.testing.assert_allclose(narrow[2, 3], 1, atol=1e-4)  # nothing becomes nothing
+
+
+@pytest.mark.parametrize("activation", FLOORS)
+def test_zeros_after_an_activation_stay_zeros_beside_a_large_number(tmp_path, activation):
+    """Most inputs are next to 0: if 0 fell between two steps, they would all be off by the same, and add up."""
+    x = np.full((1, 1, 48), -100 * 64)
+    x[..., 0] = 8 * 64
+    narrow_DE = np.random.default_rng(2).uniform(0.5, 1, (7, 48)).astype(np.float32)
+    wide, narrow = two_layers(tmp_path, activation, x, np.eye(48, dtype=np.float32), narrow_DE)
+    assert wide[0, 0, 0] > 7 and not wide[0, 0, 1:].any()
+    np.testing.assert_allclose(narrow[0, 0], 1 + wide[0, 0, 0] * narrow_DE[:, 0], atol=0.06)
+
+
+def test_the_rounding_after_an_activation_takes_half_of_what_signed_numbers_take(tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.integers(-100, 100, (8, 16, 48))
+    wide_ED, narrow_DE = (rng.standard_normal(shape).astype(np.float32) for shape in ((96, 48), (7, 96)))
+    wide, narrow = two_layers(tmp_path, "gelu", x, wide_ED, narrow_DE)
+    scale_D1 = np.abs(narrow_DE).max(1, keepdims=True) / 127
+    exact = wide @ (np.rint(narrow_DE / scale_D1) * scale_D1).T + 1
+    scale_NS1 = np.abs(wide).max(-1, keepdims=True) / 127
+    signed = np.rint(wide / scale_NS1) * scale_NS1 @ (np.rint(narrow_DE / scale_D1) * scale_D1).T + 1
+    assert np.linalg.norm(narrow - exact) < 0.65 * np.linalg.norm(signed - exact)
 
 
 @pytest.mark.parametrize(("width", "is_tied", "size"), [(128, False, 64), (128, True, 128), (100, False, 100)])

@@ -5,12 +5,18 @@ becomes 127. Word embeddings have a scale for each 64 numbers. The product is ex
 output of a token depends on the input of that token alone; ``DynamicQuantizeLinear``, which has one scale for a whole batch,
 would make it depend on its neighbours.
 
-The inputs are unsigned, the signed numbers plus 128: ONNX Runtime's kernels for signed ones are many times slower.
+The inputs are unsigned, the signed numbers plus 128: ONNX Runtime's kernels for signed ones are many times slower. What follows an
+activation that never falls below some number is counted from there, in twice as many steps; the sum of a row of weights
+times that number goes to the bias.
+
+Queries, keys and values, which the softmax and the sum over a text carry furthest, take their tokens in 16 bits: the rest that
+8 bits leave is multiplied too.
 
 Shape legend: N sequences, S tokens of a row, T tokens of all rows with padding, D inputs, E outputs, V vocabulary.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +26,22 @@ LEAST = 1e-30  # a row of zeros has a scale too
 BLOCK = 64  # numbers of a word embedding that have a scale of their own
 ZERO = 128  # what stands for 0 among unsigned numbers
 FINER = 254  # rounding takes half of 1 at most, which then becomes 127
+FLOORS = {
+    "gelu": -0.17,
+    "gelu_new": -0.1701,
+    "gelu_pytorch_tanh": -0.1701,
+    "relu": 0.0,
+}  # below what activations return
 
 
 class Int8Weights(Weights):
     """Matrices of the encoder and word embeddings in int8, with a scale for each output or word; heads in float32."""
 
     precision = "int8"
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._floors: dict[str, float] = {}  # of values that have one
 
     def words(self, name: str, ids: str) -> str:
         """Word embeddings (N, S, D) of ids (N, S)."""
@@ -47,8 +63,8 @@ class Int8Weights(Weights):
         return [self._dense(x, name, activation) for name in names]
 
     def projections(self, x: str, query: str, key: str, value: str) -> list[str]:
-        """Queries, keys and values (N, S, D). Most of the error comes from values: for them, tokens are rounded more finely."""
-        return [*self.dense(x, query, key), self._dense(x, value, "none", fine=True)]
+        """Queries, keys and values (N, S, D). Most of the error comes from here: tokens are rounded more finely."""
+        return [self._dense(x, name, "none", fine=True) for name in (query, key, value)]
 
     def vocabulary(self, x: str, weight: str, bias: str) -> str:
         """Logits over the vocabulary, (N, S, V), of (N, S, D)."""
@@ -59,50 +75,77 @@ class Int8Weights(Weights):
         return self._unflatten(logits, x, self.shapes[weight][0])
 
     def _dense(self, x: str, name: str, activation: str, fine: bool = False) -> str:
-        weight = f"{name}.weight"
+        weight, floor = f"{name}.weight", self._floors.get(x)
         product = self._whole_product(x, self._turned(weight), weight, fine)
-        return self._unflatten(self._finished(product, name, activation), x, self.shapes[weight][0])
+        if floor:
+            product = self.graph.node("Add", product, self._at_floor(weight, floor))
+        made = self._unflatten(self._finished(product, name, activation), x, self.shapes[weight][0])
+        if activation in FLOORS:
+            self._floors[made] = FLOORS[activation]
+        return made
 
     def _whole_product(self, x: str, matrix: str, weight: str, fine: bool = False) -> str:
         """The product (T, E), in float32, of the tokens of (N, S, D) with a rounded matrix (D, E)."""
         graph = self.graph
+        zero = ZERO if x not in self._floors else 0
         tokens, scale_T, whole = self._once(x, lambda: self._rounded_tokens(x, self.shapes[weight][1]))
-        product = self._multiplied(whole, matrix)
+        product = self._multiplied(whole, matrix, zero)
         if fine:
             (rest,) = self._once(f"rest of {x}", lambda: (self._rest(tokens, scale_T, whole),))
             product = graph.node(
-                "Add", product, graph.node("Div", self._multiplied(rest, matrix), graph.constant(FINER))
+                "Add", product, graph.node("Div", self._multiplied(rest, matrix, ZERO), graph.constant(FINER))
             )
         by_token = graph.node("Mul", product, graph.axes("Unsqueeze", scale_T, 1))
         return graph.node("Mul", by_token, self._scales(weight, self.shapes[weight][1]))
 
-    def _multiplied(self, whole: str, matrix: str) -> str:
-        product = self.graph.node("MatMulInteger", whole, matrix, self.graph.constant(ZERO, np.uint8))
+    def _multiplied(self, whole: str, matrix: str, zero: int) -> str:
+        product = self.graph.node("MatMulInteger", whole, matrix, self.graph.constant(zero, np.uint8))
         return self.graph.cast(product, np.float32)
 
     def _rounded_tokens(self, x: str, width: int) -> tuple[str, str, str]:
-        """The tokens (T, D), what each is divided by (T,), and the rounded quotients plus 128, whole numbers from 1 to 255."""
-        graph = self.graph
+        """The tokens (T, D), what each is divided by (T,), and the rounded quotients plus 128, whole numbers from 1 to 255.
+
+        Tokens that have a floor are counted from there, and their quotients are whole numbers from 0 to 255.
+        """
+        graph, floor = self.graph, self._floors.get(x)
         tokens = graph.node("Reshape", x, graph.constant([-1, width], np.int64))
+        if floor is not None:
+            tokens = graph.node("Sub", tokens, graph.constant(floor)) if floor else tokens
+            largest = graph.node("Max", graph.axes("ReduceMax", tokens, 1, keepdims=0), graph.constant(LEAST))
+            scale_T = graph.node("Div", largest, graph.constant(255))
+            if floor:  # a whole number of steps below 0: most inputs are next to 0, and would all be off by the same
+                n_steps = graph.node("Floor", graph.node("Div", graph.constant(-floor), scale_T))
+                whole_steps = graph.node("Div", graph.constant(-floor), graph.node("Max", n_steps, graph.constant(1)))
+                scale_T = graph.node("Max", scale_T, whole_steps)
+            return tokens, scale_T, self._quotients(tokens, scale_T, 0)
         highest, lowest = (graph.axes(kind, tokens, 1, keepdims=0) for kind in ("ReduceMax", "ReduceMin"))
         largest = graph.node("Max", highest, graph.node("Neg", lowest), graph.constant(LEAST))
         scale_T = graph.node("Div", largest, graph.constant(127))
-        return tokens, scale_T, self._quotients(tokens, scale_T)
+        return tokens, scale_T, self._quotients(tokens, scale_T, ZERO)
 
     def _rest(self, tokens: str, scale_T: str, whole: str) -> str:
         """What rounding took from the tokens, in whole numbers, each worth a 254th of one of the first."""
         graph = self.graph
         signed = graph.node("Sub", graph.cast(whole, np.float32), graph.constant(ZERO))
         lost = graph.node("Sub", tokens, graph.node("Mul", signed, graph.axes("Unsqueeze", scale_T, 1)))
-        return self._quotients(lost, graph.node("Div", scale_T, graph.constant(FINER)))
+        return self._quotients(lost, graph.node("Div", scale_T, graph.constant(FINER)), ZERO)
 
-    def _quotients(self, tokens: str, scale_T: str) -> str:
-        (zeros,) = self._once("zeros", lambda: (self._zeros(scale_T),))
+    def _quotients(self, tokens: str, scale_T: str, zero: int) -> str:
+        (zeros,) = self._once(f"zeros of {zero}", lambda: (self._zeros(scale_T, zero),))
         return self.graph.node("QuantizeLinear", tokens, scale_T, zeros, axis=0)
 
-    def _zeros(self, scale: str) -> str:
+    def _zeros(self, scale: str, zero: int) -> str:
         """The number that stands for 0, for each token (T,)."""
-        return self.graph.node("Expand", self.graph.constant(ZERO, np.uint8), self.graph.node("Shape", scale))
+        return self.graph.node("Expand", self.graph.constant(zero, np.uint8), self.graph.node("Shape", scale))
+
+    def _at_floor(self, name: str, floor: float) -> str:
+        """What a matrix (E, D) makes of a token that is at the floor everywhere, (E,)."""
+
+        def pieces() -> Iterator[np.ndarray]:
+            whole_ED, scale_E = rounded(self.array(name))
+            yield (whole_ED.sum(axis=1, dtype=np.int64) * scale_E * floor).astype(np.float32)
+
+        return self.graph.weight(f"{name}_at_floor", self.shapes[name][:1], np.float32, pieces)
 
     def _turned(self, name: str) -> str:
         """A matrix (E, D) as (D, E)."""
