@@ -5,9 +5,9 @@ becomes 127. Word embeddings have a scale for each 64 numbers. The product is ex
 output of a token depends on the input of that token alone; ``DynamicQuantizeLinear``, which has one scale for a whole batch,
 would make it depend on its neighbours.
 
-The inputs are unsigned, the signed numbers plus 128: ONNX Runtime's kernels for signed ones are many times slower. What follows an
-activation that never falls below some number is counted from there, in twice as many steps; the sum of a row of weights
-times that number goes to the bias.
+The inputs are unsigned, the signed numbers plus 128: ONNX Runtime's kernels for signed ones are many times slower. What follows
+an activation that never falls below some number is counted from there, in twice as many steps, and the sum of a row of weights
+times that number is added.
 
 Queries, keys and values, which the softmax and the sum over a text carry furthest, take their tokens in 16 bits: the rest that
 8 bits leave is multiplied too.
