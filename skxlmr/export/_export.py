@@ -1,6 +1,7 @@
 """The public function that writes a model for ONNX Runtime."""
 
 import os
+from functools import partial
 from typing import Any
 
 from skxlmr.export._precision import check_opset, check_precision
@@ -23,7 +24,8 @@ def export_onnx(
     ----------
     source : fitted estimator, str or path
         An estimator of this library; or a checkpoint (``"skxlmr-mini"``, a folder, or a name on the Hugging Face hub), which
-        is opened as the estimator that its ``config.json`` names, and as a vectorizer if it names no head.
+        is opened as the estimator that its ``config.json`` names, and as a vectorizer if it names no head. Heads of the
+        original XLM that no estimator reads (tags, answers, choices) are written for other tools.
     folder : str or path
         Created if it does not exist; an existing checkpoint folder is replaced.
     precision : {"float32", "float16", "int8"}, default="float32"
@@ -75,16 +77,22 @@ def export_onnx(
     """
     from skxlmr.estimators._core.estimator import Estimator
     from skxlmr.export._from_checkpoint import estimator_of
-    from skxlmr.export._model import ModelWriter
+    from skxlmr.export._model import ModelWriter, model_of
+    from skxlmr.export._without_estimator import head_of_its_own, write_checkpoint
     from skxlmr.persistence._save import write_estimator
 
     check_precision(precision)
     number = check_opset(opset)
     if isinstance(source, str | os.PathLike):
+        if (stored := head_of_its_own(source)) is not None:
+            write_checkpoint(stored, folder, precision, number)
+            return
         source = estimator_of(source)
     elif not isinstance(source, Estimator):
         raise TypeError(
             f"export_onnx(source, folder) takes an estimator of this library or a checkpoint, got a {type(source).__name__}: "
             "export each estimator in it to a folder of its own"
         )
-    write_estimator(source, folder, None, None, onnx=ModelWriter(source, precision, number), weights=False)
+    write_estimator(
+        source, folder, None, None, onnx=ModelWriter(partial(model_of, source), precision, number), weights=False
+    )

@@ -1,6 +1,8 @@
 """A fitted estimator as an ONNX model in a folder."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,57 @@ from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._optional import import_extra
 
 
+@dataclass(frozen=True)
+class Model:
+    """What is exported.
+
+    Attributes
+    ----------
+    module : TaskModule
+    config : config of a family
+    head : str
+        The end of Hugging Face's name of the module.
+    task : str or None
+        The head in the graph; None for vectors only.
+    features : Features or None
+        How vectors of texts are made.
+    reader : str
+        The estimator that opens it; empty if none does.
+    takes_positions : bool
+        Whether positions are an input: each text of a pair of translations counts its own.
+    """
+
+    module: Any
+    config: Any
+    head: str
+    task: str | None
+    features: Features | None = None
+    reader: str = ""
+    takes_positions: bool = False
+
+
+def model_of(estimator: Any) -> Model:
+    """A fitted estimator's."""
+    name, pairs = type(estimator).__name__, getattr(estimator, "objective", None) == "tlm"
+    task, features = task_of(estimator), features_of(estimator)
+    return Model(estimator.module_, estimator.config_, estimator._head.task, task, features, name, pairs)
+
+
 class ModelWriter:
-    """Writes ``onnx/`` into the folder of an estimator.
+    """Writes ``onnx/`` into a folder.
 
     Parameters
     ----------
-    estimator : fitted estimator
+    model : function
+        Gives the model.
     precision : str
         A key of ``WEIGHTS``.
     opset : int
     """
 
-    def __init__(self, estimator: Any, precision: str, opset: int):
+    def __init__(self, model: Callable[[], Model], precision: str, opset: int):
         import_extra("onnx", "onnx", "an ONNX model")
-        self.estimator, self.precision, self.opset = estimator, precision, opset
+        self.model, self.precision, self.opset = model, precision, opset
 
     def __call__(self, folder: Path) -> None:
         """Write the model, and copies of ``config.json`` and the tokenizer's files, which lie in the folder already."""
@@ -46,9 +85,8 @@ class ModelWriter:
             shutil.copymode(folder / "config.json", path)
 
     def _write(self, place: Path) -> None:
-        estimator = self.estimator
-        task, features = task_of(estimator), features_of(estimator)
-        tensors = estimator.module_.state_dict()
+        model = self.model()
+        tensors, features = model.module.state_dict(), model.features
 
         def read(name: str, rows: slice) -> np.ndarray:
             part = tensors[name].detach()[rows].to("cpu", torch.float32)
@@ -58,12 +96,11 @@ class ModelWriter:
 
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         weights = WEIGHTS[self.precision](Graph(self.opset), shapes, read)
-        # each text of a pair of translations counts its own positions
-        build(weights, estimator.config_, task, features, getattr(estimator, "objective", None) == "tlm")
+        build(weights, model.config, model.task, features, model.takes_positions)
         about = {
             "precision": self.precision,
-            "estimator": type(estimator).__name__,
-            "task": estimator._head.task,
+            "estimator": model.reader,
+            "task": model.head,
             "normalized": str(features is not None and features.normalize).lower(),
         }
         write_graph(place, weights.graph, about, ("skxlmr", __version__))

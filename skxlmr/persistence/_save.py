@@ -139,12 +139,12 @@ def _write_pipeline(
     max_shard_size: int | str | None,
     onnx: bool,
 ) -> None:
-    _check_name(Path(folder))
+    check_name(Path(folder))
 
     def write_part(part: Estimator, place: Path) -> None:
         write_estimator(part, place, dtype, max_shard_size, onnx=_model_writer(part) if onnx else None)
 
-    with _explained(folder):
+    with explained(folder):
         check_card(folder)
         replace_folder(folder, lambda fresh: write_composite(whole, fresh, write_part), (CARD,))
 
@@ -168,7 +168,7 @@ def write_estimator(
             "save(estimator, folder) writes fitted estimators of this library and of scikit-learn, got a "
             f"{type(estimator).__name__}: save each estimator in a folder of its own, and pickle objects of other classes"
         )
-    _check_name(Path(folder))
+    check_name(Path(folder))
     check_is_fitted(estimator, "module_")
     check_has_weights(estimator.module_, "save")
     check_mapped_files(estimator.module_)
@@ -176,7 +176,7 @@ def write_estimator(
     scorer = cross_encoder_of(estimator)
     tensors = _published_weights(estimator)
     beside = sentence_encoder_files(estimator, encoder, tensors, dtype)
-    with _explained(folder):
+    with explained(folder):
         check_card(folder)
         write_folder(
             folder,
@@ -198,14 +198,14 @@ def write_estimator(
 
 def _model_writer(estimator: Any) -> Callable[[Path], None]:
     """What writes an estimator for ONNX Runtime."""
-    from skxlmr.export._model import ModelWriter
+    from skxlmr.export._model import ModelWriter, model_of
     from skxlmr.export._precision import OPSET
 
-    return ModelWriter(estimator, "float32", OPSET)
+    return ModelWriter(partial(model_of, estimator), "float32", OPSET)
 
 
 @contextmanager
-def _explained(folder: str | os.PathLike[str]) -> Iterator[None]:
+def explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Say what an error of the file system, or of the encoding, means."""
     try:
         yield
@@ -271,7 +271,7 @@ def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
     return describe(estimator, written, with_paths)
 
 
-def _check_name(folder: Path) -> None:
+def check_name(folder: Path) -> None:
     """Refuse the name of a file of another tool."""
     if folder.suffix.lower() not in FILES:
         return

@@ -23,8 +23,9 @@ from skxlmr import (
     load_onnx,
     save,
 )
-from skxlmr.checkpoints import sha256_of
+from skxlmr.checkpoints import sha256_of, write_folder
 from skxlmr.estimators._vectors.transformer import Transformer
+from skxlmr.nn import FAMILIES
 from tests import sentence_encoders
 from tests.contract import answers, each, inputs
 from tests.export import graphs
@@ -197,14 +198,61 @@ def test_a_head_that_no_estimator_reads(tiny_xlm, tmp_path):
     for path in tiny_xlm.iterdir():
         os.symlink(path, folder / path.name)
     (folder / "config.json").unlink()
-    (folder / "config.json").write_text(
-        json.dumps(config | {"architectures": ["XLMForTokenClassification"], "n_langs": 1})
-    )
-    with pytest.raises(CheckpointError, match="describes XLMForTokenClassification, a head that no estimator reads"):
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["XLMForPoetry"], "n_langs": 1}))
+    with pytest.raises(CheckpointError, match="describes XLMForPoetry, a head that no estimator reads"):
         export_onnx(folder, tmp_path / "out")
     (folder / "config.json").write_text(json.dumps(config | {"n_langs": 20}))
     with pytest.raises(ValueError, match="has embeddings of languages, and does not say which one the texts have"):
         export_onnx(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "head", ["ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering", "ForQuestionAnsweringSimple"]
+)
+def test_heads_of_the_original_xlm_are_written_for_other_tools(tmp_path, head, precision):
+    tokenizer = xlm_tokenizer(model_max_length=64, lang2id={"de": 0, "en": 1})
+    write_xlm_checkpoint(tmp_path / "xlm", tokenizer, n_langs=2)
+    raw = json.loads((tmp_path / "xlm" / "config.json").read_text())
+    config = FAMILIES["xlm"].config.from_dict(raw)
+    kind = getattr(skxlmr.nn, f"XLM{head}")
+    arguments = {"ForTokenClassification": (5,), "ForMultipleChoice": (3,)}.get(head, ())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = kind(config, *arguments).eval()
+    source = tmp_path / "source"
+    write_folder(
+        source, config=raw | {"architectures": [f"XLM{head}"]}, tensors=module.state_dict(), tokenizer=tokenizer
+    )
+    export_onnx(source, tmp_path / "out", precision=precision)
+    names = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    files = {path.name for path in source.iterdir()} - {"model.safetensors"}
+    assert names == {*files, *(f"onnx/{name}" for name in (*files, "model.onnx", "model.onnx_data"))}
+    inputs = graphs.batch(config, lengths=(9, 6))
+    with torch.no_grad():
+        expected = module(**inputs)
+    found = graphs.run(tmp_path / "out" / "onnx" / "model.onnx", inputs)
+    if head == "ForQuestionAnswering":
+        found, expected = found["start_top_log_probs"], expected.start_proba_NK
+    elif head == "ForQuestionAnsweringSimple":
+        found = np.stack([found["start_logits"], found["end_logits"]], axis=-1)
+    else:
+        found = found["logits"][:, 0] if head == "ForMultipleChoice" else found["logits"]
+    tolerance = 1e-5 if precision == "float32" else 0.1
+    real = inputs["attention_mask"].bool().numpy() if found.ndim == 3 else ...
+    np.testing.assert_allclose(found[real], expected.numpy()[real], atol=tolerance, rtol=1e-5)
+    with pytest.raises(CheckpointError):
+        skxlmr.load_onnx(tmp_path / "out")
+
+
+def test_a_checkpoint_without_its_head_is_refused(tmp_path):
+    tokenizer = xlm_tokenizer(model_max_length=64)
+    write_xlm_checkpoint(tmp_path / "xlm", tokenizer)
+    file = tmp_path / "xlm" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["XLMForQuestionAnswering"]}))
+    with pytest.raises(CheckpointError, match="qa_outputs"):
+        export_onnx(tmp_path / "xlm", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("opset", [16, 24, "17", 17.5, True])

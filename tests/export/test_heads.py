@@ -1,6 +1,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from skxlmr.nn import FAMILIES
 from tests.export import graphs
@@ -45,3 +46,43 @@ def test_logits_equal_those_of_the_module(tmp_path, model_type, task):
         expected = outputs_of(module, inputs, task)
         assert min(float(values.abs().max()) for values in expected.values()) > 0.01
         assert_equal(graphs.run(file, inputs), expected, inputs["attention_mask"])
+
+
+def beams_of(module, inputs):
+    """What the reference calls the outputs of the search."""
+    with torch.no_grad():
+        found = module(**inputs)
+    return {
+        "start_top_log_probs": found.start_proba_NK,
+        "start_top_index": found.starts_NK,
+        "end_top_log_probs": found.end_proba_NEK.flatten(1),
+        "end_top_index": found.ends_NEK.flatten(1),
+        "cls_logits": found.no_answer_N,
+    }
+
+
+@pytest.mark.parametrize("lengths", [(11, 8, 20, 7), (3,), (1,), (5, 5)])
+def test_answers_that_the_original_xlm_searches(tmp_path, lengths):
+    config = graphs.config_of("xlm")
+    module = graphs.module_of(config, "ForQuestionAnswering")
+    file = graphs.write(tmp_path, module, config, "ForQuestionAnswering")
+    onnx.checker.check_model(str(file), full_check=True)
+    inputs = graphs.batch(config, lengths=lengths)
+    expected, found = beams_of(module, inputs), graphs.run(file, inputs)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert found[name].shape == tuple(values.shape)
+        if values.is_floating_point():
+            np.testing.assert_allclose(found[name], values.numpy(), atol=TOLERANCE, rtol=1e-5)
+        else:
+            np.testing.assert_array_equal(found[name], values.numpy())
+
+
+def test_starts_beyond_the_tokens_of_a_row_have_no_probability(tmp_path):
+    config = graphs.config_of("xlm")
+    module = graphs.module_of(config, "ForQuestionAnswering")
+    file = graphs.write(tmp_path, module, config, "ForQuestionAnswering")
+    found = graphs.run(file, graphs.batch(config, lengths=(9, 3)))
+    assert (found["start_top_index"][1, :3] < 3).all() and not found["start_top_log_probs"][1, 3:].any()
+    ends, proba = found["end_top_index"][1].reshape(5, 5), found["end_top_log_probs"][1].reshape(5, 5)
+    assert (ends[:3] < 3).all() and not proba[3:].any()

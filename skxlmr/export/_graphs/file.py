@@ -58,7 +58,10 @@ def write_graph(folder: Path, graph: Graph, metadata: Mapping[str, str], produce
                     tensor.external_data.add(key=key, value=value)
             initializers.append(tensor)
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in graph.inputs.items()]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in graph.outputs.items()]
+    outputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(graph.types[name]), shape)
+        for name, shape in graph.outputs.items()
+    ]
     made = helper.make_graph(graph.nodes, "model", inputs, outputs, initializers)
     opsets = [helper.make_opsetid("", graph.opset)]
     model = helper.make_model(made, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))

@@ -52,6 +52,7 @@ class Graph:
         self.weights: dict[str, Weight] = {}
         self.inputs: dict[str, tuple[Any, ...]] = {}
         self.outputs: dict[str, tuple[Any, ...]] = {}
+        self.types: dict[str, np.dtype[Any]] = {}  # of the outputs
         self._scopes: list[str] = []
         self._counts: dict[str, int] = {}
 
@@ -66,14 +67,23 @@ class Graph:
 
     def node(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Add a node with one output."""
+        return self._add(kind, inputs, attributes, [output])[0]
+
+    def pair(self, kind: str, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with two outputs."""
+        return self._add(kind, inputs, attributes, [None, None])
+
+    def _add(
+        self, kind: str, inputs: Sequence[str], attributes: dict[str, Any], outputs: Sequence[str | None]
+    ) -> list[str]:
         from onnx import helper
 
         stem = "/" + "/".join([*self._scopes, kind])
         self._counts[stem] = count = self._counts.get(stem, 0) + 1
         name = stem if count == 1 else f"{stem}_{count - 1}"
-        output = output or f"{name}_output"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name, **attributes))
-        return output
+        made = [output or f"{name}_output{i or ''}" for i, output in enumerate(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), made, name, **attributes))
+        return made
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """A small constant; equal ones are one."""
@@ -103,11 +113,12 @@ class Graph:
         self.inputs[name] = tuple(shape)
         return name
 
-    def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
-        """Make a value, in float32, an output of the graph."""
+    def output(self, name: str, value: str, shape: Sequence[int | str], dtype: Any = np.float32) -> None:
+        """Make a value of this type an output of the graph."""
         with self.unscoped():
             self.node("Identity", value, output=name)
         self.outputs[name] = tuple(shape)
+        self.types[name] = np.dtype(dtype)
 
     @contextmanager
     def unscoped(self) -> Iterator[None]:

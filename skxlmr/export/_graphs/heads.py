@@ -12,6 +12,7 @@ from skxlmr.export._graphs.features import pooler
 from skxlmr.export._graphs.pooling import first_token
 from skxlmr.export._graphs.weights import Weights
 from skxlmr.export._graphs.xlm import summary
+from skxlmr.export._graphs.xlm_answers import add_answer_beams
 
 
 def add_sequence_logits(weights: Weights, config: Any, encoded: Encoded) -> None:
@@ -57,8 +58,13 @@ def add_token_logits(weights: Weights, config: Any, encoded: Encoded) -> None:
 
 
 def add_answer_logits(weights: Weights, config: Any, encoded: Encoded) -> None:
-    """Add ``start_logits`` and ``end_logits`` (N, S): that the answer starts at a token, and that it ends there."""
+    """Add ``start_logits`` and ``end_logits`` (N, S): that the answer starts at a token, and that it ends there.
+
+    Of the original XLM's head that searches, add its beams.
+    """
     graph = weights.graph
+    if "qa_outputs.weight" not in weights:
+        return add_answer_beams(weights, config, encoded)
     with graph.scope("qa_outputs"):
         both = weights.head(encoded.last, "qa_outputs")
         sides = [graph.node("Gather", both, graph.constant(side, np.int64), axis=2) for side in (0, 1)]
