@@ -215,7 +215,8 @@ def recorded(model, X):
 
 def agreement(found, expected):
     """Share of equal labels, words' tags counted one by one; of numbers, the correlation."""
-    if isinstance(expected[0], list) or getattr(getattr(expected, "dtype", None), "kind", "") == "O":
+    of_words = isinstance(expected[0], list | np.ndarray) and np.asarray(expected[0]).dtype.kind in "OTU"
+    if of_words:
         pairs = [pair for rows in zip(found, expected, strict=True) for pair in zip(*rows, strict=True)]
         return float(np.mean([a == b for a, b in pairs]))
     found, expected = np.asarray(found), np.asarray(expected)
