@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from skxlmr import CheckpointError
-from skxlmr.export._graphs import weights as weights_module
 from skxlmr.export._graphs.features import Features
 from skxlmr.export._graphs.file import LARGE, PAGE, write_graph
 from skxlmr.export._graphs.graph import Graph
+from skxlmr.export._graphs.precisions import weights as weights_module
 from tests.export import graphs
 
 HOW = Features(("mean",), (2,))

@@ -9,8 +9,8 @@ from skxlmr.export._graphs.build import build
 from skxlmr.export._graphs.features import Features
 from skxlmr.export._graphs.file import write_graph
 from skxlmr.export._graphs.graph import Graph
-from skxlmr.export._graphs.int8 import FLOORS
 from skxlmr.export._graphs.precisions import WEIGHTS
+from skxlmr.export._graphs.precisions.int8 import FLOORS
 from skxlmr.nn import FAMILIES, ModelConfig
 from skxlmr.nn.kernels.linear import ACTIVATIONS
 from tests.export import graphs

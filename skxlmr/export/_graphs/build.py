@@ -5,7 +5,7 @@ from typing import Any
 from skxlmr.export._graphs.encoders import ROWS, encode
 from skxlmr.export._graphs.features import Features, add_features
 from skxlmr.export._graphs.heads import HEADS, add_word_logits
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 from skxlmr.export._graphs.xlm import encode_xlm
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from skxlmr.export._graphs.attention import additive_mask, attend, causal_mask, places_like
 from skxlmr.export._graphs.graph import Graph
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 
 ROWS = ("batch", "sequence")
 

@@ -13,7 +13,7 @@ from skxlmr.export._graphs.activations import activate_sentence
 from skxlmr.export._graphs.encoders import Encoded
 from skxlmr.export._graphs.graph import Graph
 from skxlmr.export._graphs.pooling import Pooling, first_token
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 
 SMALLEST = 1e-12  # norm that a vector is divided by, as in PyTorch
 LAYER_NORM_EPS = 1e-5  # PyTorch's

@@ -10,7 +10,7 @@ import numpy as np
 from skxlmr.export._graphs.encoders import ROWS, Encoded
 from skxlmr.export._graphs.features import pooler
 from skxlmr.export._graphs.pooling import first_token
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 from skxlmr.export._graphs.xlm import summary
 from skxlmr.export._graphs.xlm_answers import add_answer_beams
 

@@ -9,7 +9,7 @@ from skxlmr.export._graphs.activations import activate
 from skxlmr.export._graphs.attention import additive_mask, attend, causal_mask, places_like
 from skxlmr.export._graphs.encoders import ROWS, Encoded
 from skxlmr.export._graphs.pooling import Pooling
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 
 START = "transformer."
 

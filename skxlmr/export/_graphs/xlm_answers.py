@@ -12,7 +12,7 @@ import numpy as np
 
 from skxlmr.export._graphs.encoders import Encoded
 from skxlmr.export._graphs.pooling import Pooling
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 
 WIDTH = 5  # of the beam, ``start_n_top`` and ``end_n_top`` in the reference's config
 HEAD = "qa_outputs."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skxlmr.export._graphs.weights import Weights
+from skxlmr.export._graphs.precisions.weights import Weights
 
 
 class HalfWeights(Weights):

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from skxlmr.export._graphs.weights import Weights, row_ranges
+from skxlmr.export._graphs.precisions.weights import Weights, row_ranges
 
 LEAST = 1e-30  # a row of zeros has a scale too
 BLOCK = 64  # numbers of a word embedding that have a scale of their own
