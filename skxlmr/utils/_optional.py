@@ -10,7 +10,7 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     Parameters
     ----------
     module : str
-        Name of the package.
+        Name of the package, or of a module in it.
     extra : str
         The extra of this library that installs it.
     purpose : str
@@ -28,6 +28,7 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:  # the package is installed, but one of its own dependencies is not
+        package = module.partition(".")[0]
+        if error.name not in (module, package):  # the package is installed, but one of its own dependencies is not
             raise
-        raise ImportError(f'{purpose} needs {module}, which is not installed: pip install "skxlmr[{extra}]"') from None
+        raise ImportError(f'{purpose} needs {package}, which is not installed: pip install "skxlmr[{extra}]"') from None
