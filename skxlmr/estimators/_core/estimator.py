@@ -397,9 +397,9 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     @property
     def _doc_link_template(self) -> str:
-        """Address of the estimator's part of the API reference, for scikit-learn's diagrams."""
+        """Address of the estimator's page in the API reference, for scikit-learn's diagrams."""
         url = documentation_url()
-        return f"{url}/api.html#{type(self).__name__.lower()}" if url else ""
+        return f"{url}/api/generated/skxlmr.{type(self).__name__}.html" if url else ""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
