@@ -27,6 +27,7 @@ from skxlmr.inference import Engine
 from skxlmr.metrics import answer_f1_score
 from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
 from skxlmr.utils._containers import known_container
+from skxlmr.utils._shown.results import Answers
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
 from skxlmr.utils._validation import Texts
 
@@ -184,8 +185,8 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         ndarray of shape (n_rows,) of str, object
             Parts of the contexts as they stand there; '' for no answer.
         """
-        contexts, answers = self._answers(X, n_best=1)
-        return np.array(self._best(contexts, answers), dtype=object)
+        questions, answers = self._answers(X, n_best=1)
+        return np.array(self._best(questions.second or [], answers), dtype=object)
 
     def predict_spans(self, X: Any, n_best: int = 5, distinct: bool = True) -> list[list[dict[str, Any]]]:
         """Best answers to each question with their scores and places.
@@ -208,12 +209,15 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         -------
         list of list of dict
             For each row its answers, best first: ``answer``, ``score``, and the characters ``start`` and ``end`` between
-            which it stands in the context, both 0 for no answer.
+            which it stands in the context, both 0 for no answer. At a prompt the list shows itself as a table, in a notebook
+            with the answers marked in their contexts; ``print``, pickles and JSON are those of a plain list.
         """
         if isinstance(n_best, bool) or not isinstance(n_best, Integral) or n_best < 1:
             raise ValueError(f"n_best must be a whole number from 1, got {n_best!r}")
-        contexts, answers = self._answers(X, int(n_best), distinct)
-        return [self._as_records(context, row)[:n_best] for context, row in zip(contexts, answers, strict=True)]
+        questions, answers = self._answers(X, int(n_best), distinct)
+        contexts = questions.second or []
+        found = (self._as_records(context, row)[:n_best] for context, row in zip(contexts, answers, strict=True))
+        return Answers.of_questions(questions.first, contexts, found)
 
     def no_answer_score(self, X: Any) -> np.ndarray:
         """Log-odds that a context holds no answer, against the best answer found in it.
@@ -302,12 +306,11 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         predicted = self._best(contexts, self._search(self._engine(), rows.encoded["encoded"], contexts, n_best=1))
         return answer_f1_score([target.answers for target in rows.targets], predicted, sample_weight=rows.weights)
 
-    def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[list[str], list[RowAnswers]]:
-        """Contexts, and what is found in each."""
+    def _answers(self, X: Any, n_best: int, distinct: bool = True) -> tuple[Texts, list[RowAnswers]]:
+        """Questions with their contexts, and what is found in each."""
         engine = self._engine()
         questions = self._check_X(X, reset=False)
-        contexts = questions.second or []
-        return contexts, self._search(engine, self._encode(questions), contexts, n_best, distinct)
+        return questions, self._search(engine, self._encode(questions), questions.second or [], n_best, distinct)
 
     def _search(
         self, engine: Engine, encoded: EncodedBatch, contexts: list[str], n_best: int, distinct: bool = True

@@ -25,6 +25,7 @@ from skxlmr.estimators.parameters import (
 )
 from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.training import mean_losses
+from skxlmr.utils._shown.results import Fillings
 from skxlmr.utils._sklearn import StrOptions, fit_context
 from skxlmr.utils._tables import excerpt
 from skxlmr.utils._validation import Texts, check_texts
@@ -92,7 +93,8 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         -------
         list (one item per text) of lists (one item per mask) of dicts
             ``score`` (probability), ``token`` (id, or list of ids for a target of several tokens), ``token_str`` and
-            ``sequence`` (the text with this mask filled), best first.
+            ``sequence`` (the text with this mask filled), best first. At a prompt and in a notebook the list shows itself as a
+            table; ``print``, pickles and JSON are those of a plain list.
 
         Raises
         ------
@@ -134,7 +136,7 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             for filling in fillings[: int(top_k)]:
                 filling["sequence"] = self._joined(before, filling) + after
             answers[row].append(fillings[: int(top_k)])
-        return answers
+        return Fillings.of_masks(answers)
 
     def _joined(self, before: str, filling: Filling) -> str:
         """Text up to the end of the filling, which starts a word or goes on with the one before, as its first piece says."""

@@ -21,6 +21,7 @@ from skxlmr.inference import Engine
 from skxlmr.metrics import entity_f1_score, precision_recall_f1, word_accuracy
 from skxlmr.metrics._schemes import PREFIXES, split_tag
 from skxlmr.text import EncodedBatch, SubwordSampling
+from skxlmr.utils._shown.results import Entities
 from skxlmr.utils._sklearn import StrOptions
 from skxlmr.utils._tables import plain
 from skxlmr.utils._warnings import warn_once_per_call
@@ -132,7 +133,8 @@ class TokenPredictions(TaggingParameters, FineTuned):
         list of list of dict
             For each row, the entities in order: ``entity_group``, ``score`` (mean probability), ``word`` (the part of the
             text), ``start`` and ``end`` (characters). With ``"none"``: ``entity`` (the tag) and ``index`` (number of the
-            token) instead of ``entity_group``.
+            token) instead of ``entity_group``. At a prompt the list shows itself as a table, in a notebook as the texts with
+            the entities marked; ``print``, pickles and JSON are those of a plain list.
 
         Notes
         -----
@@ -165,7 +167,9 @@ class TokenPredictions(TaggingParameters, FineTuned):
             "ignore_labels": ignored,
         }
         parts = self._words_of(rows, engine) if aggregation == "word" else self._tokens_of(texts, engine)
-        return [find_entities(text, *part, labels, **how) for text, part in zip(texts, parts, strict=True)]
+        return Entities.of_texts(
+            texts, (find_entities(text, *part, labels, **how) for text, part in zip(texts, parts, strict=True))
+        )
 
     def _tokens_of(self, texts: list[str], engine: Engine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For each text, the places of its tokens, whether each is unknown, and the probabilities of their classes."""
