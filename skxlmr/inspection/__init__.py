@@ -1,3 +1,5 @@
 """Displays and explanations: what a fit did, what a model looks at, and where it is right."""
 
-__all__: list[str] = []
+from skxlmr.inspection._scores import GroupScoresDisplay, group_scores, transfer_scores
+
+__all__ = ["GroupScoresDisplay", "group_scores", "transfer_scores"]

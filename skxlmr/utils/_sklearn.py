@@ -3,6 +3,7 @@
 scikit-learn ships no types, so type checkers see the classes below instead; at run time they are scikit-learn's own.
 """
 
+from copy import copy
 from functools import lru_cache, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -194,6 +195,26 @@ def takes_sample_weight(scorer: Any) -> bool:
     return "sample_weight" in signature(scorer).parameters
 
 
+def scores_outputs(scorer: Any, function: Any = None) -> bool:
+    """Whether a scorer is one that ``make_scorer`` makes: of y and what one method returns for X; of this function alone."""
+    from sklearn.metrics._scorer import _BaseScorer
+
+    return isinstance(scorer, _BaseScorer) and (
+        function is None or (scorer._score_func is function and not scorer._kwargs and scorer._sign == 1)
+    )
+
+
+def with_labels(scorer: Any, classes: Any) -> Any:
+    """A scorer of probabilities that knows all classes, also those that the rows lack; any other scorer as it is."""
+    if not scores_outputs(scorer) or getattr(classes, "ndim", 0) != 1 or scorer._response_method == "predict":
+        return scorer
+    if "labels" in scorer._kwargs or "labels" not in signature(scorer._score_func).parameters:
+        return scorer
+    made = copy(scorer)
+    made._kwargs = {**scorer._kwargs, "labels": classes}
+    return made
+
+
 __all__ = [
     "CALLBACK_ATTRIBUTES",
     "BaseEstimator",
@@ -212,7 +233,9 @@ __all__ = [
     "metadata_requests",
     "output_config",
     "safe_indexing",
+    "scores_outputs",
     "set_metadata_requests",
     "takes_sample_weight",
     "validate_parameter_constraints",
+    "with_labels",
 ]

@@ -205,12 +205,14 @@ class TokenPredictions(TaggingParameters, FineTuned):
             Micro average over the entities (`skxlmr.metrics.entity_f1_score`) or words of all rows. For texts always the F1
             of spans.
         """
-        engine = self._engine()
+        self._engine()  # refuses what is not fitted, before it reads X
         rows = self._check_X(X, reset=False)
         true = check_tags(y, rows) if rows.texts is None else self._check_spans(y, rows)
-        predicted = self._predict(engine, rows)
+        predicted = self.predict(X).tolist()
         if rows.texts is None:
             return self._score_tags(true, predicted, sample_weight)
+        if getattr(self, "_dict_spans", False):
+            predicted = [[tuple(span[key] for key in SPAN_KEYS) for span in row] for row in predicted]
         return precision_recall_f1(true, predicted, sample_weight)[2]
 
     def _check_spans(self, y: Any, rows: TokenRows, name: str = "y") -> list[list[Span]]:
