@@ -70,7 +70,7 @@ def test_docstring_example(with_cache, public):
 
 def listed():
     """(module, name) of each entry of the API reference, which gets a page of its own."""
-    module, entry = None, None
+    module, entry = None, False
     for line in (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8").splitlines():
         if found := re.match(r"\.\. currentmodule:: (\S+)", line):
             module = found[1]

@@ -1,5 +1,7 @@
 """``llms.txt``, the map of the site for language models (https://llmstxt.org), and ``llms-full.txt``, all of it as text."""
 
+import inspect
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -16,6 +18,18 @@ def description(doctree):
     return ""
 
 
+def docstrings(fullname, own_methods):
+    """What the page of a public name is made from."""
+    module, _, name = fullname.rpartition(".")
+    public = getattr(sys.modules[module], name)
+    members = (
+        [(f"{fullname}.{method}", getattr(public, method)) for method in own_methods(fullname)]
+        if inspect.isclass(public)
+        else []
+    )
+    return "\n\n".join(f"## {title}\n\n{inspect.getdoc(member)}" for title, member in [(fullname, public), *members])
+
+
 def under(env, docname):
     """Pages below one, in the order of the tables of contents."""
     for toctree in env.get_doctree(docname).findall(addnodes.toctree):
@@ -30,7 +44,7 @@ def write(app, error):
         return
     env, base = app.env, (app.config.html_baseurl.rstrip("/") + "/").lstrip("/")
     lines, full = [f"# {app.config.project}", "", f"> {SUMMARY}"], []
-    full.append((Path(app.outdir) / "_sources" / "index.md.txt").read_text(encoding="utf-8"))
+    full.append(Path(env.doc2path(app.config.root_doc)).read_text(encoding="utf-8"))
     for toctree in env.get_doctree(app.config.root_doc).findall(addnodes.toctree):
         for _, section in toctree["entries"]:
             lines += ["", f"## {env.titles[section].astext()}", ""]
@@ -40,7 +54,10 @@ def write(app, error):
                 own = source.suffix == ".md" and not page.startswith("api")
                 address = base + (f"_sources/{page}.md.txt" if own else app.builder.get_target_uri(page))
                 lines.append(f"- [{env.titles[page].astext()}]({address}): {description(doctree)}")
-                full.append(source.read_text(encoding="utf-8") if own else doctree.astext())
+                if page.startswith("api/generated/"):
+                    full.append(docstrings(source.stem, app.config.autosummary_context["own_methods"]))
+                else:
+                    full.append(source.read_text(encoding="utf-8"))
     for name, text in {"llms.txt": "\n".join(lines), "llms-full.txt": "\n\n".join(full)}.items():
         (Path(app.outdir) / name).write_text(text + "\n", encoding="utf-8")
 
