@@ -66,6 +66,12 @@ def convert(
     ImportError
         If the format needs a package that is not installed.
 
+    See Also
+    --------
+    export_onnx : Writes a model for ONNX Runtime.
+    trim_vocabulary : Writes a copy with the part of the vocabulary that some texts use.
+    save : Writes a fitted estimator, also with its weights in another dtype.
+
     Notes
     -----
     TensorFlow's classes always project on the vocabulary with the word embeddings: a language model head with weights of

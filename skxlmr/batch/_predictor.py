@@ -139,14 +139,14 @@ class BatchPredictor:
         TypeError
             If it is another kind of table.
         """
-        prepared = self.prepared()
+        prepared = self._prepared()
         is_arrow = hasattr(batch, "schema") and hasattr(batch, "column_names")
         if not is_arrow and not (hasattr(batch, "iloc") and hasattr(batch, "columns")):
             raise TypeError(f"expected a pandas DataFrame or an Arrow table, got a {type(batch).__name__}")
         names = list(batch.column_names if is_arrow else batch.columns)
-        self.check_names(prepared, names)
+        self._check_names(prepared, names)
         given = [batch.column(name).to_pylist() if is_arrow else batch[name].tolist() for name in prepared.text]
-        texts, values = self.computed(prepared, given)
+        texts, values = self._computed(prepared, given)
         columns = prepared.results.columns
         if is_arrow:
             arrays = [in_arrow(column, value, texts.present) for column, value in zip(columns, values, strict=True)]
@@ -172,9 +172,20 @@ class BatchPredictor:
         Returns
         -------
         pyarrow.Schema
+            That of the tables that a call returns.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from skxlmr import BatchPredictor, XLMRobertaVectorizer, save
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(XLMRobertaVectorizer("skxlmr-mini").fit(["A text."]), folder + "/features")
+        ...     BatchPredictor(folder + "/features", text="review").output_schema()
+        features: fixed_size_list<item: float>[192]
+          child 0, item: float
         """
         pyarrow = import_extra("pyarrow", "parquet", "the schema of a table")
-        fields = [pyarrow.field(column.name, arrow_type(column)) for column in self.prepared().results.columns]
+        fields = [pyarrow.field(column.name, arrow_type(column)) for column in self._prepared().results.columns]
         return pyarrow.schema(fields) if schema is None else pyarrow.schema([*schema, *fields], schema.metadata)
 
     def spark_schema(self, schema: Any = None) -> Any:
@@ -188,19 +199,20 @@ class BatchPredictor:
         Returns
         -------
         pyspark.sql.types.StructType
+            That of the DataFrames that a call returns.
         """
         import_extra("pyspark", "spark", "a schema of Spark")
         pyarrow = import_extra("pyarrow", "parquet", "a schema of Spark")
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
 
-        columns = self.prepared().results.columns
+        columns = self._prepared().results.columns
         added = from_arrow_schema(pyarrow.schema([(each.name, arrow_type(each, list_size=False)) for each in columns]))
         return added if schema is None else StructType([*schema.fields, *added.fields])
 
     # For the command line -----------------------------------------------------------------------------------------------
 
-    def prepared(self) -> Prepared:
+    def _prepared(self) -> Prepared:
         """The estimator of this process, with all that does not depend on rows."""
         estimator = loaded(Wanted(self.folder, self.device, self.dtype, self.batch_size, self.onnx))
         text = self.text
@@ -212,7 +224,7 @@ class BatchPredictor:
         return Prepared(estimator, results_of(estimator, self.method, self.output, self.wide), names)
 
     @staticmethod
-    def check_names(prepared: Prepared, names: list[Any]) -> None:
+    def _check_names(prepared: Prepared, names: list[Any]) -> None:
         """Refuse a table that lacks a column of texts, or has one of the new columns."""
         for name in prepared.text:
             if name not in names:
@@ -221,7 +233,7 @@ class BatchPredictor:
             if column.name in names:
                 raise ValueError(f"the table has a column {column.name!r} already: choose another name with output")
 
-    def computed(self, prepared: Prepared, columns: list[list[Any]]) -> tuple[RowTexts, list[Any]]:
+    def _computed(self, prepared: Prepared, columns: list[list[Any]]) -> tuple[RowTexts, list[Any]]:
         """The texts in columns, and the values of each new column, of the rows that have texts.
 
         Raises

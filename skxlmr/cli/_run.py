@@ -104,7 +104,7 @@ class Run:
             onnx=ONNX[options.onnx],  # type: ignore[arg-type]
         )
         digest = digest_of(options.model)
-        prepared = predictor.prepared()
+        prepared = predictor._prepared()
         if method == "auto" and not (
             hasattr(prepared.estimator, "predict") or hasattr(prepared.estimator, "predict_entities")
         ):
@@ -175,7 +175,7 @@ class Run:
             texts = [rows.column(name).to_pylist() for name in prepared.text]
         with self._reporting(chunk):
             try:
-                found, values = predictor.computed(prepared, texts)
+                found, values = predictor._computed(prepared, texts)
             except RowError as error:
                 hint = (
                     "fill it first, or pass --missing null for null in its result"

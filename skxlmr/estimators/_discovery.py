@@ -22,11 +22,16 @@ def all_estimators(type_filter: str | list[str] | None = None) -> list[tuple[str
     Returns
     -------
     list of (str, type)
+        The names are those of ``skxlmr``.
 
     Raises
     ------
     ValueError
         If ``type_filter`` names another kind.
+
+    See Also
+    --------
+    sklearn.utils.discovery.all_estimators : The same for scikit-learn's own.
 
     Examples
     --------

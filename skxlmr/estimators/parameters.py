@@ -57,6 +57,16 @@ _OF_A_FIT = (  # fitted attributes that say how the fit went, in docstrings
     "learning_rate_ : float",
     "    Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.",
 )
+_OF_VECTORS = (  # fitted attributes that say how the vector of a text is made
+    "pooling_ : str or tuple of str",
+    "    How token vectors become one: ``pooling``, or what the checkpoint says; several words stand side by side.",
+    "normalize_ : bool",
+    "    Whether rows are scaled to unit length: ``normalize``, or what the checkpoint says.",
+    "prompt_ : str or None",
+    "    The text that is put before each text: ``prompt``, or what the checkpoint says.",
+    "max_length_ : int",
+    "    Most tokens of a row: ``max_length``, or what the checkpoint allows.",
+)
 
 
 def parameter(default: Any, constraint: list[Any], text: str, kw_only: bool = True) -> Any:  # a field, of any type
@@ -94,7 +104,7 @@ def parameters(cls: type[Class]) -> type[Class]:
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(positional,))
 def estimator(cls: type[Class]) -> type[Class]:
-    """Complete an estimator: its constructor, its constraints, and ``{parameters}`` and ``{of_a_fit}`` in its docstring."""
+    """Complete an estimator: its constructor, its constraints, and the parts of its docstring in braces."""
     cls = parameters(cls)
     declared = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # it is a dataclass now
     constructor = cls.__init__
@@ -111,6 +121,7 @@ def estimator(cls: type[Class]) -> type[Class]:
     assert cls.__doc__ is not None
     cls.__doc__ = cls.__doc__.replace("{parameters}", "\n\n    ".join(map(_entry, declared.values())))
     cls.__doc__ = cls.__doc__.replace("{of_a_fit}", "\n    ".join(_OF_A_FIT))
+    cls.__doc__ = cls.__doc__.replace("{of_vectors}", "\n    ".join(_OF_VECTORS))
     return cls
 
 

@@ -88,7 +88,7 @@ class Cache:
         """Most bytes that are kept."""
         return self.max_bytes or (IN_PROCESS if self.location is None else ON_DISK)
 
-    def store(self) -> Store:
+    def _store(self) -> Store:
         """What keeps the arrays of this cache in this process."""
         folder, size = self.folder, self.room
         of_process = _stores()
@@ -101,9 +101,9 @@ class Cache:
                 store.close()
         return found
 
-    def content_hash(self) -> Callable[[Origin], str] | None:
+    def _content_hash(self) -> Callable[[Origin], str] | None:
         """Returns the hash of a checkpoint, by which a folder knows it; None in the process, which knows its files."""
-        return None if self.location is None else partial(_content_hash, self.store())
+        return None if self.location is None else partial(_content_hash, self._store())
 
 
 AUTO: Cache | None = Cache()  # what "auto" means
@@ -151,6 +151,11 @@ def cache_info(memory: Any = "auto") -> StoreInfo:
     TypeError, ValueError
         If ``memory`` is None, where nothing is kept, or not a value that the estimators take.
 
+    See Also
+    --------
+    Cache : Says where a cache is, and how much it keeps.
+    clear_cache : Removes what it holds.
+
     Examples
     --------
     >>> from skxlmr import cache_info, clear_cache, XLMRobertaVectorizer
@@ -165,7 +170,7 @@ def cache_info(memory: Any = "auto") -> StoreInfo:
     cache = cache_of(memory)
     if cache is None:
         raise ValueError(f"memory={memory!r} keeps nothing: pass 'auto', a folder, a joblib.Memory or a Cache")
-    return cache.store().info()
+    return cache._store().info()
 
 
 def clear_cache(memory: Any = "auto") -> None:
@@ -184,6 +189,11 @@ def clear_cache(memory: Any = "auto") -> None:
     TypeError, ValueError
         If ``memory`` is not a value that the estimators take.
 
+    See Also
+    --------
+    Cache : Says where a cache is, and how much it keeps.
+    cache_info : What it holds.
+
     Examples
     --------
     >>> from skxlmr import cache_info, clear_cache, XLMRobertaVectorizer
@@ -200,7 +210,7 @@ def clear_cache(memory: Any = "auto") -> None:
         return
     cache = cache_of(memory)
     if cache is not None:
-        cache.store().clear()
+        cache._store().clear()
 
 
 def _check_path(name: str, path: Any, others: str) -> None:

@@ -202,11 +202,11 @@ class Engine:
         """Takes rows, what to run, and whether there is an output per token; finds or computes the outputs."""
         about = None
         if recipe is not None and self.cache is not None:
-            about = self.identity(recipe, self.cache.content_hash())
+            about = self.identity(recipe, self.cache._content_hash())
         if about is None or self.cache is None:
             return self._run
         at_once = None if self.cache.folder is None else 2 * self.token_budget
-        cached = CachedRows(self.cache.store(), about, self.cache.dtype == "bfloat16", at_once, self.settings)
+        cached = CachedRows(self.cache._store(), about, self.cache.dtype == "bfloat16", at_once, self.settings)
         return partial(cached.outputs, self._run)
 
     def identity(self, recipe: Hashable, content_hash: Callable[[Origin], str] | None) -> tuple[Hashable, ...] | None:

@@ -177,7 +177,7 @@ class OnnxEngine:
         in_process = self.cache.folder is None
         about = self.identity(recipe, None if in_process else OnnxModule.content_hash)
         at_once = None if in_process else 2 * self.token_budget
-        cached = CachedRows(self.cache.store(), about, self.cache.dtype == "bfloat16", at_once, self.settings)
+        cached = CachedRows(self.cache._store(), about, self.cache.dtype == "bfloat16", at_once, self.settings)
         return partial(cached.outputs, self._run)
 
     def identity(self, recipe: Hashable, content_hash: Any) -> tuple[Hashable, ...]:

@@ -71,7 +71,7 @@ class FrozenPrefix:
         weights, first = None, next(module.parameters())
         if cache is not None:
             frozen = module.backbone.blocks[: n_layers + 1]
-            weights = weights_identity(module, *frozen, content_hash=cache.content_hash())
+            weights = weights_identity(module, *frozen, content_hash=cache._content_hash())
         self._cache = None if weights is None else cache
         self.rounds = self._cache is not None and self._cache.dtype == "bfloat16"
         self._device = first.device
@@ -106,7 +106,7 @@ class FrozenPrefix:
         seconds = None if layout.second_starts is None else np.array(layout.second_starts, np.int64)
         lengths = np.array(layout.lengths, np.int64)
         rows = EncodedBatch(ids.cpu().numpy().astype(np.int32), lengths, np.zeros_like(lengths), second_starts=seconds)
-        cached = CachedRows(self._cache.store(), (*self._about, self._precision()), self.rounds, None)
+        cached = CachedRows(self._cache._store(), (*self._about, self._precision()), self.rounds, None)
         is_kept = self._kept(rows)
         if is_kept.all():
             return torch.from_numpy(cached.outputs(self._compute, rows, None, True)).to(ids.device)

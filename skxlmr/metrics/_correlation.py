@@ -27,6 +27,11 @@ def pearson_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     ValueError
         If the shapes differ, or there are fewer than two rows.
 
+    See Also
+    --------
+    spearman_score : Compares the order alone.
+    skxlmr.XLMRobertaRegressor : Predicts numbers from texts.
+
     Examples
     --------
     >>> from skxlmr.metrics import pearson_score
@@ -53,6 +58,11 @@ def spearman_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     ------
     ValueError
         If the shapes differ, or there are fewer than two rows.
+
+    See Also
+    --------
+    pearson_score : Compares the numbers themselves, up to scale and shift.
+    skxlmr.XLMRobertaRegressor : Predicts numbers from texts.
 
     Examples
     --------

@@ -18,7 +18,42 @@ def precision_recall_f1(
     predicted: Sequence[Iterable[tuple[Any, ...]]],
     sample_weight: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
-    """Micro-averaged precision, recall and F1 of the items found in each row; 0 if the denominator is 0."""
+    """Precision, recall and F1 of whatever is found in each row, micro-averaged over the rows.
+
+    Parameters
+    ----------
+    true, predicted : sequence of iterables of tuples
+        What is there and what was found, in each row: spans ``(start, end, label)``, or other tuples that are equal where they
+        are right.
+    sample_weight : array-like of shape (n_rows,), optional
+        What is in a row has its weight.
+
+    Returns
+    -------
+    precision : float
+        Share of what was found that is there; 0 if nothing was found.
+    recall : float
+        Share of what is there that was found; 0 if nothing is there.
+    f1 : float
+        Harmonic mean of both; 0 if nothing was found rightly.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ.
+
+    See Also
+    --------
+    entity_precision_recall_f1 : The same for tags of words.
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import precision_recall_f1
+    >>> true = [[(0, 4, "PER"), (13, 16, "LOC")], []]
+    >>> predicted = [[(0, 4, "PER")], [(2, 5, "LOC")]]
+    >>> precision_recall_f1(true, predicted)
+    (0.5, 0.5, 0.5)
+    """
     n_true = n_predicted = n_common = 0.0
     for true_row, predicted_row, weight in zip(
         true, predicted, weights_of_rows(sample_weight, true).tolist(), strict=True
@@ -47,13 +82,23 @@ def entity_precision_recall_f1(
 
     Returns
     -------
-    precision, recall, f1 : float
-        Over the entities of all rows (micro average); 0 if the denominator is 0.
+    precision : float
+        Share of the predicted entities, over all rows (micro average), that are right; 0 if there are none.
+    recall : float
+        Share of the true entities that were predicted; 0 if there are none.
+    f1 : float
+        Harmonic mean of both; 0 if no entity is right.
 
     Raises
     ------
     ValueError
         If the numbers of rows or words differ (the message names the row), or a tag is not in the scheme.
+
+    See Also
+    --------
+    entity_f1_score : F1 alone, as searches need it.
+    entity_report : The same for each type of entity.
+    entities : How tags become entities.
 
     Notes
     -----
@@ -69,8 +114,10 @@ def entity_precision_recall_f1(
     Examples
     --------
     >>> from skxlmr.metrics import entity_precision_recall_f1
-    >>> entity_precision_recall_f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
-    (1.0, 0.5, 0.6666666666666666)
+    >>> true, predicted = [["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]]
+    >>> precision, recall, f1 = entity_precision_recall_f1(true, predicted)
+    >>> precision, recall, round(f1, 2)
+    (1.0, 0.5, 0.67)
     """
     true, predicted = ([entities(tags, scheme) for tags in rows] for rows in aligned_tags(y_true, y_pred))
     return precision_recall_f1(true, predicted, sample_weight)
@@ -114,20 +161,60 @@ def entity_f1_score(
     Returns
     -------
     float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows or words differ (the message names the row), or a tag is not in the scheme.
+
+    See Also
+    --------
+    entity_precision_recall_f1 : Precision and recall beside it.
+    entity_report : The same for each type of entity.
+    skxlmr.XLMRobertaTokenClassifier : Predicts tags.
 
     Examples
     --------
     >>> from skxlmr.metrics import entity_f1_score
-    >>> entity_f1_score([["B-PER", "I-PER"]], [["B-PER", "O"]])
-    0.0
+    >>> true = [["B-PER", "I-PER", "O", "B-LOC"]]
+    >>> entity_f1_score(true, [["B-PER", "I-PER", "O", "B-LOC"]])
+    1.0
+    >>> entity_f1_score(true, [["B-PER", "O", "O", "B-LOC"]])  # half of a name is not the name
+    0.5
     """
     return entity_precision_recall_f1(y_true, y_pred, scheme=scheme, sample_weight=sample_weight)[2]
 
 
 def word_accuracy(y_true: Tags, y_pred: Tags, sample_weight: ArrayLike | None = None) -> float:
-    """Share of words whose tags agree, over all rows, each with the weight of its row; 0 without words.
+    """Share of words whose tags agree, over all rows.
 
-    Words with -100 in ``y_true`` are left out.
+    Parameters
+    ----------
+    y_true, y_pred : sequence of sequence
+        For each row, one tag per word; words with -100 in ``y_true`` are left out.
+    sample_weight : array-like of shape (n_rows,), optional
+        A word has the weight of its row.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 without words.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows or words differ; names the row.
+
+    See Also
+    --------
+    entity_f1_score : Counts entities, not words: most words are in none.
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import word_accuracy
+    >>> word_accuracy([["NOUN", "VERB"], ["DET", "NOUN"]], [["NOUN", "VERB"], ["DET", "VERB"]])
+    0.75
     """
     true, predicted = aligned_tags(y_true, y_pred)
     weights = weights_of_rows(sample_weight, true)

@@ -31,6 +31,11 @@ def max_sim(queries: Sequence[ArrayLike], documents: Sequence[ArrayLike]) -> np.
     ValueError
         If a row has no tokens, or vectors of another length than the others.
 
+    See Also
+    --------
+    skxlmr.XLMRobertaVectorizer.transform_tokens : Makes a vector of each token.
+    sklearn.metrics.pairwise.cosine_similarity : Compares one vector of each text.
+
     References
     ----------
     .. [1] Khattab & Zaharia (2020), "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction

@@ -37,6 +37,7 @@ def normalize_answer(text: str, language: str | None = None) -> str:
     Parameters
     ----------
     text : str
+        The answer.
     language : str or None
         Two-letter code. The rules for ``en``, ``es``, ``hi``, ``vi``, ``de``, ``ar`` and ``zh`` are those of MLQA's
         evaluation script, which drops the articles of some of them and counts each Chinese character as a token. For any
@@ -47,6 +48,11 @@ def normalize_answer(text: str, language: str | None = None) -> str:
     -------
     str
         Tokens separated by single spaces.
+
+    See Also
+    --------
+    answer_f1_score : Compares the tokens of normalised answers.
+    answer_exact_match_score : Compares normalised answers as a whole.
 
     References
     ----------
@@ -79,12 +85,19 @@ def answer_f1_score(y_true: Any, y_pred: Any, *, language: Languages = None, sam
     language : str, sequence of str or None
         Language of all rows, or of each row, for :func:`normalize_answer`.
     sample_weight : array-like of shape (n_rows,), optional
+        How much each row counts in the mean.
 
     Returns
     -------
     float
         From 0 to 1. If there is no true answer, or nothing is left of it after normalisation, a row scores 1 if the same
         holds for the predicted answer, and 0 otherwise.
+
+    See Also
+    --------
+    answer_exact_match_score : Counts answers that are right as a whole.
+    normalize_answer : What is compared.
+    skxlmr.XLMRobertaQuestionAnswerer : Predicts answers; this is its ``score``.
 
     References
     ----------
@@ -112,11 +125,17 @@ def answer_exact_match_score(
     language : str, sequence of str or None
         Language of all rows, or of each row, for :func:`normalize_answer`.
     sample_weight : array-like of shape (n_rows,), optional
+        How much each row counts in the mean.
 
     Returns
     -------
     float
         From 0 to 1.
+
+    See Also
+    --------
+    answer_f1_score : Counts an answer that is right in part.
+    normalize_answer : What is compared.
 
     References
     ----------

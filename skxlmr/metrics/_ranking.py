@@ -37,6 +37,11 @@ def recall_at_k(y_true: ArrayLike, ranking: Any, k: Any = 1) -> float | dict[int
         If the lengths differ, there is no ranking, a right candidate is not in its ranking exactly once, or k is less
         than 1.
 
+    See Also
+    --------
+    skxlmr.XLMRobertaDialogueLM.rank_responses : Makes such rankings.
+    sklearn.metrics.top_k_accuracy_score : The same from scores of classes.
+
     References
     ----------
     .. [1] Lowe et al. (2015), "The Ubuntu Dialogue Corpus", arXiv:1506.08909: "recall@k" out of n candidates.

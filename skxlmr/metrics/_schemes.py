@@ -25,10 +25,36 @@ def split_tag(tag: Any, scheme: str = "BIO") -> tuple[str, str]:
     ``"BILOU"`` is ``("E", "PER")``. Under ``"plain"``, any tag except ``"O"`` is a type, and neighbours of the same type form
     one entity.
 
+    Parameters
+    ----------
+    tag : str
+        A tag, such as ``"B-PER"``.
+    scheme : {"BIO", "IOB2", "IOBES", "BILOU", "BMES", "plain"}
+        How tags are read, see :func:`entities`.
+
+    Returns
+    -------
+    meaning : {"B", "I", "E", "S", "O"}
+        What the prefix says.
+    type : str
+        Type of the entity, ``""`` outside of entities.
+
     Raises
     ------
     ValueError
         If the scheme has no such tag.
+
+    See Also
+    --------
+    entities : The entities of a row of tags.
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import split_tag
+    >>> split_tag("B-PER"), split_tag("O")
+    (('B', 'PER'), ('O', ''))
+    >>> split_tag("L-PER", scheme="BILOU")
+    ('E', 'PER')
     """
     if tag == "O":
         return "O", ""
@@ -77,6 +103,26 @@ def entities(tags: Sequence[str], scheme: str = "BIO") -> list[tuple[str, int, i
     -------
     list of (type, start, end)
         Words ``start`` to ``end - 1``, in order.
+
+    Raises
+    ------
+    ValueError
+        If a tag is not in the scheme.
+
+    See Also
+    --------
+    split_tag : What a single tag means.
+    entity_f1_score : Compares the entities of true and predicted tags.
+
+    Examples
+    --------
+    >>> from skxlmr.metrics import entities
+    >>> words = ["Anna", "Meier", "lebt", "in", "Rom"]
+    >>> found = entities(["B-PER", "I-PER", "O", "O", "B-LOC"])
+    >>> found
+    [('PER', 0, 2), ('LOC', 4, 5)]
+    >>> [(kind, " ".join(words[start:end])) for kind, start, end in found]
+    [('PER', 'Anna Meier'), ('LOC', 'Rom')]
     """
     found = []
     start: int | None = None

@@ -47,6 +47,11 @@ def search_scoring(scoring: Any = None) -> "SearchScoring":
     ValueError
         If ``scoring`` is none, or a scorer in a dict has the name of another column.
 
+    See Also
+    --------
+    skxlmr.FitQualityWarning : The warning of a single fit that hardly learnt.
+    sklearn.model_selection.GridSearchCV : A search with a ``scoring``.
+
     Notes
     -----
     A search with several columns has to be told which of them decides: pass ``refit="score"``, also to

@@ -89,6 +89,13 @@ def load(
     ValueError
         If the device cannot be used here.
 
+    See Also
+    --------
+    save : Writes such a folder.
+    push_to_hub : Writes it to the Hugging Face hub.
+    load_onnx : Reads the same estimator for ONNX Runtime, without PyTorch.
+    BatchPredictor : Loads an estimator once in each process, and adds its results to tables.
+
     Examples
     --------
     >>> import tempfile

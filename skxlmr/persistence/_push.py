@@ -23,7 +23,8 @@ def push_to_hub(
 
     Parameters
     ----------
-    estimator : fitted estimator of this library
+    estimator : fitted estimator
+        Of this library.
     repo_id : str
         ``"org/name"``, or ``"name"`` under your own account. Created if it does not exist.
     private : bool, optional
@@ -46,6 +47,11 @@ def push_to_hub(
         If the estimator cannot be saved; see :func:`save`.
     CheckpointError
         If the hub cannot be written to: no token, no right to write, no network.
+
+    See Also
+    --------
+    save : Writes to a folder.
+    load : Reads from a folder or from the hub.
 
     Notes
     -----

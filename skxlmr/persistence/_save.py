@@ -107,6 +107,12 @@ def save(
         If the folder holds something else, or cannot be written, for example because the disk is full. What was there
         stays. Or if the file that the weights are read from was overwritten.
 
+    See Also
+    --------
+    load : Reads the estimator back.
+    push_to_hub : Writes it to the Hugging Face hub instead.
+    export_onnx : Writes it for ONNX Runtime, without PyTorch's weights.
+
     Notes
     -----
     Everything is written next to the folder, flushed to disk and renamed: a process that is killed leaves the old folder or

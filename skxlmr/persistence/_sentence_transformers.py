@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
 from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
-from skxlmr.estimators._sequence.classifier import SequenceClassifier
+from skxlmr.estimators._sequence.sequence_classifier import SequenceClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn.sentence import SentenceEncoder
 

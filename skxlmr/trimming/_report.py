@@ -67,6 +67,25 @@ class TrimReport:
         By language, in the order given; ``"all texts"`` if the texts came without languages.
     old_ids : ndarray of shape (n_rows_after,), int64
         The token that now has id ``i`` had id ``old_ids[i]``. Ascending.
+
+    See Also
+    --------
+    trim_vocabulary : Returns it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skxlmr import trim_vocabulary
+    >>> texts = {"de": ["Das Zimmer war sauber."], "en": ["The room was clean.", "Breakfast was good."]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = trim_vocabulary("skxlmr-mini", texts, folder + "/small", keep="used")
+    >>> report.n_rows_before, report.n_rows_after < 100
+    (18000, True)
+    >>> report.to_frame()[["n_texts", "identical", "n_unknown_after"]]
+              n_texts  identical  n_unknown_after
+    language
+    de              1        1.0                0
+    en              2        1.0                0
     """
 
     folder: Path
@@ -83,6 +102,17 @@ class TrimReport:
         Returns
         -------
         ndarray of shape (n_rows_before,), int64
+            To translate what was computed with the ids of before.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from skxlmr import trim_vocabulary
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = trim_vocabulary("skxlmr-mini", ["Das Zimmer war sauber."], folder + "/small", keep="used")
+        >>> new = report.new_ids()  # of what was computed with the old ids
+        >>> new[report.old_ids[5]].item(), len(new), new.min().item()
+        (5, 18000, -1)
         """
         lookup = np.full(self.n_rows_before, -1, np.int64)
         lookup[self.old_ids] = np.arange(len(self.old_ids))

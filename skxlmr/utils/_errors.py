@@ -14,6 +14,28 @@ class CheckpointError(ValueError):
         The file or folder at fault.
     reason : str
         What is wrong with it, in one sentence.
+
+    See Also
+    --------
+    load : Raises it for a folder that is missing, broken or not what was saved.
+    convert : Raises it for a checkpoint that does not fit the format.
+
+    Examples
+    --------
+    >>> from skxlmr import XLMRobertaVectorizer
+    >>> XLMRobertaVectorizer("./no-such-folder").fit(["A text."])
+    Traceback (most recent call last):
+        ...
+    skxlmr.utils._errors.CheckpointError: ./no-such-folder: no such folder
+
+    The file and the reason are there one by one, too:
+
+    >>> from skxlmr import CheckpointError, load
+    >>> try:
+    ...     load("./no-such-folder")
+    ... except CheckpointError as error:
+    ...     print(error.file)
+    ./no-such-folder
     """
 
     def __init__(self, file: str | PathLike[str], reason: str):

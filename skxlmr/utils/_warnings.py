@@ -12,15 +12,76 @@ from sklearn.exceptions import ConvergenceWarning
 
 
 class TruncationWarning(UserWarning):
-    """Texts were longer than ``max_length`` tokens and were cut."""
+    """Texts were longer than ``max_length`` tokens and were cut.
+
+    See Also
+    --------
+    XLMRobertaClassifier.coverage : How much of each text is read.
+    XLMRobertaVectorizer : Its ``max_length`` and ``long_text`` say how much is read.
+
+    Examples
+    --------
+    Let it be an error where a text that is cut is a mistake:
+
+    >>> import warnings
+    >>> from skxlmr import TruncationWarning, XLMRobertaVectorizer
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini", max_length=8)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", TruncationWarning)
+    ...     vectorizer.fit_transform(["This text has many more words than fit into eight tokens."])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    skxlmr.utils._warnings.TruncationWarning: 1 of 1 texts are longer than 8 tokens and were cut; ...
+
+    Or read all of the text, in windows:
+
+    >>> vectorizer.set_params(long_text="window").fit_transform(["A text that is longer. " * 9]).shape
+    (1, 192)
+    """
 
 
 class FitQualityWarning(ConvergenceWarning):
-    """A fit hardly learnt, or predicts one class only; or no label reaches the threshold anywhere."""
+    """A fit hardly learnt, or predicts one class only; or no label reaches the threshold anywhere.
+
+    See Also
+    --------
+    skxlmr.metrics.search_scoring : Says in the table of a search which fits hardly learnt.
+    sklearn.exceptions.ConvergenceWarning : The class that it is a kind of.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skxlmr import FitQualityWarning, XLMRobertaClassifier
+    >>> texts, labels = ["Guter Film", "Bad film"] * 10, ["good", "bad"] * 10
+    >>> classifier = XLMRobertaClassifier("skxlmr-mini", learning_rate=1e-9, max_epochs=2, batch_size=4, random_state=0)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", FitQualityWarning)
+    ...     classifier = classifier.fit(texts, labels)
+    >>> [warning.category.__name__ for warning in caught], classifier.collapsed_
+    (['FitQualityWarning'], True)
+    >>> print(classifier.collapse_reason_)  # doctest: +ELLIPSIS
+    the training loss ..., from ...: set learning_rate='auto', which is 0.0003 for this checkpoint (it was 1e-09), ...
+    """
 
 
 class OutOfMemoryWarning(UserWarning):
-    """A batch did not fit into the GPU's memory, and smaller ones are used instead."""
+    """A batch did not fit into the GPU's memory, and smaller ones are used instead.
+
+    See Also
+    --------
+    XLMRobertaClassifier : Its ``batch_size``, ``accumulate`` and ``gradient_checkpointing`` say how much memory a fit takes.
+
+    Examples
+    --------
+    Results are those of enough memory up to rounding, so that a program may leave the warning out:
+
+    >>> import warnings
+    >>> from skxlmr import OutOfMemoryWarning, XLMRobertaVectorizer
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", OutOfMemoryWarning)
+    ...     XLMRobertaVectorizer("skxlmr-mini").fit_transform(["Good morning."]).shape
+    (1, 192)
+    """
 
 
 class VersionWarning(UserWarning):
@@ -34,6 +95,20 @@ class VersionWarning(UserWarning):
         Version of the library that reads the pickle.
     original_version : str
         Version that wrote it.
+
+    See Also
+    --------
+    save : Writes a folder that later versions read.
+    sklearn.exceptions.InconsistentVersionWarning : The same for scikit-learn's own pickles.
+
+    Examples
+    --------
+    >>> from skxlmr import VersionWarning
+    >>> warning = VersionWarning("XLMRobertaClassifier", current_version="0.9", original_version="0.8")
+    >>> print(warning)  # doctest: +ELLIPSIS
+    this pickle of a XLMRobertaClassifier was written by skxlmr 0.8 and is read by 0.9, which may interpret it differently: ...
+    >>> warning.original_version
+    '0.8'
     """
 
     def __init__(self, estimator_name: str, current_version: str, original_version: str):

@@ -41,7 +41,7 @@ def folders(tiny_checkpoint, tmp_path_factory):
 def test_which_engine_computes(folders, name, onnx, on_graph):
     predictor = BatchPredictor(folders / name, text="text", missing="null", onnx=onnx, batch_size=2, device="cpu")
     made = predictor(ROWS)["features"]
-    part = predictor.prepared().estimator
+    part = predictor._prepared().estimator
     assert isinstance(part.module_, OnnxModule) == on_graph
     assert (part.batch_size, part.memory, part.verbose) == (2, None, 0)
     expected = (load_onnx if on_graph else load)(folders / name).transform(TEXTS)

@@ -337,7 +337,7 @@ def test_how_it_is_computed(saved, computed):
     expected = load(folder)
     expected = type(expected)(folder, dtype="bfloat16").fit(TEXTS).transform(TEXTS)
     np.testing.assert_array_equal(np.stack(predictor(frame(TEXTS))["features"]), expected)
-    part = predictor.prepared().estimator
+    part = predictor._prepared().estimator
     assert (part.batch_size, part.dtype, part.device, part.memory, part.verbose) == (2, "bfloat16", "cpu", None, 0)
     with pytest.raises(ValueError, match="dtype"):
         BatchPredictor(folder, text="text", dtype="float1")(frame(TEXTS))

@@ -110,7 +110,7 @@ def test_the_second_text_of_a_pair_that_has_the_same_ids(computed, tiny_checkpoi
     """Where a pair has token types, equal ids in other texts are another row; the key says where the second text begins."""
     rows = EncodedBatch(np.arange(10, 16, dtype=np.int32), np.array([6]), np.array([0]), second_starts=np.array([2]))
     other = EncodedBatch(rows.ids, rows.lengths, np.array([0]), second_starts=np.array([4]))
-    cached = CachedRows(Cache().store(), "any", False, None)
+    cached = CachedRows(Cache()._store(), "any", False, None)
     keys = [cached._keys(each) for each in (rows, other)]
     assert keys[0] != keys[1]
 

@@ -25,7 +25,7 @@ def test_an_interrupt_at_any_moment_leaves_no_row_to_wait_for(
     monkeypatch, tiny_checkpoint, tmp_path, interrupted, in_a_folder
 ):
     one = vectorizer(tiny_checkpoint, tmp_path if in_a_folder else "auto")
-    store = cache_of(one.memory).store()
+    store = cache_of(one.memory)._store()
 
     def stopping(self, *args):
         method(self, *args)
@@ -47,7 +47,7 @@ def test_an_interrupt_at_any_moment_leaves_no_row_to_wait_for(
 
 def test_claims_that_an_interrupt_left_are_this_threads(tiny_checkpoint):
     one = vectorizer(tiny_checkpoint)
-    store = cache_of("auto").store()
+    store = cache_of("auto")._store()
     claim = store.claim
     store.claim = lambda keys: claim(claim(keys))  # as after an interrupt that came before anyone could give them up
     try:

@@ -66,6 +66,12 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     feature_names_in_ : ndarray of str
         Names of these two columns, of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaTokenClassifier : Parts of texts without a question: names, places, products.
+    XLMRobertaRegressor : Puts documents in order by how well they answer, before one of them is searched for the answer.
+    skxlmr.metrics.answer_f1_score : The score, with the rules of each language.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -211,6 +217,15 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
             For each row its answers, best first: ``answer``, ``score``, and the characters ``start`` and ``end`` between
             which it stands in the context, both 0 for no answer. At a prompt the list shows itself as a table, in a notebook
             with the answers marked in their contexts; ``print``, pickles and JSON are those of a plain list.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaQuestionAnswerer
+        >>> X = [("Who sings?", "A bird sings."), ("Wer singt?", "Ein Kind singt."), ("Who runs?", "A dog runs.")]
+        >>> answerer = XLMRobertaQuestionAnswerer("skxlmr-mini", learning_rate=1e-3, max_epochs=15, random_state=0)
+        >>> ((best,),) = answerer.fit(X, ["bird", "Kind", "dog"]).predict_spans([("Who sings?", "A bird sings.")], n_best=1)
+        >>> best["answer"], best["start"], best["end"], 0 < best["score"] < 1
+        ('bird', 2, 6, True)
         """
         if isinstance(n_best, bool) or not isinstance(n_best, Integral) or n_best < 1:
             raise ValueError(f"n_best must be a whole number from 1, got {n_best!r}")
@@ -246,6 +261,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
         y : list, Series, array or DataFrame of n_rows answers
             Only the texts count, not where they start.
         sample_weight : array-like of shape (n_rows,), optional
+            How much each row counts.
 
         Returns
         -------

@@ -56,6 +56,11 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaClassifier : The same classes for all rows, also of pairs of texts.
+    XLMRobertaRegressor : Scores of pairs, and documents in order of them.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -230,10 +235,12 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         y : array-like of shape (n_rows,) of int
             Index of the right choice of each row, from 0.
         sample_weight : array-like of shape (n_rows,), optional
+            How much each row counts.
 
         Returns
         -------
         float
+            From 0 to 1.
         """
         return super().score(X, plain_array(y), sample_weight)
 

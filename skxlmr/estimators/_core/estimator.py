@@ -88,6 +88,12 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         ------
         ValueError
             If there is no such parameter; names the nearest one.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaVectorizer
+        >>> XLMRobertaVectorizer("skxlmr-mini").set_params(batch_size=64)
+        XLMRobertaVectorizer(batch_size=64, checkpoint='skxlmr-mini')
         """
         known = self.get_params(deep=True)
         for name in params:

@@ -37,6 +37,18 @@ class LongTexts(LongTextParameters, Estimator):
         DataFrame
             One row per text or pair, with the index of X if it has one: ``n_tokens`` without special tokens, ``n_windows``,
             ``n_dropped`` (tokens that are cut), and ``coverage``, the share of the tokens that is read.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaVectorizer
+        >>> texts = ["The room was clean.", "The room was clean, and breakfast was good, but the street was loud."]
+        >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini", max_length=12).fit(texts[:1])
+        >>> vectorizer.coverage(texts).round(2)
+           n_tokens  n_windows  n_dropped  coverage
+        0         8          1          0      1.00
+        1        24          1         14      0.42
+        >>> vectorizer.set_params(long_text="window").coverage(texts)["n_windows"].tolist()
+        [1, 3]
         """
         import pandas as pd
 

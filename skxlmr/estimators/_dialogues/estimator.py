@@ -60,8 +60,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         The checkpoint's tokenizer, with the speakers' tokens.
     config_ : ModelConfig
         Geometry of the checkpoint, with the enlarged vocabulary.
-    pooling_, normalize_, prompt_, max_length_
-        What ``'auto'`` and None stand for with this checkpoint.
+    {of_vectors}
     loss_curve_ : list of float
         Mean loss of each epoch, in nats: the sum of that per predicted token and that per response.
     validation_scores_ : list of float or None
@@ -73,6 +72,12 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         1, a dialogue.
     feature_names_in_ : ndarray of str
         Column name of a DataFrame with a column of dialogues that was passed to ``fit``.
+
+    See Also
+    --------
+    XLMRobertaMaskedLM : The same for plain texts.
+    XLMRobertaClassifier : Intents of single turns, from the checkpoint that this one adapted.
+    skxlmr.metrics.recall_at_k : Scores the rankings of ``rank_responses``.
 
     References
     ----------
@@ -90,10 +95,12 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     ...     [("user", "A table for two, please."), ("system", "For what time?"), ("user", "At eight.")],
     ...     [("user", "Wann fährt der Zug?"), ("system", "Um neun Uhr.")],
     ... ]
-    >>> lm = XLMRobertaDialogueLM("skxlmr-mini", max_epochs=1, random_state=0).fit(dialogues)
-    >>> order, scores = lm.rank_responses([[("user", "A table, please.")]], ["For what time?", "Um neun Uhr."])
-    >>> order.shape, scores.shape
-    ((1, 2), (1, 2))
+    >>> lm = XLMRobertaDialogueLM("skxlmr-mini", learning_rate=1e-3, max_epochs=15, random_state=0).fit(dialogues)
+    >>> contexts = [[("user", "A table, please.")], [("user", "Wann kommt der Zug?")]]
+    >>> order, scores = lm.rank_responses(contexts, ["For what time?", "Um neun Uhr."])
+    >>> order  # the first response fits the first context best, the second one the second
+    array([[0, 1],
+           [1, 0]])
     """
 
     pooling: str | Sequence[str] = changed(

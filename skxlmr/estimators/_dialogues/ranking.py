@@ -51,6 +51,19 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         ------
         ValueError
             If a turn has no known speaker or no text, or a candidate is not a text; names it.
+
+        See Also
+        --------
+        skxlmr.metrics.recall_at_k : Scores such rankings.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaDialogueLM
+        >>> dialogues = [[("user", "A table for two, please."), ("system", "For what time?")]] * 2
+        >>> lm = XLMRobertaDialogueLM("skxlmr-mini", max_epochs=1, random_state=0).fit(dialogues)
+        >>> order, scores = lm.rank_responses([[("user", "A table, please.")]], ["For what time?", "Goodbye.", "No."])
+        >>> order.shape, scores[0, order[0]].tolist() == sorted(scores[0].tolist(), reverse=True)
+        ((1, 3), True)
         """
         engine = self._engine()
         dialogues = check_dialogues(contexts, "contexts", self.speakers)

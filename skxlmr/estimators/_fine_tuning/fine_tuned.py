@@ -147,6 +147,12 @@ class FineTuned(TrainingParameters, Estimator):
         ------
         CheckpointError
             If the checkpoint cannot be read or has no head for this task.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaMaskedLM
+        >>> len(XLMRobertaMaskedLM.from_checkpoint("skxlmr-mini").fill_mask(["The battery lasts two <mask>."], top_k=3)[0][0])
+        3
         """
         return cls._adopted(checkpoint, params)
 
@@ -243,7 +249,7 @@ class FineTuned(TrainingParameters, Estimator):
 
         Parameters
         ----------
-        X, y
+        X, y : list, array, Series or DataFrame
             Rows and targets as ``fit`` takes them.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out.

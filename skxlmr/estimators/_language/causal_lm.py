@@ -55,6 +55,11 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     feature_names_in_ : ndarray of str
         Column name of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaMaskedLM : Reads a text from both sides: for filling masks, and for features.
+    XLMRobertaDialogueLM : Chooses a response among candidates instead of writing one.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -118,6 +123,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
+            Texts.
 
         Returns
         -------
@@ -132,6 +138,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
+            Texts.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), optional
@@ -152,6 +159,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
         Parameters
         ----------
         X : list, array, Series or DataFrame of str
+            Texts.
 
         Returns
         -------

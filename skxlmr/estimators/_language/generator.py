@@ -87,6 +87,17 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         ValueError
             If a setting is out of bounds or has no effect with the others, a stop token is not a token of the checkpoint, or a
             prompt and ``max_new_tokens`` are more than ``max_length`` tokens (names the row).
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaCausalLM
+        >>> lm = XLMRobertaCausalLM("skxlmr-mini", max_epochs=20, learning_rate=2e-3, schedule="constant", random_state=0)
+        >>> lm = lm.fit(["The battery lasts two days."])
+        >>> lm.generate(["The battery"], stop_tokens=["."], include_prompt=True)
+        ['The battery lasts two days.']
+        >>> drawn = [lm.generate(["The battery"], do_sample=True, random_state=0) for _ in range(2)]
+        >>> drawn[0] == drawn[1]  # the same draws with the same seed
+        True
         """
         validate_parameter_constraints(_CONSTRAINTS, locals(), caller_name="generate")
         from skxlmr.nn.decoding.generation import beam_search, generate, sampler

@@ -100,6 +100,14 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         ------
         ValueError
             If a text has no mask (names the row), ``top_k`` is less than 1, or a target is empty.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaMaskedLM
+        >>> lm = XLMRobertaMaskedLM.from_checkpoint("skxlmr-mini")
+        >>> ((fillings,),) = lm.fill_mask(["The battery lasts <mask> days."], top_k=2)  # one text, one mask
+        >>> list(fillings[0]), fillings[0]["score"] > fillings[1]["score"]
+        (['score', 'token', 'token_str', 'sequence'], True)
         """
         engine = self._engine()
         texts = check_texts(texts, "texts", pairs_allowed=False, rows_needed=False)
@@ -168,6 +176,18 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         ndarray of shape (n_rows,), float64
             Sum over the row's tokens of their log-probability, in nats. Unknown tokens are left out, since they stand for
             anything that the vocabulary lacks: a row of nothing else has 0.
+
+        See Also
+        --------
+        score : The mean per token, over all texts.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaMaskedLM
+        >>> lm = XLMRobertaMaskedLM.from_checkpoint("skxlmr-mini")
+        >>> sentence, shuffled = lm.score_samples(["The room was clean.", "Clean was room the."])
+        >>> bool(sentence > shuffled)
+        True
         """
         return self._likelihood(X)[0]
 
@@ -186,6 +206,7 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         Returns
         -------
         float
+            In nats; 0 is the best.
         """
         return mean_log_p(self._likelihood(X), sample_weight)
 
@@ -256,8 +277,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
         The checkpoint's tokenizer.
     config_ : ModelConfig
         Geometry of the checkpoint.
-    pooling_, normalize_, prompt_, max_length_
-        What ``'auto'`` and None stand for with this checkpoint.
+    {of_vectors}
     loss_curve_ : list of float
         Mean loss of each epoch, in nats per predicted token.
     validation_scores_ : list of float or None
@@ -270,6 +290,13 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaClassifier : Classes, from the checkpoint that this one adapted; see the parameter ``checkpoint``.
+    XLMRobertaVectorizer : Features only, without training.
+    XLMRobertaCausalLM : Predicts each token from those before it, and writes texts.
+    XLMRobertaDialogueLM : The same for dialogues.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -279,8 +306,12 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     >>> from skxlmr import XLMRobertaMaskedLM
     >>> lm = XLMRobertaMaskedLM("skxlmr-mini", max_epochs=1, random_state=0)
     >>> lm = lm.fit(["Der Akku hält zwei Tage.", "The battery lasts two days."])
-    >>> len(lm.fill_mask(["The battery lasts two <mask>."], top_k=3)[0][0])
-    3
+    >>> fillings = lm.fill_mask(["The battery lasts <mask> days."], targets=["two", "never"])
+    >>> [found["token_str"] for found in fillings[0][0]]
+    ['two', 'never']
+    >>> sentence, shuffled = lm.score_samples(["The battery lasts two days.", "Two days the battery lasts the."])
+    >>> bool(sentence > shuffled)
+    True
     """
 
     pair_objective: str = parameter(

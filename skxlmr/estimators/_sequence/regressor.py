@@ -74,6 +74,12 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaClassifier : Classes instead of numbers.
+    XLMRobertaVectorizer : Vectors to compare: faster than pairs, where there are many documents.
+    skxlmr.metrics.spearman_score : Whether the order of the numbers is right.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -83,9 +89,10 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     --------
     >>> from skxlmr import XLMRobertaRegressor
     >>> pairs = [("a cat", "un chat"), ("a dog", "un chien"), ("a cat", "la mer"), ("a dog", "le pain")]
-    >>> regressor = XLMRobertaRegressor("skxlmr-mini", max_epochs=2, random_state=0)
-    >>> regressor.fit(pairs, [5.0, 4.5, 0.5, 0.0]).predict(pairs).shape
-    (4,)
+    >>> regressor = XLMRobertaRegressor("skxlmr-mini", learning_rate=1e-3, max_epochs=15, random_state=0)
+    >>> similarity = regressor.fit(pairs, [5.0, 4.5, 0.5, 0.0]).predict(pairs)
+    >>> similarity.dtype, similarity > 2.5
+    (dtype('float32'), array([ True,  True, False, False]))
     """
 
     _head = REGRESSION
@@ -181,6 +188,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_outputs), float32
+            In the units of ``y``; from a checkpoint what its head gives.
         """
         outputs = self._activated(self._logits(X))
         return outputs[:, 0] if self._y_is_1d else outputs
@@ -194,6 +202,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         Parameters
         ----------
         query : str
+            The question, or what is searched for.
         documents : list, array, Series or column of str
             The candidates, such as the hits of a faster search. Each distinct one is encoded once.
         top_k : int, optional
@@ -241,10 +250,12 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             Their numbers.
         sample_weight : array-like of shape (n_rows,), optional
+            How much each row counts.
 
         Returns
         -------
         float
+            At most 1; 0 is that of the mean of y, and less is worse than it.
         """
         return super().score(X, read_numbers(y, "y"), sample_weight)
 

@@ -61,8 +61,7 @@ class XLMRobertaVectorizer(Vectorizer):
         The checkpoint's tokenizer.
     config_ : ModelConfig
         Geometry of the checkpoint.
-    pooling_, normalize_, prompt_, max_length_
-        What ``'auto'`` and None stand for with this checkpoint.
+    {of_vectors}
     n_truncated_ : int
         Texts passed to ``fit`` that are longer than ``max_length`` tokens.
     n_features_in_ : int
@@ -84,9 +83,23 @@ class XLMRobertaVectorizer(Vectorizer):
 
     Examples
     --------
+    Texts in one language, and their meaning in another:
+
     >>> from skxlmr import XLMRobertaVectorizer
-    >>> XLMRobertaVectorizer("skxlmr-mini").transform(["Guten Morgen", "Good morning"]).shape
-    (2, 192)
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini", normalize=True)
+    >>> english = vectorizer.fit_transform(["The battery lasts two days.", "The room was clean."])
+    >>> german = vectorizer.transform(["Das Zimmer war sauber.", "Der Akku hält zwei Tage."])
+    >>> (english @ german.T).argmax(axis=1)  # the nearest German sentence of each English one
+    array([1, 0])
+
+    Features for a classifier of scikit-learn:
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> texts = ["A wonderful film", "Ein schlechter Film", "Un film magnifique", "A boring film"]
+    >>> classifier = make_pipeline(XLMRobertaVectorizer("skxlmr-mini"), LogisticRegression())
+    >>> classifier.fit(texts, ["good", "bad", "good", "bad"]).predict(["A beautiful film", "Ein langweiliger Film"])
+    array(['good', 'bad'], dtype='<U4')
     """
 
     pooling: str | Sequence[str] = changed(

@@ -72,6 +72,11 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     feature_names_in_ : ndarray of str
         Column name of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaClassifier : Learns the classes from rows, which is better as soon as there are some.
+    XLMRobertaVectorizer : Features, for a classifier from few rows.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -82,11 +87,10 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     --------
     >>> from skxlmr import XLMRobertaClassifier, XLMRobertaZeroShotClassifier
     >>> pairs = [("A man sleeps.", "He rests."), ("A man sleeps.", "He runs."), ("A man sleeps.", "He dreams.")]
-    >>> nli = XLMRobertaClassifier("skxlmr-mini", max_epochs=1, random_state=0)
-    >>> nli = nli.fit(pairs, ["entailment", "contradiction", "neutral"])
-    >>> zero_shot = XLMRobertaZeroShotClassifier(nli, candidate_labels=["food", "weather"]).fit()
-    >>> zero_shot.predict_proba(["Es regnet.", "The soup was cold."]).shape
-    (2, 2)
+    >>> nli = XLMRobertaClassifier("skxlmr-mini", max_epochs=1).fit(pairs, ["entailment", "contradiction", "neutral"])
+    >>> zero_shot = XLMRobertaZeroShotClassifier(nli, candidate_labels=["weather", "food"]).fit()
+    >>> zero_shot.classes_.tolist(), zero_shot.predict_proba(["Es regnet.", "The soup was cold."]).shape
+    (['food', 'weather'], (2, 2))
     """
 
     checkpoint: str | os.PathLike[str] | XLMRobertaClassifier = positional(  # type: ignore[assignment]  # or a model
@@ -248,10 +252,12 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         y : array-like of shape (n_rows,) of str, or with ``multi_label`` of shape (n_rows, n_classes)
             Their labels, or an indicator matrix with the columns of ``classes_``.
         sample_weight : array-like of shape (n_rows,), optional
+            How much each row counts.
 
         Returns
         -------
         float
+            From 0 to 1.
         """
         columns = columns_of(y, "y")
         return super().score(X, plain_array(y) if columns is None else np.stack(columns, axis=1), sample_weight)

@@ -67,6 +67,12 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
     feature_names_in_ : ndarray of str
         Column name of a DataFrame that was passed to ``fit``.
 
+    See Also
+    --------
+    XLMRobertaClassifier : A class for each text as a whole.
+    XLMRobertaQuestionAnswerer : The part of a text that answers a question.
+    skxlmr.metrics.entity_report : Scores of each type of entity.
+
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
@@ -74,12 +80,21 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
 
     Examples
     --------
+    Tags of words:
+
     >>> from skxlmr import XLMRobertaTokenClassifier
     >>> X = [["Anna", "lebt", "in", "Rom"], ["Paul", "lives", "in", "Paris"]] * 4
     >>> y = [["B-PER", "O", "O", "B-LOC"]] * 8
     >>> tagger = XLMRobertaTokenClassifier("skxlmr-mini", learning_rate=2e-3, max_epochs=10, random_state=0)
     >>> tagger.fit(X, y).predict([["Paul", "lebt", "in", "Paris"]])[0]
     ['B-PER', 'O', 'O', 'B-LOC']
+
+    Entities in texts; a fit on spans ``[(0, 4, "PER"), ...]`` of texts reads and gives them, too:
+
+    >>> for entity in tagger.predict_entities(["Anna lives in Paris."])[0]:
+    ...     print(entity["entity_group"], entity["word"], entity["start"], entity["end"])
+    PER Anna 0 4
+    LOC Paris 14 19
     """
 
     max_length: int | None = changed(

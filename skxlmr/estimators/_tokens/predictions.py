@@ -143,6 +143,17 @@ class TokenPredictions(TaggingParameters, FineTuned):
         beginning ends before this word), for zero-width spaces, which end words here, and for texts too long for the model,
         which are shown in windows here. The pipeline has no ``"word"``. With ``constrained=True`` the tags keep the rules of
         the scheme.
+
+        Examples
+        --------
+        >>> from skxlmr import XLMRobertaTokenClassifier
+        >>> X = ["Anna lebt in Rom.", "Paul lives in Paris."] * 4
+        >>> y = [[(0, 4, "PER"), (13, 16, "LOC")], [(0, 4, "PER"), (14, 19, "LOC")]] * 4
+        >>> tagger = XLMRobertaTokenClassifier("skxlmr-mini", learning_rate=2e-3, max_epochs=10, random_state=0).fit(X, y)
+        >>> for entity in tagger.predict_entities(["Paul lebt in Paris."])[0]:
+        ...     print(entity["entity_group"], entity["word"], entity["start"], entity["end"])
+        PER Paul 0 4
+        LOC Paris 13 18
         """
         if aggregation not in ("auto", *AGGREGATIONS):
             raise ValueError(f"aggregation must be one of auto, {', '.join(AGGREGATIONS)}; found {aggregation!r}")

@@ -189,6 +189,7 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         Returns
         -------
         ndarray of str
+            One for each feature.
 
         Raises
         ------
@@ -196,6 +197,14 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
             Before ``fit``, and before the first ``transform`` of an estimator that needs no fit.
         ValueError
             If ``input_features`` do not match the columns of X.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skxlmr import XLMRobertaVectorizer
+        >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini").fit(pd.DataFrame({"review": ["Guter Film"]}))
+        >>> vectorizer.get_feature_names_out()[:2]
+        array(['review_0', 'review_1'], dtype=object)
         """
         check_is_fitted(self, "module_")
         names = getattr(self, "feature_names_in_", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from skxlmr.estimators._sequence.classifier import SequenceClassifier
+from skxlmr.estimators._sequence.sequence_classifier import SequenceClassifier
 from skxlmr.estimators._xlm.family import XLM, XLMParameters
 from skxlmr.estimators.heads import XLM_CLASSIFICATION
 from skxlmr.estimators.parameters import estimator
@@ -48,6 +48,12 @@ class XLMClassifier(XLMParameters, SequenceClassifier):
         2 for pairs, 1 for texts in a table; not set for texts in one dimension.
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
+
+    See Also
+    --------
+    XLMRobertaClassifier : The same for XLM-RoBERTa and its relatives.
+    XLMVectorizer : Features for any classifier of scikit-learn, without training the encoder.
+    XLMMaskedLM : Adapts the checkpoint to the texts of a domain first.
 
     References
     ----------

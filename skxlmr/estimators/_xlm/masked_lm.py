@@ -40,8 +40,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         The checkpoint's tokenizer, with the rules of the (first) language.
     config_ : XLMConfig
         Geometry of the checkpoint.
-    pooling_, normalize_, prompt_, max_length_
-        What ``'auto'`` and None stand for with this checkpoint.
+    {of_vectors}
     loss_curve_ : list of float
         Mean loss of each epoch, in nats per predicted token.
     validation_scores_ : list of float or None
@@ -53,6 +52,12 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         2 for pairs, 1 for texts in a table; not set for texts in one dimension.
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
+
+    See Also
+    --------
+    XLMRobertaMaskedLM : The same for XLM-RoBERTa and its relatives.
+    XLMClassifier : Classes, from the checkpoint that this one adapted.
+    XLMVectorizer : Features only, without training.
 
     References
     ----------

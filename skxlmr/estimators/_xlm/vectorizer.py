@@ -24,14 +24,19 @@ class XLMVectorizer(XLMParameters, Vectorizer):
         The checkpoint's tokenizer, with the rules of the language.
     config_ : XLMConfig
         Geometry of the checkpoint.
-    pooling_, normalize_, prompt_, max_length_
-        What ``'auto'`` and None stand for with this checkpoint.
+    {of_vectors}
     n_truncated_ : int
         Texts passed to ``fit`` that are longer than ``max_length`` tokens.
     n_features_in_ : int
         2 for pairs, 1 for texts in a table; not set for texts in one dimension, nor without ``fit``.
     feature_names_in_ : ndarray of str
         Column names of a DataFrame that was passed to ``fit``.
+
+    See Also
+    --------
+    XLMRobertaVectorizer : The same for XLM-RoBERTa and its relatives.
+    XLMClassifier : Trains the encoder together with a classifier.
+    XLMMaskedLM : Adapts the encoder to the texts of a domain first.
 
     References
     ----------

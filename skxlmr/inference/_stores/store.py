@@ -25,6 +25,22 @@ class StoreInfo:
         Arrays that this process asked for and got, or did not get.
     encoded : int
         Arrays put since the store was made, by all processes.
+
+    See Also
+    --------
+    cache_info : Returns it.
+    Cache : Says where a cache is, and how much it keeps.
+
+    Examples
+    --------
+    >>> from skxlmr import Cache, XLMRobertaVectorizer, cache_info
+    >>> cache = Cache(max_bytes=2**22)
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini", memory=cache).fit(["Good morning."])
+    >>> before = cache_info(cache)
+    >>> features = vectorizer.transform(["Good evening.", "Good evening.", "Guten Abend."])
+    >>> after = cache_info(cache)
+    >>> after.entries - before.entries, after.max_bytes
+    (2, 4194304)
     """
 
     location: str | None
