@@ -227,6 +227,18 @@ def test_each_parameter_is_documented(estimator):
 
 
 @each
+def test_each_fitted_attribute_is_documented(fitted, estimator):
+    made = fitted(estimator)
+    properties = {name for name, _ in inspect.getmembers(estimator, lambda value: isinstance(value, property))}
+    public = {name for name in vars(made).keys() | properties if name.endswith("_") and not name.startswith("_")}
+    documented = entries(estimator.__doc__, "Attributes")
+    assert all(kind and text.endswith(".") for kind, text in documented.values())
+    assert not public - documented.keys(), "the section Attributes lacks what a fit sets"
+    # these two follow from a table only
+    assert documented.keys() - public <= {"n_features_in_", "feature_names_in_"}, "a fit does not set them"
+
+
+@each
 def test_each_public_method_is_documented(estimator):
     for name, method in inspect.getmembers(estimator, callable):
         if name.startswith("_") or not getattr(method, "__module__", "").startswith("skxlmr"):

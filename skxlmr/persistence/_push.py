@@ -65,6 +65,13 @@ def push_to_hub(
     >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini").fit(["A text."])
     >>> push_to_hub(vectorizer, "me/features", private=True)  # doctest: +SKIP
     >>> load("me/features").transform(["A text."])  # doctest: +SKIP
+
+    Before anything is sent, it is checked that the estimator can be saved:
+
+    >>> push_to_hub(XLMRobertaVectorizer("skxlmr-mini"), "me/features")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    sklearn.exceptions.NotFittedError: This XLMRobertaVectorizer instance is not fitted yet...
     """
     import huggingface_hub
     from huggingface_hub import errors

@@ -1,6 +1,5 @@
 """The table of the examples, in scikit-learn's manner."""
 
-import doctest
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
-from skxlmr.datasets import _reviews, load_reviews
+from skxlmr.datasets import load_reviews
 
 
 def test_bunch_has_what_scikit_learns_have():
@@ -38,8 +37,3 @@ def test_callers_do_not_share_it():
     frame = load_reviews().frame
     frame.loc[0, "review"] = "changed"
     assert load_reviews().frame.loc[0, "review"] != "changed"
-
-
-def test_example():
-    result = doctest.testmod(_reviews)
-    assert result.attempted and not result.failed
