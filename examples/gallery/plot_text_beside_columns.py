@@ -14,8 +14,9 @@ training. Both cost little, because each text is encoded only once.
 # A table with a column of texts
 # ------------------------------
 #
-# The reviews are in ten languages. The model shall tell whether a review is negative, neutral or positive: 120 rows each, in
-# every category equally often. So the category alone can't help, and prices of good and bad products are alike, too.
+# The reviews are in ten languages. The model shall tell whether a review is negative, neutral or positive: 120 rows
+# each, in every category equally often. So the category alone can't help, and prices of good and bad products are
+# alike, too.
 
 from skxlmr.datasets import load_reviews
 
@@ -28,9 +29,9 @@ X.head()
 # One transformer per column
 # --------------------------
 #
-# The text is named by a string, as for :class:`~sklearn.feature_extraction.text.TfidfVectorizer`. Hidden units of an encoder
-# differ in scale, so a :class:`~sklearn.preprocessing.StandardScaler` follows. With 192 features of the text for 360 rows, a
-# small ``C`` is right.
+# The text is named by a string, as for :class:`~sklearn.feature_extraction.text.TfidfVectorizer`. Hidden units of an
+# encoder differ in scale, so a :class:`~sklearn.preprocessing.StandardScaler` follows. With 192 features of the text
+# for 360 rows, a small ``C`` is right.
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -64,8 +65,8 @@ model_with(columns)
 # Leave a column out of training
 # ------------------------------
 #
-# Five-fold cross-validation, three times, of six models: with all columns, without one of them, and with the text alone. These
-# are 90 fits.
+# Five-fold cross-validation, three times, of six models: with all columns, without one of them, and with the text
+# alone. These are 90 fits.
 
 import pandas as pd
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
@@ -85,9 +86,9 @@ print(f"texts encoded: {cache_info().encoded - before}, rows: {len(X)}")
 # Permute a column of the test rows
 # ---------------------------------
 #
-# :func:`~sklearn.inspection.permutation_importance` shuffles one column of rows that the model has not seen, and measures how
-# much accuracy is lost. The text is a column like the others: no feature of it is shuffled alone. There are five
-# folds, and each model gets the 72 rows that it was not trained on.
+# :func:`~sklearn.inspection.permutation_importance` shuffles one column of rows that the model has not seen, and
+# measures how much accuracy is lost. The text is a column like the others: no feature of it is shuffled alone. There
+# are five folds, and each model gets the 72 rows that it was not trained on.
 
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import StratifiedKFold
@@ -103,8 +104,8 @@ print(lost.mean().round(3).to_string())
 # Both in one picture
 # -------------------
 #
-# On the left, each dot is the mean of 15 scores and each line reaches one standard deviation of them to both sides. The dashed
-# line is what guessing one class would score.
+# On the left, each dot is the mean of 15 scores and each line reaches one standard deviation of them to both sides. The
+# dashed line is what guessing one class would score.
 
 import matplotlib.pyplot as plt
 
@@ -120,13 +121,14 @@ right.set(xlabel="accuracy lost", title="Column of the test rows permuted")
 plt.show()
 
 # %%
-# Text and votes both carry something: readers find it helpful to be warned. Without either of them the scores fall, and
-# category and price can go, as the design of the table says. The built-in checkpoint reads little in the texts, so that a
-# number beside them counts nearly as much.
+# Both say the same: the text carries most, the votes a little, category and price nothing that stands out of the
+# spread, as the design of the table has it. The built-in checkpoint reads little in the texts, so that a number beside
+# them counts for something. Permuting answers for one fitted model; leaving out answers whether the column is worth
+# collecting.
 #
 # With XLM-R base
 # ---------------
 #
-# Pass ``XLMRobertaVectorizer()``, or a sentence encoder such as ``"intfloat/multilingual-e5-base"`` with ``prompt="query: "``,
-# and search over ``C``. The vectors have 768 features. Everything else stays. Expect the share of the text to grow, and keep
-# the measurement: it tells whether the other columns still help.
+# Pass ``XLMRobertaVectorizer()``, or a sentence encoder such as ``"intfloat/multilingual-e5-base"`` with
+# ``prompt="query: "``, and search over ``C``. The vectors have 768 features. Everything else stays. Expect the share of
+# the text to grow, and keep the measurement: it tells whether the other columns still help.
