@@ -128,8 +128,8 @@ plt.show()
 
 # %%
 # The encoder tells languages apart, and every suspect of that column is an error; a quarter of the errors stays below
-# the thresholds. Sentiment is read so badly that most rows are suspect. The first of them are still worth a look: they
-# hold more errors than random rows do. So look at the accuracy first. It says how far to trust the list.
+# the thresholds. Sentiment is read so badly that most rows are suspect. Among the first twenty are more errors than
+# among random rows, but most of them are right. So look at the accuracy first. It says how far to trust the list.
 #
 # `cleanlab <https://github.com/cleanlab/cleanlab>`__ has this rule and others, estimates how many labels are wrong, and
 # does the same for tags and several labels. It takes the same two arrays: ``find_label_issues(labels, pred_probs)``.

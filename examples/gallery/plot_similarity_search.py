@@ -5,7 +5,7 @@ Search by meaning, in ten languages
 
 Vectors of a multilingual encoder lie close together where texts mean the same, whatever the language: so a search in one
 language finds texts in another. How well, depends on the checkpoint. This page measures it, with translations that one can
-read, and shows a trick of two lines that helps every encoder that was not trained for search.
+read, and shows what subtracting the mean vector of each language does.
 """
 
 # %%
@@ -244,9 +244,9 @@ figure.colorbar(image, ax=right, shrink=0.8)
 plt.show()
 
 # %%
-# English is the best language to search with, and to search in: the checkpoint saw most of it. Turkish is the worst of
-# these ten. The picture on the left says which meanings are told apart: a computer is called much the same everywhere,
-# and its word alone finds the sentence.
+# English is the best language to search with, and to search in. Turkish is the worst of these ten. The picture on the
+# left says which meanings are told apart: a computer is called much the same everywhere, and this word alone finds the
+# sentence.
 #
 # Nearly half of the translations are found where guessing finds a tenth. For a search engine that is far too few. Ten
 # sentences are few too: a share of 0.48 over 90 pairs of languages comes from these ten meanings only, so that other
@@ -255,8 +255,9 @@ plt.show()
 # With XLM-R base
 # ---------------
 #
-# Not XLM-R itself: like this checkpoint, it was never trained to put translations close together. Take an encoder that
-# was, such as ``XLMRobertaVectorizer("intfloat/multilingual-e5-base", prompt="query: ")``, with ``prompt="passage: "``
-# for what is searched, or ``"sentence-transformers/paraphrase-multilingual-mpnet-base-v2"``. Pooling, scaling and
-# length are read from its folder. There is then little to gain from subtracting means. :doc:`/using_features` has small
-# vectors, large collections and rerankers; hybrid search is in :doc:`/hybrid_search`.
+# Not XLM-R itself: it read texts of a hundred languages but no translations. (The built-in checkpoint saw some, for a
+# few minutes.) Take an encoder that was trained to put equal meanings close together, such as
+# ``XLMRobertaVectorizer("intfloat/multilingual-e5-base", prompt="query: ")``, with ``prompt="passage: "`` for what is
+# searched, or ``"sentence-transformers/paraphrase-multilingual-mpnet-base-v2"``. Pooling, scaling and length are read
+# from its folder. There is then little to gain from subtracting means. :doc:`/using_features` has small vectors, large
+# collections and rerankers; hybrid search is in :doc:`/hybrid_search`.
