@@ -304,6 +304,36 @@ class Engine:
             found.append((items[part], read(logits, items[part]).cpu().numpy()))
         return found
 
+    def attentions(self, encoded: EncodedBatch) -> list[np.ndarray]:
+        """Attention weights of each row, a row at a time: where each of its tokens looks, in every layer and head.
+
+        Parameters
+        ----------
+        encoded : EncodedBatch
+
+        Returns
+        -------
+        list of ndarray of shape (n_layers, n_heads, n_tokens, n_tokens), float32
+            Row ``i`` of the last two dimensions has the weights of the tokens that token ``i`` looks at.
+
+        Raises
+        ------
+        CheckpointError, FloatingPointError
+            As in :meth:`rows`.
+        """
+        backbone = self.module.backbone
+        found = []
+        with self._computing():
+            for row in range(len(encoded)):
+                # packed, so that positions, token types and languages are those of every other output
+                x_TD = backbone(*pack(encoded.take([row]), self.device), n_layers=0).last_hidden_state
+                layout = TokenLayout.padded((1, len(x_TD)), device=self.device)
+                output = backbone.run_layers(x_TD[None], layout, output_attentions=True)
+                assert output.attentions is not None
+                found.append(torch.cat([widen(weights) for weights in output.attentions]).float().cpu().numpy())
+                self._check_outputs(found[-1])
+        return found
+
     def generate(self, prompts: Sequence[Sequence[int]], run: Callable[[list[int]], list[Result]]) -> list[Result]:
         """Result of ``run`` for each prompt; it gets up to ``batch_size`` prompts at a time, longest first.
 

@@ -239,6 +239,16 @@ class OnnxEngine:
         self._check_outputs(results)
         return results
 
+    def attentions(self, encoded: EncodedBatch) -> NoReturn:
+        """Refuse: a graph has no attention weights among its outputs.
+
+        Raises
+        ------
+        ValueError
+        """
+        check_has_weights(self.module, "attention")
+        raise AssertionError
+
     def generate(self, prompts: Any, run: Any) -> NoReturn:
         """Refuse: a graph keeps no states of the tokens before.
 

@@ -309,9 +309,8 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
         stride = self._stride(max_length)
-        return super()._tokenize(
-            texts, max_length, truncation="only_second", stride=stride, return_offsets=True, **options
-        )
+        options = {"return_offsets": True, **options}
+        return super()._tokenize(texts, max_length, truncation="only_second", stride=stride, **options)
 
     def _make_task(self, rows: TrainingRows) -> SpanTask:
         spans = np.array([(target.start, target.end) for target in rows.targets], np.int64)

@@ -272,7 +272,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         row_of_choice = np.repeat(np.arange(len(rows)), rows.n_choices)
         prompts = [rows.prompts[row] for row in row_of_choice]
         choices = [choice for of_row in rows.choices for choice in of_row]
-        return replace(super()._encode(Texts(prompts, choices), sampling=sampling), row_of_window=row_of_choice)
+        return replace(super()._encode(Texts(prompts, choices), sampling, **options), row_of_window=row_of_choice)
 
     def _make_task(self, rows: TrainingRows) -> ChoiceTask:
         return ChoiceTask(rows.encoded["encoded"], rows.targets, rows.weights)

@@ -369,7 +369,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         limit = self._limit()
         try:
-            encoded = self._tokenize(rows, limit, truncation="only_first")
+            encoded = self._tokenize(rows, limit, truncation="only_first", **options)
         except NoRoomError:  # parameters may have been set after fit
             self._check_hypotheses()
             raise

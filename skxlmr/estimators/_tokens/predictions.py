@@ -244,7 +244,7 @@ class TokenPredictions(TaggingParameters, FineTuned):
         return [spans_of_tags(row, places, scheme) for row, places in zip(tags, rows.places, strict=True)]
 
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
-        return self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows())
+        return self.tokenizer_.encode_words(rows.words, sampling=sampling, **self._windows(), **options)
 
     def _log_proba(self, engine: Engine, encoded: EncodedBatch, n_rows: int) -> list[np.ndarray]:
         """Log-probabilities of the words of each row, (n_words, n_classes) float32."""

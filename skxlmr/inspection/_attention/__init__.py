@@ -1,0 +1,1 @@
+"""Where tokens look: rows, numbers of each head, and the page."""

@@ -1,0 +1,68 @@
+"""Labels of any script in pictures: fonts that have their letters, and no warning where none does."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+MISSING = "\u25a1"  # in place of a letter that no font has
+LAST_RESORT = "Last Resort"  # matplotlib's own, which has a box for every letter
+
+
+def drawn(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Labels as matplotlib can draw them, and the fonts to draw them with.
+
+    A letter that no font has which matplotlib knows becomes a white square. Dollar signs are no formulas.
+
+    Parameters
+    ----------
+    labels : sequence of str
+
+    Returns
+    -------
+    labels : list of str
+    families : list of str
+        Names of fonts, the usual one first.
+    """
+    import matplotlib
+    from matplotlib.font_manager import FontProperties, findfont
+
+    path = findfont(FontProperties())
+    known, families = set(_letters_of(path)), [FontProperties(fname=path).get_name()]
+    for character in sorted({character for label in labels for character in label}):
+        if ord(character) not in known and (found := _font_of(character)) is not None:
+            families.append(found[0])
+            known |= _letters_of(found[1])
+    release = [int(part) for part in matplotlib.__version__.split(".")[:2]]
+    lays_out = release >= [3, 11]  # right-to-left scripts, with their letters joined
+    return [_as_drawn(label, known, lays_out) for label in labels], families
+
+
+def _as_drawn(label: str, known: set[int], lays_out: bool) -> str:
+    seen = "".join(character if ord(character) in known else MISSING for character in label)
+    if not lays_out and any(unicodedata.bidirectional(character) in ("R", "AL") for character in seen):
+        seen = seen[::-1]
+    return seen.replace("$", r"\$")
+
+
+@cache
+def _font_of(character: str) -> tuple[str, str] | None:
+    """Name and file of a regular font that has the letter, one of its script and without serifs if there is one."""
+    from matplotlib.font_manager import fontManager
+
+    regular = {
+        (font.name, font.fname)
+        for font in fontManager.ttflist
+        if font.style == "normal" and str(font.weight) in ("400", "normal") and LAST_RESORT not in font.name
+    }
+    script = unicodedata.name(character, "unknown").split()[0].title().replace("Cjk", "CJK")
+    likely = sorted(regular, key=lambda font: (script not in font[0], "Sans" not in font[0], font))
+    return next((font for font in likely if ord(character) in _letters_of(font[1])), None)
+
+
+@cache
+def _letters_of(path: str) -> set[int]:
+    from matplotlib.font_manager import get_font
+
+    return set(get_font(path).get_charmap())
