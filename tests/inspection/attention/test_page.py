@@ -1,14 +1,15 @@
 """The page in a browser: what it shows are the numbers of the display, by mouse and by keyboard, on small and large screens."""
 
 import re
-from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 
 from skxlmr import XLMRobertaVectorizer
 from skxlmr.inspection import AttentionDisplay
-from tests.browser import needs_chromium, shown
+from tests.browser import chromium, needs_chromium
+from tests.browser import shown as shown_in
 from tests.inspection.attention.test_measures import drawn_weights
 
 pytestmark = needs_chromium
@@ -17,6 +18,13 @@ QUANTISED = 0.004  # what eight bits may change of a weight
 ENGLISH = "The battery lasts two days, and the screen is bright."
 ARABIC = "تدوم البطارية يومين والشاشة ساطعة"
 THAI = "แบตเตอรี่ใช้งานได้สองวัน"
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """Shows a page; all in one browser."""
+    with chromium() as browser:
+        yield partial(shown_in, browser=browser)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def assert_no_overflow(page):
     assert inner <= outer
 
 
-def test_a_click_changes_the_layer_and_hovering_shows_the_numbers(display, tmp_path):
+def test_a_click_changes_the_layer_and_hovering_shows_the_numbers(display, shown, tmp_path):
     weights = display.attentions[0]
     with shown(display.to_html(), tmp_path, width=1600, height=900) as page:
         assert_no_overflow(page)
@@ -82,7 +90,7 @@ def test_a_click_changes_the_layer_and_hovering_shows_the_numbers(display, tmp_p
             assert said.startswith(f"Layer 0, head 5: {display.measures()[measure][0, 5]:.2f} ")
 
 
-def test_links_filters_and_what_stays_chosen(display, tmp_path):
+def test_links_filters_and_what_stays_chosen(display, shown, tmp_path):
     weights, special = display.attentions[0], np.array(display.sequence_ids[0]) < 0
     with shown(display.to_html(), tmp_path, width=1000) as page:
         cell(page, 2, 1).click()
@@ -108,7 +116,7 @@ def test_links_filters_and_what_stays_chosen(display, tmp_path):
         assert page.locator(".token.special").count() == 2 * special.sum()
 
 
-def test_words_of_a_translation_meet_in_both_directions(display, tmp_path):
+def test_words_of_a_translation_meet_in_both_directions(display, shown, tmp_path):
     words = np.array(display.word_ids[0])
     n_first = words[np.array(display.sequence_ids[0]) == 0].max() + 1
     between = display.between_words(0, 1, 3)
@@ -131,7 +139,7 @@ def test_words_of_a_translation_meet_in_both_directions(display, tmp_path):
         assert page.locator(".numbers").inner_text().startswith("يومين meets ")
 
 
-def test_two_texts_side_by_side(texts, tmp_path):
+def test_two_texts_side_by_side(texts, shown, tmp_path):
     with shown(texts.to_html(), tmp_path, width=1600, height=900) as page:
         assert page.locator(".pairs:visible").count() == 0
         page.locator("#beside").select_option("1")
@@ -155,16 +163,10 @@ def test_two_texts_side_by_side(texts, tmp_path):
         assert labels(page, "seen")[1] == "The"
 
 
-@contextmanager
-def small(display, folder):
-    with shown(display.to_html(), folder, width=400, height=800, color_scheme="dark") as page:
-        assert_no_overflow(page)
-        yield page
-
-
-def test_by_keyboard_on_a_small_dark_screen(display, tmp_path):
+def test_by_keyboard_on_a_small_dark_screen(display, shown, tmp_path):
     weights = display.attentions[1]
-    with small(display, tmp_path) as page:
+    with shown(display.to_html(), tmp_path, width=400, height=800, color_scheme="dark") as page:
+        assert_no_overflow(page)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
 
         def press(*keys):
@@ -205,7 +207,7 @@ def test_by_keyboard_on_a_small_dark_screen(display, tmp_path):
         )
 
 
-def test_hostile_and_odd_tokens_many_heads_and_one_text(tmp_path):
+def test_hostile_and_odd_tokens_many_heads_and_one_text(shown, tmp_path):
     tokens = ["</script><script>alert(1)</script>", "<b>bold</b>", "&amp;", "W" * 200, "\u0e35", ""]
     display = AttentionDisplay.from_values(drawn_weights((12, 16, 6, 6)), tokens)
     for width in (400, 1600):
@@ -216,7 +218,7 @@ def test_hostile_and_odd_tokens_many_heads_and_one_text(tmp_path):
             assert page.locator("#grid td").count() == 12 * 17
 
 
-def test_a_frame_in_a_notebook(texts, tmp_path):
+def test_a_frame_in_a_notebook(texts, shown, tmp_path):
     with shown(texts._repr_html_(), tmp_path) as page:
         frame = page.frame_locator("iframe")
         frame.locator("#grid td").first.click()
