@@ -34,7 +34,7 @@ class AttentionDisplay(HtmlDisplay):
     Layers and heads are counted from 0, as in ``transformers``: layer ``i`` turns the vectors that the parameter ``layers``
     calls ``i`` into those it calls ``i + 1``.
 
-    Attention shows what a layer mixes. It is no explanation of a prediction: for that, see :func:`attributions`.
+    Attention shows what a layer mixes. It is no explanation of a prediction: for that, see ``attributions``.
 
     Parameters
     ----------
