@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 CLASS = "api/generated/skxlmr.XLMRobertaClassifier.html"
 PAGES = ["index.html", "user_guide.html", "api/index.html", CLASS, "gallery/index.html", "changelog.html"]
-# Text that reaches over the right edge of the screen, unless something around it scrolls.
+# Text that reaches over the right edge of the screen, unless something in the article scrolls to it.
 OVER_THE_EDGE = """
 () => {
     const found = [], range = document.createRange();
@@ -30,7 +30,7 @@ OVER_THE_EDGE = """
         if (range.getBoundingClientRect().right <= document.documentElement.clientWidth + 1) continue;
         let around = walker.currentNode.parentElement;
         while (around && !["auto", "scroll"].includes(getComputedStyle(around).overflowX)) around = around.parentElement;
-        if (!around || ["HTML", "BODY", "MAIN"].includes(around.tagName)) found.push(walker.currentNode.textContent);
+        if (!around?.closest(".bd-article")) found.push(walker.currentNode.textContent);
     }
     return found;
 }
