@@ -26,7 +26,7 @@ from skxlmr import (
     XLMRobertaZeroShotClassifier,
     estimators,
 )
-from skxlmr.estimators.other_words import OTHER_WORDS, misspelt
+from skxlmr.estimators.other_words import FROM_Y, NO_PARAMETER, OTHER_WORDS, misspelt
 from tests.contract import ESTIMATORS, FAST, TEXTS, Y, each
 
 # One word for something else of the same kind: how often it is declared
@@ -166,6 +166,28 @@ def test_words_of_other_libraries_are_known(word):
     assert knows
     for cls in knows:
         assert misspelt(cls, word, have[cls]).endswith(f"did you mean {OTHER_WORDS[word]!r}?")
+
+
+@pytest.mark.parametrize("word", sorted(FROM_Y))
+def test_what_follows_from_y_is_no_parameter(word):
+    with pytest.raises(TypeError, match=rf"^XLMRobertaClassifier has no parameter {word!r}: it follows from y in fit$"):
+        XLMRobertaClassifier(**{word: 3})
+    with pytest.raises(TypeError) as refused:
+        XLMRobertaVectorizer(**{word: 3})  # has no y
+    assert "follows" not in str(refused.value)
+
+
+def test_labels_of_a_zero_shot_classifier_are_its_candidates():
+    with pytest.raises(TypeError, match="did you mean 'candidate_labels'"):
+        XLMRobertaZeroShotClassifier(labels=["a"])
+
+
+@pytest.mark.parametrize("word", sorted(NO_PARAMETER))
+def test_what_is_no_parameter_here_says_why(word):
+    assert word not in OTHER_WORDS and not any(word in [each.name for each in fields(cls)] for cls in ESTIMATORS)
+    with pytest.raises(TypeError) as refused:
+        XLMRobertaClassifier(**{word: 3})
+    assert str(refused.value) == f"XLMRobertaClassifier has no parameter {word!r}: {NO_PARAMETER[word]}"
 
 
 def test_a_word_for_what_an_estimator_lacks_is_not_offered():

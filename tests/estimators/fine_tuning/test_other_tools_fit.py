@@ -35,7 +35,13 @@ def ours(start, **params):
         ({"warmup_steps": 0.3, "weight_decay": 0.3}, {"warmup_ratio": 0.3, "weight_decay": 0.3}),
         (
             {"lr_scheduler_type": "cosine", "label_smoothing_factor": 0.1, "max_grad_norm": 0.1},
-            {"warmup_ratio": 0.0, "weight_decay": 0.0, "schedule": "cosine", "label_smoothing": 0.1, "max_grad_norm": 0.1},
+            {
+                "warmup_ratio": 0.0,
+                "weight_decay": 0.0,
+                "schedule": "cosine",
+                "label_smoothing": 0.1,
+                "max_grad_norm": 0.1,
+            },
         ),
     ],
     ids=["linear", "cosine"],
