@@ -41,6 +41,8 @@ def convert(
     those of a sentence encoder. What else ``save`` writes into a folder
     (``skxlmr.json``, the model card) is not.
 
+    Read more in :doc:`/formats`.
+
     Parameters
     ----------
     source : str or path

@@ -34,6 +34,8 @@ class BatchPredictor:
     process loads the estimator at its first batch and keeps it. What travels to the processes is the path alone, which must
     lead to the folder on every machine.
 
+    Read more in :doc:`/distributed`.
+
     Parameters
     ----------
     folder : str or path
@@ -81,11 +83,12 @@ class BatchPredictor:
     >>> import tempfile
     >>> import pandas as pd
     >>> from skxlmr import BatchPredictor, XLMRobertaVectorizer, save
-    >>> folder = tempfile.mkdtemp()
-    >>> save(XLMRobertaVectorizer("skxlmr-mini").fit(["A text."]), folder)
-    >>> predictor = BatchPredictor(folder, text="review", missing="null")
-    >>> predictor(pd.DataFrame({"review": ["Guter Film", None]}))["features"].map(type).tolist()
-    [<class 'numpy.ndarray'>, <class 'NoneType'>]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(XLMRobertaVectorizer("skxlmr-mini").fit(["A text."]), folder + "/features")
+    ...     predictor = BatchPredictor(folder + "/features", text="review", missing="null")
+    ...     table = predictor(pd.DataFrame({"review": ["Guter Film", None]}))
+    >>> table.columns.tolist(), table["features"].isna().tolist(), len(table["features"][0])
+    (['review', 'features'], [False, True], 192)
     """
 
     def __init__(

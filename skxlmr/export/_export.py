@@ -20,6 +20,8 @@ def export_onnx(
     place of ``model.safetensors``, and ``config.json`` and the tokenizer's files beside them once more, as other tools expect
     them. :func:`skxlmr.load_onnx` opens it as the same estimator, without PyTorch. ``save(..., onnx=True)`` writes both.
 
+    Read more in :doc:`/onnx`.
+
     Parameters
     ----------
     source : fitted estimator, str or path

@@ -46,6 +46,8 @@ def load_onnx(
     ``onnx/model.onnx_data``, and ``config.json`` and the tokenizer's files in the folder or beside the graph. A flat folder
     with ``model.onnx`` opens too.
 
+    Read more in :doc:`/onnx`.
+
     Parameters
     ----------
     folder : str or path

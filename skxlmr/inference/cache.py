@@ -31,6 +31,8 @@ DTYPES = ("float32", "bfloat16")
 class Cache:
     """Where an estimator keeps what its encoder makes of texts, for its parameter ``memory``.
 
+    Read more in :doc:`/tuning`.
+
     Parameters
     ----------
     location : str or path, optional
@@ -55,14 +57,19 @@ class Cache:
     See Also
     --------
     cache_info : What a cache holds.
-    clear_cache : Remove it.
+    clear_cache : Removes what it holds.
+    XLMRobertaVectorizer : One of the estimators with the parameter ``memory``.
 
     Examples
     --------
-    >>> from skxlmr import Cache, XLMRobertaVectorizer
-    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini", memory=Cache(max_bytes=2**20))
+    >>> from skxlmr import Cache, XLMRobertaVectorizer, cache_info
+    >>> cache = Cache(max_bytes=2**20)
+    >>> vectorizer = XLMRobertaVectorizer("skxlmr-mini", memory=cache)
+    >>> before = cache_info(cache).entries
     >>> vectorizer.fit_transform(["Good morning.", "Guten Morgen.", "Good morning."]).shape
     (3, 192)
+    >>> cache_info(cache).entries - before  # two distinct texts
+    2
     """
 
     location: str | os.PathLike[str] | None = None

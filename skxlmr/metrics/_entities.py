@@ -71,6 +71,8 @@ def entity_precision_recall_f1(
 ) -> tuple[float, float, float]:
     """Precision, recall and F1 of entities: an entity is right if its type and both its ends are.
 
+    Read more in :doc:`/token_classification`.
+
     Parameters
     ----------
     y_true, y_pred : sequence of sequence of str

@@ -59,6 +59,8 @@ def entity_report(
 ) -> str | Report:
     """Precision, recall, F1 and support of each type of entity, and their averages.
 
+    Read more in :doc:`/token_classification`.
+
     Parameters
     ----------
     y_true, y_pred : sequence of sequence

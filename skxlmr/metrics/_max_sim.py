@@ -14,6 +14,8 @@ def max_sim(queries: Sequence[ArrayLike], documents: Sequence[ArrayLike]) -> np.
     Each token of the query counts with its greatest dot product with a token of the document, and the score is their mean.
     Memory for the products is bounded, whatever the number of rows.
 
+    Read more in :doc:`/hybrid_search`.
+
     Parameters
     ----------
     queries : sequence of array-like of shape (n_tokens, n_features)

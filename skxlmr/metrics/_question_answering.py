@@ -75,6 +75,8 @@ def normalize_answer(text: str, language: str | None = None) -> str:
 def answer_f1_score(y_true: Any, y_pred: Any, *, language: Languages = None, sample_weight: Any = None) -> float:
     """Mean F1 of the tokens that predicted and true answers share.
 
+    Read more in :doc:`/question_answering`.
+
     Parameters
     ----------
     y_true : list, Series, array or DataFrame of n_rows answers

@@ -17,6 +17,8 @@ def recall_at_k(y_true: ArrayLike, ranking: ArrayLike | Sequence[ArrayLike], k: 
 def recall_at_k(y_true: ArrayLike, ranking: Any, k: Any = 1) -> float | dict[int, float]:
     """Share of rankings with the right candidate among the first k.
 
+    Read more in :doc:`/dialogue`.
+
     Parameters
     ----------
     y_true : array-like of shape (n_rankings,), int

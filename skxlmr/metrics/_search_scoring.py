@@ -23,6 +23,8 @@ _OF_A_FIT: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {  # the 
 def search_scoring(scoring: Any = None) -> "SearchScoring":
     """The ``scoring`` of a search or of ``cross_validate`` that puts epochs, loss and collapse beside the score.
 
+    Read more in :doc:`/training`.
+
     Parameters
     ----------
     scoring : str, callable, list, tuple, dict or None

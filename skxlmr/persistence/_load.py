@@ -64,6 +64,8 @@ def load(
 ) -> Any:  # the folder says of which class; with the base class, ``load(folder).predict`` would be an error
     """Read an estimator that ``save`` or ``push_to_hub`` wrote, with this version of the library or an older one.
 
+    Read more in :doc:`/persistence`.
+
     Parameters
     ----------
     folder : str or path

@@ -21,6 +21,8 @@ def push_to_hub(
 ) -> str:
     """Save a fitted estimator to a repository on the Hugging Face hub; ``load(repo_id)`` reads it back.
 
+    Read more in :doc:`/persistence`.
+
     Parameters
     ----------
     estimator : fitted estimator

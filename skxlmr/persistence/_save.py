@@ -76,6 +76,8 @@ def save(
     the SHA-256 of each file, and a model card (``README.md``). Nothing is pickled. If the features are the pooled last
     layer of single texts, ``sentence-transformers`` opens it too; a regressor is a cross-encoder there.
 
+    Read more in :doc:`/persistence`.
+
     Parameters
     ----------
     estimator : fitted estimator

@@ -64,7 +64,9 @@ class TrimReport:
     n_bytes_before, n_bytes_after : int
         Size of the files with the weights.
     coverage : mapping of str to Coverage
-        By language, in the order given; ``"all texts"`` if the texts came without languages.
+        By language, in the order given; ``"all texts"`` if the texts came without languages. Each has the counts ``n_texts``,
+        ``n_identical`` (texts with the same tokens before and after), ``n_tokens``, ``n_kept`` (tokens that the vocabulary
+        still has), ``n_unknown_before`` and ``n_unknown_after``, and the shares ``identical`` and ``kept``.
     old_ids : ndarray of shape (n_rows_after,), int64
         The token that now has id ``i`` had id ``old_ids[i]``. Ascending.
 
@@ -124,7 +126,7 @@ class TrimReport:
         Returns
         -------
         DataFrame
-            A row per language with the counts of `Coverage`, and the shares ``identical`` and ``kept``.
+            A row per language, with a column for each count and share of ``coverage``.
         """
         import pandas as pd
 

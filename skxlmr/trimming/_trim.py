@@ -45,6 +45,8 @@ def trim_vocabulary(
     part of them. The tokenizer's files, the word embeddings and the language modelling head are cut down to that part; all else
     is copied. A text all of whose tokens stay gets the same tokens, and so the same vectors to the last bit.
 
+    Read more in :doc:`/small_models`.
+
     Parameters
     ----------
     source : str or path

@@ -42,6 +42,8 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     context is read in overlapping windows, each after the whole question. In training, a window that does not show the
     whole answer points to its first token, ``<s>``, which stands for "no answer here".
 
+    Read more in :doc:`/question_answering`.
+
     Parameters
     ----------
     {parameters}

@@ -30,6 +30,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     Each choice is read together with its prompt and gets a score; the loss is the cross-entropy over the choices of a row.
     The number of choices may differ from row to row.
 
+    Read more in :doc:`/multiple_choice`.
+
     Parameters
     ----------
     {parameters}

@@ -48,6 +48,8 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
 
     Of a dialogue longer than ``max_length`` the last turns are kept, of a response its start.
 
+    Read more in :doc:`/dialogue`.
+
     Parameters
     ----------
     {parameters}

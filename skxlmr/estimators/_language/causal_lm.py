@@ -31,6 +31,8 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     A text is ``<s> tokens </s>``, and every token after ``<s>`` is predicted, the end ``</s>`` included. Of a text that is
     longer than ``max_length`` the first ``max_length - 2`` tokens count and no end, in training as in ``score``.
 
+    Read more in :doc:`/causal_lm`.
+
     Parameters
     ----------
     {parameters}

@@ -265,6 +265,8 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     pairs of translations. The fitted model fills masks, scores texts and computes features, and ``skxlmr.save`` writes it as a
     checkpoint that every other estimator starts from.
 
+    Read more in :doc:`/user_guide`.
+
     Parameters
     ----------
     {parameters}

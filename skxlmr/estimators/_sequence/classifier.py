@@ -18,6 +18,8 @@ class XLMRobertaClassifier(SamplingParameters, SequenceClassifier):
     1; or several classes per row, if it is a matrix of other values (one block of outputs for each column, the loss is their
     mean).
 
+    Read more in :doc:`/user_guide`.
+
     Parameters
     ----------
     {parameters}
@@ -66,6 +68,14 @@ class XLMRobertaClassifier(SamplingParameters, SequenceClassifier):
     >>> classifier = XLMRobertaClassifier("skxlmr-mini", learning_rate=1e-3, max_epochs=20, random_state=0)
     >>> classifier.fit(texts, labels).predict(["Guter Film"])
     array(['good'], dtype='<U4')
+
+    Several labels per row: a matrix with a column for each.
+
+    >>> import numpy as np
+    >>> topics = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
+    >>> labeller = XLMRobertaClassifier("skxlmr-mini", max_epochs=1, random_state=0).fit(texts, topics)
+    >>> labeller.target_type_, labeller.predict_proba(["Guter Film"]).shape
+    ('multilabel-indicator', (1, 2))
     """
 
     _head = CLASSIFICATION

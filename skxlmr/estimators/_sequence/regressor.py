@@ -46,6 +46,8 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
 
     ``from_checkpoint`` opens regressions and cross-encoders (rerankers [2]_), and ``rank`` puts documents in order with them.
 
+    Read more in :doc:`/user_guide`.
+
     Parameters
     ----------
     {parameters}

@@ -49,6 +49,8 @@ class XLMRobertaVectorizer(Vectorizer):
     The features are dense, pooled vectors of tokens. Checkpoints such as bge-m3 can make two more outputs of the same
     encoder [2]_: with ``output='sparse'`` a weight of each word, and with :meth:`transform_tokens` a vector of each token.
 
+    Read more in :doc:`/using_features`.
+
     Parameters
     ----------
     {parameters}

@@ -52,6 +52,8 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     it. With one label per text, probabilities are the softmax of the entailment logits over the labels; with ``multi_label``
     the probability of each label is the softmax of its entailment logit against its contradiction logit.
 
+    Read more in :doc:`/zero_shot`.
+
     Parameters
     ----------
     {parameters}
@@ -59,8 +61,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The candidate labels, sorted; with ``multi_label`` in the order in which they were passed, which is that of the
-        columns of an indicator matrix.
+        The candidate labels, sorted; with ``multi_label`` in the order in which they were passed, as in an indicator matrix.
     module_ : torch.nn.Module
         The encoder with the head of the inference model.
     tokenizer_ : Tokenizer
@@ -80,8 +81,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     References
     ----------
     .. [1] Conneau et al. (2020), "Unsupervised Cross-lingual Representation Learning at Scale", arXiv:1911.02116.
-    .. [2] Yin et al. (2019), "Benchmarking Zero-shot Text Classification: Datasets, Evaluation and Entailment Approach",
-       arXiv:1909.00161.
+    .. [2] Yin et al. (2019), "Benchmarking Zero-shot Text Classification", arXiv:1909.00161.
 
     Examples
     --------

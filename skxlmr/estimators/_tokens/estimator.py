@@ -41,6 +41,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
     texts take spans of characters, and are cut into words: runs of letters, marks and digits, or single other characters,
     each character of a script that puts no spaces between words (Chinese, Japanese, Thai, ...).
 
+    Read more in :doc:`/token_classification`.
+
     Parameters
     ----------
     {parameters}

@@ -35,23 +35,23 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
 
     @property
     def pooling_(self) -> str | tuple[str, ...]:
-        """How token vectors become one; several words if their vectors stand side by side."""
+        """How token vectors become one: ``pooling``, or what the checkpoint says; several words stand side by side."""
         words = self._how_if_fitted("pooling_").pooling
         return words[0] if len(words) == 1 else words
 
     @property
     def normalize_(self) -> bool:
-        """Whether rows are scaled to unit length."""
+        """Whether rows are scaled to unit length: ``normalize``, or what the checkpoint says."""
         return self._how_if_fitted("normalize_").normalize
 
     @property
     def prompt_(self) -> str | None:
-        """The text that is put before each text."""
+        """The text that is put before each text: ``prompt``, or what the checkpoint says."""
         return self._how_if_fitted("prompt_").prompt()
 
     @property
     def max_length_(self) -> int:
-        """Most tokens of a row."""
+        """Most tokens of a row: ``max_length``, or what the checkpoint allows."""
         self._how_if_fitted("max_length_")
         return self._limit()
 

@@ -21,6 +21,8 @@ class XLMClassifier(XLMParameters, SequenceClassifier):
     checkpoint's ``config.json`` (``summary_type`` and related fields), by default one projection of the first token's
     vector. It needs the extra ``xlm``.
 
+    Read more in :doc:`/xlm`.
+
     Parameters
     ----------
     {parameters}

@@ -28,6 +28,8 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
     After ``objective='clm'`` attention is causal, ``score`` and ``score_samples`` return the log-likelihood of every token
     after the first, the end of the text included, and there are no masks to fill. It needs the extra ``xlm``.
 
+    Read more in :doc:`/xlm`.
+
     Parameters
     ----------
     {parameters}

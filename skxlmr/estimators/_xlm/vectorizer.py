@@ -12,6 +12,8 @@ class XLMVectorizer(XLMParameters, Vectorizer):
 
     Like :class:`XLMRobertaVectorizer`, for checkpoints such as ``FacebookAI/xlm-mlm-en-2048``. It needs the extra ``xlm``.
 
+    Read more in :doc:`/xlm`.
+
     Parameters
     ----------
     {parameters}
