@@ -227,7 +227,7 @@ class AttentionDisplay(HtmlDisplay):
     def between_words(self, row: int = 0, layer: int = -1, head: int | None = None) -> np.ndarray:
         """Attention between the words of a text, or of both texts of a pair.
 
-        Summed over the tokens of the word that is looked at, averaged over those of the word that looks [2]_. Special tokens
+        Summed over the tokens of the word that is looked at, averaged over those of the word that looks. Special tokens
         belong to no word, so that rows sum to less than 1.
 
         Parameters
