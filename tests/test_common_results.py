@@ -40,7 +40,10 @@ def test_results_show_themselves(fitted, name):
     if method != "fill_mask":
         texts = X if method == "predict_entities" else [context for _, context in X]
         shown = re.sub(
-            r'<span class="skxlmr-label">.*?</span>|<style>.*?</style>|</?mark[^>]*>', "", html, flags=re.DOTALL
+            r'<span class="skxlmr-label" dir="auto">.*?</span>|<style>.*?</style>|</?mark[^>]*>',
+            "",
+            html,
+            flags=re.DOTALL,
         )
         assert all(text in shown for text in texts)
     assert getattr(made, method)(X[:0] if method != "fill_mask" else [], **options) == []

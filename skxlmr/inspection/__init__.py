@@ -1,6 +1,15 @@
 """Displays and explanations: what a fit did, what a model looks at, and where it is right."""
 
+from skxlmr.inspection._answers import AnswerDisplay
 from skxlmr.inspection._attention.display import AttentionDisplay
+from skxlmr.inspection._entities import EntityDisplay
 from skxlmr.inspection._scores import GroupScoresDisplay, group_scores, transfer_scores
 
-__all__ = ["AttentionDisplay", "GroupScoresDisplay", "group_scores", "transfer_scores"]
+__all__ = [
+    "AnswerDisplay",
+    "AttentionDisplay",
+    "EntityDisplay",
+    "GroupScoresDisplay",
+    "group_scores",
+    "transfer_scores",
+]

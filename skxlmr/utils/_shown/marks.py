@@ -20,7 +20,7 @@ _COLOR = re.compile("#[0-9a-fA-F]{3}|#[0-9a-fA-F]{6}|[a-zA-Z]+")
 # What has no shape of its own, or may not stand in UTF-8
 _UNSEEN = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: "\u2421"}
 _UNSEEN |= dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], "\ufffd")
-_STATES = {"right": "\u2713", "wrong": "\u2717 wrong", "missed": "\u25cb missed"}
+_STATES = {"right": " \u2713", "wrong": " \u2717 wrong", "missed": " \u25cb missed", "true": ""}
 _FOLDED = 40  # fewer characters than these are not worth folding
 
 STYLE = """
@@ -30,10 +30,15 @@ STYLE = """
 .skxlmr-text mark, .skxlmr-key mark { color: #1a1a1a; border: 1.5px solid #555; border-radius: .3em;
   padding: .12em .25em; margin: 0 .05em; -webkit-box-decoration-break: clone; box-decoration-break: clone; }
 .skxlmr-text mark.wrong, .skxlmr-key mark.wrong { border: 2px dashed #1a1a1a; }
-.skxlmr-text mark.missed, .skxlmr-key mark.missed { background: none !important; color: inherit; border: 2px dotted; }
-.skxlmr-label { font-size: .7em; font-weight: 700; margin-inline-start: .4em; white-space: nowrap; unicode-bidi: isolate;
+.skxlmr-text mark.missed, .skxlmr-text mark.true, .skxlmr-key mark.missed, .skxlmr-key mark.true {
+  background: none !important; color: inherit; border: 2px dotted; }
+.skxlmr-label { font-size: .7em; font-weight: 700; margin-left: .4em; white-space: nowrap; unicode-bidi: isolate;
   -webkit-user-select: none; user-select: none; }
+.skxlmr-text[dir=rtl] .skxlmr-label { margin: 0 .4em 0 0; }
+.skxlmr-gap { white-space: nowrap; }
 .skxlmr-gap, .skxlmr-more { opacity: .75; font-size: .85em; font-style: italic; unicode-bidi: isolate; }
+.skxlmr-answers { border-collapse: collapse; font-size: .9em; margin: .2rem 0 1rem; }
+.skxlmr-answers td { padding: .1rem .7rem .1rem 0; text-align: start; vertical-align: top; }
 .skxlmr-key { display: flex; flex-wrap: wrap; gap: .4rem .8rem; margin: .5rem 0; font-size: .9em; line-height: 1.8; }
 """
 
@@ -50,7 +55,8 @@ class Mark:
         Shown behind it.
     title : str
         Tooltip.
-    state : {"", "right", "wrong", "missed"}
+    state : {"", "right", "wrong", "missed", "true"}
+        Drawn with a line of its own; missed and true ones have no background.
     color : str, optional
         In CSS; that of the label if None.
     """
@@ -84,8 +90,8 @@ def visible(text: str) -> str:
 
 def label_html(mark: Mark, before: str = "", after: str = "") -> str:
     """The label behind a mark, with what says whether it is right."""
-    state = f" {_STATES[mark.state]}" if mark.state else ""
-    return f'<span class="skxlmr-label">{before}{visible(mark.label)}{state}{after}</span>'
+    state = _STATES[mark.state] if mark.state else ""
+    return f'<span class="skxlmr-label" dir="auto">{before}{visible(mark.label)}{state}{after}</span>'
 
 
 def opening(mark: Mark, colors: Mapping[str, str] | None = None) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from skxlmr.utils._shown.marks import Mark, check_colors, color_of, marked_text, visible
 
-LABEL = re.compile(r'<span class="skxlmr-label">.*?</span>')
+LABEL = re.compile(r'<span class="skxlmr-label" dir="auto">.*?</span>')
 
 
 def text_of(html):
@@ -16,7 +16,9 @@ def text_of(html):
 def marked_parts(html):
     """(label, text) of each part, in the order in which the parts end."""
     found, starts, text = [], [], ""
-    for tag, label, plain in re.findall(r'(<mark[^>]*>|</mark>)|<span class="skxlmr-label">(.*?)</span>|([^<]+)', html):
+    for tag, label, plain in re.findall(
+        r'(<mark[^>]*>|</mark>)|<span class="skxlmr-label" dir="auto">(.*?)</span>|([^<]+)', html
+    ):
         if tag.startswith("<mark"):
             starts.append(len(text))
         elif label:

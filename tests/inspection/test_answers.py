@@ -1,0 +1,135 @@
+"""Answers in their contexts: what is read, what is compared, and what is drawn."""
+
+import numpy as np
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skxlmr import XLMRobertaQuestionAnswerer, XLMRobertaVectorizer
+from skxlmr.inspection import AnswerDisplay
+from skxlmr.metrics import answer_exact_match_score, answer_f1_score
+from tests.browser import needs_chromium, shown
+
+X = [
+    ("Who sings?", "A small bird sings, and a dog runs."),
+    ("איפה גרה נועה?", "נועה גרה בתל אביב."),
+    ("How old is she?", "Nothing <b>says</b> it."),
+]
+
+
+def answer(row, text, score):
+    start = X[row][1].index(text)
+    return {"answer": text, "score": score, "start": start, "end": start + len(text)}
+
+
+NONE = {"answer": "", "score": 0.75, "start": 0, "end": 0}
+FOUND = [
+    [answer(0, "A small bird", 0.8), answer(0, "small bird", 0.1), answer(0, "a dog", 0.02)],
+    [answer(1, "בתל אביב", 0.9)],
+    [NONE, answer(2, "Nothing", 0.2)],
+]
+TRUE = [["a small bird", "bird"], ("תל אביב", 10), None]
+
+
+@pytest.fixture(scope="module")
+def fitted(make_any):
+    return make_any(XLMRobertaQuestionAnswerer).fit(X, ["A small bird", "תל אביב", None])
+
+
+def marks(html):
+    return html.rpartition("</style>")[2].split('class="skxlmr-texts"')[1].count("<mark")
+
+
+def test_answers_are_compared_as_the_scores_do():
+    display = AnswerDisplay.from_predictions(X, FOUND, TRUE)
+    best = [row[0]["answer"] for row in FOUND]
+    np.testing.assert_array_equal(display.exact_match, [1, 0, 1])
+    assert display.exact_match.mean() == answer_exact_match_score(TRUE, best)
+    assert display.f1.mean() == pytest.approx(answer_f1_score(TRUE, best))
+    assert repr(display).startswith("AnswerDisplay of 3 questions: exact match 0.667, F1 0.8")
+    html = display.to_html()
+    assert html.count("✓ right") == 2 and "✗ wrong, F1 0.50" in html and "exact match 0.667" in html
+    english = AnswerDisplay.from_predictions(X[:1], ["a dog"], ["dog"], language="en")
+    assert english.exact_match.tolist() == [1]
+
+
+def test_all_answers_are_marked_and_listed():
+    html = AnswerDisplay.from_predictions(X, FOUND).to_html()
+    assert marks(html) == 5  # no answer has no mark
+    assert html.count("<em>no answer</em>") == 1 and "0.750" in html and "score 0.800, characters 0 to 12" in html
+    with_true = AnswerDisplay.from_predictions(X, FOUND, TRUE).to_html()
+    assert marks(with_true) == 6  # the true one beside the wrong one
+    assert with_true.count("<td>true</td>") == 4 and with_true.count("<em>no answer</em>") == 2
+
+
+def test_texts_are_answers_too():
+    display = AnswerDisplay.from_predictions(X, np.array(["small bird", "", "it"], object))
+    assert [(row[0]["start"], row[0]["end"], row[0]["score"]) for row in display.answers] == [
+        (2, 12, None),
+        (0, 0, None),
+        (20, 22, None),
+    ]
+    with pytest.raises(ValueError, match="no scores"):
+        display.plot()
+
+
+def test_an_answerer(fitted):
+    display = AnswerDisplay.from_estimator(fitted, X, TRUE, n_best=2)
+    assert display.answers == fitted.predict_spans(X, 2)
+    assert display.exact_match.mean() == answer_exact_match_score(TRUE, fitted.predict(X))
+    in_pipeline = make_pipeline(FunctionTransformer(lambda rows: rows), fitted)
+    assert AnswerDisplay.from_estimator(in_pipeline, X, n_best=2).answers == display.answers
+    with pytest.raises(TypeError, match=r"needs an estimator with predict_spans.*got XLMRobertaVectorizer"):
+        AnswerDisplay.from_estimator(XLMRobertaVectorizer("skxlmr-mini"), X)
+
+
+@pytest.mark.parametrize(
+    ("answers", "true", "message"),
+    [
+        (FOUND[:2], None, "answers has 2 rows for 3 questions"),
+        (FOUND, TRUE[:2], "y_true has 2 rows for 3 questions"),
+        (["no", "", ""], None, "answers row 0: the answer 'no' .* not in its context"),
+        ([FOUND[1], [], []], None, "answers row 0: the answer .* is of another context"),
+        ([[], [{"answer": "x"}], []], None, "answers row 1: an answer has no end, start"),
+        ([[], 3, []], None, "answers row 1: expected a list of dicts"),
+        (FOUND, ["bird", ("תל אביב", 3), None], "y_true row 1: expected the answer"),
+    ],
+)
+def test_what_is_refused(answers, true, message):
+    with pytest.raises(ValueError, match=message):
+        AnswerDisplay.from_predictions(X, answers, true)
+
+
+def test_no_rows_and_no_answers(tmp_path):
+    nothing = AnswerDisplay.from_predictions([], [], [])
+    assert repr(nothing) == "AnswerDisplay of 0 questions" and "No questions" in nothing._repr_html_()
+    empty = AnswerDisplay.from_predictions(X[:1], [[]], [None])
+    assert empty.exact_match.tolist() == [1] and "no answer" in empty.to_html(tmp_path / "a.html")
+
+
+def test_long_contexts_are_folded():
+    long = [("Where?", "x" * 5000 + " here " + "y" * 5000)]
+    display = AnswerDisplay.from_predictions(long, ["here"])
+    assert "4,701 characters" in display.to_html() and len(display.to_html()) < 8000
+    assert "characters …" not in AnswerDisplay.from_predictions(long, ["here"], context=None).to_html()
+
+
+def test_plot():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    display = AnswerDisplay.from_predictions(X, FOUND, TRUE)
+    assert display.plot() is display and display.figure_ is display.ax_.figure
+    assert sum(patch.get_height() for patch in display.ax_.patches) == 3
+    ax = pyplot.subplots()[1]
+    assert AnswerDisplay.from_predictions(X, FOUND).plot(ax=ax).ax_ is ax
+    AnswerDisplay.from_predictions([], []).plot()
+    pyplot.close("all")
+
+
+@needs_chromium
+def test_the_page_opens(tmp_path):
+    html = AnswerDisplay.from_predictions(X, FOUND, TRUE).to_html()
+    with shown(html, tmp_path, width=400, color_scheme="dark") as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert page.locator(".skxlmr-text").nth(1).get_attribute("dir") == "rtl"
+        assert "Nothing" in page.locator(".skxlmr-text").nth(2).inner_text()
+        assert page.locator("b").count() == 0
