@@ -12,14 +12,14 @@ import pytest
 
 import skxlmr
 from skxlmr import datasets, inspection, metrics
-from tests.browser import needs_chromium, opened
+from tests.browser import chromium, needs_chromium, opened
 
 SITE = Path(os.environ.get("SKXLMR_SITE", ""))
 pytestmark = pytest.mark.skipif(
     "SKXLMR_SITE" not in os.environ, reason="needs the built site: SKXLMR_SITE names its folder (docs/contributing.md)"
 )
 CLASS = "api/generated/skxlmr.XLMRobertaClassifier.html"
-PAGES = ["index.html", "user_guide.html", "api/index.html", CLASS, "gallery/index.html", "changelog.html"]
+PAGES = ["index.html", "getting_started.html", "user_guide.html", "api/index.html", CLASS, "gallery/index.html"]
 # Text that reaches over the right edge of the screen, unless something in the article scrolls to it.
 OVER_THE_EDGE = """
 () => {
@@ -35,6 +35,12 @@ OVER_THE_EDGE = """
     return found;
 }
 """
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
 
 
 def at(page, **query):
@@ -74,14 +80,14 @@ def test_language_models_find_everything():
 
 
 @needs_chromium
-def test_the_search_works_offline():
+def test_the_search_works_offline(browser):
     """From a folder too; ``opened`` lets nothing be fetched and no error pass."""
     pages = {
         "GridSearchCV": "tuning.html",
         "XLMRobertaClassifier": CLASS,
         "recall_at_k": "skxlmr.metrics.recall_at_k.html",
     }
-    with opened(at("index.html")) as page:
+    with opened(at("index.html"), browser=browser) as page:
         for query, address in pages.items():
             page.goto(at("search.html", q=query))
             page.wait_for_selector("#search-results p.search-summary:has-text('found')")
@@ -91,18 +97,18 @@ def test_the_search_works_offline():
 
 @needs_chromium
 @pytest.mark.parametrize("width", [400, 1600])
-def test_pages_fit_the_screen(width):
-    with opened(at("index.html"), width=width) as shown:
-        for page in PAGES:
+def test_pages_fit_the_screen(browser, width):
+    with opened(at("index.html"), width, browser=browser) as shown:
+        for page in [*PAGES, *(file.relative_to(SITE).as_posix() for file in SITE.glob("gallery/plot_*.html"))]:
             shown.goto(at(page))
             assert shown.evaluate("document.documentElement.scrollWidth") <= width, page
             assert shown.evaluate(OVER_THE_EDGE) == [], page
 
 
 @needs_chromium
-def test_pages_follow_dark_screens():
+def test_pages_follow_dark_screens(browser):
     def brightness(scheme):
-        with opened(at(CLASS), color_scheme=scheme) as page:
+        with opened(at(CLASS), browser=browser, color_scheme=scheme) as page:
             return [
                 sum(map(int, re.findall(r"\d+", page.evaluate(f"getComputedStyle(document.body).{what}"))[:3]))
                 for what in ("backgroundColor", "color")
