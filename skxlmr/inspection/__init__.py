@@ -3,6 +3,7 @@
 from skxlmr.inspection._answers import AnswerDisplay
 from skxlmr.inspection._attention.display import AttentionDisplay
 from skxlmr.inspection._entities import EntityDisplay
+from skxlmr.inspection._loss_curve import LossCurveDisplay
 from skxlmr.inspection._scores import GroupScoresDisplay, group_scores, transfer_scores
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "AttentionDisplay",
     "EntityDisplay",
     "GroupScoresDisplay",
+    "LossCurveDisplay",
     "group_scores",
     "transfer_scores",
 ]
