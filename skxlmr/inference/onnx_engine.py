@@ -259,6 +259,16 @@ class OnnxEngine:
         check_has_weights(self.module, "generate")
         raise AssertionError
 
+    def with_graph(self, encoded: Any, run: Any, per_token: bool = False) -> NoReturn:
+        """Refuse: ONNX Runtime computes no gradients.
+
+        Raises
+        ------
+        ValueError
+        """
+        check_has_weights(self.module, "a gradient")
+        raise AssertionError
+
     def _batches(self, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
         """Numbers of rows that run together, longest rows first."""
         progress = self.progress or Progress(self.verbose, len(lengths), int(lengths.sum()))
