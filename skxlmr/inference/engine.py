@@ -201,7 +201,7 @@ class Engine:
         return self._outputs(recipe)(encoded, run or self.module, True)
 
     def with_graph(self, encoded: EncodedBatch, run: RunWithGraph, per_token: bool = False) -> np.ndarray:
-        """Outputs of what is run on all rows, equal ones too, where autograd records: in float32 or wider, whatever the precision.
+        """Outputs of what is run on all rows, equal ones too, where autograd records: always in float32 or wider.
 
         No parameter gets a gradient unless ``run`` asks for it: ``torch.autograd.grad`` does not.
 

@@ -2,6 +2,9 @@
 
 from skxlmr.inspection._answers import AnswerDisplay
 from skxlmr.inspection._attention.display import AttentionDisplay
+from skxlmr.inspection._attributions.attribute import attributions
+from skxlmr.inspection._attributions.display import TokenAttributionDisplay
+from skxlmr.inspection._attributions.value import TokenAttribution
 from skxlmr.inspection._entities import EntityDisplay
 from skxlmr.inspection._loss_curve import LossCurveDisplay
 from skxlmr.inspection._scores import GroupScoresDisplay, group_scores, transfer_scores
@@ -12,6 +15,9 @@ __all__ = [
     "EntityDisplay",
     "GroupScoresDisplay",
     "LossCurveDisplay",
+    "TokenAttribution",
+    "TokenAttributionDisplay",
+    "attributions",
     "group_scores",
     "transfer_scores",
 ]

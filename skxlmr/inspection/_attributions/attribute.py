@@ -16,12 +16,14 @@ from skxlmr.estimators._sequence.regressor import XLMRobertaRegressor
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.estimators._sequence.zero_shot import XLMRobertaZeroShotClassifier
 from skxlmr.estimators._tokens.predictions import TokenPredictions
+from skxlmr.inference import check_has_weights
 from skxlmr.inspection._attributions import sequences, tokens
 from skxlmr.inspection._attributions.explained import Explained
 from skxlmr.inspection._attributions.gradients import gradient_x_input, integrated_gradients
 from skxlmr.inspection._attributions.masking import occlusion, shapley
 from skxlmr.inspection._attributions.units import merged_words
 from skxlmr.inspection._attributions.value import Place, TokenAttribution
+from skxlmr.inspection._display import last_step
 from skxlmr.utils._warnings import warn_once_per_call
 
 METHODS = ("integrated_gradients", "gradient_x_input", "occlusion", "shapley")
@@ -83,7 +85,8 @@ def attributions(
     method : {'integrated_gradients', 'gradient_x_input', 'occlusion', 'shapley'}
         - ``'integrated_gradients'`` [1]_: gradients with respect to the embeddings of the words, integrated on the straight
           way from the baseline. The values sum to the difference to the baseline, but for ``completeness_gap``.
-        - ``'gradient_x_input'``: product of embedding and gradient: one pass, no sum that holds.
+        - ``'gradient_x_input'``: product of the gradient at the text and the way from the baseline to it. One pass and no more;
+          no sum holds, and where the model is sure, the gradient says little: the least reliable of the four.
         - ``'occlusion'`` [2]_: what is lost where a word is masked; one pass for each word. Words that stand for one another
           get too little.
         - ``'shapley'`` [3]_: what a word adds to a random set of the others, the mean over orders of the words. The values
@@ -148,8 +151,10 @@ def attributions(
     [('good', 'Great'), ('bad', 'Schlechter')]
     """
     _check_arguments(method, level, n_steps, n_permutations)
-    estimator, X = _last_step(estimator, X)
+    estimator, X = last_step(estimator, X, "get_params", "attributions")
     engine, explained = _explained(estimator, X, target, word, edge)
+    if method not in ("occlusion", "shapley"):
+        check_has_weights(estimator.module_, f"method={method!r} (use 'occlusion' or 'shapley', or the weights)")
     mask_id, draws = estimator.tokenizer_.mask_token_id, check_random_state(random_state)
     distinct, first = _distinct(explained)
     found: list[TokenAttribution] = []
@@ -168,7 +173,9 @@ def attributions(
             else:
                 values_T, prediction_N, baseline_N = gradient_x_input(engine, part, mask_id)
             values = [
-                np.bincount(of_token[of_token >= 0], values_T[part.tokens(row)][of_token >= 0], minlength=len(spans[row]))
+                np.bincount(
+                    of_token[of_token >= 0], values_T[part.tokens(row)][of_token >= 0], minlength=len(spans[row])
+                )
                 for row, of_token in enumerate(part_of_token)
             ]
         found += [
@@ -202,18 +209,6 @@ def _check_arguments(method: str, level: str, n_steps: Any, n_permutations: Any)
             raise ValueError(f"{name} must be {kind} from {least}, got {value!r}")
 
 
-def _last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """The estimator inside searches and pipelines, and what the steps before it make of X."""
-    while not hasattr(estimator, "module_") and hasattr(estimator, "best_estimator_"):
-        estimator = estimator.best_estimator_
-    if hasattr(estimator, "steps") and hasattr(estimator, "named_steps"):
-        for _, step in estimator.steps[:-1]:
-            if step not in (None, "passthrough"):
-                X = step.transform(X)
-        return _last_step(estimator.steps[-1][1], X)
-    return estimator, X
-
-
 def _explained(estimator: Any, X: Any, target: Any, word: Any, edge: str) -> tuple[Any, Explained]:
     is_tagger, is_answerer = (isinstance(estimator, kind) for kind in (TokenPredictions, XLMRobertaQuestionAnswerer))
     if word is not None and not is_tagger:
@@ -237,7 +232,8 @@ def _explained(estimator: Any, X: Any, target: Any, word: Any, edge: str) -> tup
 def _distinct(explained: Explained) -> tuple[list[int], list[int]]:
     """The rows that differ in what is explained, and for each row its number among them."""
     numbers: dict[Any, int] = {}
-    distinct, first = [], []
+    distinct: list[int] = []
+    first: list[int] = []
     for row in range(len(explained)):
         mark = None if explained.marks is None else explained.marks[row]
         key = explained.texts[row], repr(explained.targets[row]), mark
@@ -248,15 +244,15 @@ def _distinct(explained: Explained) -> tuple[list[int], list[int]]:
     return distinct, first
 
 
-def _portions(
-    explained: Explained, rows: list[int], method: str, n_steps: int, n_permutations: int
-) -> list[list[int]]:
+def _portions(explained: Explained, rows: list[int], method: str, n_steps: int, n_permutations: int) -> list[list[int]]:
     """Rows whose variants are in memory together."""
     portions: list[list[int]] = []
     size, n_tokens = TOKENS_AT_ONCE, explained.n_tokens
     for row in rows:
         n = n_tokens[row]  # at least as many as there are words
-        n_variants = {"occlusion": n + 2, "shapley": n * n_permutations + 2, "gradient_x_input": 3}.get(method, n_steps + 2)
+        n_variants = {"occlusion": n + 2, "shapley": n * n_permutations + 2, "gradient_x_input": 3}.get(
+            method, n_steps + 2
+        )
         size += n * n_variants
         if size >= TOKENS_AT_ONCE:
             portions.append([])

@@ -135,9 +135,7 @@ class TokenAttributionDisplay(HtmlDisplay):
         rows = []
         for row, (text, places, numbers, goal) in enumerate(zip(column, spans, values, goals, strict=True)):
             try:
-                rows.append(
-                    TokenAttribution((text,), tuple((0, *place) for place in places), numbers, method, goal)
-                )
+                rows.append(TokenAttribution((text,), tuple((0, *place) for place in places), numbers, method, goal))
             except ValueError as error:
                 raise ValueError(f"row {row}: {error}") from error
         display = cls(rows)

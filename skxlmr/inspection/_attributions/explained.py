@@ -58,7 +58,7 @@ class WeightedSum:
     def slopes(self, row: int, outputs_VXK: np.ndarray) -> np.ndarray:
         places, columns, weights = self.entries[row]
         slopes_1XK = np.zeros((1, *outputs_VXK.shape[1:]))
-        np.add.at(slopes_1XK, (0, places, columns), weights)
+        np.add.at(slopes_1XK[0], (places, columns), weights)
         return slopes_1XK
 
     def take(self, rows: Sequence[int]) -> WeightedSum:
@@ -208,6 +208,4 @@ class Explained:
         encoded = self.encoded
         lengths, second_starts = np.tile(encoded.lengths, n), encoded.second_starts
         second_starts = None if second_starts is None else np.tile(second_starts, n)
-        return EncodedBatch(
-            np.tile(encoded.ids, n), lengths, np.zeros_like(lengths), second_starts=second_starts
-        )
+        return EncodedBatch(np.tile(encoded.ids, n), lengths, np.zeros_like(lengths), second_starts=second_starts)

@@ -30,12 +30,15 @@ def integrated_gradients(
     contributions_T, prediction_N, baseline_N : ndarray of float64
     """
     points, weights = np.polynomial.legendre.leggauss(n_steps)
-    return _contributions(engine, explained, mask_id, (points + 1) / 2, weights / 2, from_baseline=True)
+    return _contributions(engine, explained, mask_id, (points + 1) / 2, weights / 2)
 
 
 def gradient_x_input(engine: Any, explained: Explained, mask_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Product of each word's embedding with the gradient; see :func:`integrated_gradients` for what is returned."""
-    return _contributions(engine, explained, mask_id, np.ones(1), np.ones(1), from_baseline=False)
+    """Product of the gradient with what the embeddings differ by from those of the mask token: one step of the integral.
+
+    See :func:`integrated_gradients` for what is returned.
+    """
+    return _contributions(engine, explained, mask_id, np.ones(1), np.ones(1))
 
 
 def _contributions(
@@ -44,7 +47,6 @@ def _contributions(
     mask_id: int,
     points: np.ndarray,
     weights: np.ndarray,
-    from_baseline: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = _outputs(engine, explained, mask_id, np.array([0.0, 1.0]))
     numbers = [explained.reader.values(row, ends[:, explained.parts(row)]) for row in range(len(explained))]
@@ -66,7 +68,7 @@ def _contributions(
             windows, copy = explained.encoded.token_places(windows), np.repeat(copy, lengths)
         slope = torch.from_numpy(slopes[copy, windows]).to(output).reshape(output.shape)
         (gradient,) = torch.autograd.grad(output, z, slope)
-        return (gradient * (way if from_baseline else x)).sum(1)
+        return (gradient * way).sum(1)
 
     n_points = len(points)
     at_points = engine.with_graph(explained.copies(n_points), run, per_token=True).reshape(n_points, -1)

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from skxlmr.inspection._attributions.value import TokenAttribution
-from skxlmr.utils._html import direction, escape
+from skxlmr.utils._html import direction
+from skxlmr.utils._shown.marks import visible as escape
 
 # Orange and blue differ for colour-blind readers too; the line below a word tells the sign without any colour.
 STYLE = """
@@ -86,7 +87,9 @@ def _text(row: TokenAttribution, k: int) -> str:
 
 def _pieces(row: TokenAttribution, k: int, text: str, largest: float) -> Iterator[str]:
     words = sorted(
-        (start, end, value) for (number, start, end), value in zip(row.spans, row.values.tolist(), strict=True) if number == k
+        (start, end, value)
+        for (number, start, end), value in zip(row.spans, row.values.tolist(), strict=True)
+        if number == k
     )
     for (_, end, _), (start, _, _) in pairwise(words):
         if end > start:
@@ -115,6 +118,8 @@ def _spoken(row: TokenAttribution) -> str:
 
 
 def _table(row: TokenAttribution) -> str:
+    if not row.spans:
+        return '<p class="note">There are no words.</p>'
     cells = "".join(
         f'<tr><td><bdi>{escape(word)}</bdi></td><td class="n">{number_text(value, True)}</td></tr>'
         for word, value in row.strongest(len(row.spans))

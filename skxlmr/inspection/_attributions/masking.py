@@ -53,15 +53,17 @@ def shapley(
     other sums to the whole.
     """
     n_words = [int(parts.max(initial=-1)) + 1 for parts in part_of_token]
-    orders, masked = [], []
+    orders: list[np.ndarray | None] = []
+    masked: Masked = []
     for n in n_words:
         if 2**n <= n_permutations * max(n, 1) or n < 2:
             orders.append(None)
             masked.append(_all_sets(n))
         else:
             half = np.array([draws.permutation(n) for _ in range(n_permutations // 2)])
-            orders.append(np.concatenate([half, half[:, ::-1]]))
-            masked.append(_sets_of_orders(orders[-1]))
+            both = np.concatenate([half, half[:, ::-1]])
+            orders.append(both)
+            masked.append(_sets_of_orders(both))
     of_sets = [np.unique(sets, axis=0, return_inverse=True) for sets in masked]
     found = masked_numbers(engine, explained, mask_id, part_of_token, [sets for sets, _ in of_sets])
     numbers = [of_row[inverse.ravel()] for of_row, (_, inverse) in zip(found, of_sets, strict=True)]

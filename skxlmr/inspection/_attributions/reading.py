@@ -25,8 +25,8 @@ def logits_of(module: TaskModule, z: Tensor, layout: TokenLayout) -> Any:
     return module(None, layout, inputs_embeds=z)
 
 
-def encode(estimator: Any, texts: Texts, **options: Any) -> EncodedBatch:
-    """Ids of the rows with offsets; warns about truncation.
+def encode(estimator: Any, texts: Texts, n_each: int = 1, **options: Any) -> EncodedBatch:
+    """Ids of the texts with offsets; warns about truncation. A row of X has ``n_each`` of these texts.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def encode(estimator: Any, texts: Texts, **options: Any) -> EncodedBatch:
     encoded: EncodedBatch = estimator._tokenize(texts, limit, return_offsets=True, **options)
     warn_of_truncation(encoded, encoded.n_dropped, limit, "texts")
     if encoded.offsets is None:
-        row = int(np.flatnonzero(encoded.n_windows > 1)[0])
+        row = int(np.flatnonzero(encoded.n_windows > 1)[0]) // n_each
         raise ValueError(
             f"X row {row} is read in windows that each begin with the prompt, and attributions can't tell where their tokens "
             "lie: set long_text='truncate', or prompt=None"

@@ -149,7 +149,7 @@ def similarity(estimator: Any, X: Any, target: Any) -> tuple[Any, Explained]:
         raise ValueError(f"the similarity of two texts has no target, got target={target!r:.80}")
     rows = rows_of(pairs) if len(pairs) else []
     texts = Texts([text for row in rows for text in row])
-    encoded = encode(estimator, texts)
+    encoded = encode(estimator, texts, n_each=2)
     run, _ = estimator._computation(engine, how, False)
     n_windows = encoded.n_windows
     if getattr(run, "has_unit_length", False) and (n_windows > 1).any():

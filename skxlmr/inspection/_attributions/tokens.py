@@ -78,9 +78,7 @@ def _one_window_each(
 ) -> tuple[EncodedBatch, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """The window of each row that its number is read from, and the outputs that it sums."""
     places_NE = places_NE - encoded.starts[window_N][:, None]
-    entries = [
-        (places, columns, np.ones(len(places))) for places, columns in zip(places_NE, columns_NE, strict=True)
-    ]
+    entries = [(places, columns, np.ones(len(places))) for places, columns in zip(places_NE, columns_NE, strict=True)]
     taken = replace(encoded.take(window_N), row_of_window=np.arange(len(window_N)))
     return taken, entries
 
