@@ -8,7 +8,6 @@ know.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -21,6 +20,7 @@ from skxlmr.checkpoints import Origin, check_finite, weights_identity
 from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference._progress import Progress
+from skxlmr.inference._recorded import RunWithGraph, recorded
 from skxlmr.inference._rows import distinct_rows, mean_of_windows, repeat_outputs
 from skxlmr.inference.cache import Cache
 from skxlmr.inference.prefix import FrozenPrefix
@@ -47,7 +47,6 @@ LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row take
 
 Run: TypeAlias = "Callable[[Tensor, TokenLayout], Tensor]"
 Read: TypeAlias = "Callable[[Tensor, np.ndarray], Tensor]"
-RunWithGraph: TypeAlias = "Callable[[TaskModule, np.ndarray, Tensor, TokenLayout], Tensor]"
 Result = TypeVar("Result")
 
 
@@ -201,41 +200,8 @@ class Engine:
         return self._outputs(recipe)(encoded, run or self.module, True)
 
     def with_graph(self, encoded: EncodedBatch, run: RunWithGraph, per_token: bool = False) -> np.ndarray:
-        """Outputs of what is run on all rows, equal ones too, where autograd records: always in float32 or wider.
-
-        No parameter gets a gradient unless ``run`` asks for it: ``torch.autograd.grad`` does not.
-
-        Parameters
-        ----------
-        encoded : EncodedBatch
-        run : callable
-            (module, numbers of the rows (n,), ids (T,), layout) -> Tensor (n, ...), or (T, ...) if ``per_token``. The module is
-            a copy where the weights are half as wide.
-        per_token : bool
-
-        Returns
-        -------
-        ndarray of shape (n_rows, ...), or (n_tokens, ...) if ``per_token``
-        """
-        from skxlmr.nn.kernels.trained import fast_training
-
-        wide = (torch.float32, torch.float64)
-        is_wide = all(weight.dtype in wide for weight in self.module.parameters())
-        module = self.module if is_wide else copy.deepcopy(self.module).float()
-        queue = self._queue(encoded.lengths)
-        results: np.ndarray | None = None
-        plain = torch.autocast(self.device.type, enabled=False)  # the caller may be inside an autocast block
-        with turn(self.device), torch.inference_mode(False), torch.enable_grad(), fast_training(), plain:
-            for rows in queue:
-                with queue:
-                    values = run(module, rows, *pack(encoded.take(rows), self.device)).detach().cpu().numpy()
-                    if results is None:
-                        n_results = len(encoded.ids) if per_token else len(encoded)
-                        results = np.empty((n_results, *values.shape[1:]), values.dtype)
-                    results[encoded.token_places(rows) if per_token else rows] = values
-        assert results is not None, "no rows"
-        self._check_outputs(results)
-        return results
+        """Outputs of what is run on all rows where autograd records, see :mod:`skxlmr.inference._recorded`."""
+        return recorded(self, encoded, run, per_token)
 
     def _outputs(self, recipe: Hashable) -> Callable[[EncodedBatch, Run, bool], np.ndarray]:
         """Takes rows, what to run, and whether there is an output per token; finds or computes the outputs."""

@@ -144,8 +144,7 @@ def attributions(
     >>> from skxlmr.inspection import attributions
     >>> texts = ["Guter Film", "Great film", "Schlechter Film", "Bad film"]
     >>> classifier = XLMRobertaClassifier("skxlmr-mini", learning_rate=1e-3, max_epochs=20, random_state=0)
-    >>> classifier.fit(texts, ["good", "good", "bad", "bad"])
-    XLMRobertaClassifier(...)
+    >>> classifier = classifier.fit(texts, ["good", "good", "bad", "bad"])
     >>> found = attributions(classifier, ["Great film", "Schlechter Film"], method="occlusion")
     >>> [(row.target, row.strongest(1)[0][0]) for row in found]
     [('good', 'Great'), ('bad', 'Schlechter')]
