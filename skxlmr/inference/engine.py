@@ -131,7 +131,7 @@ class Engine:
     def first_vectors(self) -> Run:
         """Runs the encoder; the first token's vector of each row, (N, D)."""
         backbone = self.module.backbone
-        return lambda ids, layout: widen(layout.first(backbone(ids, layout).last_hidden_state))
+        return lambda ids, layout: widen(backbone(ids, layout, only_first=True).first)
 
     def best_tokens(self, n: int, n_known: int) -> Read:
         """Reads probabilities and ids of the ``n`` most probable among the first ``n_known`` tokens, (M, n, 2) float64."""

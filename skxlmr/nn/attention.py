@@ -28,6 +28,7 @@ def attend(
     need_weights: bool = False,
     causal: bool = False,
     keys: TokenLayout | None = None,
+    from_first: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention inside each sequence of a batch.
 
@@ -50,6 +51,8 @@ def attend(
     keys : TokenLayout, optional
         Layout of the keys and values, (N, K, C), if it is not that of the queries: another text, or the same text with the
         tokens before it; padded layouts only.
+    from_first : bool
+        Only the first token of each sequence attends: ``q`` is (N, C). Packed layouts only, and not causal.
 
     Returns
     -------
@@ -73,12 +76,13 @@ def attend(
             "attention weights, head_mask and attention to other keys (cross-attention, cache) need a padded batch: pass ids "
             "of shape (rows, tokens)"
         )
-    if dropout == 0 and _flash_applies(q, head_size):
+    if dropout == 0 and not from_first and _flash_applies(q, head_size):
         return _attend_varlen(q, k, v, layout, head_size, causal), None
     if computes_in_int8() and fast_half(q.device) == torch.bfloat16:
         halves = [x.to(torch.bfloat16) for x in (q, k, v)]
-        return _attend_groups(halves[0], halves[1], halves[2], layout, head_size, dropout, causal).to(q.dtype), None
-    return _attend_groups(q, k, v, layout, head_size, dropout, causal), None
+        context = _attend_groups(halves[0], halves[1], halves[2], layout, head_size, dropout, causal, from_first)
+        return context.to(q.dtype), None
+    return _attend_groups(q, k, v, layout, head_size, dropout, causal, from_first), None
 
 
 def _heads(x: Tensor, head_size: int) -> Tensor:
@@ -155,21 +159,34 @@ def _with_self(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | 
 
 
 def _attend_groups(
-    q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout, head_size: int, dropout: float, causal: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: TokenLayout,
+    head_size: int,
+    dropout: float,
+    causal: bool,
+    from_first: bool,
 ) -> Tensor:
     """One call per group of sequences of one length: what is computed for one depends on no other, to the last bit.
 
     In training, where each call has a backward pass as well, sequences of similar length share one, with hardly any padding,
     and none outside the kernel. Rows after the last token, which the encoder may have added, become zeros.
     """
-    outputs = []
+    outputs, n_before = [], 0
     for group in layout.padded_groups if dropout or torch.is_grad_enabled() else layout.groups:
-        q_NHSd, k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (q, k, v))
+        k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (k, v))
+        if from_first:
+            q_NHSd = _heads(q[n_before : n_before + group.count, None], head_size)
+            n_before += group.count
+        else:
+            q_NHSd = _to_rectangle(q[group.tokens], group, head_size)
         # The rows of a rectangle are padded on the right, where no real token of a causal model looks.
         mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
         out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)
-        outputs.append(out if group.place_of_token is None else out.index_select(0, group.place_of_token))
-    if n_spare := len(q) - layout.n_tokens:
+        place_of_token = None if from_first else group.place_of_token
+        outputs.append(out if place_of_token is None else out.index_select(0, place_of_token))
+    if n_spare := 0 if from_first else len(q) - layout.n_tokens:
         outputs.append(q.new_zeros(n_spare, q.shape[1]))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn.config import PUBLISHED_AS
 from skxlmr.nn.kernels.int8 import computes_in_int8
-from skxlmr.nn.kernels.linear import fast_kernels, with_spare_rows
+from skxlmr.nn.kernels.linear import fast_kernels, on_fast_cpu, with_spare_rows
 from skxlmr.nn.layout import TokenLayout, widen
 from skxlmr.nn.randomness import current_randomness, repeatable
 
@@ -26,11 +27,12 @@ class EncoderOutput:
 
     Attributes
     ----------
-    last_hidden_state : Tensor of shape (T, D) or (N, S, D)
+    last_hidden_state : Tensor of shape (T, D) or (N, S, D); (N, D) if it is that of the first tokens only
     pooler_output : Tensor of shape (N, D), or None without a pooler
     hidden_states : tuple of Tensor, the first layer's input and each layer's output, or None unless asked for
     attentions : tuple of Tensor of shape (N, H, S, S), each layer's weights, or None unless asked for
     layout : TokenLayout of the batch
+    only_first : bool, whether only the first tokens went through the last layer
     """
 
     last_hidden_state: Tensor
@@ -38,6 +40,12 @@ class EncoderOutput:
     hidden_states: tuple[Tensor, ...] | None
     attentions: tuple[Tensor, ...] | None
     layout: TokenLayout
+    only_first: bool = False
+
+    @property
+    def first(self) -> Tensor:
+        """The vector of each sequence's first token, (N, D)."""
+        return self.last_hidden_state if self.only_first else self.layout.first(self.last_hidden_state)
 
 
 class Prefix(Protocol):
@@ -115,6 +123,7 @@ class Backbone(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         inputs: Sequence[tuple[Any, ...]] | None = None,
+        only_first: bool = False,
     ) -> EncoderOutput:
         """Run the layers from ``first`` to before ``last``.
 
@@ -132,18 +141,24 @@ class Backbone(nn.Module):
             Return every layer's vectors, every layer's attention weights (padded batches only).
         inputs : sequence of tuple, optional
             Further inputs of each layer that is run.
+        only_first : bool
+            Nothing but the vectors of the first tokens is wanted of the last of these layers. Inside ``fast_kernels()`` a layer
+            that knows how computes no others: on a CPU, and in packed batches, of which no more is asked.
 
         Returns
         -------
         EncoderOutput
             A pooler, if there is one, sees the last of these layers.
         """
-        layers = self.layers[first:last]
+        layers = list(self.layers[first:last])
         checkpointing = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions = [x], []
         real = slice(None) if layout.is_padded else slice(len(x))  # rows of x, without spare ones
         if not layout.is_padded and not computes_in_int8():  # where each layer does with fewer
             x = with_spare_rows(x)
+        only_first = only_first and not output_hidden_states and self._leaves_out(layers, layout, x)
+        if only_first:
+            layers[-1] = partial(layers[-1], from_first=True)
         for layer, further in zip(layers, [()] * len(layers) if inputs is None else inputs, strict=True):
             if checkpointing:
                 x, weights = checkpoint(
@@ -161,13 +176,23 @@ class Backbone(nn.Module):
                 hidden_states.append(x[real])
             if output_attentions:
                 attentions.append(weights)
-        x = x[real]
-        return EncoderOutput(
-            last_hidden_state=x,
-            pooler_output=None if self.pooler is None else self.pooler(layout.first(x)),
+        output = EncoderOutput(
+            last_hidden_state=x if only_first else x[real],
+            pooler_output=None,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
             layout=layout,
+            only_first=only_first,
+        )
+        if self.pooler is not None:
+            output.pooler_output = self.pooler(output.first)
+        return output
+
+    @staticmethod
+    def _leaves_out(layers: Sequence[LayerCall], layout: TokenLayout, x: Tensor) -> bool:
+        """Whether the last of these layers can be computed for the first tokens alone."""
+        return (
+            bool(layers) and getattr(layers[-1], "knows_from_first", False) and not layout.is_padded and on_fast_cpu(x)
         )
 
 

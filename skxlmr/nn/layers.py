@@ -123,10 +123,11 @@ class SelfAttention(nn.Module):
         need_weights: bool = False,
         head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
+        from_first: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         q, k, v, keys = self._project(x, context)
         return attend(
-            q,
+            layout.first(q) if from_first else q,
             k,
             v,
             layout,
@@ -136,6 +137,7 @@ class SelfAttention(nn.Module):
             need_weights=need_weights,
             causal=self.causal,
             keys=keys,
+            from_first=from_first,
         )
 
     def _project(self, x: Tensor, context: DecoderContext | None) -> tuple[Tensor, Tensor, Tensor, TokenLayout | None]:
@@ -207,7 +209,9 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """One post-layer-norm transformer layer."""
+    """One post-layer-norm transformer layer. With ``from_first`` it returns the vectors (N, D) of the first tokens alone."""
+
+    knows_from_first = True
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -223,9 +227,10 @@ class Layer(nn.Module):
         need_weights: bool = False,
         head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
+        from_first: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        attended, weights = self.attention.self(x, layout, need_weights, head_mask, context)
-        x = row_by_row(self.attention.output, attended, x)
+        attended, weights = self.attention.self(x, layout, need_weights, head_mask, context, from_first)
+        x = row_by_row(self.attention.output, attended, layout.first(x) if from_first else x)
         if context is not None and context.source_NKD is not None:
             assert self.crossattention is not None
             attended, _ = self.crossattention.self(x, layout, context=context)

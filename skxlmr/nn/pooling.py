@@ -42,9 +42,12 @@ def pool(
         First tokens of each sequence that are not pooled (packed batches); the last one always is. The pooler reads the
         first token all the same.
     """
+    words = [pooling] if isinstance(pooling, str) else pooling
+    if len(layers) == 1 and not n_skipped and set(words) <= {"cls", "pooler"}:
+        first = encoder(input_ids, layout, n_layers=layers[0], only_first=True).first
+        return widen(torch.cat([_of_first(encoder, first, word) for word in words], dim=1))
     output = encoder(input_ids, layout, output_hidden_states=len(layers) > 1, n_layers=max(layers))
     states = [output.last_hidden_state] if output.hidden_states is None else [output.hidden_states[i] for i in layers]
-    words = [pooling] if isinstance(pooling, str) else pooling
     return widen(torch.cat([_pooled(encoder, x, layout, word, n_skipped) for x in states for word in words], dim=1))
 
 
@@ -58,11 +61,17 @@ def token_vectors(encoder: Backbone, linear: nn.Module, input_ids: Tensor, layou
     return F.normalize(widen(linear(encoder(input_ids, layout).last_hidden_state)), dim=1)
 
 
+def _of_first(encoder: Backbone, first_ND: Tensor, word: str) -> Tensor:
+    if word == "cls":
+        return first_ND
+    assert encoder.pooler is not None
+    vector: Tensor = encoder.pooler(first_ND)
+    return vector
+
+
 def _pooled(encoder: Backbone, x: Tensor, layout: TokenLayout, word: str, n_skipped: int) -> Tensor:
     if word == "pooler":
-        assert encoder.pooler is not None
-        vector: Tensor = encoder.pooler(layout.first(x))
-        return vector
+        return _of_first(encoder, layout.first(x), word)
     places = layout.places + 1
     if n_skipped:
         kept, layout = layout.without_first(n_skipped)

@@ -75,6 +75,7 @@ class XLMRobertaEncoder(Backbone):
         cache: KeyValueCache | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
+        only_first: bool = False,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -104,6 +105,8 @@ class XLMRobertaEncoder(Backbone):
             values, but they must still be passed. Padded batches only.
         encoder_attention_mask : Tensor of shape (N, K), optional
             1 for tokens of that text, 0 for padding.
+        only_first : bool
+            Nothing but ``first`` and ``pooler_output`` is read from what is returned; see :meth:`run_layers`.
 
         Returns
         -------
@@ -143,6 +146,7 @@ class XLMRobertaEncoder(Backbone):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             inputs=list(zip(head_masks, contexts, strict=True))[first:],
+            only_first=only_first and not self.config.is_decoder,
         )
 
     def _contexts(
@@ -202,8 +206,7 @@ class XLMRobertaForSequenceClassification(XLMRobertaTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`XLMRobertaEncoder`."""
-        output = self.backbone(input_ids, layout, **inputs)
-        return self.classifier(output.layout.first(output.last_hidden_state))
+        return self.classifier(self.backbone(input_ids, layout, only_first=True, **inputs).first)
 
 
 class XLMRobertaForTokenClassification(XLMRobertaTask):
@@ -250,7 +253,7 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Scores (N,); the arguments are those of :class:`XLMRobertaEncoder`."""
-        x_ND = self.dropout(self.backbone(input_ids, layout, **inputs).pooler_output)
+        x_ND = self.dropout(self.backbone(input_ids, layout, only_first=True, **inputs).pooler_output)
         return self.classifier(x_ND.to(self.classifier.weight.dtype)).squeeze(1)
 
 

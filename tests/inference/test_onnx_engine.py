@@ -165,7 +165,7 @@ def test_pooling_in_numpy_is_that_of_torch(word, n_skipped):
     x = torch.randn(sum(lengths), 8, generator=torch.Generator().manual_seed(0))
 
     def encoder(ids, layout, **options):
-        return SimpleNamespace(last_hidden_state=x, hidden_states=None)
+        return SimpleNamespace(last_hidden_state=x, hidden_states=None, first=layout.first(x))
 
     expected = pool(encoder, torch.zeros(sum(lengths)), TokenLayout(lengths), word, [1], n_skipped)
     x_NSD = np.full((4, 12, 8), np.nan, np.float32)  # padding is never looked at

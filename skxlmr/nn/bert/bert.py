@@ -90,7 +90,7 @@ class BertForSequenceClassification(BertTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`BertEncoder`."""
-        x_ND = self.dropout(self.backbone(input_ids, layout, **inputs).pooler_output)
+        x_ND = self.dropout(self.backbone(input_ids, layout, only_first=True, **inputs).pooler_output)
         return self.classifier(x_ND.to(self.classifier.weight.dtype))
 
 

@@ -44,11 +44,16 @@ class DistilBertAttention(nn.Module):
         self.out_lin = LayerLinear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, x: Tensor, layout: TokenLayout, need_weights: bool = False, head_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        layout: TokenLayout,
+        need_weights: bool = False,
+        head_mask: Tensor | None = None,
+        from_first: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         q, k, v = together((self.q_lin, self.k_lin, self.v_lin), x)
         attended, weights = attend(
-            q,
+            layout.first(q) if from_first else q,
             k,
             v,
             layout,
@@ -56,6 +61,7 @@ class DistilBertAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             head_mask=head_mask,
             need_weights=need_weights,
+            from_first=from_first,
         )
         return self.out_lin(attended), weights
 
@@ -75,7 +81,9 @@ class FeedForward(nn.Module):
 
 
 class DistilBertLayer(nn.Module):
-    """One post-layer-norm transformer layer."""
+    """One post-layer-norm transformer layer. With ``from_first`` it returns the vectors (N, D) of the first tokens alone."""
+
+    knows_from_first = True
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
@@ -91,9 +99,10 @@ class DistilBertLayer(nn.Module):
         need_weights: bool = False,
         head_mask: Tensor | None = None,
         context: DecoderContext | None = None,
+        from_first: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        attended, weights = self.attention(x, layout, need_weights, head_mask)
-        x = self.sa_layer_norm(attended + x)
+        attended, weights = self.attention(x, layout, need_weights, head_mask, from_first)
+        x = self.sa_layer_norm(attended + (layout.first(x) if from_first else x))
         return self.output_layer_norm(row_by_row(self.ffn, x) + x), weights
 
 
@@ -152,8 +161,8 @@ class DistilBertForSequenceClassification(DistilBertTask):
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Logits (N, n_outputs); the arguments are those of :class:`DistilBertEncoder`."""
-        output = self.backbone(input_ids, layout, **inputs)
-        first_ND = output.layout.first(output.last_hidden_state).to(self.pre_classifier.weight.dtype)
+        first_ND = self.backbone(input_ids, layout, only_first=True, **inputs).first
+        first_ND = first_ND.to(self.pre_classifier.weight.dtype)
         return self.classifier(self.dropout(self.pre_classifier(first_ND).relu()))
 
 

@@ -160,7 +160,7 @@ def with_spare_rows(x: Tensor) -> Tensor:
 
     A layer adds them to a copy of its input; the encoder does so once, before its first layer.
     """
-    if torch.compiler.is_compiling() or not _fast.get() or x.device.type != "cpu":
+    if not on_fast_cpu(x):
         return x
     n_spare = _rounded(len(x)) - len(x)
     return F.pad(x, (0, 0, 0, n_spare)) if n_spare else x
@@ -174,9 +174,14 @@ def _rounded(n_rows: int) -> int:
     return onednn.rounded(n_rows, 8, 8)
 
 
+def on_fast_cpu(x: Tensor) -> bool:
+    """Whether a CPU computes with this tensor inside ``fast_kernels()``, and nothing is compiled."""
+    return not torch.compiler.is_compiling() and _fast.get() and x.device.type == "cpu"
+
+
 def _dtype_of_onednn(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """Type in which oneDNN's kernel is to compute; None where ``F.linear`` is."""
-    if torch.compiler.is_compiling() or not _fast.get() or x.device.type != "cpu" or not x.numel():
+    if not on_fast_cpu(x) or not x.numel():
         return None
     if not onednn.is_on():
         return None

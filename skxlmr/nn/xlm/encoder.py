@@ -151,6 +151,7 @@ class XLMEncoder(Backbone):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         n_layers: int | None = None,
+        only_first: bool = False,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -172,6 +173,8 @@ class XLMEncoder(Backbone):
             Return every layer's vectors, every layer's attention weights (padded batches only).
         n_layers : int, optional
             Stop after this number of layers.
+        only_first : bool
+            Nothing but ``first`` is read from what is returned; it changes nothing here.
 
         Returns
         -------
