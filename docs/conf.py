@@ -174,7 +174,7 @@ html_search_scorer = str(DOCS / "_ext" / "scorer.js")
 html_context = {"default_mode": "auto"}
 html_copy_source = True
 html_show_sourcelink = False
-WIDE = [f"coming_from/{page.stem}" for page in DOCS.glob("coming_from/*.md")]  # pages whose tables need the room
+WIDE: dict = {f"coming_from/{page.stem}": [] for page in DOCS.glob("coming_from/*.md")}  # tables that need the room
 html_theme_options = {
     "logo": {"text": "skxlmr"},
     "header_links_before_dropdown": 8,
@@ -184,7 +184,7 @@ html_theme_options = {
     "navigation_depth": 3,
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], **dict.fromkeys(WIDE, [])},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], **WIDE},
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
