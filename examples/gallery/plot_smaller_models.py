@@ -36,7 +36,10 @@ save(vectorizer, folder / "as it is")
 # ``dtype="bfloat16"`` keeps 16 of the 32 bits. It is a matter of the file alone: the model is still computed in float32.
 # :func:`~skxlmr.convert` does the same to a checkpoint that is no fitted estimator.
 
+from skxlmr import convert
+
 save(vectorizer, folder / "bfloat16", dtype="bfloat16")
+convert("skxlmr-mini", folder / "checkpoint", dtype="bfloat16")
 
 # %%
 # Fewer rows: the vocabulary of these texts
