@@ -286,8 +286,6 @@ if __name__ == "__main__":
         print(f"  {sum(fault_of(name) is None for name in PUBLIC)} have {demand}")
     have = [name for name in DOCUMENTED if example(name).examples]
     print(f"  {len(have) - len(PUBLIC.keys() & set(have))} methods have an example")
-    print(
-        f"  {len(in_gallery() & PUBLIC.keys())} names are in {len(SCRIPTS)} scripts of the gallery, {len(IN_A_GUIDE)} in a guide"
-    )
+    print(f"  {len(in_gallery() & PUBLIC.keys())} names are in {len(SCRIPTS)} scripts, {len(IN_A_GUIDE)} in a guide")
     print(f"  {len(NOT_IN_THE_GALLERY)} have a reason")
     print(f"  {len(WAITING - in_gallery())} wait for a script")
