@@ -1,0 +1,1 @@
+"""Vectors of texts as points on a map."""
