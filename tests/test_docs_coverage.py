@@ -43,12 +43,9 @@ NOT_IN_THE_GALLERY = {
 # Names that a guide uses, in code that runs, instead of a script.
 IN_A_GUIDE = {
     "skxlmr.Cache": "tuning.md",
-    "skxlmr.XLMRobertaDialogueLM": "dialogue.md",
-    "skxlmr.XLMRobertaMultipleChoiceClassifier": "multiple_choice.md",
     "skxlmr.XLMRobertaZeroShotClassifier": "zero_shot.md",
     "skxlmr.clear_cache": "tuning.md",
     "skxlmr.metrics.normalize_answer": "question_answering.md",
-    "skxlmr.metrics.recall_at_k": "dialogue.md",
     "skxlmr.metrics.search_scoring": "training.md",
 }
 # Names whose script is being written.
