@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import re
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from inspect import Parameter, signature
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def defaults_of(name):
     known = defaults_of(f"{package}:{base}") if beyond else {}
     try:
         found = import_module(package)
-    except ImportError as error:  # the package, or one that it needs
-        pytest.skip(f"{package} is not installed: {error}")
+    except ImportError as error:  # of one that it needs
+        pytest.skip(f"{package} can't be imported: {error}")
     for part in path.split("."):
         found = getattr(found, part)
     made = {}
@@ -67,6 +68,37 @@ def defaults_of(name):
         if each.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
     }
     return {each: default for each, default in defaults.items() if known.get(each) != default}
+
+
+def versions_on(page):
+    """The versions that a page names, by package."""
+    (first,) = re.findall(
+        r"^(?:.*\. )?Checked against (?:.+\n)+", (FOLDER / page).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return dict(re.findall(r"([a-z-]+) (\d+\.\d+\.\d+)", first.lower()))
+
+
+def skip_unless_checked(page, package):
+    """Other versions have other parameters."""
+    named = versions_on(page)[package]
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        pytest.skip(f"{package} is not installed")
+    if found != named:
+        pytest.skip(f"the page is about {package} {named}, and {found} is installed")
+
+
+def test_the_pages_are_about_the_versions_that_the_tests_run_with():
+    pins = dict(re.findall(r"^([a-z-]+)==(\S+)$", (FOLDER.parents[1] / "constraints.txt").read_text(), re.MULTILINE))
+    compared = 0
+    for page in PAGES:
+        named = {} if page.stem == "index" else versions_on(page.name)
+        assert page.stem == "index" or named, page
+        for package in named.keys() & pins.keys():
+            assert named[package] == pins[package], f"{page.name}: read the page again"
+            compared += 1
+    assert compared >= 6
 
 
 def test_every_page_has_a_table_and_is_listed():
@@ -84,6 +116,7 @@ def test_every_page_has_a_table_and_is_listed():
 @pytest.mark.parametrize(("page", "theirs", "ours", "table", "without"), TABLES)
 def test_their_side_of_a_table(page, theirs, ours, table, without):
     """Each parameter stands in the table, with its default, or in the paragraph below it; and nothing else does."""
+    skip_unless_checked(page, re.split(r"[.:]", theirs)[0].replace("_", "-"))
     defaults = defaults_of(theirs)
     shown = [span for there, _, _ in rows_of(table) for span in SPAN.findall(there)]
     named = [span.partition("=")[0] for span in shown] + SPAN.findall(without or "")
