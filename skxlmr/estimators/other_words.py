@@ -62,6 +62,7 @@ _NO_PARAMETER = {
     "set the environment variable HF_HUB_OFFLINE to 1": "local_files_only",
     "every fit uses AdamW": "optim optimizer",
     "for ONNX Runtime, see export_onnx and load_onnx": "backend",
+    "pass each setting as a parameter of its own": "args arguments model_args training_args",
 }
 NO_PARAMETER = {word: why for why, words in _NO_PARAMETER.items() for word in words.split()}
 
