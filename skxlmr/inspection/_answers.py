@@ -32,6 +32,7 @@ class AnswerDisplay(HtmlDisplay):
     Parameters
     ----------
     questions, contexts : list of str
+        What was asked, and the text in which the answer was looked for.
     answers : list of list of dict
         For each question its answers, best first, as ``predict_spans`` returns them: ``answer``, ``score`` (None where it is
         not known), ``start`` and ``end``; both are 0 for no answer.

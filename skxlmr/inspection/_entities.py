@@ -32,6 +32,7 @@ class EntityDisplay(HtmlDisplay):
     Parameters
     ----------
     texts : list of str
+        What was read.
     entities : list of list of (start, end, label, score)
         What was found in each text, in characters; the score is None where it is not known.
     true : list of list of (start, end, label), optional
@@ -118,7 +119,7 @@ class EntityDisplay(HtmlDisplay):
         y : list, array or Series, optional
             True spans of texts or tags of words, as ``fit`` takes them. Words with -100 are left out: an entity of nothing but
             such words is not shown.
-        aggregation, ignore_labels
+        aggregation, ignore_labels : str, and collection of str
             As for `predict_entities`.
         colors : dict, optional
             Background of labels.
@@ -168,6 +169,7 @@ class EntityDisplay(HtmlDisplay):
         Parameters
         ----------
         texts : list, array, Series or column of texts, or of rows of words
+            What was read.
         entities : list, array or Series
             For each text what ``predict_entities`` returns, or spans ``(start, end, label)`` or dicts as ``predict`` returns
             them. For each row of words these, or one tag per word.

@@ -141,10 +141,13 @@ class LossCurveDisplay:
         Parameters
         ----------
         losses : array-like of shape (n_epochs,)
+            Mean training loss of each epoch.
         scores, step_losses : array-like, optional
+            Validation score after each epoch, and training loss of each step, as in the constructor.
         kept_epoch : int, optional
+            Number, from 1, of the epoch whose weights the fit ended with.
         name, score_name : str
-            As in the constructor.
+            Of the curve, and of the axis of the scores.
         ax : matplotlib Axes or pair of them, optional
             As in :meth:`plot`.
 

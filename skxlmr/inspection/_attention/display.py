@@ -220,6 +220,7 @@ class AttentionDisplay(HtmlDisplay):
         Returns
         -------
         dict of str to ndarray of shape (n_layers, n_heads), float64
+            Each measure by its name.
         """
         row = _index("row", row, len(self.attentions))
         return head_measures(self.attentions[row], self.sequence_ids[row])

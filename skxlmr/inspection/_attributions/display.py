@@ -68,7 +68,7 @@ class TokenAttributionDisplay(HtmlDisplay):
 
         Parameters
         ----------
-        estimator, X, method
+        estimator, X, method : fitted estimator, rows, and str
             As for :func:`attributions`.
         ax : matplotlib Axes, optional
             Draw the first row into it, too, see :meth:`plot`.
@@ -107,6 +107,7 @@ class TokenAttributionDisplay(HtmlDisplay):
         Parameters
         ----------
         texts : list, array or Series of str
+            What was read.
         spans : list of list of (start, end)
             For each text where its words begin and end, in characters.
         values : list of array-like

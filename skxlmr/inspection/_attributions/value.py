@@ -105,6 +105,7 @@ class TokenAttribution:
         Returns
         -------
         list of (str, float)
+            Word and contribution.
         """
         order = np.argsort(-np.abs(self.values), kind="stable")[:n]
         return [(self.words[i], float(self.values[i])) for i in order.tolist()]
@@ -129,7 +130,13 @@ class TokenAttribution:
         return pd.DataFrame(columns)
 
     def display(self) -> TokenAttributionDisplay:
-        """Return a display of this row alone."""
+        """Return a display of this row alone.
+
+        Returns
+        -------
+        TokenAttributionDisplay
+            It draws itself in a notebook; ``to_html`` writes it to a file.
+        """
         from skxlmr.inspection._attributions.display import TokenAttributionDisplay
 
         return TokenAttributionDisplay([self])

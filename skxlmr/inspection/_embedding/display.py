@@ -33,6 +33,7 @@ class EmbeddingDisplay(HtmlDisplay):
     Parameters
     ----------
     points : array-like of shape (n_points, 2)
+        Where each point lies.
     labels : array-like of shape (n_points,), optional
         Colours. More than ten different numbers are a scale, anything else is a category.
     groups : array-like of shape (n_points,), optional
@@ -41,6 +42,7 @@ class EmbeddingDisplay(HtmlDisplay):
     texts : sequence of str, optional
         What a point says.
     axis_names : tuple of two str
+        Labels of the axes.
     label_name, group_name : str
         What labels and groups are.
 
@@ -173,12 +175,17 @@ class EmbeddingDisplay(HtmlDisplay):
         Parameters
         ----------
         embeddings : array-like of shape (n_points, n_features)
+            The vectors.
         method : {"pca", "tsne", "umap"} or transformer
+            How they become points, as in :meth:`from_estimator`.
         labels, groups : array-like of shape (n_points,), optional
+            Colours and shapes.
         texts : sequence of str, optional
+            What the points say.
         random_state : int, RandomState or None
+            Of the method.
         ax : matplotlib Axes, optional
-            As in :meth:`from_estimator`.
+            Draw a picture there, too. None draws none: call :meth:`plot`.
 
         Returns
         -------

@@ -86,14 +86,19 @@ class GroupScoresDisplay:
         Parameters
         ----------
         estimator : fitted estimator
-        X, y, groups
-            As in :func:`group_scores`.
+            What is scored.
+        X, y, groups : list, array, Series or DataFrame
+            Rows, targets and groups, as in :func:`group_scores`.
         scoring : str, callable or None
             One scorer.
         sample_weight : array-like of shape (n_rows,), optional
+            How much each row counts.
         n_resamples : int, default=1000
+            Samples of the bootstrap.
         confidence_level : float, default=0.95
+            Of the intervals.
         random_state : int, RandomState or None
+            Of the bootstrap.
         order : {"score", "given"}
             As in :meth:`plot`.
         ax : matplotlib Axes, optional

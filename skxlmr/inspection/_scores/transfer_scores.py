@@ -36,7 +36,9 @@ def transfer_scores(
     estimator : estimator
         Clones of it are fitted.
     X : list, array, Series or DataFrame of n_rows rows
+        What the estimator reads.
     y : array-like or list of n_rows targets, or None
+        What it learns.
     groups : str or array-like of shape (n_rows,)
         The group of each row, or the name of the column of X that has it.
     scoring : str, callable or None
