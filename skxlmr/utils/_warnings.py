@@ -47,6 +47,7 @@ class FitQualityWarning(ConvergenceWarning):
     --------
     skxlmr.metrics.search_scoring : Says in the table of a search which fits hardly learnt.
     sklearn.exceptions.ConvergenceWarning : The class that it is a kind of.
+    skxlmr.inspection.LossCurveDisplay : Draws the loss of a fit by epoch.
 
     Examples
     --------

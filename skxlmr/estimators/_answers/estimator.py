@@ -73,6 +73,7 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     XLMRobertaTokenClassifier : Parts of texts without a question: names, places, products.
     XLMRobertaRegressor : Puts documents in order by how well they answer, before one of them is searched for the answer.
     skxlmr.metrics.answer_f1_score : The score, with the rules of each language.
+    skxlmr.inspection.AnswerDisplay : Answers marked in their contexts.
 
     References
     ----------

@@ -62,6 +62,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     --------
     XLMRobertaClassifier : The same classes for all rows, also of pairs of texts.
     XLMRobertaRegressor : Scores of pairs, and documents in order of them.
+    skxlmr.inspection.LossCurveDisplay : Draws the loss of a fit by epoch.
 
     References
     ----------

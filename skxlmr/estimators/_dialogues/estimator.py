@@ -80,6 +80,7 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     XLMRobertaMaskedLM : The same for plain texts.
     XLMRobertaClassifier : Intents of single turns, from the checkpoint that this one adapted.
     skxlmr.metrics.recall_at_k : Scores the rankings of ``rank_responses``.
+    skxlmr.inspection.LossCurveDisplay : Draws the loss of a fit by epoch.
 
     References
     ----------

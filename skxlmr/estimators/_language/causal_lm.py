@@ -61,6 +61,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     --------
     XLMRobertaMaskedLM : Reads a text from both sides: for filling masks, and for features.
     XLMRobertaDialogueLM : Chooses a response among candidates instead of writing one.
+    skxlmr.inspection.LossCurveDisplay : Draws the loss of a fit by epoch.
 
     References
     ----------

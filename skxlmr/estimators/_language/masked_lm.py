@@ -298,6 +298,7 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
     XLMRobertaVectorizer : Features only, without training.
     XLMRobertaCausalLM : Predicts each token from those before it, and writes texts.
     XLMRobertaDialogueLM : The same for dialogues.
+    skxlmr.inspection.LossCurveDisplay : Draws the loss of a fit by epoch.
 
     References
     ----------

@@ -54,6 +54,9 @@ class XLMRobertaClassifier(SamplingParameters, SequenceClassifier):
     --------
     XLMRobertaVectorizer : Features for any classifier of scikit-learn, without training the encoder.
     XLMRobertaZeroShotClassifier : Labels in words, without training rows.
+    skxlmr.inspection.attributions : What each word contributes to a prediction.
+    skxlmr.inspection.LossCurveDisplay : Draws the loss of a fit by epoch.
+    skxlmr.inspection.group_scores : Scores per language, or another group, with intervals.
 
     References
     ----------

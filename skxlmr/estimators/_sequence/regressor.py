@@ -81,6 +81,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     XLMRobertaClassifier : Classes instead of numbers.
     XLMRobertaVectorizer : Vectors to compare: faster than pairs, where there are many documents.
     skxlmr.metrics.spearman_score : Whether the order of the numbers is right.
+    skxlmr.inspection.attributions : What each word contributes to a prediction.
 
     References
     ----------

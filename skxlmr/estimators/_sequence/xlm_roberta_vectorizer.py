@@ -76,6 +76,8 @@ class XLMRobertaVectorizer(Vectorizer):
     XLMRobertaMaskedLM : Adapts the encoder to the texts of a domain first.
     XLMRobertaClassifier : Trains the encoder together with a classifier.
     skxlmr.metrics.max_sim : Scores of documents by their vectors of tokens.
+    skxlmr.inspection.EmbeddingDisplay : The features on a map, by label or language.
+    skxlmr.inspection.AttentionDisplay : Where the encoder looks in a text.
 
     References
     ----------

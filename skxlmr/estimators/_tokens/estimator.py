@@ -74,6 +74,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
     XLMRobertaClassifier : A class for each text as a whole.
     XLMRobertaQuestionAnswerer : The part of a text that answers a question.
     skxlmr.metrics.entity_report : Scores of each type of entity.
+    skxlmr.inspection.EntityDisplay : Entities marked in their texts.
 
     References
     ----------
