@@ -33,6 +33,7 @@ extensions = [
     "public_names",
     "llms",
 ]
+default_role = "literal"
 templates_path = ["_templates"]
 exclude_patterns = ["_ext", "_templates"]
 language = "en"

@@ -29,6 +29,7 @@ OVER_THE_EDGE = """
         range.selectNodeContents(walker.currentNode);
         if (range.getBoundingClientRect().right <= document.documentElement.clientWidth + 1) continue;
         let around = walker.currentNode.parentElement;
+        if (around.getBoundingClientRect().width <= 2) continue;  // for screen readers only
         while (around && !["auto", "scroll"].includes(getComputedStyle(around).overflowX)) around = around.parentElement;
         if (!around?.closest(".bd-article")) found.push(walker.currentNode.textContent);
     }

@@ -1,4 +1,4 @@
-"""The first mention of a public name on a page, written ```XLMRobertaClassifier``` in Markdown, leads to its page."""
+"""A public name, `XLMRobertaClassifier` or `XLMRobertaRegressor.rank`, leads to its page where it is first mentioned."""
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -21,9 +21,13 @@ class PublicNames(SphinxTransform):
                 known[name] = known[f"{module}.{name}"] = known[f"{module.removeprefix('skxlmr.')}.{name}"] = (
                     f"{module}.{name}"
                 )
+        own_methods = self.config.autosummary_context["own_methods"]
         seen = set()
         for literal in list(self.document.findall(nodes.literal)):
-            target = known.get(literal.astext().removesuffix("()"))
+            name, _, method = literal.astext().removesuffix("()").rpartition(".")
+            target = known.get(f"{name}.{method}".lstrip("."))
+            if target is None and name[:1].isupper() and name in known and method in own_methods(known[name]):
+                target = f"{known[name]}.{method}"
             inside = literal.parent
             while inside and not isinstance(inside, (nodes.reference, pending_xref, nodes.title)):
                 inside = inside.parent
