@@ -21,7 +21,7 @@ SCRIPTS = sorted((ROOT / "examples" / "gallery").glob("plot_*.py"))
 LAST = "With XLM-R base"
 ROLE = re.compile(r":(class|func|meth|mod):`~?(skxlmr[\w.]*)`")
 PAGE = re.compile(r":doc:`(?:[^`<]*<)?/([\w./-]+)>?`")
-ABSOLUTE_PATH = re.compile(r"""(?<![\w.:/<"'])/(?:tmp|home|root|work|usr|var|opt|Users)/""")
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(?:tmp|home|root|work|usr|var|opt|Users)/")
 # Runs a script as `python script` does, and counts its figures before they are gone.
 RUN = """
 import runpy, sys

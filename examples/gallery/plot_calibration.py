@@ -3,7 +3,7 @@
 Probabilities that mean what they say
 ======================================
 
-A fine-tuned model often says 99 % and is right much less often. Its answers may be good, but nobody can act on its
+A fine-tuned model often says 99 % and is right less often than that. Its answers may be good, but nobody can act on its
 probabilities. This page shows it in a calibration curve, and mends it with
 :class:`~sklearn.calibration.CalibratedClassifierCV` around a :class:`~sklearn.frozen.FrozenEstimator`: nothing is trained
 again.
@@ -63,7 +63,8 @@ print(X_train[0], "->", y_train[0])
 # Trained for long, on few rows
 # -----------------------------
 #
-# Ten epochs on 150 rows: the loss on them is nearly zero at the end, and so the model is nearly certain of everything.
+# Ten epochs on 150 rows: the loss on them is nearly zero at the end, and so the model is certain of most of what it
+# reads.
 
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 

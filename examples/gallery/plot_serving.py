@@ -164,7 +164,8 @@ temporary.cleanup()
 # With XLM-R base
 # ---------------
 #
-# Leave out ``checkpoint``, ``learning_rate`` and ``max_epochs``. The layers are then 50 times the work, so the costs of
-# a call hardly count on a CPU, and batches pay off on a GPU. ``export_onnx(classifier, folder, precision="int8")``
-# makes a quarter of the size and is faster on CPUs with 8-bit instructions; :doc:`/onnx` has the figures, and what int8
-# costs. With :func:`~skxlmr.trim_vocabulary` the word embeddings shrink to the languages that you serve.
+# Leave out ``checkpoint``, ``learning_rate`` and ``max_epochs``. The layers are then some 50 times the work, so the
+# costs of a call hardly count on a CPU, and batches pay off on a GPU. ``export_onnx(classifier, folder,
+# precision="int8")`` makes a quarter of the size and is faster on CPUs with 8-bit instructions; :doc:`/onnx` has the
+# figures, and what int8 costs. With :func:`~skxlmr.trim_vocabulary` the word embeddings shrink to the languages that
+# you serve.

@@ -259,5 +259,5 @@ plt.show()
 # few minutes.) Take an encoder that was trained to put equal meanings close together, such as
 # ``XLMRobertaVectorizer("intfloat/multilingual-e5-base", prompt="query: ")``, with ``prompt="passage: "`` for what is
 # searched, or ``"sentence-transformers/paraphrase-multilingual-mpnet-base-v2"``. Pooling, scaling and length are read
-# from its folder. There is then little to gain from subtracting means. :doc:`/using_features` has small vectors, large
+# from its folder. Measure there again whether subtracting means helps. :doc:`/using_features` has small vectors, large
 # collections and rerankers; hybrid search is in :doc:`/hybrid_search`.
