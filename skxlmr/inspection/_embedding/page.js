@@ -107,6 +107,5 @@ for (const map of document.querySelectorAll(".skxlmr-map")) {
     });
   }
   stop(points[0]);
-  new ResizeObserver(scale).observe(svg);
-  scale();
+  new ResizeObserver(scale).observe(svg); // once at the start, too
 }

@@ -161,6 +161,8 @@ def test_the_rarest_of_many_groups_share_a_shape(vectors):
 
 
 def test_pictures(vectors, pyplot):
+    from matplotlib.colors import to_hex
+
     labels, groups = np.array(["b", "a"])[np.arange(N) % 2], np.array(["de", "العربية", "ru"])[np.arange(N) % 3]
     display = EmbeddingDisplay.from_embeddings(vectors, labels=labels, groups=groups)
     assert not hasattr(display, "ax_")
@@ -171,18 +173,22 @@ def test_pictures(vectors, pyplot):
     assert len(display.scatters_) == 6 and sorted(map(tuple, drawn)) == sorted(map(tuple, display.points))
     of_a_ru = display.points[(labels == "a") & (groups == "ru")]
     (found,) = [each for each in display.scatters_ if each.get_offsets().tolist() == of_a_ru.tolist()]
-    assert len(found.get_facecolors()) in (1, len(of_a_ru))
+    assert {to_hex(color) for color in found.get_facecolors()} == {colors(["a", "b"])[0]}
     _, ax = pyplot.subplots()
     assert EmbeddingDisplay.from_embeddings(vectors, ax=ax).ax_ is ax
     assert ax.get_legend() is None
 
 
 def test_numbers_are_a_scale(vectors, pyplot):
+    from matplotlib.colors import to_hex
+
     values = np.arange(N, dtype=float)
     values[3] = np.nan
     display = EmbeddingDisplay.from_embeddings(vectors, labels=pd.Series(values, name="price")).plot()
     assert display.figure_.axes[1].get_xlabel() == "price"
     assert display.figure_.axes[1].get_xlim() == (0, N - 1)
+    shown = [to_hex(color) for color in display.scatters_[0].get_facecolors()]
+    assert shown == ["#9a9a9a" if np.isnan(value) else color_at(value / (N - 1)) for value in values]
     page = display.to_html()
     assert 'data-v="missing"' in page and 'data-v="39"' in page and "<button" not in page
 
