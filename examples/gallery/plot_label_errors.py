@@ -131,8 +131,9 @@ plt.show()
 # the thresholds. Sentiment is read so badly that most rows are suspect. Among the first twenty are more errors than
 # among random rows, but most of them are right. So look at the accuracy first. It says how far to trust the list.
 #
-# `cleanlab <https://github.com/cleanlab/cleanlab>`__ has this rule and others, estimates how many labels are wrong, and
-# does the same for tags and several labels. It takes the same two arrays: ``find_label_issues(labels, pred_probs)``.
+# `cleanlab <https://github.com/cleanlab/cleanlab>`__ (2.9) has this rule and others, also for tags and several labels.
+# ``find_label_issues(codes, proba, filter_by="confident_learning", return_indices_ranked_by="self_confidence")`` gives
+# the same list, without suspects whose label is the likeliest class all the same: two of the sentiments.
 #
 # With XLM-R base
 # ---------------
