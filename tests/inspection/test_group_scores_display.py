@@ -65,6 +65,19 @@ def test_order_metric_and_axes(table):
     assert display.plot() is display and display.ax_ is not ax
 
 
+@pytest.mark.parametrize("form", ["dots", "matrix"])
+def test_names_in_any_script_are_drawn(form):
+    """With letters that some font has, and a box for others: without a warning."""
+    names = ["日本語", "ภาษาไทย", "العربية", "𐎠𐎡", "$a$"]
+    table = pd.DataFrame({"score": np.arange(5.0)}, index=names)
+    if form == "matrix":
+        values = np.arange(25.0).reshape(5, 5)
+        table = pd.DataFrame(values, pd.Index(names, name="train"), pd.Index(names, name="test"))
+    display = GroupScoresDisplay.from_scores(table, order="given")
+    display.figure_.canvas.draw()
+    assert labels(display.ax_)[4] == r"\$a\$"
+
+
 def test_a_table_without_intervals(data):
     model = LogisticRegression().fit(*data[:2])
     display = GroupScoresDisplay.from_scores(group_scores(model, *data, n_resamples=0))

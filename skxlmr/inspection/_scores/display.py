@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from skxlmr.inspection._display import new_axes
+from skxlmr.inspection._fonts import drawn
 from skxlmr.inspection._scores.group_scores import group_scores
 from skxlmr.inspection._scores.groups import ALL_OTHERS, ALL_ROWS, MEAN_OF_GROUPS
 from skxlmr.inspection._scores.transfer_scores import TEST, TRAIN
@@ -221,7 +222,7 @@ class GroupScoresDisplay:
         counts = [""] * len(table)
         if "n_rows" in table:
             counts = [f" ({n})" for n in table["n_rows"]]
-        ax.set_yticks(places, [f"{name}{n}" for name, n in zip(table.index, counts, strict=True)])
+        _set_ticks(ax.yaxis, [f"{name}{n}" for name, n in zip(table.index, counts, strict=True)])
         ax.set_ylim(len(table) - 0.5, -0.5)  # the first on top
         kind = self.scores.index.name or "group"
         ax.set(xlabel=self._said(score), ylabel=f"{kind} (rows)" if "n_rows" in table else kind)
@@ -234,10 +235,10 @@ class GroupScoresDisplay:
     def _plot_matrix(self, ax: Axes | None, cmap: Any) -> Self:
         values = self.scores.to_numpy(float)
         n_rows, n_columns = values.shape
+        size = 9.0 if ax is None else min(10.0, 110 / n_columns)  # a new figure grows with the matrix
         ax = new_axes(self, ax, figsize=(2.4 + 0.55 * n_columns, 1.6 + 0.5 * n_rows))
         self.im_ = ax.imshow(values, cmap=cmap, aspect="auto")
         self.text_ = np.empty(values.shape, object)
-        size = min(10.0, 110 / n_columns)
         for (i, k), value in np.ndenumerate(values):
             is_dark = np.isfinite(value) and _lightness(self.im_.cmap(self.im_.norm(value))) < 0.45
             shown = "–" if np.isnan(value) else f"{value:.2f}"
@@ -245,8 +246,9 @@ class GroupScoresDisplay:
             self.text_[i, k] = ax.text(k, i, shown, ha="center", va="center", color=color, fontsize=size)
             if self.scores.index[i] == self.scores.columns[k]:  # a frame tells it in greyscale, too
                 ax.add_patch(_frame(i, k, color))
-        ax.set_xticks(range(n_columns), map(str, self.scores.columns), rotation=45 if n_columns > 12 else 0)
-        ax.set_yticks(range(n_rows), map(str, self.scores.index))
+        is_narrow = n_columns > 12 or max(len(str(name)) for name in self.scores.columns) > 6
+        _set_ticks(ax.xaxis, list(map(str, self.scores.columns)), rotation=90 if is_narrow else 0)
+        _set_ticks(ax.yaxis, list(map(str, self.scores.index)))
         ax.set(xlabel="scored on", ylabel="trained on")
         if ALL_OTHERS in self.scores.index:
             ax.axhline(list(self.scores.index).index(ALL_OTHERS) - 0.5, color="white", linewidth=3)
@@ -257,6 +259,12 @@ class GroupScoresDisplay:
 
     def _said(self, score: str) -> str:
         return str(self.scores.attrs.get("scoring", score)) if score == "score" else score
+
+
+def _set_ticks(axis: Any, names: list[str], **style: Any) -> None:
+    """A name at each whole number, in fonts that have its letters."""
+    labels, families = drawn(names)
+    axis.set_ticks(range(len(names)), labels, family=families, **style)
 
 
 def _lightness(rgba: Any) -> float:
