@@ -355,4 +355,4 @@ def _listed(answers: Sequence[Mapping[str, Any]], true: AnswerList | None) -> st
         f'<tr><td>{rank}</td><td>{score}</td><td dir="auto">{visible(text) or f"<em>{_NO_ANSWER}</em>"}</td></tr>'
         for rank, score, text in lines
     )
-    return f'<table class="skxlmr-answers"><tbody>{"".join(cells)}</tbody></table>'
+    return f'<table class="skxlmr-table"><tbody>{"".join(cells)}</tbody></table>'

@@ -75,7 +75,11 @@ class ShownList(list[Any]):
         cells = ("".join(f'<td dir="auto">{visible(cell)}</td>' for cell in row) for row in rows)
         body = "".join(f"<tr>{row}</tr>" for row in cells)
         more = '<p class="skxlmr-more">\u2026 and more</p>' if len(lines) > MOST_LINES else ""
-        return f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>{more}" if rows else ""
+        return (
+            f'<table class="skxlmr-table"><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>{more}'
+            if rows
+            else ""
+        )
 
     def _walk(self) -> Iterator[Line]:
         """All dicts with the numbers of the lists that they are in, and the numbers of empty lists."""

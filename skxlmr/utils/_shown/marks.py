@@ -37,8 +37,9 @@ STYLE = """
 .skxlmr-text[dir=rtl] .skxlmr-label { margin: 0 .4em 0 0; }
 .skxlmr-gap { white-space: nowrap; }
 .skxlmr-gap, .skxlmr-more { opacity: .75; font-size: .85em; font-style: italic; unicode-bidi: isolate; }
-.skxlmr-answers { border-collapse: collapse; font-size: .9em; margin: .2rem 0 1rem; }
-.skxlmr-answers td { padding: .1rem .7rem .1rem 0; text-align: start; vertical-align: top; }
+/* twice, so that it counts more than what pages say about tables in notebooks */
+.skxlmr-table.skxlmr-table { border-collapse: collapse; font-size: .9em; margin: .2rem 0 1rem; width: auto; }
+.skxlmr-table.skxlmr-table :is(td, th) { padding: .1rem .7rem .1rem 0; text-align: start; vertical-align: top; }
 .skxlmr-key { display: flex; flex-wrap: wrap; gap: .4rem .8rem; margin: .5rem 0; font-size: .9em; line-height: 1.8; }
 """
 

@@ -133,7 +133,7 @@ def test_masks_and_answers():
 def test_changed_lists_still_show_themselves():
     found = Entities.of_texts(TEXTS, copy.deepcopy(ROWS))
     found.append([ENTITY])  # a plain list: its text is not known
-    assert "3 texts" in repr(found) and "<table>" in found._repr_html_()
+    assert "3 texts" in repr(found) and "<table" in found._repr_html_()
     found[0].reverse()
     assert repr(found[0]).splitlines()[1].startswith("1.0e-07")
     found[0].append("no dict")
