@@ -96,7 +96,7 @@ for column in ["language", "sentiment"]:
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.8), layout="constrained")
 for ax, column in zip(axes, ["language", "sentiment"], strict=True):
     for strategy, line, marker in zip(strategies, ["--", "-"], "os", strict=True):
         values = np.array(curves[column, strategy])

@@ -115,7 +115,7 @@ print(pd.DataFrame(scores).T.round(3).to_string())
 import matplotlib.pyplot as plt
 from sklearn.calibration import CalibrationDisplay
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4), layout="constrained")
 for name, style, hatch in [("as trained", "s--", ""), ("temperature", "o-", "//")]:
     CalibrationDisplay.from_predictions(
         y_test, probabilities[name], n_bins=6, name=name, ax=left, marker=style[0], linestyle=style[1:]

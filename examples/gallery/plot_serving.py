@@ -99,7 +99,7 @@ def milliseconds(model, size):
     return statistics.median(times[1:])  # the first one warms up
 
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
 for (name, model), style in zip(models.items(), ["o-", "s--"], strict=False):
     took = np.array([milliseconds(model, size) for size in sizes])
     left.plot(sizes, took, style, label=name)

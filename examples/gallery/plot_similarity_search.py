@@ -212,9 +212,9 @@ print(by_layer.round(2).to_string())
 # Two pictures
 # ------------
 #
-# On the left, cosines of the centred vectors of the last layer: sentences down, sentences across, the mean over all
-# pairs of two different languages. If meaning were all that counts, only the diagonal would be light. On the right, the
-# share of translations found, by language.
+# Above, cosines of the centred vectors of the last layer: sentences down, sentences across, the mean over all pairs of
+# two different languages. If meaning were all that counts, only the diagonal would be light. Below, the share of
+# translations found, by language.
 
 import matplotlib.pyplot as plt
 
@@ -226,26 +226,26 @@ pairs = total @ total.T - np.einsum("lid,ljd->ij", by_language, by_language)  # 
 similarity = pairs / (len(sentences) * (len(sentences) - 1))
 shares = found(centred(vectors))
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-image = left.imshow(similarity, cmap="cividis")
+figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 10), layout="constrained")
+image = upper.imshow(similarity, cmap="cividis")
 labels = ["train", "piano", "doctor", "prices", "team", "computer", "rain", "museum", "keys", "schools"]
-left.set_xticks(range(10), labels, rotation=90)
-left.set_yticks(range(10), labels)
-left.set_title("Mean cosine between languages")
-figure.colorbar(image, ax=left, shrink=0.8)
+upper.set_xticks(range(10), labels, rotation=90)
+upper.set_yticks(range(10), labels)
+upper.set_title("Mean cosine between languages")
+figure.colorbar(image, ax=upper, shrink=0.8)
 other = shares.where(~np.eye(len(shares), dtype=bool))
-image = right.imshow(other, cmap="cividis", vmin=0, vmax=1)
+image = lower.imshow(other, cmap="cividis", vmin=0, vmax=1)
 for i, j in np.argwhere(other.notna()):
-    right.text(j, i, f"{10 * other.iloc[i, j]:.0f}", ha="center", va="center", color="wk"[int(other.iloc[i, j] > 0.5)])
-right.set_xticks(range(len(shares)), shares.columns)
-right.set_yticks(range(len(shares)), shares.index)
-right.set(xlabel="searched in", ylabel="language of the query", title="Translations found, of 10")
-figure.colorbar(image, ax=right, shrink=0.8)
+    lower.text(j, i, f"{10 * other.iloc[i, j]:.0f}", ha="center", va="center", color="wk"[int(other.iloc[i, j] > 0.5)])
+lower.set_xticks(range(len(shares)), shares.columns)
+lower.set_yticks(range(len(shares)), shares.index)
+lower.set(xlabel="searched in", ylabel="language of the query", title="Translations found, of 10")
+figure.colorbar(image, ax=lower, shrink=0.8)
 plt.show()
 
 # %%
-# English is the best language to search with, and to search in. Turkish is the worst of these ten. The picture on the
-# left says which meanings are told apart: a computer is called much the same everywhere, and this word alone finds the
+# English is the best language to search with, and to search in. Turkish is the worst of these ten. The upper picture
+# says which meanings are told apart: a computer is called much the same everywhere, and this word alone finds the
 # sentence.
 #
 # Nearly half of the translations are found where guessing finds a tenth. For a search engine that is far too few. Ten

@@ -109,7 +109,7 @@ print(lost.mean().round(3).to_string())
 
 import matplotlib.pyplot as plt
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
 left.errorbar(scores.mean(), scores.columns, xerr=scores.std(), fmt="o", capsize=3)
 left.axvline(1 / 3, color="black", linestyle="--", linewidth=1)
 left.invert_yaxis()
