@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sklearn.pipeline import Pipeline
-
+from skxlmr.inspection._last_step import unwrapped
 from skxlmr.utils._html import document
 from skxlmr.utils._optional import import_extra
 
@@ -38,15 +37,7 @@ def last_step(estimator: Any, X: Any, method: str, display: str) -> tuple[Any, A
     TypeError
         If it lacks the method that the display needs.
     """
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            if len(estimator.steps) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator.steps[-1][1]
-        else:
-            break
+    estimator, X = unwrapped(estimator, X)
     if not hasattr(estimator, method):
         raise TypeError(
             f"{display} needs an estimator with {method}, or a fitted pipeline or search whose last step has it; "

@@ -10,6 +10,7 @@ import numpy as np
 
 from skxlmr.estimators._tokens.rows import TokenRows, cells_of
 from skxlmr.inspection._display import HtmlDisplay, last_step, new_axes
+from skxlmr.inspection._fonts import drawn
 from skxlmr.inspection._read_entities import Entity, ignored_words, read_entities, read_texts, scheme_of
 from skxlmr.metrics._entities import precision_recall_f1
 from skxlmr.utils._html import document
@@ -247,11 +248,15 @@ class EntityDisplay(HtmlDisplay):
         for name in ("found",) if self.true is None else _BARS:
             widths = np.array([counts[label][name] for label in labels], float)
             color, hatch = _BARS.get(name, _BARS["right"])
-            bars = ax.barh(labels, widths, left=left, color=color, hatch=hatch, edgecolor="black", label=name)
+            bars = ax.barh(
+                range(len(labels)), widths, left=left, color=color, hatch=hatch, edgecolor="black", label=name
+            )
             inside = [f"{width:.0f}" if width else "" for width in widths]
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
             ax.bar_label(bars, inside, label_type="center", color="black", fontsize="small", bbox=box)
             self.bars_[name], left = bars, left + widths
+        names, families = drawn(labels)
+        ax.set_yticks(range(len(names)), names, family=families)
         ax.invert_yaxis()
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="entities")

@@ -23,6 +23,18 @@ def last_step(estimator: Any, X: Any, what: str) -> tuple[Any, Any]:
     TypeError
         If the last estimator is not one of this package; names it.
     """
+    estimator, X = unwrapped(estimator, X)
+    if not isinstance(estimator, Estimator):
+        name = repr(estimator) if isinstance(estimator, str) else type(estimator).__name__
+        raise TypeError(
+            f"{what} looks at an estimator of skxlmr, alone, as the last step of a pipeline or in a fitted search, got "
+            f"{name}: pass the step that reads the texts, such as pipeline[0]"
+        )
+    return estimator, X
+
+
+def unwrapped(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """The estimator inside fitted searches and pipelines, and X as it reads it."""
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
@@ -31,11 +43,4 @@ def last_step(estimator: Any, X: Any, what: str) -> tuple[Any, Any]:
                 X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]
         else:
-            break
-    if not isinstance(estimator, Estimator):
-        name = repr(estimator) if isinstance(estimator, str) else type(estimator).__name__
-        raise TypeError(
-            f"{what} looks at an estimator of skxlmr, alone, as the last step of a pipeline or in a fitted search, got "
-            f"{name}: pass the step that reads the texts, such as pipeline[0]"
-        )
-    return estimator, X
+            return estimator, X

@@ -204,6 +204,8 @@ def test_plot():
     ax = pyplot.subplots()[1]
     assert EntityDisplay.from_predictions(TEXTS, FOUND).plot(ax=ax).ax_ is ax
     EntityDisplay.from_predictions([], []).plot()
+    display = EntityDisplay.from_predictions(["Anna"], [[(0, 4, "人名"), (0, 2, "שם"), (1, 3, "$x$")]])
+    display.plot().figure_.canvas.draw()  # a letter that no font has would be a warning
     pyplot.close("all")
 
 
