@@ -110,6 +110,23 @@ def test_intervals_equal_those_of_scipy(data, weighted):
         assert table.loc[group, "high"] == pytest.approx(found.high, abs=tolerance)
 
 
+def test_the_mean_of_groups_resamples_each_group(data):
+    """Within 4 % of the distance between the ends, as above."""
+    X, y, groups = data
+    y = np.random.default_rng(1).normal(size=N) + 3 * (groups == "de")
+    model, own = LinearRegression().fit(X, y), make_scorer(lambda y, predicted: y.mean())
+    table = group_scores(model, X, y, groups, scoring=own, n_resamples=2000, random_state=0)
+    found = stats.bootstrap(
+        [y[groups == group] for group in np.unique(groups)],
+        lambda *parts, axis=-1: np.mean([part.mean(axis) for part in parts], 0),
+        method="percentile",
+        n_resamples=2000,
+        rng=np.random.default_rng(2),
+    ).confidence_interval
+    low, high = table.loc["mean of groups", ["low", "high"]]
+    assert [low, high] == pytest.approx([found.low, found.high], abs=0.04 * (found.high - found.low))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_accuracy_is_as_fast_and_as_right_as_a_mean(model, data, weighted):
     weights = np.random.default_rng(0).uniform(0, 2, N) if weighted else None
