@@ -47,7 +47,6 @@ IN_A_GUIDE = {
     "skxlmr.Cache": "tuning.md",
     "skxlmr.XLMRobertaZeroShotClassifier": "zero_shot.md",
     "skxlmr.clear_cache": "tuning.md",
-    "skxlmr.inspection.LossCurveDisplay": "inspection.md",
     "skxlmr.inspection.AttentionDisplay": "inspection.md",
     "skxlmr.metrics.answer_exact_match_score": "question_answering.md",
     "skxlmr.metrics.answer_f1_score": "question_answering.md",
