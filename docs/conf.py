@@ -1,5 +1,6 @@
 """How the site is made: ``python -m sphinx -W --keep-going docs build/docs``; see docs/contributing.md."""
 
+import atexit
 import contextlib
 import os
 import sys
@@ -135,7 +136,9 @@ def _reached(inventories, folder, seconds=4):
     return dict(found)
 
 
-intersphinx_mapping = _reached(INVENTORIES, Path(tempfile.mkdtemp(prefix="inventories-")))
+_folder = tempfile.TemporaryDirectory()
+atexit.register(_folder.cleanup)
+intersphinx_mapping = _reached(INVENTORIES, Path(_folder.name))
 nitpicky = True
 nitpick_ignore_regex = [
     # Other projects: their names are links where their inventory was reached, plain text where it was not.
