@@ -129,8 +129,8 @@ plt.show()
 # With XLM-R base
 # ---------------
 #
-# ``XLMRobertaMaskedLM.from_checkpoint("FacebookAI/xlm-roberta-base")`` scores without a fit too, and far better: it has
-# read 2.5 terabytes of text. ``score_samples`` runs the model once for each token of a text: a GPU is worth having for
+# ``XLMRobertaMaskedLM.from_checkpoint("FacebookAI/xlm-roberta-base")`` scores without a fit too, and has read 2.5
+# terabytes of text. ``score_samples`` runs the model once for each token of a text: a GPU is worth having for
 # more than some thousand sentences. A causal model wants many more texts and epochs (:doc:`/causal_lm`).
 # ``fit`` of the masked one adapts it to the texts of a domain, before another estimator starts from it:
 # :doc:`/user_guide` has it under "Masked language modelling".

@@ -56,7 +56,7 @@ display.figure_.set_size_inches(9, 5)
 plt.show()
 
 # %%
-# The loss falls steeply, the score does not rise: what was learnt is these texts. ``early_stopping=True`` would have ended
+# The loss falls, the score does not rise: what was learnt is these texts. ``early_stopping=True`` would have ended
 # such a fit, and kept the epoch with the best score.
 #
 # Is the order at least right?
@@ -94,6 +94,6 @@ print(pd.DataFrame(rows).T.round(2).to_string())
 # With XLM-R base
 # ---------------
 #
-# It has read enough to tell good from bad in these sentences. The picture stays the same tool: pass ``X_val`` and
-# ``y_val`` to a fit, and look at both panels. Texts help more than settings; besides, ``n_frozen_layers`` leaves less to
-# learn by heart, and ``early_stopping`` ends a fit in time (:doc:`/training`).
+# It has read far more texts, and has more weights to learn by heart with. The same picture says which of the two counts:
+# pass ``X_val`` and ``y_val`` to a fit, and look at both panels. ``n_frozen_layers`` leaves less to learn by heart, and
+# ``early_stopping`` ends a fit in time (:doc:`/training`).
