@@ -50,11 +50,13 @@ def rows(n_train=N_TRAIN, n_test=N_TEST, places=PLACES, languages=LANGUAGES, see
     return train, test
 
 
-def fitted(train, epochs=1):
+def fitted(train, epochs=1, learning_rate=3e-4):
     """The classifier that has learnt the rule."""
     from skxlmr import XLMRobertaClassifier
 
-    made = XLMRobertaClassifier("skxlmr-mini", learning_rate=3e-4, max_epochs=epochs, device="cpu", random_state=0)
+    made = XLMRobertaClassifier(
+        "skxlmr-mini", learning_rate=learning_rate, max_epochs=epochs, device="cpu", random_state=0
+    )
     return made.fit(*zip(*train, strict=True))
 
 

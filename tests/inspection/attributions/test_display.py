@@ -121,8 +121,7 @@ def test_of_long_texts_the_strongest_words_are_drawn(display, pyplot):
 
 
 @needs_chromium
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1600), ("dark", 400)])
 def test_in_a_browser(display, tmp_path, scheme, width):
     with shown(display.to_html(), tmp_path, width=width, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width

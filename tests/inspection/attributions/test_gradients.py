@@ -7,6 +7,8 @@ import torch
 import skxlmr
 from skxlmr import XLMRobertaClassifier
 from skxlmr.inspection import attributions
+from skxlmr.inspection._attributions.attribute import METHODS
+from skxlmr.inspection._attributions.explained import Explained
 from tests.contract import TEXTS
 from tests.inspection.attributions.reference import by_word, gradients
 
@@ -114,6 +116,21 @@ def test_batches_stay_within_the_budget(classifier, monkeypatch):
     assert max(sizes) <= 32 < wide
     for a, b in zip(plain, narrow, strict=True):
         np.testing.assert_allclose(a.values, b.values, atol=1e-6)
+
+
+def test_rows_that_do_not_fit_into_memory_together_give_the_same(classifier, monkeypatch):
+    whole = {method: attributions(classifier, TEXTS, method, random_state=0) for method in METHODS}
+    n_calls = []
+    run = Explained.take
+    monkeypatch.setattr(Explained, "take", lambda self, rows: (n_calls.append(len(rows)), run(self, rows))[1])
+    monkeypatch.setattr("skxlmr.inspection._attributions.attribute.TOKENS_AT_ONCE", 100)
+    for method in METHODS:
+        n_calls.clear()
+        parts = attributions(classifier, TEXTS, method, random_state=0)
+        assert sum(n_calls) == len(TEXTS) and (len(n_calls) > 1 or method == "gradient_x_input")
+        for a, b in zip(whole[method], parts, strict=True):
+            assert a.texts == b.texts
+            np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 
 
 def test_equal_rows_are_explained_once(classifier, monkeypatch):

@@ -12,6 +12,7 @@ from skxlmr.inspection import attributions
 from skxlmr.utils._warnings import TruncationWarning
 from tests.contract import TEXTS, Y
 from tests.inspection.attributions.reference import gradients
+from tests.tiny import write_checkpoint
 
 PAIRS = list(zip(TEXTS, TEXTS[::-1], strict=True))
 METHODS = ("integrated_gradients", "gradient_x_input", "occlusion", "shapley")
@@ -215,12 +216,18 @@ def test_similarity(tiny_checkpoint, method, params):
         attributions(vectorizer, PAIRS, method, target=1)
 
 
-@pytest.mark.parametrize("body", ["bert", "distilbert"])
-def test_relatives(bodies, body, method):
-    classifier = skxlmr.XLMRobertaClassifier(bodies[body], max_epochs=1, dtype="float32", random_state=0)
+@pytest.fixture(scope="session")
+def xl(tmp_path_factory, tiny_tokenizer):
+    """A checkpoint of XLM-R XL."""
+    return write_checkpoint(tmp_path_factory.mktemp("xl") / "checkpoint", tiny_tokenizer, model_type="xlm-roberta-xl")
+
+
+@pytest.mark.parametrize("body", ["bert", "distilbert", "xl"])
+def test_relatives(bodies, xl, body, method):
+    classifier = skxlmr.XLMRobertaClassifier({**bodies, "xl": xl}[body], max_epochs=1, dtype="float32", random_state=0)
     classifier.fit(PAIRS, Y)
     # the ReLU of DistilBERT's head bends the way
-    found = explained(classifier, PAIRS, method, 1e-3 if body == "bert" else 3e-2, target=0)
+    found = explained(classifier, PAIRS, method, 3e-2 if body == "distilbert" else 1e-3, target=0)
     np.testing.assert_allclose(numbers(found), classifier._logits(PAIRS)[:, 0], atol=CLOSE)
     if method == "integrated_gradients":
         made = classifier.tokenizer_.encode_batch(*map(list, zip(*PAIRS[:1], strict=True)), return_offsets=True)
