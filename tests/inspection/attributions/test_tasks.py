@@ -9,6 +9,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import skxlmr
 from skxlmr.inspection import attributions
+from skxlmr.text import EncodedBatch
 from skxlmr.utils._warnings import TruncationWarning
 from tests.contract import TEXTS, Y
 from tests.inspection.attributions.reference import gradients
@@ -311,3 +312,22 @@ def test_tokens_get_values_too(fitted, method):
     assert words.words == ("ein", "Vogel", "läuft") and tokens.words == ("ein", "V", "ogel", "läuft")
     if "grad" in method:
         assert words.values[1] == pytest.approx(tokens.values[1:3].sum())
+
+
+def test_a_prompt_stays(tiny_checkpoint):
+    vectorizer = skxlmr.XLMRobertaVectorizer(tiny_checkpoint, dtype="float32", prompt="das Haus ")
+    (row,) = attributions(vectorizer, PAIRS[:1], "occlusion")
+    engine, vectors = vectorizer._engine(), []
+    for text in PAIRS[0]:
+        made = vectorizer.tokenizer_.encode_batch(["das Haus " + text], return_offsets=True)
+        is_text = (made.sequence_ids == 0) & (made.offsets[:, 1] > len("das Haus "))
+        ids = np.where(is_text, vectorizer.tokenizer_.mask_token_id, made.ids).astype(np.int32)
+        vectors.append(
+            engine.rows(
+                EncodedBatch(ids, made.lengths, made.n_dropped),
+                vectorizer._computation(engine, vectorizer._how(), False)[0],
+            )[0]
+        )
+    first, second = vectors
+    assert row.baseline == pytest.approx(first @ second / np.linalg.norm(first) / np.linalg.norm(second), abs=CLOSE)
+    assert row.words == tuple(" ".join(PAIRS[0]).split())
