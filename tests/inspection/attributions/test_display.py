@@ -10,7 +10,7 @@ from skxlmr.inspection import TokenAttribution, TokenAttributionDisplay, attribu
 from tests.browser import needs_chromium, shown
 from tests.contract import TEXTS
 
-ENGLISH = ("Great <b>film</b>, but long & slow.", [(0, 5), (9, 13), (23, 27), (30, 34)], [1.5, 0.75, -0.5, -3.0])
+ENGLISH = ("Great <b>film</b>, but long & slow.", [(0, 5), (6, 17), (23, 27), (30, 34)], [1.5, 0.75, -0.5, -3.0])
 ARABIC = ("فيلم جيد جدا", [(0, 4), (5, 8), (9, 12)], [0.1, 2.0, -1.0])
 THAI = ("หนังดีมาก", [(0, 4), (4, 6), (6, 9)], [0.5, 1.0, 0.0])
 
@@ -27,7 +27,7 @@ def test_words_have_sign_strength_and_value(display):
     signs = [(kind, title, word) for kind, _, title, word in found]
     assert signs[:4] == [
         ("up", "+1.5", "Great"),
-        ("up", "+0.75", "film"),
+        ("up", "+0.75", "&lt;b&gt;film&lt;/b&gt;"),
         ("down", "−0.5", "long"),
         ("down", "−3", "slow"),
     ]
