@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,32 +42,6 @@ def last_step(estimator: Any, X: Any, method: str, display: str) -> tuple[Any, A
             f"got {type(estimator).__name__}"
         )
     return estimator, X
-
-
-def families_of(texts: Iterable[str]) -> list[str]:
-    """Families of fonts for these texts: the usual one, then installed ones that have letters which it lacks."""
-    from matplotlib import font_manager, rcParams
-
-    letters = {ord(letter) for text in texts for letter in text if not letter.isspace()}
-    usual = list(rcParams["font.family"])
-    missing = letters - _letters(font_manager.findfont(font_manager.FontProperties(family=usual)))
-    families = []
-    for entry in font_manager.fontManager.ttflist if missing else ():
-        plain = entry.style == "normal" and entry.weight == 400 and not entry.name.startswith("Last Resort")
-        if plain and (found := missing & _letters(entry.fname)):
-            families.append(entry.name)
-            missing -= found
-            if not missing:
-                break
-    return [*usual, *families]
-
-
-@cache
-def _letters(file: str) -> frozenset[int]:
-    """What a font has a shape for."""
-    from matplotlib.font_manager import get_font
-
-    return frozenset(get_font(file).get_charmap())
 
 
 class HtmlDisplay:

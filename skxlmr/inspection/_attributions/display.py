@@ -10,7 +10,8 @@ import numpy as np
 from skxlmr.inspection._attributions.attribute import attributions
 from skxlmr.inspection._attributions.markup import METHODS, fragment, heading
 from skxlmr.inspection._attributions.value import TokenAttribution
-from skxlmr.inspection._display import HtmlDisplay, families_of, new_axes
+from skxlmr.inspection._display import HtmlDisplay, new_axes
+from skxlmr.inspection._fonts import drawn
 from skxlmr.utils._tables import as_list
 
 if TYPE_CHECKING:
@@ -184,13 +185,14 @@ class TokenAttributionDisplay(HtmlDisplay):
         for bar, value in zip(self.bars_, values, strict=True):
             if value < 0:
                 bar.set_hatch("////")
-        ax.set_yticks(np.arange(len(order)), words, fontfamily=families_of(words))
+        labels, families = drawn(words)
+        ax.set_yticks(np.arange(len(order)), labels, fontfamily=families)
         ax.invert_yaxis()
         ax.axvline(0, color="0.2", linewidth=0.8)
         method = METHODS.get(shown.method, shown.method)
         ax.set_xlabel("Contribution" + (f" ({method})" if method else ""))
-        title = heading(shown)
-        ax.set_title(title, fontfamily=families_of([title]), fontsize="medium")
+        (title,), families = drawn([heading(shown)])
+        ax.set_title(title, fontfamily=families, fontsize="medium")
         self.ax_ = ax
         self.figure_: Figure = ax.figure  # type: ignore[assignment]  # of axes inside a subfigure it is that one
         return self

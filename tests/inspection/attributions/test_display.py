@@ -136,3 +136,12 @@ def test_in_a_browser(display, tmp_path, scheme, width):
         page.locator("summary").first.focus()
         page.keyboard.press("Enter")
         assert page.locator("details[open] td.n").first.inner_text() == "−3"
+
+
+def test_letters_without_a_font_and_dollars_are_drawn_without_a_warning(pyplot):
+    text = "\U0001f469\u200d\U0001f467 $a$ 这"
+    display = TokenAttributionDisplay.from_values(
+        [text], [[(0, 3), (4, 7), (8, 9)]], [[1.0, 2.0, -1.0]], targets=["$x$"]
+    )
+    display.plot().figure_.canvas.draw()
+    assert display.ax_.get_yticklabels()[1].get_text() == r"\$a\$" and display.ax_.get_title() == r"\$x\$"
