@@ -59,10 +59,19 @@ def test_drawn_shapley_values_sum_to_the_whole_and_approach_the_exact_ones(class
     few, many = (
         attributions(classifier, [text], "shapley", target=1, n_permutations=n, random_state=0)[0] for n in (2, 20)
     )
-    exact = shapley_values(len(few.spans), logits_without(classifier, text, few, 1))
+    value_of = logits_without(classifier, text, few, 1)
+    exact = shapley_values(8, value_of)
     errors = [np.abs(row.values - exact).max() for row in (few, many)]
     assert 1e-4 < errors[1] < errors[0] < np.abs(exact).max()
     assert abs(few.completeness_gap) < 1e-9 and abs(many.completeness_gap) < 1e-9
+
+    draws, expected = np.random.RandomState(0), np.zeros(8)
+    for drawn in [draws.permutation(8) for _ in range(10)]:
+        for order in (drawn, drawn[::-1]):
+            for place, word in enumerate(order):
+                there = frozenset(order[:place].tolist())
+                expected[word] += (value_of(there | {int(word)}) - value_of(there)) / 20
+    np.testing.assert_allclose(many.values, expected, atol=TOLERANCE)
 
 
 def test_draws_follow_random_state(classifier):
