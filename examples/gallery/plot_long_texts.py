@@ -56,11 +56,11 @@ def comments(n_rows, seed):
             list(requests)[i % 5],
             ["refund", "replacement"][i // 5 % 2],
             i // 10 % 8,
-        )  # 0 is the first place
+        )
         sentences = list(rng.choice(reviews.loc[reviews["language"] == language, "review"], 7, replace=False))
         sentences.insert(place, " ".join(rng.choice(requests[language][wanted], 2, replace=False)))
         up_to = " ".join(sentences[: place + 1])  # the text up to the end of the request
-        rows.append({"text": " ".join(sentences), "wanted": wanted, "place": place, "up_to": up_to})
+        rows.append({"text": " ".join(sentences), "wanted": wanted, "place": place + 1, "up_to": up_to})
     return pd.DataFrame(rows)
 
 
@@ -123,9 +123,9 @@ import matplotlib.pyplot as plt
 
 is_read = (cut.coverage(test["up_to"])["n_dropped"] == 0).groupby(test["place"]).mean()
 figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
-axes.bar(is_read.index + 1, is_read, color="0.85", label="request within the first 64 tokens")
-axes.plot(accuracy.index + 1, accuracy["truncate"], "s--", label='accuracy, long_text="truncate"')
-axes.plot(accuracy.index + 1, accuracy["window"], "o-", label='accuracy, long_text="window"')
+axes.bar(is_read.index, is_read, color="0.85", label="request within the first 64 tokens")
+axes.plot(accuracy.index, accuracy["truncate"], "s--", label='accuracy, long_text="truncate"')
+axes.plot(accuracy.index, accuracy["window"], "o-", label='accuracy, long_text="window"')
 axes.axhline(0.5, color="black", linewidth=1)
 axes.text(8.6, 0.49, "guessing", va="top", ha="right")
 axes.set(xlabel="place of the request among eight", ylim=(0, 1.05), xticks=range(1, 9))

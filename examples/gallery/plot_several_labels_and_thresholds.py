@@ -151,7 +151,7 @@ plt.show()
 # %%
 # The model knows more about rare labels than its answers at one half show: the curves of the staff and of hygiene are
 # well above chance, but half is far to the left on them. Thresholds of the training rows move them to where F1 is
-# better, at the price of precision. Of the label with 24 rows the threshold itself is uncertain: more rows help more
+# better, at the price of precision. Of the label with 34 rows the threshold itself is uncertain: more rows help more
 # than a finer search.
 #
 # If a wrong alarm costs more than a miss, choose the threshold by that instead of F1. For a single label of two classes
