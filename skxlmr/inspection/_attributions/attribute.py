@@ -59,8 +59,8 @@ def attributions(
     =========================================  ==========================================================================
     Estimator                                  What is explained
     =========================================  ==========================================================================
-    ``XLMRobertaClassifier``,                  the logit of a class or label; of a long text in windows their mean
-    ``XLMClassifier``
+    ``XLMRobertaClassifier``                   the logit of a class or label; of a long text in windows their mean
+    ``XLMClassifier``                          the same
     ``XLMRobertaRegressor``                    the output before its activation
     ``XLMRobertaTokenClassifier``              the logit of the tag of one ``word``
     ``XLMRobertaQuestionAnswerer``             the logit that an answer begins where it does plus the logit that it ends
@@ -68,8 +68,8 @@ def attributions(
     ``XLMRobertaMultipleChoiceClassifier``     the score of a choice
     ``XLMRobertaZeroShotClassifier``           the logit of entailment of a label's hypothesis; with ``multi_label`` minus
                                                that of contradiction
-    ``XLMRobertaVectorizer``,                  the cosine of the vectors of two texts, each encoded on its own
-    ``XLMVectorizer``
+    ``XLMRobertaVectorizer``                   the cosine of the vectors of two texts, each encoded on its own
+    ``XLMVectorizer``                          the same
     =========================================  ==========================================================================
 
     Contributions are relative to a baseline, in which the mask token stands in place of each token of the texts. Special
