@@ -78,6 +78,12 @@ def separates_words(character: str) -> bool:
     return character.isspace() or character == _ZERO_WIDTH_SPACE
 
 
+def is_unspaced(character: str) -> bool:
+    """Whether it is a letter of a script that puts no spaces between words."""
+    place = bisect_right(_UNSPACED_FIRST, ord(character)) - 1
+    return place >= 0 and ord(character) <= _UNSPACED[place][1]
+
+
 @cache
 def _kind(character: str) -> str:
     if separates_words(character):
@@ -89,8 +95,7 @@ def _kind(character: str) -> str:
         return "mark"
     if category[0] not in "LN":
         return "single"
-    place = bisect_right(_UNSPACED_FIRST, ord(character)) - 1
-    return "single" if place >= 0 and ord(character) <= _UNSPACED[place][1] else "letter"
+    return "single" if is_unspaced(character) else "letter"
 
 
 def _is_variation_selector(character: str) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from skxlmr.inference import Engine
 from skxlmr.text import EncodedBatch
+from skxlmr.utils._words import is_unspaced
 
 Filling = dict[str, Any]
 
@@ -77,9 +78,10 @@ class MaskFiller:
         ]
 
     def _ids(self, word: str) -> list[int]:
-        """Ids of a word as it stands inside a text, without the lone space that a word of some scripts begins with."""
+        """Ids of a word as it stands inside a text; a script that puts no spaces between words loses a lone one before it."""
         ids = self.tokenizer.encode_batch([word]).ids[1:-1].tolist()
-        if len(ids) > 1 and self.tokenizer.convert_ids_to_pieces(ids[:1]) == ["\u2581"]:
+        lone_space = len(ids) > 1 and self.tokenizer.convert_ids_to_pieces(ids[:1]) == ["\u2581"]
+        if lone_space and is_unspaced(word.lstrip()[0]):
             ids = ids[1:]
         if not ids:
             raise ValueError(f"targets: {word!r} has no tokens")

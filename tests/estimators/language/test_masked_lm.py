@@ -265,12 +265,12 @@ def test_word_embeddings_without_a_token_fill_no_mask(tmp_path, tiny_tokenizer):
 
 
 def test_targets_equal_a_computation_by_hand(lm, model, tiny_tokenizer):
-    targets = ["bird", "river", "птица", "birdriver", "xyz"]
-    ids_of = {}
-    for target in targets:
-        ids = tiny_tokenizer.encode_batch([target]).ids[1:-1].tolist()
-        ids_of[target] = ids[1:] if tiny_tokenizer.convert_ids_to_pieces(ids[:1]) == ["▁"] and len(ids) > 1 else ids
+    targets = ["bird", "river", "птица", "birdriver", "xyz", "鳥"]
+    ids_of = {target: tiny_tokenizer.encode_batch([target]).ids[1:-1].tolist() for target in targets}
     assert {len(ids) for ids in ids_of.values()} > {1}
+    spaces = {target: tiny_tokenizer.convert_ids_to_pieces(ids[:1]) == ["▁"] for target, ids in ids_of.items()}
+    assert spaces["xyz"] and spaces["鳥"]
+    ids_of["鳥"] = ids_of["鳥"][1:]  # no space stands before a word there
     text = "the <mask> sings over <mask> today"
     found = lm.fill_mask([text], targets=targets, top_k=10)[0]
     assert len(found) == 2
