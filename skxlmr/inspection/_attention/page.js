@@ -69,7 +69,7 @@
     return { words: false, looks: units, seen: units, weight: (i, j) => weights[units[i].number * n + units[j].number] };
   }
 
-  const shown = (weight) => (weight >= 0.995 ? "1.00" : weight.toFixed(weight < 0.0995 ? 3 : 2).replace(/^0/, ""));
+  const shown = (weight) => weight.toFixed(weight < 0.0995 ? 3 : 2);
 
   // Panels ----------------------------------------------------------------------------------------------------------------
 
@@ -101,14 +101,11 @@
         looks: this.side("looks", view.looks, view.words ? "Words of the first text" : "Tokens that look"),
         seen: this.side("seen", view.seen, view.words ? "Words of the second text" : "Tokens that are looked at"),
       };
-      this.numbers = make("div", { className: "numbers", "aria-live": "polite" });
       this.element.append(
-        make("h2", { dir: "ltr" }, name), source,
+        make("h2", {}, make("bdi", { dir: "ltr" }, name)), source,
         make("div", { className: "ends" }, make("span", {}, make("bdi", {}, names[0])), make("span", {}, make("bdi", {}, names[1]))),
         make("div", { className: "figure" }, this.sides.looks, make("div", { className: "links-cell" }, this.svg), this.sides.seen),
-        this.numbers,
       );
-      this.say();
     }
 
     side(side, units, label) {
@@ -180,7 +177,7 @@
       }
       this.shade();
       this.draw();
-      this.say();
+      (this.active ? this : panels.find((panel) => panel.active) || this).say();
     }
 
     // Weights between the active token and those of the other side
@@ -233,31 +230,29 @@
       }));
     }
 
+    // In words below the table of heads: the strongest of the numbers
     say() {
       const lines = [], { view, active } = this;
-      const listed = (units, weights) => units.map((unit, place) => [unit.label, weights[place]])
-        .filter(([, weight]) => weight >= 0.0005).sort((x, y) => y[1] - x[1]).slice(0, N_LISTED)
-        .flatMap(([label, weight], place) => [place ? ", " : "", make("bdi", {}, label), "\u00a0", make("span", { className: "number" }, shown(weight))]);
       const line = (what, label, units, weights) => {
-        const found = listed(units, weights);
-        lines.push(make("p", { dir: "ltr" }, make("b", {}, make("bdi", {}, label)), ` ${what} `, ...(found.length ? found : ["nothing that is shown"])));
+        const found = units.map((unit, place) => [unit.label, weights[place]]).filter(([, weight]) => weight >= 0.0005)
+          .sort((x, y) => y[1] - x[1]).slice(0, N_LISTED)
+          .map(([other, weight]) => make("span", { className: "pair" }, make("bdi", {}, other), "\u00a0", make("span", { className: "number" }, shown(weight))));
+        lines.push(make("p", {}, make("b", {}, make("bdi", {}, label)), ` ${what} `, ...(found.length ? found : ["nothing that is shown"])));
       };
-      if (active) {
-        const unit = view[active.side][active.place];
-        if (view.words) {
-          const what = { first: ["looks at", "is looked at by"], second: ["is looked at by", "looks at"], both: ["meets", "meets"] };
-          const other = active.side === "looks" ? view.seen : view.looks;
-          line(what[state.direction][active.side === "looks" ? 0 : 1], unit.label, other, this.toOthers(active));
-        } else {
-          line("looks at", unit.label, view.seen, this.toOthers({ side: "looks", place: active.place }));
-          line("is looked at by", unit.label, view.looks, this.toOthers({ side: "seen", place: active.place }));
-        }
-      } else {
-        lines.push(make("p", { dir: "ltr" }, view.words ? "Hover or focus a word to see which words of the other text it meets."
+      if (!active) {
+        lines.push(make("p", {}, view.words ? "Hover or focus a word to see which words of the other text it meets."
           : "Hover or focus a token to see where it looks, and who looks at it."));
-        if (this.left) lines.push(make("p", { dir: "ltr" }, `The ${MOST_LINKS} strongest links are drawn, ${this.left} weaker ones are not.`));
+        if (this.left) lines.push(make("p", {}, `The ${MOST_LINKS} strongest links are drawn, ${this.left} weaker ones are not.`));
+      } else if (view.words) {
+        const what = { first: ["looks at", "is looked at by"], second: ["is looked at by", "looks at"], both: ["meets", "meets"] };
+        const [place, other] = active.side === "looks" ? [0, view.seen] : [1, view.looks];
+        line(what[state.direction][place], view[active.side][active.place].label, other, this.toOthers(active));
+      } else {
+        const { label } = view[active.side][active.place];
+        line("looks at", label, view.seen, this.toOthers({ side: "looks", place: active.place }));
+        line("is looked at by", label, view.looks, this.toOthers({ side: "seen", place: active.place }));
       }
-      this.numbers.replaceChildren(...lines);
+      byId("numbers").replaceChildren(...lines);
     }
   }
 
@@ -269,7 +264,7 @@
     byId("panels").replaceChildren(...panels.map((panel) => panel.element));
     panels.forEach((panel, i) => {
       panel.activate(null);
-      panel.restore(kept[i]);
+      panel.restore(kept[i] || null);
     });
     const hasPair = numbers.some((number) => DATA.texts[number].pair);
     for (const element of document.querySelectorAll(".pairs")) element.hidden = !hasPair;
