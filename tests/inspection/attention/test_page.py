@@ -83,11 +83,16 @@ def test_a_click_changes_the_layer_and_hovering_shows_the_numbers(display, shown
         assert " is looked at by " in said[1]
         value = float(page.locator("#numbers p").first.locator(".number").first.inner_text())
         assert value == pytest.approx(weights[0, 5, 7, best], abs=QUANTISED + 0.005)
-        # the table's number of a head is Python's
+        # the table's numbers are Python's
         for measure in ("special", "entropy", "distance", "other_text"):
             page.locator("#measure").select_option(measure)
-            said = page.locator("#about-head").inner_text()
-            assert said.startswith(f"Layer 0, head 5: {display.measures()[measure][0, 5]:.2f} ")
+            said = page.locator("#grid td").evaluate_all("all => all.map(one => one.title)")
+            expected = display.measures()[measure]
+            expected = np.concatenate([expected, expected.mean(1, keepdims=True)], axis=1)  # all heads
+            found = [float(title.partition(": ")[2].partition(" ")[0]) for title in said]
+            np.testing.assert_allclose(found, expected.ravel(), atol=0.006)
+            about = page.locator("#about-head").inner_text()
+            assert about.startswith(f"Layer 0, head 5: {expected[0, 5]:.2f} ")
 
 
 def test_links_filters_and_what_stays_chosen(display, shown, tmp_path):
