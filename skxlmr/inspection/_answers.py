@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from skxlmr.estimators._answers.rows import check_questions, question_table
-from skxlmr.inspection._display import HtmlDisplay, last_step, new_axes
+from skxlmr.inspection._display import HtmlDisplay, new_axes
+from skxlmr.inspection._last_step import step_with
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score
 from skxlmr.metrics._answers import AnswerList, read_answers
 from skxlmr.utils._html import document
@@ -148,7 +149,7 @@ class AnswerDisplay(HtmlDisplay):
         >>> AnswerDisplay.from_estimator(answerer.fit(X, y), X, y)
         AnswerDisplay of 3 questions: exact match 1.000, F1 1.000
         """
-        estimator, X = last_step(estimator, X, "predict_spans", cls.__name__)
+        estimator, X = step_with("predict_spans", estimator, X, cls.__name__)
         return cls(*_check(X, estimator.predict_spans(X, n_best), y, "y"), language=language, context=context)
 
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skxlmr.inspection._last_step import unwrapped
 from skxlmr.utils._html import document
 from skxlmr.utils._optional import import_extra
 
@@ -25,23 +24,6 @@ def new_axes(display: Any, ax: Axes | None, figsize: tuple[float, float] | None 
     if ax is None:
         _, ax = pyplot.subplots(figsize=figsize, layout="constrained")
     return ax
-
-
-def last_step(estimator: Any, X: Any, method: str, display: str) -> tuple[Any, Any]:
-    """The fitted estimator inside searches and pipelines, and X as it gets it.
-
-    Raises
-    ------
-    TypeError
-        If it lacks the method that the display needs.
-    """
-    estimator, X = unwrapped(estimator, X)
-    if not hasattr(estimator, method):
-        raise TypeError(
-            f"{display} needs an estimator with {method}, or a fitted pipeline or search whose last step has it; "
-            f"got {type(estimator).__name__}"
-        )
-    return estimator, X
 
 
 class HtmlDisplay:

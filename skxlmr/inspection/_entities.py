@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from skxlmr.estimators._tokens.rows import TokenRows, cells_of
-from skxlmr.inspection._display import HtmlDisplay, last_step, new_axes
+from skxlmr.inspection._display import HtmlDisplay, new_axes
 from skxlmr.inspection._fonts import drawn
+from skxlmr.inspection._last_step import step_with
 from skxlmr.inspection._read_entities import Entity, ignored_words, read_entities, read_texts, scheme_of
 from skxlmr.metrics._entities import precision_recall_f1
 from skxlmr.utils._html import document
@@ -148,7 +149,7 @@ class EntityDisplay(HtmlDisplay):
         >>> EntityDisplay.from_estimator(tagger.fit(X, y), [["Paul", "lebt", "in", "Paris"]])
         EntityDisplay of 1 text: 2 found
         """
-        estimator, X = last_step(estimator, X, "predict_entities", cls.__name__)
+        estimator, X = step_with("predict_entities", estimator, X, cls.__name__)
         rows = read_texts(X, "X")
         found = estimator.predict_entities(X, aggregation=aggregation, ignore_labels=ignore_labels)
         scheme = "BIO" if y is None else estimator._resolved_scheme()

@@ -33,6 +33,23 @@ def last_step(estimator: Any, X: Any, what: str) -> tuple[Any, Any]:
     return estimator, X
 
 
+def step_with(method: str, estimator: Any, X: Any, what: str) -> tuple[Any, Any]:
+    """The fitted estimator inside searches and pipelines, and X as it gets it.
+
+    Raises
+    ------
+    TypeError
+        If it lacks the method; names it.
+    """
+    estimator, X = unwrapped(estimator, X)
+    if not hasattr(estimator, method):
+        raise TypeError(
+            f"{what} needs an estimator with {method}, or a fitted pipeline or search whose last step has it; "
+            f"got {type(estimator).__name__}"
+        )
+    return estimator, X
+
+
 def unwrapped(estimator: Any, X: Any) -> tuple[Any, Any]:
     """The estimator inside fitted searches and pipelines, and X as it reads it."""
     while True:

@@ -23,7 +23,7 @@ from skxlmr.inspection._attributions.gradients import gradient_x_input, integrat
 from skxlmr.inspection._attributions.masking import occlusion, shapley
 from skxlmr.inspection._attributions.units import merged_words
 from skxlmr.inspection._attributions.value import Place, TokenAttribution
-from skxlmr.inspection._display import last_step
+from skxlmr.inspection._last_step import unwrapped
 from skxlmr.utils._warnings import warn_once_per_call
 
 METHODS = ("integrated_gradients", "gradient_x_input", "occlusion", "shapley")
@@ -150,7 +150,7 @@ def attributions(
     [('good', 'Great'), ('bad', 'Schlechter')]
     """
     _check_arguments(method, level, n_steps, n_permutations)
-    estimator, X = last_step(estimator, X, "get_params", "attributions")
+    estimator, X = unwrapped(estimator, X)
     engine, explained = _explained(estimator, X, target, word, edge)
     if method not in ("occlusion", "shapley"):
         check_has_weights(estimator.module_, f"method={method!r} (use 'occlusion' or 'shapley', or the weights)")
