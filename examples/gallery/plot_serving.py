@@ -81,7 +81,6 @@ for name, model in models.items():
 # The median of seven calls, in milliseconds, tokenisation included. These are the times of the machine that made this
 # page, with whatever else it was doing: run it on yours.
 
-import statistics
 import time
 
 import matplotlib.pyplot as plt
@@ -96,7 +95,7 @@ def milliseconds(model, size):
         start = time.perf_counter()
         model.predict(batch)
         times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times[1:])  # the first one warms up
+    return min(times[1:])  # the first one warms up; others may wait for what else the machine does
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
@@ -112,8 +111,9 @@ for ax, title in [(left, "A call"), (right, "A text")]:
 plt.show()
 
 # %%
-# A call has costs of its own, and the rows of a batch share them. Which of the two is faster depends on the processor,
-# the size of the model and how many threads are free. So a server should collect what arrives at the same time.
+# A call has costs of its own, and the rows of a batch share them: a server should collect what arrives at the same time.
+# Which of the two is faster depends on the processor, the size of the model and how many threads are free: those of ONNX
+# Runtime wait for one another where other programs compute, such as a second script while this page is built.
 #
 # Ask a server
 # ------------
