@@ -12,7 +12,7 @@ from skxlmr.inspection._display import HtmlDisplay, new_axes
 from skxlmr.inspection._last_step import step_with
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score
 from skxlmr.metrics._answers import AnswerList, read_answers
-from skxlmr.utils._html import document
+from skxlmr.utils._shown.html import document
 from skxlmr.utils._shown.marks import STYLE, Mark, label_html, marked_text, numbered, opening, visible
 from skxlmr.utils._tables import as_list, describe
 

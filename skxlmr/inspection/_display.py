@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skxlmr.utils._html import document
 from skxlmr.utils._optional import import_extra
+from skxlmr.utils._shown.html import document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from skxlmr.inspection._fonts import drawn
 from skxlmr.inspection._last_step import step_with
 from skxlmr.inspection._read_entities import Entity, ignored_words, read_entities, read_texts, scheme_of
 from skxlmr.metrics._entities import precision_recall_f1
-from skxlmr.utils._html import document
+from skxlmr.utils._shown.html import document
 from skxlmr.utils._shown.marks import STYLE, Mark, check_colors, label_html, marked_text, numbered, opening, visible
 
 if TYPE_CHECKING:

@@ -26,9 +26,8 @@ from skxlmr.checkpoints import (
     skeleton,
 )
 from skxlmr.estimators._core.documentation import documentation_url
-from skxlmr.estimators._core.family import Family
+from skxlmr.estimators._core.family import Family, other_family, other_task
 from skxlmr.estimators._core.graph import onnx_engine
-from skxlmr.estimators._core.other_checkpoints import other_family, other_task
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.prompts import prompt_ids
 from skxlmr.estimators._core.truncation import warn_of_truncation, who_cuts

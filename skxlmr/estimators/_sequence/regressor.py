@@ -18,8 +18,8 @@ from skxlmr.estimators._core.output_labels import check_problem_type, labels_con
 from skxlmr.estimators._core.prompts import with_prompt
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
+from skxlmr.estimators._sequence.parameters import CrossEncoderParameters
 from skxlmr.estimators._sequence.ranking import check_top_k, pairs_with, ranking
-from skxlmr.estimators._sequence.regressor_parameters import CrossEncoderParameters
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.estimators.heads import REGRESSION
 from skxlmr.estimators.parameters import SamplingParameters, estimator

@@ -17,8 +17,8 @@ from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
-from skxlmr.estimators._sequence.classifier_parameters import ClassificationParameters
 from skxlmr.estimators._sequence.own_head import targets_of_checkpoint
+from skxlmr.estimators._sequence.parameters import ClassificationParameters
 from skxlmr.estimators._sequence.targets import (
     ManyColumns,
     ManyLabels,

@@ -13,7 +13,7 @@ from skxlmr.checkpoints import moved
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
-from skxlmr.estimators._sequence.vectorizer_parameters import VectorizerParameters
+from skxlmr.estimators._sequence.parameters import VectorizerParameters
 from skxlmr.estimators._vectors.filling import Out, check_out, features_in_parts
 from skxlmr.estimators._vectors.parts import is_one_part, one_dimension
 from skxlmr.estimators._vectors.transformer import Transformer

@@ -13,7 +13,7 @@ from skxlmr.inspection._attention.rows import ReadRow, encoded_rows, joined_word
 from skxlmr.inspection._display import HtmlDisplay, new_axes
 from skxlmr.inspection._fonts import drawn
 from skxlmr.inspection._last_step import last_step
-from skxlmr.utils._html import framed
+from skxlmr.utils._shown.html import framed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

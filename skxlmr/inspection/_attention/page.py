@@ -10,7 +10,7 @@ import numpy as np
 
 from skxlmr.inspection._attention.measures import MEASURES, head_measures
 from skxlmr.inspection._attention.rows import SHOWN_SPACE, ReadRow
-from skxlmr.utils._html import direction, document, in_script
+from skxlmr.utils._shown.html import direction, document, in_script
 
 LEVELS = 255  # of a weight's square root: small weights keep more digits than large ones
 DOTTED_CIRCLE = "\u25cc"

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from skxlmr.inspection._attributions.value import TokenAttribution
-from skxlmr.utils._html import direction
+from skxlmr.utils._shown.html import direction
 from skxlmr.utils._shown.marks import visible as escape
 
 # Orange and blue differ for colour-blind readers too; the line below a word tells the sign without any colour.

@@ -13,7 +13,7 @@ from skxlmr.inspection._embedding.marks import PLAIN, Marks
 from skxlmr.inspection._embedding.page import fragment, page_of
 from skxlmr.inspection._embedding.projection import check_embeddings, project
 from skxlmr.inspection._fonts import drawn
-from skxlmr.utils._html import framed
+from skxlmr.utils._shown.html import framed
 from skxlmr.utils._tables import column_names
 from skxlmr.utils._validation import text_columns
 

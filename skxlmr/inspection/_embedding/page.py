@@ -9,7 +9,7 @@ import numpy as np
 
 from skxlmr.inspection._embedding.categories import SHAPES, Look, color_at
 from skxlmr.inspection._embedding.marks import Marks
-from skxlmr.utils._html import direction, document, escape
+from skxlmr.utils._shown.html import direction, document, escape
 from skxlmr.utils._tables import is_missing
 
 WIDTH, HEIGHT, MARGIN = 1000, 720, 24

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from html import escape
 from zlib import crc32
 
-from skxlmr.utils._html import direction
 from skxlmr.utils._shown.graphemes import whole_graphemes
+from skxlmr.utils._shown.html import direction
 
 # Dark text is readable on each, and most readers with a colour vision deficiency can tell them apart (tints of Okabe and Ito)
 TINTS = (

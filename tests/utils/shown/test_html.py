@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from skxlmr.utils._html import direction, document, framed, in_script
+from skxlmr.utils._shown.html import direction, document, framed, in_script
 
 
 @pytest.mark.parametrize(
