@@ -122,7 +122,7 @@ def test_generation(search):
 
 def test_losses():
     vectors, lengths, spans = torch.randn(6, 4), torch.tensor([2, 4]), torch.tensor([[0, 1], [2, 3]])
-    assert_unchanged(lambda: [losses.contrastive(vectors, vectors.flip(0))])
+    assert_unchanged(lambda: [losses.multiple_negatives_ranking(vectors, vectors.flip(0))])
     assert_unchanged(lambda: [losses.response_contrastive(vectors, vectors.flip(0))])
     assert_unchanged(lambda: [losses.span_cross_entropy(vectors[:, :2], lengths, spans)])
 

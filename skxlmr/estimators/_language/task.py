@@ -153,7 +153,7 @@ class MaskedLMTask(PairTask):
         return torch.stack([layout.mean(x_TD), widen(layout.first(x_TD))], 1)
 
     def _contrast(self, vectors_P22D: Tensor) -> Tensor:
-        means, firsts = (losses.contrastive(x_P2D[:, 0], x_P2D[:, 1]) for x_P2D in vectors_P22D.unbind(1))
+        means, firsts = (losses.multiple_negatives_ranking(*x_P2D.unbind(1)) for x_P2D in vectors_P22D.unbind(1))
         return (means + firsts) / 2
 
 

@@ -151,7 +151,7 @@ def test_alignment_is_the_contrast_of_the_sides_means_and_first_tokens():
         expected = 0
         for vector in (lambda state: state.mean(0), lambda state: state[0]):
             sides = (torch.stack([vector(states[i]) for i in batch.targets[side]]) for side in ("side_a", "side_b"))
-            expected = expected + losses.contrastive(*sides)
+            expected = expected + losses.multiple_negatives_ranking(*sides)
         torch.testing.assert_close(task.losses(module, batch)["contrastive"], expected, rtol=0, atol=1e-12)
 
 
