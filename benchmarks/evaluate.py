@@ -24,7 +24,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from _common import data_file, describe_machine, make_parser, markdown_table, read_rows, set_threads
+from _common import (
+    data_file,
+    describe_machine,
+    json_line,
+    make_parser,
+    markdown_table,
+    read_rows,
+    set_threads,
+)
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -161,7 +169,7 @@ def cell(values, spread=False):
 
 
 def evaluate(name, rows, train_languages, epochs, args):
-    """Print the table of a task."""
+    """Print the table of a task; its rows as {language: {method: accuracy / macro-F1}}."""
     train, test, train_languages = split_rows(rows, train_languages, args.quick)
     results, notes = {}, {}
     for method, run in METHODS.items():
@@ -185,6 +193,12 @@ def evaluate(name, rows, train_languages, epochs, args):
     print()
     for method, note in notes.items():
         print(f"- {method}: {note}")
+    return as_dict(METHODS, lines)
+
+
+def as_dict(columns, lines):
+    """The rows of a table: {first column: {column: cell}}."""
+    return {first: dict(zip(columns, cells, strict=True)) for first, *cells in lines}
 
 
 def cross_validate(name, rows, epochs, args):
@@ -209,7 +223,8 @@ def cross_validate(name, rows, epochs, args):
         lines.append((language, n, f"{100 * most:.1f}", *cells))
     print(f"\n**{name}**: accuracy in percent with its standard error, {args.folds} folds of all rows. ", end="")
     print(f"Frozen features: C chosen inside the training folds, mean of {args.seeds} runs; fine-tuned: one run.\n")
-    print(markdown_table(("language", "rows", "majority", *right), lines))
+    print(markdown_table(header := ("language", "rows", "majority", *right), lines))
+    return as_dict(header[1:], lines)
 
 
 def evaluate_masked_lm(rows, epochs, args):
@@ -236,6 +251,7 @@ def evaluate_masked_lm(rows, epochs, args):
     )
     print(f"{epochs} epochs on {len(train)} texts ({seconds:.0f} s).\n")
     print(markdown_table(("", "pseudo-perplexity"), lines))
+    return dict(lines)
 
 
 def main():
@@ -257,15 +273,18 @@ def main():
     set_threads(args.threads)
     tasks = [Task(args.data.stem, args.data, args.train_languages, 8)] if args.data else TASKS
     tables = [(task, read_rows(args.data or data_file(task.file), "lang", "split", "label", "text")) for task in tasks]
-    print(f"`{args.checkpoint}`, {describe_machine(str(resolve_device(args.device)), 'scikit-learn')}")
-    start = time.perf_counter()
+    machine = describe_machine(str(resolve_device(args.device)), "scikit-learn")
+    print(f"`{args.checkpoint}`, {machine}")
+    start, results = time.perf_counter(), {}
     for task, rows in tables:
-        evaluate(task.name, rows, task.train_languages, args.epochs or task.epochs, args)
+        results[task.name] = evaluate(task.name, rows, task.train_languages, args.epochs or task.epochs, args)
     if args.folds:
-        cross_validate(tables[0][0].name, tables[0][1], args.epochs or tables[0][0].epochs, args)
+        epochs = args.epochs or tables[0][0].epochs
+        results["folds"] = cross_validate(tables[0][0].name, tables[0][1], epochs, args)
     if args.mlm:
-        evaluate_masked_lm(tables[0][1], args.epochs or tables[0][0].epochs, args)
+        results["mlm"] = evaluate_masked_lm(tables[0][1], args.epochs or tables[0][0].epochs, args)
     print(f"\n{time.perf_counter() - start:.0f} s in total.")
+    print(json_line("evaluate", machine, checkpoint=args.checkpoint, results=results))
 
 
 if __name__ == "__main__":

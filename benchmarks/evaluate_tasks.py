@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from _common import data_file, describe_machine, make_parser, markdown_table, read_rows, set_threads
+from _common import (
+    data_file,
+    describe_machine,
+    json_line,
+    make_parser,
+    markdown_table,
+    read_rows,
+    set_threads,
+)
 from scipy.stats import pearsonr, spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -352,7 +360,8 @@ def main():
     if args.quick:
         args.seeds, args.epochs = 1, 1
     set_threads(args.threads)
-    print(f"`{args.checkpoint}`, {describe_machine(str(resolve_device(args.device)), 'scikit-learn')}\n")
+    machine = describe_machine(str(resolve_device(args.device)), "scikit-learn")
+    print(f"`{args.checkpoint}`, {machine}\n")
     start, lines = time.perf_counter(), []
     for task in TASKS:
         if args.tasks and not any(word in task.name for word in args.tasks):
@@ -365,6 +374,8 @@ def main():
     header = ("task", "train / test rows", "measure", "baseline", "fine-tuned", "fit, s")
     print(markdown_table(header, lines))
     print(f"\n{time.perf_counter() - start:.0f} s in total.")
+    results = [dict(zip(header, line, strict=True)) for line in lines]
+    print(json_line("evaluate_tasks", machine, checkpoint=args.checkpoint, seeds=args.seeds, results=results))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,17 @@ def common(monkeypatch):
     import _common
 
     yield _common
-    for name in ("_common", "_launches", "_peers", "_rate", "evaluate", "inference", "quantized_search", "search"):
+    for name in (
+        "_common",
+        "_launches",
+        "_peers",
+        "_rate",
+        "evaluate",
+        "evaluate_vectors",
+        "inference",
+        "quantized_search",
+        "search",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -148,6 +158,40 @@ def test_no_translation_of_a_training_sentence_is_tested_on(common):
     assert {row["split"] for row in train} == {"train"}
     assert list(test) == ["de", "en", "sw"]
     assert {row["id"] for part in test.values() for row in part} == {6, 7}
+
+
+def test_vectors_are_tested_on_sentences_that_no_fold_trained_on(common):
+    import evaluate_vectors as vectors
+
+    rows = [{"lang": lang, "id": i, "label": i % 2} for lang in ("en", "sw", "ru") for i in range(20)]
+    tested = []
+    for train, test in vectors.folds_by_sentence(rows, 5):
+        assert not {rows[i]["id"] for i in train} & {rows[i]["id"] for i in test}
+        assert {rows[i]["lang"] for i in train} == {"en", "ru"}
+        tested += list(test)
+    assert sorted(tested) == list(range(60))
+
+
+def test_nearest_sentences_are_counted_in_both_directions(common):
+    import evaluate_vectors as vectors
+
+    english = np.eye(3)
+    foreign = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.0, 0.1, 0.9]])  # the second is nearest to the first
+    there, back = vectors.hits(foreign, english)
+    assert there.tolist() == [True, False, True]
+    assert back.tolist() == [True, True, True]
+    assert [hit.tolist() for hit in vectors.hits(english, foreign)] == [back.tolist(), there.tolist()]
+
+
+def test_rows_are_held_out_by_split_or_by_a_hash_of_their_text(common):
+    import evaluate_vectors as vectors
+
+    row = {"split": "dev", "text_a": "a"}
+    assert vectors.is_held_out(row, {"train", "dev"}) and not vectors.is_held_out(
+        row | {"split": "train"}, {"train", "dev"}
+    )
+    alone = [vectors.is_held_out({"split": "train", "text_a": f"text {i}"}, {"train"}) for i in range(500)]
+    assert 50 < sum(alone) < 150
 
 
 def test_cells_average_over_seeds(common):
