@@ -79,7 +79,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     See Also
     --------
     XLMRobertaClassifier : Classes instead of numbers.
-    XLMRobertaVectorizer : Vectors to compare: faster than pairs, where there are many documents.
+    XLMRobertaVectorizer : Vectors to compare. For the similarity of two texts, try their cosine before pairs are trained on.
     skxlmr.metrics.spearman_score : Whether the order of the numbers is right.
     skxlmr.inspection.attributions : What each word contributes to a prediction.
 
@@ -91,10 +91,10 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
     Examples
     --------
     >>> from skxlmr import XLMRobertaRegressor
-    >>> pairs = [("a cat", "un chat"), ("a dog", "un chien"), ("a cat", "la mer"), ("a dog", "le pain")]
+    >>> texts = ["Very good.", "Sehr gut.", "Very bad.", "Sehr schlecht."]
     >>> regressor = XLMRobertaRegressor("skxlmr-mini", learning_rate=1e-3, max_epochs=15, random_state=0)
-    >>> similarity = regressor.fit(pairs, [5.0, 4.5, 0.5, 0.0]).predict(pairs)
-    >>> similarity.dtype, similarity > 2.5
+    >>> stars = regressor.fit(texts, [5.0, 4.5, 1.5, 1.0]).predict(texts)
+    >>> stars.dtype, stars > 3
     (dtype('float32'), array([ True,  True, False, False]))
     """
 
