@@ -59,13 +59,13 @@ def supcon_of_setfit(model, temperature=0.07):
     return loss
 
 
-def pairs_of_setfit(labels):
+def pairs_of_setfit(labels, replacement=True):
     """Places and labels (1 or 0) of the pairs that SetFit trains on by default ("oversampling").
 
-    All pairs of texts, each with itself too, in an order drawn with the seed 42; those of one class and of two take turns, and
-    the fewer ones begin anew.
+    All pairs of texts, with ``replacement`` also each with itself, in an order drawn with the seed 42; those of one class and
+    those of two take turns, and the fewer ones begin anew.
     """
-    drawn = np.stack(np.triu_indices(len(labels)), 1)
+    drawn = np.stack(np.triu_indices(len(labels), 0 if replacement else 1), 1)
     drawn = drawn[np.random.RandomState(42).permutation(len(drawn))]
     same = [(i, j, 1.0) for i, j in drawn if labels[i] == labels[j]]
     other = [(i, j, 0.0) for i, j in drawn if labels[i] != labels[j]]
@@ -190,15 +190,25 @@ def test_dropout_takes_part():
     assert (found - without).abs() > 1e-3
 
 
-def test_pairs_of_classes_as_setfit_trains_on_them():
-    """Each pair's cosine towards 1 or 0, over all pairs that SetFit draws: value and gradients."""
-    first, second, same = (torch.tensor(values) for values in zip(*pairs_of_setfit(PAIRED_LABELS), strict=True))
+@pytest.mark.parametrize("drawn_one_by_one", [True, False])
+def test_pairs_of_classes_as_setfit_trains_on_them(drawn_one_by_one):
+    """Each pair's cosine towards 1 or 0, over the pairs that SetFit draws: value and gradients.
+
+    ``contrastive_pairs`` counts no text as a pair with itself, and both kinds of pairs exactly alike: SetFit does so where the
+    numbers of pairs divide.
+    """
+    labels = PAIRED_LABELS if drawn_one_by_one else torch.tensor([0, 1, 2, 1, 0])
+    pairs = pairs_of_setfit(labels, replacement=drawn_one_by_one)
+    first, second, same = (torch.tensor(values) for values in zip(*pairs, strict=True))
     ours, theirs, model = make_encoders("eval")
     ((ids, mask),) = columns_of(1)
     features = [{"input_ids": ids[side], "attention_mask": mask[side]} for side in (first, second)]
     expected = theirs_of.CosineSimilarityLoss(model)(features, same)
     (vectors,) = our_vectors(ours, [(ids, mask)])
-    found = losses.cosine_squared_error(vectors[first], vectors[second], same).mean()
+    if drawn_one_by_one:
+        found = losses.cosine_squared_error(vectors[first], vectors[second], same).mean()
+    else:
+        found = losses.contrastive_pairs(vectors, labels).mean()
     assert_near(found, expected, 1e-12, "loss")
     expected.backward()
     found.backward()
