@@ -10,16 +10,16 @@ are made from these declarations.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from numbers import Integral, Real
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 from joblib import Memory
 
+from skxlmr.estimators.docstrings import completed
 from skxlmr.estimators.other_words import misspelt
 from skxlmr.inference import Cache
 from skxlmr.training import SCHEDULES
@@ -33,40 +33,6 @@ Class = TypeVar("Class")
 
 AT_LEAST_0, AT_LEAST_1 = (Interval(Integral, least, None, closed="left") for least in (0, 1))
 NOT_NEGATIVE, POSITIVE = (Interval(Real, 0, None, closed=closed) for closed in ("left", "neither"))
-
-WIDTH = 120  # of a docstring
-_KINDS = {  # what docstrings call a constraint
-    Integral: "int",
-    Real: "float",
-    os.PathLike: "path",
-    Device: "torch.device",
-    "boolean": "bool",
-    "random_state": "int, RandomState instance or None",
-    "verbose": "int",
-}
-_OF_A_FIT = (  # fitted attributes that say how the fit went, in docstrings
-    "n_iter_ : int",
-    "    Number of epochs.",
-    "final_loss_ : float",
-    "    Training loss of the epoch whose weights were kept: the last one, with early stopping the best.",
-    "collapsed_ : bool",
-    "    Whether the fit hardly learnt: it predicts one class only, or its loss did not fall. False also where this is not",
-    "    judged: with fewer than 10 steps or 20 rows, after ``partial_fit``, and with ``warm_start`` after an earlier fit.",
-    "collapse_reason_ : str or None",
-    "    What was found, and what to try; None unless ``collapsed_``.",
-    "learning_rate_ : float",
-    "    Learning rate of the last fit: ``learning_rate``, or what ``'auto'`` chose.",
-)
-_OF_VECTORS = (  # fitted attributes that say how the vector of a text is made
-    "pooling_ : str or tuple of str",
-    "    How token vectors become one: ``pooling``, or what the checkpoint says; several words stand side by side.",
-    "normalize_ : bool",
-    "    Whether rows are scaled to unit length: ``normalize``, or what the checkpoint says.",
-    "prompt_ : str or None",
-    "    The text that is put before each text: ``prompt``, or what the checkpoint says.",
-    "max_length_ : int",
-    "    Most tokens of a row: ``max_length``, or what the checkpoint allows.",
-)
 
 
 def parameter(default: Any, constraint: list[Any], text: str, kw_only: bool = True) -> Any:  # a field, of any type
@@ -119,27 +85,8 @@ def estimator(cls: type[Class]) -> type[Class]:
     constraints = {name: each.metadata["constraint"] for name, each in declared.items()}
     cls._parameter_constraints = constraints  # type: ignore[attr-defined]
     assert cls.__doc__ is not None
-    cls.__doc__ = cls.__doc__.replace("{parameters}", "\n\n    ".join(map(_entry, declared.values())))
-    cls.__doc__ = cls.__doc__.replace("{of_a_fit}", "\n    ".join(_OF_A_FIT))
-    cls.__doc__ = cls.__doc__.replace("{of_vectors}", "\n    ".join(_OF_VECTORS))
+    cls.__doc__ = completed(cls.__doc__, declared.values())
     return cls
-
-
-def _entry(declared: Any) -> str:
-    """The entry of a parameter in a numpydoc section."""
-    kinds = [_kind(each, declared.default) for each in declared.metadata["constraint"]]
-    kind = " or ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part)
-    text = fill(declared.metadata["text"], WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return f"{declared.name} : {kind}, default={declared.default!r}\n{text}"
-
-
-def _kind(constraint: Any, default: Any) -> str:
-    """How the docstring states one constraint."""
-    if isinstance(constraint, StrOptions):
-        options = sorted(constraint.options, key=lambda option: (option != default, option))
-        return repr(options[0]) if len(options) == 1 else f"{{{', '.join(map(repr, options))}}}"
-    constraint = constraint.type if isinstance(constraint, Interval) else constraint
-    return _KINDS.get(constraint, str(getattr(constraint, "__name__", constraint)))
 
 
 @parameters
@@ -251,6 +198,27 @@ class TrainingParameters(CheckpointParameters):
     )
     max_grad_norm: float | None = parameter(
         1.0, [POSITIVE, None], "Norm to which the gradient is clipped. None does not clip."
+    )
+    lora_rank: int | None = parameter(
+        None,
+        [AT_LEAST_1, None],
+        "Rank of low-rank adapters (LoRA, Hu et al. 2021): the fit trains these and the head, and leaves all other weights as "
+        "they are; afterwards the adapters are merged into the weights. 8 is usual. None trains the weights themselves.",
+    )
+    lora_alpha: float = parameter(
+        8.0,
+        [POSITIVE],
+        "Updates of the adapters are scaled by ``lora_alpha / lora_rank``, so that a rate that suits one rank suits others.",
+    )
+    lora_dropout: float = parameter(
+        0.0, [Interval(Real, 0, 1, closed="left")], "Dropout of the inputs of the adapters, in the fit."
+    )
+    lora_targets: str | Sequence[str] = parameter(
+        "auto",
+        [StrOptions({"auto", "all-linear"}), list, tuple],
+        "Layers that get an adapter. ``'auto'`` is the projections to queries and values, as in peft; ``'all-linear'`` every "
+        "linear layer of the encoder; a list names layers by the ends of their names, such as ``['query', 'output.dense']``. "
+        "Frozen layers get none.",
     )
     n_frozen_layers: int = parameter(
         0,

@@ -77,6 +77,7 @@ class Backbone(nn.Module):
     """
 
     gradient_checkpointing = False
+    n_frozen_blocks = 0  # the lowest of `blocks`, which a fit leaves as they are, without dropout
     pooler: nn.Module | None
     words_name: ClassVar[str]  # of the word embeddings, as in get_submodule
     pooler_is_pretrained: ClassVar[bool] = False  # whether published checkpoints have one that is worth to keep
@@ -263,7 +264,8 @@ class TaskModule(nn.Module):
     """What all task models have: the encoder, under the name that Hugging Face gives it.
 
     ``origin`` is the checkpoint that the weights came from, if a pickle may name it instead of holding the weights;
-    ``mapped_files`` are the files that the weights may still be read from; ``loaded`` tells which still are the checkpoint's.
+    ``mapped_files`` are the files that the weights may still be read from; ``loaded`` tells which still are the checkpoint's;
+    ``new_parts`` are the submodules that started from scratch; ``lora`` are the adapters that a fit merged into the weights.
 
     Attributes
     ----------
@@ -284,6 +286,8 @@ class TaskModule(nn.Module):
     origin: Any = None
     mapped_files: Any = None
     loaded: Any = None
+    new_parts: tuple[str, ...] = ()
+    lora: Any = None
 
     @classmethod
     def architecture(cls) -> str:

@@ -3,9 +3,10 @@
 from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._distributed import current_processes, in_all_processes, leads
 from skxlmr.training._diverged import Diverged
+from skxlmr.training._lora import LoraSettings, training_adapters
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._mean_losses import mean_losses
-from skxlmr.training._optimizer import SCHEDULES, auto_learning_rate, freeze, make_optimizer
+from skxlmr.training._optimizer import LORA_RATE, SCHEDULES, auto_learning_rate, freeze, make_optimizer
 from skxlmr.training._state.adam import AdamState
 from skxlmr.training._state.fingerprint import STILL_WEIGHTS, digest, digest_of_still_weights, in_words
 from skxlmr.training._state.fit import History, Watcher, copies, restore, to_the_end, undone_on_failure
@@ -16,6 +17,7 @@ from skxlmr.training.loop import LoopSettings, fit_loop
 
 __all__ = [
     "FEWEST_STEPS",
+    "LORA_RATE",
     "SCHEDULES",
     "STILL_WEIGHTS",
     "AdamState",
@@ -23,6 +25,7 @@ __all__ = [
     "EndedEpoch",
     "History",
     "LoopSettings",
+    "LoraSettings",
     "LossScale",
     "OwnFolderKeeper",
     "StateKeeper",
@@ -43,6 +46,7 @@ __all__ = [
     "mean_losses",
     "restore",
     "to_the_end",
+    "training_adapters",
     "undone_on_failure",
     "whole_copy",
 ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skxlmr.training._lora import LoraSettings, merge_copy
 from skxlmr.training._state.fit import to_the_end
 from skxlmr.utils._later import nn, torch
 
@@ -53,13 +54,16 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
     finally:
 
         def put_back() -> None:
-            _write_back(full, compact, rows)
+            if not still:  # weights that are mapped from a file stay so
+                _write_back(full, compact, rows)
             backbone.set_input_embeddings(full.to(compact.weight.device))
 
         to_the_end(put_back)
 
 
-def whole_copy(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None) -> TaskModule:
+def whole_copy(
+    module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None, lora: LoraSettings | None = None
+) -> TaskModule:
     """Copy of a module in training that predicts on its own; the two share what does not learn.
 
     Parameters
@@ -70,12 +74,18 @@ def whole_copy(module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None
         All word embeddings.
     lookup : ndarray of int32, (vocabulary,), or None
         New id of each row of a compact vocabulary, as above; None without one.
+    lora : LoraSettings, optional
+        Of the adapters that the module trains; the copy has them merged.
     """
     shared = [module.origin, *(p for p in module.parameters() if not p.requires_grad)]
     copied = copy.deepcopy(module, {id(part): part for part in shared})
+    if lora is not None:
+        merge_copy(copied, lora)
     if lookup is not None:
-        compact, whole = copied.backbone.get_input_embeddings(), copy.deepcopy(full)
-        _write_back(whole, compact, torch.from_numpy(np.flatnonzero(lookup >= 0)))
+        compact, still = copied.backbone.get_input_embeddings(), not full.weight.requires_grad
+        whole = copy.deepcopy(full, {id(full.weight): full.weight} if still else {})
+        if not still:
+            _write_back(whole, compact, torch.from_numpy(np.flatnonzero(lookup >= 0)))
         copied.backbone.set_input_embeddings(whole.to(compact.weight.device))
     return copied.eval()
 

@@ -15,6 +15,7 @@ SCHEDULES = ("linear", "cosine", "constant")
 # Widest encoder, and the rate for a task with a new head and for a language model; docs/user_guide.md says where they are from.
 _RATES = ((320, 3e-4, 5e-4), (512, 1e-4, 2e-4), (768, 3e-5, 5e-5), (1024, 1e-5, 2e-5))
 _RATES_BEYOND = (5e-6, 1e-5)
+LORA_RATE = 10  # times as much for adapters
 
 
 def auto_learning_rate(hidden_size: int, is_language_model: bool) -> float:
@@ -44,27 +45,26 @@ def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: f
 
 def freeze(module: TaskModule, n_frozen_layers: int) -> None:
     """Freeze the embeddings and the lowest layers; 0 freezes nothing but what no loss sees."""
+    module.backbone.n_frozen_blocks = n_frozen_layers + 1 if n_frozen_layers else 0
     module.requires_grad_(True)
     further = getattr(module, "sentence", None)  # layers after the pooling
     if further is not None:
         further.requires_grad_(False)
-    if n_frozen_layers:
-        for block in module.backbone.blocks[: n_frozen_layers + 1]:
-            block.requires_grad_(False)
+    for block in module.backbone.blocks[: module.backbone.n_frozen_blocks]:
+        block.requires_grad_(False)
 
 
 def train_mode(module: TaskModule) -> None:
-    """Switch dropout on, except in frozen parts, which return the same vectors in every epoch.
+    """Switch dropout on, except in frozen layers, which return the same vectors in every epoch.
 
     What predictions keep of the weights that are about to change is given back.
     """
     from skxlmr.nn.kernels.packed import forget
 
     module.train()
-    for block in module.backbone.blocks:
-        learns = any(parameter.requires_grad for parameter in block.parameters())
-        block.train(learns)
-        if learns:
+    for place, block in enumerate(module.backbone.blocks):
+        block.train(place >= module.backbone.n_frozen_blocks)
+        if any(parameter.requires_grad for parameter in block.parameters()):
             forget(block)
 
 

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 OURS = ("skxlmr.", "torch.nn.modules.")  # whose modules compute what their type and attributes say
 PLAIN = (int, float, str, tuple)
 # Attributes that change no output in eval mode, or that are looked at otherwise.
-BESIDE = {"config", "origin", "mapped_files", "loaded", "gradient_checkpointing"}
+BESIDE = {
+    "config",
+    "origin",
+    "mapped_files",
+    "loaded",
+    "new_parts",
+    "lora",
+    "gradient_checkpointing",
+    "n_frozen_blocks",
+}
 
 
 class LoadedWeights:

@@ -307,12 +307,12 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 remark=stored.remark,
                 files=stored.files,
             )
-            for part in parts:
-                if any(name.startswith(part + ".") for name in from_scratch):
-                    if part in optional_parts:
-                        self._announce_new_part(stored.folder, part)
-                    scratch = module.get_submodule(part).to_empty(device="cpu")
-                    init_weights(scratch, config.initializer_range, host_generator())
+            module.new_parts = tuple(p for p in parts if any(name.startswith(p + ".") for name in from_scratch))
+            for part in module.new_parts:
+                if part in optional_parts:
+                    self._announce_new_part(stored.folder, part)
+                scratch = module.get_submodule(part).to_empty(device="cpu")
+                init_weights(scratch, config.initializer_range, host_generator())
             module.origin = Origin.of(self.checkpoint, self.revision, stored.folder, self.tokenizer_)
             module.mapped_files, module.loaded = mapped_files, LoadedWeights.of(module, without=from_scratch)
         return module.eval()

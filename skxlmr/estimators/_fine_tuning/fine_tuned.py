@@ -36,7 +36,7 @@ from skxlmr.estimators.parameters import LanguageModelParameters, TrainingParame
 from skxlmr.inference import Engine, check_has_weights
 from skxlmr.nn import family_of
 from skxlmr.text import SubwordSampling
-from skxlmr.training import AdamState, History, auto_learning_rate, in_all_processes, leads, mean_losses
+from skxlmr.training import LORA_RATE, AdamState, History, auto_learning_rate, in_all_processes, leads, mean_losses
 from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._labels import check_pairs_are_one_argument
 from skxlmr.utils._sklearn import fit_context, safe_indexing
@@ -348,7 +348,8 @@ class FineTuned(TrainingParameters, Estimator):
 
     def _auto_learning_rate(self) -> float:
         """What ``learning_rate="auto"`` is for the checkpoint."""
-        return auto_learning_rate(self.config_.hidden_size, isinstance(self, LanguageModelParameters))
+        rate = auto_learning_rate(self.config_.hidden_size, isinstance(self, LanguageModelParameters))
+        return rate if self.lora_rank is None else round(LORA_RATE * rate, 9)
 
     def _torch_engine(self) -> Engine:
         engine = super()._torch_engine()

@@ -12,6 +12,7 @@ import numpy as np
 
 from skxlmr.checkpoints import check_finite, moved
 from skxlmr.estimators._core.callbacks import CallbackWatcher
+from skxlmr.estimators._fine_tuning.adapters import lora_settings
 from skxlmr.estimators._fine_tuning.frozen import frozen_prefix
 from skxlmr.estimators._fine_tuning.scoring import LOSS, ScoredRows
 from skxlmr.estimators._fine_tuning.training_rows import Encoded, TrainingRows, named_as_passed
@@ -30,6 +31,7 @@ from skxlmr.training import (
     freeze,
     in_words,
     make_optimizer,
+    training_adapters,
     undone_on_failure,
     whole_copy,
 )
@@ -103,11 +105,13 @@ class TrainingRun:
         compacts = estimator._compacts_vocabulary and not estimator.n_frozen_layers and self.redraw is None
         ids = [*self.training.ids, *(self.validation.ids if self.validation else [])]
         embeddings = module.backbone.get_input_embeddings()
+        undo = is_fitted and self.adam_state is None
         with estimator._in_training_units(module, is_fitted):
             freeze(module, estimator.n_frozen_layers)
-            vocabulary = compact_vocabulary(module.backbone, *ids) if compacts else nullcontext()
-            with vocabulary as lookup, turn(resolve_device(estimator.device)):
-                self._history = self._train(embeddings, lookup, undo=is_fitted and self.adam_state is None)
+            with training_adapters(module, lora_settings(estimator), keeps_failed=not undo):
+                vocabulary = compact_vocabulary(module.backbone, *ids) if compacts else nullcontext()
+                with vocabulary as lookup, turn(resolve_device(estimator.device)):
+                    self._history = self._train(embeddings, lookup, undo)
 
     def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
         """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` its ids in a compact one."""
@@ -138,7 +142,7 @@ class TrainingRun:
             loss_scale = self.adam_state.loss_scale = loss_scale and (self.adam_state.loss_scale or loss_scale)
 
         def copy_module() -> TaskModule:
-            return estimator._to_final_units(whole_copy(module, embeddings, lookup))
+            return estimator._to_final_units(whole_copy(module, embeddings, lookup, lora_settings(estimator)))
 
         if self.watcher is not None:
             self.watcher.copy_module = copy_module
@@ -217,6 +221,8 @@ class TrainingRun:
         params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in left_out}
         if params.get("scoring") is None:
             params.pop("scoring", None)  # which earlier versions did not have
+        if params["lora_rank"] is None:  # the others have no effect, and earlier versions had none of them
+            params = {name: value for name, value in params.items() if not name.startswith("lora_")}
         params["learning_rate"] = estimator.learning_rate_  # "auto" is the same fit as its rate
         validation = self.validation
         return {
