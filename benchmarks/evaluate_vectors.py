@@ -37,7 +37,7 @@ from skxlmr.utils._devices.device import resolve_device
 
 PARTS = ("similarity", "topics", "translations", "masked")
 TRAIN_LANGUAGES = ("en", "de", "es", "ru", "hi")
-C = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30]  # of standardised vectors, and of n-grams
+C = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1]  # with standardised vectors
 NGRAM_C = [1, 10, 100, 1000]
 N_FOLDS = 5
 N_CANDIDATES = 200
