@@ -1,0 +1,34 @@
+"""The checkpoint that ships with the package: what its folder says, and how large it is."""
+
+import numpy as np
+import pytest
+
+from skxlmr import XLMRobertaVectorizer
+from skxlmr.checkpoints import BUILTIN, read_model, resolve_checkpoint, sentence_files
+from skxlmr.nn.sentence import SentenceEncoder
+
+TEXTS = ["The battery lasts two days.", "Der Akku hält zwei Tage. 🙂", "電池は二日もちます。", "x", "word " * 400]
+
+
+def test_it_is_small_enough_for_a_package():
+    folder = resolve_checkpoint(BUILTIN)
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 15e6
+
+
+def test_the_folder_says_that_it_pools_by_the_mean():
+    folder = resolve_checkpoint(BUILTIN)
+    encoder = read_model(folder).sentence_encoder()
+    assert encoder == SentenceEncoder(pooling=("mean",), similarity="cosine", max_length=256)
+    for name, content in sentence_files(encoder, 192, {}).items():
+        assert (folder / name).read_text(encoding="utf-8") == content, name
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs, and that the last text is cut
+def test_sentence_transformers_makes_equal_vectors():
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = str(resolve_checkpoint(BUILTIN))
+    theirs = sentence_transformers.SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": "float32"})
+    assert theirs.similarity_fn_name == "cosine"
+    ours = XLMRobertaVectorizer(BUILTIN, dtype="float32").fit_transform(TEXTS)
+    assert ours.shape == (len(TEXTS), 192)
+    np.testing.assert_allclose(ours, theirs.encode(TEXTS), atol=2e-5)
