@@ -1,5 +1,7 @@
 """Disk or hub <-> (config, tensors under Hugging Face's names). Nothing here knows how a model computes."""
 
+from skxlmr.checkpoints._adapters.described import OF_OUTPUTS, SAVED
+from skxlmr.checkpoints._adapters.write import NewAdapter, digest_with_base, saved_by_peft, write_adapter
 from skxlmr.checkpoints._folder import PARTS, SKOPS_FILE, read_config, replace_folder, write_folder
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.onnx_file import external_files
@@ -8,12 +10,14 @@ from skxlmr.checkpoints._hashes import content_files, content_hash, sha256_of
 from skxlmr.checkpoints._hub import BUILTIN, looks_like_path, resolve_checkpoint
 from skxlmr.checkpoints._identity import identity, undisturbed
 from skxlmr.checkpoints._layout import (
+    ADAPTER_CONFIG,
     CHECKPOINT_FILES,
     ONNX_FILES,
     ONNX_FOLDER,
     OUTPUT_LAYERS,
     SENTENCE_FILES,
     VOCABULARIES,
+    is_adapter,
     model_place,
     text_files,
     weight_files,
@@ -32,18 +36,22 @@ from skxlmr.checkpoints._tensor_names import normalize_names
 from skxlmr.checkpoints._weights import assign_weights, check_finite, on_meta
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "BUILTIN",
     "CHECKPOINT_FILES",
+    "OF_OUTPUTS",
     "ONNX_FILES",
     "ONNX_FOLDER",
     "OUTPUT_LAYERS",
     "PARTS",
+    "SAVED",
     "SENTENCE_FILES",
     "SKOPS_FILE",
     "VOCABULARIES",
     "CrossEncoder",
     "LoadedWeights",
     "MappedFiles",
+    "NewAdapter",
     "Origin",
     "StoredModel",
     "Tensors",
@@ -55,10 +63,12 @@ __all__ = [
     "content_files",
     "content_hash",
     "cross_encoder_files",
+    "digest_with_base",
     "external_files",
     "fault_of_known_token",
     "forget_opened",
     "identity",
+    "is_adapter",
     "looks_like_path",
     "model_place",
     "moved",
@@ -71,6 +81,7 @@ __all__ = [
     "read_tensors",
     "replace_folder",
     "resolve_checkpoint",
+    "saved_by_peft",
     "sentence_files",
     "sha256_of",
     "skeleton",
@@ -79,5 +90,6 @@ __all__ = [
     "weight_files",
     "weights_identity",
     "without_secrets",
+    "write_adapter",
     "write_folder",
 ]

@@ -146,16 +146,26 @@ def write_folder(
             write_weights(fresh, form, tensors, config=config, dtype=dtype, max_shard_size=max_shard_size)
         for path in fresh.iterdir():
             shutil.copymode(fresh / CONFIG, path)  # safetensors makes its file private to the user
-        if tokenizer is not None:
-            tokenizer.save(fresh)
-        if add is not None:
-            add(fresh)
-        for name, content in extra_files.items():
-            text_or_bytes = content(fresh) if callable(content) else content
-            (fresh / name).parent.mkdir(exist_ok=True)
-            (fresh / name).write_bytes(text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes)
+        write_beside(fresh, tokenizer, extra_files, add)
 
     replace_folder(folder, fill, extra_files)
+
+
+def write_beside(
+    fresh: Path,
+    tokenizer: Saveable | None,
+    extra_files: Mapping[str, str | bytes | Callable[[Path], str]],
+    add: Callable[[Path], None] | None = None,
+) -> None:
+    """Write what lies beside the weights in a new folder; see :func:`write_folder`."""
+    if tokenizer is not None:
+        tokenizer.save(fresh)
+    if add is not None:
+        add(fresh)
+    for name, content in extra_files.items():
+        text_or_bytes = content(fresh) if callable(content) else content
+        (fresh / name).parent.mkdir(exist_ok=True)
+        (fresh / name).write_bytes(text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes)
 
 
 def replace_folder(
@@ -217,8 +227,10 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
         raise CheckpointError(target, reason)
     if target.is_dir() and os.path.samefile(target, os.curdir):  # replacing it would leave the process without one
         raise CheckpointError(target, "is the working directory and cannot be replaced: save to a folder in it")
-    if (target / ADAPTER_CONFIG).is_file():
-        raise CheckpointError(target, "holds an adapter, which is never replaced: save to another folder")
+    if (target / ADAPTER_CONFIG).is_file() and not (target / DESCRIPTION).is_file():
+        raise CheckpointError(
+            target, "holds an adapter that save did not write, which is never replaced: save to another folder"
+        )
     entries = list(target.iterdir()) if target.is_dir() else []
     if not entries:
         return

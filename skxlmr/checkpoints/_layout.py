@@ -79,8 +79,9 @@ def graph_patterns(graph: str) -> list[str]:
     return [*own, *(f"{ONNX_FOLDER}/{name}" for name in own), *parts]
 
 
-# Patterns of all files that make up a checkpoint, in any format
-CHECKPOINT_FILES = list(dict.fromkeys(pattern for name in WEIGHT_FILES for pattern in download_patterns(name)))
+# Patterns of all files that make up a checkpoint, in any format, or an adapter
+CHECKPOINT_FILES = [*dict.fromkeys(pattern for name in WEIGHT_FILES for pattern in download_patterns(name))]
+CHECKPOINT_FILES += ADAPTER_WEIGHTS
 
 
 def model_place(folder: str | os.PathLike[str]) -> str:

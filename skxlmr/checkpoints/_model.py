@@ -14,10 +14,11 @@ from skxlmr.checkpoints._adapters.config import Lora, read_lora
 from skxlmr.checkpoints._adapters.described import described
 from skxlmr.checkpoints._adapters.merge import merge
 from skxlmr.checkpoints._adapters.names import Names
-from skxlmr.checkpoints._adapters.tensors import read_adapter
+from skxlmr.checkpoints._adapters.tensors import ENDING, A, B, read_adapter
 from skxlmr.checkpoints._folder import read_config
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.read import read_tensors
+from skxlmr.checkpoints._hub import BUILTIN
 from skxlmr.checkpoints._identity import Identity, identity
 from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION, MODULES, VOCABULARIES, model_place
 from skxlmr.checkpoints._mapped_files import MappedFiles
@@ -129,6 +130,22 @@ class StoredModel:
             was_tied = self.base.config.tie_word_embeddings
             return merge(self.lora, self.base.tensors(), read_adapter(self.folder, family), family, was_tied, tied)
         return normalize_names(read_tensors(self.model_folder), family_of(self.config), tied=tied, source=source)
+
+    @property
+    def base_name(self) -> str:
+        """The base model of an adapter: its folder, or its name on the hub."""
+        assert self.base is not None and self.lora is not None, "it is an adapter"
+        name = str(self.lora.base_name)
+        places = (os.path.expanduser(name), os.path.join(self.folder, name))
+        return str(self.base.folder) if name != BUILTIN and any(map(os.path.isdir, places)) else name
+
+    def matrices(self) -> Tensors:
+        """The matrices of an adapter in memory: ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, in float32."""
+        adapted = read_adapter(self.folder, family_of(self.config)).adapted
+        ends = {kind: ENDING[kind] for kind in (A, B)}
+        return {
+            module + end: parts[kind].float().clone() for module, parts in adapted.items() for kind, end in ends.items()
+        }
 
     def mapped_tensors(self) -> tuple[Tensors, MappedFiles]:
         """The same, and the files of which the module that uses them must know."""

@@ -73,8 +73,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
-    """Content of ``skxlmr.json`` for an estimator whose other files lie in the folder.
+def describe(estimator: Estimator, folder: Path, with_paths: bool, more: dict[str, Any]) -> str:
+    """Content of ``skxlmr.json`` for an estimator whose other files lie in the folder, with ``more`` beside.
 
     Without ``with_paths`` no parameter names a place on this machine: the folder itself is the checkpoint.
     """
@@ -92,7 +92,7 @@ def describe(estimator: Estimator, folder: Path, with_paths: bool) -> str:
         "tokenizer_max_length": int(estimator.tokenizer_.model_max_length),
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in written},
     }
-    return sealed(about)
+    return sealed(about | more)
 
 
 def parameters_json(estimator: Estimator) -> dict[str, Any]:

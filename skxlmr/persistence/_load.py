@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import skxlmr.estimators
 from skxlmr.checkpoints import (
+    ADAPTER_CONFIG,
     ONNX_FOLDER,
     SENTENCE_FILES,
     LoadedWeights,
@@ -29,6 +30,7 @@ from skxlmr.checkpoints import (
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn import family_of
+from skxlmr.persistence._adapter import base_of_saved, described_adapter, give_adapter, names_another_base
 from skxlmr.persistence._composite import read_composite
 from skxlmr.persistence._description import (
     ALTERED,
@@ -185,12 +187,17 @@ def _read(
     if verify:
         most = sum(tensor.numel() * MOST_ITEM for tensor in module.state_dict().values()) + MOST_HEADER
         verify_files(folder, {name: digests[name] for name in digests.keys() & weights}, most)
+    said = None if stored.base is None else described_adapter(about, folder / FILE)
+    base = None if said is None else base_of_saved(folder, stored, said, verify)
     tensors, module.mapped_files = estimator._mapped_tensors(stored)
     heads = family_of(stored.config).head_parts
     remark, files = stored.remark, stored.files
     assign_weights(module, tensors, source=folder, head_parts=heads, dtype=dtype, remark=remark, files=files)
-    module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
-    module.loaded = LoadedWeights.of(module)
+    if said is not None and base is not None:
+        give_adapter(module, stored, said, base)
+    else:
+        module.origin = Origin.of(given, revision, folder, estimator.tokenizer_)
+        module.loaded = LoadedWeights.of(module)
     estimator.module_ = module.eval()
     moved(module, lambda: module.to(target))
     return estimator, verify and card_differs_in(folder, digests)
@@ -203,6 +210,9 @@ def verify_texts(folder: Path, about: dict[str, Any], digests: dict[str, str], w
     if about["format"] > 1:  # which has no checksums
         _refuse_additions(folder, weights | set(text_files(folder)), digests)
     names = {name for name in digests.keys() - weights - {CARD} if not name.startswith(f"{ONNX_FOLDER}/")}
+    said = described_adapter(about, folder / FILE) if ADAPTER_CONFIG in names else None
+    if said is not None and names_another_base(folder, said, digests[ADAPTER_CONFIG]):
+        names.remove(ADAPTER_CONFIG)
     verify_files(folder, {name: digests[name] for name in names}, MOST_BYTES, _optional(about))
 
 

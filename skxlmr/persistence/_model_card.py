@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skxlmr.checkpoints import BUILTIN
+from skxlmr.checkpoints import BUILTIN, NewAdapter
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators.heads import Head
 from skxlmr.persistence._description import is_place, versions
@@ -19,18 +19,20 @@ _LANGUAGE = re.compile(r"[A-Za-z]+(-[A-Za-z0-9]+)*")
 _PLACES_AND_NOISE = {"checkpoint", "memory", "resume_dir", "revision", "device", "verbose"}
 
 
-def model_card(estimator: Estimator, for_sentences: bool, with_weights: bool = True) -> str:
+def model_card(
+    estimator: Estimator, for_sentences: bool, with_weights: bool = True, adapter: NewAdapter | None = None
+) -> str:
     """Text of the card: front matter for the hub, how to load it, scores, settings, versions.
 
     It names no place on this machine, because a card is made to be published.
     """
     name, head = type(estimator).__name__, estimator._head
     parts = [
-        _front_matter(estimator, head, for_sentences and with_weights),
+        _front_matter(estimator, head, for_sentences and with_weights, adapter is not None),
         f"# {name}",
         f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa and its relatives behind scikit-learn's interface. "
         f"{_origin(estimator)}",
-        _use(head, for_sentences) if with_weights else _use_onnx(),
+        _use_adapter(head, adapter) if adapter else _use(head, for_sentences) if with_weights else _use_onnx(),
         _outputs(estimator),
         _scores(estimator, _validation_score(estimator, head)[1]),
         _settings(estimator),
@@ -39,15 +41,17 @@ def model_card(estimator: Estimator, for_sentences: bool, with_weights: bool = T
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(estimator: Estimator, head: Head, for_sentences: bool) -> str:
+def _front_matter(estimator: Estimator, head: Head, for_sentences: bool, is_adapter: bool) -> str:
     family = estimator.config_.model_type
     tags = ["skxlmr", "scikit-learn", family, *(["sentence-transformers"] if for_sentences else [])]
+    tags += ["lora"] if is_adapter else []
     repo, metric = _base_model(estimator), _validation_score(estimator, head)[0]
     fields: dict[str, Any] = {
-        "library_name": "skxlmr",
+        "library_name": "peft" if is_adapter else "skxlmr",
         "pipeline_tag": head.pipeline_tag,
         "language": [name for name in estimator._family.languages(estimator) if _LANGUAGE.fullmatch(name)],
         "base_model": repo,
+        "base_model_relation": "adapter" if is_adapter and repo else None,
         "tags": tags,
         "metrics": [metric] if metric and _has_scores(estimator) else [],
     }
@@ -87,6 +91,18 @@ def _use(head: Head, for_sentences: bool) -> str:
     if for_sentences:
         text += ', and `sentence_transformers.SentenceTransformer("FOLDER")`, whose `encode` equals `model.transform`'
     return text + "."
+
+
+def _use_adapter(head: Head, adapter: NewAdapter) -> str:
+    """How to open an adapter here and with peft, which makes the head as large as it is told to."""
+    n_labels = "" if adapter.n_labels is None else f", num_labels={adapter.n_labels}"
+    return (
+        "## Use\n\nThis is a LoRA adapter of PEFT: it needs its base model, which `adapter_config.json` names. The folder, or "
+        'its name on the hub:\n\n```python\nfrom skxlmr import load\n\nmodel = load("FOLDER")\n```\n\nWith peft, the base '
+        "model and the adapter:\n\n```python\nimport peft\nimport transformers\n\n"
+        f'base = transformers.{head.auto_class}.from_pretrained("BASE"{n_labels})\n'
+        'model = peft.PeftModel.from_pretrained(base, "FOLDER")\n```'
+    )
 
 
 def _use_onnx() -> str:

@@ -18,6 +18,7 @@ def push_to_hub(
     revision: str | None = None,
     commit_message: str | None = None,
     token: str | bool | None = None,
+    adapter: bool = False,
 ) -> str:
     """Save a fitted estimator to a repository on the Hugging Face hub; ``load(repo_id)`` reads it back.
 
@@ -37,6 +38,9 @@ def push_to_hub(
         By default the class and the version of the library.
     token : str or bool, optional
         By default the one of ``hf auth login`` or ``HF_TOKEN``. No message holds it.
+    adapter : bool, default=False
+        Publish what LoRA learnt as an adapter of PEFT, as :func:`save` writes it. The checkpoint that it was fitted from
+        must be on the hub too, or the built-in one.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def push_to_hub(
     reason = None
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "estimator"
-        write_estimator(estimator, folder, dtype=None, max_shard_size=None, with_paths=False)
+        write_estimator(estimator, folder, dtype=None, max_shard_size=None, with_paths=False, adapter=adapter)
         hub = huggingface_hub.HfApi(token=token, library_name="skxlmr", library_version=__version__)
         try:
             repo = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id

@@ -24,15 +24,18 @@ from skxlmr.checkpoints import (
     replace_folder,
     sha256_of,
     undisturbed,
+    write_adapter,
     write_folder,
 )
 from skxlmr.estimators import XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.inference import check_has_weights
+from skxlmr.persistence._adapter import about_adapter, adapter_of, has_adapter, is_local, warn_of_local_base
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
+from skxlmr.persistence._parts import parts_of
 from skxlmr.persistence._sentence_transformers import (
     CROSS_ENCODERS,
     cross_encoder_of,
@@ -69,6 +72,7 @@ def save(
     dtype: torch.dtype | str | None = None,
     max_shard_size: int | str | None = None,
     onnx: bool = False,
+    adapter: bool = False,
 ) -> None:
     """Write a fitted estimator to a folder, completely or not at all.
 
@@ -92,6 +96,10 @@ def save(
     onnx : bool, default=False
         Also write the model for ONNX Runtime, in float32, into the folder ``onnx`` (extra ``onnx``). :func:`export_onnx`
         writes it without PyTorch's weights, and in other precisions.
+    adapter : bool, default=False
+        Write what LoRA learnt (``lora_rank``) as an adapter of PEFT: its matrices and the head, a few megabytes. Whoever
+        opens the folder needs the checkpoint that it was fitted from. By default the merged weights are written, which need
+        nothing else. In a pipeline, the estimators with LoRA become adapters.
 
     Raises
     ------
@@ -102,12 +110,14 @@ def save(
         it holds something that cannot be saved without pickle, such as dates as classes or a function of your own.
     ValueError
         If one of its texts has half a surrogate pair, which no file can hold; or if ``dtype`` or ``max_shard_size`` is
-        invalid.
+        invalid. With ``adapter``, if there is no LoRA, if other weights than LoRA's differ from the checkpoint's, or beside
+        ``dtype``, ``max_shard_size`` or ``onnx``.
     ImportError
         If it is an estimator of scikit-learn, and skops is not installed; or with ``onnx``, and onnx is not.
     CheckpointError
         If the folder holds something else, or cannot be written, for example because the disk is full. What was there
-        stays. Or if the file that the weights are read from was overwritten.
+        stays. Or if the file that the weights are read from was overwritten; with ``adapter`` also if the checkpoint was
+        changed since the fit, or is an adapter itself.
 
     See Also
     --------
@@ -134,10 +144,14 @@ def save(
     (1, 192)
     """
     given: Any = estimator
+    if adapter and (dtype is not None or max_shard_size is not None or onnx):
+        raise ValueError("adapter=True writes one small file in float32: leave dtype, max_shard_size and onnx out")
     if isinstance(given, BaseEstimator) and not isinstance(given, Estimator):
-        _write_pipeline(given, folder, dtype, max_shard_size, onnx)
+        _write_pipeline(given, folder, dtype, max_shard_size, onnx, adapter)
     else:
-        write_estimator(given, folder, dtype, max_shard_size, onnx=_model_writer(given) if onnx else None)
+        write_estimator(
+            given, folder, dtype, max_shard_size, onnx=_model_writer(given) if onnx else None, adapter=adapter
+        )
 
 
 def _write_pipeline(
@@ -146,11 +160,24 @@ def _write_pipeline(
     dtype: torch.dtype | str | None,
     max_shard_size: int | str | None,
     onnx: bool,
+    adapter: bool,
 ) -> None:
     check_name(Path(folder))
+    if adapter and not any(has_adapter(part) for _, part in parts_of(whole)):
+        raise ValueError(
+            f"adapter=True writes what LoRA learnt, and no estimator in this {type(whole).__name__} has an adapter: fit one "
+            "with lora_rank, or leave adapter=True out"
+        )
 
     def write_part(part: Estimator, place: Path) -> None:
-        write_estimator(part, place, dtype, max_shard_size, onnx=_model_writer(part) if onnx else None)
+        write_estimator(
+            part,
+            place,
+            dtype,
+            max_shard_size,
+            onnx=_model_writer(part) if onnx else None,
+            adapter=adapter and has_adapter(part),
+        )
 
     with explained(folder):
         check_card(folder)
@@ -165,11 +192,12 @@ def write_estimator(
     with_paths: bool = True,
     onnx: Callable[[Path], None] | None = None,
     weights: bool = True,
+    adapter: bool = False,
 ) -> None:
     """What ``save`` does.
 
     Without ``with_paths`` nothing in the folder names a place on this machine. ``onnx`` writes a model for ONNX Runtime into
-    it, and without ``weights`` that is the only one.
+    it, and without ``weights`` that is the only one. ``adapter`` writes no whole model.
     """
     if type(estimator) is not getattr(skxlmr.estimators, type(estimator).__name__, None):
         raise TypeError(
@@ -182,26 +210,36 @@ def write_estimator(
     check_mapped_files(estimator.module_)
     encoder, opens = sentence_encoder_of(estimator)
     scorer = cross_encoder_of(estimator)
-    tensors = _published_weights(estimator)
+    tensors = estimator.module_.state_dict() if adapter else _published_weights(estimator)
     beside = sentence_encoder_files(estimator, encoder, tensors, dtype)
+    config = activation_config(scorer, {**estimator.config_.to_dict(), **estimator._hub_config()})
+    new = adapter_of(estimator, tensors, with_paths) if adapter else None
+    more = {} if new is None else about_adapter(estimator, new, config)
+    files = {
+        **beside,
+        **cross_encoder_files(scorer, estimator._limit()),
+        CARD: model_card(estimator, for_sentences=opens, with_weights=weights, adapter=new),
+        FILE: lambda written: _describe(estimator, written, with_paths, more),  # last: it lists all other files
+    }
+    tokenizer = _Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type)
     with explained(folder):
         check_card(folder)
-        write_folder(
-            folder,
-            config=activation_config(scorer, {**estimator.config_.to_dict(), **estimator._hub_config()}),
-            tensors=tensors,
-            tokenizer=_Published(estimator._published_tokenizer(), estimator._limit(), estimator.config_.model_type),
-            extra_files={
-                **beside,
-                **cross_encoder_files(scorer, estimator._limit()),
-                CARD: model_card(estimator, for_sentences=opens, with_weights=weights),
-                FILE: lambda written: _describe(estimator, written, with_paths),  # last: it lists all other files
-            },
-            dtype=dtype,
-            max_shard_size=max_shard_size,
-            with_weights=weights,
-            add=onnx,
-        )
+        if new is not None:
+            write_adapter(folder, new, tokenizer, files)
+        else:
+            write_folder(
+                folder,
+                config=config,
+                tensors=tensors,
+                tokenizer=tokenizer,
+                extra_files=files,
+                dtype=dtype,
+                max_shard_size=max_shard_size,
+                with_weights=weights,
+                add=onnx,
+            )
+    if new is not None and is_local(new.base_name):
+        warn_of_local_base(folder, new.base_name)
 
 
 def _model_writer(estimator: Any) -> Callable[[Path], None]:
@@ -264,7 +302,7 @@ def _published_weights(estimator: Estimator) -> Tensors:
     return tensors
 
 
-def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
+def _describe(estimator: Estimator, written: Path, with_paths: bool, more: dict[str, Any]) -> str:
     """Content of ``skxlmr.json``, after a look at whether ``load`` could read the files that it lists."""
     try:
         stored = read_model(written)
@@ -276,7 +314,7 @@ def _describe(estimator: Estimator, written: Path, with_paths: bool) -> str:
     except CheckpointError as error:
         reason = f"{Path(error.file).name} {error.reason}"
         raise ValueError(f"{NOT_READABLE}: {reason}") from error
-    return describe(estimator, written, with_paths)
+    return describe(estimator, written, with_paths, more)
 
 
 def check_name(folder: Path) -> None:

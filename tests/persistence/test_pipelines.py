@@ -21,6 +21,7 @@ from sklearn.svm import LinearSVC
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, XLMRobertaZeroShotClassifier, load, save
 from skxlmr.persistence import _load
 from skxlmr.persistence._parts import with_parts
+from tests import lora
 from tests.persistence.conftest import FIT, TEXTS, contents, names_in
 
 io = pytest.importorskip("skops.io", reason="needs the extra skops")
@@ -278,3 +279,17 @@ def test_an_unfitted_step_on_top_of_another_estimator(nli_checkpoint, tmp_path):
     made.estimators_ = []
     with pytest.raises(TypeError, match=r"step 'zero' .* its checkpoint is an estimator: save that one, and pass"):
         save(made, tmp_path / "saved")
+
+
+def test_estimators_with_lora_become_adapters(tiny_checkpoint, vectorizer, tmp_path):
+    classifier = XLMRobertaClassifier(str(tiny_checkpoint), **lora.FIT, **lora.LORA)
+    both = VotingClassifier([("a", classifier), ("b", make_pipeline(vectorizer, LogisticRegression()))], voting="soft")
+    both.fit(TEXTS * 2, Y)
+    lora.save(both, tmp_path / "both")
+    names = names_in(tmp_path / "both")
+    assert sum(name.endswith("/adapter_model.safetensors") for name in names) == 1
+    assert sum(name.endswith("/model.safetensors") for name in names) == 1
+    np.testing.assert_array_equal(load(tmp_path / "both").predict_proba(TEXTS), both.predict_proba(TEXTS))
+    lora.save(both, tmp_path / "both")
+    with pytest.raises(ValueError, match="no estimator in this Pipeline has an adapter"):
+        save(both.estimators_[1], tmp_path / "one", adapter=True)

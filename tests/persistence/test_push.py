@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, load, push_to_hub
 from tests import hub as stand_in
+from tests import lora
 from tests.persistence.conftest import TEXTS
 
 # huggingface_hub's own call of its HTTP library
@@ -227,3 +228,29 @@ def test_files_of_an_earlier_checkpoint_do_not_stay(hub, fitted_classifier):
         "model.safetensors.index.json",
     }
     assert load("org/name").classes_.tolist() == ["a", "b", "c"]
+
+
+# Adapters -----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_names_its_base_by_name_and_commit(hub, tiny_checkpoint):
+    hub.repositories["org/base"] = {"main": {p.name: p.read_bytes() for p in tiny_checkpoint.iterdir()}}
+    classifier = lora.fitted("XLMRobertaClassifier", "org/base", max_epochs=1)
+    push_to_hub(classifier, "org/adapter", adapter=True)
+    files = hub.repositories["org/adapter"]["main"]
+    config = json.loads(files["adapter_config.json"])
+    assert config["base_model_name_or_path"] == "org/base" and config["revision"] == hub.commit("org/base", "main")
+    assert b'base_model: "org/base"\nbase_model_relation: "adapter"' in files["README.md"]
+    hub.repositories["org/base"]["later"] = hub.repositories["org/base"]["main"]  # the branch moves on
+    hub.repositories["org/base"]["main"] = {}
+    loaded = load("org/adapter")
+    assert loaded.checkpoint == "org/base" and (loaded.predict_proba(TEXTS) == classifier.predict_proba(TEXTS)).all()
+    push_to_hub(loaded, "org/adapter")
+    assert not any(name.startswith("adapter") for name in hub.repositories["org/adapter"]["main"])
+
+
+def test_an_adapter_on_a_folder_is_not_published(hub, tiny_checkpoint):
+    classifier = lora.fitted("XLMRobertaClassifier", str(tiny_checkpoint), max_epochs=1)
+    with pytest.raises(CheckpointError, match="is a folder on this machine, and nobody else could open the adapter"):
+        push_to_hub(classifier, "org/name", adapter=True)
+    assert not hub.repositories

@@ -13,9 +13,10 @@ from skxlmr.checkpoints._adapters.names import Names
 from skxlmr.checkpoints._adapters.tensors import AdapterTensors
 from skxlmr.checkpoints._adapters.whole import is_saved
 from skxlmr.checkpoints._folder import read_config
-from skxlmr.checkpoints._layout import CONFIG
+from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION
 from skxlmr.nn import config_of
 from skxlmr.utils._errors import CheckpointError, blaming
+from skxlmr.utils._files import read_json
 from skxlmr.utils._later import torch
 
 # What an adapter folder's own config.json decides; the rest is the base model's
@@ -24,6 +25,7 @@ OF_OUTPUTS |= {"sentence_transformers", "sbert_ce_default_activation_function"}
 LABELS = ("id2label", "label2id", "num_labels")
 MAY_DIFFER = {"vocab_size", "tie_word_embeddings", "is_decoder", "initializer_range"}
 MAY_DIFFER |= {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"}  # a fit takes the base's
+SAVED = "adapter"  # what skxlmr.json calls it
 CLASSES = {
     "SEQ_CLS": "ForSequenceClassification",
     "TOKEN_CLS": "ForTokenClassification",
@@ -41,7 +43,7 @@ def described(folder: Path, lora: Lora, base: dict[str, Any], adapter: AdapterTe
     Parameters
     ----------
     folder : Path
-        The adapter's, whose own ``config.json``, if it has one, says what the outputs mean.
+        The adapter's, whose own ``config.json``, if it has one, says what the outputs mean; else what ``save`` wrote of it.
     lora : Lora
         The adapter.
     base : dict
@@ -61,7 +63,7 @@ def described(folder: Path, lora: Lora, base: dict[str, Any], adapter: AdapterTe
         If the folder's own ``config.json`` is broken, or describes another model than the base.
     """
     raw = dict(base)
-    own = _own(folder, base)
+    own, place = _own(folder, base)
     raw.update({key: own[key] for key in OF_OUTPUTS if key in own})
     if any(key in own for key in LABELS):
         raw = {key: value for key, value in raw.items() if key not in LABELS or key in own}
@@ -70,7 +72,7 @@ def described(folder: Path, lora: Lora, base: dict[str, Any], adapter: AdapterTe
         raw["architectures"] = [architecture]
     heads = [adapter.whole[name] for name in OF_LABELS if name in adapter.whole]
     if heads and not str(architecture).endswith("ForMultipleChoice"):
-        raw = _with_labels(raw, len(heads[0]), folder / CONFIG if own else None)
+        raw = _with_labels(raw, len(heads[0]), place if own else None)
     words = adapter.adapted.get(names.words, {}).get(kinds.WEIGHT, adapter.whole.get(f"{names.words}.weight"))
     if words is not None and words.ndim:
         raw["vocab_size" if "vocab_size" in raw or "n_words" not in raw else "n_words"] = len(words)
@@ -97,10 +99,11 @@ def is_untied(lora: Lora, base: dict[str, Any], adapter: AdapterTensors, names: 
     return decoder is not None and not is_resized
 
 
-def _own(folder: Path, base: dict[str, Any]) -> dict[str, Any]:
+def _own(folder: Path, base: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """What the folder itself says of its model, and the file that says it."""
     file = folder / CONFIG
     if not file.is_file():
-        return {}
+        return _saved(folder / DESCRIPTION), folder / DESCRIPTION
     own = read_config(folder)
     if "model_type" in own:
         with blaming(file, "{}", ValueError):
@@ -110,7 +113,18 @@ def _own(folder: Path, base: dict[str, Any]) -> dict[str, Any]:
             if name not in MAY_DIFFER and getattr(found, name, None) != getattr(expected, name):
                 values = f"{getattr(found, name, None)!r:.80}, but {getattr(expected, name)!r:.80} in the base model"
                 raise CheckpointError(file, f"{name} is {values}: it describes another one")
-    return own
+    return own, file
+
+
+def _saved(file: Path) -> dict[str, Any]:
+    """What ``save`` wrote of the outputs: a ``config.json`` would hide the base model from ``transformers``."""
+    if not file.is_file():
+        return {}
+    about = read_json(file).get(SAVED)
+    said = about.get("config", {}) if isinstance(about, dict) else {}
+    if not isinstance(said, dict):
+        raise CheckpointError(file, f"expected an object as {SAVED}.config, found {said!r:.80}")
+    return said
 
 
 def _architecture(lora: Lora, base: dict[str, Any], own: dict[str, Any], adapter: AdapterTensors) -> str | None:

@@ -81,7 +81,7 @@ def matches(lora: Lora, name: str) -> bool:
     if isinstance(lora.excluded, str):
         if re.fullmatch(lora.excluded, name):
             return False
-    elif _ends(name, lora.excluded):
+    elif ends_with(name, lora.excluded):
         return False
     if any(re.match(rf"(^|.*\.){re.escape(saved)}($|\..*)", name) for saved in lora.saved):
         return False
@@ -89,10 +89,11 @@ def matches(lora: Lora, name: str) -> bool:
         return re.fullmatch(lora.targets, name) is not None
     if name in lora.targets:
         return True
-    return _ends(name, lora.targets) and (not lora.layers or _layer_of(lora, name) in lora.layers)
+    return ends_with(name, lora.targets) and (not lora.layers or _layer_of(lora, name) in lora.layers)
 
 
-def _ends(name: str, ends: tuple[str, ...]) -> bool:
+def ends_with(name: str, ends: tuple[str, ...]) -> bool:
+    """Whether a module's name is one of these, or ends with one after a dot."""
     return name in ends or name.endswith(tuple(f".{end}" for end in ends))
 
 

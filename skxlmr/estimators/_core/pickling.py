@@ -2,16 +2,18 @@
 
 A fine-tuned estimator holds its weights. If its word embeddings are still the checkpoint's, because its lower layers were
 frozen or it learnt nothing, it holds only the weights that differ, and the checkpoint's name and content hash. The checkpoint
-is then opened again, memory-mapped, so that processes share the pages of the common weights. With ``store_weights_in_pickle``
-it always holds all of them.
+is then opened again, memory-mapped, so that processes share the pages of the common weights. Where LoRA was trained, it holds
+the adapters in the place of the weights that they were merged into, if merging them again gives the same bits. With
+``store_weights_in_pickle`` it always holds all weights.
 
 Weights are NumPy arrays, which joblib can map, pickle's protocol 5 can pass on without a copy, and skops can read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from skxlmr.nn import TaskModule
+    from skxlmr.nn.lora import LoraWeights
 
 
 @dataclass
@@ -58,6 +61,10 @@ class StoredModule:
         Its name, revision and content hash, if anything is borrowed.
     borrows_tokenizer : bool
         Whether the tokenizer is the checkpoint's too.
+    lora : LoraWeights or None
+        The adapters of the module, their matrices as arrays.
+    merged : list of str
+        Tensors that are the checkpoint's with these adapters merged into them.
     """
 
     dtype: str
@@ -66,6 +73,8 @@ class StoredModule:
     borrowed: list[str] = field(default_factory=list)
     checkpoint: tuple[str, str | None, str] | None = None
     borrows_tokenizer: bool = False
+    lora: Any = None
+    merged: tuple[str, ...] = ()
 
 
 def warn_of_version(name: str, written_by: str) -> None:
@@ -82,7 +91,13 @@ def pack(estimator: Any, state: dict[str, Any]) -> None:
     weights = {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in _tied(module)}
     origin = module.origin
     theirs = {} if estimator.store_weights_in_pickle else _unchanged_checkpoint(estimator, weights)
+    if module.lora is not None:
+        arrays = {name: _array(tensor) for name, tensor in module.lora.tensors.items()}
+        stored.lora = replace(module.lora, tensors=arrays, base={})
+        stored.merged = tuple(_merged_alike(module.lora, weights, theirs))
     for name, tensor in weights.items():
+        if name in stored.merged:
+            continue
         n_common = _n_common_rows(tensor, theirs.get(name))
         if n_common:
             stored.borrowed.append(name)
@@ -106,6 +121,7 @@ def unpack(estimator: Any) -> None:
     tensors, origin, source = {name: _tensor(array) for name, array in learnt.items()}, None, "pickle"
     mapped_files = MappedFiles.of(str(array.filename) for array in learnt.values() if isinstance(array, np.memmap))
     mapped_files = mapped_files.with_tensors(tensors)
+    lora = _lora_of(stored)
     if stored.checkpoint is not None:
         needed = (*stored.checkpoint, f"this pickle of a {type(estimator).__name__}")
         source = open_again(*needed)
@@ -116,8 +132,12 @@ def unpack(estimator: Any) -> None:
         theirs, their_files = estimator._mapped_tensors(model)
         open_again(*needed)  # what was hashed is what was mapped
         mapped_files |= their_files
-        files = None if stored.learnt or stored.added else model.files
+        files = None if stored.learnt or stored.added or stored.merged else model.files
         tensors |= {name: theirs[name] for name in stored.borrowed}
+        if lora is not None:
+            below = {name: theirs[name].to(getattr(torch, stored.dtype)) for name in stored.merged}
+            tensors |= {name: _merged(lora, name, weight) for name, weight in below.items()}
+            lora = replace(lora, base=below)
         for name, array in stored.added.items():
             rows = _tensor(_writable(array))
             tensors[name] = torch.cat([tensors[name].to(rows.dtype), rows])
@@ -128,10 +148,9 @@ def unpack(estimator: Any) -> None:
     if estimator.device == "auto" and dtype != torch.float64:
         dtype = estimator._weight_dtype()
     assign_weights(module, tensors, source=source, dtype=dtype, files=files)
-    module.origin, module.mapped_files = origin, mapped_files
-    module.loaded = LoadedWeights.of(
-        module, without=() if origin is None else stored.learnt.keys() | stored.added.keys()
-    )
+    module.origin, module.mapped_files, module.lora = origin, mapped_files, lora
+    own = () if origin is None else {*stored.learnt, *stored.added, *stored.merged}
+    module.loaded = LoadedWeights.of(module, without=own)
     estimator.module_ = module.eval()
 
 
@@ -148,6 +167,30 @@ def _unchanged_checkpoint(estimator: Any, weights: Tensors) -> Tensors:
             module.origin.content_hash()  # raises if it is another one by now; remembered otherwise
             return theirs
     return {}
+
+
+def _merged_alike(lora: LoraWeights, weights: Tensors, theirs: Tensors) -> Iterator[str]:
+    """Names of the weights that a merge of the adapters into the checkpoint's gives again, to the last bit."""
+    for name in (f"{module}.weight" for module in lora.modules):
+        own = weights[name].cpu()
+        below = theirs.get(name, own[:0]).to(own.dtype)
+        if below.shape == own.shape and torch.equal(own, _merged(lora, name, below)):
+            yield name
+
+
+def _merged(lora: LoraWeights, name: str, below: Tensor) -> Tensor:
+    """A weight with its adapter, as a fit merges them."""
+    return below + lora.update(name.removesuffix(".weight"), like=below)
+
+
+def _lora_of(stored: StoredModule) -> LoraWeights | None:
+    """The adapters in memory: their arrays may be a file's."""
+    if stored.lora is None:
+        return None
+    found: LoraWeights = replace(
+        stored.lora, tensors={name: _tensor(np.array(array)) for name, array in stored.lora.tensors.items()}
+    )
+    return found
 
 
 def _tied(module: TaskModule) -> tuple[str, ...]:

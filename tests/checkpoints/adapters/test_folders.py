@@ -246,5 +246,5 @@ def test_a_merged_copy_opens_without_the_base(base, tmp_path):
 def test_an_adapter_is_never_replaced(base, tmp_path):
     folder = adapters.write(tmp_path / "a", base)
     shutil.copy(base / "config.json", folder)
-    with pytest.raises(CheckpointError, match="holds an adapter, which is never replaced"):
+    with pytest.raises(CheckpointError, match="holds an adapter that save did not write, which is never replaced"):
         convert(base, folder)

@@ -27,7 +27,7 @@ from skxlmr import (
     save,
 )
 from skxlmr.checkpoints import _origin
-from tests import contract
+from tests import contract, lora
 from tests.tiny import write_checkpoint
 
 TEXTS, Y = contract.TEXTS, contract.Y
@@ -310,3 +310,73 @@ def test_a_pickle_from_a_gpu_is_read_on_the_cpu(tiny_checkpoint, n_frozen_layers
     assert {parameter.device.type for parameter in made.module_.parameters()} == {"cuda"}
     again.set_params(device="cpu")
     np.testing.assert_allclose(again.predict_proba(TEXTS), made.predict_proba(TEXTS), atol=1e-4)
+
+
+# LoRA -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_lora(tiny_checkpoint):
+    return lora.fitted("XLMRobertaClassifier", str(tiny_checkpoint), warm_start=True)
+
+
+def test_adapters_are_stored_in_the_place_of_what_they_were_merged_into(with_lora):
+    held = stored(with_lora)
+    adapted = {f"{name}.weight" for name in with_lora.module_.lora.modules}
+    assert set(held.merged) == adapted and len(adapted) == 2 * N_LAYERS
+    assert all(name.startswith("classifier.") for name in held.learnt)
+    n_learnt = n_bytes(with_lora.module_, lambda name: name.startswith("classifier."))
+    n_learnt += sum(tensor.nbytes for tensor in with_lora.module_.lora.tensors.values())
+    assert len(pickle.dumps(with_lora)) < n_learnt + 10_000 < n_bytes(with_lora.module_) / 4
+    whole = copy.copy(with_lora).set_params(store_weights_in_pickle=True)
+    assert not stored(whole).merged and len(pickle.dumps(whole)) > n_bytes(with_lora.module_)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_adapters_are_merged_again_into_the_same_bits(with_lora, way, whole):
+    made = copy.copy(with_lora).set_params(store_weights_in_pickle=whole)
+    again = WAYS[way](WAYS[way](made))
+    for (name, expected), found in zip(
+        made.module_.state_dict().items(), again.module_.state_dict().values(), strict=True
+    ):
+        assert torch.equal(found, expected), name
+    ours, theirs = again.module_.lora, made.module_.lora
+    assert ours.tensors.keys() == theirs.tensors.keys() and (ours.rank, ours.alpha) == (theirs.rank, theirs.alpha)
+    assert all(torch.equal(ours.tensors[name], tensor) for name, tensor in theirs.tensors.items())
+
+
+def test_adapters_train_further_alike(with_lora):
+    made = copy.deepcopy(with_lora)
+    again = pickle.loads(pickle.dumps(made))
+    for each in (made, again):
+        each.fit(TEXTS, list("abcabc"))
+    assert stored(made).merged == stored(again).merged  # still exact
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), made.predict_proba(TEXTS))
+
+
+def test_joblib_maps_the_rest(with_lora, tmp_path):
+    joblib.dump(with_lora, tmp_path / "classifier.joblib")
+    again = joblib.load(tmp_path / "classifier.joblib", mmap_mode="r")
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), with_lora.predict_proba(TEXTS))
+    again.fit(TEXTS, list("abcabc"))
+    assert joblib.load(tmp_path / "classifier.joblib").module_.lora is not None
+
+
+def test_weights_that_no_merge_gives_are_stored(with_lora):
+    made = copy.deepcopy(with_lora)
+    name = f"{made.module_.lora.modules[0]}.weight"
+    parameter = made.module_.get_parameter(name)
+    parameter.data = parameter.data + 1e-6  # as if it was merged on another machine
+    assert name in stored(made).learnt and name not in stored(made).merged and stored(made).merged
+    assert torch.equal(pickle.loads(pickle.dumps(made)).module_.get_parameter(name), parameter)
+
+
+def test_adapters_without_their_checkpoint(checkpoint):
+    made = lora.fitted("XLMRobertaClassifier", str(checkpoint), max_epochs=1)
+    content = pickle.dumps(made)
+    shutil.rmtree(checkpoint)
+    with pytest.raises(CheckpointError, match="holds only the learnt weights and needs this checkpoint"):
+        pickle.loads(content)
+    again = pickle.loads(pickle.dumps(made))  # which now holds all
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), made.predict_proba(TEXTS))
