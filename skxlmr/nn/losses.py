@@ -148,23 +148,6 @@ def cosine_squared_error(vectors_a_ND: Tensor, vectors_b_ND: Tensor, score_N: Te
     return (F.cosine_similarity(vectors_a_ND, vectors_b_ND) - score_N.to(vectors_a_ND)).square()
 
 
-def contrastive_pairs(vectors_ND: Tensor, label_N: Tensor) -> Tensor:
-    """Squared difference of the cosines of all pairs of rows from 1 within a label and from 0 between two, (N,).
-
-    The pairs within labels have half of the weight, however many they are, and those between labels the other half: what SetFit
-    learns from pairs that it draws and encodes one by one (Tunstall et al. 2022, arXiv:2209.11055), from all pairs of rows
-    that are encoded once. A row has half of each of its pairs, so that the mean over the rows is the loss.
-    """
-    vectors_ND = F.normalize(vectors_ND, dim=1)
-    partner_NN = (label_N[:, None] == label_N).fill_diagonal_(False)
-    other_NN = label_N[:, None] != label_N
-    error_NN = (vectors_ND @ vectors_ND.T - partner_NN.to(vectors_ND)).square()
-    within_N, between_N = (
-        torch.where(kind_NN, error_NN, 0).sum(1) / kind_NN.sum().clamp(min=1) for kind_NN in (partner_NN, other_NN)
-    )
-    return (within_N + between_N) * (len(label_N) / 2)
-
-
 def distillation(vectors_ND: Tensor, teacher_ND: Tensor) -> Tensor:
     """Squared difference of each row's vector and its teacher's, averaged over the features, (N,).
 

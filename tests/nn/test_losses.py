@@ -121,21 +121,6 @@ def test_a_row_alone_with_its_label():
     assert torch.autograd.gradcheck(lambda x: losses.supervised_contrastive(x, labels, 0.5), vectors)
 
 
-def test_contrastive_pairs_in_a_loop():
-    vectors, labels = draw(5, 3, requires_grad=True), [1, 0, 1, 1, 2]
-    unit = vectors.detach() / vectors.detach().norm(dim=1, keepdim=True)
-    cosine = (unit @ unit.T).numpy()
-    expected = np.zeros(5)
-    for i in range(5):
-        for j in range(5):
-            if i != j:  # 6 ordered pairs within labels, 14 between
-                same = labels[i] == labels[j]
-                expected[i] += 5 / 2 * ((1 - cosine[i, j]) ** 2 / 6 if same else cosine[i, j] ** 2 / 14)
-    found = losses.contrastive_pairs(vectors, torch.tensor(labels))
-    np.testing.assert_allclose(found.detach(), expected, rtol=0, atol=1e-13)
-    assert torch.autograd.gradcheck(lambda x: losses.contrastive_pairs(x, torch.tensor(labels)), vectors)
-
-
 def test_matryoshka_is_the_weighted_sum_over_first_features():
     vectors, teacher = draw(3, 2, 6), draw(3, 6, seed=1)
 
@@ -164,8 +149,6 @@ def test_few_rows_have_finite_losses_and_gradients(n_rows):
         losses.multiple_negatives_ranking(a, b),
         losses.multiple_negatives_ranking(a, b, draw(0, 3)),
         losses.supervised_contrastive(a, label),
-        losses.contrastive_pairs(a, label),
-        losses.contrastive_pairs(a, torch.arange(n_rows)),
         losses.cosent(a, b, label),
         losses.cosent(a, b, torch.arange(n_rows), weight_N=torch.zeros(n_rows)),
         losses.cosine_squared_error(a, b, label),

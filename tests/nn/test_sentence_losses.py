@@ -1,14 +1,8 @@
-"""Losses of sentence encoders beside those of sentence-transformers and SetFit: values, and gradients of all weights.
-
-SetFit is no requirement of the tests: its loss and its pairs are written here again, the loss from the paper in float64. They
-were compared once with setfit 1.2.0: the loss and its gradients equal those of ``setfit.losses.SupConLoss`` within 1e-12, and
-the pairs those of ``setfit.sampler.ContrastiveDataset``, one by one.
-"""
+"""Losses of sentence encoders beside those of sentence-transformers and SetFit: values, and gradients of all weights."""
 
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
 import sentence_transformers
 import torch
@@ -16,6 +10,7 @@ from sentence_transformers.sentence_transformer import losses as theirs_of
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from skxlmr.nn import losses
+from tests.setfit import pairs_of_setfit, supcon_of_setfit
 
 from .reference import TINY, assert_gradients_agree, assert_near, make_pair, make_rows
 
@@ -38,39 +33,6 @@ class Words(torch.nn.Module):
     def forward(self, features, **_):
         output = self.encoder(input_ids=features["input_ids"], attention_mask=features["attention_mask"])
         return {**features, "token_embeddings": output.last_hidden_state}
-
-
-def supcon_of_setfit(model, temperature=0.07):
-    """Mean of L_out (Khosla et al. 2020, equation 2), term by term."""
-
-    def loss(features, labels):
-        z = model(features[0])["sentence_embedding"]
-        z = z / z.norm(dim=1, keepdim=True)
-        values = []
-        for i in range(len(z)):
-            others = [a for a in range(len(z)) if a != i]
-            normaliser = sum((z[i] @ z[a] / temperature).exp() for a in others)
-            partners = [p for p in others if labels[p] == labels[i]]
-            values.append(
-                -sum(((z[i] @ z[p] / temperature).exp() / normaliser).log() for p in partners) / len(partners)
-            )
-        return torch.stack(values).mean()
-
-    return loss
-
-
-def pairs_of_setfit(labels, replacement=True):
-    """Places and labels (1 or 0) of the pairs that SetFit trains on by default ("oversampling").
-
-    All pairs of texts, with ``replacement`` also each with itself, in an order drawn with the seed 42; those of one class and
-    those of two take turns, and the fewer ones begin anew.
-    """
-    drawn = np.stack(np.triu_indices(len(labels), 0 if replacement else 1), 1)
-    drawn = drawn[np.random.RandomState(42).permutation(len(drawn))]
-    same = [(i, j, 1.0) for i, j in drawn if labels[i] == labels[j]]
-    other = [(i, j, 0.0) for i, j in drawn if labels[i] != labels[j]]
-    n_each = max(len(same), len(other))
-    return [pair for k in range(n_each) for pair in (same[k % len(same)], other[k % len(other)])]
 
 
 SYMMETRIC = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
@@ -190,25 +152,15 @@ def test_dropout_takes_part():
     assert (found - without).abs() > 1e-3
 
 
-@pytest.mark.parametrize("drawn_one_by_one", [True, False])
-def test_pairs_of_classes_as_setfit_trains_on_them(drawn_one_by_one):
-    """Each pair's cosine towards 1 or 0, over the pairs that SetFit draws: value and gradients.
-
-    ``contrastive_pairs`` counts no text as a pair with itself, and both kinds of pairs exactly alike: SetFit does so where the
-    numbers of pairs divide.
-    """
-    labels = PAIRED_LABELS if drawn_one_by_one else torch.tensor([0, 1, 2, 1, 0])
-    pairs = pairs_of_setfit(labels, replacement=drawn_one_by_one)
-    first, second, same = (torch.tensor(values) for values in zip(*pairs, strict=True))
+def test_pairs_of_classes_as_setfit_trains_on_them():
+    """Each pair's cosine towards 1 or 0, over all pairs that SetFit draws: value and gradients."""
+    first, second, same = (torch.tensor(values) for values in zip(*pairs_of_setfit(PAIRED_LABELS), strict=True))
     ours, theirs, model = make_encoders("eval")
     ((ids, mask),) = columns_of(1)
     features = [{"input_ids": ids[side], "attention_mask": mask[side]} for side in (first, second)]
     expected = theirs_of.CosineSimilarityLoss(model)(features, same)
     (vectors,) = our_vectors(ours, [(ids, mask)])
-    if drawn_one_by_one:
-        found = losses.cosine_squared_error(vectors[first], vectors[second], same).mean()
-    else:
-        found = losses.contrastive_pairs(vectors, labels).mean()
+    found = losses.cosine_squared_error(vectors[first], vectors[second], same).mean()
     assert_near(found, expected, 1e-12, "loss")
     expected.backward()
     found.backward()
