@@ -23,6 +23,7 @@ INPUTS = {
         ["turns"],
     ),
     "XLMRobertaCausalLM": (TEXTS, None, ["text"]),
+    "XLMRobertaEmbedder": (TEXTS, Y, ["text"]),
     "XLMRobertaMultipleChoiceClassifier": ([(text, TEXTS[:2]) for text in TEXTS], Y, ["prompt", "choices"]),
     "XLMRobertaQuestionAnswerer": (
         [(text, TEXTS[0]) for text in TEXTS],

@@ -111,6 +111,7 @@ TAGS = {
     "XLMRobertaCausalLM": TEXT,
     "XLMRobertaClassifier": LABELS,
     "XLMRobertaDialogueLM": FEATURES,
+    "XLMRobertaEmbedder": FEATURES,
     "XLMRobertaMaskedLM": FEATURES,
     "XLMRobertaMultipleChoiceClassifier": CLASSES,
     "XLMRobertaQuestionAnswerer": SUPERVISED,

@@ -62,6 +62,8 @@ def test_a_search_over_folds(make_any, estimator):
     X, y, columns = inputs(estimator)
     for rows in (X, pd.DataFrame(X, columns=columns, index=range(10, 16))):
         made, name = make_any(estimator), "batch_size"
+        if estimator.__name__ == "XLMRobertaEmbedder":  # two rows of a step are too few to compare
+            made.set_params(accumulate=2)
         if not hasattr(estimator, "score"):
             made, name = make_pipeline(made, LogisticRegression()), f"{estimator.__name__.lower()}__batch_size"
         search = GridSearchCV(made, {name: [2]}, cv=2, error_score="raise").fit(rows, y)

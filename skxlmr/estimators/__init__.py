@@ -3,6 +3,7 @@
 from skxlmr.estimators._answers.estimator import XLMRobertaQuestionAnswerer
 from skxlmr.estimators._choices.estimator import XLMRobertaMultipleChoiceClassifier
 from skxlmr.estimators._dialogues.estimator import XLMRobertaDialogueLM
+from skxlmr.estimators._embedding.estimator import XLMRobertaEmbedder
 from skxlmr.estimators._language.causal_lm import XLMRobertaCausalLM
 from skxlmr.estimators._language.masked_lm import XLMRobertaMaskedLM
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
@@ -20,6 +21,7 @@ __all__ = [
     "XLMRobertaCausalLM",
     "XLMRobertaClassifier",
     "XLMRobertaDialogueLM",
+    "XLMRobertaEmbedder",
     "XLMRobertaMaskedLM",
     "XLMRobertaMultipleChoiceClassifier",
     "XLMRobertaQuestionAnswerer",

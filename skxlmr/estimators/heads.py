@@ -68,6 +68,11 @@ class Head:
 
 
 MODEL = Head(estimator="XLMRobertaVectorizer", task="Model", pipeline_tag="feature-extraction")
+EMBEDDING = replace(
+    MODEL,
+    estimator="XLMRobertaEmbedder",
+    score="accuracy of the nearest class or of retrieval, Spearman's correlation, or cosine, by what was learnt",
+)
 CLASSIFICATION = Head(
     estimator="XLMRobertaClassifier",
     task="ForSequenceClassification",
@@ -141,7 +146,7 @@ XLM_CLASSIFICATION = replace(CLASSIFICATION, estimator="XLMClassifier", bidirect
 XLM_MASKED_LM = replace(MASKED_LM, estimator="XLMMaskedLM", new="never", bidirectional=None)
 HEADS = (
     *(MODEL, CLASSIFICATION, REGRESSION, ENTAILMENT, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE),
-    *(MASKED_LM, DIALOGUE_LM, CAUSAL_LM, XLM_MODEL, XLM_CLASSIFICATION, XLM_MASKED_LM),
+    *(MASKED_LM, DIALOGUE_LM, CAUSAL_LM, EMBEDDING, XLM_MODEL, XLM_CLASSIFICATION, XLM_MASKED_LM),
 )
 
 

@@ -1,11 +1,15 @@
 """The layers of a sentence encoder that follow the pooling."""
 
 from collections.abc import Iterable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.nn.layers import Dropout as DropoutLayer
 from skxlmr.nn.layout import widen
+from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.sentence import Dense, LayerNorm, Normalize, SentenceLayer
 
 
@@ -54,9 +58,23 @@ class _Normalize(nn.Module):
         return F.normalize(x_ND, dim=1)
 
 
+def append_dense(module: Any, layer: Dense) -> None:
+    """Give a module a dense layer after the pooling, and after those that it has; its weights are drawn as torch draws them."""
+    first = next(module.parameters())
+    dense = _Dense(layer).to(first.device, first.dtype)
+    bound = layer.in_features**-0.5
+    with torch.no_grad():
+        for parameter in dense.parameters():
+            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=host_generator())
+            parameter.copy_(drawn)
+    if not hasattr(module, "sentence"):
+        module.sentence = SentenceLayers(())
+    module.sentence.append(dense)
+
+
 def _module(layer: SentenceLayer) -> nn.Module:
     if isinstance(layer, Dense):
         return _Dense(layer)
     if isinstance(layer, LayerNorm):
         return _LayerNorm(layer)
-    return _Normalize() if isinstance(layer, Normalize) else nn.Identity()
+    return _Normalize() if isinstance(layer, Normalize) else DropoutLayer(layer.rate)

@@ -27,7 +27,7 @@ from skxlmr.checkpoints import (
     write_adapter,
     write_folder,
 )
-from skxlmr.estimators import XLMRobertaVectorizer
+from skxlmr.estimators import XLMRobertaEmbedder, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.inference import check_has_weights
@@ -293,7 +293,9 @@ def _published_weights(estimator: Estimator) -> Tensors:
     if isinstance(module, LanguageModel):  # the bias under both of its names: version 4.46 loses it otherwise
         tensors.setdefault(f"{module.projection}.bias", tensors[module.projection_bias].clone())
     pooler = f"{estimator.config_.base_prefix}.pooler."
-    if not isinstance(estimator, XLMRobertaVectorizer) or any(name.startswith(pooler) for name in tensors):
+    if not isinstance(estimator, XLMRobertaVectorizer | XLMRobertaEmbedder) or any(
+        name.startswith(pooler) for name in tensors
+    ):
         return tensors
     with suppress(CheckpointError):  # of the checkpoint, if it is still there: the features do without it
         if module.origin is not None and module.origin.is_unchanged():

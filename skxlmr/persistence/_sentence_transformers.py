@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
-from skxlmr.estimators import XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
+from skxlmr.estimators import XLMRobertaEmbedder, XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._sequence.sequence_classifier import SequenceClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
@@ -24,7 +24,7 @@ def sentence_encoder_of(estimator: Estimator) -> tuple[SentenceEncoder | None, b
     if not isinstance(estimator, Transformer):
         return None, False
     how, is_equal = estimator._sentence_encoder_to_save()
-    is_equal = is_equal and type(estimator) in (XLMRobertaVectorizer, XLMRobertaMaskedLM)
+    is_equal = is_equal and type(estimator) in (XLMRobertaVectorizer, XLMRobertaEmbedder, XLMRobertaMaskedLM)
     return how if is_equal else estimator._said, is_equal
 
 

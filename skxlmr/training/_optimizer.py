@@ -43,13 +43,16 @@ def learning_rate_factor(step: int, n_steps: int, schedule: str, warmup_ratio: f
     return 1.0
 
 
-def freeze(module: TaskModule, n_frozen_layers: int) -> None:
-    """Freeze the embeddings and the lowest layers; 0 freezes nothing but what no loss sees."""
+def freeze(module: TaskModule, n_frozen_layers: int, trains_vectors: bool = False) -> None:
+    """Freeze the embeddings and the lowest layers; 0 freezes nothing but what no loss sees.
+
+    The layers after the pooling are seen by a loss where the vectors of texts are trained.
+    """
     module.backbone.n_frozen_blocks = n_frozen_layers + 1 if n_frozen_layers else 0
     module.requires_grad_(True)
     further = getattr(module, "sentence", None)  # layers after the pooling
     if further is not None:
-        further.requires_grad_(False)
+        further.requires_grad_(trains_vectors)
     for block in module.backbone.blocks[: module.backbone.n_frozen_blocks]:
         block.requires_grad_(False)
 

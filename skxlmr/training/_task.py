@@ -26,6 +26,16 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class TaskOfSteps(Protocol):
+    """A task that says which rows stand together.
+
+    ``rows_of_steps`` returns those of each step of an epoch, about ``n`` in each.
+    """
+
+    def rows_of_steps(self, n: int, rng: np.random.Generator) -> list[np.ndarray]: ...
+
+
+@runtime_checkable
 class JointTask(Protocol):
     """A task with a loss that compares the rows of all batches of a step.
 

@@ -17,7 +17,7 @@ from skxlmr.training._progress import Progress
 from skxlmr.training._state.fit import FitState, History, Watcher, restore, to_the_end
 from skxlmr.training._state.resumable import StateKeeper
 from skxlmr.training._step_batches import StepBatches
-from skxlmr.training._task import Task
+from skxlmr.training._task import Task, TaskOfSteps
 from skxlmr.training.step import TrainStep
 
 if TYPE_CHECKING:
@@ -114,10 +114,10 @@ def fit_loop(
             state.epoch_rng = rng.bit_generator.state
             if renew is not None:
                 task = renew(rng)
-            steps = _rows_of_steps(task.n_rows, settings, rng)
+            steps = _rows_of_steps(task, settings, rng)
             if keeper is not None:
                 keeper.catch_up()
-            n_now = len(steps)  # other segmentations may give more windows, or fewer
+            n_now = len(steps)  # other segmentations, or other steps, may be more or fewer
             batches.begin_epoch(task, steps[state.step :])
             watcher.epoch_begins(state.history, n_now, state.step)
             while state.step < n_now:
@@ -167,7 +167,11 @@ def fit_loop(
     return state.history
 
 
-def _rows_of_steps(n_rows: int, settings: LoopSettings, rng: np.random.Generator) -> list[list[np.ndarray]]:
-    """Rows of each batch of each step of an epoch, in random order."""
-    batches = shuffled_batches(n_rows, settings.batch_size, rng)
+def _rows_of_steps(task: Task, settings: LoopSettings, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """Rows of each batch of each step of an epoch, in random order, or as the task draws them."""
+    if isinstance(task, TaskOfSteps):
+        n = settings.batch_size
+        of_steps = task.rows_of_steps(n * settings.accumulate, rng)
+        return [[rows[first : first + n] for first in range(0, len(rows), n)] for rows in of_steps]
+    batches = shuffled_batches(task.n_rows, settings.batch_size, rng)
     return [batches[first : first + settings.accumulate] for first in range(0, len(batches), settings.accumulate)]

@@ -108,6 +108,10 @@ class NumberDialogueLM(FromNumbers, skxlmr.XLMRobertaDialogueLM):
         return [(("user", "system")[place % 2], word) for place, word in enumerate(["hello", *words])]
 
 
+class NumberEmbedder(FromNumbers, skxlmr.XLMRobertaEmbedder):
+    pass
+
+
 class NumberMultipleChoiceClassifier(FromNumbers, skxlmr.XLMRobertaMultipleChoiceClassifier):
     """Reads each row of numbers as a prompt with four choices; a target is the index of one of them."""
 

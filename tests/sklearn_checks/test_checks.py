@@ -29,6 +29,7 @@ N_PASSED = {
     "XLMRobertaCausalLM": 52,
     "XLMRobertaClassifier": 74,
     "XLMRobertaDialogueLM": 64,
+    "XLMRobertaEmbedder": 64,
     "XLMRobertaMaskedLM": 64,
     "XLMRobertaMultipleChoiceClassifier": 61,
     "XLMRobertaQuestionAnswerer": 53,

@@ -62,6 +62,7 @@ class FineTuned(TrainingParameters, Estimator):
     _requires_y = False  # the mixins of scikit-learn set it for classifiers and regressors
     _multi_output = False  # whether y may have several columns
     _fewest_validation_rows = 1  # more where the score needs them
+    _trains_vectors = False  # whether the fit is about the vectors of `transform`, and so about how they are made
     _compacts_vocabulary = True  # false if every row of the word embeddings has a gradient
 
     # What differs -------------------------------------------------------------------------------------------------------
@@ -92,10 +93,7 @@ class FineTuned(TrainingParameters, Estimator):
         return -sum(losses.values())
 
     def _adopt(self, stored: StoredModel, file: Path) -> None:
-        """Learn from ``config.json`` what the outputs of the checkpoint's own head mean.
-
-        A subclass may take more arguments, which its ``from_checkpoint`` passes.
-        """
+        """Learn from ``config.json`` what the outputs of the checkpoint's own head mean; some ``from_checkpoint`` pass more."""
         if self._head.new == "always":  # a fit trains it from scratch: without a fit it must be there
             check_architecture(stored.raw, file, self._head)
 

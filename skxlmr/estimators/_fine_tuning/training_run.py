@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 # Parameters that do not change the result of a fit, or whose effect is compared instead.
 BESIDE_THE_FIT: tuple[str, ...] = ("resume_dir", "resume_every", "verbose", "device", "dtype", "memory")
-BESIDE_THE_FIT += ("pooling", "normalize", "prompt", "truncate_dim")  # of `transform` alone
+OF_TRANSFORM = ("pooling", "normalize", "prompt", "truncate_dim")  # whose vectors few estimators train
+BESIDE_THE_FIT += OF_TRANSFORM
 
 
 @dataclass
@@ -107,7 +108,7 @@ class TrainingRun:
         embeddings = module.backbone.get_input_embeddings()
         undo = is_fitted and self.adam_state is None
         with estimator._in_training_units(module, is_fitted):
-            freeze(module, estimator.n_frozen_layers)
+            freeze(module, estimator.n_frozen_layers, estimator._trains_vectors)
             with training_adapters(module, lora_settings(estimator), keeps_failed=not undo):
                 vocabulary = compact_vocabulary(module.backbone, *ids) if compacts else nullcontext()
                 with vocabulary as lookup, turn(resolve_device(estimator.device)):
@@ -218,6 +219,7 @@ class TrainingRun:
         # at a constant rate every step is the same, however many follow
         free = settings.schedule == "constant" and not settings.warmup_ratio
         left_out = {*BESIDE_THE_FIT, *(["max_epochs"] if free else [])}
+        left_out -= {*OF_TRANSFORM} if estimator._trains_vectors else set()
         params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in left_out}
         if params.get("scoring") is None:
             params.pop("scoring", None)  # which earlier versions did not have

@@ -54,7 +54,7 @@ class OneClass(Kind):
     @classmethod
     def learn(cls, y: Any, name: str) -> tuple[OneClass, np.ndarray]:
         """Kind and targets of a first fit."""
-        labels = _one_label_per_row(y, name)
+        labels = one_label_per_row(y, name)
         classes, codes = np.unique(labels, return_inverse=True)
         warn_of_texts(labels, len(classes), name)
         if len(classes) < 2:
@@ -63,7 +63,7 @@ class OneClass(Kind):
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, which may hold known classes only."""
-        labels = _one_label_per_row(y, name).tolist()
+        labels = one_label_per_row(y, name).tolist()
         code_of = {label: code for code, label in enumerate(self.classes.tolist())}
         found = [code_of.get(label) for label in labels]
         if None in found:
@@ -107,7 +107,7 @@ class OneClass(Kind):
 
     def read(self, y: Any, name: str) -> np.ndarray:
         """The labels of later rows in the same words; other classes than those of the fit are allowed, as in a score."""
-        return _one_label_per_row(y, name)
+        return one_label_per_row(y, name)
 
 
 class ManyLabels(Kind):
@@ -355,7 +355,8 @@ def _is_indicator(column: np.ndarray) -> np.ndarray:
     return np.isin(column, (0, 1)) if column.dtype.kind in "biuf" else np.zeros(len(column), bool)
 
 
-def _one_label_per_row(y: Any, name: str) -> np.ndarray:
+def one_label_per_row(y: Any, name: str) -> np.ndarray:
+    """The labels of a y with one class per row, in one dimension."""
     labels = plain_array(y)
     check_labels(labels, name)
     kind = type_of_target(labels, input_name=name)

@@ -147,9 +147,10 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
 
     def _mapped_tensors(self, stored: StoredModel) -> tuple[Tensors, MappedFiles]:
         tensors, files = super()._mapped_tensors(stored)
-        if self._said is None or not self._said.layers:
+        said = None if self._said is None or not self._said.layers else stored.sentence_encoder()
+        if said is None:
             return tensors, files
-        further = stored.sentence_tensors(self._said)
+        further = stored.sentence_tensors(said)  # without a layer that was learnt since
         tensors = tensors | {f"sentence.{name}": tensor for name, tensor in further.items()}
         return tensors, files.with_tensors(tensors)
 

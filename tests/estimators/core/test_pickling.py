@@ -135,7 +135,7 @@ def test_a_zero_shot_classifier_shares_its_module_on(tiny_checkpoint):
 # How much it takes ----------------------------------------------------------------------------------------------------------
 
 
-@contract.each
+@contract.each_that(lambda cls: cls.__name__ != "XLMRobertaEmbedder")  # which trains nothing but the encoder
 def test_a_frozen_encoder_is_not_stored(make_any, estimator):
     frozen = {"n_frozen_layers": N_LAYERS} if "n_frozen_layers" in inspect.signature(estimator).parameters else {}
     X, y, _ = contract.inputs(estimator)
