@@ -62,6 +62,7 @@ def spearman_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     See Also
     --------
     pearson_score : Compares the numbers themselves, up to scale and shift.
+    skxlmr.XLMRobertaEmbedder : Learns vectors whose cosines have the order of the targets.
     skxlmr.XLMRobertaRegressor : Predicts numbers from texts.
 
     Examples
