@@ -26,6 +26,9 @@ _THEIR_WORDS = {
     "learning_rate": "body_learning_rate encoder_learning_rate eta0 initial_rate learning_rate_init lr",
     "long_question": "max_query_length",
     "long_text": "sliding_window truncation",
+    "lora_alpha": "alpha",
+    "lora_rank": "lora_r r rank",
+    "lora_targets": "lora_target_modules target_modules",
     "mask_probability": "mlm_probability",
     "max_answer_length": "max_answer_len",
     "max_epochs": "epochs max_iter n_epochs n_iter num_epochs num_train_epochs",
@@ -63,6 +66,7 @@ _NO_PARAMETER = {
     "every fit uses AdamW": "optim optimizer",
     "for ONNX Runtime, see export_onnx and load_onnx": "backend",
     "pass each setting as a parameter of its own": "args arguments model_args training_args",
+    "set lora_rank, lora_alpha, lora_dropout and lora_targets": "lora_config peft_config",
 }
 NO_PARAMETER = {word: why for why, words in _NO_PARAMETER.items() for word in words.split()}
 
