@@ -24,7 +24,6 @@ PUBLIC = {f"{module.__name__}.{name}": getattr(module, name) for module in MODUL
 # Names that no script of the gallery uses, and why.
 NO_CHECKPOINT = "no checkpoint of the original XLM ships with the package, and the gallery runs without a network"
 NOT_IN_THE_GALLERY = {
-    "skxlmr.XLMRobertaEmbedder": "its guide is to come",
     "skxlmr.CheckpointError": "an error: raised for broken files, which a gallery does not have",
     "skxlmr.FitQualityWarning": "a warning: the scripts show fits that learn",
     "skxlmr.OutOfMemoryWarning": "a warning of GPUs",

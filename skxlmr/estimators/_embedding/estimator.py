@@ -69,7 +69,7 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
     If a teacher's vectors have another width than the checkpoint's, a dense layer without activation is learnt after the
     pooling, and belongs to the encoder from then on.
 
-    Read more in :doc:`/user_guide`.
+    Read more in :doc:`/sentence_embeddings`.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from skxlmr.batching import WHOLE, Batch, concatenate, one_term, pack, shuffled_
 from skxlmr.estimators._embedding import steps
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._later import F, torch
+from skxlmr.utils._later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,9 +207,8 @@ class DistillationTask(EmbeddingTask):
     """The vector of each text is to be its teacher's."""
 
     def _values(self, vectors_PKD: Tensor, target_P: Tensor, weight_P: Tensor) -> Tensor:
-        if self.dims is not None:  # of which the vectors are the first features, scaled to unit length
-            target_P = F.normalize(target_P[:, : vectors_PKD.shape[2]], dim=1)
-        return losses.distillation(vectors_PKD[:, 0], target_P)
+        # With ``dims`` the vectors are cut and scaled; the teacher's are cut, as in sentence-transformers: long ones count more
+        return losses.distillation(vectors_PKD[:, 0], target_P[:, : vectors_PKD.shape[2]])
 
 
 TASKS: dict[str, type[EmbeddingTask]] = {
