@@ -26,10 +26,12 @@ _THEIR_WORDS = {
     "learning_rate": "body_learning_rate encoder_learning_rate eta0 initial_rate learning_rate_init lr",
     "long_question": "max_query_length",
     "long_text": "sliding_window truncation",
+    "loss": "criterion loss_class loss_fct loss_fn loss_function",
     "lora_alpha": "alpha",
     "lora_rank": "lora_r r rank",
     "lora_targets": "lora_target_modules target_modules",
     "mask_probability": "mlm_probability",
+    "matryoshka_dims": "matryoshka_dimensions",
     "max_answer_length": "max_answer_len",
     "max_epochs": "epochs max_iter n_epochs n_iter num_epochs num_train_epochs",
     "max_grad_norm": "clipnorm grad_clip gradient_clip_val gradient_clip_value",
@@ -66,6 +68,9 @@ _NO_PARAMETER = {
     "every fit uses AdamW": "optim optimizer",
     "for ONNX Runtime, see export_onnx and load_onnx": "backend",
     "pass each setting as a parameter of its own": "args arguments model_args training_args",
+    "XLMRobertaEmbedder divides cosines by temperature, which is 1 / scale": "scale",
+    "XLMRobertaEmbedder learns a layer to the width of y where one is needed": "projection_dim",
+    "pass X_val and y_val to fit": "eval_dataset evaluator",
     "set lora_rank, lora_alpha, lora_dropout and lora_targets": "lora_config peft_config",
 }
 NO_PARAMETER = {word: why for why, words in _NO_PARAMETER.items() for word in words.split()}
