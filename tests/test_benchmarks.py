@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+NAMES = ("evaluate", "few_shot", "inference", "quantized_search", "search")
 
 
 @pytest.fixture
@@ -192,6 +193,64 @@ def test_rows_are_held_out_by_split_or_by_a_hash_of_their_text(common):
     )
     alone = [vectors.is_held_out({"split": "train", "text_a": f"text {i}"}, {"train"}) for i in range(500)]
     assert 50 < sum(alone) < 150
+
+
+def many_rows(n_sentences=12, languages=("en", "sw"), splits=("train", "valid")):
+    """Sentences of two classes, half of them in another split; each in all languages, with the same id."""
+    return [
+        {"lang": lang, "split": splits[i % len(splits)], "id": i, "label": f"c{i // 2 % 2}", "text": f"{lang} text {i}"}
+        for i in range(n_sentences)
+        for lang in languages
+    ]
+
+
+@pytest.mark.parametrize("validate", [False, True])
+@pytest.mark.parametrize("splits", [("train", "valid"), ("train",)])
+def test_no_few_labels_are_drawn_from_what_is_scored(common, splits, validate):
+    import few_shot
+
+    rows = many_rows(40, splits=splits)
+    rows[2] = rows[2] | {"text": rows[1]["text"], "id": 99}  # the same text in both splits, if there are two
+    pool, test = few_shot.pool_and_test(rows, validate)
+    assert pool and test
+    assert not {row["text"] for row in pool} & {row["text"] for row in test}
+    assert not {row["id"] for row in pool} & {row["id"] for row in test}
+    assert {row["label"] for row in test} == {"c0", "c1"}
+    if validate:  # the rows for the figures are in neither part
+        _, scored = few_shot.pool_and_test(rows)
+        assert not {row["id"] for row in scored} & {row["id"] for row in pool + test}
+
+
+def test_drawn_labels_are_balanced_and_repeatable(common):
+    import few_shot
+
+    rows = many_rows(60)
+    few = few_shot.draw(rows, 5, seed=1)
+    assert sorted(row["label"] for row in few) == ["c0"] * 5 + ["c1"] * 5
+    assert len({row["text"] for row in few}) == 10
+    assert few == few_shot.draw(rows, 5, seed=1) != few_shot.draw(rows, 5, seed=2)
+    with pytest.raises(SystemExit, match="class 'c0' has 60 rows to draw from, fewer than 61"):
+        few_shot.draw(rows, 61, seed=0)
+
+
+def test_few_labels_in_a_table(common, monkeypatch, capsys, tmp_path):
+    """What was not measured is said, in the table and beside the versions."""
+    import few_shot
+
+    path = write_rows(tmp_path / "mine.jsonl", many_rows(60))
+    monkeypatch.setattr(few_shot, "is_installed", lambda name: False)
+    options = ["--data", str(path), "--sizes", "8", "--seeds", "2", "--methods", few_shot.SETFIT, "character n-grams"]
+    monkeypatch.setattr(sys, "argv", ["few_shot.py", *options])
+    few_shot.main()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    cells = dict(rows)
+    assert cells.pop("mine") == "8 per class" and set(cells) - {"-" * 17} == set(few_shot.METHODS)
+    assert cells["embedder"] == cells[few_shot.SETFIT] == "not measured"
+    assert any(line.startswith("SetFit: not measured") for line in lines)
+    (found,) = json.loads(lines[-1])["results"]
+    assert found["n"] == 8 and len(found["accuracy"]) == len(found["seconds"]) == 2
+    assert cells["character n-grams"].startswith(f"{50 * sum(found['accuracy']):.1f} ± ")
 
 
 def test_cells_average_over_seeds(common):
