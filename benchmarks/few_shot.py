@@ -48,8 +48,8 @@ N_TEST = 400
 FIRST_SEED_TO_VALIDATE = 100
 SETFIT = "SetFit"
 # Chosen with --validate, for the built-in checkpoint.
-FINE_TUNING = {"max_epochs": 20}
-EMBEDDER: dict[str, Any] = {}
+FINE_TUNING: dict[str, Any] = {"max_epochs": 10}
+EMBEDDER: dict[str, Any] = {"max_epochs": 10, "batch_size": 32, "normalize": True}
 SETFIT_RATE = 5e-4
 FEATURE_C = 1.0
 NGRAM_C = 100
