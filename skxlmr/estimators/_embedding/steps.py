@@ -11,7 +11,7 @@ FEWEST = 4  # rows of a step in which rows of the same class and of others meet
 
 
 def of_classes(code_N: np.ndarray, n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows of each step, at most ``n`` or one more: with a row there is another one of its class, if its class has one.
+    """Rows of each step, ``n`` or a few more or less: with a row there is another one of its class, if its class has one.
 
     Raises
     ------
@@ -29,7 +29,8 @@ def of_classes(code_N: np.ndarray, n: int, rng: np.random.Generator) -> list[np.
     groups = [group for first, last in pairwise([0, *ends.tolist()]) for group in _twos(order[first:last])]
     steps: list[list[np.ndarray]] = [[]]
     for i in rng.permutation(len(groups)):
-        if sum(map(len, steps[-1])) + len(groups[i]) > n:
+        n_rows = sum(map(len, steps[-1]))
+        if n_rows >= FEWEST and n_rows + len(groups[i]) > n:
             steps.append([])
         steps[-1].append(groups[i])
     if len(steps) > 1 and sum(map(len, steps[-1])) < FEWEST:

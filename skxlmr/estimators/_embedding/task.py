@@ -151,7 +151,8 @@ class ContrastivePairsTask(EmbeddingTask):
         code_N = self.targets[rows]
         n_same, first = self._n_of_class[code_N], self._first_of_class[code_N]
         n_others = self.n_rows - n_same
-        same, other = (rng.integers(np.maximum(n, 1)) for n in (n_same - 1, n_others))
+        drawn_N2 = rng.random((len(rows), 2))  # row by row, so that accumulated batches draw what one large batch does
+        same, other = (drawn_N2 * np.stack([n_same - 1, n_others], 1)).astype(np.int64).T
         place_same = first + same + (first + same >= self._place[rows])
         place_other = np.where(other < first, other, other + n_same)
         place_N2 = np.stack([place_same, place_other], 1)

@@ -1,0 +1,235 @@
+"""Fits on data of each kind, what they learn, and what is refused."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skxlmr import XLMRobertaEmbedder, XLMRobertaVectorizer
+from tests.estimators.conftest import differing, weights_of
+from tests.tiny import WORDS, sentences
+
+PAIRS = list(zip(*(WORDS[language].split()[:14] for language in ("en", "de")), strict=True))
+OTHERS = [(english, german) for (english, _), (_, german) in zip(PAIRS, [*PAIRS[3:], *PAIRS[:3]], strict=True)]
+NUMBERS = np.linspace(0, 1, 14)
+LEARNS = {"max_epochs": 4, "batch_size": 8, "learning_rate": 2e-3}
+
+
+def data(texts, languages):
+    """X and y by the loss that they are for."""
+    teacher = np.random.default_rng(0).normal(size=(4, 20))[np.unique(languages, return_inverse=True)[1]]
+    return {
+        "supervised_contrastive": (texts, languages),
+        "multiple_negatives_ranking": (PAIRS, None),
+        "cosent": ([*PAIRS, *OTHERS], [1] * 14 + [0] * 14),
+        "distillation": (texts, teacher),
+    }
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["supervised_contrastive", "contrastive_pairs", "multiple_negatives_ranking", "cosent", "cosine", "distillation"],
+)
+def test_each_loss_improves_its_score(make, tiny_checkpoint, texts, languages, loss):
+    of_loss = data(texts, languages)
+    X, y = of_loss.get(loss) or of_loss[{"contrastive_pairs": "supervised_contrastive", "cosine": "cosent"}[loss]]
+    n_epochs = 10 if isinstance(X[0], tuple) else 3
+    params = LEARNS | {"max_epochs": n_epochs, "loss": "auto" if loss in of_loss else loss}
+    made = make(XLMRobertaEmbedder, **params).fit(X, y)
+    assert made.loss_ == loss and made.loss_curve_[-1] < made.loss_curve_[0]
+    before = XLMRobertaEmbedder.from_checkpoint(tiny_checkpoint)
+    if loss != "distillation":  # whose checkpoint has vectors of another width
+        assert made.score(X, y) > before.score(X, y) + 0.1
+    else:
+        assert made.score(X, y) > 0.5 and made.transform(texts).shape == (48, 20)
+
+
+def test_a_classifier_on_trained_vectors(make, texts, languages, unseen):
+    pipe = make_pipeline(make(XLMRobertaEmbedder, **LEARNS), LogisticRegression())
+    frozen = make_pipeline(make(XLMRobertaVectorizer), LogisticRegression(max_iter=1000))
+    assert pipe.fit(texts, languages).score(*unseen) > max(0.8, frozen.fit(texts, languages).score(*unseen))
+
+
+def test_a_search_over_losses(make, texts, languages):
+    pipe = make_pipeline(make(XLMRobertaEmbedder), LogisticRegression())
+    losses = ["supervised_contrastive", "contrastive_pairs"]
+    search = GridSearchCV(pipe, {"xlmrobertaembedder__loss": losses}, cv=2, refit=False, error_score="raise")
+    search.set_params(scoring="neg_log_loss")
+    found = search.fit(texts[:16], languages[:16]).cv_results_["mean_test_score"]
+    assert np.isfinite(found).all() and len(set(found.tolist())) == 2
+
+
+# What is refused -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "X", "y", "message"),
+    [
+        (
+            {"loss": "cosent"},
+            ["a", "b"],
+            ["x", "y"],
+            "loss='cosent' needs two columns .*, set loss='supervised_contrastive'",
+        ),
+        ({}, ["a", "b"], None, "X has one column of texts and y is None"),
+        ({}, [("a", "b", "c", "d")] * 2, None, "X must have one column of texts, or two or three .* got 4 columns"),
+        ({}, ["a", "b", "c"], ["x", "y", "z"], "each class of y has only one row"),
+        ({"loss": "cosine"}, PAIRS, 5 * NUMBERS, "y row .*, and loss='cosine' learns the cosine itself"),
+        ({"batch_size": 2}, ["a", "b", "c", "d"], [0, 1, 0, 1], "a step has 2 rows"),
+        ({"batch_size": 1}, PAIRS, None, "a step has 1 row "),
+        ({"batch_size": 1}, PAIRS, NUMBERS, "a step has 1 row "),
+        (
+            {"matryoshka_dims": [33, 8]},
+            PAIRS,
+            None,
+            "in falling order, from at most the 32 features .* got \\[33, 8\\]",
+        ),
+        ({"matryoshka_dims": [8, 16]}, PAIRS, None, "in falling order"),
+        ({"matryoshka_dims": []}, PAIRS, None, "in falling order"),
+        ({"matryoshka_dims": [8, 2.5]}, PAIRS, None, "must be whole numbers"),
+        ({"truncate_dim": 8}, ["a", "b"], np.ones((2, 20)), "has truncate_dim: set it after fit"),
+        ({}, [("a", None)] * 3, None, "X row 0: expected a text, got None"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(make, params, X, y, message):
+    made = make(XLMRobertaEmbedder, **params)
+    before = dict(vars(made))
+    with pytest.raises(ValueError, match=message):
+        made.fit(X, y)
+    assert vars(made) == before
+
+
+def test_validation_data_of_another_kind(make, texts, languages):
+    made = make(XLMRobertaEmbedder)
+    with pytest.raises(
+        ValueError, match="X_val and y_val are data for loss='cosent', but X and y are for loss='supervised"
+    ):
+        made.fit(texts, languages, X_val=PAIRS, y_val=NUMBERS)
+    with pytest.raises(ValueError, match="y_val has 7 columns, but the teacher's vectors of the fit have 20 features"):
+        made.fit(texts, np.ones((48, 20)), X_val=texts, y_val=np.ones((48, 7)))
+
+
+# X and its columns ------------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_on_pairs_transforms_texts(make):
+    frame = pd.DataFrame(PAIRS, columns=["english", "german"])
+    made = make(XLMRobertaEmbedder).fit(frame)
+    assert not hasattr(made, "n_features_in_") and not hasattr(made, "feature_names_in_")
+    vectors = made.transform(frame["german"])
+    np.testing.assert_allclose(made.transform(frame[["german"]]), vectors, atol=1e-6)
+    np.testing.assert_allclose(made.transform(frame), np.hstack([made.transform(frame["english"]), vectors]), atol=1e-6)
+    assert made.get_feature_names_out().tolist() == [f"xlmrobertaembedder_{i}" for i in range(32)]
+    made.set_output(transform="pandas")
+    assert made.transform(frame["german"]).shape == (14, 32)
+    with pytest.raises(ValueError, match=r"X has 2 columns of texts, .* transform each column, or set_output"):
+        made.transform(frame)
+
+
+def test_names_of_a_table_are_compared(make, texts, languages):
+    made = make(XLMRobertaEmbedder).fit(pd.DataFrame({"text": texts}), languages)
+    assert made.n_features_in_ == 1 and made.get_feature_names_out()[0] == "text_0"
+    with pytest.raises(ValueError, match="feature names should match those that were passed during fit"):
+        made.transform(pd.DataFrame({"review": texts}))
+    assert 0 <= made.score(pd.DataFrame(PAIRS, columns=["a", "b"])) <= 1  # whatever the fit was on
+    made.set_params(warm_start=True).fit(PAIRS)
+    assert made.loss_ == "multiple_negatives_ranking" and not hasattr(made, "feature_names_in_")
+
+
+def test_missing_texts(make):
+    X = [*PAIRS[:4], ("a", None)]
+    vectors = make(XLMRobertaEmbedder, missing="empty").fit(X).transform(X)
+    assert vectors.shape == (5, 64) and np.isfinite(vectors).all()
+
+
+# How vectors are made is a part of the fit ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"pooling": "cls"}, {"prompt": "das: "}, {"truncate_dim": 8}, {"temperature": 1.0}, {"matryoshka_dims": [8]}],
+)
+def test_parameters_change_what_is_learnt(make, params):
+    plain, other = (make(XLMRobertaEmbedder, **each).fit(PAIRS) for each in ({}, params))
+    assert abs(plain.loss_curve_[0] - other.loss_curve_[0]) > 1e-3
+
+
+def test_temperature_is_the_inverse_of_scale(make):
+    auto, same = (make(XLMRobertaEmbedder, temperature=t).fit(PAIRS) for t in ("auto", 0.05))
+    assert auto.loss_curve_ == same.loss_curve_
+    auto, same = (make(XLMRobertaEmbedder, temperature=t).fit(sentences(8), [0, 1] * 4) for t in ("auto", 0.07))
+    assert auto.loss_curve_ == same.loss_curve_
+
+
+def test_the_folder_of_a_fit_knows_how_vectors_are_made(make, tmp_path):
+    params = {"max_epochs": 2, "resume_dir": tmp_path}
+    make(XLMRobertaEmbedder, **params).fit(PAIRS)
+    with pytest.raises(Exception, match="pooling"):
+        make(XLMRobertaEmbedder, pooling="cls", **params).fit(PAIRS, resume=True)
+
+
+# Further fits ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_fit_and_portions(make, texts, languages):
+    X, teacher = data(texts, languages)["distillation"]
+    made = make(XLMRobertaEmbedder).fit(X, teacher)
+    layer = made.module_.sentence[0].linear.weight.clone()
+    made.partial_fit(X, teacher)
+    assert made.n_iter_ == 2 and not torch.equal(made.module_.sentence[0].linear.weight, layer)
+    assert made._how().layers[0].activation == "Identity" and len(made.module_.sentence) == 1
+    before = weights_of(made)
+    with pytest.raises(ValueError, match="y has 7 columns, but the teacher's vectors of the fit have 20 features"):
+        made.partial_fit(X, np.ones((48, 7)))
+    classes = make(XLMRobertaEmbedder, warm_start=True).fit(texts, languages)
+    with pytest.raises(
+        ValueError, match=r"y has vectors of 20 features, and those of the encoder have 32.* without warm_start"
+    ):
+        classes.fit(X, teacher)
+    assert not differing(weights_of(made), before) and classes.loss_ == "supervised_contrastive"
+    assert make(XLMRobertaEmbedder).partial_fit(X, teacher).transform(X).shape == (48, 20)
+
+
+def test_early_stopping_keeps_the_best_epoch(make, texts, languages):
+    params = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 1}
+    made = make(XLMRobertaEmbedder, **LEARNS | params).fit(texts, languages)
+    assert 1 < len(made.validation_scores_) <= 4
+    given = make(XLMRobertaEmbedder, max_epochs=2).fit(texts, languages, X_val=texts, y_val=languages)
+    assert given.validation_scores_[-1] == pytest.approx(given.score(texts, languages))
+    loss = make(XLMRobertaEmbedder, scoring="loss").fit(PAIRS, X_val=PAIRS)
+    assert loss.validation_scores_[0] < 0
+
+
+def test_a_layer_of_the_checkpoint_trains_too(make, texts, languages, tmp_path):
+    from tests.sentence_encoders import dense, write
+
+    checkpoint = make(XLMRobertaVectorizer).checkpoint
+    folder = write(tmp_path / "encoder", checkpoint, layers=[("Dense", dense(n_out=12)), ("Normalize", {})])
+    folder = tmp_path / "encoder" if folder is None else folder
+    made = make(XLMRobertaEmbedder, folder).fit(texts, languages)
+    before = XLMRobertaVectorizer(folder).fit(texts)
+    assert made.transform(texts).shape == (48, 12) and made.normalize_
+    assert not torch.equal(made.module_.sentence[0].linear.weight, before.module_.sentence[0].linear.weight)
+
+
+@pytest.mark.parametrize("n_frozen_layers", [0, 1])
+def test_copies_and_pickles(make, texts, languages, n_frozen_layers):
+    X, teacher = data(texts, languages)["distillation"]
+    made = make(XLMRobertaEmbedder, n_frozen_layers=n_frozen_layers).fit(X, teacher)
+    expected, content = made.transform(X), pickle.dumps(made)
+    for copied in (pickle.loads(content), copy.deepcopy(made)):
+        np.testing.assert_array_equal(copied.transform(X), expected)
+    assert n_frozen_layers == 0 or len(content) < 200_000  # the embeddings are the checkpoint's
+
+
+def test_adapters(make, texts, languages):
+    """The new layer trains in full beside them."""
+    X, teacher = data(texts, languages)["distillation"]
+    made = make(XLMRobertaEmbedder, lora_rank=2).fit(X, teacher)
+    assert made.module_.lora.whole == ("sentence",) and made.transform(X).shape == (48, 20)
