@@ -176,8 +176,8 @@ class TrainingParameters(CheckpointParameters):
         "auto",
         [POSITIVE, StrOptions({"auto"})],
         "Peak learning rate of the encoder's top layer. ``'auto'`` chooses by the checkpoint's hidden size: 3e-4 up to 320, "
-        "1e-4 up to 512, 3e-5 up to 768 (base), 1e-5 up to 1024 (large), 5e-6 beyond; ``learning_rate_`` is the rate that "
-        "was used.",
+        "1e-4 up to 512, 3e-5 up to 768 (base), 1e-5 up to 1024 (large), 5e-6 beyond, and ten times that with ``lora_rank``; "
+        "``learning_rate_`` is the rate that was used.",
     )
     head_learning_rate: float | None = parameter(
         None, [POSITIVE, None], "Learning rate of the head. None is that of the encoder's top layer."
@@ -202,8 +202,9 @@ class TrainingParameters(CheckpointParameters):
     lora_rank: int | None = parameter(
         None,
         [AT_LEAST_1, None],
-        "Rank of low-rank adapters (LoRA, Hu et al. 2021): the fit trains these and the head, and leaves all other weights as "
-        "they are; afterwards the adapters are merged into the weights. 8 is usual. None trains the weights themselves.",
+        "Rank of low-rank adapters (LoRA, Hu et al. 2021): the fit trains these, the head and what the checkpoint lacks, and "
+        "leaves all other weights as they are, a checkpoint's language modelling head too; afterwards the adapters are merged "
+        "into the weights. 8 is usual. None trains the weights themselves.",
     )
     lora_alpha: float = parameter(
         8.0,
@@ -289,8 +290,8 @@ class LanguageModelParameters(TrainingParameters):
         "learning_rate",
         "auto",
         "Peak learning rate of the encoder's top layer. ``'auto'`` chooses by the checkpoint's hidden size: 5e-4 up to 320, "
-        "2e-4 up to 512, 5e-5 up to 768 (base), 2e-5 up to 1024 (large), 1e-5 beyond; ``learning_rate_`` is the rate that "
-        "was used.",
+        "2e-4 up to 512, 5e-5 up to 768 (base), 2e-5 up to 1024 (large), 1e-5 beyond, and ten times that with ``lora_rank``; "
+        "``learning_rate_`` is the rate that was used.",
     )
 
 

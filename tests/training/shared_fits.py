@@ -55,6 +55,7 @@ CASES = {
     ),
     "whole vocabulary": (skxlmr.XLMRobertaClassifier, (TEXTS, CLASSES), {"subword_sampling": 0.2, "layer_decay": 0.9}),
     "frozen layers": (skxlmr.XLMRobertaClassifier, (TEXTS, CLASSES), {"n_frozen_layers": 1}),
+    "adapters": (skxlmr.XLMRobertaClassifier, (TEXTS, CLASSES), {"lora_rank": 4}),
     "regressor": (skxlmr.XLMRobertaRegressor, (TEXTS, NUMBERS, WEIGHTS), {}),
     "tokens": (skxlmr.XLMRobertaTokenClassifier, (WORDS, TAGS, WEIGHTS), {}),
     "questions": (skxlmr.XLMRobertaQuestionAnswerer, (QUESTIONS, ANSWERS), {}),

@@ -39,7 +39,7 @@ from tests.training.shared_fits import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST = ("classifier", "early stopping", "masks", "dialogues, accumulated")
+FAST = ("classifier", "adapters", "early stopping", "masks", "dialogues, accumulated")
 
 
 def failed(done):
