@@ -28,7 +28,7 @@ _THEIR_WORDS = {
     "long_text": "sliding_window truncation",
     "loss": "criterion loss_class loss_fct loss_fn loss_function",
     "lora_alpha": "alpha",
-    "lora_rank": "lora lora_config lora_r peft_config r rank use_lora use_peft",
+    "lora_rank": "lora lora_r r rank use_lora use_peft",
     "lora_targets": "lora_target_modules target_modules",
     "mask_probability": "mlm_probability",
     "matryoshka_dims": "matryoshka_dimensions",
