@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -11,13 +12,21 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import skxlmr
-from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaDialogueLM, load
+from skxlmr import (
+    CheckpointError,
+    XLMRobertaClassifier,
+    XLMRobertaDialogueLM,
+    XLMRobertaEmbedder,
+    XLMRobertaVectorizer,
+    load,
+)
 from skxlmr.checkpoints import read_model
 from tests import lora
-from tests.contract import INPUTS, TEXTS
+from tests.contract import INPUTS, TEXTS, Y
 from tests.persistence.conftest import names_in
 from tests.tiny import write_checkpoint
 
+PAIRS = list(zip(TEXTS, TEXTS[::-1], strict=True))
 MOVED = "base_model_name_or_path"
 N_LABELS = {"XLMRobertaClassifier": 3, "XLMRobertaRegressor": 1, "XLMRobertaTokenClassifier": 3, "XLMClassifier": 3}
 
@@ -119,6 +128,33 @@ def test_the_automatic_classes_of_peft_and_transformers_open_it(name, tmp_path, 
     for kind in (getattr(peft, AUTO[name]), getattr(transformers, estimator._head.auto_class)):
         found = lora.theirs(lora.opened(kind, folder, **labels), inputs)
         torch.testing.assert_close(found, ours, rtol=0, atol=1e-5)
+
+
+TEACHER = np.random.default_rng(0).normal(size=(6, 7)).astype(np.float32)
+EMBEDDERS = {"classes": (TEXTS, Y, {}), "a teacher": (TEXTS, TEACHER, {}), "pairs": (PAIRS, None, {"normalize": True})}
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("what", EMBEDDERS)
+def test_a_sentence_encoder(what, tmp_path, tiny_checkpoint):
+    """Also its layers after the pooling, which lie beside the adapter, as sentence-transformers has them."""
+    peft, theirs = pytest.importorskip("peft"), pytest.importorskip("sentence_transformers")
+    X, y, params = EMBEDDERS[what]
+    embedder = XLMRobertaEmbedder(str(tiny_checkpoint), **{**lora.FIT, **lora.LORA, **params, "batch_size": 4}).fit(
+        X, y
+    )
+    folder = lora.save(embedder, tmp_path / "adapter")
+    vectors = embedder.transform(TEXTS)
+    np.testing.assert_array_equal(load(folder).transform(TEXTS), vectors)
+    assert_same_weights(load(folder), embedder)
+    np.testing.assert_array_equal(XLMRobertaVectorizer(folder, dtype="float32").fit_transform(TEXTS), vectors)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(embedder)).transform(TEXTS), vectors)
+    np.testing.assert_allclose(theirs.SentenceTransformer(str(folder)).encode(TEXTS), vectors, atol=1e-6)
+    model, inputs = lora.opened(peft.AutoPeftModelForFeatureExtraction, folder), lora.tokens(folder)
+    with torch.no_grad():
+        found = model.eval()(**inputs).last_hidden_state
+    ours, mask = lora.logits(embedder, inputs).last_hidden_state, inputs["attention_mask"].bool()
+    torch.testing.assert_close(found[mask], ours[mask], rtol=0, atol=1e-6 * ours.abs().max().item())
 
 
 def test_a_new_pooler_is_a_part_of_the_adapter(tmp_path, tiny_tokenizer):

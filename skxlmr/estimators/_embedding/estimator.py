@@ -283,8 +283,8 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
         texts = self._read_texts(X, name, reset)
         if texts.side_by_side > 1:  # `transform` reads single texts all the same
             if reset:
-                self._n_columns = self._series_name = None
-                for attribute in _OF_PAIRS:
+                self._series_name = None
+                for attribute in (*_OF_PAIRS, "_n_columns"):
                     self.__dict__.pop(attribute, None)
             return texts
         if reset:
