@@ -176,10 +176,10 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         >>> from skxlmr import XLMRobertaClassifier
         >>> classifier = XLMRobertaClassifier("skxlmr-mini", learning_rate=1e-3, random_state=0)
         >>> batch = ["Guter Film", "Schlechter Film", "Great film", "Bad film"], ["good", "bad", "good", "bad"]
-        >>> for _ in range(5):
+        >>> for _ in range(10):
         ...     classifier = classifier.partial_fit(*batch, classes=["bad", "good"])
         >>> classifier.n_iter_, classifier.predict(["Guter Film", "Bad film"])
-        (5, array(['good', 'bad'], dtype='<U4'))
+        (10, array(['good', 'bad'], dtype='<U4'))
         """
         with all_or_nothing(self):
             if not hasattr(self, "module_"):
