@@ -15,6 +15,25 @@ def test_it_is_small_enough_for_a_package():
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 15e6
 
 
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "WordNet 3.0 Copyright 2006 by Princeton University",
+        "Chinese Open Wordnet Copyright 2013,2014",
+        "DanNet 2.1 Copyright 2009-12",
+        "Hebrew WordNet Copyright 2007",
+        "The Norwegian Language Bank",
+        "plWordNet 2.3 © 2015",
+        "Copyright (c) 2014-2015 Francis Bond, David Moeljadi",
+        "Copyright © 1991-2012 Unicode, Inc.",
+        "CC BY 2.0 FR",
+        "all-MiniLM-L6-v2",
+    ],
+)
+def test_it_brings_the_notices_that_its_sources_ask_for(notice):
+    assert notice in (resolve_checkpoint(BUILTIN) / "NOTICE.md").read_text(encoding="utf-8")
+
+
 def test_the_folder_says_that_it_pools_by_the_mean():
     folder = resolve_checkpoint(BUILTIN)
     encoder = read_model(folder).sentence_encoder()
