@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skxlmr.checkpoints import PARTS, sha256_of
+from skxlmr.checkpoints import PARTS, SAVED, sha256_of
 from skxlmr.persistence._description import (
     ALTERED,
     COMPOSITE,
@@ -62,11 +62,15 @@ class Saved:
 
     def files(self) -> dict[str, str | bytes | Callable[[Path], str]]:
         """Return the content of the model card and of ``skxlmr.json``, by name; the latter is made when all else is there."""
-        card = {CARD: read_bytes(self.folder / CARD)} if (self.folder / CARD).is_file() else {}
+        keeps = (self.folder / CARD).is_file() and SAVED not in read_json(
+            self.folder / FILE
+        )  # a merged adapter is none
+        card = {CARD: read_bytes(self.folder / CARD)} if keeps else {}
         return {**card, FILE: self._description}
 
     def _description(self, written: Path) -> str:
         about: dict[str, Any] = read_json(self.folder / FILE)
+        about.pop(SAVED, None)
         digests = {p.relative_to(written).as_posix(): sha256_of(p) for p in sorted(written.rglob("*")) if p.is_file()}
         return sealed(about | {"sha256": "", "files": digests})
 

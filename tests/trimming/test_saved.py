@@ -21,6 +21,7 @@ from skxlmr import (
     trim_vocabulary,
 )
 from skxlmr.text import load_tokenizer
+from tests import lora
 from tests.contract import answers, assert_same, each, inputs, is_original_xlm
 from tests.trimming.texts import TEXTS
 
@@ -132,3 +133,17 @@ def test_onnx_is_made_again(fitted_vectorizer, tmp_path):
     export_onnx(fitted_vectorizer, tmp_path / "alone")
     with pytest.raises(CheckpointError, match="holds an ONNX model and no other weights"):
         trim_vocabulary(tmp_path / "alone", TEXTS, tmp_path / "small")
+
+
+def test_a_saved_adapter_becomes_a_whole_model(tiny_checkpoint, tmp_path):
+    classifier = lora.fitted("XLMRobertaClassifier", str(tiny_checkpoint), max_epochs=1)
+    source = lora.save(classifier, tmp_path / "adapter")
+    trim_vocabulary(source, lora.TEXTS, tmp_path / "small")
+    found = load(tmp_path / "small")
+    np.testing.assert_array_equal(found.predict_proba(lora.TEXTS), classifier.predict_proba(lora.TEXTS))
+    names = {path.name for path in (tmp_path / "small").iterdir()}
+    assert "model.safetensors" in names and not names & {
+        "adapter_config.json",
+        "README.md",
+    }  # which said how peft opens it
+    assert "adapter" not in json.loads((tmp_path / "small" / "skxlmr.json").read_text())
