@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from skxlmr.nn.kernels import int8
 from skxlmr.nn.kernels.linear import ACTIVATIONS, LayerLinear, Linear
 from skxlmr.nn.layers import Dropout
 from skxlmr.nn.randomness import host_generator
@@ -118,6 +119,8 @@ class LoraLinear(LayerLinear):
 
     def forward(self, x: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
         """Outputs (..., n_outputs) of inputs (..., n_inputs), through an activation or with a residual added."""
+        if self.is_of_layers and int8.computes_in_int8():  # as after the merge, whose weights round in another way
+            return plain_layer(self)(x, activation, residual)
         y = super().forward(x) if self.is_of_layers else Linear.forward(self, x)
         y = y + self.lora_B(self.lora_A(self.lora_dropout(x))) * self.scaling
         y = ACTIVATIONS[activation][0](y)

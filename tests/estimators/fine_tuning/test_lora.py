@@ -194,6 +194,21 @@ def test_same_fit(make, texts, languages, params):
     assert not differing(*map(weights_of, fits))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_other_precisions(make, texts, languages, dtype):
+    """Frozen weights are cast as they are used: what is merged, in float32, and all others stay float32."""
+    given = {"max_epochs": 2, "lora_rank": 2, "device": "cpu"}
+    plain, other = (make(XLMRobertaClassifier, **given | {"dtype": kind}) for kind in ("float32", dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where the processor is slow at it
+        for classifier in plain, other:
+            classifier.fit(texts, languages, X_val=texts, y_val=languages)
+    np.testing.assert_allclose(other.loss_curve_, plain.loss_curve_, atol=0.02)
+    assert {p.dtype for p in other.module_.parameters()} == {torch.float32}
+    assert_merged(other)
+    assert other.validation_scores_[-1] == other.score(texts, languages)
+
+
 def test_validation_and_callbacks_see_the_module_with_its_adapters(make, texts, languages):
     given = {"max_epochs": 3, "lora_rank": 2, "learning_rate": 1e-2}
     copies = []
