@@ -61,7 +61,7 @@ class FitQualityWarning(ConvergenceWarning):
     >>> [warning.category.__name__ for warning in caught], classifier.collapsed_
     (['FitQualityWarning'], True)
     >>> print(classifier.collapse_reason_)  # doctest: +ELLIPSIS
-    the training loss ..., from ...: set learning_rate='auto', which is 0.0003 for this checkpoint (it was 1e-09), ...
+    the training loss ...: set learning_rate='auto', which is 0.0003 for this checkpoint (it was 1e-09), ...
     """
 
 
