@@ -261,7 +261,7 @@ def parse_arguments():
     parser.add_argument("--ngram-c", type=float, default=NGRAM_C, help="C of the n-grams")
     parser.add_argument("--setfit-python", help="Python that has setfit (default: this one, if it has)")
     parser.add_argument("--setfit-rate", type=float, default=SETFIT_RATE, help="learning rate of SetFit's encoder")
-    parser.add_argument("--setfit-steps", type=int, default=100, help="most steps of a fit of SetFit; -1: no limit")
+    parser.add_argument("--setfit-steps", type=int, default=60, help="most steps of a fit of SetFit; -1: no limit")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     args.embedder, args.fine_tuning = dict(args.embedder), dict(args.fine_tuning)
