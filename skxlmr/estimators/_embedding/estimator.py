@@ -10,8 +10,10 @@ import numpy as np
 
 from skxlmr.estimators._core.prompts import prepared
 from skxlmr.estimators._embedding.objectives import (
+    CLASSES,
     LOSSES,
     MOST_COLUMNS,
+    SCORES,
     VECTORS,
     check_learnable,
     chosen_loss,
@@ -378,12 +380,27 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
 
     def _strata(self, targets: np.ndarray) -> np.ndarray | None:
         """Classes, if there are enough rows of each."""
-        if self.loss_ not in ("supervised_contrastive", "contrastive_pairs"):
+        if self.loss_ not in LOSSES[CLASSES]:
             return None
         counts = np.unique(targets, return_counts=True)[1]
         n_val = self._n_validation(len(targets))
         enough = counts.min() > 1 and len(counts) <= min(n_val, len(targets) - n_val)
         return targets if enough else None
+
+    def _check_validation(self, validation: TrainingRows | None) -> None:
+        """Refuse validation data in which nothing can be compared."""
+        super()._check_validation(validation)
+        if validation is None or self.scoring is not None:
+            return
+        is_of_classes = self.loss_ in LOSSES[CLASSES]
+        if (is_of_classes and np.bincount(validation.targets).max() < 2) or (
+            self.loss_ in LOSSES[SCORES] and len(validation) < 2
+        ):
+            few = "one text of each class" if is_of_classes else "one row"
+            raise ValueError(
+                f"the validation data have only {few}, and the validation score compares two or more: raise "
+                "validation_fraction, or pass X_val and y_val"
+            )
 
     def _validation_score(self, rows: TrainingRows) -> float:
         kind = next(kind for kind, losses in LOSSES.items() if self.loss_ in losses)

@@ -115,6 +115,15 @@ def test_validation_data_of_another_kind(make, texts, languages):
         made.fit(texts, np.ones((48, 20)), X_val=texts, y_val=np.ones((48, 7)))
 
 
+def test_validation_data_of_which_nothing_is_compared(make, texts):
+    params = {"early_stopping": True, "validation_fraction": 0.1}
+    with pytest.raises(ValueError, match=r"only one text of each class, .* raise validation_fraction, or pass X_val"):
+        make(XLMRobertaEmbedder, **params).fit(texts[:20], np.arange(20) % 9)
+    with pytest.raises(ValueError, match=r"only one row, .* raise validation_fraction"):
+        make(XLMRobertaEmbedder, **params).fit(PAIRS[:8], NUMBERS[:8])
+    assert make(XLMRobertaEmbedder, scoring="loss", **params).fit(PAIRS[:8], NUMBERS[:8]).validation_scores_
+
+
 # X and its columns ------------------------------------------------------------------------------------------------------
 
 
