@@ -28,7 +28,7 @@ class LoraSettings:
 
 
 @contextmanager
-def training_adapters(module: TaskModule, settings: LoraSettings | None, keeps_failed: bool = False) -> Iterator[None]:
+def training_adapters(module: TaskModule, settings: LoraSettings | None, keeps_failed: bool = False) -> Iterator[bool]:
     """Inside the block nothing learns but adapters, the head and what the checkpoint lacked; at its end they are merged.
 
     The module's ``lora`` is then what was learnt. A module that has the same adapters already trains them further, from the
@@ -44,6 +44,11 @@ def training_adapters(module: TaskModule, settings: LoraSettings | None, keeps_f
     keeps_failed : bool
         Whether what was learnt before an error is kept. Otherwise all weights are the same ones as before.
 
+    Yields
+    ------
+    bool
+        Whether earlier adapters train further.
+
     Raises
     ------
     ValueError
@@ -52,7 +57,7 @@ def training_adapters(module: TaskModule, settings: LoraSettings | None, keeps_f
     if settings is None:
         before, module.lora = module.lora, None
         try:
-            yield
+            yield False
         except BaseException:
             if not keeps_failed:
                 module.lora = before
@@ -95,7 +100,7 @@ def training_adapters(module: TaskModule, settings: LoraSettings | None, keeps_f
 
     try:
         put_in()
-        yield
+        yield learnt is not None
     except BaseException:
         to_the_end(merge if keeps_failed else put_back)
         raise

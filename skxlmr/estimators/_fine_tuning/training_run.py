@@ -109,7 +109,9 @@ class TrainingRun:
         undo = is_fitted and self.adam_state is None
         with estimator._in_training_units(module, is_fitted):
             freeze(module, estimator.n_frozen_layers, estimator._trains_vectors)
-            with training_adapters(module, lora_settings(estimator), keeps_failed=not undo):
+            with training_adapters(module, lora_settings(estimator), keeps_failed=not undo) as goes_on:
+                if self.adam_state is not None and not goes_on:
+                    self.adam_state.forget(".lora_")
                 vocabulary = compact_vocabulary(module.backbone, *ids) if compacts else nullcontext()
                 with vocabulary as lookup, turn(resolve_device(estimator.device)):
                     self._history = self._train(embeddings, lookup, undo)

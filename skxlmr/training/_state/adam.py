@@ -62,6 +62,10 @@ class AdamState:
                 self._rows = every
             self._states[name] = state
 
+    def forget(self, part: str) -> None:
+        """Leave out parameters with this part in their names, which start again from other values."""
+        self._states = {name: state for name, state in self._states.items() if part not in name}
+
     def _state(self, name: str, device: torch.device) -> dict[str, Tensor]:
         return {key: value.to(device) for key, value in self._states.get(name, {}).items()}
 

@@ -289,6 +289,21 @@ def test_other_adapters_start_on_the_merged_weights(make, texts, languages):
     assert classifier.module_.lora is None
 
 
+def test_moments_belong_to_their_adapters(make, trained, texts, languages):
+    """Whether each group of parameters goes on from the steps of the call before."""
+    classifier = make(XLMRobertaClassifier, **LORA)
+    for alpha in (8.0, 8.0, 3.0):
+        classifier.set_params(lora_alpha=alpha).partial_fit(texts, languages, classes=sorted(set(languages)))
+    steps = []
+    for started, optimizer in trained:
+        learns = [p for group in optimizer.param_groups for p in group["params"]]
+        of_adapters = {int(optimizer.state[p]["step"]) for p in learns if 2 in p.shape}
+        steps.append((of_adapters, {int(optimizer.state[p]["step"]) for p in learns if 2 not in p.shape}))
+        assert sum(2 in p.shape for p in learns) == 8 and len(learns) == len(started) == 12
+    # of the second and the third call; numbers of steps that go on are the same tensors
+    assert steps[1:] == [({6}, {9}), ({3}, {9})]
+
+
 def test_weights_that_were_changed_by_hand_stay_changed(make, texts, languages):
     classifier = make(XLMRobertaClassifier, learning_rate=1e-9, **LORA).fit(texts, languages)
     name = min(MERGED)
