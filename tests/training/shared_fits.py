@@ -65,6 +65,10 @@ CASES = {
     "causal": (skxlmr.XLMRobertaCausalLM, (TEXTS,), {}),
     "dialogues": (skxlmr.XLMRobertaDialogueLM, (DIALOGUES,), {}),
     "dialogues, accumulated": (skxlmr.XLMRobertaDialogueLM, (DIALOGUES,), {"batch_size": 3, "accumulate": 2}),
+    "vectors of classes": (skxlmr.XLMRobertaEmbedder, (TEXTS, CLASSES), {"batch_size": 4, "accumulate": 2}),
+    "vectors of drawn pairs": (skxlmr.XLMRobertaEmbedder, (TEXTS, CLASSES, WEIGHTS), {"loss": "contrastive_pairs"}),
+    "vectors of pairs": (skxlmr.XLMRobertaEmbedder, (PAIRS,), {}),
+    "vectors of similarities": (skxlmr.XLMRobertaEmbedder, (PAIRS, NUMBERS, WEIGHTS), {}),
     "one dialogue a batch": (skxlmr.XLMRobertaDialogueLM, (DIALOGUES,), {"batch_size": 1, "accumulate": 3}),
 }
 
