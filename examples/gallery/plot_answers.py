@@ -113,7 +113,7 @@ print(found.pivot_table(index="language", columns="asked", values="exact_match",
 print(display)
 
 # %%
-# Three of four answers are right, on names, towns and years that the fit has not seen. That a text has no year is
+# Four of five answers are right, on names, towns and years that the fit has not seen. That a text has no year is
 # always noticed. Scores above 0.9 can be trusted here: most of the wrong answers have lower ones. Where no answer is
 # said too often or too rarely, choose ``no_answer_threshold`` on rows that the fit has not seen.
 #

@@ -63,8 +63,8 @@ print(X_train[0], "->", y_train[0])
 # Trained for long, on few rows
 # -----------------------------
 #
-# Ten epochs on 150 rows: the loss on them is nearly zero at the end, and so the model is certain of most of what it
-# reads.
+# Ten epochs on 150 rows: the loss on them is far lower at the end than that of other rows will be, and so the model is
+# certain of most of what it reads.
 
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
@@ -129,8 +129,9 @@ plt.show()
 # %%
 # As trained, the model is too sure at both ends: its points lie above the diagonal on the left and below it on the
 # right. With a temperature they are closer, and many rows leave the two outermost groups. The groups in the middle hold
-# few rows, so their points are uncertain. Sigmoid and isotonic regression do as well here. Isotonic regression needs
-# more rows than the others; with fewer than a thousand, a temperature is the safe choice.
+# few rows, so their points are uncertain. A sigmoid does as well here. Isotonic regression needs more rows than the
+# others: it has a good Brier score, but pays dearly in log loss for a few rows of which it was certain, and wrong. With
+# fewer than a thousand rows a temperature is the safe choice.
 #
 # The held-out rows must be new to the model. On its training rows it is nearly always right, and a calibration would
 # learn that certainty is justified.

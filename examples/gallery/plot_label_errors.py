@@ -127,7 +127,7 @@ axes.legend()
 plt.show()
 
 # %%
-# The encoder tells languages apart, and every suspect of that column is an error; a quarter of the errors stays below
+# The encoder tells languages apart, and all suspects of that column but one are errors; a third of the errors stays below
 # the thresholds. Sentiment is read so badly that most rows are suspect. Among the first twenty are more errors than
 # among random rows, but most of them are right. So look at the accuracy first. It says how far to trust the list.
 #

@@ -133,8 +133,8 @@ axes.legend(loc="lower right")
 plt.show()
 
 # %%
-# Where the request is cut off, the model guesses. Windows find it at every place. They are a little better even at the
-# first two places: cut texts without a request were among the training rows too, and taught the model nothing. If all
+# Where the request is cut off, the model guesses. Windows find it at every place. They are better at the second
+# place already: cut texts without a request were among the training rows too, and taught the model nothing. If all
 # that counts is at the beginning, as in the lead of a news report, cutting is as good and four times cheaper.
 # ``coverage`` says how much there is to lose. The mean over windows dilutes a signal that is in one of them, more so
 # the longer the text.

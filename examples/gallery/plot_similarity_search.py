@@ -248,15 +248,15 @@ plt.show()
 # says which meanings are told apart: a computer is called much the same everywhere, and this word alone finds the
 # sentence.
 #
-# Nearly half of the translations are found where guessing finds a tenth. For a search engine that is far too few. Ten
-# sentences are few too: a share of 0.48 over 90 pairs of languages comes from these ten meanings only, so that other
-# sentences would give other figures.
+# Six translations of ten are found where guessing finds one. For a search engine that is far too few. Ten sentences are few
+# too: a share of 0.62 over 90 pairs of languages comes from these ten meanings only, so that other sentences would give
+# other figures.
 #
 # With XLM-R base
 # ---------------
 #
-# Not XLM-R itself: it read texts of a hundred languages but no translations. (The built-in checkpoint saw some, for a
-# few minutes.) Take an encoder that was trained to put equal meanings close together, such as
+# Not XLM-R itself: it read texts of a hundred languages but no translations. (The built-in checkpoint was trained on
+# some.) Take an encoder that was trained to put equal meanings close together, such as
 # ``XLMRobertaVectorizer("intfloat/multilingual-e5-base", prompt="query: ")``, with ``prompt="passage: "`` for what is
 # searched, or ``"sentence-transformers/paraphrase-multilingual-mpnet-base-v2"``. Pooling, scaling and length are read
 # from its folder. Measure there again whether subtracting means helps. :doc:`/using_features` has small vectors, large

@@ -90,7 +90,7 @@ for i, (pooling, rows) in enumerate(results.groupby("pooling", sort=False)):
     axes.errorbar(C * 1.15 ** (i - 1), rows["mean_test_score"], error, **style, label=f"pooling={pooling}")
 axes.axhline(1 / 3, color="black", linewidth=1)
 axes.annotate("guessing", (1e-5, 1 / 3), xytext=(0, -12), textcoords="offset points")
-axes.set(xscale="log", xlabel="C of LogisticRegression", ylabel="accuracy (5 folds)", ylim=(0.32, 0.48))
+axes.set(xscale="log", xlabel="C of LogisticRegression", ylabel="accuracy (5 folds)", ylim=(0.32, 0.52))
 axes.legend(loc="upper left")
 plt.show()
 print(search.best_params_, round(search.best_score_, 3))
