@@ -1,7 +1,7 @@
 """
-=================================================================
-Frozen features, trained vectors or fine-tuning: how many labels?
-=================================================================
+===============================================
+Frozen, trained or fine-tuned: how many labels?
+===============================================
 
 Four ways to classify texts, by the number of labelled rows: character n-grams, which know no language; features of a frozen
 encoder with a linear model; vectors that are trained to tell the classes apart, with the same linear model (SetFit's way); and

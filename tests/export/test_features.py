@@ -80,7 +80,7 @@ FURTHER = [
 def test_layers_after_the_pooling(tmp_path, encoder, layers, normalize, truncate_dim, again):
     config, module = encoder
     torch.manual_seed(0)
-    further = SentenceLayers(layers)
+    further = SentenceLayers(layers).eval()
     how = Features(("mean",), (2,), 0, layers, normalize, truncate_dim, again)
     inputs = graphs.batch(config)
     with torch.no_grad():

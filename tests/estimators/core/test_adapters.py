@@ -30,6 +30,7 @@ ESTIMATORS = {
         {},
         {"task_type": "FEATURE_EXTRACTION", "target_modules": ["query", "word_embeddings"]},
     ),
+    "XLMRobertaEmbedder": (MODEL, {}, {"task_type": "FEATURE_EXTRACTION"}),
     "XLMRobertaClassifier": (SEQ, {"num_labels": 3}, {"task_type": "SEQ_CLS"}),
     "XLMRobertaRegressor": (SEQ, {"num_labels": 1}, {"task_type": "SEQ_CLS", "use_dora": True}),
     "XLMRobertaZeroShotClassifier": (SEQ, {"num_labels": 3}, {"task_type": "SEQ_CLS"}),
