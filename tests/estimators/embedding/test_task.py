@@ -14,6 +14,7 @@ from skxlmr.nn import losses
 from skxlmr.text import EncodedBatch
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._task import JointTask, TaskOfSteps
+from tests import sentence_encoders
 from tests.tiny import sentences
 
 TEXTS = sentences(24)
@@ -148,6 +149,25 @@ def test_the_loss_is_that_of_the_vectors_of_transform(still_checkpoint, loss):
     with torch.no_grad():
         found = task.losses(made.module_, batch)["loss"]
     torch.testing.assert_close(found, EXPECTED[loss](vectors, target, weight) * weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"normalize": True}, {"truncate_dim": 7}, {"truncate_dim": 7, "normalize": True}, {"prompt": None}],
+    ids=str,
+)
+def test_vectors_in_a_fit_are_those_of_transform(still_checkpoint, tmp_path, params):
+    pooling = sentence_encoders.one_key("mean", include_prompt=False)
+    layers = [("Dense", sentence_encoders.dense(32, 12)), ("Normalize", {})]
+    settings = {"prompts": {"query": "the cat: "}, "default_prompt_name": "query"}
+    sentence_encoders.write(
+        tmp_path / "encoder", still_checkpoint, pooling, layers, config_sentence_transformers=settings
+    )
+    made, task, X = task_of("supervised_contrastive", tmp_path / "encoder", **params)
+    batch = task.collate(np.arange(24), np.random.default_rng(0))
+    with torch.no_grad():
+        found = task.vectors(made.module_, batch)[:, 0]
+    np.testing.assert_allclose(found, made.transform(X), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", EXPECTED)
