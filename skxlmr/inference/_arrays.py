@@ -9,7 +9,7 @@ import numpy as np
 
 
 def pool_rows(x_NSD: np.ndarray, lengths_N: np.ndarray, words: Sequence[str], n_skipped: int = 0) -> np.ndarray:
-    """See :func:`skxlmr.nn.pooling.pool`; the pooler is not among the words.
+    """See :func:`skxlmr.nn.sentence.pooling.pool`; the pooler is not among the words.
 
     Returns
     -------

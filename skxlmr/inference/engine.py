@@ -26,8 +26,8 @@ from skxlmr.inference.cache import Cache
 from skxlmr.inference.prefix import FrozenPrefix
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.layout import widen
-from skxlmr.nn.pooling import pool
 from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.nn.sentence.pooling import pool
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn
@@ -118,7 +118,7 @@ class Engine:
         return self.module.backbone.pooler is not None
 
     def pooled(self, how: SentenceEncoder, layers: Sequence[int], n_skipped: int, further: bool) -> Run:
-        """Runs the encoder and pools, see :func:`skxlmr.nn.pooling.pool`; ``further`` adds the layers after it."""
+        """Runs the encoder and pools, see :func:`skxlmr.nn.sentence.pooling.pool`; ``further`` adds the layers after it."""
         backbone, module = self.module.backbone, self.module
         layers_after: Any = getattr(module, "sentence", None) if further else None
 

@@ -1,9 +1,9 @@
 """The fit loop and its parts: optimiser, schedules, compact vocabulary, and the state of a fit on disk."""
 
-from skxlmr.training._compact_vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._distributed import current_processes, in_all_processes, leads
 from skxlmr.training._diverged import Diverged
-from skxlmr.training._lora import LoraSettings, training_adapters
+from skxlmr.training._learning.adapters import LoraSettings, training_adapters
+from skxlmr.training._learning.vocabulary import compact_vocabulary, whole_copy
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._mean_losses import mean_losses
 from skxlmr.training._optimizer import LORA_RATE, SCHEDULES, auto_learning_rate, freeze, make_optimizer

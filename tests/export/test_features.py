@@ -7,9 +7,9 @@ import torch
 
 from skxlmr.export._graphs.features import Features
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.nn.sentence import ACTIVATIONS, Dense, Dropout, LayerNorm, Normalize
-from skxlmr.nn.sentence_layers import SentenceLayers
+from skxlmr.nn.sentence.layers import SentenceLayers
+from skxlmr.nn.sentence.pooling import POOLINGS, pool
 from tests.export import graphs
 
 TOLERANCE = 1e-5

@@ -11,8 +11,8 @@ from skxlmr import Cache, CheckpointError, clear_cache
 from skxlmr.inference import Engine, OnnxEngine, OnnxModule, _arrays, onnx_engine, sentence_of
 from skxlmr.inference._cached_rows import _rounded
 from skxlmr.nn import ModelConfig, TokenLayout
-from skxlmr.nn.pooling import POOLINGS, pool
 from skxlmr.nn.sentence import Dense, SentenceEncoder
+from skxlmr.nn.sentence.pooling import POOLINGS, pool
 from skxlmr.text import EncodedBatch
 from tests.batching.rows import PAD, random_rows
 from tests.onnx_graphs import HEAD, INPUTS, TABLE, VOCABULARY, WIDTH, mean_of, write

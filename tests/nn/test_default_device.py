@@ -9,7 +9,7 @@ import torch
 from skxlmr.checkpoints import on_meta
 from skxlmr.nn import KeyValueCache, TokenLayout, losses
 from skxlmr.nn.decoding.generation import beam_search, generate, sampler
-from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.nn.sentence.pooling import POOLINGS, pool
 from skxlmr.nn.vocabulary import extend_vocabulary
 from tests.nn import test_causal as causal
 from tests.nn.reference import KINDS, TINY, make_pair, make_rows, packed

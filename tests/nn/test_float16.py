@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.nn.sentence.pooling import POOLINGS, pool
 from tests.nn.reference import (
     KINDS,
     TASKS,

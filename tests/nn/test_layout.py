@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.pooling import POOLINGS, pool
+from skxlmr.nn.sentence.pooling import POOLINGS, pool
 
 from .reference import TINY, make_pair, make_rows
 

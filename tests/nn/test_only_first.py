@@ -7,7 +7,7 @@ import torch
 
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels.linear import fast_inference
-from skxlmr.nn.pooling import pool
+from skxlmr.nn.sentence.pooling import pool
 from skxlmr.utils._devices.device import multiplies_int8
 from tests.nn.reference import TINY, make_ours, make_reference
 from tests.nn.test_run_layers import make_encoder

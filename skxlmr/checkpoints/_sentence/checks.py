@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.checkpoints._layout import MODULES
-from skxlmr.nn.pooling import POOLINGS
 from skxlmr.nn.sentence import ACTIVATIONS
+from skxlmr.nn.sentence.pooling import POOLINGS
 from skxlmr.utils._errors import CheckpointError
 
 MOST_FEATURES, LEAST_LENGTH = 2**20, 4

@@ -348,7 +348,7 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
 
     def _add_dense(self, module: Any, continues: bool) -> None:
         """Add a layer from the vectors to the width of the teacher's."""
-        from skxlmr.nn.sentence_layers import append_dense
+        from skxlmr.nn.sentence.layers import append_dense
 
         width, n_each, how = self._n_teacher, self._n_each(), self._how()
         if continues or how.truncate_dim is not None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.pooling import pool
 from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.nn.sentence.pooling import pool
 from skxlmr.utils._later import F
 
 if TYPE_CHECKING:

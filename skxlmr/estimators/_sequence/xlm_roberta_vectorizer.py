@@ -26,8 +26,8 @@ from skxlmr.estimators._vectors.parameters import POOLER, POOLING, SIDE_BY_SIDE,
 from skxlmr.estimators.heads import MODEL
 from skxlmr.estimators.parameters import changed, estimator, parameter
 from skxlmr.inference import check_has_weights
-from skxlmr.nn.pooling import POOLINGS, lexical_weights, token_vectors
 from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.nn.sentence.pooling import POOLINGS, lexical_weights, token_vectors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._later import nn
 from skxlmr.utils._sklearn import StrOptions, as_sparse, output_config

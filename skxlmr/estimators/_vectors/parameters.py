@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from skxlmr.estimators.parameters import AT_LEAST_1, CheckpointParameters, changed, parameter, parameters
-from skxlmr.nn.pooling import POOLINGS
+from skxlmr.nn.sentence.pooling import POOLINGS
 from skxlmr.utils._sklearn import StrOptions
 
 POOLING = (

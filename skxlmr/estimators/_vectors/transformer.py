@@ -16,8 +16,8 @@ from skxlmr.estimators._vectors.parameters import VectorParameters
 from skxlmr.estimators._vectors.resolved import resolved
 from skxlmr.inference import Engine
 from skxlmr.inference.engine import Run
-from skxlmr.nn.pooling import POOLINGS
 from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.nn.sentence.pooling import POOLINGS
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._sklearn import TransformerMixin
 from skxlmr.utils._tables import name_of
@@ -140,7 +140,7 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
     def _build(self, config: Any) -> TaskModule:
         module = super()._build(config)
         if self._said is not None and self._said.layers:
-            from skxlmr.nn.sentence_layers import SentenceLayers
+            from skxlmr.nn.sentence.layers import SentenceLayers
 
             module.sentence = SentenceLayers(self._said.layers)
         return module

@@ -26,7 +26,7 @@ class Features:
     Attributes
     ----------
     pooling : tuple of str
-        Words of :data:`skxlmr.nn.pooling.POOLINGS`; their vectors stand side by side.
+        Words of :data:`skxlmr.nn.sentence.pooling.POOLINGS`; their vectors stand side by side.
     layers : tuple of int
         Numbers of layers whose output is pooled; their vectors stand side by side.
     n_skipped : int

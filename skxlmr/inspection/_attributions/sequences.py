@@ -10,8 +10,8 @@ from skxlmr.estimators._sequence.targets import ManyColumns
 from skxlmr.inspection._attributions.explained import Cosine, Explained, WeightedSum
 from skxlmr.inspection._attributions.reading import encode, logits_of, places, rows_of, words_of
 from skxlmr.inspection._attributions.targets import codes_of, numbers_of, per_row
-from skxlmr.nn.pooling import pool
 from skxlmr.nn.sentence import TextSettings
+from skxlmr.nn.sentence.pooling import pool
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._validation import Texts, check_texts
 

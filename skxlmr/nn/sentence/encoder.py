@@ -1,4 +1,4 @@
-"""How a sentence encoder makes one vector of a text: a value that says it. Its layers are in ``sentence_layers``."""
+"""How a sentence encoder makes one vector of a text: a value that says it. Its layers are in ``layers``."""
 
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ class SentenceEncoder(TextSettings):
     Attributes
     ----------
     pooling : tuple of str
-        Words of :data:`skxlmr.nn.pooling.POOLINGS`; their vectors stand side by side.
+        Words of :data:`skxlmr.nn.sentence.pooling.POOLINGS`; their vectors stand side by side.
     include_prompt : bool
         Whether the tokens of a prompt, and the first special token with them, are pooled too.
     layers : tuple

@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from skxlmr.nn import FAMILIES, TokenLayout, config_of
-from skxlmr.nn.pooling import lexical_weights, token_vectors
-
-from .geometry import SMALLEST
+from skxlmr.nn.sentence.pooling import lexical_weights, token_vectors
+from tests.nn.geometry import SMALLEST
 
 
 def setting(n_outputs):

@@ -8,8 +8,7 @@ from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.text import EncodedBatch
 from skxlmr.training import compact_vocabulary
-
-from .fits import STILL, assert_same_weights, fit, make_module, make_task, weights_of
+from tests.training.fits import STILL, assert_same_weights, fit, make_module, make_task, weights_of
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
 

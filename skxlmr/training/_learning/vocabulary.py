@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skxlmr.training._lora import LoraSettings, merge_copy
+from skxlmr.training._learning.adapters import LoraSettings, merge_copy
 from skxlmr.training._state.fit import to_the_end
 from skxlmr.utils._later import nn, torch
 
