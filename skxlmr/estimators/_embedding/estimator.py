@@ -48,21 +48,21 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
 
     What X and y are decides what is learnt:
 
-    =================================  =====================================================================================
-    X and y                            Loss
-    =================================  =====================================================================================
-    texts and a class for each         ``'supervised_contrastive'`` [2]_: texts of one class have similar vectors, those of
-                                       others do not. Or ``'contrastive_pairs'``, as in SetFit [3]_: in each epoch a pair
-                                       with a text of the same class is drawn for each text, whose cosine is to be 1, and
-                                       one with a text of another class, whose cosine is to be 0
-    two columns of texts, no y         ``'multiple_negatives_ranking'`` [4]_: each text finds its partner among those of the
-                                       other rows, and the other way round. A third column holds hard negatives: texts
-                                       that look right, and are not
-    two columns of texts and a number  ``'cosent'`` [5]_: the cosines of the pairs have the order of the numbers. Or
-    for each row                       ``'cosine'``: they are the numbers, which are from -1 to 1 then
-    texts and a vector for each (y of  ``'distillation'`` [6]_: the vectors become those of a teacher, of texts and of their
-    floats, in two dimensions)         translations alike
-    =================================  =====================================================================================
+    =============================  =========================================================================================
+    X and y                        Loss
+    =============================  =========================================================================================
+    texts and a class for each     ``'supervised_contrastive'`` [2]_: texts of one class have similar vectors, those of others
+                                   do not. Or ``'contrastive_pairs'``, as in SetFit [3]_: in each epoch a pair with a text of
+                                   the same class is drawn for each text, whose cosine is to be 1, and one with a text of
+                                   another class, whose cosine is to be 0
+    two columns of texts, no y     ``'multiple_negatives_ranking'`` [4]_: each text finds its partner among those of the other
+                                   rows, and the other way round. A third column holds hard negatives: texts that look right,
+                                   and are not
+    two columns, a number per row  ``'cosent'`` [5]_: the cosines of the pairs have the order of the numbers. Or ``'cosine'``:
+                                   they are the numbers, which are from -1 to 1 then
+    texts, vectors as y            ``'distillation'`` [6]_: y is of floats, in two dimensions: a teacher's vectors of the texts.
+                                   Those of texts and of their translations become the same
+    =============================  =========================================================================================
 
     With two columns every y is read as numbers: ints too, such as 0 and 1 for duplicates. ``transform`` reads texts,
     whatever the columns of X in ``fit`` were. ``skxlmr.save`` writes a folder that ``sentence-transformers`` opens, and
