@@ -173,14 +173,20 @@ def _attend_groups(
     In training, where each call has a backward pass as well, sequences of similar length share one, with hardly any padding,
     and none outside the kernel. Rows after the last token, which the encoder may have added, become zeros.
     """
-    outputs, n_before = [], 0
-    for group in layout.padded_groups if dropout or torch.is_grad_enabled() else layout.groups:
-        k_NHSd, v_NHSd = (_to_rectangle(x[group.tokens], group, head_size) for x in (k, v))
-        if from_first:
-            q_NHSd = _heads(q[n_before : n_before + group.count, None], head_size)
-            n_before += group.count
-        else:
-            q_NHSd = _to_rectangle(q[group.tokens], group, head_size)
+    groups = layout.padded_groups if dropout or torch.is_grad_enabled() else layout.groups
+    sizes = [group.tokens.stop - group.tokens.start for group in groups]
+    # One split of each: the backward pass of a slice would fill and add a tensor of the whole batch
+    parts = zip(
+        groups,
+        _split(q, [group.count for group in groups] if from_first else sizes),
+        _split(k, sizes),
+        _split(v, sizes),
+        strict=True,
+    )
+    outputs = []
+    for group, q_TC, k_TC, v_TC in parts:
+        k_NHSd, v_NHSd = (_to_rectangle(x, group, head_size) for x in (k_TC, v_TC))
+        q_NHSd = _heads(q_TC[:, None], head_size) if from_first else _to_rectangle(q_TC, group, head_size)
         # The rows of a rectangle are padded on the right, where no real token of a causal model looks.
         mask = None if group.mask_NS is None or causal else group.mask_NS[:, None, None, :]
         out = _merge(_attend_rectangle(q_NHSd, k_NHSd, v_NHSd, mask, dropout, causal)).flatten(0, 1)
@@ -189,6 +195,12 @@ def _attend_groups(
     if n_spare := 0 if from_first else len(q) - layout.n_tokens:
         outputs.append(q.new_zeros(n_spare, q.shape[1]))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _split(x_TC: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    """Consecutive rows; those after the last size are left out."""
+    n_spare = len(x_TC) - sum(sizes)
+    return x_TC.split([*sizes, n_spare])[: len(sizes)]
 
 
 def _to_rectangle(x_TC: Tensor, group: Group, head_size: int) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skxlmr.nn import attention
 from skxlmr.nn.attention import SHORT_ROW, attend
@@ -197,3 +198,31 @@ def test_no_query_of_a_causal_rectangle_is_without_keys(monkeypatch, n_cached):
     found, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, causal=True, keys=keys)
     real = mask_NK[:, n_cached:]
     torch.testing.assert_close(found[real], expected[real], rtol=0, atol=1e-12)
+
+
+class SizesOfAdditions(TorchDispatchMode):
+    """Number of elements of each tensor that is added to in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.add_.Tensor, torch.ops.aten.add.Tensor):
+            self.sizes.append(args[0].numel())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("from_first", [False, True])
+def test_backward_pass_adds_no_tensor_of_the_whole_batch_for_each_group(from_first):
+    """Slices would: each makes a gradient of the size of the batch, nearly all zeros, and all of them are added."""
+    lengths = [80, 60, 40, 25, 12, 5, 2]
+    assert len(TokenLayout(lengths).padded_groups) > 4
+    q, k, v = projections(sum(lengths), requires_grad=True)
+    if from_first:
+        q = q[: len(lengths)].detach().requires_grad_(True)
+    out, _ = attend(q, k, v, TokenLayout(lengths), head_size=HEAD_SIZE, from_first=from_first)
+    with SizesOfAdditions() as added:
+        out.sum().backward()
+    assert k.grad.shape == k.shape and k.grad.abs().sum() > 0
+    assert added.sizes == []
