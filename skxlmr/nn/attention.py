@@ -174,15 +174,13 @@ def _attend_groups(
     and none outside the kernel. Rows after the last token, which the encoder may have added, become zeros.
     """
     groups = layout.padded_groups if dropout or torch.is_grad_enabled() else layout.groups
-    sizes = [group.tokens.stop - group.tokens.start for group in groups]
-    # One split of each: the backward pass of a slice would fill and add a tensor of the whole batch
-    parts = zip(
-        groups,
-        _split(q, [group.count for group in groups] if from_first else sizes),
-        _split(k, sizes),
-        _split(v, sizes),
-        strict=True,
-    )
+    if len(groups) == 1:
+        tokens = groups[0].tokens
+        parts = [(groups[0], q if from_first else q[tokens], k[tokens], v[tokens])]
+    else:  # one split of each: the backward pass of a slice fills and adds a tensor of the whole batch
+        sizes = [group.tokens.stop - group.tokens.start for group in groups]
+        rows = [group.count for group in groups] if from_first else sizes
+        parts = list(zip(groups, _split(q, rows), _split(k, sizes), _split(v, sizes), strict=True))
     outputs = []
     for group, q_TC, k_TC, v_TC in parts:
         k_NHSd, v_NHSd = (_to_rectangle(x, group, head_size) for x in (k_TC, v_TC))

@@ -11,6 +11,7 @@ from sklearn.preprocessing import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaVectorizer
+from skxlmr.checkpoints import resolve_checkpoint
 from skxlmr.checkpoints._opened import loaded
 from skxlmr.estimators._sequence.targets import OneClass
 from skxlmr.estimators._vectors import transformer
@@ -73,11 +74,11 @@ def test_operators_of_a_text(classifier):
     assert not [name for name in operators.found if name.removeprefix("aten.").startswith(whole)], operators.found
 
 
-def test_the_file_system_is_asked_once(classifier, monkeypatch):
+def test_the_file_system_is_asked_once_for_each_file_of_weights(classifier, monkeypatch):
     asked, stat = [], os.stat
     monkeypatch.setattr(os, "stat", lambda *args, **kwargs: asked.append(args[0]) or stat(*args, **kwargs))
     classifier.predict([TEXT])
-    assert len(asked) == 1 and asked[0].endswith("model.safetensors")
+    assert sorted(asked) == sorted(map(str, resolve_checkpoint("skxlmr-mini").rglob("model.safetensors")))
 
 
 @pytest.mark.parametrize(("memory", "walks"), [(None, 0), (Cache(max_bytes=2**20), 1)])
