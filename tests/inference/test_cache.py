@@ -79,7 +79,7 @@ LONG = ["word " * 60 + "end", "short", "query: short"]
     "params",
     [
         {"pooling": "cls"},
-        {"pooling": ["mean", "cls"]},
+        {"pooling": ["mean", "cls"], "layers": [3, 4]},
         {"layers": 0},
         {"layers": [0, 1]},
         {"prompt": "query: "},

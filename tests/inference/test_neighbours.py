@@ -19,6 +19,8 @@ WORDS = "le fleuve 河 المدينة городской bird 12 , . ไทย g
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_features_of_a_text_are_its_own(dtype):
+    if dtype == "bfloat16" and torch.cpu._is_amx_tile_supported():
+        pytest.skip("with AMX, products of few rows in bfloat16 are summed in another order than those of many")
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, n)) for n in [*rng.integers(1, 60, 60), 65, 70, 70, 1, 1, 2]]
     vectorizer = XLMRobertaVectorizer("skxlmr-mini", dtype=dtype, device="cpu", memory=None).fit(texts)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skxlmr.nn.kernels.linear import Linear
 from skxlmr.nn.layers import Dropout as DropoutLayer
 from skxlmr.nn.layout import widen
 from skxlmr.nn.randomness import host_generator
@@ -30,11 +31,11 @@ class SentenceLayers(nn.ModuleList):
 class _Dense(nn.Module):
     def __init__(self, layer: Dense):
         super().__init__()
-        self.linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
+        self.linear = Linear(layer.in_features, layer.out_features, bias=layer.bias)
         self.activation = getattr(nn, layer.activation)()
         self.adds_input = layer.residual
         if layer.residual and layer.in_features != layer.out_features:
-            self.residual = nn.Linear(layer.in_features, layer.out_features, bias=False)
+            self.residual = Linear(layer.in_features, layer.out_features, bias=False)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         output = self.activation(self.linear(x_ND))
