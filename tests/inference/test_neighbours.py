@@ -19,8 +19,8 @@ WORDS = "le fleuve 河 المدينة городской bird 12 , . ไทย g
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_features_of_a_text_are_its_own(dtype):
-    if dtype == "bfloat16" and torch.cpu._is_amx_tile_supported():
-        pytest.skip("with AMX, products of few rows in bfloat16 are summed in another order than those of many")
+    # With AMX, products of few rows in bfloat16 are summed in another order than those of many
+    tolerance = 0.02 if dtype == "bfloat16" and torch.cpu._is_amx_tile_supported() else 0
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, n)) for n in [*rng.integers(1, 60, 60), 65, 70, 70, 1, 1, 2]]
     vectorizer = XLMRobertaVectorizer("skxlmr-mini", dtype=dtype, device="cpu", memory=None).fit(texts)
@@ -29,7 +29,8 @@ def test_features_of_a_text_are_its_own(dtype):
         vectorizer.set_params(batch_size=batch_size)
         for _ in range(3):  # weights are repacked meanwhile
             some = rng.permutation(len(texts))[: rng.integers(20, len(texts))]
-            assert np.array_equal(vectorizer.transform([texts[i] for i in some]), expected[some])
+            found = vectorizer.transform([texts[i] for i in some])
+            np.testing.assert_allclose(found, expected[some], rtol=0, atol=tolerance)
 
 
 @families

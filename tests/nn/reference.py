@@ -10,14 +10,16 @@ from skxlmr.nn import TokenLayout, losses
 N_OUTPUTS = 3
 N_TAGS = 5
 N_CHOICES = 3
-TINY = nn.ModelConfig(
-    vocab_size=100,
-    hidden_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=64,
-    max_position_embeddings=40,
-)
+GEOMETRY = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 40,
+}
+TINY = nn.ModelConfig(**GEOMETRY)
+XL = nn.XLMRobertaXLConfig(**GEOMETRY)
 # XLM-R-base with a small vocabulary, as the large one would only cost memory.
 BASE = nn.ModelConfig(vocab_size=1000)
 

@@ -14,6 +14,7 @@ from tests.nn.reference import (
     KINDS_OF,
     N_OUTPUTS,
     TASKS,
+    XL,
     assert_encoders_agree,
     assert_gradients_agree,
     assert_near,
@@ -30,14 +31,6 @@ from tests.nn.reference import (
     task_lengths,
 )
 
-XL = XLMRobertaXLConfig(
-    vocab_size=100,
-    hidden_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=64,
-    max_position_embeddings=40,
-)
 DECODER = replace(XL, is_decoder=True, add_cross_attention=True)
 DROPOUT = replace(XL, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.3, classifier_dropout=0.5)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}

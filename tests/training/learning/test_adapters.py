@@ -6,27 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from skxlmr.nn import XLMRobertaXLConfig
 from skxlmr.nn.lora import lora_layers
 from skxlmr.training import LoraSettings, freeze, training_adapters
 from skxlmr.training._optimizer import train_mode
 from tests.nn import reference
 from tests.nn.bert import reference as bert
-from tests.nn.reference import TINY, assert_near, make_rows
+from tests.nn.reference import TINY, XL, assert_near, make_rows
 
 peft = pytest.importorskip("peft", reason="compares with peft")
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 LENGTHS = [11, 4, 8, 11, 2]
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.3, "classifier_dropout": 0.5}
-XL = XLMRobertaXLConfig(
-    vocab_size=100,
-    hidden_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=64,
-    max_position_embeddings=40,
-)
 AUTO = LoraSettings(rank=4, alpha=6.0, dropout=0.0, targets=("auto",))
 
 
