@@ -317,26 +317,34 @@ def limited(options):
     """uvicorn's HTTP/1.1, with limits on what has not arrived: seconds for each request, and a number of connections."""
 
     class Connection(H11Protocol):
-        reading = {}  # noqa: RUF012  # of all connections: those without a complete request, oldest first, with their timers
+        # Of all connections, oldest first, with their timers:
+        reading = {}  # noqa: RUF012  # those without a complete request
+        leaving = {}  # noqa: RUF012  # those that are answered, and whose clients may still be sending
 
         def connection_made(self, transport):
-            super().connection_made(transport)
+            super().connection_made(Answered(transport, self))
             self.follow()
             if len(self.connections) > options.max_connections:
-                next(iter(self.reading)).refuse(503, "too many connections: try again later")
+                if self.leaving:
+                    oldest = next(iter(self.leaving))
+                    self.leaving.pop(oldest).cancel()
+                    oldest.transport.abort()
+                else:
+                    next(iter(self.reading)).refuse(503, "too many connections: try again later")
 
         def data_received(self, data):
-            super().data_received(data)
-            self.follow()
+            if self not in self.leaving:
+                super().data_received(data)
+                self.follow()
 
         def connection_lost(self, exc):
             super().connection_lost(exc)
             self.follow()
+            if self in self.leaving:
+                self.leaving.pop(self).cancel()
 
         def on_response_complete(self):
             super().on_response_complete()
-            if self.transport.is_closing():
-                self.close()
             self.follow()
 
         def follow(self):
@@ -357,21 +365,53 @@ def limited(options):
                 start = h11.Response(status_code=status, headers=list(fields.items()))
                 for event in (start, h11.Data(data=body), h11.EndOfMessage()):
                     self.transport.write(self.conn.send(event))
-            self.close()
+            self.transport.close()
             self.follow()
 
         def send_400_response(self, msg):  # how uvicorn answers what is not HTTP
             self.refuse(400, msg)
 
         def timeout_keep_alive_handler(self):
-            self.close()
+            self.transport.close()
             self.follow()
 
-        def close(self):
-            self.transport.close()
-            self.loop.call_later(options.read_timeout, self.transport.abort)  # if the client does not read its answer
+        def leave(self):
+            """End a request that has no answer yet, and wait a while for the client to read what it got."""
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self.leaving[self] = self.loop.call_later(options.read_timeout, self.transport.abort)
 
     return Connection
+
+
+class Answered:
+    """A transport that is closed in two steps (RFC 9112, section 9.6): first no more is written, then no more is read.
+
+    A socket that is closed while the client is sending resets the connection, and the client may lose its answer.
+    """
+
+    def __init__(self, transport, connection):
+        self.transport, self.connection = transport, connection
+
+    def __getattr__(self, name):
+        return getattr(self.transport, name)
+
+    def is_closing(self):
+        return self.connection in self.connection.leaving or self.transport.is_closing()
+
+    def close(self):
+        if self.is_closing():
+            return
+        http = self.connection.conn
+        is_sending = http.their_state in (h11.SEND_BODY, h11.ERROR) or http.trailing_data[0]
+        self.connection.leave()
+        if is_sending and self.transport.can_write_eof():
+            with contextlib.suppress(OSError):  # of a client that has gone
+                self.transport.write_eof()
+            self.transport.resume_reading()
+        else:
+            self.transport.close()
 
 
 if __name__ == "__main__":
