@@ -30,7 +30,7 @@ from skxlmr.utils._devices.device import resolve_device
 FILES = ("crosswoz_zh", "multiwoz_en_ru", "sgd_en", "taskmaster4_en", "woz2_en_de_it", "x_risawoz")
 N_CANDIDATES = 100
 PLACES = (1, 3)
-# Suited to a checkpoint of 5 M parameters.
+# Suited to a checkpoint of some 5 M parameters.
 EPOCHS = 25
 BATCH_SIZE = 32
 LEARNING_RATE = 2e-3

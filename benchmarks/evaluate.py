@@ -45,7 +45,7 @@ from sklearn.preprocessing import StandardScaler
 from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
 from skxlmr.utils._devices.device import resolve_device
 
-# For a checkpoint of 5 M parameters (chosen on a part of the sentiment training rows); for XLM-R-base:
+# For a checkpoint of some 5 M parameters (chosen on a part of the sentiment training rows); for XLM-R-base:
 # --learning-rate 2e-5 --batch-size 16
 LEARNING_RATE = 5e-4
 N_FROZEN_LAYERS = 0

@@ -44,7 +44,7 @@ from skxlmr import (
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score, entity_f1_score
 from skxlmr.utils._devices.device import resolve_device
 
-LEARNING_RATE = 1e-3  # for a checkpoint of 5 M parameters; for XLM-R-base: --learning-rate 2e-5
+LEARNING_RATE = 1e-3  # for a checkpoint of some 5 M parameters; for XLM-R-base: --learning-rate 2e-5
 BATCH_SIZE = 32
 
 

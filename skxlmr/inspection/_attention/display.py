@@ -81,7 +81,7 @@ class AttentionDisplay(HtmlDisplay):
     >>> pairs = [["The battery lasts two days.", "Der Akku hält zwei Tage."]]
     >>> display = AttentionDisplay.from_estimator(XLMRobertaVectorizer("skxlmr-mini"), pairs)
     >>> display.attentions[0].shape  # layers, heads, tokens that look, tokens that are looked at
-    (4, 6, 25, 25)
+    (6, 6, 25, 25)
     >>> display.tokens[0][:4]
     ['<s>', 'The', 'ba', 'tter']
     >>> page = display.to_html()  # or display.to_html("attention.html")

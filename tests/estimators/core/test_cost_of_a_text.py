@@ -18,7 +18,7 @@ from skxlmr.estimators._vectors import transformer
 from skxlmr.utils import _sklearn
 
 TEXT = "Guten Morgen, good morning"
-LAYERS = 4  # of skxlmr-mini
+LAYERS = 6  # of skxlmr-mini
 
 
 @pytest.fixture(scope="module")
