@@ -40,7 +40,7 @@ def test_a_relative_base_is_one_of_the_working_directory_else_of_the_folder(base
 
 
 def test_the_built_in_checkpoint_is_a_base(tmp_path):
-    stored = read_model(adapters.write(tmp_path / "a", "skxlmr-mini", adapters.matrices(n_layers=4, width=192)))
+    stored = read_model(adapters.write(tmp_path / "a", "skxlmr-mini", adapters.matrices(n_layers=6, width=192)))
     assert stored.base.folder == resolve_checkpoint("skxlmr-mini")
     assert not torch.equal(
         stored.tensors()[f"{QUERY.format(3)}.weight"], stored.base.tensors()[f"{QUERY.format(3)}.weight"]
