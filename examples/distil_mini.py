@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pretrain_mini
 from distil_mini_texts import SEED, held_out, read_excluded
+from distil_mini_weights import average, deepen, further_layers, masked_task, mix, save
 
 # Weights of the losses, and rows of a step by their kind; those of masked tokens by the part of the training
 WEIGHTS = {
@@ -118,46 +119,6 @@ def chances(rows, exponent):
     sizes = Counter(row[1] for row in rows)
     weights = np.array([sizes[row[1]] ** (exponent - 1) for row in rows])
     return weights / weights.sum()
-
-
-def masked_task(tokenizer, rows):
-    """Masked language modelling of texts, and of both sides of pairs."""
-    from skxlmr.estimators._language.task import MaskedLMTask
-
-    texts = [text for row in rows for text in row if text]
-    return MaskedLMTask(tokenizer.encode_batch(texts, max_length=256), None, tokenizer, np.ones(len(texts), np.float32))
-
-
-def deepen(student, out, n_layers):
-    """Write ``student`` with further encoder layers that change next to nothing at first.
-
-    A new layer copies the last one, but what it adds is zero, and its norms have the scale that vectors have there already.
-    """
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
-    folder = out / "deeper"
-    shutil.copytree(student, folder, dirs_exist_ok=True)
-    config, tensors = json.loads((student / "config.json").read_text()), load_file(student / "model.safetensors")
-    n_before = config["num_hidden_layers"]
-    last = f"roberta.encoder.layer.{n_before - 1}."
-    norm = {name: tensors[f"{last}output.LayerNorm.{name}"].float() for name in ("weight", "bias")}
-    scale = (
-        (norm["weight"].square().sum() + (norm["bias"] - norm["bias"].mean()).square().sum())
-        .div(len(norm["bias"]))
-        .sqrt()
-    )
-    for name in [name for name in tensors if name.startswith(last)]:
-        for layer in range(n_before, n_layers):
-            copy = tensors[name].clone()
-            if "output.dense" in name:
-                copy.zero_()
-            elif "output.LayerNorm" in name:
-                copy.fill_(scale if name.endswith("weight") else norm["bias"].mean())
-            tensors[f"roberta.encoder.layer.{layer}.{name.removeprefix(last)}"] = copy
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": n_layers}, indent=2))
 
 
 def neighbours(rows, target, rng, n_neighbours=4, block=16384):
@@ -392,51 +353,6 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
             (out / "curve.json").write_text(json.dumps(curve, indent=1))
 
 
-def mix(student, data, out, most):
-    """Write the mean of the weights before and after (Wortsman et al. 2022), with as much of the latter as is allowed.
-
-    The masked-token loss on the rows that the first stage kept out may be ``most`` at the most. The layers after the pooling
-    stay as they were trained.
-    """
-    from skxlmr import XLMRobertaMaskedLM
-    from skxlmr.training import mean_losses
-
-    before, after = (XLMRobertaMaskedLM.from_checkpoint(str(folder)) for folder in (student, out / "distilled"))
-    module = after.module_.float().requires_grad_(False)
-    old = {name: tensor.float() for name, tensor in before.module_.state_dict().items()}
-    new = {name: module.state_dict()[name].clone() for name in old}
-    masked = masked_task(after.tokenizer_, pretrain_mini.training_rows(data / "pretrain")[1])
-    for share in np.arange(1.0, 0.0, -0.05):
-        module.load_state_dict({name: share * new[name] + (1 - share) * old[name] for name in new}, strict=False)
-        loss = mean_losses(module, masked, 512, np.random.default_rng(0))["masked_lm"]
-        print(f"{share:.2f} of the new weights: masked-token loss {loss:.4f}", flush=True)
-        if loss <= most:
-            save(after, student, out / "skxlmr-mini")
-            return
-
-
-def average(folders, shares, out):
-    """Write the mean of checkpoints, with a share of each; layers after the pooling are the mean of those that have them."""
-    from skxlmr import XLMRobertaMaskedLM
-
-    models = [XLMRobertaMaskedLM.from_checkpoint(str(folder)) for folder in folders]
-    states = [model.module_.float().state_dict() for model in models]
-    mean = {}
-    for name in states[0]:
-        parts = [(state[name], share) for state, share in zip(states, shares, strict=True) if name in state]
-        mean[name] = sum(share * tensor for tensor, share in parts) / sum(share for _, share in parts)
-    models[0].module_.load_state_dict(mean)
-    save(models[0], folders[0], out / "average")
-
-
-def further_layers(module):
-    """The layers after the pooling."""
-    from skxlmr.nn.sentence import Dense
-
-    width = module.backbone.config.hidden_size
-    return Dense(width, 512, activation="GELU"), Dense(512, width, activation="Identity")
-
-
 def fitted_layers(module, tokenizer, rows, target, rng, n_rows=40_000, n_epochs=10, size=512, rate=2e-3):
     """The layers after the pooling, trained on mean vectors as they are."""
     import torch
@@ -467,24 +383,6 @@ def fitted_layers(module, tokenizer, rows, target, rng, n_rows=40_000, n_epochs=
         linear.weight /= scale
         linear.bias -= linear.weight @ mean
     return layers
-
-
-def save(lm, student, folder):
-    """Write the checkpoint as a sentence encoder that pools by the mean."""
-    import torch
-
-    from skxlmr.checkpoints import read_config, sentence_files, write_folder
-    from skxlmr.nn.sentence import SentenceEncoder
-
-    config, tensors = read_config(student), lm.module_.state_dict()
-    own = {name.removeprefix("sentence."): tensors.pop(name) for name in list(tensors) if name.startswith("sentence.")}
-    limit = config["max_position_embeddings"] - 2
-    layers = further_layers(lm.module_)
-    encoder = SentenceEncoder(pooling=("mean",), layers=layers, similarity="cosine", max_length=limit)
-    files = sentence_files(encoder, config["hidden_size"], own, torch.float16)
-    write_folder(
-        folder, config=config, tensors=tensors, tokenizer=lm.tokenizer_, extra_files=files, dtype=torch.float16
-    )
 
 
 def main():

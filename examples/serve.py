@@ -316,32 +316,32 @@ def named(value):
 def limited(options):
     """uvicorn's HTTP/1.1, with limits on what has not arrived: seconds for each request, and a number of connections."""
 
-    class Connection(H11Protocol):
-        # Of all connections, oldest first, with their timers:
-        reading = {}  # noqa: RUF012  # those without a complete request
-        leaving = {}  # noqa: RUF012  # those that are answered, and whose clients may still be sending
+    # Of all connections, oldest first, with their timers:
+    reading = {}  # those without a complete request
+    leaving = {}  # those that are answered, and whose clients may still be sending
 
+    class Connection(H11Protocol):
         def connection_made(self, transport):
             super().connection_made(Answered(transport, self))
             self.follow()
             if len(self.connections) > options.max_connections:
-                if self.leaving:
-                    oldest = next(iter(self.leaving))
-                    self.leaving.pop(oldest).cancel()
+                if leaving:
+                    oldest = next(iter(leaving))
+                    leaving.pop(oldest).cancel()
                     oldest.transport.abort()
                 else:
-                    next(iter(self.reading)).refuse(503, "too many connections: try again later")
+                    next(iter(reading)).refuse(503, "too many connections: try again later")
 
         def data_received(self, data):
-            if self not in self.leaving:
+            if self not in leaving:
                 super().data_received(data)
                 self.follow()
 
         def connection_lost(self, exc):
             super().connection_lost(exc)
             self.follow()
-            if self in self.leaving:
-                self.leaving.pop(self).cancel()
+            if self in leaving:
+                leaving.pop(self).cancel()
 
         def on_response_complete(self):
             super().on_response_complete()
@@ -350,11 +350,11 @@ def limited(options):
         def follow(self):
             """Start the clock of an incomplete request, stop that of a complete one."""
             is_incomplete = self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
-            if is_incomplete and self not in self.reading:
+            if is_incomplete and self not in reading:
                 late = f"the request did not arrive within {options.read_timeout:g} seconds"
-                self.reading[self] = self.loop.call_later(options.read_timeout, self.refuse, 408, late)
-            elif not is_incomplete and self in self.reading:
-                self.reading.pop(self).cancel()
+                reading[self] = self.loop.call_later(options.read_timeout, self.refuse, 408, late)
+            elif not is_incomplete and self in reading:
+                reading.pop(self).cancel()
 
         def refuse(self, status, message):
             """Answer, if nothing was answered yet, and close. A connection that is idle between requests is only closed."""
@@ -380,7 +380,7 @@ def limited(options):
             if self.cycle is not None and not self.cycle.response_complete:
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
-            self.leaving[self] = self.loop.call_later(options.read_timeout, self.transport.abort)
+            leaving[self] = self.loop.call_later(options.read_timeout, self.transport.abort)
 
     return Connection
 
@@ -392,17 +392,18 @@ class Answered:
     """
 
     def __init__(self, transport, connection):
-        self.transport, self.connection = transport, connection
+        self.transport, self.connection, self.is_ended = transport, connection, False
 
     def __getattr__(self, name):
         return getattr(self.transport, name)
 
     def is_closing(self):
-        return self.connection in self.connection.leaving or self.transport.is_closing()
+        return self.is_ended or self.transport.is_closing()
 
     def close(self):
         if self.is_closing():
             return
+        self.is_ended = True
         http = self.connection.conn
         is_sending = http.their_state in (h11.SEND_BODY, h11.ERROR) or http.trailing_data[0]
         self.connection.leave()
