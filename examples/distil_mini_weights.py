@@ -75,6 +75,66 @@ def average(folders, shares, out):
     save(models[0], folders[0], out / "average")
 
 
+def whiten(folder, texts, out, power=0.75):
+    """Write ``folder`` with wider layers after the pooling: they add the whitened mean vector to what they made of it.
+
+    In mean vectors a few directions hold most of the variance, so that these alone decide about cosines (Su et al. 2021,
+    "Whitening sentence representations"). ``texts`` tell the standard deviation of each principal direction, which is
+    divided by its ``power``. Both vectors, of the same mean square, are put side by side and reduced to the width by
+    singular vectors, turned so that they are near what the layers made before (Procrustes). A dense layer with GELU passes
+    numbers on as two: ``x = gelu(x) - gelu(-x)``.
+    """
+    import torch
+
+    from skxlmr import XLMRobertaMaskedLM
+    from skxlmr.nn.sentence.layers import SentenceLayers
+
+    lm = XLMRobertaMaskedLM.from_checkpoint(str(folder))
+    module = lm.module_.float().eval().requires_grad_(False)
+    first, last = (layer.linear for layer in module.sentence)
+    with torch.inference_mode():
+        x_ND = mean_vectors(module, lm.tokenizer_.encode_batch(texts, max_length=96))
+        z_ND = module.sentence(x_ND).double()
+    mean, scale = x_ND.double().mean(0), x_ND.double().std(0)
+    y_ND = (x_ND.double() - mean) / scale
+    _, spread, directions = torch.linalg.svd(y_ND * scale, full_matrices=False)
+    whitening = scale[:, None] * directions.T @ torch.diag(spread**-power) @ directions
+    parts = [(part, part.square().sum(1).mean().rsqrt()) for part in (z_ND, y_ND @ whitening)]
+    both_NE = torch.cat([part * factor for part, factor in parts], dim=1)
+    width = z_ND.shape[1]
+    reduced = torch.linalg.svd(both_NE, full_matrices=False).Vh[:width].T
+    left, _, right = torch.linalg.svd((both_NE @ reduced).T @ z_ND)
+    of_layers, of_means = (reduced @ left @ right).split(width)
+    of_layers, of_means = of_layers * parts[0][1], whitening @ of_means * parts[1][1]
+
+    module.sentence = SentenceLayers(further_layers(width, len(first.bias) + 2 * width))
+    same = torch.diag(1 / scale)
+    weights = {
+        "0.linear.weight": torch.cat([first.weight, same, -same]),
+        "0.linear.bias": torch.cat([first.bias, -mean / scale, mean / scale]),
+        "1.linear.weight": torch.cat([of_layers.T @ last.weight.double(), of_means.T, -of_means.T], dim=1),
+        "1.linear.bias": of_layers.T @ last.bias.double(),
+    }
+    module.sentence.load_state_dict(weights)
+    save(lm, folder, out / "whitened")
+
+
+def mean_vectors(module, encoded, batch=512):
+    """Means of the last layer, (N, D)."""
+    import torch
+
+    from skxlmr.batching import pack
+
+    order = np.argsort(encoded.lengths, kind="stable")
+    vectors = torch.empty(len(order), module.backbone.config.hidden_size)
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        ids, layout = pack(encoded.take(part))
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors[part] = layout.mean(module.backbone(ids, layout).last_hidden_state)
+    return vectors
+
+
 def masked_task(tokenizer, rows):
     """Masked language modelling of texts, and of both sides of pairs."""
     from skxlmr.estimators._language.task import MaskedLMTask
@@ -83,12 +143,11 @@ def masked_task(tokenizer, rows):
     return MaskedLMTask(tokenizer.encode_batch(texts, max_length=256), None, tokenizer, np.ones(len(texts), np.float32))
 
 
-def further_layers(module):
+def further_layers(width, hidden=512):
     """The layers after the pooling."""
     from skxlmr.nn.sentence import Dense
 
-    width = module.backbone.config.hidden_size
-    return Dense(width, 512, activation="GELU"), Dense(512, width, activation="Identity")
+    return Dense(width, hidden, activation="GELU"), Dense(hidden, width, activation="Identity")
 
 
 def save(lm, student, folder):
@@ -101,7 +160,7 @@ def save(lm, student, folder):
     config, tensors = read_config(student), lm.module_.state_dict()
     own = {name.removeprefix("sentence."): tensors.pop(name) for name in list(tensors) if name.startswith("sentence.")}
     limit = config["max_position_embeddings"] - 2
-    layers = further_layers(lm.module_)
+    layers = further_layers(config["hidden_size"], len(own["0.linear.bias"]))
     encoder = SentenceEncoder(pooling=("mean",), layers=layers, similarity="cosine", max_length=limit)
     files = sentence_files(encoder, config["hidden_size"], own, torch.float16)
     write_folder(

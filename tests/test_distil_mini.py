@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import normalize
 
 from skxlmr import XLMRobertaVectorizer
 from skxlmr.checkpoints import resolve_checkpoint
+from skxlmr.datasets import load_reviews
 from tests.contract import TEXTS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -35,3 +37,20 @@ def test_the_mean_of_a_checkpoint_and_itself(weights, tmp_path):
     source = Path(resolve_checkpoint("skxlmr-mini"))
     weights.average([source, source], [0.25, 0.75], tmp_path)
     np.testing.assert_array_equal(vectors(tmp_path / "average"), vectors(source))
+
+
+def test_whitened_means_beside_what_the_layers_made(weights, tmp_path):
+    source, texts = Path(resolve_checkpoint("skxlmr-mini")), load_reviews().frame["review"].tolist()
+    weights.whiten(source, texts, tmp_path, power=0.75)
+    plain = {"device": "cpu", "dtype": "float32", "memory": None}
+    means = XLMRobertaVectorizer(str(source), pooling="mean", **plain).fit_transform(texts).astype(float)
+    before, after = (
+        XLMRobertaVectorizer(str(f), **plain).fit_transform(texts) for f in (source, tmp_path / "whitened")
+    )
+    centred = means - means.mean(0)
+    left, spread, right = np.linalg.svd(centred, full_matrices=False)
+    whitened = left * spread**0.25 @ right
+    parts = [part / np.sqrt((part**2).sum(1).mean()) for part in (before, whitened)]
+    expected, found = (normalize(vectors) @ normalize(vectors).T for vectors in (np.hstack(parts), after))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)  # 192 of 384 directions are kept
+    assert np.abs(normalize(before) @ normalize(before).T - expected).max() > 0.2
