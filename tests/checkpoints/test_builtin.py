@@ -40,7 +40,7 @@ def test_the_folder_says_how_vectors_are_made():
     folder = resolve_checkpoint(BUILTIN)
     stored = read_model(folder)
     encoder = stored.sentence_encoder()
-    layers = Dense(192, 512, activation="GELU"), Dense(512, 192, activation="Identity")
+    layers = Dense(192, 896, activation="GELU"), Dense(896, 192, activation="Identity")
     assert encoder == SentenceEncoder(pooling=("mean",), layers=layers, similarity="cosine", max_length=256)
     for name, content in sentence_files(encoder, 192, stored.sentence_tensors(encoder)).items():
         written = (folder / name).read_bytes()
