@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skxlmr.utils._later import is_tensor, names_of
+from skxlmr.utils._imports.later import is_tensor, names_of
 
 BLOCKED = """
 import sys
@@ -80,7 +80,9 @@ def test_tensors():
 
     assert is_tensor(torch.zeros(1))
     assert not is_tensor([0.0])
-    ended = run("from skxlmr.utils._later import is_tensor; import sys; print(is_tensor(0), 'torch' in sys.modules)")
+    ended = run(
+        "from skxlmr.utils._imports.later import is_tensor; import sys; print(is_tensor(0), 'torch' in sys.modules)"
+    )
     assert (ended.returncode, ended.stdout) == (0, "False False\n"), ended.stderr
 
 

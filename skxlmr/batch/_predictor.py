@@ -12,7 +12,7 @@ from skxlmr.batch._loaded import Wanted, loaded
 from skxlmr.batch._results import METHODS, Results, results_of
 from skxlmr.batch._rows import MISSING, RowError, RowTexts, read_texts
 from skxlmr.text import NoRoomError
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 
 if TYPE_CHECKING:
     import pyarrow as pa

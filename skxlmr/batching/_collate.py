@@ -17,7 +17,7 @@ import numpy as np
 
 from skxlmr.nn import TokenLayout
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

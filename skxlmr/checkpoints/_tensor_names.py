@@ -5,7 +5,7 @@ from __future__ import annotations
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.nn import XLM_ROBERTA, ModelFamily, language_models
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 LEGACY_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # from TensorFlow
 # What wrappers put before all names: torch.compile, DataParallel, sentence-transformers and modules that hold the model

@@ -12,7 +12,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._opened.converted import converted, is_converted
 from skxlmr.utils._devices.fork import will_compute
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import nn, torch
+from skxlmr.utils._imports.later import nn, torch
 
 N_NAMED = 3  # tensors of each kind that an error names
 # Most bytes of a tensor that is checked when it is read. Larger ones stay on disk until they are used.

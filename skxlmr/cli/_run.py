@@ -18,7 +18,7 @@ from skxlmr.cli._parts import Parts
 from skxlmr.cli._progress import Progress
 from skxlmr.cli._readers import Chunk, Reader, as_table, no_column
 from skxlmr.cli._writers import SUFFIXES, check_columns, join, write_part
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 from skxlmr.utils._warnings import begin_anew
 
 ONNX = {"auto": "auto", "yes": True, "no": False}

@@ -18,7 +18,7 @@ from skxlmr.export._graphs.file import write_graph
 from skxlmr.export._graphs.graph import Graph
 from skxlmr.export._graphs.precisions import WEIGHTS
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from skxlmr.batching import batches_by_length
 from skxlmr.inference._progress import Progress
 from skxlmr.utils._devices.device import is_out_of_memory, release_memory
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 

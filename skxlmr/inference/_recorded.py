@@ -11,7 +11,7 @@ import numpy as np
 from skxlmr.batching import pack
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.gpu_queue import turn
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

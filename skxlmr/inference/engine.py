@@ -32,7 +32,7 @@ from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import overflow
 from skxlmr.utils._devices.gpu_queue import turn
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

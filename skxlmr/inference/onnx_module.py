@@ -11,7 +11,7 @@ from joblib import cpu_count
 
 from skxlmr.checkpoints import external_files, sha256_of
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 Providers = Sequence[str | tuple[str, dict[str, Any]]] | None

@@ -15,7 +15,7 @@ from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference.cache import Cache
 from skxlmr.nn import TokenLayout
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._warnings import warn_once_per_call
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 from skxlmr.utils._shown.html import document
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from skxlmr.inspection._display import new_axes
 from skxlmr.persistence._model_card import _validation_score
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

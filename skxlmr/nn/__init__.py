@@ -10,7 +10,7 @@ from skxlmr.nn.families import FAMILIES, XLM_ROBERTA, ModelFamily, config_of, fa
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm.config import XLMConfig
 from skxlmr.nn.xlm_roberta_xl.config import XLMRobertaXLConfig
-from skxlmr.utils._later import names_of
+from skxlmr.utils._imports.later import names_of
 
 if TYPE_CHECKING:
     from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, TaskModule

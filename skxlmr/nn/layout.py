@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._lazy import lazy
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from skxlmr.utils._later import F, torch
+from skxlmr.utils._imports.later import F, torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from skxlmr.utils._later import F, torch
+from skxlmr.utils._imports.later import F, torch
 
 if TYPE_CHECKING:
     from torch import Tensor

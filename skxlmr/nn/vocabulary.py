@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skxlmr.nn.randomness import host_generator
-from skxlmr.utils._later import nn, torch
+from skxlmr.utils._imports.later import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor

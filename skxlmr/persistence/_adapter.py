@@ -25,7 +25,7 @@ from skxlmr.checkpoints import (
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._warnings import outside_stacklevel
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._parts import parts_of, steps_of, with_parts, without_parts
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_bytes
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 from skxlmr.utils._sklearn import metadata_requests
 
 MOST_BYTES = 512 * 2**20

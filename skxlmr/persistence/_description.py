@@ -19,7 +19,7 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._values import decode, encode
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import parse_json, read_bytes
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._sklearn import CALLBACK_ATTRIBUTES, metadata_requests, set_metadata_requests
 
 FILE = "skxlmr.json"

@@ -26,8 +26,8 @@ import numpy as np
 from skxlmr.nn.randomness import Randomness, drawing_from, host_generator
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._state.fit import History, Watcher
-from skxlmr.utils._later import distributed as dist
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import distributed as dist
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._warnings import OutOfMemoryWarning
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from skxlmr.nn.randomness import random_state, set_random_state
 from skxlmr.training._step_batches import MadeStep
 from skxlmr.training._task import JointTask, Task
 from skxlmr.utils._devices.device import autocast
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

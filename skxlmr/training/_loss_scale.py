@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from skxlmr.batching import Batch
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training._task import Task
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from skxlmr.nn import TaskModule

@@ -19,7 +19,7 @@ from skxlmr.training._distributed import Processes
 from skxlmr.training._task import Task
 from skxlmr.utils._devices.device import is_out_of_memory, release_memory
 from skxlmr.utils._devices.fork import will_compute
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._warnings import OutOfMemoryWarning, warn_once_per_call
 
 Result = TypeVar("Result")

@@ -16,7 +16,7 @@ from skxlmr.training._diverged import Losses, diverged
 from skxlmr.training._gradient_cache import batch_losses
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._step_batches import StepBatches
-from skxlmr.utils._later import nn, torch
+from skxlmr.utils._imports.later import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor

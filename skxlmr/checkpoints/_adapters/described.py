@@ -17,7 +17,7 @@ from skxlmr.checkpoints._layout import CONFIG, DESCRIPTION
 from skxlmr.nn import config_of
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 # What an adapter folder's own config.json decides; the rest is the base model's
 OF_OUTPUTS = {"id2label", "label2id", "num_labels", "problem_type", "is_decoder"}

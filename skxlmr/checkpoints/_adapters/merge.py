@@ -17,7 +17,7 @@ from skxlmr.checkpoints._weights import check_finite, summary
 from skxlmr.nn import ModelFamily
 from skxlmr.utils._devices.fork import will_compute
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 
 def merge(

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from skxlmr.checkpoints._formats.mapped_file import MOST_DIMENSIONS, MappedFile, Tensors
 from skxlmr.nn import FAMILIES
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.later import torch
+from skxlmr.utils._imports.optional import import_extra
 
 ARRAY = 1  # Flax's extension type of arrays; complex and single numbers have others
 DTYPES = ("float16", "bfloat16", "float32", "float64")  # names of torch's too

@@ -19,8 +19,8 @@ from typing import Any
 from skxlmr.checkpoints._formats.mapped_file import MappedFile, Tensors
 from skxlmr.nn import FAMILIES, language_models
 from skxlmr.utils._errors import CheckpointError, blaming
-from skxlmr.utils._later import torch
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.later import torch
+from skxlmr.utils._imports.optional import import_extra
 
 MOST_DEPTH = 32
 MOST_OBJECTS = 50_000

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 Tensors: TypeAlias = "dict[str, torch.Tensor]"
 MOST_TENSORS = 50_000  # per file; the largest models of the family have 800

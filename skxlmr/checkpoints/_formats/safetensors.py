@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, TOO_LARGE, Tensors
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import open_file
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 MOST_HEADER = 8 * 2**20  # bytes, about 100 per tensor
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")

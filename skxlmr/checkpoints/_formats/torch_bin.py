@@ -12,7 +12,7 @@ from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile, Te
 from skxlmr.checkpoints._formats.torch_pickle import NeedsCode, Slice, Storage, Unreadable, read_pickle
 from skxlmr.checkpoints._formats.torch_zip import stored_entries
 from skxlmr.utils._errors import CheckpointError, blaming
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch.save before version 1.6

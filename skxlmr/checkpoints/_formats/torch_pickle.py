@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pickletools import genops
 from typing import Any, BinaryIO
 
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 MOST_OPERATIONS = 1_000_000  # about 35 per tensor; each makes less than 100 bytes of Python objects
 DTYPES = {  # names of torch's

@@ -14,7 +14,7 @@ from skxlmr.checkpoints._formats.safetensors import writable
 from skxlmr.checkpoints._formats.table import Format
 from skxlmr.checkpoints._tensor_names import published_names
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 DTYPES = ("float32", "bfloat16", "float16")  # names of torch's
 _NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)

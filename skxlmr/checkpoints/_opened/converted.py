@@ -14,7 +14,7 @@ from mmap import MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap
 from weakref import WeakValueDictionary
 
 from skxlmr.checkpoints._formats.mapped_file import Tensors
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 LEAST = 2**20  # bytes; less is not worth a file
 _ALIGNED = 64  # bytes, as torch aligns its tensors

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from skxlmr.checkpoints._origin import Origin
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import nn, torch
+from skxlmr.utils._imports.later import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from skxlmr.checkpoints._weights import on_meta
-from skxlmr.utils._later import nn
+from skxlmr.utils._imports.later import nn
 
 Module = TypeVar("Module", bound="nn.Module")
 _CONTAINERS = (dict, list, set)

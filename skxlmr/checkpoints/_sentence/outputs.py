@@ -19,7 +19,7 @@ from skxlmr.checkpoints._layout import OUTPUT_LAYERS
 from skxlmr.checkpoints._sentence.checks import MOST_FEATURES
 from skxlmr.checkpoints._weights import check_finite
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 
 def output_layers(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from skxlmr.batching import WHOLE, Batch, one_term, pack
 from skxlmr.nn import losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -42,7 +42,7 @@ from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names, check_parameters
 from skxlmr.utils._tables import column_names, is_table, name_of
 from skxlmr.utils._validation import Texts, check_fitted, check_texts, warn_of_category

@@ -33,7 +33,7 @@ from skxlmr.checkpoints import (
     read_model,
 )
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._warnings import VersionWarning, warn_once_per_call
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from skxlmr.estimators._language.task import PairTask
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.layout import widen
 from skxlmr.text import EncodedBatch, Tokenizer
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from skxlmr.batching import WHOLE, Batch, concatenate, one_term, pack, shuffled_
 from skxlmr.estimators._embedding import steps
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.text import EncodedBatch
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.nn.sentence.pooling import pool
-from skxlmr.utils._later import F
+from skxlmr.utils._imports.later import F
 
 if TYPE_CHECKING:
     from torch import Tensor

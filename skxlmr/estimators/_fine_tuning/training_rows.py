@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state
 from skxlmr.nn.randomness import Randomness, drawing_from
 from skxlmr.text import EncodedBatch
 from skxlmr.training import Diverged, current_processes
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._labels import read_numbers
-from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import check_sample_weight
 
 Encoded = dict[str, EncodedBatch]  # encoded rows by the name of their part

@@ -37,7 +37,7 @@ from skxlmr.training import (
 )
 from skxlmr.utils._devices.device import resolve_device, resolve_precision
 from skxlmr.utils._devices.gpu_queue import turn
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators.parameters import LanguageModelParameters
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._tables import plain_str
 from skxlmr.utils._validation import check_texts

@@ -26,8 +26,8 @@ from skxlmr.estimators.parameters import SamplingParameters, estimator
 from skxlmr.nn.losses import squared_error
 from skxlmr.training import copies, restore, to_the_end
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._labels import read_numbers
-from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
 
 if TYPE_CHECKING:

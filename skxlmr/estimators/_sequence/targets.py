@@ -16,8 +16,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
 
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_column, warn_of_texts
-from skxlmr.utils._later import torch
 from skxlmr.utils._sklearn import get_feature_names
 from skxlmr.utils._tables import describe, name_of, plain
 

@@ -20,7 +20,7 @@ from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.inference import OnnxModule
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 from skxlmr.utils._sklearn import fit_context
 from skxlmr.utils._validation import NoTextsError, Texts, check_rows, text_columns
 

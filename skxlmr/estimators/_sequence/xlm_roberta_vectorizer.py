@@ -29,7 +29,7 @@ from skxlmr.inference import check_has_weights
 from skxlmr.nn.sentence import SentenceEncoder
 from skxlmr.nn.sentence.pooling import POOLINGS, lexical_weights, token_vectors
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import nn
+from skxlmr.utils._imports.later import nn
 from skxlmr.utils._sklearn import StrOptions, as_sparse, output_config
 from skxlmr.utils._warnings import warn_once_per_call
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from skxlmr.nn.layout import TokenLayout, widen
-from skxlmr.utils._later import F, torch
+from skxlmr.utils._imports.later import F, torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

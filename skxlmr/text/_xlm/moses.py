@@ -5,7 +5,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-from skxlmr.utils._optional import import_extra
+from skxlmr.utils._imports.optional import import_extra
 
 # Moses' replace-unicode-punctuation.perl
 _FULL_WIDTH = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skxlmr.training._state.fit import copies, to_the_end
-from skxlmr.utils._later import nn
+from skxlmr.utils._imports.later import nn
 
 if TYPE_CHECKING:
     from torch import Tensor

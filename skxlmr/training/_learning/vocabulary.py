@@ -16,7 +16,7 @@ import numpy as np
 
 from skxlmr.training._learning.adapters import LoraSettings, merge_copy
 from skxlmr.training._state.fit import to_the_end
-from skxlmr.utils._later import nn, torch
+from skxlmr.utils._imports.later import nn, torch
 
 if TYPE_CHECKING:
     from skxlmr.nn import Backbone, TaskModule

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skxlmr.utils._later import is_tensor, torch
+from skxlmr.utils._imports.later import is_tensor, torch
 
 if TYPE_CHECKING:
     from torch import nn

@@ -29,7 +29,7 @@ from skxlmr.training._state.fingerprint import STILL_WEIGHTS
 from skxlmr.training._state.fit import FitState, History, restore
 from skxlmr.training._step_record import StepRecord
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ import os
 import sys
 from types import FrameType
 
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 _has_threads = False
 _share: int | None = None  # of the cores, in a worker that joblib forked before torch was imported

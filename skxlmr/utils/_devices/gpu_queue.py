@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from multiprocessing import current_process
 
 from skxlmr.utils._devices.device import release_memory
-from skxlmr.utils._later import torch
+from skxlmr.utils._imports.later import torch
 
 try:
     import fcntl
