@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import pretrain_mini
+from distil_mini_names import LABELS, make_rows, names_task
 from distil_mini_texts import SEED, held_out, read_excluded
 from distil_mini_weights import average, deepen, further_layers, masked_task, mean_vectors, mix, save, whiten
 
@@ -43,6 +44,7 @@ SIZES = {"pair": 64, "passage": 32, "word": 24, "view": 24}
 PARTS = {
     1: ({"masked": 1.5, "kept": 1.5}, {"text": 64, "masked": 96}),
     2: ({"masked": 3.0, "kept": 3.0}, {"text": 56, "masked": 128}),
+    3: ({"masked": 3.0, "kept": 3.0, "names": 3.0}, {"text": 48, "masked": 128, "names": 64}),
 }
 KINDS = ("pair", "passage", "word", "text")  # of rows that have a vector of the teacher
 HEAD_KINDS = ("pair", "passage", "text")  # that the layers after the pooling begin with
@@ -170,10 +172,10 @@ def within_language(z_ND, t_ND):
 class Validation:
     """What is measured during training, on rows that are not trained on."""
 
-    def __init__(self, rows, target, masked):
+    def __init__(self, rows, target, masked, names=None):
         self.pairs = [row for row in rows if row[2] == "pair"]
         self.texts = [row for row in rows if row[2] == "text"]
-        self.target, self.masked = target, masked
+        self.target, self.masked, self.names = target, masked, names
 
     def __call__(self, module, tokenizer, english):
         import torch
@@ -203,6 +205,12 @@ class Validation:
                 "retrieval": float(np.mean(list(found.values()))),
                 "held_out_masked": mean_losses(module, self.masked, 512, np.random.default_rng(0))["masked_lm"],
             }
+            if self.names:
+                batch = self.names.collate(np.arange(self.names.n_rows), np.random.default_rng(0))
+                x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state[batch.targets["positions"]]
+                found, labels = module.names(x_TD).argmax(1), batch.targets["labels"]
+                scores["names"] = (found == labels)[labels > 0].float().mean().item()
+                scores["names_precision"] = (found == labels)[found > 0].float().mean().item()
         module.train()
         return {name: round(score, 4) for name, score in scores.items()}
 
@@ -246,6 +254,11 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
     if not hasattr(module, "sentence"):
         chosen = [row for kind in HEAD_KINDS for row in by_kind[kind]]
         module.sentence = fitted_layers(module, tokenizer, chosen, target, rng)
+    names, names_held_out = None, None
+    if "names" in sizes:
+        named = make_rows(data, out)
+        names, names_held_out = names_task(tokenizer, named[2000:]), names_task(tokenizer, named[:2000])
+        module.names = torch.nn.Linear(module.backbone.config.hidden_size, len(LABELS))
     encoded_english = tokenizer.encode_batch(english, max_length=96)
     encoded = {kind: tokenizer.encode_batch([row[3] for row in part], max_length=96) for kind, part in by_kind.items()}
     place = {kind: np.array([row[0] for row in part]) for kind, part in by_kind.items()}
@@ -270,12 +283,15 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
     excluded = read_excluded(data)
     masked_rows, masked_held_out = pretrain_mini.training_rows(data / "pretrain")
     masked = masked_task(tokenizer, [row for row in masked_rows if not excluded.intersection(row)])
-    validate = Validation(kept_out, target, masked_task(tokenizer, masked_held_out))
+    validate = Validation(kept_out, target, masked_task(tokenizer, masked_held_out), names_held_out)
     order = np.concatenate([rng.permutation(masked.n_rows) for _ in range(1 + steps * n_masked // masked.n_rows)])
     views = Views(data / "pretrain", tokenizer, excluded, rng)
     print("rows", {kind: len(part) for kind, part in by_kind.items()}, "masked", masked.n_rows, flush=True)
 
-    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.01, fused=True)
+    of_names = list(module.names.parameters()) if names else []
+    others = [parameter for parameter in module.parameters() if not any(parameter is own for own in of_names)]
+    groups = [{"params": others, "factor": 1.0}, *([{"params": of_names, "factor": 10.0}] if of_names else [])]
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.01, fused=True)
     warm_up = max(1, steps // 20)
     curve = [{"step": 0} | validate(module, tokenizer, english)]
     print(curve[-1], flush=True)
@@ -294,6 +310,10 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
         with torch.autocast("cpu", torch.bfloat16):
             x_TD = module.backbone(ids, layout).last_hidden_state
             means_ND, firsts_ND = layout.mean(x_TD)[back], layout.first(x_TD).float()[back][: len(t_ND)]
+            if names:
+                tagged = names.collate(rng.choice(names.n_rows, sizes["names"], replace=False), rng)
+                tags = module.backbone(tagged.ids, tagged.layout).last_hidden_state[tagged.targets["positions"]]
+                tags = module.names(tags).float()
             at = hidden.targets["positions"]
             logits, wanted = (
                 log_softmax(part.project(part.backbone(hidden.ids, hidden.layout).last_hidden_state[at]))
@@ -316,9 +336,11 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
             "masked": F.nll_loss(logits, hidden.targets["labels"]),
             "kept": F.kl_div(logits, wanted, reduction="batchmean", log_target=True),
         }
+        if names:
+            losses["names"] = F.cross_entropy(tags, tagged.targets["labels"])
         loss = sum(weights[key] * value for key, value in losses.items())
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / warm_up) * (steps - step) / steps
+            group["lr"] = group["factor"] * rate * min(1.0, (step + 1) / warm_up) * (steps - step) / steps
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()

@@ -159,6 +159,8 @@ def save(lm, student, folder):
 
     config, tensors = read_config(student), lm.module_.state_dict()
     own = {name.removeprefix("sentence."): tensors.pop(name) for name in list(tensors) if name.startswith("sentence.")}
+    for name in [name for name in tensors if name.startswith("names.")]:
+        del tensors[name]
     limit = config["max_position_embeddings"] - 2
     layers = further_layers(config["hidden_size"], len(own["0.linear.bias"]))
     encoder = SentenceEncoder(pooling=("mean",), layers=layers, similarity="cosine", max_length=limit)
