@@ -71,7 +71,7 @@ class XLMRobertaCausalLM(TextParameters, SamplingParameters, TextGenerator):
     Examples
     --------
     >>> from skxlmr import XLMRobertaCausalLM
-    >>> lm = XLMRobertaCausalLM("skxlmr-mini", max_epochs=20, learning_rate=2e-3, schedule="constant", random_state=0)
+    >>> lm = XLMRobertaCausalLM("skxlmr-mini", max_epochs=30, learning_rate=2e-3, schedule="constant", random_state=0)
     >>> lm = lm.fit(["The battery lasts two days.", "Der Akku hält zwei Tage."])
     >>> lm.generate(["The battery", "Der Akku"])
     [' lasts two days.', ' hält zwei Tage.']

@@ -91,7 +91,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
         Examples
         --------
         >>> from skxlmr import XLMRobertaCausalLM
-        >>> lm = XLMRobertaCausalLM("skxlmr-mini", max_epochs=20, learning_rate=2e-3, schedule="constant", random_state=0)
+        >>> lm = XLMRobertaCausalLM("skxlmr-mini", max_epochs=30, learning_rate=2e-3, schedule="constant", random_state=0)
         >>> lm = lm.fit(["The battery lasts two days."])
         >>> lm.generate(["The battery"], stop_tokens=["."], include_prompt=True)
         ['The battery lasts two days.']
