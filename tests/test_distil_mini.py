@@ -105,6 +105,7 @@ def test_kinds_of_names_in_wordnet(names, tmp_path):
         "00000001 18 n 01 Curie 0 001 @i 00000009 n 0000 | French chemist",
         "00000002 15 n 01 Kenya 0 001 @i 00000009 n 0000 | a republic in eastern Africa",
         "00000003 15 n 01 seaside 0 001 @ 00000009 n 0000 | the shore of a sea",
+        "00000006 18 n 01 Briton 0 001 @ 00000009 n 0000 | an inhabitant of Great Britain",
         "00000004 14 n 01 Red_Cross 0 001 @ 00000009 n 0000 | an international organization",
         "00000005 14 n 01 Rosaceae 0 001 @ 00000009 n 0000 | a large family of dicotyledonous plants",
     ]
