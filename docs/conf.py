@@ -156,6 +156,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,  # one that fails is a warning, and so an error, after the others have run
     "capture_repr": ("_repr_html_", "__repr__"),
     "parallel": 2,
+    "reset_modules": ("matplotlib", "seaborn", "failed_fits.are_errors"),
     "min_reported_time": 1,
     "download_all_examples": False,
     "show_signature": False,

@@ -108,8 +108,8 @@ for ax, column in zip(axes, ["language", "sentiment"], strict=True):
 plt.show()
 
 # %%
-# **It helps with languages.** The model soon knows which texts it can't place, and asks for these. With 50 labels it
-# has nine answers of ten right, for which random rows need about 70.
+# **It helps with languages.** The model soon knows which texts it can't place, and asks for these. With 70 labels it
+# has nearly nine answers of ten right, for which random rows need about 90.
 #
 # **It does not help with sentiment.** The built-in checkpoint hardly reads sentiment, so that its doubt says nothing
 # about the text, and random rows are as good. Whoever starts with a weak model should label at random first; a learning

@@ -71,7 +71,7 @@ print(test.groupby("language", sort=False).first().to_string())
 from skxlmr import XLMRobertaQuestionAnswerer
 
 answerer = XLMRobertaQuestionAnswerer(
-    "skxlmr-mini", learning_rate=2e-3, batch_size=16, max_epochs=9, allow_no_answer=True, random_state=0
+    "skxlmr-mini", learning_rate=2e-3, batch_size=16, max_epochs=12, allow_no_answer=True, random_state=0
 )
 answerer.fit(train, train["answer"])
 

@@ -127,13 +127,13 @@ axes.legend()
 plt.show()
 
 # %%
-# The encoder tells languages apart, and all suspects of that column but one are errors; a third of the errors stays below
+# The encoder tells languages apart, and all suspects of that column but two are errors; a third of the errors stays below
 # the thresholds. Sentiment is read so badly that most rows are suspect. Among the first twenty are more errors than
 # among random rows, but most of them are right. So look at the accuracy first. It says how far to trust the list.
 #
 # `cleanlab <https://github.com/cleanlab/cleanlab>`__ (2.9) has this rule and others, also for tags and several labels.
 # ``find_label_issues(codes, proba, filter_by="confident_learning", return_indices_ranked_by="self_confidence")`` gives
-# the same list, without suspects whose label is the likeliest class all the same: two of the sentiments.
+# the same list, without suspects whose label is the likeliest class all the same, of which there are none here.
 #
 # With XLM-R base
 # ---------------

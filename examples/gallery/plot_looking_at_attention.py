@@ -82,7 +82,7 @@ def meeting(row, layer, head):
 
 # %%
 # Four words are written alike in English and German: the name, the city and both numbers. In which head do most of them
-# find themselves in the other text? With 24 heads to choose from, the best one is a lucky one too.
+# find themselves in the other text? With 36 heads to choose from, the best one is a lucky one too.
 
 
 def n_found(layer, head):
