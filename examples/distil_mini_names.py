@@ -1,9 +1,10 @@
-"""Names for ``distil_mini.py``: sentences of its texts into which names of persons, places and organisations are put.
+"""Names for ``distil_mini.py``: its texts with tags of persons, places and organisations.
 
 A sentence counts as one without names if its English side has no capital letter within it (but for *I*, days, months and
 words such as *French*). Names are put anywhere into it, or in the place of *Tom*, *Mary* or *Boston*, of which Tatoeba is
-full. They are those of Faker (MIT) in the language of the sentence, and of WordNet, CLDR and the Open Multilingual Wordnet.
-Nothing was labelled by hand, and no set with labelled names was read.
+full. Other sentences are taken as they are: those of which every word with a capital is a known name. Names are those of
+Faker (MIT) in the language of the sentence, and of WordNet, CLDR and the Open Multilingual Wordnet. Nothing was labelled by
+hand, and no set with labelled names was read.
 """
 
 import json

@@ -159,7 +159,7 @@ def save(lm, student, folder):
 
     config, tensors = read_config(student), lm.module_.state_dict()
     own = {name.removeprefix("sentence."): tensors.pop(name) for name in list(tensors) if name.startswith("sentence.")}
-    for name in [name for name in tensors if name.startswith("names.")]:
+    for name in [name for name in tensors if name.startswith("names.")]:  # it has served to train the encoder
         del tensors[name]
     limit = config["max_position_embeddings"] - 2
     layers = further_layers(config["hidden_size"], len(own["0.linear.bias"]))
