@@ -216,7 +216,7 @@ class Validation:
                 batch = self.names.collate(np.arange(self.names.n_rows), np.random.default_rng(0))
                 x_TD = module.backbone(batch.ids, batch.layout).last_hidden_state[batch.targets["positions"]]
                 found, labels = module.names(x_TD).argmax(1), batch.targets["labels"]
-                scores["names"] = (found == labels)[labels > 0].float().mean().item()
+                scores["names_recall"] = (found == labels)[labels > 0].float().mean().item()
                 scores["names_precision"] = (found == labels)[found > 0].float().mean().item()
         module.train()
         return {name: round(score, 4) for name, score in scores.items()}
@@ -295,9 +295,9 @@ def distil(student, pretrained, data, out, part, steps, rate, threads, stop, see
     views = Views(data / "pretrain", tokenizer, excluded, rng)
     print("rows", {kind: len(part) for kind, part in by_kind.items()}, "masked", masked.n_rows, flush=True)
 
-    of_names = list(module.names.parameters()) if names else []
-    others = [parameter for parameter in module.parameters() if not any(parameter is own for own in of_names)]
-    groups = [{"params": others, "factor": 1.0}, *([{"params": of_names, "factor": 10.0}] if of_names else [])]
+    groups = [{"params": [], "factor": 1.0}, {"params": [], "factor": 10.0}]  # of rates: the layer of tags begins anew
+    for name, parameter in module.named_parameters():
+        groups[name.startswith("names.")]["params"].append(parameter)
     optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.01, fused=True)
     warm_up = max(1, steps // 20)
     curve = [{"step": 0} | validate(module, tokenizer, english)]

@@ -145,7 +145,7 @@ def words_of(text, language, rng):
 
 
 class Names:
-    """Draws names of a language, now and then of English."""
+    """Draws names of a language; where it is written in Latin letters, or has none of the kind, also of others that are."""
 
     def __init__(self, names, rng):
         self.names, self.rng = names, rng
@@ -203,9 +203,8 @@ def labelled(before, name, kind, after, language, rng):
     return [*chain(*parts)], [*chain(*tags)]
 
 
-def sentences(out, names, rng):
-    """Sentences without names, and those with a stand-in for one: (language, text, place of the name, its kind)."""
-    content = json.loads((out / "rows.json").read_text(encoding="utf-8"))
+def sentences(content, names, rng):
+    """Language -> sentences without names, and language -> (sentence with one name, its place, its kind)."""
     english = content["english"]
     inner = {}
     for i, text in enumerate(english):
@@ -280,9 +279,8 @@ class Gazetteer:
         return tags
 
 
-def natural_rows(out, names, rng, most=3000):
+def natural_rows(content, names, rng, most=3000):
     """Language -> (words, tags) of texts of which every name is known."""
-    content = json.loads((out / "rows.json").read_text(encoding="utf-8"))
     english, texts = content["english"], defaultdict(set)
     for i, language, kind, text in content["rows"]:
         if kind != "word" and not held_out(english[i]) and len(text) < 250:
@@ -304,12 +302,25 @@ def natural_rows(out, names, rng, most=3000):
     return found
 
 
+def with_names_put_in(words, language, kind, names, rng):
+    """Words and tags of a sentence with a name, or two, somewhere in it."""
+    all_words, all_tags = [], []
+    for _ in range(1 + (rng.random() < 0.4)):
+        at = int(rng.integers(len(words) + 1))
+        more, tags = labelled("", names.one(language, kind), kind, "", language, rng)
+        all_words += [*words[:at], *more]
+        all_tags += ["O"] * at + tags
+        words, kind = words[at:], str(rng.choice(["PER", "LOC", "ORG"]))
+    return all_words + words, all_tags + ["O"] * len(words)
+
+
 def make_rows(data, out, n_rows=60_000, seed=20261133):
     """Words, tags and language of ``n_rows`` sentences."""
     rng = np.random.default_rng(seed)
     names = Names(read_names(data, rng), rng)
-    plain, with_name = sentences(out, names.names, rng)
-    natural = natural_rows(out, names.names, rng)
+    content = json.loads((out / "rows.json").read_text(encoding="utf-8"))
+    plain, with_name = sentences(content, names.names, rng)
+    natural = natural_rows(content, names.names, rng)
     languages = [language for language, texts in plain.items() if len(texts) >= 300 and language in LOCALES]
     sizes = np.array([min(len(plain[language]), 20_000) ** 0.5 for language in languages])
     rows = []
@@ -326,18 +337,8 @@ def make_rows(data, out, n_rows=60_000, seed=20261133):
         else:
             text = plain[language][rng.integers(len(plain[language]))]
             words = words_of(text, language, rng)
-            if rng.random() < 0.2:
-                parts = words, ["O"] * len(words)
-            else:
-                parts = [], []
-                for _ in range(1 + (rng.random() < 0.4)):
-                    at = int(rng.integers(len(words) + 1))
-                    more, tags = labelled("", names.one(language, kind), kind, "", language, rng)
-                    parts[0].extend([*words[:at], *more])
-                    parts[1].extend(["O"] * at + tags)
-                    words, kind = words[at:], str(rng.choice(["PER", "LOC", "ORG"]))
-                parts[0].extend(words)
-                parts[1].extend(["O"] * len(words))
+            is_plain = rng.random() < 0.2
+            parts = (words, ["O"] * len(words)) if is_plain else with_names_put_in(words, language, kind, names, rng)
         if 3 <= len(parts[0]) <= 60:
             if rng.random() < 0.04:
                 parts = [word.lower() for word in parts[0]], parts[1]

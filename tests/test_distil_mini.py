@@ -1,8 +1,8 @@
 """The checkpoints that examples/distil_mini.py writes."""
 
 import importlib
-import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_combining_marks_stay_in_their_words(names):
     assert names.words_of("हिन्दी में लिखो।", "hi", None) == ["हिन्दी", "में", "लिखो", "।"]
 
 
-def test_only_sentences_without_other_names_are_taken(names, tmp_path):
+def test_only_sentences_without_other_names_are_taken(names):
     english = [
         "He paid for my dinner.",
         "They met Tom in the park.",
@@ -93,9 +93,8 @@ def test_only_sentences_without_other_names_are_taken(names, tmp_path):
         "Wir leben jetzt in Lissabon.",
     ]
     rows = [[i, "de", "pair", text] for i, text in enumerate(german)]
-    (tmp_path / "rows.json").write_text(json.dumps({"english": english, "rows": rows}))
     pools = {"en": {"LOC": ["Lisbon"]}, "de": {"LOC": ["Lissabon"]}}
-    plain, with_name = names.sentences(tmp_path, pools, np.random.default_rng(0))
+    plain, with_name = names.sentences({"english": english, "rows": rows}, pools, np.random.default_rng(0))
     assert plain["de"] == german[:1]
     assert with_name["de"] == [(german[1], (11, 14), "PER"), (german[3], (19, 27), "LOC")]
 
@@ -136,3 +135,18 @@ def test_a_text_is_tagged_where_all_of_its_names_are_known(names):
     assert tags("We met Ada Lovelace King") == ["O", "O", "B-PER", "I-PER", "I-PER"]
     assert tags("Kenya is far") == ["O", "O", "O"]  # it may be another word that begins a sentence
     assert tags("We met Rose") is None and tags("We met Sue in Kenya") is None
+
+
+def test_tags_stand_at_the_names_that_were_put_in(names):
+    own = {"PER": "Ada Lovelace", "LOC": "Kenya", "ORG": "NATO"}
+    expected = {"Ada": "B-PER", "Lovelace": "I-PER", "Kenya": "B-LOC", "NATO": "B-ORG"}
+    drawn = SimpleNamespace(one=lambda language, kind: own[kind])
+    sentence = "we all like it here".split()
+    lengths = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        words, tags = names.with_names_put_in(sentence, "en", "PER", drawn, rng)
+        assert tags == [expected.get(word, "O") for word in words]
+        assert [word for word in words if word not in expected] == sentence
+        lengths.add(len(words))
+    assert len(lengths) > 1  # one name and two
