@@ -56,3 +56,27 @@ def test_sentence_transformers_makes_equal_vectors():
     ours = XLMRobertaVectorizer(BUILTIN, dtype="float32").fit_transform(TEXTS)
     assert ours.shape == (len(TEXTS), 192)
     np.testing.assert_allclose(ours, theirs.encode(TEXTS), atol=2e-5)
+
+
+def test_vectors_tell_what_sentences_mean():
+    english = [
+        "The train is late.",
+        "She plays the piano.",
+        "We need a new computer.",
+        "It is raining today.",
+        "I lost my keys.",
+    ]
+    german = [
+        "Der Zug hat Verspätung.",
+        "Sie spielt Klavier.",
+        "Wir brauchen einen neuen Computer.",
+        "Es regnet heute.",
+        "Ich habe meine Schlüssel verloren.",
+    ]
+    vectorizer = XLMRobertaVectorizer("skxlmr-mini", normalize=True, memory=None, dtype="float32", device="cpu").fit(
+        english
+    )
+    cosines = vectorizer.transform(english) @ vectorizer.transform(german).T
+    assert cosines.argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
+    others = cosines[~np.eye(5, dtype=bool)]
+    assert np.diag(cosines).mean() > others.mean() + 0.3
