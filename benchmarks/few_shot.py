@@ -282,13 +282,18 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         args.body = str(Path(folder) / "body")
         save_body(args.checkpoint, args.body, args.device)
+        if SETFIT in args.methods and args.setfit_python is not None:
+            run_setfit(args, [])  # what it lacks is known before the long part
         for method in args.methods:
             make = METHODS[method]
             if make is not None:
                 results[method] = list(fit_and_score(make, args, jobs))
             elif args.setfit_python is not None:
                 results[method], setfit_versions = run_setfit(args, jobs)
-            print(f"{method}: {time.perf_counter() - start:.0f} s since the start", file=sys.stderr, flush=True)
+            print(f"{method}: {time.perf_counter() - start:.0f} s since the start", file=sys.stderr)
+            done = {method: results[method]} if method in results else {}
+            for (name, n), by in summary(jobs, done).items():
+                print(f"{name}, {n} per class: {cell(by[method])}", file=sys.stderr, flush=True)
     cells = summary(jobs, results)
     machine = describe_machine(args.device, "scikit-learn")
     print(f"`{args.checkpoint}`, {machine}")

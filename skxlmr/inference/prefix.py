@@ -74,7 +74,7 @@ class FrozenPrefix:
             weights = weights_identity(module, *frozen, content_hash=cache._content_hash())
         self._cache = None if weights is None else cache
         self.rounds = self._cache is not None and self._cache.dtype == "bfloat16"
-        self._device = first.device
+        self._device, self._dtype = first.device, first.dtype
         self._about = (
             *("frozen layers", type(module.backbone).__name__, weights, n_layers),
             *(str(first.dtype), first.device.type, beside_the_rows),
@@ -155,9 +155,13 @@ class FrozenPrefix:
         return type(self.backbone), width, self.n_layers, self._precision(), torch.get_num_threads()
 
     def _precision(self) -> str:
-        """What the caller computes in: fits and predictions may differ."""
+        """What the caller computes in: fits and predictions may differ; and with how many threads, where these change sums."""
+        from skxlmr.nn.kernels import onednn
+
         device = self._device.type
-        return str(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        is_by_threads = device == "cpu" and (dtype or self._dtype) == torch.bfloat16 and onednn.sums_by_rows()
+        return f"{dtype}, {torch.get_num_threads()} threads" if is_by_threads else str(dtype)
 
     def _warn(self, message: str, about: str) -> None:
         warn_once_per_call(message, about=("frozen layers", about))

@@ -211,8 +211,9 @@ def lowest_states(backbone: Backbone, ids: Tensor, layout: TokenLayout, n_layers
     """States after the embeddings and the lowest layers, without a graph; on a CPU those of a row depend on that row alone.
 
     No product, activation or attention of a packed batch makes a row's numbers depend on the others: oneDNN sums each of two
-    or more rows in the same order, and attention takes rectangles of sequences of one length. Measured in float32 and
-    bfloat16 with one to three threads on a processor with AVX512, for heads whose size is a multiple of 4;
+    or more rows in the same order (with AMX, in bfloat16, in parts of one size), and attention takes rectangles of sequences of
+    one length. Measured in float32 and bfloat16 with one to three threads on processors with AVX512, with and without AMX, for
+    heads whose size is a multiple of 4;
     :class:`skxlmr.inference.FrozenPrefix` checks it where it matters. On a GPU, states differ by rounding.
 
     Parameters
@@ -229,7 +230,7 @@ def lowest_states(backbone: Backbone, ids: Tensor, layout: TokenLayout, n_layers
     -------
     Tensor of shape (T, D), float32 or wider
     """
-    with torch.no_grad(), fast_kernels(), starting_from(None):
+    with torch.no_grad(), fast_kernels(alone=True), starting_from(None):
         # as its class says, without hooks of the caller: these see the whole encoder, once
         output = type(backbone).forward(backbone, ids, layout, n_layers=n_layers)
     return widen(output.last_hidden_state)

@@ -9,6 +9,7 @@ from skxlmr.checkpoints import moved
 from skxlmr.inference import FrozenPrefix, prefix
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.backbone import lowest_states
+from skxlmr.utils._devices.device import fast_half
 
 LENGTHS = [5, 9, 3, 9]
 IDS = torch.randint(5, 200, (sum(LENGTHS),), generator=torch.Generator().manual_seed(0))
@@ -205,7 +206,28 @@ def test_on_a_processor_where_rows_depend_on_each_other(module, monkeypatch, is_
     assert cache_info().hits - before == (4 if is_asked_for else 0)
 
 
-def test_the_check_passes_here(module, monkeypatch):
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_the_check_passes_here(module, monkeypatch, dtype):
+    if dtype is not None and fast_half(torch.device("cpu")) is None:
+        pytest.skip("no estimator computes in bfloat16 on this processor")
     monkeypatch.setattr(prefix, "_are_alone", {})
-    FrozenPrefix(module(), 1, Cache()).states(IDS, LAYOUT)
-    assert list(prefix._are_alone.values()) == [True]
+    for one, n_layers, lengths in [(module(), 1, LENGTHS), (module("skxlmr-mini"), 5, [9, 70, 3, 100, 22])]:
+        ids = torch.randint(5, 200, (sum(lengths),), generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            FrozenPrefix(one, n_layers, Cache()).states(ids, TokenLayout(lengths))
+    assert list(prefix._are_alone.values()) == [True, True]
+
+
+def test_states_of_another_number_of_threads_are_others_where_it_changes_sums(module, computed, monkeypatch):
+    """With AMX, in bfloat16."""
+    monkeypatch.setattr("skxlmr.nn.kernels.onednn.sums_by_rows", lambda: True)
+    kept, before = FrozenPrefix(module(), 1, Cache()), torch.get_num_threads()
+    try:
+        for n_threads in (before, before + 1):
+            torch.set_num_threads(n_threads)
+            for dtype in (None, torch.bfloat16):
+                with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                    kept.states(IDS, LAYOUT)
+    finally:
+        torch.set_num_threads(before)
+    assert computed == [4, 4, 4]

@@ -77,6 +77,22 @@ def test_states_of_a_row_are_its_own(geometry, precision):
     assert n_that_differ(encoder_of(*geometry), rows_up_to(60), 15, precision) == 0
 
 
+@PRECISIONS
+@pytest.mark.parametrize("geometry", [(192, 6, 768, 1, "gelu"), (512, 8, 640, 1, "gelu")], ids=str)
+def test_states_of_a_row_are_its_own_with_long_sums(geometry, precision):
+    """With AMX, a sum of more than some 400 products in bfloat16 has another order with another number of rows."""
+    assert n_that_differ(encoder_of(*geometry), rows_up_to(60), 8, precision) == 0
+
+
+@pytest.mark.skipif(
+    not torch.cpu._is_amx_tile_supported(), reason="only with AMX sums depend on the number of rows or threads"
+)
+def test_rows_are_computed_in_parts_of_one_size_with_amx(monkeypatch):
+    """So that the tests would see it: all rows of a product at once."""
+    monkeypatch.setattr("skxlmr.nn.kernels.linear.ROWS_AT_A_TIME", 0)
+    assert n_that_differ(encoder_of(192, 6, 768, 1, "gelu"), rows_up_to(60), 8, torch.bfloat16) > 0
+
+
 def test_without_the_rules_rows_depend_on_each_other(monkeypatch):
     """So that the tests would see it: rectangles with padding, as in training."""
     monkeypatch.setattr(TokenLayout, "groups", property(lambda layout: layout.padded_groups))

@@ -8,6 +8,10 @@ sums in another order, so that the outputs of a base-size encoder differ by up t
 oneDNN generates code for each number of rows that it meets and keeps about a megabyte of it. So the number is rounded up, with
 rows of zeros, to one of a few; the results of the other rows stay the same, to the last bit. One row alone would be summed in
 another order than several: it gets a second one.
+
+With AMX the order of a sum in bfloat16 depends on the number of rows. Where a row must have the same results whatever is
+computed with it (``fast_kernels(alone=True)``), such products are taken in parts of one size, with weights that are repacked
+from the start: the order is the same then, and a product takes up to a quarter longer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skxlmr.nn.kernels import int8, onednn
-from skxlmr.nn.kernels.packed import Weights, packed
+from skxlmr.nn.kernels.packed import WORTH, Weights, packed
 from skxlmr.nn.kernels.trained import is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+# Of a product whose order of sums depends on the number of rows: 64 would take a third longer, 256 too long for few texts.
+ROWS_AT_A_TIME = 128
 
 # Each activation under its name in config.json: the function, and what oneDNN calls it.
 _gelu_tanh = partial(F.gelu, approximate="tanh")
@@ -48,15 +56,19 @@ def fast_inference(in_int8: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def fast_kernels(in_int8: bool = False) -> Iterator[None]:
-    """Inside the block, and in this thread only, use the fastest kernels; the caller switches gradients off."""
+def fast_kernels(in_int8: bool = False, alone: bool = False) -> Iterator[None]:
+    """Inside the block, and in this thread only, use the fastest kernels; the caller switches gradients off.
+
+    With ``alone`` the number of rows changes no bit of a row.
+    """
     will_compute()
-    token = _fast.set(True)
+    tokens = _fast.set(True), _alone.set(alone)
     try:
         with int8.int8_layers(in_int8):
             yield
     finally:
-        _fast.reset(token)
+        _fast.reset(tokens[0])
+        _alone.reset(tokens[1])
 
 
 def linear(
@@ -92,7 +104,7 @@ class Linear(nn.Linear):
         dtype = _dtype_of_onednn(x, self.weight)
         if dtype is None:
             return _by_torch(x, self.weight, self.bias, activation, residual)
-        weights = packed((self,), dtype, x.numel() // self.in_features) or _cast(self.weight, self.bias, dtype)
+        weights = _packed((self,), x, dtype) or _cast(self.weight, self.bias, dtype)
         return _product(x.to(dtype), *weights, activation, residual)
 
 
@@ -114,7 +126,7 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     if dtype is None:
         return [layer(x) for layer in layers]
     x = x.to(dtype)
-    weights = packed(layers, dtype, x.numel() // layers[0].in_features)
+    weights = _packed(layers, x, dtype)
     if weights is None:
         return [_product(x, *_cast(layer.weight, layer.bias, dtype)) for layer in layers]
     return _product(x, *weights).chunk(len(layers), -1)
@@ -132,6 +144,10 @@ def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, r
     return x if residual is None else x + residual
 
 
+def _packed(layers: Sequence[Linear], x: Tensor, dtype: torch.dtype) -> Weights | None:
+    return packed(layers, dtype, WORTH if _rows_at_a_time(x) else x.numel() // layers[0].in_features)
+
+
 def _cast(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Weights:
     if weight.dtype == dtype:
         return weight, bias
@@ -145,12 +161,16 @@ def _product(
     width = len(weight) if bias is None else len(bias)
     n_rows = x.numel() // x.shape[-1]
     rows = with_spare_rows(x.reshape(-1, x.shape[-1])).contiguous()
+    parts = rows.split(_rows_at_a_time(x) or max(len(rows), 1))
     if residual is not None and residual.dtype == x.dtype:
-        others = with_spare_rows(residual.reshape(-1, width)).contiguous()
-        y = torch.ops.mkldnn._linear_pointwise.binary(rows, others, weight, bias, "add")
+        others = with_spare_rows(residual.reshape(-1, width)).contiguous().split(len(parts[0]))
+        add = torch.ops.mkldnn._linear_pointwise.binary
+        outputs = [add(part, other, weight, bias, "add") for part, other in zip(parts, others, strict=True)]
     else:
         _, kind, algorithm = ACTIVATIONS[activation]
-        y = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, kind, [], algorithm)
+        product = torch.ops.mkldnn._linear_pointwise.default
+        outputs = [product(part, weight, bias, kind, [], algorithm) for part in parts]
+    y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     y = y[:n_rows].view(*x.shape[:-1], width)
     return y if residual is None or residual.dtype == x.dtype else y + residual
 
@@ -162,8 +182,18 @@ def with_spare_rows(x: Tensor) -> Tensor:
     """
     if not on_fast_cpu(x):
         return x
-    n_spare = _rounded(len(x)) - len(x)
+    n_at_a_time = _rows_at_a_time(x)
+    n_rows = -(-len(x) // n_at_a_time) * n_at_a_time if n_at_a_time else _rounded(len(x))
+    n_spare = n_rows - len(x)
     return F.pad(x, (0, 0, 0, n_spare)) if n_spare else x
+
+
+def _rows_at_a_time(x: Tensor) -> int:
+    """Rows of each product with these inputs; 0 if it has them all."""
+    if not _alone.get():
+        return 0
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return ROWS_AT_A_TIME if dtype == torch.bfloat16 and onednn.sums_by_rows() else 0
 
 
 @lru_cache(4096)

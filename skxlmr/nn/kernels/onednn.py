@@ -16,6 +16,12 @@ def knows_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+@cache
+def sums_by_rows() -> bool:
+    """Whether the order of a sum in bfloat16 depends on the number of rows, and of threads: with AMX it does."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def rounded(n_rows: int, n_between: int, apart: int) -> int:
     """The next of so many numbers between two powers of two, which are so far apart or more.
 
