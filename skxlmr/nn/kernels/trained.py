@@ -74,11 +74,12 @@ def trained_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y.view(*x.shape[:-1], len(weight))
 
 
-class _Float32(torch.autograd.Function):
-    """Rows of zeros are added up to a number that oneDNN meets often, since it generates code for each.
+# Rows of zeros are added up to a number that oneDNN meets often, since it generates code for each. For the gradient of a weight
+# that is 2 MB a kernel, and fewer numbers are used.
 
-    For the gradient of a weight that is 2 MB a kernel of code, and fewer numbers are used.
-    """
+
+class _Float32(torch.autograd.Function):
+    """All in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -104,19 +105,22 @@ class _Bfloat16(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        x = x.to(torch.bfloat16)
-        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        few, rows = _with_spare_rows(x, torch.bfloat16)
+        kept = x if x.dtype == few.dtype else few  # what others keep too is no copy
+        ctx.save_for_backward(kept if ctx.needs_input_grad[1] else None, weight)
         with torch.autocast("cpu", enabled=False):
-            return F.linear(x, weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16))
+            y = F.linear(rows, weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16))
+        return y[: len(x)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
+        few, rows = _with_spare_rows(slope)
         return (
-            slope.mm(weight.to(torch.bfloat16)) if of_x else None,
-            slope.t().mm(x).float() if of_weight else None,
+            rows.mm(weight.to(torch.bfloat16))[: len(slope)] if of_x else None,
+            few.t().mm(_with_spare_rows(x)[0]).float() if of_weight else None,
             slope.sum(0, dtype=torch.float32) if of_bias else None,
         )
 
@@ -127,8 +131,13 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y
 
 
-def _with_spare_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+def _with_spare_rows(x: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Rows (T, D), contiguous, with rows of zeros after them: up to one of few numbers, and up to one of twice as many."""
     n_few, n_rows = onednn.rounded(len(x), 4, 16), onednn.rounded(len(x), 8, 16)
-    few = F.pad(x, (0, 0, 0, n_few - len(x))) if n_few > len(x) else x.contiguous()
+    if n_few == len(x):
+        few = x.to(dtype or x.dtype).contiguous()
+    else:
+        few = torch.empty(n_few, x.shape[1], dtype=dtype or x.dtype)
+        few[: len(x)].copy_(x)
+        few[len(x) :].zero_()
     return few, few[:n_rows]

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn import TokenLayout
@@ -137,6 +138,30 @@ def test_the_kernel_meets_few_numbers_of_rows():
     few, more = (set(column) for column in zip(*found, strict=True))
     assert len(few) <= 30 and len(more) <= 50
     assert all(n <= rows <= some <= max(16, 1.25 * n) or n < 64 for n, (some, rows) in enumerate(found, 1))
+
+
+class Products(TorchDispatchMode):
+    """Keeps the sizes of the operands of all products."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.__name__.split(".")[0] in ("mm", "addmm", "linear", "_linear_pointwise"):
+            self.sizes.update(size for x in args if isinstance(x, torch.Tensor) for size in x.shape)
+        return function(*args, **kwargs or {})
+
+
+@both_precisions
+def test_no_product_has_another_number_of_rows(precision, tolerance):
+    """Neither forwards nor backwards: 46 numbers of rows become three."""
+    products, weight = Products(), draw(11, 13, seed=1).float().requires_grad_()
+    for n_rows in range(65, 111):
+        x = draw(n_rows, 13).float().requires_grad_()
+        with products, fast_training(), precise(precision):
+            linear(x, weight, None).sum().backward()
+    assert products.sizes == {11, 13, 80, 96, 112}
 
 
 @both_precisions
