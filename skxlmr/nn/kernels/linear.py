@@ -104,7 +104,8 @@ class Linear(nn.Linear):
         dtype = _dtype_of_onednn(x, self.weight)
         if dtype is None:
             return _by_torch(x, self.weight, self.bias, activation, residual)
-        weights = _packed((self,), x, dtype) or _cast(self.weight, self.bias, dtype)
+        n_rows = WORTH if _alone.get() else x.numel() // self.in_features
+        weights = packed((self,), dtype, n_rows) or _cast(self.weight, self.bias, dtype)
         return _product(x.to(dtype), *weights, activation, residual)
 
 
@@ -126,7 +127,7 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     if dtype is None:
         return [layer(x) for layer in layers]
     x = x.to(dtype)
-    weights = _packed(layers, x, dtype)
+    weights = packed(layers, dtype, WORTH if _alone.get() else x.numel() // layers[0].in_features)
     if weights is None:
         return [_product(x, *_cast(layer.weight, layer.bias, dtype)) for layer in layers]
     return _product(x, *weights).chunk(len(layers), -1)
@@ -144,10 +145,6 @@ def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, r
     return x if residual is None else x + residual
 
 
-def _packed(layers: Sequence[Linear], x: Tensor, dtype: torch.dtype) -> Weights | None:
-    return packed(layers, dtype, WORTH if _rows_at_a_time(x) else x.numel() // layers[0].in_features)
-
-
 def _cast(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Weights:
     if weight.dtype == dtype:
         return weight, bias
@@ -160,17 +157,18 @@ def _product(
     """The layer by oneDNN's kernel; the weight is plain or repacked, and all have one type but the residual."""
     width = len(weight) if bias is None else len(bias)
     n_rows = x.numel() // x.shape[-1]
+    if _alone.get() and 0 < _rows_at_a_time(x) < n_rows:
+        parts = x.reshape(-1, x.shape[-1]).split(_rows_at_a_time(x))
+        others = [None] * len(parts) if residual is None else residual.reshape(-1, width).split(len(parts[0]))
+        found = [_product(part, weight, bias, activation, other) for part, other in zip(parts, others, strict=True)]
+        return torch.cat(found).view(*x.shape[:-1], width)
     rows = with_spare_rows(x.reshape(-1, x.shape[-1])).contiguous()
-    parts = rows.split(_rows_at_a_time(x) or max(len(rows), 1))
     if residual is not None and residual.dtype == x.dtype:
-        others = with_spare_rows(residual.reshape(-1, width)).contiguous().split(len(parts[0]))
-        add = torch.ops.mkldnn._linear_pointwise.binary
-        outputs = [add(part, other, weight, bias, "add") for part, other in zip(parts, others, strict=True)]
+        others = with_spare_rows(residual.reshape(-1, width)).contiguous()
+        y = torch.ops.mkldnn._linear_pointwise.binary(rows, others, weight, bias, "add")
     else:
         _, kind, algorithm = ACTIVATIONS[activation]
-        product = torch.ops.mkldnn._linear_pointwise.default
-        outputs = [product(part, weight, bias, kind, [], algorithm) for part in parts]
-    y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        y = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, kind, [], algorithm)
     y = y[:n_rows].view(*x.shape[:-1], width)
     return y if residual is None or residual.dtype == x.dtype else y + residual
 
@@ -182,16 +180,13 @@ def with_spare_rows(x: Tensor) -> Tensor:
     """
     if not on_fast_cpu(x):
         return x
-    n_at_a_time = _rows_at_a_time(x)
-    n_rows = -(-len(x) // n_at_a_time) * n_at_a_time if n_at_a_time else _rounded(len(x))
-    n_spare = n_rows - len(x)
+    n_at_a_time = _rows_at_a_time(x) if _alone.get() else 0
+    n_spare = -len(x) % n_at_a_time if n_at_a_time else _rounded(len(x)) - len(x)
     return F.pad(x, (0, 0, 0, n_spare)) if n_spare else x
 
 
 def _rows_at_a_time(x: Tensor) -> int:
-    """Rows of each product with these inputs; 0 if it has them all."""
-    if not _alone.get():
-        return 0
+    """Rows of each product with these inputs, where rows are computed as if alone; 0 if it has them all."""
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     return ROWS_AT_A_TIME if dtype == torch.bfloat16 and onednn.sums_by_rows() else 0
 

@@ -137,7 +137,7 @@ def _with_spare_rows(x: Tensor, dtype: torch.dtype | None = None) -> tuple[Tenso
     if n_few == len(x):
         few = x.to(dtype or x.dtype).contiguous()
     else:
-        few = torch.empty(n_few, x.shape[1], dtype=dtype or x.dtype)
+        few = x.new_empty((n_few, x.shape[1]), dtype=dtype or x.dtype)
         few[: len(x)].copy_(x)
         few[len(x) :].zero_()
     return few, few[:n_rows]
