@@ -157,9 +157,10 @@ def _product(
     """The layer by oneDNN's kernel; the weight is plain or repacked, and all have one type but the residual."""
     width = len(weight) if bias is None else len(bias)
     n_rows = x.numel() // x.shape[-1]
-    if _alone.get() and 0 < _rows_at_a_time(x) < n_rows:
-        parts = x.reshape(-1, x.shape[-1]).split(_rows_at_a_time(x))
-        others = [None] * len(parts) if residual is None else residual.reshape(-1, width).split(len(parts[0]))
+    n_at_a_time = _rows_at_a_time(x) if _alone.get() else 0
+    if 0 < n_at_a_time < n_rows:
+        parts = x.reshape(-1, x.shape[-1]).split(n_at_a_time)
+        others = [None] * len(parts) if residual is None else residual.reshape(-1, width).split(n_at_a_time)
         found = [_product(part, weight, bias, activation, other) for part, other in zip(parts, others, strict=True)]
         return torch.cat(found).view(*x.shape[:-1], width)
     rows = with_spare_rows(x.reshape(-1, x.shape[-1])).contiguous()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels import packed
-from skxlmr.nn.kernels.linear import Linear, fast_inference, linear, together, with_spare_rows
+from skxlmr.nn.kernels.linear import Linear, fast_inference, fast_kernels, linear, together, with_spare_rows
 from skxlmr.nn.kernels.packed import WORTH
 from tests.nn.reference import TINY, make_pair
 
@@ -189,6 +189,23 @@ def test_a_residual_of_another_type():
         product = calls(partial(layer, x))[0]
         found = calls(partial(layer, x, residual=residual))[0]
     assert product.dtype == torch.bfloat16 and torch.equal(found, product + residual)
+
+
+@ONEDNN
+@pytest.mark.parametrize("n_rows", [5, 128, 129, 300])
+@pytest.mark.parametrize(("activation", "has_residual"), [("none", True), ("none", False), ("gelu", False)])
+def test_products_in_parts_have_the_values_of_float64(monkeypatch, n_rows, activation, has_residual):
+    """Those that AMX needs, on each processor: with a residual of the same type, and with one of another."""
+    monkeypatch.setattr("skxlmr.nn.kernels.onednn.sums_by_rows", lambda: True)
+    layer, x, residual = Linear(24, 10), draw(3, n_rows, 24)[1], draw(n_rows, 10, seed=1) if has_residual else None
+    exact = x @ layer.weight.double().T + layer.bias.double()
+    exact = F.gelu(exact) if activation == "gelu" else exact + (residual if has_residual else 0)
+    for dtype in (torch.bfloat16, torch.float32) if has_residual else (None,):
+        added = None if dtype is None else residual.to(dtype)
+        with fast_kernels(alone=True), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found = layer(x.bfloat16(), activation, added)
+        assert found.shape == exact.shape
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=0.1)
 
 
 @ONEDNN
