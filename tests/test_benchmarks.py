@@ -233,6 +233,18 @@ def test_drawn_labels_are_balanced_and_repeatable(common):
         few_shot.draw(rows, 61, seed=0)
 
 
+@pytest.mark.parametrize(("named", "sizes"), [([], [8, 16]), (["9", "20"], [9, 20])])
+def test_as_many_labels_as_are_named_or_as_classes_have(common, monkeypatch, tmp_path, named, sizes):
+    import few_shot
+
+    path = write_rows(tmp_path / "mine.jsonl", many_rows(60))
+    options = ["--data", str(path), "--seeds", "1", *(["--sizes", *named] if named else [])]
+    monkeypatch.setattr(sys, "argv", ["few_shot.py", *options])
+    jobs = few_shot.make_jobs(few_shot.parse_arguments())
+    assert [job["n"] for job in jobs] == sizes
+    assert [len(job["train"][0]) for job in jobs] == [2 * n for n in sizes]
+
+
 def test_few_labels_in_a_table(common, monkeypatch, capsys, tmp_path):
     """What was not measured is said, in the table and beside the versions."""
     import few_shot
