@@ -1,8 +1,8 @@
 """Few labels on real text: a trained embedder, SetFit, fine-tuning, frozen features and character n-grams.
 
 8, 16 and 64 labelled rows per class of three sets: topics in 16 languages, sentiment of tweets in six, intents in English
-(77 classes, for which there are no 64). Every method gets the same rows, of ``--seeds`` draws, and is scored on the same test rows,
-which are never drawn. All encoders start from one folder: the checkpoint as a sentence encoder, as this library saves it.
+(77 classes, for which there are no 64). Every method gets the same rows, of ``--seeds`` draws, and is scored on the same test
+rows, which are never drawn. All encoders start from one folder: the checkpoint as a sentence encoder, as this library saves it.
 
 ``fit`` is everything: opening the folder, tokenising, training, the linear model. SetFit runs in a process of its own, with its
 own versions (``--setfit-python``), its defaults, and two settings: the learning rate of its encoder, whose default is for much
@@ -252,7 +252,9 @@ def parse_arguments():
     parser = make_parser(__doc__, data="columns label, text, and split and id if there are any", checkpoint=False)
     parser.add_argument("--checkpoint", default="skxlmr-mini", help="name or folder")
     parser.add_argument("--sets", nargs="+", choices=[s.name for s in SETS], default=[s.name for s in SETS])
-    parser.add_argument("--sizes", nargs="+", type=int, help="labels per class (default: 8 16 64, where there are as many)")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, help="labels per class (default: 8 16 64, where there are as many)"
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5, help="number of draws")
     parser.add_argument("--validate", action="store_true", help="score on rows held out of the training rows")
