@@ -82,6 +82,16 @@ def adapter_of(estimator: Estimator, weights: Tensors, with_paths: bool) -> NewA
     )
 
 
+def check_base_stays(estimator: Estimator, folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that holds the checkpoint which the adapter needs: it would be replaced."""
+    origin = estimator.module_.origin
+    if origin is not None and Path(origin.folder).resolve().is_relative_to(Path(folder).expanduser().resolve()):
+        raise CheckpointError(
+            folder,
+            f"holds the checkpoint that the adapter needs, and would lose it: save to another folder, or {INSTEAD}",
+        )
+
+
 def _base_of(estimator: Estimator, origin: Origin | None, with_paths: bool) -> Tensors:
     """Weights of the checkpoint that the adapter belongs to."""
     kind = type(estimator).__name__
@@ -142,8 +152,8 @@ def _check_weights(estimator: Estimator, weights: Tensors, lora: LoraWeights, ba
     if others:
         named = ", ".join(others[:N_NAMED]) + (", ..." if len(others) > N_NAMED else "")
         raise ValueError(
-            f"the {kind} is not its checkpoint with an adapter: other weights changed too, {named}, in an earlier fit without "
-            f"lora_rank or by hand: {INSTEAD}"
+            f"the {kind} is not its checkpoint with this adapter: {named} changed otherwise too, in an earlier fit without "
+            f"lora_rank or with another one (whose adapter was merged), or by hand: {INSTEAD}"
         )
 
 

@@ -31,7 +31,14 @@ from skxlmr.estimators import XLMRobertaEmbedder, XLMRobertaVectorizer
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.inference import check_has_weights
-from skxlmr.persistence._adapter import about_adapter, adapter_of, has_adapter, is_local, warn_of_local_base
+from skxlmr.persistence._adapter import (
+    about_adapter,
+    adapter_of,
+    check_base_stays,
+    has_adapter,
+    is_local,
+    warn_of_local_base,
+)
 from skxlmr.persistence._composite import write_composite
 from skxlmr.persistence._description import FILE, NOT_READABLE, describe, read_description
 from skxlmr.persistence._model_card import CARD, model_card
@@ -41,6 +48,7 @@ from skxlmr.persistence._sentence_transformers import (
     cross_encoder_of,
     sentence_encoder_files,
     sentence_encoder_of,
+    warn_of_another_length,
 )
 from skxlmr.text import SentencePieceTokenizer, Tokenizer
 from skxlmr.utils._errors import CheckpointError
@@ -116,8 +124,8 @@ def save(
         If it is an estimator of scikit-learn, and skops is not installed; or with ``onnx``, and onnx is not.
     CheckpointError
         If the folder holds something else, or cannot be written, for example because the disk is full. What was there
-        stays. Or if the file that the weights are read from was overwritten; with ``adapter`` also if the checkpoint was
-        changed since the fit, or is an adapter itself.
+        stays. Or if the file that the weights are read from was overwritten; with ``adapter`` also if the folder holds the
+        checkpoint of the fit, or if that was changed since or is an adapter itself.
 
     See Also
     --------
@@ -146,6 +154,9 @@ def save(
     given: Any = estimator
     if adapter and (dtype is not None or max_shard_size is not None or onnx):
         raise ValueError("adapter=True writes one small file in float32: leave dtype, max_shard_size and onnx out")
+    for _, part in parts_of(given) if adapter else ():
+        if has_adapter(part):
+            check_base_stays(part, folder)
     if isinstance(given, BaseEstimator) and not isinstance(given, Estimator):
         _write_pipeline(given, folder, dtype, max_shard_size, onnx, adapter)
     else:
@@ -240,6 +251,7 @@ def write_estimator(
             )
     if new is not None and is_local(new.base_name):
         warn_of_local_base(folder, new.base_name)
+    warn_of_another_length(folder, estimator, encoder, opens)
 
 
 def _model_writer(estimator: Any) -> Callable[[Path], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from typing import TYPE_CHECKING
 
 from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
@@ -10,6 +12,7 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._sequence.sequence_classifier import SequenceClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn.sentence import SentenceEncoder
+from skxlmr.utils._warnings import outside_stacklevel
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +26,25 @@ def sentence_encoder_of(estimator: Estimator) -> tuple[SentenceEncoder | None, b
     """What the folder says of how vectors of texts are made, and whether ``encode`` there then equals our ``transform``."""
     if not isinstance(estimator, Transformer):
         return None, False
-    how, is_equal = estimator._sentence_encoder_to_save()
-    is_equal = is_equal and type(estimator) in (XLMRobertaVectorizer, XLMRobertaEmbedder, XLMRobertaMaskedLM)
-    return how if is_equal else estimator._said, is_equal
+    if type(estimator) not in (XLMRobertaVectorizer, XLMRobertaEmbedder, XLMRobertaMaskedLM):
+        return estimator._said, False
+    return estimator._sentence_encoder_to_save()
+
+
+def warn_of_another_length(
+    folder: str | os.PathLike[str], estimator: Estimator, encoder: SentenceEncoder | None, is_equal: bool
+) -> None:
+    """Say that others scale the vectors and then cut them, where the estimator does it the other way round."""
+    if is_equal or encoder is None or not isinstance(estimator, Transformer):
+        return
+    if encoder is not estimator._said:
+        warnings.warn(
+            f"vectors are cut to {encoder.truncate_dim} features and then scaled to unit length, which {folder} can only say "
+            "the other way round: load gives them as they are; others that open the folder get vectors of the same directions, "
+            "and of unit length with XLMRobertaVectorizer(folder, normalize=True) or encode(..., normalize_embeddings=True)",
+            UserWarning,
+            stacklevel=outside_stacklevel(),
+        )
 
 
 def cross_encoder_of(estimator: Estimator) -> CrossEncoder | None:

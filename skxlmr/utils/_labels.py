@@ -141,7 +141,12 @@ def read_numbers(y: Any, name: str) -> np.ndarray:
                 for value in values:
                     _check_number(value, f"{name} row {row}")
     array = np.stack(columns, axis=1) if is_table else columns[0]
-    numbers: np.ndarray = check_array(array, ensure_2d=False, dtype=np.float64, input_name=name)
+    numbers: np.ndarray = check_array(
+        array, ensure_2d=False, dtype=np.float64, input_name=name, ensure_all_finite=False
+    )
+    if len(bad := np.argwhere(~np.isfinite(numbers))):
+        value = numbers[tuple(bad[0])]
+        raise ValueError(f"{name} row {bad[0][0]}: expected a finite number, got {value}: drop the row")
     return numbers
 
 
@@ -149,7 +154,7 @@ def _check_number(value: Any, where: str) -> None:
     if isinstance(value, Real | Decimal) and not isinstance(value, np.timedelta64) and not is_missing(value):
         return
     if is_missing(value):
-        hint = "" if isinstance(value, float) else ": drop the row"
+        hint = ": drop the row"
     elif isinstance(value, bytes):
         hint = ": decode it first"
     elif isinstance(value, str):

@@ -106,7 +106,13 @@ def check_fitted(estimator: Any, attribute: str = "module_") -> None:
         return
     do = "call fit"
     if hasattr(estimator, "from_checkpoint"):
-        do += ", or %(name)s.from_checkpoint to predict with the head that the checkpoint has"
+        has_head = not getattr(estimator, "_trains_vectors", False)
+        use = (
+            "to predict with the head that the checkpoint has"
+            if has_head
+            else "for the vectors that the checkpoint makes"
+        )
+        do += f", or %(name)s.from_checkpoint {use}"
     check_is_fitted(estimator, attribute, msg=f"This %(name)s instance is not fitted yet: {do}")
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
+from sklearn.pipeline import make_pipeline
 
 import skxlmr
 from skxlmr import (
@@ -283,6 +284,17 @@ def test_an_estimator_whose_base_was_changed_is_refused(on_a_copy, tmp_path, tin
     skxlmr.save(classifier, tmp_path / "again")
 
 
+@pytest.mark.parametrize("place", ["base", "link", "."])
+def test_an_adapter_is_not_written_over_its_base(on_a_copy, tmp_path, place):
+    classifier, _, base = on_a_copy
+    (tmp_path / "link").symlink_to(base, target_is_directory=True)
+    before = {file.name: file.read_bytes() for file in base.iterdir()}
+    for whole in (classifier, make_pipeline(classifier)):
+        with pytest.raises(CheckpointError, match="holds the checkpoint that the adapter needs, and would lose it"):
+            skxlmr.save(whole, tmp_path / place, adapter=True)
+    assert {file.name: file.read_bytes() for file in base.iterdir()} == before
+
+
 def test_an_adapter_is_no_base(saved, tmp_path):
     on_top = lora.fitted(
         "XLMRobertaMaskedLM", str(lora.save(lora.fitted("XLMRobertaMaskedLM", tiny(saved)), tmp_path / "a"))
@@ -305,7 +317,7 @@ def test_other_weights_that_changed(name, classifier, tmp_path):
     parameter = classifier.module_.get_parameter(name)
     parameter.data = parameter.data.clone()
     parameter.data[0] += 0.01
-    with pytest.raises(ValueError, match=f"other weights changed too, {name}, in an earlier fit without lora_rank"):
+    with pytest.raises(ValueError, match=f"{name} changed otherwise too, in an earlier fit without lora_rank or with"):
         skxlmr.save(classifier, tmp_path / "adapter", adapter=True)
 
 

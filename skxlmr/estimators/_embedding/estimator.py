@@ -12,11 +12,11 @@ from skxlmr.estimators._core.prompts import prepared
 from skxlmr.estimators._embedding.objectives import (
     CLASSES,
     LOSSES,
-    MOST_COLUMNS,
     SCORES,
     VECTORS,
     check_learnable,
     chosen_loss,
+    read_columns,
     read_targets,
 )
 from skxlmr.estimators._embedding.parameters import EmbedderParameters, check_dims
@@ -34,7 +34,7 @@ from skxlmr.text import SubwordSampling
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._sklearn import check_feature_names, check_sample_weight, fit_context, output_config
 from skxlmr.utils._tables import column_names
-from skxlmr.utils._validation import Texts, check_rows, text_columns
+from skxlmr.utils._validation import Texts, check_rows
 
 if TYPE_CHECKING:
     from skxlmr.nn import TaskModule
@@ -113,7 +113,8 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
     In a step, which has ``batch_size`` times ``accumulate`` rows, the rows are drawn for the loss. Rows of the same class stand
     two by two, so that each meets one of its class; a row whose class has no other row has no loss, and others are told apart
     from it. Of pairs without y, no text stands in two of a step, where it would be its own negative, as with the batch sampler
-    ``NO_DUPLICATES`` of sentence-transformers.
+    ``NO_DUPLICATES`` of sentence-transformers. A pair that finds no others in an epoch is left out of it; where these are more
+    than a tenth, a warning counts them.
 
     The weight of a pair of texts of a class, or of two classes, is the product of the weights of both rows. Where rows are
     compared, a row counts in full for the others, whatever its weight, unless it is 0.
@@ -298,11 +299,7 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
 
     def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
         """The columns of X one after another."""
-        columns = text_columns(X, name, self.missing)
-        if not 1 <= len(columns) <= MOST_COLUMNS:
-            raise ValueError(
-                f"{name} must have one column of texts, or two or three of texts to compare, got {len(columns)} columns"
-            )
+        columns = read_columns(X, name, self.missing)
         if reset:
             check_rows(columns[0], name)
         return Texts([text for column in columns for text in column], side_by_side=len(columns))
@@ -392,11 +389,15 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
         super()._check_validation(validation)
         if validation is None or self.scoring is not None:
             return
-        is_of_classes = self.loss_ in LOSSES[CLASSES]
-        if (is_of_classes and np.bincount(validation.targets).max() < 2) or (
-            self.loss_ in LOSSES[SCORES] and len(validation) < 2
-        ):
-            few = "one text of each class" if is_of_classes else "one row"
+        few = None
+        if self.loss_ in LOSSES[CLASSES]:
+            counts = np.bincount(validation.targets)
+            few = (
+                "one text of each class" if counts.max() < 2 else "one class" if np.count_nonzero(counts) < 2 else None
+            )
+        elif self.loss_ in LOSSES[SCORES] and len(validation) < 2:
+            few = "one row"
+        if few is not None:
             raise ValueError(
                 f"the validation data have only {few}, and the validation score compares two or more: raise "
                 "validation_fraction, or pass X_val and y_val"

@@ -3,14 +3,17 @@
 Shape suffixes: N rows, K columns of texts, W features of a teacher's vectors.
 """
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.estimators._sequence.targets import one_label_per_row
-from skxlmr.utils._labels import check_labels, columns_of, plain_array, read_numbers
-from skxlmr.utils._validation import Texts
+from skxlmr.utils._containers import known_container
+from skxlmr.utils._labels import check_labels, columns_of, plain_array, read_numbers, warn_of_texts
+from skxlmr.utils._tables import as_list, column_names, split_columns
+from skxlmr.utils._validation import NoTextsError, Texts, text_columns
 
 CLASSES, PAIRS, SCORES, VECTORS = "classes", "pairs", "scores", "vectors"
 LOSSES = {  # of each kind of data, the default first
@@ -44,6 +47,32 @@ def chosen_loss(loss: str, kind: str) -> str:
     wanted = next(_SAID[other] for other, names in LOSSES.items() if loss in names)
     fitting = " or ".join(map(repr, LOSSES[kind]))
     raise ValueError(f"loss={loss!r} needs {wanted}, but X and y are {_SAID[kind]}: for these, set loss={fitting}")
+
+
+def read_columns(X: Any, name: str, missing: str | None) -> list[list[str]]:
+    """The columns of texts of X, one to three.
+
+    Raises
+    ------
+    ValueError
+        If a value is no text (names the row), or the last column is of numbers, which belong into y.
+    """
+    try:
+        columns = text_columns(X, name, missing)
+    except NoTextsError as error:
+        _, *last = split_columns(known_container(X, name), name)
+        if last and all(isinstance(value, Real) for value in as_list(last[-1])):
+            which = column_names(X)[-1:] or ["the last one"]
+            raise ValueError(
+                f"{name} has {1 + len(last)} columns, and {which[0]!r} holds numbers and no texts: pass the numbers as y, and "
+                "the columns of texts alone as X"
+            ) from error
+        raise
+    if not 1 <= len(columns) <= MOST_COLUMNS:
+        raise ValueError(
+            f"{name} must have one column of texts, or two or three of texts to compare, got {len(columns)} columns"
+        )
+    return columns
 
 
 def read_targets(texts: Texts, y: Any, name: str) -> tuple[str, np.ndarray]:
@@ -124,6 +153,7 @@ def _read_vectors(texts: Texts, y: Any, columns: list[np.ndarray], name: str) ->
 
 def _read_classes(texts: Texts, y: Any, name: str) -> np.ndarray:
     labels = plain_array(y)
+    _refuse_column_of_vectors(labels, name)
     check_labels(labels, name)
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         row = int(np.flatnonzero(labels != np.floor(labels))[0])
@@ -132,9 +162,25 @@ def _read_classes(texts: Texts, y: Any, name: str) -> np.ndarray:
             "predict numbers, use XLMRobertaRegressor; for how similar two texts are, pass two columns of texts; for a "
             f"teacher's vectors, {name} in two dimensions"
         )
-    codes = np.unique(one_label_per_row(y, name), return_inverse=True)[1].astype(np.int64)
+    labels = one_label_per_row(y, name)
+    codes = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     check_consistent_length(texts, codes)
+    warn_of_texts(labels, 1 + codes.max(initial=0), name)
     return codes
+
+
+def _refuse_column_of_vectors(labels: np.ndarray, name: str) -> None:
+    """A column whose values are vectors is no array in two dimensions."""
+    values = labels.tolist() if labels.dtype == object and labels.ndim == 1 else []
+    if not values or not all(isinstance(value, list | tuple | np.ndarray) for value in values):
+        return
+    if not all(isinstance(number, Real) for number in values[0]):
+        return
+    widths = list(map(len, values))
+    row = next((row for row, width in enumerate(widths) if width != widths[0]), None)
+    if row is None:
+        raise ValueError(f"{name} is a column of vectors: a teacher's vectors are in two dimensions, np.stack({name})")
+    raise ValueError(f"{name} row {row}: expected a vector of {widths[0]} features, as in row 0, got {widths[row]}")
 
 
 def _as_float32(numbers: np.ndarray, name: str) -> np.ndarray:
@@ -157,8 +203,11 @@ def check_learnable(loss: str, targets: np.ndarray, name: str) -> None:
             raise ValueError(f"{name} has only one class: at least two are needed")
         if counts.max() < 2:
             raise ValueError(
-                f"each class of {name} has only one row: at least two rows of a class are needed to compare them"
+                f"each class of {name} has only one row: at least two rows of a class are needed to compare them. Pairs of "
+                "texts are one argument: fit(list(zip(first, second)))"
             )
+    elif loss in LOSSES[PAIRS] and targets.shape == (1, 2):
+        raise ValueError("X has one pair, and the negatives of a pair are the texts of others: at least two are needed")
     elif loss == "cosent" and (targets == targets[:1]).all():
         raise ValueError(
             f"{name} is {targets[0]:g} for all rows, and loss='cosent' learns their order: it needs two values"

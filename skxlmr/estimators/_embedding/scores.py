@@ -31,9 +31,14 @@ def nearest_class_accuracy(vectors_ND: np.ndarray, code_N: np.ndarray, weight_N:
     Raises
     ------
     ValueError
-        If no class has two rows.
+        If there is one class alone, or none has two rows.
     """
     codes, code_N = np.unique(code_N, return_inverse=True)
+    if len(codes) < 2:
+        raise ValueError(
+            "y has only one class, and the score is how well classes are told apart: pass rows of two or more. In a search "
+            "over the embedder alone, folds have all classes with cv=StratifiedKFold()"
+        )
     numbers: dict[tuple[bytes, int], int] = {}
     keys = ((vector.tobytes(), code) for vector, code in zip(vectors_ND, code_N.tolist(), strict=True))
     same_N = np.array([numbers.setdefault(key, len(numbers)) for key in keys])

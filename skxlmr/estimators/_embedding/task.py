@@ -16,12 +16,14 @@ from skxlmr.estimators._embedding import steps
 from skxlmr.nn import TokenLayout, losses
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._imports.later import torch
+from skxlmr.utils._warnings import warn_once_per_call
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Vectors = Callable[[Any, Tensor, TokenLayout], Tensor]
 
+MOST_LEFT_OUT = 0.1  # of the rows of an epoch, without a warning
 TEMPERATURES = {"multiple_negatives_ranking": 0.05, "cosent": 0.05, "supervised_contrastive": 0.07}
 
 
@@ -177,7 +179,16 @@ class RankingTask(_ComparesRows):
 
     def rows_of_steps(self, n: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Rows of each step, without the same text in two of them."""
-        return steps.without_duplicates(self.targets, n, rng)
+        chosen = steps.without_duplicates(self.targets, n, rng)
+        n_left = self.n_rows - sum(map(len, chosen))
+        if n_left > max(1, MOST_LEFT_OUT * self.n_rows):
+            warn_once_per_call(
+                f"{n_left} of the {self.n_rows} rows of X are left out of an epoch (drawn anew for each): a step has each text "
+                "once, as it would be its own negative, and some texts stand in so many rows that these find no others to be "
+                "compared with. Pass fewer rows with these texts; or the texts with y, what they have in common as their class",
+                about="rows without a step",
+            )
+        return chosen
 
     def _values(self, vectors_PKD: Tensor, target_P: Tensor, weight_P: Tensor) -> Tensor:
         anchors, positives, *negatives = vectors_PKD.unbind(1)

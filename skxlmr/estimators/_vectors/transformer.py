@@ -157,14 +157,17 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
     def _sentence_encoder_to_save(self) -> tuple[SentenceEncoder | None, bool]:
         """What a saved folder says to other tools, and whether their vectors then are those of `transform`."""
         how = replace(self._how(), max_length=self._limit())
-        is_cut_first = self.normalize is True and how.truncate_dim is not None
         is_all = (
             self._has_further_layers()
             and getattr(self, "long_text", "truncate") == "truncate"
             and "pooler" not in how.pooling
+            and getattr(self, "n_features_in_", 1) == 1
         )
-        is_equal = is_all and not is_cut_first and getattr(self, "n_features_in_", 1) == 1
-        return (how, True) if is_equal else (self._said, False)
+        return (how, not self._cuts_first(how)) if is_all else (self._said, False)
+
+    def _cuts_first(self, how: SentenceEncoder) -> bool:
+        """Whether vectors are cut and then scaled; what a folder says is scaled and then cut."""
+        return self.normalize is True and how.truncate_dim is not None
 
     # Names --------------------------------------------------------------------------------------------------------------
 

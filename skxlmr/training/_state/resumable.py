@@ -42,7 +42,7 @@ FORMAT = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, next to the number of steps
 _KEPT = 3 + len(_MOMENTS)  # values of each weight: its own, finished, best and the moments
 _SPARE = MOST_HEADER + 2**20  # bytes of a state besides those: header, generators, numbers of steps
-_NOT_COMPARED = ("pooling",)  # which earlier versions did, though no fit depends on it
+_NOT_COMPARED = ("pooling",)  # where a fit does not depend on it: earlier versions compared it
 START_AGAIN = "fit with resume=False to start from scratch"
 _KINDS = {each.name: type(each.default) for each in fields(FitState) if type(each.default) in (int, float, bool)}
 
@@ -99,7 +99,8 @@ class StateKeeper:
         self.parameters = {name_of[p]: p for group in optimizer.param_groups for p in group["params"]}
         self.device = next(iter(self.parameters.values())).device
         if self._saved is not None:
-            then = {name: value for name, value in self._saved["about"].items() if name not in _NOT_COMPARED}
+            not_compared = set(_NOT_COMPARED) - self.about.keys()
+            then = {name: value for name, value in self._saved["about"].items() if name not in not_compared}
             # a digest shows only that something differs, a parameter also how
             differing = [
                 name if re.fullmatch("[0-9a-f]{64}", value) else f"{name} (then {then[name]}, now {value})"

@@ -2,16 +2,19 @@
 
 import copy
 import pickle
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skxlmr import XLMRobertaEmbedder, XLMRobertaVectorizer
+from skxlmr import CheckpointError, XLMRobertaEmbedder, XLMRobertaVectorizer
 from tests.estimators.conftest import differing, weights_of
 from tests.tiny import WORDS, sentences
 
@@ -119,6 +122,8 @@ def test_validation_data_of_which_nothing_is_compared(make, texts):
     params = {"early_stopping": True, "validation_fraction": 0.1}
     with pytest.raises(ValueError, match=r"only one text of each class, .* raise validation_fraction, or pass X_val"):
         make(XLMRobertaEmbedder, **params).fit(texts[:20], np.arange(20) % 9)
+    with pytest.raises(ValueError, match=r"the validation data have only one class, .* compares two or more"):
+        make(XLMRobertaEmbedder).fit(texts[:20], np.arange(20) % 2, X_val=texts[:4], y_val=[0] * 4)
     with pytest.raises(ValueError, match=r"only one row, .* raise validation_fraction"):
         make(XLMRobertaEmbedder, **params).fit(PAIRS[:8], NUMBERS[:8])
     assert make(XLMRobertaEmbedder, scoring="loss", **params).fit(PAIRS[:8], NUMBERS[:8]).validation_scores_
@@ -151,6 +156,45 @@ def test_names_of_a_table_are_compared(make, texts, languages):
     assert made.loss_ == "multiple_negatives_ranking" and not hasattr(made, "feature_names_in_")
 
 
+@pytest.mark.parametrize("n_columns", [1, 2])
+def test_numbers_beside_the_texts_belong_into_y(make, n_columns):
+    rows = [(*pair[:n_columns], i / 14) for i, pair in enumerate(PAIRS)]
+    message = rf"X has {n_columns + 1} columns, and {{}} holds numbers and no texts: pass the numbers as y"
+    with pytest.raises(ValueError, match=message.format("'the last one'")):
+        make(XLMRobertaEmbedder).fit(rows)
+    frame = pd.DataFrame(rows, columns=[*["first", "second"][:n_columns], "similar"])
+    with pytest.raises(ValueError, match=message.format("'similar'")):
+        make(XLMRobertaEmbedder).fit(frame)
+    with pytest.raises(ValueError, match=r"X row 0: expected a text, got 1 of type int: the column holds no texts"):
+        make(XLMRobertaEmbedder).fit([(1, "a"), (2, "b")])
+
+
+def test_second_texts_as_y(make):
+    first, second = zip(*PAIRS, strict=True)
+    with pytest.raises(ValueError, match=r"Pairs of texts are one argument: fit\(list\(zip\(first, second\)\)\)"):
+        make(XLMRobertaEmbedder).fit(first, second)
+    long = [f"{text} and {text} and more" for text in second]
+    with pytest.warns(UserWarning, match=r"y looks like texts and not like labels.* pairs of texts are one argument"):
+        make(XLMRobertaEmbedder).fit([*first, "x"], [*long, long[0]])
+
+
+@pytest.mark.parametrize("n_same", [1, 12])
+def test_pairs_that_are_left_out_are_counted(make, n_same):
+    X = [(english, "the same" if i < n_same else german) for i, (english, german) in enumerate(PAIRS)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make(XLMRobertaEmbedder, max_epochs=2).fit(X)
+    said = [str(warning.message) for warning in caught if "left out" in str(warning.message)]
+    assert [message.partition(" of X")[0] for message in said] == ([] if n_same == 1 else ["11 of the 14 rows"])
+
+
+def test_not_fitted(make):
+    with pytest.raises(
+        NotFittedError, match=r"call fit, or XLMRobertaEmbedder.from_checkpoint for the vectors that the"
+    ):
+        make(XLMRobertaEmbedder).transform(["a"])
+
+
 def test_missing_texts(make):
     X = [*PAIRS[:4], ("a", None)]
     vectors = make(XLMRobertaEmbedder, missing="empty").fit(X).transform(X)
@@ -176,11 +220,30 @@ def test_temperature_is_the_inverse_of_scale(make):
     assert auto.loss_curve_ == same.loss_curve_
 
 
-def test_the_folder_of_a_fit_knows_how_vectors_are_made(make, tmp_path):
+@pytest.mark.parametrize("params", [{}, {"pooling": "cls", "normalize": True}, {"lora_rank": 2}])
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_a_fit_is_resumed(make, tmp_path, params, resume):
+    params = params | {"resume_dir": tmp_path, "schedule": "constant", "warmup_ratio": 0.0}
+    made = make(XLMRobertaEmbedder, max_epochs=1, **params).fit(PAIRS, resume=resume)
+    again = make(XLMRobertaEmbedder, max_epochs=1, **params).fit(PAIRS, resume=resume)
+    assert again.n_iter_ == 1 and again.loss_curve_ == made.loss_curve_
+    assert not differing(weights_of(again), weights_of(made))
+    longer = make(XLMRobertaEmbedder, max_epochs=3, **params).fit(PAIRS, resume=resume)
+    through = make(XLMRobertaEmbedder, max_epochs=3, **params | {"resume_dir": None}).fit(PAIRS)
+    assert longer.loss_curve_ == through.loss_curve_ and longer.loss_curve_[:1] == made.loss_curve_
+    assert not differing(weights_of(longer), weights_of(through))
+
+
+@pytest.mark.parametrize("other", [{"pooling": "cls"}, {"normalize": True}, {"prompt": "das: "}, {"temperature": 1.0}])
+def test_a_fit_with_other_vectors_is_not_resumed(make, tmp_path, other):
     params = {"max_epochs": 2, "resume_dir": tmp_path}
-    make(XLMRobertaEmbedder, **params).fit(PAIRS)
-    with pytest.raises(Exception, match="pooling"):
-        make(XLMRobertaEmbedder, pooling="cls", **params).fit(PAIRS, resume=True)
+    made = make(XLMRobertaEmbedder, **params).fit(PAIRS)
+    (name,) = other
+    then = re.escape(repr(made.get_params()[name]))
+    with pytest.raises(
+        CheckpointError, match=rf"which differs in {name} \(then {then}, now {re.escape(repr(other[name]))}\)"
+    ):
+        make(XLMRobertaEmbedder, **params | other).fit(PAIRS, resume=True)
 
 
 # Further fits ------------------------------------------------------------------------------------------------------------

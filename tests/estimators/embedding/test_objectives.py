@@ -47,7 +47,7 @@ def test_what_y_is(texts, y, kind, expected):
         (THREE, [1, 0], "X has three columns, .* learnt from without y"),
         (TWO, ["x", "y", "x"], "y holds texts, such as 'x', but X has pairs of texts.* pass numbers, or one column"),
         (TWO, [[0.5, 1]] * 3, r"one number for each pair of texts, got shape \(3, 2\)"),
-        (TWO, [0.5, np.nan, 1], "Input y contains NaN"),
+        (TWO, [0.5, np.nan, 1], "y row 1: expected a finite number, got nan: drop the row"),
         (TWO, [0.5, 1], "inconsistent numbers of samples"),
         (
             ONE,
@@ -56,8 +56,12 @@ def test_what_y_is(texts, y, kind, expected):
         ),
         (ONE, [[0, 1], [1, 0], [1, 1]], "y has 2 columns that are not all floats: .* pass one class for each text"),
         (ONE, [["x", "y"], ["x", "z"], ["x", "y"]], "2 columns that are not all floats"),
-        (ONE, [[0.5, 1], [2, np.inf], [3, 4]], "Input y contains infinity"),
+        (ONE, [[0.5, 1], [2, np.inf], [3, 4]], "y row 1: expected a finite number, got inf: drop the row"),
         (ONE, [[0.5, 1], [2, 1e300], [3, 4]], "y row 1: .* too large for float32"),
+        (ONE, pd.Series([[0.5, 1.0]] * 3), r"y is a column of vectors: .* in two dimensions, np.stack\(y\)"),
+        (ONE, pd.Series([np.ones(2)] * 3), r"y is a column of vectors: .* in two dimensions, np.stack\(y\)"),
+        (ONE, [[0.5, 1], [2], [3, 4]], "y row 1: expected a vector of 2 features, as in row 0, got 1"),
+        (ONE, [["x", "y"], ["x"], []], "y row 0: expected a label, .* for several labels per row"),
         (ONE, ["x", None, "y"], "y row 1: expected a label, got None"),
         (ONE, ["x", "y"], "inconsistent numbers of samples"),
     ],
@@ -84,7 +88,12 @@ def test_a_loss_is_for_its_data(kind):
     ("loss", "targets", "message"),
     [
         ("supervised_contrastive", [0, 0], "y has only one class: at least two"),
-        ("contrastive_pairs", [0, 1, 2], "each class of y has only one row"),
+        (
+            "contrastive_pairs",
+            [0, 1, 2],
+            r"each class of y has only one row.* Pairs .* fit\(list\(zip\(first, second\)\)\)",
+        ),
+        ("multiple_negatives_ranking", [[0, 1]], "X has one pair, .* at least two are needed"),
         ("cosent", [0.5, 0.5], "y is 0.5 for all rows, .* needs two values"),
         ("cosine", [0.5, 5, -0.5], "y row 1 is 5, .* from -1 to 1: scale y, .* or set loss='cosent'"),
         ("cosine", [0.5, 1, -1.5], "y row 2 is -1.5"),
@@ -99,6 +108,7 @@ def test_targets_of_which_something_is_learnt():
     for loss, targets in (
         ("contrastive_pairs", [0, 1, 1]),
         ("cosent", [5, 0]),
+        ("multiple_negatives_ranking", [[0, 1, 2]]),
         ("cosine", [1, -1]),
         ("distillation", [[9]]),
     ):

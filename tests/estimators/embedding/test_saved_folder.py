@@ -81,6 +81,30 @@ def test_fewer_features_of_a_saved_folder(perturbed, tmp_path):
     np.testing.assert_array_equal(made.transform(TEXTS), whole)
 
 
+@pytest.mark.parametrize("case", ["plain", "another pooling, a prompt"])
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_what_is_cut_and_then_scaled_has_the_same_directions(perturbed, tmp_path, case):
+    made = perturbed[case]
+    made.set_params(truncate_dim=5, normalize=True)
+    try:
+        with pytest.warns(UserWarning, match="vectors are cut to 5 features and then scaled to unit length"):
+            save(made, tmp_path / "saved")
+        expected = made.transform(TEXTS)
+    finally:
+        made.set_params(truncate_dim=None, normalize="auto")
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(load(tmp_path / "saved").transform(TEXTS), expected)
+    found = XLMRobertaVectorizer(tmp_path / "saved", normalize=True).transform(TEXTS)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    others = XLMRobertaVectorizer(tmp_path / "saved").transform(TEXTS)
+    assert np.linalg.norm(others, axis=1).max() < 0.999
+    np.testing.assert_allclose(others / np.linalg.norm(others, axis=1, keepdims=True), expected, atol=1e-6)
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    model = sentence_transformers.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(model.encode(TEXTS), others, atol=2e-6)
+    np.testing.assert_allclose(model.encode(TEXTS, normalize_embeddings=True), expected, atol=2e-6)
+
+
 def test_a_classifier_starts_from_it(perturbed, tmp_path):
     save(perturbed["a dense layer"], tmp_path / "saved")
     assert XLMRobertaClassifier(tmp_path / "saved", max_epochs=1).fit(TEXTS, LABELS).predict(TEXTS).shape == (12,)

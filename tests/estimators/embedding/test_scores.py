@@ -46,7 +46,14 @@ def test_a_copy_of_a_text_does_not_help_it():
     codes = np.array([0, 0, 0, 1])
     assert score_of("classes", vectors, codes, np.ones(4)) == 0
     with pytest.raises(ValueError, match="each class of y has only one text, and the score of a text needs another"):
-        score_of("classes", vectors[[0, 1, 3]], codes[[0, 1, 3]], np.ones(3))
+        score_of("classes", vectors[[0, 3]], codes[[0, 3]], np.ones(2))
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 1, 0], [1, 1, 0, 0]])
+def test_one_class_is_not_told_apart(weights):
+    vectors = np.eye(4)[:, None]
+    with pytest.raises(ValueError, match=r"y has only one class, .* cv=StratifiedKFold\(\)"):
+        score_of("classes", vectors, np.array([0, 0, 0, 1]), np.array(weights))
 
 
 @pytest.mark.parametrize("at_once", [1024, 7])

@@ -9,6 +9,7 @@ from skxlmr import (
     XLMRobertaCausalLM,
     XLMRobertaClassifier,
     XLMRobertaDialogueLM,
+    XLMRobertaEmbedder,
     XLMRobertaMaskedLM,
     XLMRobertaMultipleChoiceClassifier,
     XLMRobertaQuestionAnswerer,
@@ -18,6 +19,7 @@ from skxlmr import (
 from skxlmr.estimators._xlm.family import XLM
 from skxlmr.training.step import TrainStep
 from skxlmr.utils._errors import CheckpointError
+from tests.contract import ESTIMATORS
 from tests.estimators.conftest import differing, weights_of
 from tests.tiny import sentences, write_checkpoint
 
@@ -34,6 +36,7 @@ DATA = {
     XLMRobertaMaskedLM: (TEXTS,),
     XLMRobertaCausalLM: (TEXTS,),
     XLMRobertaDialogueLM: ([[("user", a), ("system", b)] for a, b in zip(TEXTS, TEXTS[::-1], strict=True)],),
+    XLMRobertaEmbedder: (TEXTS, Y),
 }
 
 
@@ -87,6 +90,10 @@ def test_each_estimator_resumes(small, tmp_path, stopped, estimator):
     fitted = small(estimator, resume_dir=str(tmp_path / "state"), resume_every=1)
     assert same(fitted.fit(*DATA[estimator], resume=True), expected)
     assert fitted.n_iter_ == 2
+
+
+def test_each_estimator_that_trains_is_resumed_here():
+    assert {cls for cls in ESTIMATORS if hasattr(cls, "partial_fit") and cls._family is not XLM} == set(DATA)
 
 
 def test_the_original_xlm_resumes(make, tiny_xlm, tmp_path, stopped):
