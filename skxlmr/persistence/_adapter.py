@@ -82,13 +82,19 @@ def adapter_of(estimator: Estimator, weights: Tensors, with_paths: bool) -> NewA
     )
 
 
-def check_base_stays(estimator: Estimator, folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that holds the checkpoint which the adapter needs: it would be replaced."""
+def check_base_stays(estimator: Estimator, place: str | os.PathLike[str], on_hub: bool = False) -> None:
+    """Refuse a folder, or a repository on the hub, with the checkpoint that the adapter needs: it would be replaced."""
     origin = estimator.module_.origin
-    if origin is not None and Path(origin.folder).resolve().is_relative_to(Path(folder).expanduser().resolve()):
+    if origin is None:
+        return
+    if on_hub:
+        is_there, another = origin.name == place, "name another repository, or a branch of its own (revision)"
+    else:
+        is_there = Path(origin.folder).resolve().is_relative_to(Path(place).expanduser().resolve())
+        another = "save to another folder"
+    if is_there:
         raise CheckpointError(
-            folder,
-            f"holds the checkpoint that the adapter needs, and would lose it: save to another folder, or {INSTEAD}",
+            place, f"holds the checkpoint that the adapter needs, and would lose it: {another}, or {INSTEAD}"
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from skxlmr._version import __version__
 from skxlmr.checkpoints import CHECKPOINT_FILES, checked_token, fault_of_known_token, without_secrets
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.persistence._adapter import check_base_stays, has_adapter
 from skxlmr.persistence._save import write_estimator
 from skxlmr.utils._errors import CheckpointError
 
@@ -52,7 +53,8 @@ def push_to_hub(
     NotFittedError, TypeError, ValueError
         If the estimator cannot be saved; see :func:`save`.
     CheckpointError
-        If the hub cannot be written to: no token, no right to write, no network.
+        If the hub cannot be written to: no token, no right to write, no network. With ``adapter`` also if the repository
+        holds the checkpoint that the adapter needs, and no ``revision`` names another branch.
 
     See Also
     --------
@@ -83,6 +85,8 @@ def push_to_hub(
     from huggingface_hub import errors
 
     token = checked_token(token)
+    if adapter and revision is None and has_adapter(estimator):
+        check_base_stays(estimator, repo_id, on_hub=True)
     reason = None
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "estimator"

@@ -249,6 +249,19 @@ def test_an_adapter_names_its_base_by_name_and_commit(hub, tiny_checkpoint):
     assert not any(name.startswith("adapter") for name in hub.repositories["org/adapter"]["main"])
 
 
+def test_an_adapter_does_not_take_the_place_of_its_base(hub, tiny_checkpoint):
+    base = {p.name: p.read_bytes() for p in tiny_checkpoint.iterdir()}
+    hub.repositories["org/base"] = {"main": dict(base)}
+    classifier = lora.fitted("XLMRobertaClassifier", "org/base", max_epochs=1)
+    with pytest.raises(
+        CheckpointError, match="org/base: holds the checkpoint that the adapter needs, and would lose it"
+    ):
+        push_to_hub(classifier, "org/base", adapter=True)
+    assert hub.repositories["org/base"]["main"] == base
+    push_to_hub(classifier, "org/base", revision="adapter", adapter=True)
+    assert "adapter_config.json" in hub.repositories["org/base"]["adapter"]
+
+
 def test_an_adapter_on_a_folder_is_not_published(hub, tiny_checkpoint):
     classifier = lora.fitted("XLMRobertaClassifier", str(tiny_checkpoint), max_epochs=1)
     with pytest.raises(CheckpointError, match="is a folder on this machine, and nobody else could open the adapter"):

@@ -79,7 +79,7 @@ def test_pickles_keep_it_and_know_when_the_folder_changes(tiny_checkpoint, tmp_p
 
 @pytest.mark.parametrize(
     "params",
-    [{"long_text": "window"}, {"layers": [0, -1]}, {"pooling": "pooler"}, {"normalize": True, "truncate_dim": 7}],
+    [{"long_text": "window"}, {"layers": [0, -1]}, {"pooling": "pooler"}],
     ids=str,
 )
 def test_what_other_tools_cannot_do_is_saved_and_read_too(theirs, arctic, tmp_path, params):
@@ -91,6 +91,19 @@ def test_what_other_tools_cannot_do_is_saved_and_read_too(theirs, arctic, tmp_pa
     assert resolved(loaded) == resolved(vectorizer)
     assert "sentence_transformers" not in (tmp_path / "saved" / "README.md").read_text()
     np.testing.assert_allclose(theirs(tmp_path / "saved", TEXTS[:4]), theirs(arctic, TEXTS[:4]), atol=1e-6)
+
+
+def test_vectors_that_are_cut_and_then_scaled_keep_their_directions(theirs, arctic, tmp_path):
+    vectorizer = ours(arctic, normalize=True, truncate_dim=7).fit(TEXTS[:4])
+    with pytest.warns(UserWarning, match="cut to 7 features and then scaled to unit length"):
+        save(vectorizer, tmp_path / "saved")
+    expected, loaded = vectorizer.transform(TEXTS[:4]), load(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.transform(TEXTS[:4]), expected, atol=1e-6)
+    assert resolved(loaded) == resolved(vectorizer)
+    assert "sentence_transformers" not in (tmp_path / "saved" / "README.md").read_text()
+    found = theirs(tmp_path / "saved", TEXTS[:4])
+    assert found.shape == (4, 7) and np.linalg.norm(found, axis=1).max() < 0.999
+    np.testing.assert_allclose(found / np.linalg.norm(found, axis=1, keepdims=True), expected, atol=1e-6)
 
 
 def test_a_saved_folder_is_complete_with_what_it_says(arctic, tmp_path):
