@@ -7,6 +7,7 @@ from pathlib import Path
 from skxlmr.checkpoints import (
     SENTENCE_FILES,
     StoredModel,
+    check_source_stays,
     model_place,
     output_layer_files,
     read_model,
@@ -91,9 +92,8 @@ def convert(
     """
     folder = resolve_checkpoint(source)
     written = Path(target).expanduser()
-    if os.path.realpath(folder) == os.path.realpath(written):
-        raise CheckpointError(written, "is the source: convert to another folder")
     model = read_model(folder)
+    check_source_stays(written, model.folders(), "convert")
     tensors = model.tensors()
     try:
         write_folder(

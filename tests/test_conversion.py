@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from skxlmr import CheckpointError, XLMRobertaVectorizer, convert, load, save
 from skxlmr.checkpoints import read_config, read_tensors, write_folder
 from skxlmr.checkpoints._formats.write import bytes_of
+from tests import lora
 from tests.checkpoints.conftest import assert_same
 from tests.checkpoints.models import UNTIED, XLMRobertaForMaskedLM, make_model
 
@@ -187,6 +189,23 @@ def test_the_source_is_not_replaced(source, tmp_path):
         with pytest.raises(CheckpointError, match="is the source: convert to another folder"):
             convert(source, target, "bin")
     assert "model.safetensors" in names_in(source)
+
+
+def test_what_is_read_is_not_replaced(tiny_checkpoint, tmp_path):
+    """A folder in which the source lies, and the base model of an adapter."""
+    source = tiny_checkpoint
+    pipeline = tmp_path / "pipeline"
+    pipeline.mkdir()
+    (pipeline / "config.json").write_bytes((source / "config.json").read_bytes())
+    part = shutil.copytree(source, pipeline / "estimators" / "0")
+    with pytest.raises(CheckpointError, match=r"holds what is read, .*: convert to another folder"):
+        convert(part, pipeline)
+    base = shutil.copytree(source, tmp_path / "base")
+    adapter = lora.save(lora.fitted("XLMRobertaClassifier", str(base), max_epochs=1), tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match="base: is the source: convert to another folder"):
+        convert(adapter, base)
+    assert names_in(base) == names_in(part) == names_in(source)
+    convert(adapter, tmp_path / "merged")
 
 
 def test_another_checkpoint_is_replaced_and_nothing_else(source, tmp_path):

@@ -2,7 +2,14 @@
 
 from skxlmr.checkpoints._adapters.described import OF_OUTPUTS, SAVED
 from skxlmr.checkpoints._adapters.write import NewAdapter, digest_with_base, saved_by_peft, write_adapter
-from skxlmr.checkpoints._folder import PARTS, SKOPS_FILE, read_config, replace_folder, write_folder
+from skxlmr.checkpoints._folder import (
+    PARTS,
+    SKOPS_FILE,
+    check_source_stays,
+    read_config,
+    replace_folder,
+    write_folder,
+)
 from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.onnx_file import external_files
 from skxlmr.checkpoints._formats.read import read_tensors
@@ -59,6 +66,7 @@ __all__ = [
     "assign_weights",
     "check_finite",
     "check_mapped_files",
+    "check_source_stays",
     "checked_token",
     "content_files",
     "content_hash",

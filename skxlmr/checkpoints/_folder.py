@@ -17,13 +17,17 @@ from skxlmr.checkpoints._formats.write import write_weights, written_dtype
 from skxlmr.checkpoints._identity import undisturbed
 from skxlmr.checkpoints._layout import (
     ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     CONFIG,
+    CONTENT_FILES,
     DESCRIPTION,
     ONNX_FILES,
     ONNX_FOLDER,
     OUTPUT_LAYERS,
     PART,
     PART_WEIGHTS,
+    SENTENCE_FILES,
+    weight_patterns,
 )
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
@@ -41,9 +45,8 @@ LEFT_BEHIND = (
 KEPT = (".gitattributes", ".gitignore", ".gitkeep", ".ipynb_checkpoints")
 # Files of a checkpoint folder. A folder that holds anything else is never replaced.
 OWN_FILES = (
-    *(SKOPS_FILE, "*.json", "*.model", "vocab.txt", "merges.txt"),
-    *("*.safetensors", "pytorch_model*.bin", "tf_model*.h5", "flax_model*.msgpack"),
-    *OUTPUT_LAYERS.values(),
+    *(SKOPS_FILE, DESCRIPTION, "generation_config.json", *CONTENT_FILES, *SENTENCE_FILES, *OUTPUT_LAYERS.values()),
+    *(pattern for file in (*WEIGHT_FILES, *ADAPTER_WEIGHTS) for pattern in weight_patterns(file)),
 )
 
 
@@ -76,6 +79,20 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.lexists(file):
         raise CheckpointError(file, "no such file" if file.parent.is_dir() else "no such folder")
     return read_json(file)
+
+
+def check_source_stays(target: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]], do: str) -> None:
+    """Refuse to write to a folder that is read from, or that one of those lies in: it would be replaced.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    place = Path(os.path.realpath(os.path.expanduser(target)))
+    for source in map(os.path.realpath, sources):
+        if Path(source).is_relative_to(place):
+            what = "is the source" if Path(source) == place else f"holds what is read, {source}"
+            raise CheckpointError(place, f"{what}: {do} to another folder")
 
 
 def write_folder(
@@ -257,10 +274,7 @@ def _check_replaceable(target: Path, extra_files: Iterable[str]) -> None:
 def _is_of_onnx(name: str) -> bool:
     """Whether this is the name of a file of a model for ONNX Runtime that this library writes."""
     place, _, file = name.partition("/")
-    is_known = file in ONNX_FILES or any(
-        fnmatch(file, pattern) for pattern in ("*.json", "*.model", "vocab.txt", "merges.txt")
-    )
-    return place == ONNX_FOLDER and "/" not in file and is_known
+    return place == ONNX_FOLDER and file in (*ONNX_FILES, *CONTENT_FILES)
 
 
 def _is_of_part(name: str) -> bool:

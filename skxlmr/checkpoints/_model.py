@@ -78,6 +78,10 @@ class StoredModel:
             return self.base.sentence_folder
         return self.folder
 
+    def folders(self) -> list[Path]:
+        """What is read from: the folder, and that of an adapter's base model."""
+        return [self.folder] if self.base is None else [self.folder, *self.base.folders()]
+
     @property
     def files(self) -> Hashable:
         """Tells the files of this folder, as they were before anything was read, from others and from what they become."""

@@ -49,8 +49,8 @@ def export_onnx(
     ImportError
         If the package onnx is not installed (extra ``onnx``).
     CheckpointError
-        If the checkpoint cannot be read, or has a head that no estimator reads; if the folder holds something else, or cannot
-        be written; or if a weight is too large for float16.
+        If the checkpoint cannot be read, or has a head that no estimator reads; if the folder holds something else or what
+        is read, or cannot be written; or if a weight is too large for float16.
 
     See Also
     --------
@@ -77,6 +77,7 @@ def export_onnx(
     ...     sorted(os.listdir(folder + "/features/onnx"))[:3]
     ['config.json', 'model.onnx', 'model.onnx_data']
     """
+    from skxlmr.checkpoints import check_source_stays
     from skxlmr.estimators._core.estimator import Estimator
     from skxlmr.export._from_checkpoint import estimator_of
     from skxlmr.export._model import ModelWriter, model_of
@@ -85,8 +86,11 @@ def export_onnx(
 
     check_precision(precision)
     number = check_opset(opset)
+    sources: list[str] = []
     if isinstance(source, str | os.PathLike):
+        sources = [os.path.expanduser(source)]
         if (stored := head_of_its_own(source)) is not None:
+            check_source_stays(folder, sources, "export")
             write_checkpoint(stored, folder, precision, number)
             return
         source = estimator_of(source)
@@ -95,6 +99,8 @@ def export_onnx(
             f"export_onnx(source, folder) takes an estimator of this library or a checkpoint, got a {type(source).__name__}: "
             "export each estimator in it to a folder of its own"
         )
+    origin = getattr(getattr(source, "module_", None), "origin", None)
+    check_source_stays(folder, sources if origin is None else [*sources, origin.folder], "export")
     write_estimator(
         source, folder, None, None, onnx=ModelWriter(partial(model_of, source), precision, number), weights=False
     )

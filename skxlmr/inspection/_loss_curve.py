@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from skxlmr.estimators._core.fit_attributes import kept_epoch
 from skxlmr.inspection._display import new_axes
 from skxlmr.persistence._model_card import _validation_score
 from skxlmr.utils._imports.optional import import_extra
@@ -292,11 +293,7 @@ def _of_estimator(estimator: Any) -> dict[str, Any]:
             "over one"
         )
     scores = getattr(estimator, "validation_scores_", None)
-    kept = None
-    if getattr(estimator, "early_stopping", False) and scores is not None and np.isfinite(scores).any():
-        kept = int(np.nanargmax(scores))
-        if getattr(estimator, "final_loss_", losses[kept]) != losses[kept]:
-            kept = None  # partial_fit trained on since
+    kept = kept_epoch(estimator)
     epochs = "epoch, or call of partial_fit" if hasattr(estimator, "_adam_state") else "epoch"
     return {
         "losses": losses,

@@ -199,7 +199,7 @@ def _average(values: np.ndarray, weights: np.ndarray) -> float:
 
 def _as_table(report: Report, n_types: int, digits: int, counted: bool) -> str:
     """The layout of scikit-learn."""
-    width = max(len(name) for name in [*report, "weighted avg"])
+    width = max(len(str(name)) for name in [*report, "weighted avg"])
     lines = [" " * (width + 1) + "".join(f" {name:>9}" for name in COLUMNS), ""]
     for i, (name, values) in enumerate(report.items()):
         if i == n_types and n_types:

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skxlmr.metrics._answers import read_answers
+from skxlmr.utils._sklearn import check_sample_weight
 
 Languages = str | Sequence[str] | None  # of all rows, or of each row
 # Articles and segmentation by language, as in MLQA's script.
@@ -159,6 +160,9 @@ def _mean_of_best(
     true_rows, predicted_rows = read_answers(y_true, "y_true"), read_answers(y_pred, "y_pred")
     languages = [language] * len(true_rows) if language is None or isinstance(language, str) else list(language)
     check_consistent_length(true_rows, predicted_rows, languages, sample_weight)
+    if not true_rows:
+        raise ValueError("y_true has no rows: at least one answer is needed")
+    weights = check_sample_weight(sample_weight, np.empty(len(true_rows)), ensure_non_negative=True)
     values = []
     for row, (true, predicted, code) in enumerate(zip(true_rows, predicted_rows, languages, strict=True)):
         if len(predicted) > 1:
@@ -166,7 +170,7 @@ def _mean_of_best(
         found = normalize_answer(predicted[0][0], code) if predicted else ""
         accepted = [normalize_answer(text, code) for text, _ in true]
         values.append(max(value(text, found) for text in [text for text in accepted if text] or [""]))
-    return float(np.average(values, weights=sample_weight))
+    return float(np.average(values, weights=weights))
 
 
 def _f1(true: str, predicted: str) -> float:

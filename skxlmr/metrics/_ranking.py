@@ -57,6 +57,7 @@ def recall_at_k(y_true: ArrayLike, ranking: Any, k: Any = 1) -> float | dict[int
     {1: 0.5, 2: 1.0}
     """
     truth = np.asarray(y_true)
+    ranking = np.asarray(ranking) if hasattr(ranking, "columns") else ranking  # a frame's items are names of columns
     if truth.ndim != 1 or len(truth) != len(ranking) or not len(truth):
         expected = f"one candidate for each of the {len(ranking)} rankings"
         raise ValueError(f"y_true must have {expected}, found shape {truth.shape}")

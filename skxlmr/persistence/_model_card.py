@@ -8,6 +8,7 @@ import numpy as np
 
 from skxlmr.checkpoints import BUILTIN, NewAdapter
 from skxlmr.estimators._core.estimator import Estimator
+from skxlmr.estimators._core.fit_attributes import kept_epoch
 from skxlmr.estimators.heads import Head
 from skxlmr.persistence._description import is_place, versions
 
@@ -147,10 +148,12 @@ def _scores(estimator: Estimator, meaning: str) -> str:
         for epoch, loss in enumerate(losses)
     ]
     text = "## Training\n\n"
-    if scores:
-        early = getattr(estimator, "early_stopping", False)
-        which, value = ("best", max(scores)) if early else ("last", scores[-1])
-        text += f"The {which} validation score ({meaning}) is **{value:.4g}**, measured on held-out rows.\n\n"
+    kept, is_early = kept_epoch(estimator), getattr(estimator, "early_stopping", False)
+    if kept is None and not is_early and len(scores) == len(losses):
+        kept = len(losses) - 1
+    if kept is not None and np.isfinite(scores[kept]):  # else the weights were trained on since
+        which = "best" if is_early else "last"
+        text += f"The {which} validation score ({meaning}) is **{scores[kept]:.4g}**, measured on held-out rows.\n\n"
     return text + _table(["epoch", "training loss", "validation score"], rows)
 
 

@@ -251,7 +251,8 @@ def write_estimator(
             )
     if new is not None and is_local(new.base_name):
         warn_of_local_base(folder, new.base_name)
-    warn_of_another_length(folder, estimator, encoder, opens)
+    if weights:  # a graph alone has all of it
+        warn_of_another_length(folder, estimator, encoder, opens)
 
 
 def _model_writer(estimator: Any) -> Callable[[Path], None]:

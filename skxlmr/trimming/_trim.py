@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skxlmr.checkpoints import StoredModel, read_model, resolve_checkpoint, weight_files, write_folder
+from skxlmr.checkpoints import (
+    StoredModel,
+    check_source_stays,
+    read_model,
+    resolve_checkpoint,
+    weight_files,
+    write_folder,
+)
 from skxlmr.conversion import Copies, files_of_sentence_encoder
 from skxlmr.persistence._save import check_card
 from skxlmr.text import Tokenizer, load_tokenizer
@@ -122,10 +129,9 @@ def trim_vocabulary(
     _check_parameters(min_count, keep)
     place = resolve_checkpoint(source)
     target = Path(folder).expanduser()
-    if os.path.realpath(place) == os.path.realpath(target):
-        raise CheckpointError(target, "is the source: trim to another folder")
     further = [text for column in text_columns(keep_texts, "keep_texts") for text in column]
     saved, model = saved_in(place), read_model(place)
+    check_source_stays(target, model.folders(), "trim")
     before = _bytes_of_weights(model)
     how, tokenizer = _settings(model), model.tokenizer()
     further += saved.own_texts() if saved is not None else []

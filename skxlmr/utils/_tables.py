@@ -54,7 +54,17 @@ def _transpose(rows: list[Any], width: int, name: str) -> list[list[Any]]:
 
 
 def as_list(column: Any) -> list[Any]:
-    """A column as a list of Python objects."""
+    """A column as a list of Python objects.
+
+    Raises
+    ------
+    ValueError
+        If it is a table with several columns.
+    """
+    if hasattr(column, "columns"):  # whose items are names, or columns
+        if len(names := column_names(column)) != 1:
+            raise ValueError(f"expected one column, got a table with the columns {names}: pass one of them")
+        column = split_columns(column, "the table")[0]
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(column, method):
             return getattr(column, method)()

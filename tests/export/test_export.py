@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -26,7 +27,7 @@ from skxlmr import (
 from skxlmr.checkpoints import sha256_of, write_folder
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.nn import FAMILIES
-from tests import sentence_encoders
+from tests import lora, sentence_encoders
 from tests.contract import answers, each, inputs
 from tests.export import graphs
 from tests.persistence.conftest import names_in
@@ -338,3 +339,26 @@ def test_translations_count_their_own_positions(tmp_path):
     np.testing.assert_allclose(found[real], theirs, atol=TOLERANCE * max(1, np.abs(theirs).max()), rtol=0)
     other = graphs.run(tmp_path / "out" / "onnx" / "model.onnx", inputs | {"position_ids": places})["logits"]
     assert np.abs(other[real] - theirs).max() > 1e-2
+
+
+def test_what_is_read_is_not_replaced(tiny_checkpoint, tmp_path):
+    """The checkpoint, also that of an estimator, or a folder in which it lies."""
+    copied = shutil.copytree(tiny_checkpoint, tmp_path / "pipeline" / "estimators" / "0")
+    shutil.copy(copied / "config.json", tmp_path / "pipeline")
+    before = names_in(copied)
+    fitted = XLMRobertaVectorizer(copied).fit(["a"])
+    for source, target in (
+        (copied, copied),
+        (fitted, copied),
+        (copied, tmp_path / "pipeline"),
+        (fitted, tmp_path / "pipeline"),
+    ):
+        with pytest.raises(CheckpointError, match=r"(is the source|holds what is read, .*): export to another folder"):
+            export_onnx(source, target)
+    assert names_in(copied) == before
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    adapter = lora.save(lora.fitted("XLMRobertaClassifier", str(base), max_epochs=1), tmp_path / "adapter")
+    for target in (base, adapter):
+        with pytest.raises(CheckpointError, match="is the source: export to another folder"):
+            export_onnx(adapter, target)
+    assert names_in(base) == before

@@ -197,3 +197,17 @@ def test_seqeval_agrees(scheme, prefixes):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_tags_in_a_frame():
+    true = pd.DataFrame({"tags": [["B-X", "O"], ["B-Y"]]})
+    predicted = pd.DataFrame({"tags": [["O", "B-X"], ["B-Y"]]})
+    assert entity_f1_score(true, predicted) == entity_f1_score(true["tags"], predicted["tags"]) == 0.5
+    assert word_accuracy(true, predicted) == pytest.approx(1 / 3)
+    two = true.assign(words=[["a", "b"], ["c"]])
+    with pytest.raises(ValueError, match=r"expected one column, got a table with the columns \['tags', 'words'\]"):
+        entity_f1_score(two, two)
+
+
+def test_a_report_of_tags_that_are_numbers():
+    assert entity_report([[1, 0, 2]], [[1, 0, 1]], scheme="plain", zero_division=0).split()[4:6] == ["0", "1.00"]

@@ -184,3 +184,13 @@ def test_several_answers():
 def test_bad_answers(y, error, message):
     with pytest.raises(error, match=message):
         read_answers(y)
+
+
+@pytest.mark.parametrize("score", [answer_f1_score, answer_exact_match_score])
+def test_weights_and_rows_of_a_score(score):
+    for weights, message in (([2, -1], "[Nn]egative"), ([1, np.nan], "NaN")):
+        with pytest.raises(ValueError, match=message):
+            score(["a", "b"], ["a", "c"], sample_weight=weights)
+    with pytest.raises(ValueError, match="y_true has no rows"):
+        score([], [])
+    assert score(["a", "b"], ["a", "c"], sample_weight=[3, 1]) == 0.75

@@ -1,6 +1,7 @@
 """Recall at k, compared with counts by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skxlmr.metrics import recall_at_k
@@ -43,3 +44,9 @@ def test_equals_top_k_accuracy():
 def test_errors(right, ranking, k, reason):
     with pytest.raises(ValueError, match=reason):
         recall_at_k(right, ranking, k)
+
+
+def test_a_frame_is_rows_and_not_names_of_columns():
+    order = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])
+    for k in (1, 2):
+        assert recall_at_k([0, 1, 2], pd.DataFrame(order), k) == recall_at_k([0, 1, 2], order, k) < 1

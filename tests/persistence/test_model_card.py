@@ -47,11 +47,23 @@ def test_scores(tiny_checkpoint, early_stopping, which):
     classifier = XLMRobertaClassifier(tiny_checkpoint, **settings)
     classifier.fit(TEXTS, ["a", "b", "c"] * 2, X_val=TEXTS, y_val=["a", "b", "c"] * 2)
     classifier.validation_scores_ = [0.25, 0.75, 0.5][: classifier.n_iter_]
+    classifier.final_loss_ = classifier.loss_curve_[1 if early_stopping else -1]
     data, text = card_of(classifier)
     assert data.metrics == ["accuracy"]
     value = {"best": "0.75", "last": "0.5"}[which]
     assert f"The {which} validation score (share of the rows that are right) is **{value}**" in text
     assert f"| 1 | {classifier.loss_curve_[0]:.4g} | 0.25 |" in text
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_no_score_of_weights_that_were_trained_on_since(tiny_checkpoint, early_stopping):
+    classifier = XLMRobertaClassifier(
+        tiny_checkpoint, **FIT | {"early_stopping": early_stopping, "learning_rate": 0.05}
+    )
+    classifier.fit(TEXTS, ["a", "b", "c"] * 2, X_val=TEXTS, y_val=["a", "b", "c"] * 2)
+    assert "validation score (" in card_of(classifier)[1]
+    classifier.partial_fit(TEXTS, ["a"] * 6)
+    assert "validation score (" not in card_of(classifier)[1]
 
 
 def test_settings_that_differ_and_no_others(tiny_checkpoint):

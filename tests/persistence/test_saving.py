@@ -41,6 +41,20 @@ def test_a_folder_that_holds_something_else_is_left_alone(classifier, tmp_path):
         save(classifier, tmp_path / "photo.jpg")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["labels.json", "thesaurus.model", "fit.safetensors", "onnx/labels.json", "onnx/my.onnx", "1_Pooling/notes.json"],
+)
+def test_files_of_the_user_are_left_alone(classifier, tmp_path, name):
+    save(classifier, tmp_path / "saved")
+    mine = tmp_path / "saved" / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(CheckpointError, match=rf"also holds what replacing it would delete \({name}\)"):
+        save(classifier, tmp_path / "saved")
+    assert mine.read_text() == "mine"
+
+
 def test_only_fitted_estimators_are_saved(tiny_checkpoint, tmp_path):
     with pytest.raises(NotFittedError):
         save(XLMRobertaClassifier(tiny_checkpoint), tmp_path / "saved")

@@ -219,6 +219,11 @@ def test_the_target(whole, tmp_path):
     for target in (whole, tmp_path / "link"):
         with pytest.raises(CheckpointError, match="is the source: trim to another folder"):
             trim_vocabulary(whole, TEXTS, target)
+    part = shutil.copytree(whole, tmp_path / "pipeline" / "estimators" / "0")
+    shutil.copy(whole / "config.json", tmp_path / "pipeline")
+    with pytest.raises(CheckpointError, match=r"pipeline: holds what is read, .*: trim to another folder"):
+        trim_vocabulary(part, TEXTS, tmp_path / "pipeline")
+    assert contents(part) == before
     trim_vocabulary(whole, TEXTS, tmp_path / "small")
     trim_vocabulary(whole, OTHERS, tmp_path / "small")
     (tmp_path / "small" / "thesis.tex").touch()

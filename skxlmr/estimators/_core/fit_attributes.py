@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 
 def of_a_fit(losses: list[float], scores: list[float] | None, final: float, collapse: str | None) -> dict[str, Any]:
     """The attributes of a fit with these losses and scores of its epochs.
@@ -23,3 +25,12 @@ def of_a_fit(losses: list[float], scores: list[float] | None, final: float, coll
         "collapsed_": collapse is not None,
         "collapse_reason_": collapse,
     }
+
+
+def kept_epoch(estimator: Any) -> int | None:
+    """Number of the epoch, from 0, whose weights early stopping kept; None if there is none, or they were trained since."""
+    losses, scores = estimator.loss_curve_, getattr(estimator, "validation_scores_", None)
+    if not getattr(estimator, "early_stopping", False) or scores is None or not np.isfinite(scores).any():
+        return None
+    kept = int(np.nanargmax(scores))
+    return kept if getattr(estimator, "final_loss_", losses[kept]) == losses[kept] else None

@@ -31,6 +31,7 @@ from skxlmr.text import Tokenizer
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._sklearn import fit_context, output_config
+from skxlmr.utils._tables import as_list
 
 if TYPE_CHECKING:
     from skxlmr.nn import TaskModule
@@ -248,8 +249,11 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
     def _take_rows(self, values: Any, rows: np.ndarray) -> Any:
         if not is_frame_of_turns(values):
             return super()._take_rows(values, rows)
-        names = values["dialogue"].unique()[rows]
-        return values[values["dialogue"].isin(names)]
+        turns: dict[Any, list[int]] = {}
+        for place, name in enumerate(as_list(values["dialogue"])):
+            turns.setdefault(name, []).append(place)
+        dialogues = list(turns.values())
+        return super()._take_rows(values, np.array([place for row in rows for place in dialogues[row]]))
 
     # Checkpoints, with or without the speakers' tokens ------------------------------------------------------------------
 

@@ -123,6 +123,8 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
                 responses.append(response_row(turns, turn, self.tokenizer_, self._limit()))
         if not contexts:
             raise ValueError("X has no dialogue with a system turn after another turn: there is nothing to rank")
+        if len(contexts) < 2:
+            raise ValueError("X has one dialogue with a response alone: a score needs another one's to choose from")
         contexts_ND, responses_ND = (
             engine.rows(stack_rows(rows), engine.first_vectors()) for rows in (contexts, responses)
         )

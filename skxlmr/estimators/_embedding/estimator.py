@@ -269,7 +269,7 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
         Raises
         ------
         ValueError
-            If y does not fit X, or there are too few rows to compare.
+            If y does not fit X, or there are too few rows or classes to compare.
         """
         engine = self._engine()
         texts = self._check_X(X, reset=False)

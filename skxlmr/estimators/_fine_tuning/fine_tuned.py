@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -387,8 +388,9 @@ class FineTuned(TrainingParameters, Estimator):
         return rows, self._check_targets(y, rows, weights, reset, y_name), weights
 
     def _take_rows(self, values: Any, rows: np.ndarray) -> Any:
-        """These rows of what was passed as X, y or sample_weight."""
-        return safe_indexing(values if hasattr(values, "__getitem__") else list(values), rows)
+        """These rows of what was passed as X, y or sample_weight; a weight may be one number for all."""
+        values = values if hasattr(values, "__getitem__") or isinstance(values, Real) else list(values)
+        return np.full(len(rows), values) if isinstance(values, Real) else safe_indexing(values, rows)
 
     def _split(self, training: TrainingRows, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Set ``validation_fraction`` of the rows aside; returns the rows to train on, and those."""

@@ -235,7 +235,7 @@ def _distinct(explained: Explained) -> tuple[list[int], list[int]]:
     first: list[int] = []
     for row in range(len(explained)):
         mark = None if explained.marks is None else explained.marks[row]
-        key = explained.texts[row], repr(explained.targets[row]), mark
+        key = explained.texts[row], repr(explained.words[row]), repr(explained.targets[row]), mark
         if key not in numbers:
             numbers[key] = len(distinct)
             distinct.append(row)

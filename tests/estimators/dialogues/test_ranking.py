@@ -87,6 +87,11 @@ def test_candidates_in_any_container():
     assert check_candidates(np.array([["a"], ["b"]]), 2) == ([["a"], ["b"]], False)
 
 
+def test_one_response_alone_is_no_choice(fitted):
+    with pytest.raises(ValueError, match="one dialogue with a response alone: a score needs another one's"):
+        fitted.score([[("user", "haus"), ("system", "дом")]])
+
+
 def test_score_is_recall_at_1_in_parts_of_100(fitted, monkeypatch):
     X = [dialogue(i, 2) for i in range(8)]
     right = fitted.rank_responses([turns[:1] for turns in X], WORDS)[0][:, 0] == np.arange(8)

@@ -148,6 +148,40 @@ def test_a_frame_of_turns_is_set_aside_by_dialogues(make):
     assert len(seen[0]) == 6 and (seen[0].groupby("dialogue").size() == 2).all()
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_weights_of_dialogues_reach_the_scorer(make, library):
+    frame = pytest.importorskip(library).DataFrame(
+        {
+            "dialogue": [f"d{i}" for i in range(10) for _ in range(2)],
+            "speaker": ["user", "system"] * 10,
+            "text": [text for i in range(10) for text in (MANY[i], MANY[-i])],
+        }
+    )
+    seen = []
+
+    def scorer(lm, X, y=None, sample_weight=None):
+        seen.append((list(dict.fromkeys(X["dialogue"])), list(sample_weight)))
+        return 0.0
+
+    params = {"early_stopping": True, "validation_fraction": 0.4, "scoring": scorer}
+    make(XLMRobertaDialogueLM, **params).fit(frame, sample_weight=np.arange(1.0, 11))
+    ((dialogues, weights),) = seen
+    assert len(dialogues) == 4 and weights == [int(name[1:]) + 1 for name in dialogues]
+
+
+def test_one_weight_for_all_reaches_the_scorer(make):
+    seen = []
+
+    def scorer(fitted, X, y, sample_weight=None):
+        seen.append((len(X), sample_weight))
+        return 0.0
+
+    params = {"early_stopping": True, "validation_fraction": 0.25, "scoring": scorer}
+    make(XLMRobertaClassifier, **params).fit(MANY, WORDS, sample_weight=2.0)
+    ((n, weights),) = seen
+    assert weights.tolist() == [2.0] * n
+
+
 @pytest.mark.parametrize("wrong", ["acuracy", "f1_makro", "Loss"])
 def test_a_wrong_name_is_refused_before_anything_is_opened(wrong):
     for estimator in (XLMRobertaClassifier, XLMRobertaCausalLM):

@@ -122,6 +122,17 @@ def test_tags_of_texts_and_of_words(make_any, method):
             attributions(texts, TEXTS, word=wrong)
 
 
+def test_words_with_spaces_are_words_of_their_row(make_any):
+    """Rows of the same text, cut into other words."""
+    tagger = make_any(skxlmr.XLMRobertaTokenClassifier).fit([["das", "Haus"], ["der", "Vogel"]], [["O", "A"]] * 2)
+    rows = [["das Haus", "läuft", "schnell"], ["das", "Haus", "läuft", "schnell"]]
+    found = attributions(tagger, rows, "occlusion", word=[1, 2], target="O")
+    assert [row.words for row in found] == list(map(tuple, rows))
+    for row, words, place in zip(found, rows, (1, 2), strict=True):
+        (alone,) = attributions(tagger, [words], "occlusion", word=[place], target="O")
+        np.testing.assert_allclose(row.values, alone.values, atol=CLOSE)
+
+
 def test_a_tag_in_a_long_row_is_explained_where_it_is_predicted(fitted):
     tagger = fitted(skxlmr.XLMRobertaTokenClassifier)
     n_words = len(tagger.predict_proba([LONG])[0])
