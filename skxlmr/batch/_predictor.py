@@ -224,12 +224,17 @@ class BatchPredictor:
             if text is None:
                 raise ValueError("text is needed, the name of the column of the texts: the fit did not see one")
         names = [text] if isinstance(text, str) else list(text)
+        fitted = list(getattr(estimator, "feature_names_in_", names))
+        if names != fitted and sorted(map(str, names)) == sorted(map(str, fitted)):
+            raise ValueError(f"text={names!r} are the columns of the fit in another order: pass text={fitted!r}")
         return Prepared(estimator, results_of(estimator, self.method, self.output, self.wide), names)
 
     @staticmethod
     def _check_names(prepared: Prepared, names: list[Any]) -> None:
         """Refuse a table that lacks a column of texts, or has one of the new columns."""
         for name in prepared.text:
+            if names.count(name) > 1:
+                raise ValueError(f"the table has {names.count(name)} columns {name!r}: give each a name of its own")
             if name not in names:
                 raise ValueError(f"there is no column {name!r}: the table has {', '.join(map(repr, names)) or 'none'}")
         for column in prepared.results.columns:

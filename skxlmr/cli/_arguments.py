@@ -103,7 +103,7 @@ def _add_computation(command: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=_positive,
         metavar="N",
-        help="rows of a batch of texts of 128 tokens (default: what the estimator says)",
+        help="up to 32 times as many tokens of a base-size model run at once (default: what the estimator says)",
     )
     how.add_argument(
         "--onnx",

@@ -11,7 +11,9 @@ from skxlmr.cli._files import UsageError, already_there, parts_folder
 
 FORMAT = 1
 ABOUT, JOINED, COMPLETE = "about.json", "joined", "complete.json"
-# What may differ from an earlier call, and its values then and now: of a row without text no part was complete
+# What may differ from an earlier call, and its values then and now: of a row without text no part was complete, unless the
+# estimator reads it as an empty text.
+READS_MISSING = "missing of the estimator"
 MAY_DIFFER = {"--missing": ("error", "null")}
 NEW = ".new"  # behind the names of files that are being written
 
@@ -74,7 +76,7 @@ class Parts:
         if not self.done:
             return 0, 0
         file, row, n_rows = _place(self.done[-1])
-        return file, row + n_rows
+        return (file, row + n_rows) if n_rows else (file + 1, 0)
 
     def path(self, file: int, start: int, n_rows: int) -> Path:
         """Where to write the part with so many rows from this row of this file on, before :meth:`add`."""
@@ -101,15 +103,17 @@ class Parts:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder, the file that says what it holds last."""
-        for path in sorted(self.folder.glob("*"), key=lambda path: path.name in (ABOUT, COMPLETE)):
+        """Remove the folder: the last part first, so that what is left is its beginning, and what says what it holds last."""
+        parts = sorted(self.folder.glob("*"), reverse=True)
+        for path in sorted(parts, key=lambda path: path.name in (ABOUT, COMPLETE)):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _begin(self) -> None:
         found = self._read(ABOUT)
         pairs = {key: (found.get(key), self._about.get(key)) for key in found | self._about}
-        differs = [key for key, (then, now) in pairs.items() if then != now and MAY_DIFFER.get(key) != (then, now)]
+        may_differ = {} if found.get(READS_MISSING) == "empty" else MAY_DIFFER
+        differs = [key for key, (then, now) in pairs.items() if then != now and may_differ.get(key) != (then, now)]
         complete = self._read(COMPLETE)
         if found and not differs and complete and not self.joined().exists() and self.output.exists():
             self.was_complete = self.output.stat().st_size == complete["size"]

@@ -5,6 +5,7 @@ A chunk is an Arrow table or, of JSON Lines, a list of dicts. Columns of CSV are
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from skxlmr.cli._files import Format, UsageError, format_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError)  # what reading such a file may raise
 BUFFER = 2**20  # bytes of a column that are read at a time
 BLOCK = 2**23  # bytes of a CSV file; no row may be longer
 
@@ -70,6 +72,7 @@ class Reader:
                     raise UsageError(
                         f"{file} has the columns {', '.join(found.names)}, and {files[0]} has {', '.join(self.schema.names)}"
                     )
+                self.schema = _with_wider_floats(self.schema, found)
 
     def n_rows(self) -> int | None:
         """Rows of all files, where the files say it."""
@@ -84,7 +87,7 @@ class Reader:
             row = start if k == file else 0
             with _blaming(self.files[k]):
                 for rows, share in read(self.files[k], row):
-                    if len(rows) or (k, row) == (0, 0):
+                    if len(rows) or row == 0:  # of an empty file too, so that the parts say that it was read
                         yield Chunk(k, row, rows, share)
                     row += len(rows)
 
@@ -157,6 +160,17 @@ class Reader:
             yield rows, 1.0
 
 
+def _with_wider_floats(schema: Any, other: Any) -> Any:
+    """A schema in which floats are as wide as in either: Arrow rounds them where it casts."""
+    import pyarrow as pa
+
+    for i, name in enumerate(schema.names):
+        own, theirs = schema.field(i).type, other.field(name).type
+        if pa.types.is_floating(own) and pa.types.is_floating(theirs) and own.bit_width < theirs.bit_width:
+            schema = schema.set(i, schema.field(i).with_type(theirs))
+    return schema
+
+
 def no_column(name: str, names: list[str], file: Path) -> UsageError:
     """What to say of a column that a file does not have."""
     return UsageError(f"{file} has no column {name!r}; it has {', '.join(map(repr, names)) or 'none'}")
@@ -194,13 +208,28 @@ def as_table(rows: list[dict[str, Any]], schema: Any, file: Path, start: int) ->
         if schema is None:
             arrays = [pa.array([row.get(name) for row in rows]) for name in names]
             return pa.Table.from_arrays(arrays, names)
-        columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
-        return pa.Table.from_arrays(columns, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        values = {field.name: [row.get(field.name) for row in rows] for field in schema}
+        for field in schema:
+            if not _holds(field.type, found := pa.array(values[field.name]).type):
+                raise pa.ArrowTypeError(f"{field.name!r} is {found} and was {field.type} in the first part")
+        return pa.Table.from_arrays([pa.array(values[field.name], field.type) for field in schema], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(
             f"{file} rows {start} to {start + len(rows) - 1}: a column holds values of several types ({error}): write JSON "
             "Lines, or choose the columns to keep with --columns"
         ) from error
+
+
+def _holds(known: Any, found: Any) -> bool:
+    """Whether a column of one type loses nothing of values of the other: Arrow leaves further keys of objects out."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(found) and pa.types.is_struct(known):
+        names = [field.name for field in known]
+        return all(field.name in names and _holds(known.field(field.name).type, field.type) for field in found)
+    if pa.types.is_list(found) and pa.types.is_list(known):
+        return _holds(known.value_type, found.value_type)
+    return pa.types.is_null(found) or pa.types.is_boolean(found) == pa.types.is_boolean(known)
 
 
 def _parsed(line: bytes, file: Path, number: int) -> dict[str, Any]:
@@ -271,5 +300,5 @@ def _blaming(file: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, EOFError, gzip.BadGzipFile) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, *DAMAGED) as error:
         raise UsageError(f"{file} can't be read: {' '.join(str(error).split())}") from error

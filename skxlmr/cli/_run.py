@@ -14,7 +14,7 @@ from skxlmr.batch._loaded import digest_of
 from skxlmr.batch._predictor import Prepared
 from skxlmr.batch._rows import NoTextError, RowError
 from skxlmr.cli._files import UsageError, check_output, fingerprint, format_of, input_files
-from skxlmr.cli._parts import Parts
+from skxlmr.cli._parts import READS_MISSING, Parts
 from skxlmr.cli._progress import Progress
 from skxlmr.cli._readers import Chunk, Reader, as_table, no_column
 from skxlmr.cli._writers import SUFFIXES, check_columns, join, write_part
@@ -128,6 +128,7 @@ class Run:
                 for name in ("columns", "missing", "device", "dtype")
             },
             **{f"--{name.replace('_', '-')}": getattr(options, name) for name in ("onnx", "rows_per_part")},
+            READS_MISSING: getattr(prepared.estimator, "missing", "error"),
         }
 
     def _find_schema(self, prepared: Prepared) -> None:
@@ -210,6 +211,9 @@ class Run:
         for name in prepared.text if chunk.start == 0 and rows else ():
             if name not in names:
                 raise no_column(name, names, self.files[chunk.file])
+        for name in self.options.columns or () if (chunk.file, chunk.start) == (0, 0) and rows else ():
+            if name not in names:
+                raise UsageError(f"{no_column(name, names, self.files[0])} in the first part")
         self._check_new(
             prepared, [name for name in names if self.options.columns is None or name in self.options.columns]
         )

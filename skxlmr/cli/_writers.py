@@ -29,13 +29,15 @@ def check_columns(schema: Any, output: Path, form: Format) -> None:
     """
     import pyarrow as pa
 
-    if form.kind == "csv":
-        for field in schema:
-            if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-                raise UsageError(
-                    f"{output}: CSV can't hold the column {field.name!r} ({field.type}): write Parquet or JSON Lines, or "
-                    "choose other columns with --columns"
-                )
+    for field in schema if form.kind != "parquet" else ():
+        is_nested, kind = pa.types.is_nested(field.type), str(field.type)
+        if "binary" in kind or (form.kind == "csv" and (is_nested or kind == "string_view")):
+            name, others = ("CSV", "Parquet or JSON Lines") if form.kind == "csv" else ("JSON Lines", "Parquet")
+            others = "Parquet" if "binary" in kind else others
+            raise UsageError(
+                f"{output}: {name} can't hold the column {field.name!r} ({kind}): write {others}, or choose other columns "
+                "with --columns"
+            )
 
 
 def write_part(path: Path, form: Format, rows: Any) -> None:
@@ -54,7 +56,7 @@ def write_part(path: Path, form: Format, rows: Any) -> None:
 
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema, options=options) as writer:
-            writer.write_table(rows)
+            writer.write_table(rows.unify_dictionaries())  # of which a file has one for each column
     else:
         with _opened(path, form) as file:
             if form.kind == "jsonl":
@@ -81,7 +83,7 @@ def join(parts: list[Path], path: Path, form: Format, schema: Any) -> None:
         counted = [field.name for field in schema if not _is_of_floats(field.type)]
         with pq.ParquetWriter(path, schema, use_dictionary=counted) as writer:
             for tables in _groups(parts):
-                writer.write_table(pa.concat_tables(tables))
+                writer.write_table(pa.concat_tables(tables).unify_dictionaries())
     else:
         with open(path, "wb") as whole:
             if form.kind == "csv":

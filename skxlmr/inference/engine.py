@@ -21,6 +21,7 @@ from skxlmr.inference._batch_queue import BatchQueue
 from skxlmr.inference._cached_rows import CachedRows
 from skxlmr.inference._progress import Progress
 from skxlmr.inference._recorded import RunWithGraph, recorded
+from skxlmr.inference._rounding import rounding
 from skxlmr.inference._rows import distinct_rows, mean_of_windows, repeat_outputs
 from skxlmr.inference.cache import Cache
 from skxlmr.inference.prefix import FrozenPrefix
@@ -157,7 +158,7 @@ class Engine:
     @property
     def settings(self) -> tuple[Hashable, ...]:
         """Of the process, by which kernels round: TF32 on a GPU to three digits."""
-        return torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled
+        return rounding()
 
     def rows(
         self,

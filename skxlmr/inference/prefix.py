@@ -12,6 +12,7 @@ import numpy as np
 from skxlmr.batching import pack
 from skxlmr.checkpoints import weights_identity
 from skxlmr.inference._cached_rows import CachedRows
+from skxlmr.inference._rounding import rounding
 from skxlmr.inference.cache import Cache
 from skxlmr.nn import TokenLayout
 from skxlmr.text import EncodedBatch
@@ -106,7 +107,7 @@ class FrozenPrefix:
         seconds = None if layout.second_starts is None else np.array(layout.second_starts, np.int64)
         lengths = np.array(layout.lengths, np.int64)
         rows = EncodedBatch(ids.cpu().numpy().astype(np.int32), lengths, np.zeros_like(lengths), second_starts=seconds)
-        cached = CachedRows(self._cache._store(), (*self._about, self._precision()), self.rounds, None)
+        cached = CachedRows(self._cache._store(), (*self._about, self._precision()), self.rounds, None, rounding())
         is_kept = self._kept(rows)
         if is_kept.all():
             return torch.from_numpy(cached.outputs(self._compute, rows, None, True)).to(ids.device)
@@ -152,7 +153,7 @@ class FrozenPrefix:
 
     def _way(self) -> Hashable:
         width = self.backbone.get_input_embeddings().embedding_dim
-        return type(self.backbone), width, self.n_layers, self._precision(), torch.get_num_threads()
+        return type(self.backbone), width, self.n_layers, self._precision(), rounding(), torch.get_num_threads()
 
     def _precision(self) -> str:
         """What the caller computes in: fits and predictions may differ; and with how many threads, where these change sums."""

@@ -1,5 +1,6 @@
 """Each wrong call ends with status 2 and one line that says what is wrong; before a model is read where that is possible."""
 
+import gzip
 import runpy
 
 import pyarrow as pa
@@ -56,7 +57,9 @@ def test_files_and_columns(refused, classifier, parquet, tmp_path, monkeypatch):
         ("x.csv", b"text,b\na,b\nc\n", "can't be read: CSV parse error: Row #3: Expected 2 columns, got 1"),
         ("x.csv", b"text\n\xff\n", "can't be read: "),
         ("x.csv", b"text,text\na,b\n", "two columns have the name 'text'"),
+        ("x.csv", "Größe,text\n1,a\n".encode("latin-1"), "can't be read: "),
         ("x.csv.gz", b"text\na\n", "can't be read: Not a gzipped file"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:10] + b"\xff" * 40, "can't be read: Error -3"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: is not JSON (Expecting value"),
         ("x.jsonl", b'{"text": "a"}\n\n["a"]\n', "line 3: expected a JSON object, got a list"),
         ("x.jsonl", b'{"body": "a"}\n', "has no column 'text'; it has 'body'"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaVectorizer, cache_info, clear_cache
+from skxlmr.inference._rounding import rounding
 from tests.tiny import write_checkpoint
 
 TEXTS = ["Good morning.", "Guten Morgen."]
@@ -160,7 +161,7 @@ def test_a_hook_of_the_encoder_sees_its_output_once_where_layers_are_frozen(tiny
     assert np.array_equal(fitted().predict_proba(X), plain)
 
 
-@pytest.mark.parametrize("setting", ["matmul precision", "oneDNN"])
+@pytest.mark.parametrize("setting", ["matmul precision", "precision of one backend", "oneDNN"])
 def test_settings_of_the_process_by_which_kernels_round(tiny_checkpoint, setting):
     expected = vectorizer(tiny_checkpoint).transform(TEXTS)
     n_before = cache_info().encoded
@@ -170,6 +171,13 @@ def test_settings_of_the_process_by_which_kernels_round(tiny_checkpoint, setting
             vectorizer(tiny_checkpoint).transform(TEXTS)
         finally:
             torch.backends.mkldnn.enabled = True
+    elif setting == "precision of one backend":  # after which PyTorch does not tell that of all
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        try:
+            vectorizer(tiny_checkpoint).transform(TEXTS)
+        finally:
+            torch.backends.mkldnn.matmul.fp32_precision = before
     else:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("medium")
@@ -179,3 +187,21 @@ def test_settings_of_the_process_by_which_kernels_round(tiny_checkpoint, setting
             torch.set_float32_matmul_precision(before)
     assert cache_info().encoded == n_before + len(TEXTS)
     assert np.array_equal(vectorizer(tiny_checkpoint).transform(TEXTS), expected)
+
+
+@pytest.mark.parametrize("way", ["all", "one backend"])
+def test_rounding_tells_precisions_apart(way):
+    seen = {rounding()}
+    if way == "all":
+        before = torch.get_float32_matmul_precision()
+        for precision in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            seen.add(rounding())
+        torch.set_float32_matmul_precision(before)
+    else:
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        for precision in ("ieee", "tf32", "bf16"):
+            torch.backends.mkldnn.matmul.fp32_precision = precision
+            seen.add(rounding())
+        torch.backends.mkldnn.matmul.fp32_precision = before
+    assert len(seen) >= 3

@@ -92,6 +92,20 @@ def test_other_rows_have_other_keys(module, computed, change):
     assert sum(computed) > len(LENGTHS)
 
 
+def test_how_the_process_rounds_matters(module, computed):
+    one = module()
+    before = torch.get_float32_matmul_precision()
+    FrozenPrefix(one, 1, Cache()).states(IDS, LAYOUT)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        FrozenPrefix(one, 1, Cache()).states(IDS, LAYOUT)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert computed == [4, 4]
+    FrozenPrefix(one, 1, Cache()).states(IDS, LAYOUT)
+    assert computed == [4, 4]
+
+
 @pytest.mark.parametrize("change", ["layers", "language", "precision", "weights", "rounding"])
 def test_each_part_of_the_key_matters(module, computed, change, tiny_xlm_languages):
     one = module()

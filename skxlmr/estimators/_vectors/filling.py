@@ -113,6 +113,7 @@ def _about(estimator: Any, engine: Engine, rows: Rows, shape: tuple[int, int], r
         "the weights": str(weights),
         "the tokenizer": digest(type(tokenizer).__name__, tokenizer.identity()),
         "dtype or device": repr((*computed_in, *engine.settings)),
+        "the type of what memory keeps": "float32" if engine.cache is None else engine.cache.dtype,
         **{name: in_words(value) for name, value in sorted(parameters.items())},
         "how the checkpoint makes features": repr(how),
     }
