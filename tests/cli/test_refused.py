@@ -59,7 +59,7 @@ def test_files_and_columns(refused, classifier, parquet, tmp_path, monkeypatch):
         ("x.csv", b"text,text\na,b\n", "two columns have the name 'text'"),
         ("x.csv", "Größe,text\n1,a\n".encode("latin-1"), "can't be read: "),
         ("x.csv.gz", b"text\na\n", "can't be read: Not a gzipped file"),
-        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:10] + b"\xff" * 40, "can't be read: Error -3"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:10] + b"\xff" * 40, "can't be read: Error -3"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: is not JSON (Expecting value"),
         ("x.jsonl", b'{"text": "a"}\n\n["a"]\n', "line 3: expected a JSON object, got a list"),
         ("x.jsonl", b'{"body": "a"}\n', "has no column 'text'; it has 'body'"),
