@@ -64,7 +64,7 @@ def test_sample_weight_is_checked(make, texts, languages):
         classifier.fit(texts, languages, np.r_[-1.0, np.ones(47)])
     with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
         classifier.fit(texts, languages, np.zeros(48))
-    with pytest.raises(ValueError, match="sample_weight contains NaN"):
+    with pytest.raises(ValueError, match=r"sample_weight row \d+: expected a finite number, got nan"):
         classifier.fit(texts, languages, np.r_[np.nan, np.ones(47)])
 
 

@@ -142,8 +142,8 @@ def test_classes_that_weigh_nothing_balance_nothing(make, texts, languages):
     [
         (np.zeros(48), "sample_weight is zero for all 48 rows"),
         (np.r_[-1.0, np.ones(47)], "Negative values in data passed to `sample_weight`"),
-        (np.r_[np.nan, np.ones(47)], "sample_weight contains NaN"),
-        (np.r_[np.inf, np.ones(47)], "sample_weight contains infinity"),
+        (np.r_[np.nan, np.ones(47)], "sample_weight row 0: expected a finite number, got nan"),
+        (np.r_[np.inf, np.ones(47)], "sample_weight row 0: expected a finite number, got inf"),
         (np.ones(3), r"sample_weight.shape == \(3,\), expected \(48,\)"),
         (["a"] * 48, "sample_weight holds texts, such as .*, and not numbers"),
     ],
