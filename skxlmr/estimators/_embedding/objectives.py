@@ -179,7 +179,7 @@ def _refuse_column_of_vectors(labels: np.ndarray, name: str) -> None:
     widths = list(map(len, values))
     row = next((row for row, width in enumerate(widths) if width != widths[0]), None)
     if row is None:
-        raise ValueError(f"{name} is a column of vectors: a teacher's vectors are in two dimensions, np.stack({name})")
+        raise ValueError(f"{name} is a column of vectors: pass a teacher's vectors in two dimensions, np.stack({name})")
     raise ValueError(f"{name} row {row}: expected a vector of {widths[0]} features, as in row 0, got {widths[row]}")
 
 
