@@ -1,7 +1,7 @@
 """
-=================================================
-Answer questions, and see where the answers stand
-=================================================
+==========================================
+Answers to questions, and where they stand
+==========================================
 
 An answerer learns to find a part of a text that answers a question, in four languages, and whether there is none. One
 sees its answers marked in the texts, beside the true ones, and how far their scores can be trusted.
