@@ -95,9 +95,16 @@ def test_an_empty_file_between_others(command, done, vectorizer, computed, files
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_ended_while_the_parts_are_removed(command, done, vectorizer, files, tmp_path, monkeypatch, n):
-    y = tmp_path / "y.csv"
-    unlink, left = pathlib.Path.unlink, iter(range(n))
+def test_ended_while_the_parts_are_removed(command, done, vectorizer, tmp_path, monkeypatch, n):
+    """Whatever the order in which the system lists them: the end of a file must not go before the next one."""
+    files, y = [tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "y.csv"
+    for file, texts in zip(files, (TEXTS[:2], TEXTS[2:4]), strict=True):
+        file.write_text("\n".join(["text", *texts, ""]), encoding="utf-8")
+    glob, unlink, left = pathlib.Path.glob, pathlib.Path.unlink, iter(range(n))
+
+    def listed(path, pattern):
+        found = sorted(glob(path, pattern))
+        return [*found[1:], *found[:1]]
 
     def unlinking(path, missing_ok=False):
         if path.parent.name == "y.csv.parts" and path.suffix == ".csv" and next(left, None) is None:
@@ -105,6 +112,7 @@ def test_ended_while_the_parts_are_removed(command, done, vectorizer, files, tmp
         unlink(path, missing_ok)
 
     with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "glob", listed)
         patch.setattr(pathlib.Path, "unlink", unlinking)
         assert command("encode", vectorizer, files, y, size=1)[0] == 130
     assert (tmp_path / "y.csv.parts" / ABOUT).exists()
