@@ -77,7 +77,7 @@ def export_onnx(
     ...     sorted(os.listdir(folder + "/features/onnx"))[:3]
     ['config.json', 'model.onnx', 'model.onnx_data']
     """
-    from skxlmr.checkpoints import check_source_stays
+    from skxlmr.checkpoints import check_source_stays, resolve_checkpoint
     from skxlmr.estimators._core.estimator import Estimator
     from skxlmr.export._from_checkpoint import estimator_of
     from skxlmr.export._model import ModelWriter, model_of
@@ -86,9 +86,10 @@ def export_onnx(
 
     check_precision(precision)
     number = check_opset(opset)
-    sources: list[str] = []
+    sources: list[str | os.PathLike[str]] = []
     if isinstance(source, str | os.PathLike):
-        sources = [os.path.expanduser(source)]
+        if os.path.isdir(os.path.expanduser(source)):  # where a built-in one of this name lies, this says too
+            sources.append(resolve_checkpoint(source))
         if (stored := head_of_its_own(source)) is not None:
             check_source_stays(folder, sources, "export")
             write_checkpoint(stored, folder, precision, number)

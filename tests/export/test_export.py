@@ -341,6 +341,14 @@ def test_translations_count_their_own_positions(tmp_path):
     assert np.abs(other[real] - theirs).max() > 1e-2
 
 
+def test_a_folder_with_the_name_of_the_checkpoint(tmp_path, monkeypatch):
+    """The built-in one lies elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        export_onnx("skxlmr-mini", "skxlmr-mini")
+        assert (tmp_path / "skxlmr-mini" / "onnx" / "model.onnx").is_file()
+
+
 def test_what_is_read_is_not_replaced(tiny_checkpoint, tmp_path):
     """The checkpoint, also that of an estimator, or a folder in which it lies."""
     copied = shutil.copytree(tiny_checkpoint, tmp_path / "pipeline" / "estimators" / "0")
