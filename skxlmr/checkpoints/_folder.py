@@ -88,11 +88,20 @@ def check_source_stays(target: str | os.PathLike[str], sources: Iterable[str | o
     ------
     CheckpointError
     """
-    place = Path(os.path.realpath(os.path.expanduser(target)))
-    for source in map(os.path.realpath, sources):
-        if Path(source).is_relative_to(place):
-            what = "is the source" if Path(source) == place else f"holds what is read, {source}"
+    place = _real(target)
+    for source in sources:
+        if is_in(source, target):
+            what = "is the source" if _real(source) == place else f"holds what is read, {_real(source)}"
             raise CheckpointError(place, f"{what}: {do} to another folder")
+
+
+def is_in(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> bool:
+    """Whether a folder is the target, or lies in it, whatever links lead there."""
+    return _real(source).is_relative_to(_real(target))
+
+
+def _real(folder: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(os.path.expanduser(folder)))
 
 
 def write_folder(
@@ -205,7 +214,7 @@ def replace_folder(
         If the target is a file, or a folder that holds anything but a checkpoint.
     """
     check_utf8(folder)
-    target = Path(os.path.realpath(os.path.expanduser(folder)))
+    target = _real(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
     undisturbed(target, lambda: _check_replaceable(target, replaceable))

@@ -11,9 +11,9 @@ from skxlmr.cli._files import UsageError, already_there, parts_folder
 
 FORMAT = 1
 ABOUT, JOINED, COMPLETE = "about.json", "joined", "complete.json"
+READS_MISSING = "missing of the estimator"
 # What may differ from an earlier call, and its values then and now: of a row without text no part was complete, unless the
 # estimator reads it as an empty text.
-READS_MISSING = "missing of the estimator"
 MAY_DIFFER = {"--missing": ("error", "null")}
 NEW = ".new"  # behind the names of files that are being written
 
@@ -104,8 +104,9 @@ class Parts:
 
     def remove(self) -> None:
         """Remove the folder: the last part first, so that what is left is its beginning, and what says what it holds last."""
-        parts = sorted(self.folder.glob("*"), reverse=True)
-        for path in sorted(parts, key=lambda path: path.name in (ABOUT, COMPLETE)):
+        for path in sorted(
+            self.folder.glob("*"), key=lambda path: (path.name not in (ABOUT, COMPLETE), path), reverse=True
+        ):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -88,7 +88,7 @@ def export_onnx(
     number = check_opset(opset)
     sources: list[str | os.PathLike[str]] = []
     if isinstance(source, str | os.PathLike):
-        if os.path.isdir(os.path.expanduser(source)):  # where a built-in one of this name lies, this says too
+        if os.path.isdir(os.path.expanduser(source)):  # a name on the hub has no folder here
             sources.append(resolve_checkpoint(source))
         if (stored := head_of_its_own(source)) is not None:
             check_source_stays(folder, sources, "export")

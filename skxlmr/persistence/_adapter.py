@@ -19,6 +19,7 @@ from skxlmr.checkpoints import (
     Tensors,
     digest_with_base,
     is_adapter,
+    is_in,
     read_model,
     saved_by_peft,
 )
@@ -90,8 +91,7 @@ def check_base_stays(estimator: Estimator, place: str | os.PathLike[str], on_hub
     if on_hub:
         is_there, another = origin.name == place, "name another repository, or a branch of its own (revision)"
     else:
-        is_there = Path(origin.folder).resolve().is_relative_to(Path(place).expanduser().resolve())
-        another = "save to another folder"
+        is_there, another = is_in(origin.folder, place), "save to another folder"
     if is_there:
         raise CheckpointError(
             place, f"holds the checkpoint that the adapter needs, and would lose it: {another}, or {INSTEAD}"

@@ -35,16 +35,15 @@ def warn_of_another_length(
     folder: str | os.PathLike[str], estimator: Estimator, encoder: SentenceEncoder | None, is_equal: bool
 ) -> None:
     """Say that others scale the vectors and then cut them, where the estimator does it the other way round."""
-    if is_equal or encoder is None or not isinstance(estimator, Transformer):
+    if is_equal or encoder is None or encoder is getattr(estimator, "_said", None):
         return
-    if encoder is not estimator._said:
-        warnings.warn(
-            f"vectors are cut to {encoder.truncate_dim} features and then scaled to unit length, which {folder} can only say "
-            "the other way round: load gives them as they are; others that open the folder get vectors of the same directions, "
-            "and of unit length with XLMRobertaVectorizer(folder, normalize=True) or encode(..., normalize_embeddings=True)",
-            UserWarning,
-            stacklevel=outside_stacklevel(),
-        )
+    warnings.warn(
+        f"vectors are cut to {encoder.truncate_dim} features and then scaled to unit length, which {folder} can only say "
+        "the other way round: load gives them as they are; others that open the folder get vectors of the same directions, "
+        "and of unit length with XLMRobertaVectorizer(folder, normalize=True) or encode(..., normalize_embeddings=True)",
+        UserWarning,
+        stacklevel=outside_stacklevel(),
+    )
 
 
 def cross_encoder_of(estimator: Estimator) -> CrossEncoder | None:

@@ -163,11 +163,8 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
             and "pooler" not in how.pooling
             and getattr(self, "n_features_in_", 1) == 1
         )
-        return (how, not self._cuts_first(how)) if is_all else (self._said, False)
-
-    def _cuts_first(self, how: SentenceEncoder) -> bool:
-        """Whether vectors are cut and then scaled; what a folder says is scaled and then cut."""
-        return self.normalize is True and how.truncate_dim is not None
+        is_cut_first = self.normalize is True and how.truncate_dim is not None  # a folder says: scaled and then cut
+        return (how, not is_cut_first) if is_all else (self._said, False)
 
     # Names --------------------------------------------------------------------------------------------------------------
 
