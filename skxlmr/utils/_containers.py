@@ -1,6 +1,7 @@
 """Tables and columns of other libraries become those of libraries that the readers know, without importing any of them.
 
-Known are Python's sequences, NumPy, pandas, polars and Arrow. Others say by their methods what they can become.
+Known are Python's sequences, NumPy, pandas, polars and Arrow; tensors become arrays of NumPy. Others say by their methods
+what they can become.
 """
 
 from typing import Any
@@ -22,15 +23,18 @@ def known_container(X: Any, name: str) -> Any:
         If its rows are not in memory; says how to bring them there.
     """
     kind = type(X)
-    if kind.__module__.partition(".")[0] in ("builtins", "numpy", "pandas", "pyarrow", "scipy", "torch"):
+    library = kind.__module__.partition(".")[0]
+    if library == "torch" and hasattr(X, "detach"):
+        X = X.detach().cpu()
+        return (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()  # which NumPy does not know
+    if library in ("builtins", "numpy", "pandas", "pyarrow", "scipy", "torch"):
         return X
     for method, mark in _LAZY.items():
         if hasattr(X, method) and hasattr(X, mark):
             raise TypeError(
-                f"{name} is a {kind.__name__} of {kind.__module__.partition('.')[0]}, whose rows are not in memory: pass "
-                f"{name}.{method}()"
+                f"{name} is a {kind.__name__} of {library}, whose rows are not in memory: pass {name}.{method}()"
             )
-    if kind.__module__.partition(".")[0] == "polars":
+    if library == "polars":
         return X
     if hasattr(X, "to_native"):  # narwhals, around a table of any library
         return known_container(X.to_native(), name)

@@ -154,8 +154,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         y : array-like of shape (n_rows,) of int
             Index of the right choice of each row, from 0.
         classes : array-like of int, optional
-            Not needed: the classes are the indices of the choices, up to the most choices of a row of the first call. Later
-            calls refuse indices beyond them.
+            Not needed: the classes are the indices of the choices, up to the most choices of a row of the first call, or up to
+            the greatest index given here if later rows have more. Later calls refuse indices beyond them.
         sample_weight : array-like of shape (n_rows,), optional
             Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out.
 
@@ -168,7 +168,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         CheckpointError
             If the checkpoint cannot be read or does not fit.
         ValueError
-            If X or y is not what ``fit`` takes, or ``classes`` holds an index that is not among those of earlier calls.
+            If X or y is not what ``fit`` takes, or ``classes`` holds what is no index of a choice, or not among those of
+            earlier calls.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
@@ -176,7 +177,10 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
             known = getattr(self, "classes_", None)  # not yet in a first call, nor straight from a checkpoint
             if classes is not None and known is not None and not set(np.ravel(classes).tolist()) <= set(known.tolist()):
                 raise ValueError(f"classes must be among those of earlier calls, {known!r}, got {classes!r}")
+            n_named = 0 if classes is None or known is not None else 1 + _last_index(classes)
             history, watcher = self._fit_portion(X, y, sample_weight, learns_targets=False)
+            if n_named:
+                self.classes_ = np.arange(max(n_named, len(getattr(self, "classes_", ()))))
         return self._fit_ends(history, watcher)
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -289,3 +293,11 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         encoded = rows.encoded["encoded"]
         predicted = by_row(self._engine().rows(encoded).reshape(-1), encoded.n_windows, fill=-np.inf).argmax(1)
         return float(accuracy_score(rows.targets, predicted, sample_weight=rows.weights))
+
+
+def _last_index(classes: Any) -> int:
+    """The greatest of some indices of choices; -1 if there are none."""
+    indices = np.ravel(plain_array(classes))
+    if len(indices) and not (indices.dtype.kind in "iu" and indices.min() >= 0):
+        raise ValueError(f"classes must be indices of choices, whole numbers from 0, got {classes!r}")
+    return int(indices.max(initial=-1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,9 @@ class Marks:
 
     def _color_by_scale(self, values: list[Any]) -> None:
         known = [float(value) for value in values if not is_missing(value)]
+        for row, value in enumerate(values):
+            if not is_missing(value) and not math.isfinite(value):
+                raise ValueError(f"labels row {row}: a scale needs finite numbers, got {value!r}")
         low, high = min(known), max(known)
         self.scale = low, high
         self.color = [

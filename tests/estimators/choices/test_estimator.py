@@ -292,6 +292,18 @@ def test_portions_need_no_classes(make, rows):
             made.partial_fit(X, y, classes=others)
 
 
+def test_classes_of_later_portions(make, rows):
+    X, y = toy(12, (2,))
+    made = make(XLMRobertaMultipleChoiceClassifier).partial_fit(X, y, classes=range(4))
+    assert made.classes_.tolist() == [0, 1, 2, 3]
+    made.partial_fit(*rows, classes=[3, 0]).partial_fit(*rows)
+    assert len(made.loss_curve_) == 3 and made.classes_.tolist() == [0, 1, 2, 3]
+    for wrong in (["0", "1"], [-1, 0], [0.5], [True, False]):
+        said = f"classes must be indices of choices, whole numbers from 0, got {wrong!r}"
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+            make(XLMRobertaMultipleChoiceClassifier).partial_fit(X, y, classes=wrong)
+
+
 def test_portions_after_a_checkpoint(fitted, rows, tmp_path):
     """The classes of a checkpoint are learnt from the rows of the first call, as in a first call without one."""
     X, y = toy(12, (2,))
