@@ -104,7 +104,8 @@ class OnnxEngine:
             If the graph makes other vectors.
         """
         module, words = self.module, how.pooling
-        if not further and list(layers) == [module.layer or self.config.num_hidden_layers]:
+        layer = self.config.num_hidden_layers if module.layer is None else module.layer
+        if not further and list(layers) == [layer]:
             if "last_hidden_state" in module.outputs and "pooler" not in words:
                 return GraphRun(
                     ("last_hidden_state",), lambda made, lengths: pool_rows(made[0], lengths, words, n_skipped)

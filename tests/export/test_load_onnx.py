@@ -132,6 +132,17 @@ def test_token_vectors_of_a_lower_layer(tiny_checkpoint, tmp_path):
         onnx.set_params(layers=-1).transform(ODD)
 
 
+def test_token_vectors_of_the_embeddings(tiny_checkpoint, tmp_path):
+    """Layer 0 is a layer: the graph ends before the first of the encoder."""
+    torch, onnx = both(XLMRobertaVectorizer(tiny_checkpoint, layers=0).fit(TEXTS), tmp_path / "out")
+    for params in ({}, {"pooling": "cls"}, {"pooling": ["max", "mean"], "normalize": True}):
+        found = onnx.set_params(**params).transform(ODD)
+        np.testing.assert_allclose(found, torch.set_params(**params).transform(ODD), rtol=0, atol=1e-5)
+    for onnx in (load_onnx(tmp_path / "out", layers=-1), load_onnx(tmp_path / "out").set_params(layers=-1)):
+        with pytest.raises(ValueError, match="other features than the sentence_embedding"):
+            onnx.transform(ODD)
+
+
 def test_parameters_that_are_set_later(vectorizer, tmp_path):
     """What token vectors suffice for is made of them; what the graph does not have is refused."""
     torch, onnx = both(copy.deepcopy(vectorizer), tmp_path / "out", batch_size=2)
