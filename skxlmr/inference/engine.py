@@ -113,10 +113,15 @@ class Engine:
 
     # What it can run on rows, and read from logits: estimators ask for it and hand it back to the methods below ----------
 
-    @property
-    def has_pooler(self) -> bool:
-        """Whether ``pooled`` knows the checkpoint's own pooler."""
-        return self.module.backbone.pooler is not None
+    def check_has_pooler(self) -> None:
+        """Refuse a module without the checkpoint's own pooler.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.module.backbone.pooler is None:
+            raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
 
     def pooled(self, how: SentenceEncoder, layers: Sequence[int], n_skipped: int, further: bool) -> Run:
         """Runs the encoder and pools, see :func:`skxlmr.nn.sentence.pooling.pool`; ``further`` adds the layers after it."""

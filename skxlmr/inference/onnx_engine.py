@@ -90,10 +90,19 @@ class OnnxEngine:
 
     # What it can run on rows, and read from logits ------------------------------------------------------------------------
 
-    @property
-    def has_pooler(self) -> bool:
-        """Whether ``pooled`` knows the checkpoint's own pooler."""
-        return "pooler_output" in self.module.outputs or "pooler" in self.module.sentence[0]
+    def check_has_pooler(self) -> None:
+        """Refuse a graph without the checkpoint's own pooler.
+
+        Raises
+        ------
+        ValueError
+        """
+        module = self.module
+        if "pooler_output" not in module.outputs and "pooler" not in module.sentence[0]:
+            raise ValueError(
+                f"{module.file} was exported without the pooler: export it again, with pooling='pooler', or choose another "
+                "pooling"
+            )
 
     def pooled(self, how: SentenceEncoder, layers: Sequence[int], n_skipped: int, further: bool) -> GraphRun:
         """Token vectors pooled, and the layers after it if ``further``; see :meth:`skxlmr.inference.Engine.pooled`.

@@ -138,9 +138,9 @@ def test_token_vectors_of_the_embeddings(tiny_checkpoint, tmp_path):
     for params in ({}, {"pooling": "cls"}, {"pooling": ["max", "mean"], "normalize": True}):
         found = onnx.set_params(**params).transform(ODD)
         np.testing.assert_allclose(found, torch.set_params(**params).transform(ODD), rtol=0, atol=1e-5)
-    for onnx in (load_onnx(tmp_path / "out", layers=-1), load_onnx(tmp_path / "out").set_params(layers=-1)):
+    for other in (load_onnx(tmp_path / "out", layers=-1), load_onnx(tmp_path / "out").set_params(layers=-1)):
         with pytest.raises(ValueError, match="other features than the sentence_embedding"):
-            onnx.transform(ODD)
+            other.transform(ODD)
 
 
 def test_parameters_that_are_set_later(vectorizer, tmp_path):
@@ -153,8 +153,9 @@ def test_parameters_that_are_set_later(vectorizer, tmp_path):
     onnx.set_params(layers=[0])
     with pytest.raises(ValueError, match="other features"):
         onnx.transform(ODD)
-    with pytest.raises(ValueError, match="pooling='pooler' was set after fit"):
-        onnx.set_params(layers=-1, pooling="pooler").transform(ODD)
+    for other in (onnx.set_params(layers=-1, pooling="pooler"), load_onnx(tmp_path / "out", pooling="pooler")):
+        with pytest.raises(ValueError, match=r"model\.onnx was exported without the pooler: export it again"):
+            other.transform(ODD)
 
 
 def test_frames_pairs_and_output(tiny_checkpoint, tmp_path):

@@ -219,11 +219,12 @@ def test_features_are_pooled_here_or_by_the_graph(make):
 def test_the_pooler_is_that_of_the_graph(make):
     how, encoded = replace(WHOLE, pooling=("pooler",)), random_rows(LENGTHS)
     engine, _ = make("last_hidden_state", "pooler_output")
-    assert engine.has_pooler
+    engine.check_has_pooler()
     expected = [-mean_of(encoded.row(i)) for i in range(len(encoded))]
     np.testing.assert_allclose(engine.rows(encoded, engine.pooled(how, [2], 0, False)), expected, atol=1e-6)
     engine, _ = make("last_hidden_state")
-    assert not engine.has_pooler
+    with pytest.raises(ValueError, match=r"model\.onnx was exported without the pooler: export it again"):
+        engine.check_has_pooler()
     with pytest.raises(ValueError, match="of which these features can't be made"):
         engine.pooled(how, [2], 0, False)
 

@@ -105,8 +105,8 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
             check_out(self, out)
         engine = self._engine(validate=not self._open_at_first_use())
         how, n_each = self._how(), self._n_each()  # refuses what does not fit, before texts are read
-        if "pooler" in how.pooling and not engine.has_pooler:
-            raise ValueError("pooling='pooler' was set after fit, which left the pooler out: fit again")
+        if "pooler" in how.pooling:
+            engine.check_has_pooler()
         texts = self._check_X(X, reset=False)
         pair = texts.second is not None
         n_around = self._n_around(how, pair)
