@@ -166,13 +166,24 @@ def _from_elsewhere(folder: Path, module: OnnxModule, kind: Any, params: dict[st
 
 
 def _describe_vectors(estimator: Any, module: OnnxModule, is_ours: bool) -> None:
-    """Tell the module how its graph makes vectors of texts: as the estimator does that was exported."""
+    """Tell the module how its graph makes vectors of texts.
+
+    It does so as the estimator that was exported. A graph of another tool does what its folder says, whatever the parameters
+    ask for; they count where the folder says nothing.
+    """
     if not isinstance(estimator, Transformer):
         return
-    how, layers, further = estimator._how(), estimator._layers(), estimator._has_further_layers()
+    last = estimator.config_.num_hidden_layers
     if is_ours:  # see export_onnx: the mean over windows comes before the scaling
+        how, layers, further = estimator._how(), estimator._layers(), estimator._has_further_layers()
         module.is_final = getattr(estimator, "long_text", "truncate") == "truncate"
-        module.layer = max(layers) if "logits" not in module.outputs else estimator.config_.num_hidden_layers
+        module.layer = max(layers) if "logits" not in module.outputs else last
+        module.is_scaled = how.normalize and module.is_final
+    else:
+        how, layers, further = estimator._said or estimator._how(), [last], True
+        if "pooler" in how.pooling:  # other tools call its vector pooler_output
+            return
+        module.is_scaled = how.normalize
     n_skipped = estimator._n_skipped(how, pair=False)
     module.sentence = sentence_of(how, layers, n_skipped, bool(how.layers) and further, module.is_final)
 

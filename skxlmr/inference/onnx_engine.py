@@ -123,13 +123,13 @@ class OnnxEngine:
                 return GraphRun(("pooler_output",), _first)
         if "sentence_embedding" not in module.outputs:
             raise ValueError(f"{module.file} makes {', '.join(module.outputs)}, of which these features can't be made")
-        if module.sentence != sentence_of(how, layers, n_skipped, further, module.is_final):
+        wanted = sentence_of(how, layers, n_skipped, further, module.is_final)
+        if module.sentence != wanted or (module.is_scaled and not how.normalize):
             raise ValueError(
                 f"the parameters ask for other features than the sentence_embedding of {module.file} (pooling, layers, "
-                "normalize, truncate_dim, prompt): leave them as they were in export_onnx, or export the graph again"
+                "normalize, truncate_dim, prompt): leave them as they were when it was exported, or export it again"
             )
-        has_unit_length = how.normalize and (module.is_final or module.layer is None)
-        return GraphRun(("sentence_embedding",), _first, module.is_final, has_unit_length)
+        return GraphRun(("sentence_embedding",), _first, module.is_final, module.is_scaled)
 
     def first_vectors(self) -> GraphRun:
         """The first token's vector of each row, (N, D)."""

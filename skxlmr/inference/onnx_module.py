@@ -21,6 +21,7 @@ OUTPUTS = {
     "last_hidden_state": ("last_hidden_state", "token_embeddings"),
     **{name: (name,) for name in ("sentence_embedding", "pooler_output", "logits", "start_logits", "end_logits")},
 }
+PICKLED = ("file", "providers", "threads", "languages", "sentence", "layer", "is_final", "is_scaled", "checkpoint")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 ERRORS_ONLY = 3  # of ONNX Runtime's levels of messages
 CPU = "CPUExecutionProvider"
@@ -52,6 +53,8 @@ class OnnxModule:
         The layer whose output ``last_hidden_state`` is, in graphs that ``export_onnx`` wrote; None for the last one of others.
     is_final : bool
         Whether ``sentence_embedding`` is scaled to unit length and cut as the estimator's features are.
+    is_scaled : bool
+        Whether ``sentence_embedding`` is scaled to unit length.
     checkpoint : tuple
         What the estimator's parameters ``checkpoint`` and ``revision`` were when it got the graph.
     origin, loaded, mapped_files : None
@@ -72,7 +75,7 @@ class OnnxModule:
         self.threads, self.languages = threads, languages
         self.sentence: tuple[Any, ...] = ((),)
         self.layer: int | None = None
-        self.is_final = False
+        self.is_final = self.is_scaled = False
         self.checkpoint: tuple[Any, ...] = ()
         self._expected: str | None = None  # the hash that a pickle came with
         self._session: Any = None
@@ -217,10 +220,7 @@ class OnnxModule:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {
-            name: getattr(self, name)
-            for name in ("file", "providers", "threads", "languages", "sentence", "layer", "is_final", "checkpoint")
-        }
+        state = {name: getattr(self, name) for name in PICKLED}
         return {**state, "_expected": self.content_hash() if self._session is not None else self._expected}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -134,6 +134,61 @@ def test_pooling_is_that_of_the_parameters_or_of_the_folder(vectorizer, tiny_che
     np.testing.assert_allclose(found.transform(ODD), torch.transform(ODD), rtol=0, atol=1e-5)
 
 
+OTHERS = [
+    {"pooling": "cls"},
+    {"pooling": ["mean", "max"]},
+    {"layers": 0},
+    {"layers": 1},
+    {"layers": [1, 2]},
+]
+SENTENCE = {"both": None, "sentence_embedding alone": ["sentence_embedding"]}
+
+
+@pytest.mark.parametrize("keep", SENTENCE.values(), ids=SENTENCE)
+def test_no_parameter_says_what_the_graph_makes_where_the_folder_does(vectorizer, tiny_checkpoint, tmp_path, keep):
+    """Its ``sentence_embedding`` is the mean of the last layer, as its modules.json says, whatever is asked for."""
+    export_onnx(vectorizer, tmp_path / "out")
+    folder = foreign(tmp_path / "out", keep=keep)
+    for params in OTHERS:
+        found = load_onnx(folder, memory=None, **params)
+        if keep is None and "layers" not in params:  # token vectors suffice
+            torch = XLMRobertaVectorizer(tiny_checkpoint, **params).fit(TEXTS)
+            np.testing.assert_allclose(found.transform(ODD), torch.transform(ODD), rtol=0, atol=1e-5)
+            continue
+        with pytest.raises(ValueError, match=r"other features than the sentence_embedding of .*model\.onnx"):
+            found.transform(ODD)
+    with pytest.raises(ValueError, match="exported without the pooler"):
+        load_onnx(folder, pooling="pooler").transform(ODD)
+    for params in ({}, {"normalize": True, "truncate_dim": 5}, {"long_text": "window"}, {"pooling": "mean"}):
+        torch = XLMRobertaVectorizer(tiny_checkpoint, **params).fit(TEXTS)
+        found = load_onnx(folder, **params)
+        np.testing.assert_allclose(found.transform(ODD), torch.transform(ODD), rtol=0, atol=1e-5)
+
+
+def test_parameters_say_the_pooling_alone_where_the_folder_says_nothing(vectorizer, tiny_checkpoint, tmp_path):
+    cls = XLMRobertaVectorizer(tiny_checkpoint, pooling="cls").fit(TEXTS)
+    export_onnx(cls, tmp_path / "out")
+    folder = foreign(tmp_path / "out", keep=["sentence_embedding"])
+    (folder / "modules.json").unlink()
+    found = load_onnx(folder, pooling="cls")
+    np.testing.assert_allclose(found.transform(ODD), cls.transform(ODD), rtol=0, atol=1e-5)
+    for other in (found.set_params(pooling="max"), load_onnx(folder, pooling="cls", layers=1)):
+        with pytest.raises(ValueError, match="other features than the sentence_embedding"):
+            other.transform(ODD)
+    with pytest.raises(ValueError, match="exported without the pooler"):
+        load_onnx(folder, pooling="pooler").transform(ODD)
+
+
+@pytest.mark.parametrize("params", [{"normalize": False}, {"normalize": False, "long_text": "window"}], ids=str)
+def test_unit_length_of_the_graph_stays(tiny_checkpoint, tmp_path, params):
+    sentence_encoders.write(tmp_path / "sentences", tiny_checkpoint, None, [("Normalize", {})])
+    export_onnx(XLMRobertaVectorizer(tmp_path / "sentences").fit(TEXTS), tmp_path / "out")
+    folder = foreign(tmp_path / "out", keep=["sentence_embedding"])
+    assert load_onnx(folder, normalize=True).transform(TEXTS).shape == (len(TEXTS), 32)
+    with pytest.raises(ValueError, match="other features than the sentence_embedding"):
+        load_onnx(folder, memory=None, **params).transform(ODD)
+
+
 def test_layers_after_the_pooling_are_those_of_the_graph(tiny_checkpoint, tmp_path):
     layers = [("Dense", sentence_encoders.dense(n_out=24)), ("Normalize", {})]
     sentence_encoders.write(tmp_path / "sentences", tiny_checkpoint, None, layers)

@@ -250,7 +250,8 @@ def test_other_features_than_those_of_the_graph_are_refused(make, how, layers, n
 def test_vectors_of_unit_length_have_no_mean_over_windows(make):
     engine, _ = make("sentence_embedding")
     how = replace(WHOLE, normalize=True)
-    engine.module.sentence, engine.module.is_final = sentence_of(how, [2], 0, False, True), True
+    engine.module.sentence = sentence_of(how, [2], 0, False, True)
+    engine.module.is_final = engine.module.is_scaled = True
     run = engine.pooled(how, [2], 0, False)
     alone = replace(random_rows([5, 7]), row_of_window=np.array([0, 1]))
     engine.rows(alone, run, window_weights=np.ones(2))
