@@ -129,7 +129,19 @@ class OnnxEngine:
                 f"the parameters ask for other features than the sentence_embedding of {module.file} (pooling, layers, "
                 "normalize, truncate_dim, prompt): leave them as they were when it was exported, or export it again"
             )
-        return GraphRun(("sentence_embedding",), _first, module.is_final, module.is_scaled)
+        n_pooled = self.config.hidden_size * len(layers) * len(words)
+        widths = how.n_outputs(n_pooled) if further else n_pooled, how.truncate_dim
+
+        def vectors(made: list[np.ndarray], lengths: np.ndarray) -> np.ndarray:
+            if made[0].shape[1] not in widths:
+                raise CheckpointError(
+                    module.file,
+                    f"makes a sentence_embedding of {made[0].shape[1]} features, expected {widths[0]}: there are layers after "
+                    "the pooling, of which modules.json has to tell",
+                )
+            return made[0]
+
+        return GraphRun(("sentence_embedding",), vectors, module.is_final, module.is_scaled)
 
     def first_vectors(self) -> GraphRun:
         """The first token's vector of each row, (N, D)."""

@@ -204,6 +204,20 @@ def test_layers_after_the_pooling_are_those_of_the_graph(tiny_checkpoint, tmp_pa
         without.transform(ODD)
 
 
+@pytest.mark.parametrize("n_out", [24, 40])
+def test_layers_after_the_pooling_that_the_folder_does_not_tell(tiny_checkpoint, tmp_path, n_out):
+    layers = [("Dense", sentence_encoders.dense(n_out=n_out))]
+    sentence_encoders.write(tmp_path / "sentences", tiny_checkpoint, None, layers)
+    export_onnx(XLMRobertaVectorizer(tmp_path / "sentences").fit(TEXTS), tmp_path / "out")
+    folder = foreign(tmp_path / "out", keep=["sentence_embedding"])
+    (folder / "modules.json").unlink()
+    message = (
+        rf"model\.onnx: makes a sentence_embedding of {n_out} features, expected 32: there are layers after the pooling"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        load_onnx(folder).transform(TEXTS)
+
+
 @pytest.mark.parametrize(
     "kind",
     [
