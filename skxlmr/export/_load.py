@@ -8,6 +8,7 @@ from typing import Any
 from skxlmr.checkpoints import ONNX_FOLDER, external_files
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.graph import FOR_TORCH, check_not_for_torch
+from skxlmr.estimators._sequence.zero_shot import XLMRobertaZeroShotClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.export._foreign import adopted, read_foreign
 from skxlmr.inference import OnnxEngine, OnnxModule, Providers, sentence_of
@@ -154,7 +155,18 @@ def _saved(
         estimator.set_params(**params)
         estimator._validate_params()
         estimator._limit()
+        if isinstance(estimator, XLMRobertaZeroShotClassifier):
+            _take_labels(estimator, params)
     return _with_graph(estimator, module), verify and card_differs_in(folder, digests)
+
+
+def _take_labels(estimator: XLMRobertaZeroShotClassifier, params: dict[str, Any]) -> None:
+    """What a ``fit`` with these parameters makes of them; it learns nothing else."""
+    if estimator.candidate_labels is not None and not params.keys().isdisjoint(("candidate_labels", "multi_label")):
+        estimator.classes_ = estimator._candidates(None)
+    if not params.keys().isdisjoint(("entailment", "contradiction", "multi_label")):
+        estimator._read_labels(estimator._nli_labels)
+    estimator._check_hypotheses()
 
 
 def _from_elsewhere(folder: Path, module: OnnxModule, kind: Any, params: dict[str, Any]) -> Estimator:

@@ -21,6 +21,7 @@ from skxlmr import (
     XLMRobertaMaskedLM,
     XLMRobertaRegressor,
     XLMRobertaVectorizer,
+    XLMRobertaZeroShotClassifier,
     export_onnx,
     load_onnx,
     save,
@@ -198,6 +199,45 @@ def test_ranking(tiny_checkpoint, tmp_path):
     pairs = [("Haus", "a house"), ("Haus", "a bird"), ("Vogel", "a bird"), ("Vogel", "a house")]
     torch, onnx = both(XLMRobertaRegressor(tiny_checkpoint, **FAST).fit(pairs, [1.0, 0, 1, 0]), tmp_path / "out")
     pd.testing.assert_frame_equal(onnx.rank("Fluss", ODD, top_k=4), torch.rank("Fluss", ODD, top_k=4), atol=1e-5)
+
+
+ZERO_SHOT = [
+    {"candidate_labels": ["река", "Haus", "bird", "art"]},
+    {"candidate_labels": ["река", "Haus"], "multi_label": True},
+    {"multi_label": True},
+    {"entailment": "neutral"},
+    {"hypothesis_template": "{}?", "batch_size": 2},
+]
+
+
+@pytest.mark.parametrize("params", ZERO_SHOT, ids=str)
+def test_labels_of_a_zero_shot_classifier_that_are_set_when_it_is_loaded(params, nli_checkpoint, tmp_path):
+    """They are those of a fit with these parameters."""
+    given = {"candidate_labels": ["Vogel", "Fluss", "Haus"], "contradiction": "contradiction"}
+    _, onnx = both(XLMRobertaZeroShotClassifier(nli_checkpoint, **given).fit(), tmp_path / "out", **params)
+    torch = XLMRobertaZeroShotClassifier(nli_checkpoint, **given | params).fit()
+    assert onnx.classes_.tolist() == torch.classes_.tolist()
+    np.testing.assert_allclose(onnx.predict_proba(ODD), torch.predict_proba(ODD), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(onnx.predict(TEXTS), torch.predict(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"candidate_labels": ["Haus", "Haus"]}, "candidate_labels has 'Haus' twice"),
+        ({"entailment": "yes"}, "entailment='yes' is not among the labels"),
+        ({"hypothesis_template": "none"}, "hypothesis_template must have"),
+        ({"candidate_labels": ["Haus " * 60, "Fluss"]}, "shorten the label or hypothesis_template"),
+    ],
+    ids=["twice", "entailment", "template", "long"],
+)
+def test_labels_of_a_zero_shot_classifier_that_do_not_fit(params, message, nli_checkpoint, tmp_path):
+    """The labels come from y, and stay where no others are named."""
+    zero_shot = XLMRobertaZeroShotClassifier(nli_checkpoint).fit(TEXTS, ["Vogel", "Fluss", "Haus"] * 2)
+    _, onnx = both(zero_shot, tmp_path / "out", multi_label=True)
+    assert onnx.classes_.tolist() == ["Fluss", "Haus", "Vogel"]
+    with pytest.raises(ValueError, match=message):
+        load_onnx(tmp_path / "out", **params)
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
