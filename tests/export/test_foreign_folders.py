@@ -1,6 +1,7 @@
 """Folders with a graph that another tool wrote, in the layouts that there are."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -186,7 +187,7 @@ def test_unit_length_of_the_graph_stays(tiny_checkpoint, tmp_path, params):
     folder = foreign(tmp_path / "out", keep=["sentence_embedding"])
     assert load_onnx(folder, normalize=True).transform(TEXTS).shape == (len(TEXTS), 32)
     with pytest.raises(ValueError, match="other features than the sentence_embedding"):
-        load_onnx(folder, memory=None, **params).transform(ODD)
+        pickle.loads(pickle.dumps(load_onnx(folder, memory=None, **params))).transform(ODD)
 
 
 def test_layers_after_the_pooling_are_those_of_the_graph(tiny_checkpoint, tmp_path):
