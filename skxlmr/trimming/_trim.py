@@ -219,7 +219,7 @@ def _always(model: StoredModel, tokenizer: Tokenizer) -> Bools:
     ids = {*tokenizer.added_tokens, *tokenizer.all_special_ids, tokenizer.unk_token_id, *named_ids(model.raw)}
     ids |= referenced_ids(model.model_folder, tokenizer)
     file = model.model_folder / GENERATION
-    ids |= set(named_ids(read_json(file))) if file.is_file() else set()
+    ids.update(named_ids(read_json(file)) if file.is_file() else ())
     if model.config.max_length < model.config.max_position_embeddings:  # positions are counted from the padding token
         ids |= set(range(model.config.pad_token_id + 1))
     always = np.zeros(tokenizer.vocab_size, bool)
