@@ -193,3 +193,22 @@ def test_what_the_original_xlm_merges_to_and_has_no_id_for(tmp_path):
     assert before.convert_ids_to_pieces(rows(before, ["abc d"])[0])[1:-1] == ["<unk>", "d</w>"]
     assert back(rows(after, ["abc d"]), report.old_ids) == rows(before, ["abc d"])
     assert "bc" not in after.vocab and ("b", "c") not in after.merges
+
+
+@pytest.mark.parametrize("keep", ["characters", "used"])
+@pytest.mark.parametrize("without_id", [("ab", "abde"), ()], ids=["steps without ids", "all ids"])
+def test_no_word_of_the_original_xlm_stops_at_a_step_without_an_id(tmp_path, keep, without_id):
+    """Such a step stays for "abc". Words that went on from there still do, also by a further step without an id."""
+    pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
+    special = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
+    letters = [piece for c in "abcde" for piece in (c, f"{c}</w>")]
+    merges = [("a", "b"), ("d", "e"), ("ab", "c</w>"), ("ab", "d</w>"), ("ab", "de"), ("abde", "a</w>"), ("c", "d")]
+    made = [left + right for left, right in merges if left + right not in without_id]
+    before = XLMTokenizer({piece: i for i, piece in enumerate([*special, *letters, *made])}, merges)
+    folder = write_xlm_checkpoint(tmp_path / "whole", before)
+    after = load_tokenizer(trim_vocabulary(folder, ["abc a b c d e"], tmp_path / "small", keep=keep).folder)
+    onward = {"abc</w>", "abd</w>", "de", "abdea</w>"} if without_id else {"ab", "abc</w>"}
+    assert after.vocab.keys() & set(made) == onward
+    for word in ("abc", "abd", "abdea", "dea"):
+        old, new = (each.convert_ids_to_pieces(rows(each, [word])[0]) for each in (before, after))
+        assert new == old if without_id else "<unk>" not in new, word
