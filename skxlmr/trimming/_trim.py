@@ -63,7 +63,7 @@ def trim_vocabulary(
         Texts such as the model will read. All columns of a DataFrame and both texts of pairs count. An iterator of texts, or
         of batches of texts, can be larger than the memory: while it is read, it is copied to a temporary file. A mapping has
         the texts of each language, and the report then tells languages apart. The original XLM reads texts by the rules of
-        their language, and takes its code from the mapping.
+        their language, and takes its code from the mapping; without one, from ``lang`` of a saved estimator, or reads English.
     folder : str or path
         The folder to write, as a whole or not at all. A checkpoint that is already there is replaced.
     min_count : int, default=1
@@ -72,7 +72,8 @@ def trim_vocabulary(
         ``"characters"`` also keeps every single character of the vocabulary, so that other texts can still be spelled, in
         smaller pieces. ``"used"`` gives the smallest vocabulary; characters that the texts lack become unknown.
     keep_texts : list, array, Series or DataFrame of str, optional
-        Further texts whose tokens stay, however rare: names, labels, words that are expected.
+        Further texts whose tokens stay, however rare: names, labels, words that are expected. The original XLM reads them by
+        the rules of each language of ``texts``.
 
     Returns
     -------
@@ -134,7 +135,9 @@ def trim_vocabulary(
     check_source_stays(target, model.folders(), "trim")
     before = _bytes_of_weights(model)
     how, tokenizer = _settings(model), model.tokenizer()
-    further += saved.own_texts() if saved is not None else []
+    if saved is not None:
+        tokenizer = saved.reading(tokenizer, model.config)
+        further += saved.own_texts()
     further += [text for _, text in how.prompts]
     with Corpus(texts) as corpus, model.unchanged(), TemporaryDirectory() as scratch:
         converted, files = Path(scratch, "converted"), Path(scratch, "trimmed")
@@ -144,11 +147,12 @@ def trim_vocabulary(
         counts = count_ids(corpus, readers, how)
         if counts.max() < min_count:
             raise ValueError(_too_rare(int(counts.max()), min_count))
-        always = _always(model, tokenizer) | used_ids(readers, prepared(further, how, ""))
+        always = _always(model, tokenizer) | used_ids(readers, prepared(further, how, ""), corpus)
         kept = _kept(readers, counts >= min_count, always, keep == "characters")
         ids = np.flatnonzero(kept)
         write_trimmed(model.model_folder, files, ids, readers[0].vocabulary)
         after = load_tokenizer(files, model.config.model_type)
+        after = after if saved is None else saved.reading(after, model.config)
         coverage, wrong = measure(corpus, tokenizer, after, how, ids)
         if wrong is not None:
             reason = (

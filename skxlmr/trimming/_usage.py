@@ -49,12 +49,14 @@ def count_ids(corpus: Corpus, readers: Sequence[Reader], how: "TextSettings") ->
     return counts.max(axis=(0, 1, 2))
 
 
-def used_ids(readers: Sequence[Reader], texts: list[str]) -> NDArray[np.bool_]:
-    """Return which ids occur in texts, whichever reader reads them."""
+def used_ids(readers: Sequence[Reader], texts: list[str], corpus: Corpus) -> NDArray[np.bool_]:
+    """Return which ids occur in texts, whichever reader reads them, by the rules of whichever language of the corpus."""
     used = np.zeros(readers[0].tokenizer.vocab_size, bool)
     for reader in readers:
-        used[ids_of(reader.tokenizer, texts)[0]] = True
-        reader.vocabulary.look(reader.tokenizer, texts)
+        languages = corpus.languages if isinstance(reader.tokenizer, XLMTokenizer) else corpus.languages[:1]
+        for tokenizer in (of_language(reader.tokenizer, language, corpus) for language in languages):
+            used[ids_of(tokenizer, texts)[0]] = True
+            reader.vocabulary.look(tokenizer, texts)
     return used
 
 
