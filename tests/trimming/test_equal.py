@@ -271,6 +271,17 @@ def test_tokens_that_generation_forces_or_forbids(checkpoints, tmp_path):
     assert read_config(tmp_path / "small")["suppress_tokens"] == [new[kept]]
 
 
+@pytest.mark.parametrize("kind", ROBERTA)
+def test_words_of_a_tagger_to_be(checkpoints, kind, tmp_path):
+    """The checkpoint does not say yet that it will read words, each as if a space preceded it."""
+    words = sorted({word for text in CORPUS["en"] for word in text.split() if "\ud800" not in word})
+    report = trim_vocabulary(checkpoints(kind), words[1:], tmp_path / "small", keep="used", keep_texts=words[:1])
+    before, after = (load_tokenizer(folder) for folder in (checkpoints(kind), report.folder))
+    for rows_of in (lambda each: each.encode_words([words]).row(0), lambda each: each.encode_batch([words[0]]).row(0)):
+        assert report.old_ids[rows_of(after)].tolist() == rows_of(before).tolist()
+    assert report.n_rows_after < report.n_rows_before
+
+
 def test_a_token_that_only_a_template_names_stays(checkpoints, tmp_path):
     source = tmp_path / "whole"
     shutil.copytree(checkpoints("tokenizer.json alone"), source)
