@@ -95,6 +95,11 @@ class Tokenizer(Value):
         """Special and added tokens by their ids."""
         return self._tokens
 
+    @property
+    def marks_words(self) -> bool:
+        """Whether `encode_words` puts a space before each word that `encode_batch` does not put before a text."""
+        return False
+
     def n_special(self, pair: bool) -> int:
         """Return how many special tokens surround one text or, if `pair`, two."""
         return self._layout.n_special(pair)

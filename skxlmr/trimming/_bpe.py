@@ -42,7 +42,7 @@ class BPE(Vocabulary):
         self.pieces = by_ids(vocab, size)
         self._vocab, self._symbols = vocab, symbols
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
-        self._further: set[str] = set()  # what words of the corpus are merged to and no id stands for
+        self._further: set[str] = set()  # what words are merged to and no id stands for
 
     def characters(self) -> Bools:
         return np.array([len(self._symbols(piece)) == 1 for piece in self.pieces])
@@ -57,7 +57,7 @@ class BPE(Vocabulary):
         return needed
 
     def merges_of(self, ids: Iterable[int]) -> set[Pair]:
-        """Return the merges that make these tokens, and what else the corpus is merged to."""
+        """Return the merges that make these tokens, and what else words are merged to."""
         made: set[Pair] = set()
         for piece in [*(self.pieces[i] for i in ids if i < len(self.pieces)), *self._further]:
             made.update(self._merges(self._symbols(piece)))
@@ -85,6 +85,18 @@ class XLMBPE(BPE):
 
     def __init__(self, tokenizer: XLMTokenizer):
         super().__init__(tokenizer.vocab, tokenizer.merges, tokenizer.vocab_size, _marked)
+
+    def needed(self, kept: Bools) -> Bools:
+        """Also what the steps that have no id are merged to, at once or by more such steps: another word would stop there."""
+        needed, n_known = super().needed(kept), -1
+        while n_known < needed.sum() + len(self._further):
+            n_known = needed.sum() + len(self._further)
+            steps = {left + right for left, right in self.merges_of(np.flatnonzero(needed))} - self._vocab.keys()
+            onward = {left + right for left, right in self._ranks if left in steps or right in steps}
+            needed[[self._vocab[piece] for piece in onward & self._vocab.keys()]] = True
+            self._further |= onward - self._vocab.keys()
+            needed = super().needed(needed)
+        return needed
 
     def look(self, tokenizer: Any, texts: list[str]) -> None:
         self._further |= tokenizer.subwords(texts) - self._vocab.keys()

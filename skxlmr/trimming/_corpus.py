@@ -6,7 +6,11 @@ from itertools import islice
 from tempfile import TemporaryFile
 from typing import Any
 
-from skxlmr.utils._tables import plain_str
+import numpy as np
+
+from skxlmr.estimators._tokens.rows import check_token_rows
+from skxlmr.utils._containers import known_container
+from skxlmr.utils._tables import as_list, column_names, is_table, plain_str
 from skxlmr.utils._validation import text_columns
 
 ALL = "all texts"  # where languages are not told apart
@@ -65,12 +69,38 @@ class Corpus:
                     yield language, batch
 
 
+def columns_of(X: Any, name: str) -> list[list[str]]:
+    """The columns of X as lists of str; all words of a tagger's rows are one column.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is anything else in X; names the first bad row.
+    """
+    if not hasattr(X, "__getitem__") or isinstance(X, str | bytes | Mapping):
+        return text_columns(X, name)  # raises, saying what is wrong
+    X = known_container(X, name)
+    if _has_rows_of_words(X):
+        return [[word for row in check_token_rows(X, name).words for word in row]]
+    return text_columns(X, name)
+
+
+def _has_rows_of_words(X: Any) -> bool:
+    """Whether X holds lists that are no pairs: they are in the cells of a column, or not all of one length."""
+    is_frame = is_table(X)
+    if is_frame and len(column_names(X)) != 1:
+        return False
+    cells = as_list(X)
+    lengths = {len(cell) if isinstance(cell, list | tuple | np.ndarray) else -1 for cell in cells}
+    return min(lengths, default=-1) >= 0 and (is_frame or len(lengths) > 1)
+
+
 def _part(X: Any, name: str) -> Iterable[list[str]]:
     has_rows = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     is_once = isinstance(X, Iterator) or not (has_rows or isinstance(X, str | bytes | Mapping | set | frozenset))
     if is_once and hasattr(X, "__iter__"):
         return _Once(X, name)
-    return _Held(text_columns(X, name))
+    return _Held(columns_of(X, name))
 
 
 class _Held:
@@ -112,7 +142,7 @@ class _Once:
         n = 0
         for first in rows:
             if not isinstance(first, str):
-                for column in text_columns(first, f"batch {n} of {self._name}"):
+                for column in columns_of(first, f"batch {n} of {self._name}"):
                     yield from _Held([column])
                 n += 1
                 continue

@@ -20,9 +20,9 @@ class Coverage:
     ----------
     n_texts : int
     n_identical : int
-        Texts with the same tokens before and after.
+        Texts with the same tokens before and after; for a tagger both as a whole and word by word.
     n_tokens : int
-        Tokens of the texts before, without special tokens around them.
+        Tokens of the texts before, without special tokens around them; for a tagger those of the words.
     n_kept : int
         Those of them that the vocabulary still has.
     n_unknown_before, n_unknown_after : int

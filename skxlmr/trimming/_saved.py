@@ -1,6 +1,7 @@
 """The folder of a saved estimator: what a trimmed copy of it needs besides the checkpoint."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from skxlmr.persistence._description import (
     unfitted_from,
 )
 from skxlmr.persistence._model_card import CARD
+from skxlmr.text import Tokenizer
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_bytes, read_json
+from skxlmr.utils._lazy import lazy
 
 OUTDATED = "was written by an earlier version of the library: load it, save it again, and trim what was saved"
 
@@ -52,13 +55,25 @@ class Saved:
             if name != CARD and sha256_of(folder / name) != digest:
                 raise CheckpointError(folder / name, ALTERED)
 
+    @lazy
+    def _estimator(self) -> Any:
+        about = read_description(self.folder / FILE, verify=False)
+        estimator = unfitted_from(about)
+        vars(estimator).update(learnt_of(about, type(estimator)))
+        return estimator
+
     def own_texts(self) -> list[str]:
         """Return the texts that the estimator puts beside those that it is given: the hypotheses about labels."""
-        with blaming(self.folder / FILE, "does not describe an estimator ({})", ValueError, TypeError, LookupError):
-            about = read_description(self.folder / FILE, verify=False)
-            estimator = unfitted_from(about)
-            vars(estimator).update(learnt_of(about, type(estimator)))
-            return list(estimator._hypotheses()) if hasattr(estimator, "_hypotheses") else []
+        with self._blaming():
+            return list(self._estimator._hypotheses()) if hasattr(self._estimator, "_hypotheses") else []
+
+    def reading(self, tokenizer: Tokenizer, config: Any) -> Tokenizer:
+        """Return a tokenizer as the estimator uses it: that of the original XLM by the rules of its language."""
+        with self._blaming():
+            return self._estimator._family.check(self._estimator, config, tokenizer, self.folder / FILE)
+
+    def _blaming(self) -> AbstractContextManager[None]:
+        return blaming(self.folder / FILE, "does not describe an estimator ({})", ValueError, TypeError, LookupError)
 
     def files(self) -> dict[str, str | bytes | Callable[[Path], str]]:
         """Return the content of the model card and of ``skxlmr.json``, by name; the latter is made when all else is there."""

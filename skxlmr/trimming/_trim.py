@@ -19,7 +19,7 @@ from skxlmr.checkpoints import (
 from skxlmr.conversion import Copies, files_of_sentence_encoder
 from skxlmr.persistence._save import check_card
 from skxlmr.text import Tokenizer, load_tokenizer
-from skxlmr.trimming._corpus import Corpus
+from skxlmr.trimming._corpus import Corpus, columns_of
 from skxlmr.trimming._report import TrimReport
 from skxlmr.trimming._saved import saved_in
 from skxlmr.trimming._tokenizer_files import Reader, readers_of, referenced_ids, write_trimmed
@@ -28,7 +28,6 @@ from skxlmr.trimming._vocabulary import Bools
 from skxlmr.trimming._weights import named_ids, rows_of, trimmed_config, trimmed_tensors
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
-from skxlmr.utils._validation import text_columns
 
 if TYPE_CHECKING:
     from skxlmr.nn.sentence import TextSettings
@@ -60,10 +59,11 @@ def trim_vocabulary(
         A checkpoint: ``"skxlmr-mini"``, a folder, or a name on the Hugging Face hub; or the folder of a saved estimator, which
         gives one that `load` opens. The adapter of a LoRA checkpoint is merged.
     texts : list, array, Series, DataFrame or iterable, or mapping of str to one of these
-        Texts such as the model will read. All columns of a DataFrame and both texts of pairs count. An iterator of texts, or
+        Texts such as the model will read. All columns of a DataFrame and both texts of pairs count. For a tagger also rows of
+        words, each of which counts as a text. An iterator of texts, or
         of batches of texts, can be larger than the memory: while it is read, it is copied to a temporary file. A mapping has
         the texts of each language, and the report then tells languages apart. The original XLM reads texts by the rules of
-        their language, and takes its code from the mapping.
+        their language, and takes its code from the mapping; without one, from ``lang`` of a saved estimator, or reads English.
     folder : str or path
         The folder to write, as a whole or not at all. A checkpoint that is already there is replaced.
     min_count : int, default=1
@@ -72,7 +72,8 @@ def trim_vocabulary(
         ``"characters"`` also keeps every single character of the vocabulary, so that other texts can still be spelled, in
         smaller pieces. ``"used"`` gives the smallest vocabulary; characters that the texts lack become unknown.
     keep_texts : list, array, Series or DataFrame of str, optional
-        Further texts whose tokens stay, however rare: names, labels, words that are expected.
+        Further texts whose tokens stay, however rare: names, labels, words that are expected. The original XLM reads them by
+        the rules of each language of ``texts``.
 
     Returns
     -------
@@ -129,27 +130,30 @@ def trim_vocabulary(
     _check_parameters(min_count, keep)
     place = resolve_checkpoint(source)
     target = Path(folder).expanduser()
-    further = [text for column in text_columns(keep_texts, "keep_texts") for text in column]
+    further = [text for column in columns_of(keep_texts, "keep_texts") for text in column]
     saved, model = saved_in(place), read_model(place)
     check_source_stays(target, model.folders(), "trim")
     before = _bytes_of_weights(model)
-    how, tokenizer = _settings(model), model.tokenizer()
-    further += saved.own_texts() if saved is not None else []
+    how, tokenizer, as_tagger = _settings(model), model.tokenizer(), _is_tagger(model)
+    if saved is not None:
+        tokenizer = saved.reading(tokenizer, model.config)
+        further += saved.own_texts()
     further += [text for _, text in how.prompts]
     with Corpus(texts) as corpus, model.unchanged(), TemporaryDirectory() as scratch:
         converted, files = Path(scratch, "converted"), Path(scratch, "trimmed")
         for made in (converted, files):
             made.mkdir()
         readers = readers_of(model.model_folder, tokenizer, converted)
-        counts = count_ids(corpus, readers, how)
+        counts = count_ids(corpus, readers, how, as_tagger)
         if counts.max() < min_count:
             raise ValueError(_too_rare(int(counts.max()), min_count))
-        always = _always(model, tokenizer) | used_ids(readers, prepared(further, how, ""))
+        always = _always(model, tokenizer) | used_ids(readers, prepared(further, how, ""), corpus, as_tagger)
         kept = _kept(readers, counts >= min_count, always, keep == "characters")
         ids = np.flatnonzero(kept)
         write_trimmed(model.model_folder, files, ids, readers[0].vocabulary)
         after = load_tokenizer(files, model.config.model_type)
-        coverage, wrong = measure(corpus, tokenizer, after, how, ids)
+        after = after if saved is None else saved.reading(after, model.config)
+        coverage, wrong = measure(corpus, tokenizer, after, how, as_tagger, ids)
         if wrong is not None:
             reason = (
                 f"cannot be trimmed: its tokenizer would read {wrong!r:.80} otherwise although all of its tokens stay"
@@ -214,12 +218,20 @@ def _settings(model: StoredModel) -> "TextSettings":
     return model.sentence_encoder() or model.cross_encoder()
 
 
+def _is_tagger(model: StoredModel) -> bool:
+    """Whether the checkpoint has the head of a tagger, which reads words."""
+    architectures = model.raw.get("architectures")
+    return isinstance(architectures, list) and any(
+        str(each).endswith("ForTokenClassification") for each in architectures
+    )
+
+
 def _always(model: StoredModel, tokenizer: Tokenizer) -> Bools:
     """Which ids stay whatever the texts are."""
     ids = {*tokenizer.added_tokens, *tokenizer.all_special_ids, tokenizer.unk_token_id, *named_ids(model.raw)}
     ids |= referenced_ids(model.model_folder, tokenizer)
     file = model.model_folder / GENERATION
-    ids |= set(named_ids(read_json(file))) if file.is_file() else set()
+    ids.update(named_ids(read_json(file)) if file.is_file() else ())
     if model.config.max_length < model.config.max_position_embeddings:  # positions are counted from the padding token
         ids |= set(range(model.config.pad_token_id + 1))
     always = np.zeros(tokenizer.vocab_size, bool)

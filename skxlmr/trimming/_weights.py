@@ -1,6 +1,7 @@
 """The tensors and the settings of a model with some rows of its vocabulary."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,12 @@ from skxlmr.utils._errors import CheckpointError
 
 _SIZES = ("vocab_size", "n_words")  # entries of config.json; the second is an early name of the original XLM's
 _INDEX = ("bos_index", "eos_index", "pad_index", "unk_index", "mask_index")  # of the original XLM
+_FORBIDDEN = (
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "sequence_bias",
+)  # or made more or less likely
 
 
 def rows_of(model: StoredModel, tensors: Tensors) -> int:
@@ -59,25 +66,46 @@ def trimmed_tensors(model: StoredModel, tensors: Tensors, ids: NDArray[np.int64]
     return trimmed
 
 
-def named_ids(content: Mapping[str, Any]) -> Iterable[int]:
-    """Yield the ids of tokens that ``config.json`` or ``generation_config.json`` names."""
+def named_ids(content: Mapping[str, Any]) -> list[int]:
+    """Return the ids of tokens that ``config.json`` or ``generation_config.json`` names, but for those that it forbids."""
+    found: list[int] = []
+
+    def note(i: int) -> int:
+        found.append(i)
+        return i
+
     for key, value in content.items():
-        if _is_of_tokens(key):
-            yield from (i for i in (value if isinstance(value, list) else [value]) if type(i) is int)
+        _renamed(key, value, note)
+    return found
 
 
 def trimmed_config(content: Mapping[str, Any], new: Mapping[int, int]) -> dict[str, Any]:
     """Return the content of ``config.json`` or ``generation_config.json`` with new ids and the new number of them."""
-    trimmed = dict(content)
-    for key, value in content.items():
-        if key in _SIZES:
-            trimmed[key] = len(new)
-        elif _is_of_tokens(key):
-            is_list = isinstance(value, list)
-            made = [new.get(i, i) if type(i) is int else i for i in (value if is_list else [value])]
-            trimmed[key] = made if is_list else made[0]
-    return trimmed
+    trimmed = {key: _renamed(key, value, lambda i: new.get(i, i)) for key, value in content.items()}
+    trimmed |= {key: _possible(content[key], new) for key in _FORBIDDEN if isinstance(content.get(key), list)}
+    return trimmed | {key: len(new) for key in _SIZES if key in content}
 
 
-def _is_of_tokens(key: str) -> bool:
-    return key.endswith("_token_id") or key in _INDEX
+def _renamed(key: str, value: Any, rename: Callable[[int], int]) -> Any:
+    """The value of a setting with other ids of the tokens that it names."""
+    if key == "forced_decoder_ids" and isinstance(value, list):  # places and their tokens
+        return [[*pair[:-1], *_each(pair[-1:], rename)] if isinstance(pair, list) else pair for pair in value]
+    return _each(value, rename) if key.endswith("_token_id") or key in (*_INDEX, "force_words_ids") else value
+
+
+def _possible(entries: list[Any], new: Mapping[int, int]) -> list[Any] | None:
+    """Those of the tokens, or sequences of tokens, that can still occur; None instead of none, as transformers needs it."""
+    made: list[Any] = []
+    for entry in entries:
+        is_biased = isinstance(entry, list) and entry and isinstance(entry[0], list)  # a sequence and a number
+        with suppress(KeyError):
+            tokens = _each(entry[0] if is_biased else entry, new.__getitem__)
+            made.append([tokens, *entry[1:]] if is_biased else tokens)
+    return made or None
+
+
+def _each(value: Any, rename: Callable[[int], int]) -> Any:
+    """An id, or the ids in lists, renamed."""
+    if isinstance(value, list):
+        return [_each(part, rename) for part in value]
+    return rename(value) if type(value) is int else value

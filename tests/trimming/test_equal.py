@@ -235,6 +235,53 @@ def test_special_ids_of_the_config_and_of_generation(checkpoints, tmp_path):
     assert config["decoder_start_token_id"] == report.new_ids()[591] == new + 1
 
 
+def test_tokens_that_generation_forces_or_forbids(checkpoints, tmp_path):
+    """Forced ones stay. What is forbidden goes with its token; a sequence that lacks a token cannot occur."""
+    source = tmp_path / "whole"
+    shutil.copytree(checkpoints("roberta with tokenizer.json"), source)
+    used = set(load_tokenizer(source).encode_batch(TEXTS).ids.tolist())
+    kept, gone = max(used), max(set(range(590)) - used)
+    settings = {
+        "forced_bos_token_id": 594,
+        "forced_decoder_ids": [[1, 595], [596, None]],  # 596 is a place
+        "force_words_ids": [[597], [[598], [2, 2]]],
+        "suppress_tokens": [gone, kept],
+        "begin_suppress_tokens": [gone],
+        "bad_words_ids": [[kept, 2], [kept, gone], [gone], [kept]],
+        "sequence_bias": [[[kept, 2], -7], [[gone, 2], 1.5]],
+        "eos_token_id": [2, kept],
+        "max_new_tokens": 590,
+    }
+    (source / "generation_config.json").write_text(json.dumps(settings))
+    (source / "config.json").write_text(json.dumps(read_config(source) | {"suppress_tokens": [gone, kept]}))
+    report = trim_vocabulary(source, TEXTS, tmp_path / "small")
+    new = report.new_ids().tolist()
+    assert new[gone] == new[596] == -1 and -1 not in (new[i] for i in (594, 595, 597, 598)) and new[kept] < kept
+    assert json.loads((tmp_path / "small" / "generation_config.json").read_text()) == {
+        "forced_bos_token_id": new[594],
+        "forced_decoder_ids": [[1, new[595]], [596, None]],
+        "force_words_ids": [[new[597]], [[new[598]], [2, 2]]],
+        "suppress_tokens": [new[kept]],
+        "begin_suppress_tokens": None,
+        "bad_words_ids": [[new[kept], 2], [new[kept]]],
+        "sequence_bias": [[[new[kept], 2], -7]],
+        "eos_token_id": [2, new[kept]],
+        "max_new_tokens": 590,
+    }
+    assert read_config(tmp_path / "small")["suppress_tokens"] == [new[kept]]
+
+
+@pytest.mark.parametrize("kind", ROBERTA)
+def test_words_of_a_tagger_to_be(checkpoints, kind, tmp_path):
+    """The checkpoint does not say yet that it will read words, each as if a space preceded it."""
+    words = sorted({word for text in CORPUS["en"] for word in text.split() if "\ud800" not in word})
+    report = trim_vocabulary(checkpoints(kind), words[1:], tmp_path / "small", keep="used", keep_texts=words[:1])
+    before, after = (load_tokenizer(folder) for folder in (checkpoints(kind), report.folder))
+    for rows_of in (lambda each: each.encode_words([words]).row(0), lambda each: each.encode_batch([words[0]]).row(0)):
+        assert report.old_ids[rows_of(after)].tolist() == rows_of(before).tolist()
+    assert report.n_rows_after < report.n_rows_before
+
+
 def test_a_token_that_only_a_template_names_stays(checkpoints, tmp_path):
     source = tmp_path / "whole"
     shutil.copytree(checkpoints("tokenizer.json alone"), source)

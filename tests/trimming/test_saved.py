@@ -13,6 +13,7 @@ from skxlmr import (
     XLMMaskedLM,
     XLMRobertaCausalLM,
     XLMRobertaMaskedLM,
+    XLMRobertaTokenClassifier,
     XLMRobertaVectorizer,
     XLMRobertaZeroShotClassifier,
     export_onnx,
@@ -40,8 +41,6 @@ def strings_in(value):
 def test_every_estimator_gives_the_same_answers(estimator, fitted, tmp_path):
     X = inputs(estimator)[0]
     texts = sorted(set(strings_in(X)))
-    if estimator.__name__ == "XLMRobertaTokenClassifier":  # reads words one by one
-        texts += [word for text in texts for word in text.split()]
     save(fitted(estimator), tmp_path / "whole")
     report = trim_vocabulary(
         tmp_path / "whole", {"en": texts} if is_original_xlm(estimator) else texts, tmp_path / "small"
@@ -92,6 +91,47 @@ def test_own_texts_stay(fitted_vectorizer, nli_checkpoint, tmp_path):
         assert report.n_rows_after < 60
     expected, found = (load(tmp_path / name).predict_proba(["das Haus"]) for name in ("b", "small b"))
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("min_count", [1, 2])
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+def test_a_tagger_reads_rows_of_words(checkpoints, kind, min_count, tmp_path):
+    """Each as if a space preceded it, which RoBERTa writes into its tokens."""
+    X = [["the", "bird", "sings"], ["a", "don't", "-", "bird"], ["bird"]]
+    tagger = XLMRobertaTokenClassifier(checkpoints(kind), max_epochs=1, random_state=0)
+    save(tagger.fit(X, [["A", "B", "A"], ["A", "B", "A", "B"], ["B"]]), tmp_path / "whole")
+    report = trim_vocabulary(tmp_path / "whole", X, tmp_path / "small", keep="used", min_count=min_count)
+    small = load(report.folder)
+    old, new = (each.tokenizer_.encode_words([[word] for row in X for word in row]) for each in (tagger, small))
+    same = [report.old_ids[new.row(i)].tolist() == old.row(i).tolist() for i in range(8)]
+    coverage = report.coverage["all texts"]
+    assert coverage.n_texts == 8
+    if min_count == 1:
+        assert coverage.n_identical == 8 and all(same)
+        assert_same(small.predict_proba(X), tagger.predict_proba(X))
+    else:
+        assert coverage.n_identical <= sum(same) < 8
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("source", ["saved", "of another tool"])
+def test_a_tagger_cuts_texts_into_words(checkpoints, kind, source, tmp_path):
+    """A full stop has no space before it in the text, but as a word of its own it has."""
+    X = ["the bird sings.", "(das Haus)", "ein Vogel, läuft"]
+    tagger = XLMRobertaTokenClassifier(checkpoints(kind), max_epochs=1, random_state=0)
+    save(tagger.fit(X, [[(0, 3, "A")], [(1, 4, "A")], []]), tmp_path / "whole")
+    if source != "saved":
+        for name in ("skxlmr.json", "README.md"):
+            (tmp_path / "whole" / name).unlink()
+        tagger = XLMRobertaTokenClassifier.from_checkpoint(tmp_path / "whole")
+    report = trim_vocabulary(tmp_path / "whole", X, tmp_path / "small", keep="used")
+    small = load(report.folder) if source == "saved" else XLMRobertaTokenClassifier.from_checkpoint(report.folder)
+    assert_same(small.predict_proba(X), tagger.predict_proba(X))
+    for aggregation in ("word", "none"):
+        found, expected = (each.predict_entities(X, aggregation, ignore_labels=()) for each in (small, tagger))
+        assert_same(found, expected)
+    assert report.coverage["all texts"].identical == 1
+    assert report.coverage["all texts"].n_tokens == tagger._encode(tagger._check_X(X, reset=False)).lengths.sum() - 6
 
 
 def test_half_precision_stays(fitted_vectorizer, tmp_path):

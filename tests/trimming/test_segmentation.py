@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from skxlmr import trim_vocabulary
+from skxlmr import XLMClassifier, load, save, trim_vocabulary
 from skxlmr.text import FastTokenizer, SentencePieceTokenizer, TokenizerSettings, XLMTokenizer, load_tokenizer
 from skxlmr.text._sentencepiece.pieces import BYTE, USER_DEFINED, pieces_of, with_pieces
 from skxlmr.text._special_tokens import DEFAULT_ROLES
@@ -193,3 +193,64 @@ def test_what_the_original_xlm_merges_to_and_has_no_id_for(tmp_path):
     assert before.convert_ids_to_pieces(rows(before, ["abc d"])[0])[1:-1] == ["<unk>", "d</w>"]
     assert back(rows(after, ["abc d"]), report.old_ids) == rows(before, ["abc d"])
     assert "bc" not in after.vocab and ("b", "c") not in after.merges
+
+
+@pytest.mark.parametrize("keep", ["characters", "used"])
+@pytest.mark.parametrize("without_id", [("ab", "abde"), ()], ids=["steps without ids", "all ids"])
+def test_no_word_of_the_original_xlm_stops_at_a_step_without_an_id(tmp_path, keep, without_id):
+    """Such a step stays for "abc". Words that went on from there still do, also by a further step without an id."""
+    pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
+    special = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
+    letters = [piece for c in "abcde" for piece in (c, f"{c}</w>")]
+    merges = [("a", "b"), ("d", "e"), ("ab", "c</w>"), ("ab", "d</w>"), ("ab", "de"), ("abde", "a</w>"), ("c", "d")]
+    made = [left + right for left, right in merges if left + right not in without_id]
+    before = XLMTokenizer({piece: i for i, piece in enumerate([*special, *letters, *made])}, merges)
+    folder = write_xlm_checkpoint(tmp_path / "whole", before)
+    after = load_tokenizer(trim_vocabulary(folder, ["abc a b c d e"], tmp_path / "small", keep=keep).folder)
+    onward = {"abc</w>", "abd</w>", "de", "abdea</w>"} if without_id else {"ab", "abc</w>"}
+    assert after.vocab.keys() & set(made) == onward
+    for word in ("abc", "abd", "abdea", "dea"):
+        old, new = (each.convert_ids_to_pieces(rows(each, [word])[0]) for each in (before, after))
+        assert new == old if without_id else "<unk>" not in new, word
+
+
+def test_the_original_xlm_reads_kept_texts_by_the_rules_of_each_language(tmp_path):
+    """French rules part "l'homme" after the apostrophe, English ones before it."""
+    folder = write_french(tmp_path / "whole")
+    tokenizer = load_tokenizer(folder)
+    pieces = {"en": ["l</w>", "'ho", "m</w>"], "fr": ["l'</w>", "ho", "m</w>"]}
+    for languages in (["fr"], ["en"], ["en", "fr"]):
+        texts = {language: ["a"] for language in languages}
+        report = trim_vocabulary(folder, texts, tmp_path / "small", keep_texts=["l'hom"])
+        after = load_tokenizer(report.folder)
+        for language in languages:
+            row = rows(tokenizer.for_language(language), ["l'hom"])[0]
+            assert tokenizer.convert_ids_to_pieces(row)[1:-1] == pieces[language]
+            assert back(rows(after.for_language(language), ["l'hom"]), report.old_ids) == [row]
+        assert {"l'</w>", "'ho"} & after.vocab.keys() == {pieces[language][language == "en"] for language in languages}
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_a_saved_estimator_of_the_original_xlm_reads_texts_in_its_language(tmp_path, lang):
+    """Unless they come with languages."""
+    folder, texts = write_french(tmp_path / "whole"), ["l'hom", "hom"]
+    classifier = XLMClassifier(folder, lang=lang, max_epochs=1, random_state=0).fit(texts, [0, 1])
+    save(classifier, tmp_path / "saved")
+    report = trim_vocabulary(tmp_path / "saved", texts[1:], tmp_path / "small", keep_texts=texts[:1], keep="used")
+    assert ("l'</w>" in load_tokenizer(report.folder).vocab) == (lang == "fr")
+    np.testing.assert_array_equal(load(report.folder).predict_proba(texts), classifier.predict_proba(texts))
+    report = trim_vocabulary(tmp_path / "saved", texts, tmp_path / "small")
+    assert report.coverage["all texts"].n_tokens == 5
+    np.testing.assert_array_equal(load(report.folder).predict_proba(texts), classifier.predict_proba(texts))
+    report = trim_vocabulary(tmp_path / "saved", {"en": texts}, tmp_path / "small", keep="used")
+    assert "'ho" in load_tokenizer(report.folder).vocab and "l'</w>" not in load_tokenizer(report.folder).vocab
+
+
+def write_french(folder):
+    """A checkpoint of the original XLM, whose merges tell English and French apart."""
+    pytest.importorskip("sacremoses", reason="the original XLM needs the extra xlm")
+    special = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{i}>" for i in range(10))]
+    letters = [piece for c in "ahlmo'" for piece in (c, f"{c}</w>")]
+    merges = [("h", "o"), ("l", "'</w>"), ("'", "ho")]
+    vocab = {piece: i for i, piece in enumerate([*special, *letters, *map("".join, merges)])}
+    return write_xlm_checkpoint(folder, XLMTokenizer(vocab, merges, lang2id={"en": 0, "fr": 1}), n_langs=2)

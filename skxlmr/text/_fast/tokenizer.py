@@ -286,6 +286,10 @@ class FastTokenizer(Tokenizer):
             return {False: self._literal, True: self._parsing}
         return {parse: self._load(prefixed, literal=not parse) for parse in (False, True)}
 
+    @property
+    def marks_words(self) -> bool:
+        return self._for_words[False] is not self._literal
+
     def _encode_texts(self, texts: list[str], reading: Reading) -> Tokens:
         if reading.drawn is not None:
             raise ValueError("sampling needs a SentencePiece model, and this is a tokenizer of the tokenizers package")
