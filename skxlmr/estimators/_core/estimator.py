@@ -335,6 +335,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         check_fitted(self)
         if validate and not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
             self._validate_params()
+        self.tokenizer_ = self._family.continued(self)
         return onnx_engine(self) if isinstance(self.module_, OnnxModule) else self._torch_engine()
 
     def _torch_engine(self) -> Engine:

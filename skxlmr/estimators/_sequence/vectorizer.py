@@ -59,7 +59,9 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
         with all_or_nothing(self):
             texts = self._check_X(X, reset=True)
             with fit_task(self, X, y):
-                if not self._has_graph():
+                if self._has_graph():
+                    self.tokenizer_ = self._family.continued(self)
+                else:
                     self._open()
                 for name in ("_opened", "_side_by_side"):
                     self.__dict__.pop(name, None)
