@@ -98,18 +98,9 @@ def _load(wanted: Wanted, folder: Path) -> Any:
     for _, part in parts_of(estimator):
         _set(part, batch_size=wanted.batch_size, dtype=wanted.dtype)
         if wanted.dtype is not None:
-            _convert(part)
+            part._validate_params()
+            part._settle_weights()
     return estimator
-
-
-def _convert(part: Any) -> None:
-    """Give the weights the type that they have where ``dtype`` is set before they are read."""
-    from skxlmr.checkpoints import moved
-
-    part._validate_params()
-    module, dtype = part.module_, part._weight_dtype()
-    if next(module.parameters()).dtype != dtype:
-        moved(module, lambda: module.to(dtype))
 
 
 def _load_onnx(wanted: Wanted, folder: Path) -> Any:

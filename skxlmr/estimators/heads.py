@@ -137,13 +137,14 @@ DIALOGUE_LM = replace(
 CAUSAL_LM = Head(
     estimator="XLMRobertaCausalLM",
     task="ForCausalLM",
+    new="if missing",
     reads="the next token",
     pipeline_tag="text-generation",
     score="mean log-likelihood per token, in nats",
 )
 XLM_MODEL = replace(MODEL, estimator="XLMVectorizer")
 XLM_CLASSIFICATION = replace(CLASSIFICATION, estimator="XLMClassifier", bidirectional=None)
-XLM_MASKED_LM = replace(MASKED_LM, estimator="XLMMaskedLM", new="never", bidirectional=None)
+XLM_MASKED_LM = replace(MASKED_LM, estimator="XLMMaskedLM", bidirectional=None)
 HEADS = (
     *(MODEL, CLASSIFICATION, REGRESSION, ENTAILMENT, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE),
     *(MASKED_LM, DIALOGUE_LM, CAUSAL_LM, EMBEDDING, XLM_MODEL, XLM_CLASSIFICATION, XLM_MASKED_LM),

@@ -219,6 +219,7 @@ def write_estimator(
     check_is_fitted(estimator, "module_")
     check_has_weights(estimator.module_, "save")
     check_mapped_files(estimator.module_)
+    estimator._settle_weights(to_store=True)
     encoder, opens = sentence_encoder_of(estimator)
     scorer = cross_encoder_of(estimator)
     tensors = estimator.module_.state_dict() if adapter else _published_weights(estimator)

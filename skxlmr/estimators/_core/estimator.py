@@ -335,23 +335,26 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         check_fitted(self)
         if validate and not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
             self._validate_params()
+        self.tokenizer_ = self._family.continued(self)
         return onnx_engine(self) if isinstance(self.module_, OnnxModule) else self._torch_engine()
 
     def _torch_engine(self) -> Engine:
         check_mapped_files(self.module_)
         device = resolve_device(self.device)
+        precision = resolve_precision(self.dtype, device, training=False)
+        self._settle_weights()
         if not is_on(self.module_, device):
             self._move_module(device)
-        precision = resolve_precision(self.dtype, device, training=False)
         if self._weights_have_dtype and precision != torch.int8:
             precision = None
         cache, about = cache_of(getattr(self, "memory", None)), self._family.beside_the_rows(self.module_)
         return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose), cache, about)
 
     def _move_module(self, device: torch.device) -> None:
-        is_half = next(self.module_.parameters()).dtype == torch.float16
-        dtype = torch.float32 if is_half and device.type == "cpu" else None
-        moved(self.module_, lambda: self.module_.to(device, dtype))
+        moved(self.module_, lambda: self.module_.to(device))
+
+    def _settle_weights(self, to_store: bool = False) -> None:
+        """Give the weights the type that ``dtype`` asks for, which may have been set after fit, where they have it."""
 
     # Files --------------------------------------------------------------------------------------------------------------
 

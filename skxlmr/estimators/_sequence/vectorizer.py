@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.metadata_routing import UNUSED
 
-from skxlmr.checkpoints import moved
+from skxlmr.checkpoints import StoredModel, moved, read_model
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.long_text import LongTexts
 from skxlmr.estimators._core.rollback import all_or_nothing
@@ -59,7 +60,9 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
         with all_or_nothing(self):
             texts = self._check_X(X, reset=True)
             with fit_task(self, X, y):
-                if not self._has_graph():
+                if self._has_graph():
+                    self.tokenizer_ = self._family.continued(self)
+                else:
                     self._open()
                 for name in ("_opened", "_side_by_side"):
                     self.__dict__.pop(name, None)
@@ -121,11 +124,60 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
         return features_in_parts(self, engine, rows, shape, features, recipe, out)
 
     def _open(self) -> None:
-        stored = self._open_checkpoint()
+        self.module_ = self._read_module(self._open_checkpoint())
+
+    def _read_module(self, stored: StoredModel) -> Any:
+        """The module with the checkpoint's weights, on the device and in the type of the weights."""
         module, device, dtype = self._load_module(stored), resolve_device(self.device), self._weight_dtype()
         if not is_on(module, device) or next(module.parameters()).dtype != dtype:
             moved(module, lambda: module.to(device, dtype))
+        return module
+
+    def _settle_weights(self, to_store: bool = False) -> None:
+        found = next(self.module_.parameters()).dtype
+        if found == torch.float64:  # the caller's own doing
+            return
+        if to_store and (found == torch.float32 or not self._computes_here()):  # settled where it is used
+            return
+        wanted, origin = self._weight_dtype(), self.module_.origin
+        if found == wanted:
+            return
+        if self._has_weights_of_files():
+            module = self._read_module(read_model(origin.folder))
+            module.origin = module.loaded.origin = origin  # the parameter may name another checkpoint by now
+        elif found == torch.float32 or self.dtype == "auto":
+            module = deepcopy(self).module_  # others may share the module
+            moved(module, lambda: module.to(wanted))
+        else:
+            raise ValueError(
+                f"dtype={self.dtype!r} was set after fit, whose weights are {str(found).removeprefix('torch.')}, and there is "
+                "no unchanged checkpoint to read others from: fit again"
+            )
         self.module_ = module
+
+    def _computes_here(self) -> bool:
+        """Whether this machine has the device, and that the precision."""
+        try:
+            resolve_precision(self.dtype, resolve_device(self.device), training=False)
+        except ValueError:
+            return False
+        return True
+
+    def _has_weights_of_files(self) -> bool:
+        """Whether the weights are those of the checkpoint, whose files are as they were."""
+        module = self.module_
+        if self._is_gone() or module.loaded is None:
+            return False
+        return bool(module.loaded.as_read(module) == {name for name, _ in module.named_parameters()})
+
+    def _is_gone(self) -> bool:
+        """Whether the files that the module came from are no longer there."""
+        return self.module_.origin is None or not self.module_.origin.is_unchanged()
+
+    def _pack(self, state: dict[str, Any]) -> None:
+        self._settle_weights(to_store=True)
+        state["module_"] = self.module_
+        super()._pack(state)
 
     def _has_graph(self) -> bool:
         """Whether the model is an ONNX graph of the checkpoint, of which there is nothing to open or to learn."""

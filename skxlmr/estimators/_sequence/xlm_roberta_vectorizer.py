@@ -304,10 +304,6 @@ class XLMRobertaVectorizer(Vectorizer):
                 lost = f"the checkpoint {GONE}, and its {OUTPUT_LAYERS[name]} was not read: it is lost"
                 warn_once_per_call(f"{lost}. The dense features do without it", about=name)
 
-    def _is_gone(self) -> bool:
-        """Whether the files that the module came from are no longer there."""
-        return self.module_.origin is None or not self.module_.origin.is_unchanged()
-
     def _pack(self, state: dict[str, Any]) -> None:
         if self.store_weights_in_pickle:
             self._read_output_layers()

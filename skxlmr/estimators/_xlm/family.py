@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skxlmr.estimators._core.family import Family
 from skxlmr.estimators.parameters import parameter, parameters, positional
+from skxlmr.inference import OnnxModule
 from skxlmr.nn import XLMConfig
 from skxlmr.text import Tokenizer, XLMTokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._tables import plain_str
-
-if TYPE_CHECKING:
-    from skxlmr.nn import TaskModule
 
 
 @parameters
@@ -34,7 +33,8 @@ class XLMParameters:
         None,
         [str, None],
         "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
-        "the language embeddings: those need it. None is English rules.",
+        "the language embeddings: those need it. None is English rules. Set after ``fit``, it is that of the texts "
+        "that are read from then on.",
     )
 
 
@@ -72,9 +72,13 @@ class XLMFamily(Family):
         self._check_languages(estimator, config, tokenizer)
         return self._with_rules(estimator, tokenizer)
 
-    def prepared(self, estimator: Any, module: Any) -> TaskModule:
-        """The module, with the language of its texts."""
-        module.transformer.lang_ids = self.language_numbers(estimator, module.transformer.config)
+    def prepared(self, estimator: Any, module: Any) -> Any:
+        """The module, or the ONNX graph, with the language of its texts."""
+        numbers = self.language_numbers(estimator, estimator.config_)
+        if isinstance(module, OnnxModule):
+            module.languages = numbers
+        else:
+            module.transformer.lang_ids = numbers
         return module
 
     def beside_the_rows(self, module: Any) -> tuple[Any, ...]:
@@ -82,30 +86,35 @@ class XLMFamily(Family):
         return tuple(module.transformer.lang_ids)
 
     def continued(self, estimator: Any) -> Tokenizer:
-        """Set up a fitted module for texts that may be in another language; returns the tokenizer."""
+        """Set up a fitted module, or graph, for texts that may be in another language; returns the tokenizer."""
         self._check_languages(estimator, estimator.config_, estimator.tokenizer_)
         self.prepared(estimator, estimator.module_)
         return self._with_rules(estimator, estimator.tokenizer_)
 
     def _check_languages(self, estimator: Any, config: XLMConfig, tokenizer: XLMTokenizer) -> None:
         """Refuse languages that the checkpoint does not have, and the lack of one where it needs it."""
-        known = config.lang2id or tokenizer.lang2id
-        for language in self.languages(estimator):
+        self._known_languages(estimator, config.lang2id or tokenizer.lang2id)
+        self.language_numbers(estimator, config)
+
+    def _known_languages(self, estimator: Any, known: Mapping[str, int]) -> list[str]:
+        """What ``lang`` says, if the checkpoint has it or names no languages."""
+        languages = self.languages(estimator)
+        for language in languages:
             if known and language not in known:
                 raise ValueError(
                     f"lang={language!r} is not a language of the checkpoint, which has {', '.join(sorted(known))}"
                 )
-        self.language_numbers(estimator, config)
+        return languages
 
     def _with_rules(self, estimator: Any, tokenizer: XLMTokenizer) -> XLMTokenizer:
         languages = self.languages(estimator)
-        return tokenizer.for_language(languages[0]) if languages else tokenizer
+        return tokenizer.for_language(languages[0] if languages else None)
 
     def language_numbers(self, estimator: Any, config: XLMConfig) -> tuple[int, ...]:
         """Numbers of the languages, where the checkpoint has embeddings for them."""
         if not config.has_lang_embeddings:
             return ()
-        languages = self.languages(estimator)
+        languages = self._known_languages(estimator, config.lang2id)
         if not languages:
             raise ValueError(
                 f"the checkpoint has embeddings of its languages: pass lang, one of {', '.join(sorted(config.lang2id))}"

@@ -81,7 +81,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         None,
         "Language of the texts (ISO 639-1 code), for the tokenizer's rules and, where the checkpoint has them, "
         "the language embeddings: those need it. None is English rules. For ``objective='tlm'`` the languages of "
-        "the first and the second texts.",
+        "the first and the second texts. Set after ``fit``, it is that of the texts that are read from then on.",
         constraint=[str, tuple, list, None],
     )
     mask_probability: float = changed(

@@ -33,6 +33,7 @@ from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._files import read_json
 
 MODEL_CONFIG_FILE = "config.json"
+ENGLISH = "en"
 WITHOUT_SPACES = ("ja", "th", "zh")  # Moses cannot find the words of these languages
 
 _DEFAULT_ADDITIONAL = tuple(AddedToken(f"<special{i}>") for i in range(10))
@@ -81,7 +82,7 @@ class XLMTokenizer(Tokenizer):
         *,
         settings: TokenizerSettings | None = None,
         lower: bool = True,
-        language: str = "en",
+        language: str = ENGLISH,
         lang2id: Mapping[str, int] | None = None,
         model_max_length: int = DEFAULT_MAX_LENGTH,
     ):
@@ -120,22 +121,26 @@ class XLMTokenizer(Tokenizer):
         with blaming(file, "{}", ValueError):
             return cls(vocab, merges, settings=settings, lower=lower, lang2id=lang2id, model_max_length=max_length)
 
-    def for_language(self, language: str) -> "XLMTokenizer":
-        """Return this tokenizer with Moses' rules for another language.
+    def for_language(self, language: str | None) -> "XLMTokenizer":
+        """Return this tokenizer with Moses' rules for a language; itself if it has them.
 
         Parameters
         ----------
-        language : str
-            ISO 639-1 code.
+        language : str or None
+            ISO 639-1 code. None is English rules, also for a checkpoint that does not list English.
 
         Raises
         ------
         ValueError
             If the checkpoint lists its languages and this is not one of them.
         """
-        self.language_id(language)
+        if language is not None:
+            self.language_id(language)
+        rules = ENGLISH if language is None else language
+        if rules == self.language:
+            return self
         made = self.alike()
-        made.language = language
+        made.language = rules
         return made
 
     def with_tokens(self, contents: Sequence[str], special: bool = True) -> Self:

@@ -1,11 +1,14 @@
 """What the original XLM adds: languages, and checkpoints of one family that estimators of the other refuse."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
+import skxlmr
 from skxlmr import (
     CheckpointError,
     XLMClassifier,
@@ -71,6 +74,54 @@ def test_languages_are_learnt_and_used(make_xlm, tiny_xlm_languages, texts):
     assert torch.equal(learnt[:2], start[:2]) and not torch.equal(learnt[2], start[2])
 
 
+@pytest.mark.parametrize("fitted", [True, False], ids=["fit", "no_fit"])
+def test_features_are_of_the_language_that_was_set_after_fit(tiny_xlm_languages, texts, tmp_path, fitted):
+    english, german = (XLMVectorizer(tiny_xlm_languages, lang=lang).fit_transform(texts) for lang in ("en", "de"))
+    made = XLMVectorizer(tiny_xlm_languages, lang="en")
+    np.testing.assert_array_equal((made.fit(texts) if fitted else made).transform(texts), english)
+    made.set_params(lang="de")
+    skxlmr.save(made, tmp_path / "saved")
+    for each in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made), skxlmr.load(tmp_path / "saved"), made):
+        np.testing.assert_array_equal(each.transform(texts), german)
+    np.testing.assert_array_equal(made.set_params(lang="en").transform(texts), english)
+    whole = pickle.dumps(made.set_params(lang="fr", store_weights_in_pickle=True))
+    for call in (lambda: made.transform(texts), lambda: pickle.loads(whole)):
+        with pytest.raises(ValueError, match=r"lang='fr' is not a language of the checkpoint, which has de, en, ru$"):
+            call()
+
+
+def test_predictions_are_of_the_language_that_was_set_after_fit(make_xlm, tiny_xlm_languages, texts, tmp_path):
+    y = [0, 1] * (len(texts) // 2)
+    made = make_xlm(XLMClassifier, tiny_xlm_languages, lang="en").fit(texts, y)
+    english = made.predict_proba(texts)
+    skxlmr.save(made, tmp_path / "saved")
+    german = XLMClassifier.from_checkpoint(tmp_path / "saved", lang="de").predict_proba(texts)
+    assert np.abs(german - english).max() > 1e-4
+    np.testing.assert_array_equal(made.set_params(lang="de").predict_proba(texts), german)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(made)).predict_proba(texts), german)
+    skxlmr.save(made, tmp_path / "german")
+    np.testing.assert_array_equal(skxlmr.load(tmp_path / "german").predict_proba(texts), german)
+
+
+def test_rules_are_of_the_language_that_was_set_after_fit(tiny_xlm):
+    english, french = (XLMVectorizer(tiny_xlm, lang=lang).fit_transform(["l'oiseau"]) for lang in (None, "fr"))
+    made = XLMVectorizer(tiny_xlm, lang="fr").fit(["l'oiseau"])
+    np.testing.assert_array_equal(made.set_params(lang=None).transform(["l'oiseau"]), english)
+    np.testing.assert_array_equal(made.set_params(lang="fr").transform(["l'oiseau"]), french)
+
+
+def test_a_graph_reads_the_language_that_was_set(tiny_xlm_languages, texts, tmp_path):
+    pytest.importorskip("onnxruntime", reason="ONNX needs the extra onnx")
+    english, german = (XLMVectorizer(tiny_xlm_languages, lang=lang).fit(texts) for lang in ("en", "de"))
+    skxlmr.export_onnx(english, tmp_path / "graph")
+    made = skxlmr.load_onnx(tmp_path / "graph", threads=1).set_params(lang="de")
+    expected = german.transform(texts)
+    np.testing.assert_allclose(made.transform(texts), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.fit(texts).transform(texts), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="lang='fr' is not a language of the checkpoint"):
+        made.set_params(lang="fr").fit(texts)
+
+
 def test_a_warm_start_may_continue_in_another_language(make_xlm, tiny_xlm_languages, texts):
     lm = make_xlm(XLMMaskedLM, tiny_xlm_languages, lang="ru", weight_decay=0.0).fit(texts)
     first = weights_of(lm)["transformer.lang_embeddings.weight"]
@@ -93,17 +144,17 @@ def test_a_warm_start_in_an_unknown_language_changes_nothing(make_xlm, tiny_xlm_
     for fit in (made.set_params(lang="fr", warm_start=True).fit, made.partial_fit):
         with pytest.raises(ValueError, match=r"lang='fr' is not a language of the checkpoint, which has de, en, ru$"):
             fit(texts, [0, 1] * (len(texts) // 2))
-        np.testing.assert_array_equal(made.predict_proba(texts), expected)
+    np.testing.assert_array_equal(made.set_params(lang="en").predict_proba(texts), expected)
 
 
-def test_a_warm_start_that_diverges_keeps_the_language(make_xlm, tiny_xlm_languages, texts):
+def test_a_warm_start_in_another_language_that_diverges_changes_nothing(make_xlm, tiny_xlm_languages, texts):
     y = [0, 1] * (len(texts) // 2)
     made = make_xlm(XLMClassifier, tiny_xlm_languages, lang="en").fit(texts, y)
     expected = made.predict_proba(texts)
     made.set_params(lang="de", warm_start=True, learning_rate=1e30, max_grad_norm=None, max_epochs=3)
     with pytest.raises(FloatingPointError):
         made.fit(texts, y)
-    np.testing.assert_array_equal(made.predict_proba(texts), expected)
+    np.testing.assert_array_equal(made.set_params(lang="en").predict_proba(texts), expected)
 
 
 # Families -------------------------------------------------------------------------------------------------------------

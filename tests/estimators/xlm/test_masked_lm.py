@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from skxlmr import TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer
+from skxlmr import CheckpointError, TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from tests.estimators.conftest import padded
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
@@ -237,6 +238,27 @@ def test_pairs_without_a_second_text_are_single_texts(make_xlm, objective, lang)
 def test_objective_and_languages_must_agree(make_xlm, params, X, said):
     with pytest.raises(ValueError, match=said):
         make_xlm(XLMMaskedLM, **params).fit(X)
+
+
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+def test_a_checkpoint_without_a_head_gets_a_new_one_in_fit(tmp_path, texts, objective):
+    """The reference's: the word embeddings, which are tied, and a bias of zeros."""
+    tokenizer = xlm_tokenizer(model_max_length=64)
+    without, zeros = (write_xlm_checkpoint(tmp_path / name, tokenizer) for name in ("without", "zeros"))
+    tensors = load_file(zeros / "model.safetensors")
+    tensors["pred_layer.proj.bias"].zero_()
+    save_file(tensors, zeros / "model.safetensors")
+    del tensors["pred_layer.proj.bias"]
+    save_file(tensors, without / "model.safetensors")
+    params = {"objective": objective, "max_epochs": 1, "random_state": 0, "dtype": "float32"}
+    with pytest.warns(UserWarning, match="has no language modelling head that fits: a new one starts from scratch"):
+        made = XLMMaskedLM(without, **params).fit(texts)
+    expected = XLMMaskedLM(zeros, **params).fit(texts)
+    assert made.loss_curve_ == expected.loss_curve_
+    for name, tensor in expected.module_.state_dict().items():
+        assert torch.equal(made.module_.state_dict()[name], tensor), name
+    with pytest.raises(CheckpointError, match=r"1 tensor missing \(pred_layer\.proj\.bias"):
+        XLMMaskedLM.from_checkpoint(without)
 
 
 def test_a_causal_checkpoint_stays_causal(make_xlm, texts, tmp_path):

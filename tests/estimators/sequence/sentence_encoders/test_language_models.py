@@ -9,6 +9,7 @@ import torch
 
 from skxlmr import (
     XLMMaskedLM,
+    XLMRobertaCausalLM,
     XLMRobertaDialogueLM,
     XLMRobertaMaskedLM,
     XLMRobertaVectorizer,
@@ -132,6 +133,9 @@ def test_an_encoder_without_a_head_gets_a_new_one_in_fit(tiny_checkpoint, tmp_pa
     assert lm.normalize_
     with pytest.raises(CheckpointError, match="lm_head"):
         XLMRobertaMaskedLM.from_checkpoint(folder)
+    with pytest.warns(UserWarning, match="has no language modelling head that fits: a new one starts from scratch"):
+        head = XLMRobertaCausalLM(folder, **{**FIT, "learning_rate": 1e-6}).fit(sentences(8)).module_.lm_head
+    assert head.bias.abs().max() < 1e-4 and 0.15 < head.dense.weight.std() < 0.25  # initializer_range is 0.2
 
 
 # Other language models ------------------------------------------------------------------------------------------------

@@ -246,6 +246,13 @@ def test_half_precision(tiny_checkpoint, published, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(tokens[0], axis=1), 1, atol=1e-6)
 
 
+def test_their_layers_are_read_again_in_a_precision_that_is_set_after_fit(published):
+    made = XLMRobertaVectorizer(published, output="sparse", dtype="bfloat16", device="cpu").fit(SHORT)
+    made.transform_tokens(SHORT)  # reads the other layer too
+    expected = outputs(ours(published, output="sparse").fit(SHORT))
+    assert_same_outputs(made.set_params(dtype="float32"), expected)
+
+
 # Files ------------------------------------------------------------------------------------------------------------------
 
 
