@@ -279,6 +279,11 @@ def test_wrong_settings(lm, options, message):
         lm.generate(["the", "the small bird sings"], **options)
 
 
+def test_missing_prompt_begins_a_new_text(lm, folder):
+    found = XLMRobertaCausalLM.from_checkpoint(folder, dtype="float32", missing="empty").generate(["the", None])
+    assert found == lm.generate(["the", ""])
+
+
 def test_wrong_prompts(lm):
     with pytest.raises(ValueError, match="prompts row 1: expected a text, got None"):
         lm.generate(["the", None])
