@@ -71,6 +71,8 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         ------
         CheckpointError
             If the checkpoint cannot be read or does not fit.
+        ValueError
+            If the texts, or the validation texts, have no token to predict.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
@@ -261,12 +263,24 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             )
         return {"first": first}
 
+    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+        return self._language_task(rows).checked("X")
+
+    def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
+        """Task of these rows, which need not have a token to predict."""
+        raise NotImplementedError
+
+    def _check_validation(self, validation: TrainingRows | None) -> None:
+        super()._check_validation(validation)
+        if validation is not None:
+            self._language_task(validation).checked("the validation data (X_val, or what early_stopping sets aside)")
+
     def _validation_score(self, rows: TrainingRows) -> float:
         """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
         task = self._make_task(rows)
         task.contrastive_weight = 0.0
         losses = mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0))
-        return -losses.get("masked_lm", 0.0)
+        return -losses["masked_lm"]
 
 
 @estimator
@@ -353,6 +367,6 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
             second = EncodedBatch(second.ids[kept], np.where(alone, 0, second.lengths), second.n_dropped)
         return {"first": first, "second": second}
 
-    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+    def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
         first, second = rows.encoded["first"], rows.encoded.get("second")
         return MaskedLMTask(first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight)

@@ -125,6 +125,10 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         if self.objective != "tlm" or texts.second is None:
             return super()._tokenize(texts, max_length, **options)
         # Each text is a whole one, <s> A </s>, of up to half of the row.
+        if max_length < 6:
+            raise ValueError(
+                f"objective='tlm' puts two whole texts in a row: max_length must be 6 or more, got {max_length}"
+            )
         tokenizers = self.tokenizer_, self.tokenizer_.for_language(XLM.languages(self)[1])
         sides = [
             tokenizer.encode_batch(side, max_length=max_length // 2, **options)
@@ -144,7 +148,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
             )
         return super()._encode_training(rows)
 
-    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+    def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
         task = NextTokenTask if self.objective == "clm" else MaskedLMTask
         return task(rows.encoded["first"], None, self.tokenizer_, rows.weights, self.mask_probability)
 

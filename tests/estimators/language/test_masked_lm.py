@@ -100,6 +100,24 @@ def test_texts_of_no_tokens_at_all(make):
     assert np.isfinite(lm.loss_curve_).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"pair_objective": "alignment"}], ids=["texts", "alignment"])
+def test_texts_without_a_token_to_predict_are_refused(make, texts, options):
+    def rows(*texts):
+        return [(text, " ") for text in texts] if options else list(texts)
+
+    lm = make(XLMRobertaMaskedLM, **options)
+    with pytest.raises(ValueError, match="X has no token to predict: its texts are empty"):
+        lm.fit(rows("", " "))
+    with pytest.raises(ValueError, match="X has no token to predict"):  # the other row weighs nothing
+        lm.fit(rows("", "bird sings"), sample_weight=[1, 0])
+    with pytest.raises(ValueError, match=r"^the validation data \(X_val, or .*\) has no token to predict"):
+        lm.fit(rows("bird sings"), X_val=rows("", ""))
+    before = weights_of(lm.partial_fit(rows("bird sings", "")))
+    with pytest.raises(ValueError, match="X has no token to predict"):
+        lm.partial_fit(rows(""))
+    assert len(lm.loss_curve_) == 1 and not differing(weights_of(lm), before)
+
+
 def test_saved_folder_loads_in_transformers(make, reference, tmp_path, texts):
     lm = make(XLMRobertaMaskedLM).fit(texts)
     save(lm, tmp_path / "adapted")

@@ -89,6 +89,24 @@ def test_translation_scores_are_the_references(make_xlm, tiny_xlm_languages, ref
     assert lm.fill_mask([f"das {MASK}"]) == alone.fill_mask([f"das {MASK}"])
 
 
+def test_translations_need_room_for_two_whole_texts(make_xlm, tiny_xlm_languages):
+    pairs = [("the old house", "das Haus")]
+    lm = make_xlm(XLMMaskedLM, tiny_xlm_languages, objective="tlm", lang=("en", "de"), max_length=5)
+    with pytest.raises(ValueError, match="max_length must be 6 or more, got 5"):
+        lm.fit(pairs)
+    with pytest.warns(TruncationWarning):
+        assert np.isfinite(lm.set_params(max_length=6).fit(pairs).loss_curve_).all()
+    with pytest.raises(ValueError, match="max_length must be 6 or more, got 4"):
+        lm.set_params(max_length=4).score(pairs)
+
+
+def test_texts_without_a_token_to_predict(make_xlm):
+    with pytest.raises(ValueError, match="X has no token to predict"):
+        make_xlm(XLMMaskedLM).fit(["", " "])
+    causal = make_xlm(XLMMaskedLM, objective="clm").fit(["", " "])  # the end of a text is predicted
+    assert np.isfinite(causal.loss_curve_).all()
+
+
 @pytest.mark.parametrize(("objective", "lang"), [("mlm", "en"), ("clm", "en"), ("tlm", ("en", "de"))])
 def test_each_objective_lowers_the_held_out_loss(make_xlm, tiny_xlm_languages, objective, lang):
     def rows(n, seed):
