@@ -113,6 +113,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
 
     def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
         config, tokenizer = super()._read_folder(stored)
+        self._second_language = self._wanted_second_language()
         if self.objective == "clm":
             return replace(config, causal=True), tokenizer
         if config.causal:
@@ -122,14 +123,16 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         return config, tokenizer
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
-        if self.objective != "tlm" or texts.second is None:
+        # what the fit was made with; a pickle of an earlier version does not say it
+        second = self._second_language if hasattr(self, "_second_language") else self._wanted_second_language()
+        if second is None or texts.second is None:
             return super()._tokenize(texts, max_length, **options)
         # Each text is a whole one, <s> A </s>, of up to half of the row.
         if max_length < 6:
             raise ValueError(
                 f"objective='tlm' puts two whole texts in a row: max_length must be 6 or more, got {max_length}"
             )
-        tokenizers = self.tokenizer_, self.tokenizer_.for_language(XLM.languages(self)[1])
+        tokenizers = self.tokenizer_, self.tokenizer_.for_language(second)
         sides = [
             tokenizer.encode_batch(side, max_length=max_length // 2, **options)
             for tokenizer, side in zip(tokenizers, (texts.first, texts.second), strict=True)
@@ -146,7 +149,12 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
                 f"warm_start cannot continue with objective={self.objective!r}: the last fit made the model "
                 + ("causal" if self.config_.causal else "look at later tokens too")
             )
+        self._second_language = self._wanted_second_language()
         return super()._encode_training(rows)
+
+    def _wanted_second_language(self) -> str | None:
+        """Language of the second texts of translations, as the parameters say now; None for other objectives."""
+        return XLM.languages(self)[1] if self.objective == "tlm" else None
 
     def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
         task = NextTokenTask if self.objective == "clm" else MaskedLMTask

@@ -1,5 +1,6 @@
 """Language models of the original XLM: masks, the three objectives, and their scores against transformers."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from skxlmr import TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer
+from skxlmr import TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer, load, save
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from tests.estimators.conftest import padded
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
@@ -98,6 +99,22 @@ def test_translations_need_room_for_two_whole_texts(make_xlm, tiny_xlm_languages
         assert np.isfinite(lm.set_params(max_length=6).fit(pairs).loss_curve_).all()
     with pytest.raises(ValueError, match="max_length must be 6 or more, got 4"):
         lm.set_params(max_length=4).score(pairs)
+
+
+def test_other_parameters_after_a_fit_change_nothing(make_xlm, tiny_xlm_languages, tmp_path):
+    pairs = [("the old house", "das Haus")]
+    lm = make_xlm(XLMMaskedLM, tiny_xlm_languages, objective="tlm", lang=("en", "de"), max_epochs=1).fit(pairs)
+    before = lm.score_samples(pairs)
+    save(lm, tmp_path / "saved")
+    assert (
+        load(tmp_path / "saved").score_samples(pairs) == pickle.loads(pickle.dumps(lm)).score_samples(pairs) == before
+    )
+    assert lm.set_params(objective="mlm", lang="en").score_samples(pairs) == before
+    assert lm.fit(pairs).score_samples(pairs) != before
+
+    lm.set_params(warm_start=True, objective="tlm", lang=("en", "de"), learning_rate=1e-12).fit(pairs)
+    again = lm.score_samples(pairs)
+    assert lm.set_params(objective="mlm", lang="en").score_samples(pairs) == again != lm.fit(pairs).score_samples(pairs)
 
 
 def test_texts_without_a_token_to_predict(make_xlm):
