@@ -130,3 +130,24 @@ def test_the_checkpoints_own_sampling(tiny_proto, tmp_path):
 def test_values_out_of_range(values, message):
     with pytest.raises(ValueError, match=message):
         SubwordSampling(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nbest_size": 2.5}, "nbest_size must be a whole number, found 2.5"),
+        ({"seed": None}, "seed must be a whole number, found None"),
+        ({"alpha": "x"}, "alpha must be a number, found 'x'"),
+    ],
+)
+def test_values_that_are_no_numbers(values, message):
+    with pytest.raises(TypeError, match=message):
+        SubwordSampling(**values)
+
+
+def test_numbers_of_numpy_draw_the_same(tiny):
+    sampling = SubwordSampling(np.int64(16), np.float32(0.5), np.uint32(3))
+    assert sampling == SubwordSampling(16, 0.5, 3) and type(sampling.seed) is int
+    assert rows(tiny.encode_batch(TEXTS, sampling=sampling)) == rows(
+        tiny.encode_batch(TEXTS, sampling=SubwordSampling(16, 0.5, 3))
+    )
