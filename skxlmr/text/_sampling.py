@@ -16,8 +16,9 @@ class SubwordSampling:
     Parameters
     ----------
     nbest_size : int
-        0 or 1: take the best segmentation, draw nothing. 2 to 512: draw among this many best ones. Negative: draw among
-        all of them (forward filtering, backward sampling).
+        0 or 1: take the best segmentation, draw nothing. 2 to 512: draw among this many best ones; SentencePiece finds
+        the best one alone if they are many and the text is long (512 from some 450 tokens on), and nothing is drawn.
+        Negative: draw among all of them (forward filtering, backward sampling).
     alpha : float
         How strongly likely segmentations are preferred: each is drawn with a probability proportional to its own to
         the power of `alpha`; 0 makes all equally likely.

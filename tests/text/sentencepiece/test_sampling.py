@@ -55,6 +55,15 @@ def test_sizes_0_and_1_draw_nothing(tiny, nbest_size):
     assert rows(tiny.encode_batch(TEXTS, sampling=sampling)) == rows(tiny.encode_batch(TEXTS))
 
 
+def test_long_texts_are_drawn_among_all_but_not_among_many(tiny):
+    texts = ["the small old house " * 800]
+    best, among_many, among_all = (
+        rows(tiny.encode_batch(texts, sampling=sampling))
+        for sampling in (None, SubwordSampling(512, 0.1), SubwordSampling(-1, 0.1))
+    )
+    assert among_many == best != among_all
+
+
 def test_drawn_tokens_spell_the_text_and_lie_on_it(tiny):
     texts = [*TEXTS, "the 漢 house", ""]
     batch = tiny.encode_batch(texts, sampling=SubwordSampling(), return_offsets=True)
