@@ -43,6 +43,7 @@ _NOT_IN_JSON = {
     "_metadata_request",
     "_said",
     "_outputs",
+    "_second_language",
 }
 _NOT_IN_JSON |= CALLBACK_ATTRIBUTES
 _OUTPUT = "_sklearn_output_config"  # of set_output

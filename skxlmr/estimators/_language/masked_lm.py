@@ -155,7 +155,8 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
     def _after_space(self, texts: list[str], rows: np.ndarray) -> np.ndarray:
         """Masks that swallowed a space; ``rows`` are those of the masks, ascending."""
         mask = self.tokenizer_.added_tokens[self.tokenizer_.mask_token_id]
-        before = [part for row in np.unique(rows) for part in texts[row].split(mask.content)[: np.sum(rows == row)]]
+        numbers = zip(*np.unique(rows, return_counts=True), strict=True)
+        before = [part for row, n_masks in numbers for part in texts[row].split(mask.content)[:n_masks]]
         return np.array([mask.lstrip and part[-1:].isspace() for part in before], bool)
 
     def _joined(self, before: str, filling: Filling) -> str:

@@ -111,9 +111,12 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
 
     fill_mask.__doc__ = MaskedLM.fill_mask.__doc__
 
+    def _take(self, stored: StoredModel) -> None:
+        super()._take(stored)
+        self._second_language = self._wanted_second_language()
+
     def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
         config, tokenizer = super()._read_folder(stored)
-        self._second_language = self._wanted_second_language()
         if self.objective == "clm":
             return replace(config, causal=True), tokenizer
         if config.causal:

@@ -110,6 +110,8 @@ def test_other_parameters_after_a_fit_change_nothing(make_xlm, tiny_xlm_language
         load(tmp_path / "saved").score_samples(pairs) == pickle.loads(pickle.dumps(lm)).score_samples(pairs) == before
     )
     assert lm.set_params(objective="mlm", lang="en").score_samples(pairs) == before
+    save(lm, tmp_path / "saved")
+    assert lm.score_samples(pairs) == before
     assert lm.fit(pairs).score_samples(pairs) != before
 
     lm.set_params(warm_start=True, objective="tlm", lang=("en", "de"), learning_rate=1e-12).fit(pairs)
