@@ -1,13 +1,15 @@
 """Checks of what a tokenizer is asked for: texts that are str, windows that can advance."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._tokens import Tokens
 from skxlmr.text._truncation import NoRoomError, without_room
+from skxlmr.text._whole_numbers import whole_number
 from skxlmr.utils._tables import plain_str
 
 
@@ -35,23 +37,69 @@ class Reading:
     limit: int | None = None
     as_words: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.sampling, SubwordSampling | None):
+            raise TypeError(f"sampling must be a SubwordSampling or None, found {self.sampling!r:.80}")
+
     @property
     def drawn(self) -> SubwordSampling | None:
         """The sampling if it draws anything, otherwise None."""
         return self.sampling if self.sampling is not None and self.sampling.draws else None
 
 
+def list_of(values: Any, name: str, kind: str) -> list[Any]:
+    """Return the values as a list; TypeError if they are one text, or what has no order or other columns beside."""
+    found = type(values).__name__
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{name} must be a list of {kind}, found one {found}")
+    if isinstance(values, Mapping) or hasattr(values, "columns"):
+        raise TypeError(
+            f"{name} must be a list of {kind}, found a {found}: pass one of its columns, such as {name}['text']"
+        )
+    if isinstance(values, set | frozenset) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of {kind}, found a {found}")
+    return list(values)
+
+
 def list_of_str(texts: Iterable[str], name: str) -> list[str]:
     """Return the texts as a list; TypeError if one is not a str."""
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"{name} must be a list of str, found one {type(texts).__name__}")
-    texts = list(texts)
+    texts = list_of(texts, name, "str")
     if set(map(type, texts)) - {str}:  # one C loop; row by row only if a type differs (np.str_ is a str)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"{name} must be str, found {type(text).__name__} in row {i}")
         return list(map(plain_str, texts))
     return texts
+
+
+def list_of_words(rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    """Return rows of words as a list; TypeError if one is not a sequence of str."""
+    rows = list_of(rows, "rows", "lists of words")
+    for i, row in enumerate(rows):
+        if not isinstance(row, list | tuple):
+            is_row = isinstance(row, Sized) and isinstance(row, Iterable)
+            if not is_row or isinstance(row, str | bytes | Mapping | set | frozenset) or hasattr(row, "columns"):
+                raise TypeError(f"rows must be lists of words, found one {type(row).__name__} in row {i}")
+        for j, word in enumerate(row):
+            if not isinstance(word, str):
+                raise TypeError(f"words must be str, found {type(word).__name__} as word {j} of row {i}")
+    return rows
+
+
+def window(max_length: Any, stride: Any, n_special: int) -> tuple[int | None, int | None]:
+    """Return the length of the rows and what windows share, None for none, as int.
+
+    Raises
+    ------
+    TypeError
+        If one is not a whole number.
+    ValueError
+        If windows of `max_length` tokens that share `stride` tokens could not advance.
+    """
+    max_length = None if max_length is None else whole_number(max_length, "max_length")
+    stride = None if stride is None else whole_number(stride, "stride")
+    check_stride(stride, max_length, n_special)
+    return max_length, stride
 
 
 def check_stride(stride: int | None, max_length: int | None, n_special: int) -> None:

@@ -1,7 +1,10 @@
 """Subword regularisation: draw a segmentation of a text instead of taking the best one."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
+
+from skxlmr.text._whole_numbers import whole_number
 
 MOST_NBEST = 512  # SentencePiece's own limit
 
@@ -13,8 +16,9 @@ class SubwordSampling:
     Parameters
     ----------
     nbest_size : int
-        0 or 1: take the best segmentation, draw nothing. 2 to 512: draw among this many best ones. Negative: draw among
-        all of them (forward filtering, backward sampling).
+        0 or 1: take the best segmentation, draw nothing. 2 to 512: draw among this many best ones; SentencePiece finds
+        the best one alone if they are many and the text is long (512 from some 450 tokens on), and nothing is drawn.
+        Negative: draw among all of them (forward filtering, backward sampling).
     alpha : float
         How strongly likely segmentations are preferred: each is drawn with a probability proportional to its own to
         the power of `alpha`; 0 makes all equally likely.
@@ -23,6 +27,8 @@ class SubwordSampling:
 
     Raises
     ------
+    TypeError
+        If a value is not a number, or not a whole one where it must be.
     ValueError
         If a value is out of range.
 
@@ -37,6 +43,10 @@ class SubwordSampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("nbest_size", "seed"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        if not isinstance(self.alpha, Real):
+            raise TypeError(f"alpha must be a number, found {self.alpha!r:.80}")
         if self.nbest_size > MOST_NBEST:
             raise ValueError(f"nbest_size must be at most {MOST_NBEST}, found {self.nbest_size}")
         if not 0 <= self.alpha < float("inf"):

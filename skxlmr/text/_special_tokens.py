@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from skxlmr.text._surrogates import without_surrogates
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
 
@@ -107,10 +108,15 @@ class TokenizerSettings:
         Raises
         ------
         ValueError
-            If a token is empty.
+            If a token is empty or has a lone surrogate, as no file can hold it and no text is read with it.
         """
         if not all(contents):
             raise ValueError(f"expected the spelling of each token, found {list(contents)}")
+        for content in contents:
+            if without_surrogates(content) != content:
+                raise ValueError(
+                    f"expected tokens that UTF-8 can spell, found {content!r:.80}, which has a lone surrogate"
+                )
         in_a_role = {token.content for token in self.roles.values()}
         named = [content for content in dict.fromkeys(contents) if content not in in_a_role]
         known = {token.content: token for token in placed.values()}

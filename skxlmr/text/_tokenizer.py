@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skxlmr.text._arguments import Reading, check_room, check_stride, list_of_str
+from skxlmr.text._arguments import Reading, check_room, list_of_str, list_of_words, window
 from skxlmr.text._encoded import EncodedBatch
 from skxlmr.text._layout import RowLayout
 from skxlmr.text._sampling import SubwordSampling
@@ -24,6 +24,7 @@ from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_ROLES, AddedToken, 
 from skxlmr.text._tokens import Ids, Tokens, encode_distinct
 from skxlmr.text._truncation import TRUNCATIONS
 from skxlmr.text._value import Value
+from skxlmr.text._whole_numbers import whole_numbers
 from skxlmr.utils._warnings import warn_once_per_call
 
 
@@ -154,7 +155,7 @@ class Tokenizer(Value):
         Raises
         ------
         TypeError
-            If a text is not a str.
+            If a text is not a str, texts are a table or a mapping, or another argument is of a wrong type.
         ValueError
             If `pairs` and `texts` differ in length, `truncation` is unknown, a row cannot fit into `max_length`,
             `stride` or the other text leaves no room for a window to advance, or the tokenizer cannot draw
@@ -170,7 +171,7 @@ class Tokenizer(Value):
             if len(columns[1]) != len(columns[0]):
                 raise ValueError(f"pairs must have as many rows as texts ({len(columns[0])}), found {len(columns[1])}")
         n_special = self.n_special(pairs is not None)
-        check_stride(stride, max_length, n_special)
+        max_length, stride = window(max_length, stride, n_special)
 
         # how many tokens of a text the result can show: nothing beyond them need be encoded
         limit = None if max_length is None or stride is not None else max_length - n_special
@@ -219,19 +220,13 @@ class Tokenizer(Value):
         Raises
         ------
         TypeError
-            If a row is not a sequence of words, or a word not a str.
+            If a row is not a sequence of words, a word not a str, or another argument of a wrong type.
         ValueError
             If a row cannot fit into `max_length`, `stride` leaves no room for a window to advance, or the tokenizer
             cannot draw segmentations.
         """
-        rows = list(rows)
-        for i, row in enumerate(rows):
-            if isinstance(row, str | bytes):
-                raise TypeError(f"rows must be lists of words, found one {type(row).__name__} in row {i}")
-            for j, word in enumerate(row):
-                if not isinstance(word, str):
-                    raise TypeError(f"words must be str, found {type(word).__name__} as word {j} of row {i}")
-        check_stride(stride, max_length, self.n_special(pair=False))
+        rows = list_of_words(rows)
+        max_length, stride = window(max_length, stride, self.n_special(pair=False))
         reading = Reading(parse_special, return_offsets, sampling, as_words=True)
         (tokens,) = self._encode(reading, list(chain.from_iterable(rows)))
         n_words_N = np.fromiter(map(len, rows), np.int64, len(rows))
@@ -261,13 +256,15 @@ class Tokenizer(Value):
 
         Raises
         ------
+        TypeError
+            If `ids`, as a whole row, are not whole numbers.
         ValueError
             If `pair_ids` is given together with `already_has_special_tokens`.
         """
         if already_has_special_tokens:
             if pair_ids is not None:
                 raise ValueError("ids that already have special tokens must be one row, found pair_ids too")
-            return np.isin(np.asarray(ids, np.int64), self.all_special_ids).astype(int).tolist()
+            return np.isin(whole_numbers(ids, "ids"), self.all_special_ids).astype(int).tolist()
         return self._layout.special_tokens_mask(ids, pair_ids)
 
     def create_token_type_ids_from_sequences(self, ids: Ids, pair_ids: Ids | None = None) -> list[int]:
@@ -323,9 +320,12 @@ class Tokenizer(Value):
 
         Raises
         ------
+        TypeError
+            If `contents` is not a list of str.
         ValueError
-            If a token is empty, or this kind of tokenizer takes no further tokens.
+            If a token is empty or has a lone surrogate, or this kind of tokenizer takes no further tokens.
         """
+        contents = list_of_str(contents, "contents")
         known = replace(self._settings, roles=self._roles)
         settings = known.with_further(self._tokens, contents, special)
         return self if settings is known else self._with(settings=settings)
@@ -351,6 +351,8 @@ class Tokenizer(Value):
 
         Raises
         ------
+        TypeError
+            If `ids` are several rows, or not whole numbers.
         ValueError
             If an id is outside the vocabulary.
         """
@@ -364,7 +366,7 @@ class Tokenizer(Value):
         """Return the text that vocabulary entries stand for."""
 
     def convert_ids_to_pieces(self, ids: Ids) -> list[str]:
-        """Return the vocabulary entry of each id; ValueError if an id is outside the vocabulary."""
+        """Return the vocabulary entry of each id; raises as `decode` does."""
         unknown = self._pieces[self.unk_token_id]
         return [self._pieces.get(i, unknown) for i in self._checked(ids).tolist()]
 
@@ -387,7 +389,7 @@ class Tokenizer(Value):
         """Return the content of ``tokenizer_config.json``."""
 
     def _checked(self, ids: Ids) -> NDArray[np.int64]:
-        ids_T = np.asarray(ids, dtype=np.int64)
+        ids_T = whole_numbers(ids, "ids")
         outside = np.flatnonzero((ids_T < 0) | (ids_T >= self.vocab_size))
         if len(outside):
             i = outside[0]

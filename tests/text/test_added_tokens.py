@@ -62,6 +62,12 @@ def test_existing_tokens_stay(before):
     assert before.with_tokens([piece]).vocab_size == before.vocab_size
     with pytest.raises(ValueError, match="expected the spelling of each token"):
         before.with_tokens(["[A]", ""])
+    with pytest.raises(ValueError, match=r"found '\\ud800\[A\]', which has a lone surrogate"):
+        before.with_tokens(["[A]", "\ud800[A]"])
+    with pytest.raises(TypeError, match="contents must be a list of str, found one str"):
+        before.with_tokens("[A]")
+    with pytest.raises(TypeError, match="contents must be str, found int in row 1"):
+        before.with_tokens(["[A]", 5])
 
 
 def test_added_tokens_are_saved_and_pickled(before, tmp_path):

@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
+import pyarrow
 import pytest
 from sentencepiece import SentencePieceProcessor
 
@@ -130,6 +132,63 @@ def test_any_iterable_of_str_is_accepted(tiny):
     assert rows(tiny.encode_batch(np.array(["the house", "a bird"]))) == expected
     assert rows(tiny.encode_batch(np.array(["the house", "a bird"], dtype=object))) == expected
     assert rows(tiny.encode_batch(text for text in ("the house", "a bird"))) == expected
+    assert rows(tiny.encode_batch(dict.fromkeys(["the house", "a bird"]).keys())) == expected
+
+
+TABLE = pd.DataFrame({"text": ["the house"], "other": ["a bird"]})
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pyarrow.Table.from_pandas, dict], ids=["pandas", "arrow", "dict"])
+def test_tables_are_no_texts(tiny, kind):
+    table = kind(TABLE)
+    of_columns = r"found a (DataFrame|Table|dict): pass one of its columns, such as {}\['text'\]"
+    with pytest.raises(TypeError, match=of_columns.format("texts")):
+        tiny.encode_batch(table)
+    with pytest.raises(TypeError, match=of_columns.format("pairs")):
+        tiny.encode_batch(["a", "b"], table)
+    with pytest.raises(TypeError, match=of_columns.format("rows")):
+        tiny.encode_words(table)
+
+
+def test_whole_numbers_of_any_kind_are_accepted(tiny):
+    expected = tiny.encode_batch([words(9, "the")], max_length=6, stride=2)
+    for number in (np.int64, np.uint8, float, np.float32):
+        found = tiny.encode_batch([words(9, "the")], max_length=number(6), stride=number(2))
+        assert rows(found) == rows(expected) and found.window_starts.tolist() == expected.window_starts.tolist()
+    ids = expected.row(0)
+    for given in (ids.tolist(), ids.astype(np.uint16), ids.astype(float), np.array(ids.tolist(), object)):
+        assert tiny.decode(given) == tiny.decode(ids) and tiny.decode([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: t.encode_batch(5), "texts must be a list of str, found a int"),
+        (lambda t: t.encode_batch({"a", "b"}), "texts must be a list of str, found a set"),
+        (lambda t: t.encode_batch(["a"], max_length="3"), "max_length must be a whole number, found '3'"),
+        (lambda t: t.encode_batch(["a"], max_length=3.5), "max_length must be a whole number, found 3.5"),
+        (lambda t: t.encode_batch(["a"], max_length=True), "max_length must be a whole number, found True"),
+        (lambda t: t.encode_batch(["a"], max_length=4, stride=[1]), r"stride must be a whole number, found \[1\]"),
+        (lambda t: t.encode_batch(["a"], sampling=0.1), "sampling must be a SubwordSampling or None, found 0.1"),
+        (lambda t: t.encode_words([["a"]], max_length="3"), "max_length must be a whole number, found '3'"),
+        (lambda t: t.encode_words([["a"], 5]), "rows must be lists of words, found one int in row 1"),
+        (lambda t: t.encode_words([{"a": 1}]), "rows must be lists of words, found one dict in row 0"),
+        (lambda t: t.encode_words([iter(["a"])]), "rows must be lists of words, found one list_iterator in row 0"),
+        (
+            lambda t: t.decode([[0, 5, 2]]),
+            "ids must be one row of whole numbers, found several rows: pass one at a time",
+        ),
+        (lambda t: t.decode([[0, 5, 2], [0]], False), "ids must be one row of whole numbers, found several rows"),
+        (lambda t: t.decode(5), "ids must be one row of whole numbers, found 5"),
+        (lambda t: t.decode([5, 5.7]), r"ids\[1\] must be a whole number, found 5.7"),
+        (lambda t: t.decode(["5"], False), r"ids\[0\] must be a whole number, found '5'"),
+        (lambda t: t.convert_ids_to_pieces([True]), r"ids\[0\] must be a whole number, found True"),
+        (lambda t: t.get_special_tokens_mask([[0]], None, True), "ids must be one row of whole numbers"),
+    ],
+)
+def test_wrong_types_are_named(tokenizer, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -44,48 +44,81 @@ class MaskFiller:
             for best in self.engine.places(self.encoded, self.places, read).tolist()
         ]
 
-    def rank(self, words: Sequence[str], max_length: int) -> list[list[Filling]]:
+    def rank(self, words: Sequence[str], after_space: np.ndarray, max_length: int) -> list[list[Filling]]:
         """These words with their scores, best first, for each mask; a word of several tokens takes as many masks.
+
+        Parameters
+        ----------
+        words : sequence of str
+        after_space : ndarray of bool, of shape (n_masks,)
+            Masks that swallowed a space, which belongs to what fills them.
+        max_length : int
+            Most tokens of a row.
 
         Raises
         ------
         ValueError
-            If a word has no tokens, or more than fit into a row of ``max_length`` tokens; names the row.
+            If a word has no tokens or characters that the vocabulary lacks; or if a row with its tokens is longer than
+            ``max_length``, which names the row.
         """
-        ids_of = [self._ids(word) for word in words]
-        scores = np.empty((len(self.places), len(words)))
+        joined, spaced = zip(*map(self._ids, words), strict=True)
+        if joined == spaced:
+            after_space = np.ones_like(after_space)  # one pass for all masks
+        answers: list[list[Filling]] = [[] for _ in self.places]
+        for ids_of, masks in ((joined, np.flatnonzero(~after_space)), (spaced, np.flatnonzero(after_space))):
+            if not len(masks):
+                continue
+            for mask, row in zip(masks, self._scores(ids_of, self.places[masks], max_length), strict=True):
+                answers[mask] = [
+                    {
+                        "score": float(row[i]),
+                        "token": ids_of[i][0] if len(ids_of[i]) == 1 else ids_of[i],
+                        "token_str": words[i],
+                    }
+                    for i in np.argsort(-row, kind="stable")
+                ]
+        return answers
+
+    def _scores(self, ids_of: Sequence[list[int]], places: np.ndarray, max_length: int) -> np.ndarray:
+        """Probability of each word's ids at each of these masks, (n_masks, n_words)."""
+        scores = np.empty((len(places), len(ids_of)))
         for n_tokens in sorted(set(map(len, ids_of))):
             chosen = [i for i, ids in enumerate(ids_of) if len(ids) == n_tokens]
-            widened, starts = _widen(self.encoded, self.places, n_tokens)
+            widened, starts = _widen(self.encoded, places, n_tokens)
             if widened.lengths.max() > max_length:
+                mask = places[widened.lengths.argmax()]
                 raise ValueError(
-                    f"row {widened.lengths.argmax()}: the text leaves no room for a target of {n_tokens} tokens"
+                    f"row {np.searchsorted(self.encoded.starts, mask, 'right') - 1}: the text leaves no room for a target "
+                    f"of {n_tokens} tokens"
                 )
             steps = (starts[:, None] + np.arange(n_tokens)).ravel()
             wanted = np.array([ids_of[i] for i in chosen]).T  # (tokens, targets)
             log_p = self.engine.places(widened, steps, self.engine.log_p_of(wanted))
-            scores[:, chosen] = np.exp(log_p.reshape(len(self.places), n_tokens, -1).sum(1))
-        return [
-            [
-                {
-                    "score": float(row[i]),
-                    "token": ids_of[i][0] if len(ids_of[i]) == 1 else ids_of[i],
-                    "token_str": words[i],
-                }
-                for i in np.argsort(-row, kind="stable")
-            ]
-            for row in scores
-        ]
+            scores[:, chosen] = np.exp(log_p.reshape(len(places), n_tokens, -1).sum(1))
+        return scores
 
-    def _ids(self, word: str) -> list[int]:
-        """Ids of a word as it stands inside a text; a script that puts no spaces between words loses a lone one before it."""
-        ids = self.tokenizer.encode_batch([word]).ids[1:-1].tolist()
-        lone_space = len(ids) > 1 and self.tokenizer.convert_ids_to_pieces(ids[:1]) == ["\u2581"]
-        if lone_space and is_unspaced(word.lstrip()[0]):
-            ids = ids[1:]
-        if not ids:
+    def _ids(self, word: str) -> tuple[list[int], list[int]]:
+        """Ids of a word that goes on with what stands before it, and of one after a space.
+
+        They differ only where the vocabulary is byte-level: the other tokenizers read each word as if a space preceded it. In
+        a script that puts no spaces between words, it loses a space that is a token of its own.
+        """
+        joined, spaced = (
+            encoded.ids[1:-1].tolist()
+            for encoded in (self.tokenizer.encode_batch([word]), self.tokenizer.encode_words([[word]]))
+        )
+        if not joined:
             raise ValueError(f"targets: {word!r} has no tokens")
-        return ids
+        unknown = self.tokenizer.unk_token_id
+        if unknown in joined:
+            (piece,) = self.tokenizer.convert_ids_to_pieces([unknown])
+            raise ValueError(
+                f"targets: {word!r} has characters that the vocabulary lacks (they become {piece}): leave it out"
+            )
+        lone_space = len(joined) > 1 and self.tokenizer.convert_ids_to_pieces(joined[:1]) == ["\u2581"]
+        if lone_space and is_unspaced(word.lstrip()[0]):
+            return joined[1:], joined[1:]
+        return joined, spaced
 
 
 def _widen(encoded: EncodedBatch, places: np.ndarray, n_tokens: int) -> tuple[EncodedBatch, np.ndarray]:

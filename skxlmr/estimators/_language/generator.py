@@ -14,7 +14,6 @@ from skxlmr.estimators.parameters import LanguageModelParameters
 from skxlmr.utils._imports.later import torch
 from skxlmr.utils._sklearn import Interval, validate_parameter_constraints
 from skxlmr.utils._tables import plain_str
-from skxlmr.utils._validation import check_texts
 
 _CONSTRAINTS: dict[str, list[Any]] = {
     "max_new_tokens": [Interval(Integral, 1, None, closed="left")],
@@ -108,7 +107,7 @@ class TextGenerator(LanguageModelParameters, FineTuned):
             raise ValueError("temperature, top_k and top_p say how tokens are drawn: they need do_sample=True")
         engine = self._engine()
         module: Any = engine.module
-        texts = check_texts(prompts, "prompts", pairs_allowed=False, rows_needed=False).first
+        texts = self._read_texts(prompts, "prompts", reset=False).first
         rows = self._beginnings(texts, int(max_new_tokens))
         seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(rows)) if do_sample else None
         common: dict[str, Any] = {

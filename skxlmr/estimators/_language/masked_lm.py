@@ -71,6 +71,8 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         ------
         CheckpointError
             If the checkpoint cannot be read or does not fit.
+        ValueError
+            If the texts, or the validation texts, have no token to predict.
         FloatingPointError
             If the loss or the gradient stops being finite; names the rows.
         """
@@ -87,7 +89,10 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             Number of fillings.
         targets : list of str, optional
             Rank only these words. A word of several tokens gets as many masks, and its score is the product of its tokens'
-            probabilities.
+            probabilities. Most tokenizers read each as a word of its own. A byte-level one (RoBERTa) reads it as it stands in
+            the text: with a space before the mask as a word, without one as the end of the word before
+            (``"my hou<mask>"`` and ``"se"``). With the others ``top_k`` alone ranks ends of words: as large as the vocabulary,
+            it gives every token.
 
         Returns
         -------
@@ -99,7 +104,8 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         Raises
         ------
         ValueError
-            If a text has no mask (names the row), ``top_k`` is less than 1, or a target is empty.
+            If a text has no mask (names the row), ``top_k`` is less than 1, or a target is empty or has characters that the
+            vocabulary lacks.
 
         Examples
         --------
@@ -110,7 +116,7 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
         (['score', 'token', 'token_str', 'sequence'], True)
         """
         engine = self._engine()
-        texts = check_texts(texts, "texts", pairs_allowed=False, rows_needed=False)
+        texts = check_texts(texts, "texts", pairs_allowed=False, missing=self.missing, rows_needed=False)
         if not isinstance(top_k, Integral) or top_k < 1:
             raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
         encoded = self._encode(texts, parse_special=True)
@@ -134,7 +140,7 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             found = filler.best_tokens(int(top_k))
         else:
             words = check_texts(targets, "targets", pairs_allowed=False).first
-            found = filler.rank(words, self.config_.max_length)
+            found = filler.rank(words, self._after_space(texts.first, rows), self.config_.max_length)
         answers: list[list[list[Filling]]] = [[] for _ in range(len(texts))]
         for row, fillings in zip(rows, found, strict=True):
             # The n-th part ends where the n-th mask stands.
@@ -146,15 +152,24 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             answers[row].append(fillings[: int(top_k)])
         return Fillings.of_masks(answers)
 
+    def _after_space(self, texts: list[str], rows: np.ndarray) -> np.ndarray:
+        """Masks that swallowed a space; ``rows`` are those of the masks, ascending."""
+        mask = self.tokenizer_.added_tokens[self.tokenizer_.mask_token_id]
+        numbers = zip(*np.unique(rows, return_counts=True), strict=True)
+        before = [part for row, n_masks in numbers for part in texts[row].split(mask.content)[:n_masks]]
+        return np.array([mask.lstrip and part[-1:].isspace() for part in before], bool)
+
     def _joined(self, before: str, filling: Filling) -> str:
         """Text up to the end of the filling, which starts a word or goes on with the one before, as its first piece says."""
-        (piece,) = self.tokenizer_.convert_ids_to_pieces(np.ravel(filling["token"])[:1])
+        first, filled = np.ravel(filling["token"])[:1], filling["token_str"]
+        (piece,) = self.tokenizer_.convert_ids_to_pieces(first)
         if (prefix := self.tokenizer_.continuing_prefix) is not None:
-            return self._joined_wordpiece(before, piece, filling["token_str"], prefix)
-        starts_word = piece.startswith("\u2581") and before.strip()
+            return self._joined_wordpiece(before, piece, filled, prefix)
+        has_space = piece.startswith("\u2581") or self.tokenizer_.decode(first, False)[:1].isspace()
+        starts_word = has_space and before.strip() and not filled[:1].isspace()
         if starts_word and before[-1].isspace():
-            return before + filling["token_str"]
-        return before.rstrip() + (" " if starts_word else "") + filling["token_str"]
+            return before + filled
+        return before.rstrip() + (" " if starts_word else "") + filled
 
     @staticmethod
     def _joined_wordpiece(before: str, piece: str, filling: str, prefix: str) -> str:
@@ -249,12 +264,24 @@ class MaskedLM(PairParameters, MaskingParameters, Transformer, LanguageModelPara
             )
         return {"first": first}
 
+    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+        return self._language_task(rows).checked("X")
+
+    def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
+        """Task of these rows, which need not have a token to predict."""
+        raise NotImplementedError
+
+    def _check_validation(self, validation: TrainingRows | None) -> None:
+        super()._check_validation(validation)
+        if validation is not None:
+            self._language_task(validation).checked("the validation data (X_val, or what early_stopping sets aside)")
+
     def _validation_score(self, rows: TrainingRows) -> float:
         """Minus the mean loss over the predicted tokens alone, masked with a fixed seed."""
         task = self._make_task(rows)
         task.contrastive_weight = 0.0
         losses = mean_losses(self.module_, task, self.batch_size, np.random.default_rng(0))
-        return -losses.get("masked_lm", 0.0)
+        return -losses["masked_lm"]
 
 
 @estimator
@@ -341,6 +368,6 @@ class XLMRobertaMaskedLM(SamplingParameters, MaskedLM):
             second = EncodedBatch(second.ids[kept], np.where(alone, 0, second.lengths), second.n_dropped)
         return {"first": first, "second": second}
 
-    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+    def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
         first, second = rows.encoded["first"], rows.encoded.get("second")
         return MaskedLMTask(first, second, self.tokenizer_, rows.weights, self.mask_probability, self.alignment_weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -116,6 +116,14 @@ class MaskedLMTask(PairTask):
         self.masker = Masker(tokenizer, mask_probability)
         self.n_rows = len(first)
 
+    def checked(self, name: str) -> Self:
+        """The task itself; ValueError about the data of this name if they have no token to predict."""
+        if not self._can_predict():
+            raise ValueError(
+                f"{name} has no token to predict: its texts are empty, or hold nothing but special and unknown tokens"
+            )
+        return self
+
     def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these rows with a fresh mask."""
         encoded = self.first.take(rows)
@@ -143,6 +151,10 @@ class MaskedLMTask(PairTask):
             self._add_pairs(batch, side_a, side_b, rows[owner[side_a]])
         return batch
 
+    def _can_predict(self) -> bool:
+        parts = [self.first] if self.second is None else [self.first, self.second]
+        return not all(self.masker.is_special[part.ids].all() for part in parts)
+
     def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What the model reads (int64), the places at which it predicts, and the tokens to predict there."""
         masked_ids, positions = self.masker.mask(encoded.ids, rng)
@@ -159,6 +171,9 @@ class MaskedLMTask(PairTask):
 
 class NextTokenTask(MaskedLMTask):
     """Causal language modelling: from each token the next one is predicted, the end of the row included."""
+
+    def _can_predict(self) -> bool:
+        return len(before_ends(self.first)) > 0
 
     def _predicted(self, encoded: EncodedBatch, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         positions = before_ends(encoded)

@@ -15,7 +15,7 @@ from skxlmr.estimators._language.task import MaskedLMTask, NextTokenTask
 from skxlmr.estimators._xlm.family import XLM, XLMParameters
 from skxlmr.estimators.heads import XLM_MASKED_LM
 from skxlmr.estimators.parameters import MaskingParameters, changed, estimator, parameter
-from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
+from skxlmr.text import EncodedBatch, SubwordSampling
 from skxlmr.utils._sklearn import StrOptions
 from skxlmr.utils._validation import Texts
 
@@ -111,20 +111,24 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
 
     fill_mask.__doc__ = MaskedLM.fill_mask.__doc__
 
-    def _read_folder(self, stored: StoredModel) -> tuple[Any, Tokenizer]:
-        config, tokenizer = super()._read_folder(stored)
+    def _open_checkpoint(self) -> StoredModel:
+        stored = super()._open_checkpoint()
         if self.objective == "clm":
-            return replace(config, causal=True), tokenizer
-        if config.causal:
+            self.config_ = replace(self.config_, causal=True)
+        elif self.config_.causal:
             raise ValueError(
                 f"objective={self.objective!r} looks at later tokens, but the checkpoint is causal: pass 'clm'"
             )
-        return config, tokenizer
+        return stored
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
         if self.objective != "tlm" or texts.second is None:
             return super()._tokenize(texts, max_length, **options)
         # Each text is a whole one, <s> A </s>, of up to half of the row.
+        if max_length < 6:
+            raise ValueError(
+                f"objective='tlm' puts two whole texts in a row: max_length must be 6 or more, got {max_length}"
+            )
         tokenizers = self.tokenizer_, self.tokenizer_.for_language(XLM.languages(self)[1])
         sides = [
             tokenizer.encode_batch(side, max_length=max_length // 2, **options)
@@ -144,7 +148,7 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
             )
         return super()._encode_training(rows)
 
-    def _make_task(self, rows: TrainingRows) -> MaskedLMTask:
+    def _language_task(self, rows: TrainingRows) -> MaskedLMTask:
         task = NextTokenTask if self.objective == "clm" else MaskedLMTask
         return task(rows.encoded["first"], None, self.tokenizer_, rows.weights, self.mask_probability)
 

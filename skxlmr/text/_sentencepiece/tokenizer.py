@@ -181,6 +181,8 @@ class SentencePieceTokenizer(Tokenizer):
 
         Raises
         ------
+        TypeError
+            If `ids` are several rows, or not whole numbers.
         ValueError
             If an id is outside the vocabulary.
         """
@@ -197,7 +199,7 @@ class SentencePieceTokenizer(Tokenizer):
         return "".join(pieces).replace("▁", " ").removeprefix(" ")
 
     def convert_ids_to_pieces(self, ids: Ids) -> list[str]:
-        """Return the vocabulary entry of each id, such as "▁Hello"; ValueError if an id is outside the vocabulary."""
+        """Return the vocabulary entry of each id, such as "▁Hello"; raises as `decode` does."""
         special = dict(enumerate(_FAIRSEQ)) | {self._mask_place: "<mask>"}
         special |= {i: token.content for i, token in self._tokens.items()}
         return [special.get(i) or self._processor.id_to_piece(i - 1) for i in self._checked(ids).tolist()]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import RobertaConfig, RobertaForCausalLM, RobertaModel, RobertaTokenizer
+from transformers import RobertaConfig, RobertaForCausalLM, RobertaForMaskedLM, RobertaModel, RobertaTokenizer
 
-from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaVectorizer
+from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaVectorizer
+from tests.estimators.conftest import padded
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
@@ -64,6 +65,31 @@ def test_stop_tokens_are_told_as_texts_spell_them(roberta, tmp_path):
     for token in ("Ċ", "é"):  # the latter is how the vocabulary writes a byte that is no letter
         with pytest.raises(ValueError, match=f"'{token}' is not a token of the checkpoint"):
             lm.generate(["das Haus"], stop_tokens=[token])
+
+
+def test_targets_are_read_as_they_stand_in_the_text(roberta, tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((roberta / name).read_bytes())
+    torch.manual_seed(0)
+    model = RobertaForMaskedLM(RobertaConfig.from_pretrained(roberta)).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer = RobertaTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    lm = XLMRobertaMaskedLM.from_checkpoint(tmp_path, dtype="float32")
+    texts = ["the <mask> sings", "hou<mask> <mask>", "<mask> sings", "Das <mask>", "鳥<mask>"]
+    for text, masks in zip(texts, lm.fill_mask(texts, targets=["house", " house", "se", "."]), strict=True):
+        parts = text.split("<mask>")
+        for mask, fillings in enumerate(masks):
+            before, after = "<mask>".join(parts[: mask + 1]), "<mask>".join(parts[mask + 1 :])
+            for filling in fillings:
+                word, ids = filling["token_str"], np.ravel(filling["token"]).tolist()
+                filled = (before.rstrip() if word.startswith(" ") else before) + word
+                assert filling["sequence"] == filled + after
+                assert tokenizer(filled.removeprefix(before.rstrip()), add_special_tokens=False)["input_ids"] == ids
+                inputs = padded(lm.tokenizer_, [before + "<mask>" * len(ids) + after], parse_special=True)
+                with torch.no_grad():
+                    p = model(**inputs).logits[inputs["input_ids"] == tokenizer.mask_token_id].softmax(1)
+                expected = p[torch.arange(mask, mask + len(ids)), ids].prod().item()
+                assert filling["score"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_fits_and_refuses_subword_sampling(roberta, texts, languages):

@@ -279,6 +279,20 @@ def test_wrong_settings(lm, options, message):
         lm.generate(["the", "the small bird sings"], **options)
 
 
+def test_empty_texts_learn_to_end(folder):
+    lm = XLMRobertaCausalLM(
+        folder, max_epochs=8, learning_rate=1e-2, schedule="constant", random_state=0, dtype="float32"
+    )
+    lm.fit(["", ""], X_val=[""])
+    assert lm.loss_curve_[-1] < lm.loss_curve_[0] - 1 and lm.validation_scores_[-1] == lm.score([""]) < 0
+    assert lm.partial_fit([""]).loss_curve_[-1] > 0
+
+
+def test_missing_prompt_begins_a_new_text(lm, folder):
+    found = XLMRobertaCausalLM.from_checkpoint(folder, dtype="float32", missing="empty").generate(["the", None])
+    assert found == lm.generate(["the", ""])
+
+
 def test_wrong_prompts(lm):
     with pytest.raises(ValueError, match="prompts row 1: expected a text, got None"):
         lm.generate(["the", None])

@@ -100,6 +100,24 @@ def test_texts_of_no_tokens_at_all(make):
     assert np.isfinite(lm.loss_curve_).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"pair_objective": "alignment"}], ids=["texts", "alignment"])
+def test_texts_without_a_token_to_predict_are_refused(make, texts, options):
+    def rows(*texts):
+        return [(text, " ") for text in texts] if options else list(texts)
+
+    lm = make(XLMRobertaMaskedLM, **options)
+    with pytest.raises(ValueError, match="X has no token to predict: its texts are empty"):
+        lm.fit(rows("", " "))
+    with pytest.raises(ValueError, match="X has no token to predict"):  # the other row weighs nothing
+        lm.fit(rows("", "bird sings"), sample_weight=[1, 0])
+    with pytest.raises(ValueError, match=r"^the validation data \(X_val, or .*\) has no token to predict"):
+        lm.fit(rows("bird sings"), X_val=rows("", ""))
+    before = weights_of(lm.partial_fit(rows("bird sings", "")))
+    with pytest.raises(ValueError, match="X has no token to predict"):
+        lm.partial_fit(rows(""))
+    assert len(lm.loss_curve_) == 1 and not differing(weights_of(lm), before)
+
+
 def test_saved_folder_loads_in_transformers(make, reference, tmp_path, texts):
     lm = make(XLMRobertaMaskedLM).fit(texts)
     save(lm, tmp_path / "adapted")
@@ -265,12 +283,10 @@ def test_word_embeddings_without_a_token_fill_no_mask(tmp_path, tiny_tokenizer):
 
 
 def test_targets_equal_a_computation_by_hand(lm, model, tiny_tokenizer):
-    targets = ["bird", "river", "птица", "birdriver", "xyz", "鳥"]
+    targets = ["bird", "river", "птица", "birdriver", "nni"]
     ids_of = {target: tiny_tokenizer.encode_batch([target]).ids[1:-1].tolist() for target in targets}
     assert {len(ids) for ids in ids_of.values()} > {1}
-    spaces = {target: tiny_tokenizer.convert_ids_to_pieces(ids[:1]) == ["▁"] for target, ids in ids_of.items()}
-    assert spaces["xyz"] and spaces["鳥"]
-    ids_of["鳥"] = ids_of["鳥"][1:]  # no space stands before a word there
+    assert tiny_tokenizer.convert_ids_to_pieces(ids_of["nni"])[0] == "▁"
     text = "the <mask> sings over <mask> today"
     found = lm.fill_mask([text], targets=targets, top_k=10)[0]
     assert len(found) == 2
@@ -293,6 +309,26 @@ def test_targets_equal_a_computation_by_hand(lm, model, tiny_tokenizer):
     assert [len(fillings) for fillings in lm.fill_mask([text], targets=targets, top_k=2)[0]] == [2, 2]
 
 
+def test_target_in_a_script_without_spaces_has_none_before_it():
+    lm = XLMRobertaMaskedLM.from_checkpoint("skxlmr-mini", dtype="float32")
+    space, bird = lm.tokenizer_.encode_batch(["鳥"]).ids[1:-1].tolist()
+    assert lm.tokenizer_.convert_ids_to_pieces([space, bird]) == ["▁", "鳥"]
+    (every,) = lm.fill_mask(["小さい<mask>が歌う。"], top_k=lm.tokenizer_.vocab_size)[0]
+    (found,) = lm.fill_mask(["小さい<mask>が歌う。"], targets=["鳥"])[0]
+    assert [(f["token"], f["sequence"]) for f in found] == [(bird, "小さい鳥が歌う。")]
+    assert found[0]["score"] == pytest.approx(next(f["score"] for f in every if f["token"] == bird), rel=1e-5)
+
+
+def test_no_texts_have_no_masks(lm):
+    assert lm.fill_mask([], targets=["bird"]) == lm.fill_mask([]) == []
+
+
+def test_missing_text_is_an_empty_one_without_a_mask(tiny_checkpoint):
+    lm = XLMRobertaMaskedLM.from_checkpoint(tiny_checkpoint, missing="empty")
+    with pytest.raises(ValueError, match="row 1: the text '' has no <mask>"):
+        lm.fill_mask(["a <mask>", None])
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -305,10 +341,19 @@ def test_targets_equal_a_computation_by_hand(lm, model, tiny_tokenizer):
         (lambda lm: lm.fill_mask(["<mask>"], top_k=2.5), "top_k must be a whole number of at least 1, got 2.5"),
         (lambda lm: lm.fill_mask(["<mask>"], targets=[]), "targets has no rows"),
         (lambda lm: lm.fill_mask(["<mask>"], targets=["bird", ""]), "targets: '' has no tokens"),
+        (
+            lambda lm: lm.fill_mask(["<mask>"], targets=["bird", "鳥"]),
+            "targets: '鳥' has characters .*they become <unk>",
+        ),
+        (lambda lm: lm.fill_mask(["<mask>"], targets=["birdß"]), "targets: 'birdß' has characters .* vocabulary lacks"),
         (lambda lm: lm.fill_mask(["<mask>"], targets=["bird", None]), "targets row 1: expected a text, got None"),
         (lambda lm: lm.fill_mask([("<mask>", "b")]), "texts must have one column of texts, got 2 columns"),
         (lambda lm: lm.fill_mask(["<mask>", None]), "texts row 1: expected a text, got None"),
         (lambda lm: lm.fill_mask(["river " * 31 + "<mask>"], targets=["bird " * 40]), "row 0: the text leaves no room"),
+        (
+            lambda lm: lm.fill_mask(["<mask> <mask>", "river " * 31 + "<mask>"], targets=["bird " * 40]),
+            "row 1: the text leaves no room",
+        ),
     ],
 )
 def test_calls_that_cannot_be_answered(lm, call, said):

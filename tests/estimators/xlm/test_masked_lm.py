@@ -1,5 +1,6 @@
 """Language models of the original XLM: masks, the three objectives, and their scores against transformers."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -8,7 +9,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from skxlmr import CheckpointError, TruncationWarning, XLMClassifier, XLMMaskedLM, XLMRobertaMaskedLM, XLMVectorizer
+from skxlmr import (
+    CheckpointError,
+    TruncationWarning,
+    XLMClassifier,
+    XLMMaskedLM,
+    XLMRobertaMaskedLM,
+    XLMVectorizer,
+    load,
+    save,
+)
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from tests.estimators.conftest import padded
 from tests.tiny import sentences, write_xlm_checkpoint, xlm_tokenizer
@@ -88,6 +98,49 @@ def test_translation_scores_are_the_references(make_xlm, tiny_xlm_languages, ref
     # a text alone is in the first language
     alone = XLMMaskedLM.from_checkpoint(tiny_xlm_languages, lang="en", dtype="float32")
     assert lm.fill_mask([f"das {MASK}"]) == alone.fill_mask([f"das {MASK}"])
+
+
+def test_translations_need_room_for_two_whole_texts(make_xlm, tiny_xlm_languages):
+    pairs = [("the old house", "das Haus")]
+    lm = make_xlm(XLMMaskedLM, tiny_xlm_languages, objective="tlm", lang=("en", "de"), max_length=5)
+    with pytest.raises(ValueError, match="max_length must be 6 or more, got 5"):
+        lm.fit(pairs)
+    with pytest.warns(TruncationWarning):
+        assert np.isfinite(lm.set_params(max_length=6).fit(pairs).loss_curve_).all()
+    with pytest.raises(ValueError, match="max_length must be 6 or more, got 4"):
+        lm.set_params(max_length=4).score(pairs)
+
+
+def test_pairs_are_read_as_the_parameters_say_now(make_xlm, tiny_xlm_languages, tmp_path):
+    pairs = [("the old house", "das Haus")]
+    lm = make_xlm(XLMMaskedLM, tiny_xlm_languages, objective="tlm", lang=("en", "de"), max_epochs=1).fit(pairs)
+    of_translations = lm.score_samples(pairs)
+    lm.set_params(objective="mlm", lang="en")
+    changed = lm.score_samples(pairs)
+    assert changed != of_translations
+    save(lm, tmp_path / "saved")
+    for other in (load(tmp_path / "saved"), pickle.loads(pickle.dumps(lm))):
+        assert other.score_samples(pairs) == changed
+        assert other.set_params(objective="tlm", lang=("en", "de")).score_samples(pairs) == of_translations
+    assert lm.set_params(objective="tlm", lang=("en", "de")).score_samples(pairs) == of_translations
+
+
+@pytest.mark.parametrize(("learnt", "named"), [("mlm", "clm"), ("clm", "mlm")])
+def test_an_objective_that_is_set_after_fit_leaves_the_model_as_it_is(make_xlm, tmp_path, learnt, named):
+    texts = ["the old house", "das Haus"]
+    lm = make_xlm(XLMMaskedLM, objective=learnt, max_epochs=1).fit(texts)
+    before = lm.score_samples(texts).tolist()
+    assert lm.set_params(objective=named).score_samples(texts).tolist() == before
+    save(lm, tmp_path / "saved")
+    for other in (load(tmp_path / "saved"), pickle.loads(pickle.dumps(lm))):
+        assert other.score_samples(texts).tolist() == before
+
+
+def test_texts_without_a_token_to_predict(make_xlm):
+    with pytest.raises(ValueError, match="X has no token to predict"):
+        make_xlm(XLMMaskedLM).fit(["", " "])
+    causal = make_xlm(XLMMaskedLM, objective="clm").fit(["", " "])  # the end of a text is predicted
+    assert np.isfinite(causal.loss_curve_).all()
 
 
 @pytest.mark.parametrize(("objective", "lang"), [("mlm", "en"), ("clm", "en"), ("tlm", ("en", "de"))])

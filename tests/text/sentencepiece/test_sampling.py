@@ -55,6 +55,15 @@ def test_sizes_0_and_1_draw_nothing(tiny, nbest_size):
     assert rows(tiny.encode_batch(TEXTS, sampling=sampling)) == rows(tiny.encode_batch(TEXTS))
 
 
+def test_long_texts_are_drawn_among_all_but_not_among_many(tiny):
+    texts = ["the small old house " * 800]
+    best, among_many, among_all = (
+        rows(tiny.encode_batch(texts, sampling=sampling))
+        for sampling in (None, SubwordSampling(512, 0.1), SubwordSampling(-1, 0.1))
+    )
+    assert among_many == best != among_all
+
+
 def test_drawn_tokens_spell_the_text_and_lie_on_it(tiny):
     texts = [*TEXTS, "the 漢 house", ""]
     batch = tiny.encode_batch(texts, sampling=SubwordSampling(), return_offsets=True)
@@ -130,3 +139,24 @@ def test_the_checkpoints_own_sampling(tiny_proto, tmp_path):
 def test_values_out_of_range(values, message):
     with pytest.raises(ValueError, match=message):
         SubwordSampling(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nbest_size": 2.5}, "nbest_size must be a whole number, found 2.5"),
+        ({"seed": None}, "seed must be a whole number, found None"),
+        ({"alpha": "x"}, "alpha must be a number, found 'x'"),
+    ],
+)
+def test_values_that_are_no_numbers(values, message):
+    with pytest.raises(TypeError, match=message):
+        SubwordSampling(**values)
+
+
+def test_numbers_of_numpy_draw_the_same(tiny):
+    sampling = SubwordSampling(np.int64(16), np.float32(0.5), np.uint32(3))
+    assert sampling == SubwordSampling(16, 0.5, 3) and type(sampling.seed) is int
+    assert rows(tiny.encode_batch(TEXTS, sampling=sampling)) == rows(
+        tiny.encode_batch(TEXTS, sampling=SubwordSampling(16, 0.5, 3))
+    )
