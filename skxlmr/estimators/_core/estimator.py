@@ -181,6 +181,11 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             )
         return self.max_length
 
+    def _how(self) -> TextSettings:
+        """How checkpoint and parameters say that texts are read."""
+        said: TextSettings | None = self._said
+        return said or TextSettings()
+
     def _prompt_ids(self, how: TextSettings, pair: bool) -> np.ndarray:
         """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""
         return prompt_ids(self.tokenizer_, how, pair, self._limit())
