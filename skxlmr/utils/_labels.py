@@ -59,6 +59,8 @@ def check_labels(labels: np.ndarray, name: str) -> None:
     """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
     if labels.ndim != 1 and labels.shape[1:] != (1,):
         return  # several labels per row: the caller reports that
+    if labels.dtype.kind in "mM" and len(missing := np.flatnonzero(np.isnat(labels.ravel()))):
+        raise ValueError(f"{name} row {missing[0]}: expected a label, got NaT")
     kinds = set()
     for row, label in enumerate(labels.ravel().tolist() if labels.dtype.kind in "fO" else ()):
         if isinstance(label, list | tuple | set | frozenset | np.ndarray):
