@@ -29,7 +29,6 @@ from skxlmr.estimators._sequence.targets import (
     targets_of,
 )
 from skxlmr.estimators._sequence.task import SequenceTask
-from skxlmr.utils._labels import columns_of
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 from skxlmr.utils._validation import check_fitted
 
@@ -278,13 +277,15 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         float
             From 0 to 1.
         """
+        from sklearn.metrics import accuracy_score
+
         targets = self._targets
         if not isinstance(targets, ManyColumns):
             return super().score(X, targets.read(y, "y"), sample_weight)
-        predicted, columns = self.predict(X), columns_of(y, "y") or []
+        columns, predicted = targets.read(y, "y"), self.predict(X)
         check_consistent_length(predicted, *columns)
-        right = [column == found for column, found in zip(columns, predicted.T, strict=True)]
-        return float(np.average(np.all(right, axis=0), weights=sample_weight))
+        right = np.all([column == found for column, found in zip(columns, predicted.T, strict=True)], axis=0)
+        return float(accuracy_score(np.ones_like(right), right, sample_weight=sample_weight))
 
     @property
     def _targets(self) -> Targets:

@@ -63,7 +63,7 @@ class OneClass(Kind):
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, which may hold known classes only."""
-        labels = one_label_per_row(y, name).tolist()
+        labels = self.read(y, name).tolist()
         code_of = {label: code for code, label in enumerate(self.classes.tolist())}
         found = [code_of.get(label) for label in labels]
         if None in found:
@@ -107,7 +107,7 @@ class OneClass(Kind):
 
     def read(self, y: Any, name: str) -> np.ndarray:
         """The labels of later rows in the same words; other classes than those of the fit are allowed, as in a score."""
-        return one_label_per_row(y, name)
+        return one_label_per_row(y, name, "the fit had")
 
 
 class ManyLabels(Kind):
@@ -226,11 +226,20 @@ class ManyColumns:
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, which may hold known classes only."""
+        found = zip(self.parts, self._split(y, name), strict=True)
+        return np.stack([part.encode(y, f"{name} column {k}") for k, (part, y) in enumerate(found)], axis=1)
+
+    def read(self, y: Any, name: str) -> list[np.ndarray]:
+        """The labels of later rows, a column each; other classes than those of the fit are allowed, as in a score."""
+        found = zip(self.parts, self._split(y, name), strict=True)
+        return [part.read(y, f"{name} column {k}") for k, (part, y) in enumerate(found)]
+
+    def _split(self, y: Any, name: str) -> list[np.ndarray]:
+        """The columns of later rows, as many as in the fit."""
         columns = columns_of(y, name) or []
         if len(columns) != len(self.parts):
             raise ValueError(f"{name} must have {len(self.parts)} columns of classes, as in the fit")
-        found = zip(self.parts, columns, strict=True)
-        return np.stack([part.encode(y, f"{name} column {k}") for k, (part, y) in enumerate(found)], axis=1)
+        return columns
 
     def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Weights of the rows times those of their classes in every column, as in scikit-learn's forests."""
@@ -355,9 +364,11 @@ def _is_indicator(column: np.ndarray) -> np.ndarray:
     return np.isin(column, (0, 1)) if column.dtype.kind in "biuf" else np.zeros(len(column), bool)
 
 
-def one_label_per_row(y: Any, name: str) -> np.ndarray:
-    """The labels of a y with one class per row, in one dimension."""
+def one_label_per_row(y: Any, name: str, which: str = "y has") -> np.ndarray:
+    """The labels of a y with one class per row, in one dimension; ``which`` has one, for an error about several columns."""
     labels = plain_array(y)
+    if labels.ndim > 1 and labels.shape[1:] != (1,):
+        raise ValueError(f"{name} has the shape {labels.shape}, but {which} one class per row")
     check_labels(labels, name)
     kind = type_of_target(labels, input_name=name)
     if kind == "unknown":
