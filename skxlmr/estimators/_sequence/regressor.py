@@ -27,7 +27,7 @@ from skxlmr.nn.losses import squared_error
 from skxlmr.training import copies, restore, to_the_end
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._imports.later import torch
-from skxlmr.utils._labels import read_numbers
+from skxlmr.utils._labels import check_target_names, read_numbers, target_names
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
 
 if TYPE_CHECKING:
@@ -260,6 +260,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         float
             At most 1; 0 is that of the mean of y, and less is worse than it.
         """
+        check_target_names(y, "y", self._y_columns)
         return super().score(X, read_numbers(y, "y"), sample_weight)
 
     @property
@@ -339,13 +340,15 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
             raise ValueError(f"{name} row {huge[0]}: {values[huge[0]].tolist()!r:.60} is too large for float32")
         is_1d, values = values.ndim == 1, values.reshape(len(weights), -1)
         if reset:
-            self._y_is_1d, self.n_outputs_ = is_1d, values.shape[1]
+            self._y_is_1d, self.n_outputs_, self._y_columns = is_1d, values.shape[1], target_names(y, name)
             self._y_mean = np.average(values, axis=0, weights=weights)
             scale = np.sqrt(np.average((values - self._y_mean) ** 2, axis=0, weights=weights))
             # the spread of a column of equal numbers is rounding alone
             self._y_scale = np.where(scale > 1e-12 * np.abs(self._y_mean), scale, 1.0)
         elif values.shape[1] != self.n_outputs_:
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
+        else:
+            check_target_names(y, name, self._y_columns)
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
     def _to_final_units(self, module: Any) -> TaskModule:

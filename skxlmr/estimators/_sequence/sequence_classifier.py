@@ -291,10 +291,11 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
     def _targets(self) -> Targets:
         """The kind of y in the fit, with its classes."""
         check_fitted(self, "classes_")
-        return targets_of(self.target_type_, self.classes_)
+        return targets_of(self.target_type_, self.classes_, self._y_columns)
 
     def _set_targets(self, targets: Targets) -> None:
         self.classes_, self.target_type_ = targets.classes, targets.target_type
+        self._y_columns = targets.columns if isinstance(targets, ManyColumns) else None
 
     def _head_arguments(self) -> tuple[int, ...]:
         return (self._targets.n_outputs,)

@@ -23,7 +23,7 @@ from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
 from skxlmr.estimators._sequence.own_head import output_of
-from skxlmr.estimators._sequence.targets import OneClass
+from skxlmr.estimators._sequence.targets import ManyLabels, OneClass
 from skxlmr.estimators.heads import ENTAILMENT
 from skxlmr.estimators.parameters import (
     CheckpointParameters,
@@ -35,10 +35,10 @@ from skxlmr.estimators.parameters import (
     positional,
 )
 from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
-from skxlmr.utils._labels import columns_of, plain_array, warn_of_column
+from skxlmr.utils._labels import plain_array, warn_of_column
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
 from skxlmr.utils._tables import as_list, excerpt, plain
-from skxlmr.utils._validation import Texts
+from skxlmr.utils._validation import Texts, check_fitted
 
 if TYPE_CHECKING:
     import torch
@@ -261,8 +261,9 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         float
             From 0 to 1.
         """
-        columns = columns_of(y, "y")
-        return super().score(X, plain_array(y) if columns is None else np.stack(columns, axis=1), sample_weight)
+        check_fitted(self, "classes_")
+        kind = ManyLabels(self.classes_) if self.multi_label else OneClass(self.classes_)
+        return super().score(X, kind.read(y, "y"), sample_weight)
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         texts = super()._check_X(X, reset, name)
@@ -353,10 +354,9 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
 
     def _check_hypotheses(self) -> None:
         """Refuse a hypothesis that leaves no token for the text."""
-        hypotheses, how = self._hypotheses(), self._how()
-        read = prepared(Texts([""] * len(hypotheses), hypotheses), how).second
-        lengths = self.tokenizer_.encode_batch(read).lengths - self.tokenizer_.n_special(False)
-        room, label = self._limit() - self._n_around(how, pair=True), self.classes_.tolist()[lengths.argmax()]
+        hypotheses = prepared(Texts([], self._hypotheses()), self._how()).second
+        lengths = self.tokenizer_.encode_batch(hypotheses).lengths - self.tokenizer_.n_special(False)
+        room, label = self._limit() - self._n_around(self._how(), pair=True), self.classes_.tolist()[lengths.argmax()]
         if lengths.max() >= room:
             raise ValueError(
                 f"the hypothesis for {excerpt(label)} has {lengths.max()} tokens, and max_length leaves room for {room} "

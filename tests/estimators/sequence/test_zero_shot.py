@@ -419,9 +419,10 @@ def test_checkpoints_without_entailment(make, tiny_checkpoint, texts, languages,
 
 def test_labels_of_any_dtype_are_scored():
     zero_shot = XLMRobertaZeroShotClassifier()
+    zero_shot.classes_ = np.array(["a", "b"])
     zero_shot.predict = lambda X: np.array(["a", "b"])
     labels = pd.Series(["a", "b"])
     for y in (np.array(["a", "b"], dtype=np.dtypes.StringDType()), labels.astype("string"), labels.astype("category")):
         assert zero_shot.score(["x", "y"], y) == 1
-    zero_shot.predict = lambda X: np.eye(2, dtype=int)
+    zero_shot.set_params(multi_label=True).predict = lambda X: np.eye(2, dtype=int)
     assert zero_shot.score(["x", "y"], pd.DataFrame(np.eye(2)).astype("Int64")) == 1
