@@ -7,7 +7,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 from skxlmr.checkpoints import OUTPUT_LAYERS, CrossEncoder, Tensors, output_layer_files, sentence_files
-from skxlmr.estimators import XLMRobertaEmbedder, XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaVectorizer
+from skxlmr.estimators import (
+    XLMRobertaEmbedder,
+    XLMRobertaMaskedLM,
+    XLMRobertaRegressor,
+    XLMRobertaVectorizer,
+    XLMRobertaZeroShotClassifier,
+)
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._sequence.sequence_classifier import SequenceClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "sentence."  # what the names of the weights of its further layers begin with in the module
-CROSS_ENCODERS = (XLMRobertaRegressor, SequenceClassifier)
+CROSS_ENCODERS = (XLMRobertaRegressor, XLMRobertaZeroShotClassifier, SequenceClassifier)
 READERS = (Transformer, *CROSS_ENCODERS)  # of the files of sentence-transformers
 
 

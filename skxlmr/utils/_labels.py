@@ -15,7 +15,16 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_array
 
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._tables import describe, excerpt, is_missing, plain, split_columns
+from skxlmr.utils._tables import (
+    check_distinct_names,
+    column_names,
+    describe,
+    excerpt,
+    is_missing,
+    name_of,
+    plain,
+    split_columns,
+)
 from skxlmr.utils._warnings import warn_once_per_call
 
 _DATES = "such as (y - y.min()) / pd.Timedelta(days=1) for dates, or y / pd.Timedelta(days=1) for durations"
@@ -55,10 +64,45 @@ def columns_of(y: Any, name: str) -> list[np.ndarray] | None:
     return [np.array(list(map(plain, column.tolist()))) if column.dtype == object else column for column in columns]
 
 
+def target_names(y: Any, name: str) -> list[str] | list[int] | None:
+    """Names of the columns of a table with several: texts or whole numbers; None if it has no others than 0, 1, ...
+
+    Raises
+    ------
+    TypeError
+        If some names are texts and others not.
+    ValueError
+        If two columns have the same name.
+    """
+    y = known_container(y, name)
+    names = list(map(plain, column_names(y)))
+    check_distinct_names(y, name)
+    kinds = set(map(type, names))
+    if str in kinds and len(kinds) > 1:
+        raise TypeError(
+            f"{name} has columns named by texts and others, {names!r:.80}: name all by texts, such as with "
+            f"{name}.columns = {name}.columns.astype(str)"
+        )
+    named = len(names) > 1 and (kinds == {str} or (kinds == {int} and names != list(range(len(names)))))
+    return names if named else None
+
+
+def check_target_names(y: Any, name: str, known: list[Any] | None) -> None:
+    """Refuse columns with other names than in the fit, or in another order; all is well where one of both has none."""
+    names = target_names(y, name)
+    if names is None or known is None:
+        return
+    found, expected = list(map(name_of, names)), list(map(name_of, known))
+    if found != expected:
+        raise ValueError(f"{name} has the columns {', '.join(found)}, but the fit had {', '.join(expected)}")
+
+
 def check_labels(labels: np.ndarray, name: str) -> None:
     """Refuse missing labels, and numbers among texts, both of which NumPy turns into classes such as 'nan'."""
     if labels.ndim != 1 and labels.shape[1:] != (1,):
         return  # several labels per row: the caller reports that
+    if labels.dtype.kind in "mM" and len(missing := np.flatnonzero(np.isnat(labels.ravel()))):
+        raise ValueError(f"{name} row {missing[0]}: expected a label, got NaT")
     kinds = set()
     for row, label in enumerate(labels.ravel().tolist() if labels.dtype.kind in "fO" else ()):
         if isinstance(label, list | tuple | set | frozenset | np.ndarray):

@@ -13,9 +13,10 @@ from sklearn.utils._metadata_requests import SIMPLE_METHODS
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils._sparse import _align_api_if_sparse as as_sparse
-from sklearn.utils.validation import _check_feature_names as check_feature_names
+from sklearn.utils.validation import _check_feature_names
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
-from sklearn.utils.validation import _get_feature_names as get_feature_names
+
+from skxlmr.utils._tables import check_distinct_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +155,18 @@ def set_metadata_requests(estimator: Any, requests: Any) -> None:
     estimator._metadata_request = asked
 
 
+def check_feature_names(estimator: Any, X: Any, *, reset: bool, name: str = "X") -> None:
+    """Set the names of the columns of X, or compare them with those of the fit.
+
+    Raises
+    ------
+    ValueError
+        If they differ, or two of them are the same.
+    """
+    check_distinct_names(X, name)
+    _check_feature_names(estimator, X, reset=reset)
+
+
 _PLAIN = (str, int, float, bool, type(None))  # values whose content can't change
 
 
@@ -229,7 +242,6 @@ __all__ = [
     "check_parameters",
     "check_sample_weight",
     "fit_context",
-    "get_feature_names",
     "metadata_requests",
     "output_config",
     "safe_indexing",

@@ -13,6 +13,14 @@ def column_names(X: Any) -> list[Any]:
     return list(getattr(X, "column_names", getattr(X, "columns", ())))
 
 
+def check_distinct_names(X: Any, name: str) -> None:
+    """Refuse a table two of whose columns have the same name."""
+    names = column_names(X)
+    if len(set(names)) < len(names):
+        twice = next(each for each in names if names.count(each) > 1)
+        raise ValueError(f"{name} has {names.count(twice)} columns with the name {twice!r}: give each its own")
+
+
 def is_table(X: Any) -> bool:
     """Whether X has two dimensions, as frames, Arrow tables and arrays with columns do."""
     return len(getattr(X, "shape", ())) == 2

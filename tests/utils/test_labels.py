@@ -226,3 +226,22 @@ def test_texts_as_numbers_are_asked_about():
         ValueError, match=r"y row 0: expected a number, got 'a text .* of type str: are X and y swapped"
     ):
         read_numbers(LONG, "y")
+
+
+DATES = pd.Series(pd.to_datetime(["2020-01-01", None, "2021-01-01"]))
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (DATES, "y row 1: expected a label, got NaT"),
+        (DATES - DATES[0], "y row 1: expected a label, got NaT"),
+        (DATES.to_numpy()[:, None], "y row 1: expected a label, got NaT"),
+        (pl.Series(DATES), "y row 1: expected a label, got NaT"),
+        (pd.DataFrame({"a": ["x", "y", "x"], "b": DATES}), "y column 1 row 1: expected a label, got NaT"),
+    ],
+    ids=["dates", "durations", "column", "polars", "columns"],
+)
+def test_a_missing_date_is_no_class(y, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        learn_targets(y, "y")

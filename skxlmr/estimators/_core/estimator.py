@@ -60,6 +60,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     config_: Any  # of the family's config class
     n_features_in_: int
     _n_columns: int | None = None  # of X in fit
+    _y_columns: list[Any] | None = None  # names of several columns of y; those of an indicator matrix are the classes
     _series_name: str | None = None  # unless fit saw a named Series
 
     _said: Any = None  # TextSettings of a checkpoint whose own way with texts is the estimator's
@@ -113,7 +114,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         X = known_container(X, name)
         has_names = bool(column_names(X))
         if n_fitted and has_names:  # before texts are looked at: an error about another frame names its columns
-            check_feature_names(self, X, reset=False)
+            check_feature_names(self, X, reset=False, name=name)
         texts = self._read_texts(X, name, reset)
         if reset:
             self._set_n_columns(X, texts.n_columns)
@@ -127,7 +128,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             found, expected = (kinds.get(n, f"{n} columns") for n in (texts.n_columns, n_fitted))
             raise ValueError(f"{name} has {found}, but {type(self).__name__} was fitted on {expected}")
         if reset or (hasattr(self, "feature_names_in_") and not has_names):  # without names on either side, all is well
-            check_feature_names(self, X, reset=reset)
+            check_feature_names(self, X, reset=reset, name=name)
         return texts
 
     def _read_texts(self, X: Any, name: str, reset: bool) -> Texts:
@@ -180,6 +181,11 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows{windows}"
             )
         return self.max_length
+
+    def _how(self) -> TextSettings:
+        """How checkpoint and parameters say that texts are read."""
+        said: TextSettings | None = self._said
+        return said or TextSettings()
 
     def _prompt_ids(self, how: TextSettings, pair: bool) -> np.ndarray:
         """Ids of the prompt with a special token at each end, none without a prompt; it must leave room for a text."""

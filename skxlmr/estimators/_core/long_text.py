@@ -13,7 +13,6 @@ import numpy as np
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.prompts import prepared, windows_with_prompt
 from skxlmr.estimators.parameters import LongTextParameters
-from skxlmr.nn.sentence import TextSettings
 from skxlmr.text import EncodedBatch
 from skxlmr.utils._validation import Texts, check_fitted
 
@@ -70,11 +69,6 @@ class LongTexts(LongTextParameters, Estimator):
             "coverage": 1 - n_dropped_N / np.maximum(n_tokens_N, 1),
         }
         return pd.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
-
-    def _how(self) -> TextSettings:
-        """How checkpoint and parameters say that texts are read."""
-        said: TextSettings | None = self._said
-        return said or TextSettings()
 
     def _logits(self, X: Any) -> np.ndarray:
         """Outputs of the head for each text, (n_rows, n_outputs) float32: the mean of its windows."""

@@ -215,11 +215,11 @@ class FineTuned(TrainingParameters, Estimator):
             training = TrainingRows(encoded, targets, weights).take(rows)
             validation, scored = None, None
             if given is not None:
-                validation = TrainingRows(self._encode_training(given[0]), *given[1:])
+                validation = TrainingRows(self._encode_training(given[0]), *given[1:], weighs_classes=False)
                 scored = scorer and ScoredRows(scorer, X_val, y_val)
             elif self.early_stopping:
                 of_training, of_validation = self._split(training, seed)
-                training, validation = training.take(of_training), training.take(of_validation)
+                training, validation = training.split(of_training, of_validation)
                 if rows is not None:
                     of_training, of_validation = rows[of_training], rows[of_validation]
                 rows = of_training

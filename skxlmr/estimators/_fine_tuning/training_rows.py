@@ -31,11 +31,17 @@ class TrainingRows:
         By the names under which the task takes them.
     targets : ndarray of shape (n_rows, ...), or None where the rows are their own targets
     weights : ndarray of shape (n_rows,), float32
+    weighs_classes : bool
+        Whether ``class_weight`` counts; in the rows of ``X_val`` it does not.
+    trained_on : TrainingRows or None
+        Of rows set aside from the training those that remain, whose frequencies decide about class weights.
     """
 
     encoded: Encoded
     targets: Any
     weights: np.ndarray
+    weighs_classes: bool = True
+    trained_on: Self | None = None
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -46,6 +52,11 @@ class TrainingRows:
             return self
         targets = None if self.targets is None else self.targets[rows]
         return replace(self, encoded=take_encoded(self.encoded, rows), targets=targets, weights=self.weights[rows])
+
+    def split(self, of_training: np.ndarray, of_validation: np.ndarray) -> tuple[Self, Self]:
+        """Rows to train on, and rows set aside."""
+        training = self.take(of_training)
+        return training, replace(self.take(of_validation), trained_on=training)
 
     def relabelled(self, lookup: np.ndarray) -> Self:
         """The same rows with the ids of a compact vocabulary."""

@@ -50,3 +50,19 @@ def targets_of_checkpoint(config: dict[str, Any], file: Path, head: Head, proble
             f"problem_type={problem_type!r} needs two outputs or more, and the checkpoint has one: {one_label}"
         )
     raise CheckpointError(file, f"names only one class, {classes.tolist()[0]!r}: at least two are needed; {one_label}")
+
+
+def output_of(labels: list[str], parameter: str, wanted: str | None, prefix: str) -> int:
+    """The output with the label that the parameter names, or else with the only label that starts with ``prefix``."""
+    shown = f"{', '.join(map(repr, labels[:10]))}{', ...' if len(labels) > 10 else ''}"
+    if wanted is not None:
+        if wanted not in labels:
+            raise ValueError(f"{parameter}={wanted!r} is not among the labels of the checkpoint, {shown}")
+        return labels.index(wanted)
+    found = [i for i, label in enumerate(labels) if label.lower().startswith(prefix)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{'no label' if not found else 'more than one label'} of the checkpoint starts with {prefix!r} ({shown}): use "
+            f"one trained for natural language inference, or name its label with {parameter}="
+        )
+    return found[0]

@@ -27,8 +27,9 @@ from skxlmr.nn.losses import squared_error
 from skxlmr.training import copies, restore, to_the_end
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._imports.later import torch
-from skxlmr.utils._labels import read_numbers
+from skxlmr.utils._labels import check_target_names, read_numbers, target_names
 from skxlmr.utils._sklearn import RegressorMixin, fit_context
+from skxlmr.utils._warnings import warn_once_per_call
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -260,6 +261,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         float
             At most 1; 0 is that of the mean of y, and less is worse than it.
         """
+        check_target_names(y, "y", self._y_columns)
         return super().score(X, read_numbers(y, "y"), sample_weight)
 
     @property
@@ -339,13 +341,17 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
             raise ValueError(f"{name} row {huge[0]}: {values[huge[0]].tolist()!r:.60} is too large for float32")
         is_1d, values = values.ndim == 1, values.reshape(len(weights), -1)
         if reset:
-            self._y_is_1d, self.n_outputs_ = is_1d, values.shape[1]
+            self._y_is_1d, self.n_outputs_, self._y_columns = is_1d, values.shape[1], target_names(y, name)
             self._y_mean = np.average(values, axis=0, weights=weights)
             scale = np.sqrt(np.average((values - self._y_mean) ** 2, axis=0, weights=weights))
             # the spread of a column of equal numbers is rounding alone
-            self._y_scale = np.where(scale > 1e-12 * np.abs(self._y_mean), scale, 1.0)
+            varies = scale > 1e-12 * np.abs(self._y_mean)
+            self._y_scale = np.where(varies, scale, 1.0)
+            _warn_of_far_targets(self._y_mean, np.where(varies, scale, np.inf), name)
         elif values.shape[1] != self.n_outputs_:
             raise ValueError(f"{name} has {values.shape[1]} targets, but the regressor was fitted on {self.n_outputs_}")
+        else:
+            check_target_names(y, name, self._y_columns)
         return ((values - self._y_mean) / self._y_scale).astype(np.float32)
 
     def _to_final_units(self, module: Any) -> TaskModule:
@@ -384,6 +390,19 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         encoded = rows.encoded["encoded"]
         predicted = self._engine().rows(encoded, window_weights=np.ones(len(encoded)))
         return float(r2_score(rows.targets, predicted, sample_weight=rows.weights))
+
+
+def _warn_of_far_targets(mean_K: np.ndarray, scale_K: np.ndarray, name: str) -> None:
+    """Warn if numbers differ by so little, compared with their mean, that predictions in float32 lose it."""
+    far = np.flatnonzero(scale_K < 1e-5 * np.abs(mean_K))
+    if len(far):
+        k, column = far[0], f" column {far[0]}" if len(mean_K) > 1 else ""
+        warn_once_per_call(
+            f"{name}{column} has a mean of {mean_K[k]:.6g} and a standard deviation of {scale_K[k]:.2g}, too little beside it "
+            f"for predictions, which are float32: subtract a constant from {name}, such as its mean, and add it to "
+            "predict(X).astype(float)",
+            about="far targets",
+        )
 
 
 def _rescaled(weight: Tensor, bias: Tensor, scale: np.ndarray, shift: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,6 @@ from skxlmr.estimators._sequence.targets import (
     targets_of,
 )
 from skxlmr.estimators._sequence.task import SequenceTask
-from skxlmr.utils._labels import columns_of
 from skxlmr.utils._sklearn import ClassifierMixin, fit_context
 from skxlmr.utils._validation import check_fitted
 
@@ -278,22 +277,25 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         float
             From 0 to 1.
         """
+        from sklearn.metrics import accuracy_score
+
         targets = self._targets
         if not isinstance(targets, ManyColumns):
             return super().score(X, targets.read(y, "y"), sample_weight)
-        predicted, columns = self.predict(X), columns_of(y, "y") or []
+        columns, predicted = targets.read(y, "y"), self.predict(X)
         check_consistent_length(predicted, *columns)
-        right = [column == found for column, found in zip(columns, predicted.T, strict=True)]
-        return float(np.average(np.all(right, axis=0), weights=sample_weight))
+        right = np.all([column == found for column, found in zip(columns, predicted.T, strict=True)], axis=0)
+        return float(accuracy_score(np.ones_like(right), right, sample_weight=sample_weight))
 
     @property
     def _targets(self) -> Targets:
         """The kind of y in the fit, with its classes."""
         check_fitted(self, "classes_")
-        return targets_of(self.target_type_, self.classes_)
+        return targets_of(self.target_type_, self.classes_, self._y_columns)
 
     def _set_targets(self, targets: Targets) -> None:
         self.classes_, self.target_type_ = targets.classes, targets.target_type
+        self._y_columns = targets.columns if isinstance(targets, ManyColumns) else None
 
     def _head_arguments(self) -> tuple[int, ...]:
         return (self._targets.n_outputs,)
@@ -351,7 +353,8 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         return targets if enough else None
 
     def _make_task(self, rows: TrainingRows) -> SequenceTask:
-        loss = self._targets.loss(rows.targets, rows.weights, self.class_weight, self.label_smoothing)
+        of, class_weight = rows.trained_on or rows, self.class_weight if rows.weighs_classes else None
+        loss = self._targets.loss(of.targets, of.weights, class_weight, self.label_smoothing)
         n_classes = [part.n_outputs for part in self._columns()]
         return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, loss, n_classes)
 

@@ -17,9 +17,16 @@ from sklearn.utils.multiclass import type_of_target
 
 from skxlmr.nn.losses import binary_cross_entropy, cross_entropy
 from skxlmr.utils._imports.later import torch
-from skxlmr.utils._labels import check_labels, columns_of, plain_array, warn_of_column, warn_of_texts
-from skxlmr.utils._sklearn import get_feature_names
-from skxlmr.utils._tables import describe, name_of, plain
+from skxlmr.utils._labels import (
+    check_labels,
+    check_target_names,
+    columns_of,
+    plain_array,
+    target_names,
+    warn_of_column,
+    warn_of_texts,
+)
+from skxlmr.utils._tables import describe, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +70,7 @@ class OneClass(Kind):
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, which may hold known classes only."""
-        labels = one_label_per_row(y, name).tolist()
+        labels = self.read(y, name).tolist()
         code_of = {label: code for code, label in enumerate(self.classes.tolist())}
         found = [code_of.get(label) for label in labels]
         if None in found:
@@ -107,7 +114,7 @@ class OneClass(Kind):
 
     def read(self, y: Any, name: str) -> np.ndarray:
         """The labels of later rows in the same words; other classes than those of the fit are allowed, as in a score."""
-        return one_label_per_row(y, name)
+        return one_label_per_row(y, name, "the fit had")
 
 
 class ManyLabels(Kind):
@@ -117,22 +124,21 @@ class ManyLabels(Kind):
     problem_type = "multi_label_classification"
 
     @classmethod
-    def learn(cls, y: Any, columns: list[np.ndarray]) -> tuple[ManyLabels, np.ndarray]:
+    def learn(cls, y: Any, columns: list[np.ndarray], name: str) -> tuple[ManyLabels, np.ndarray]:
         """Kind and targets of a first fit."""
-        names = get_feature_names(y)
-        classes = np.arange(len(columns)) if names is None else np.array(list(map(name_of, names)))
+        names = target_names(y, name)
+        classes = np.arange(len(columns)) if names is None else np.array(names)
         return cls(classes), np.stack(columns, 1).astype("f4")
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, of the same labels."""
-        columns = columns_of(y, name)
-        if columns is None or len(columns) != self.n_outputs:
+        columns = columns_of(y, name) or [column_or_1d(plain_array(y))]
+        if len(columns) != self.n_outputs:
             raise ValueError(
                 f"{name} must be an indicator matrix with one column for each of the {self.n_outputs} labels"
             )
-        names = get_feature_names(y)
-        if names is not None and self.classes.dtype.kind == "U" and list(names) != self.classes.tolist():
-            raise ValueError(f"{name} has the columns {', '.join(names)}, but the fit had {', '.join(self.classes)}")
+        known = self.classes.tolist()
+        check_target_names(y, name, None if known == list(range(self.n_outputs)) else known)
         for k, column in enumerate(columns):
             wrong = np.flatnonzero(~_is_indicator(column))
             if len(wrong):
@@ -211,7 +217,8 @@ class ManyColumns:
     target_type = "multiclass-multioutput"
     problem_type = None  # the reference has no name for it
 
-    def __init__(self, classes: Sequence[np.ndarray]):
+    def __init__(self, classes: Sequence[np.ndarray], columns: list[Any] | None = None):
+        self.columns = columns  # their names, if they have some
         self.parts = [OneClass(of_column) for of_column in classes]
         self.classes = [part.classes for part in self.parts]
         self.n_outputs = sum(part.n_outputs for part in self.parts)
@@ -219,18 +226,29 @@ class ManyColumns:
         self._ends = np.cumsum([part.n_outputs for part in self.parts])[:-1].tolist()
 
     @classmethod
-    def learn(cls, columns: list[np.ndarray], name: str) -> tuple[ManyColumns, np.ndarray]:
+    def learn(cls, y: Any, columns: list[np.ndarray], name: str) -> tuple[ManyColumns, np.ndarray]:
         """Kind and targets of a first fit."""
+        names = target_names(y, name)
         parts, codes = zip(*(OneClass.learn(y, f"{name} column {k}") for k, y in enumerate(columns)), strict=True)
-        return cls([part.classes for part in parts]), np.stack(codes, axis=1)
+        return cls([part.classes for part in parts], names), np.stack(codes, axis=1)
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, which may hold known classes only."""
+        found = zip(self.parts, self._split(y, name), strict=True)
+        return np.stack([part.encode(y, f"{name} column {k}") for k, (part, y) in enumerate(found)], axis=1)
+
+    def read(self, y: Any, name: str) -> list[np.ndarray]:
+        """The labels of later rows, a column each; other classes than those of the fit are allowed, as in a score."""
+        found = zip(self.parts, self._split(y, name), strict=True)
+        return [part.read(y, f"{name} column {k}") for k, (part, y) in enumerate(found)]
+
+    def _split(self, y: Any, name: str) -> list[np.ndarray]:
+        """The columns of later rows, as many as in the fit."""
         columns = columns_of(y, name) or []
         if len(columns) != len(self.parts):
             raise ValueError(f"{name} must have {len(self.parts)} columns of classes, as in the fit")
-        found = zip(self.parts, columns, strict=True)
-        return np.stack([part.encode(y, f"{name} column {k}") for k, (part, y) in enumerate(found)], axis=1)
+        check_target_names(y, name, self.columns)
+        return columns
 
     def weigh(self, weights: np.ndarray, targets: np.ndarray, class_weight: Any) -> np.ndarray:
         """Weights of the rows times those of their classes in every column, as in scikit-learn's forests."""
@@ -308,14 +326,11 @@ def _checked_weights(found: np.ndarray, class_weight: Any) -> np.ndarray:
 Targets = OneClass | ManyLabels | ManyColumns
 
 
-def targets_of(target_type: str, classes: Any) -> Targets:
-    """The kind of that name, with the classes of a fit."""
-    kinds: dict[str, Any] = {
-        "binary": OneClass,
-        "multiclass": OneClass,
-        ManyLabels.target_type: ManyLabels,
-        ManyColumns.target_type: ManyColumns,
-    }
+def targets_of(target_type: str, classes: Any, columns: list[Any] | None = None) -> Targets:
+    """The kind of that name, with the classes of a fit and the names of several columns of classes."""
+    if target_type == ManyColumns.target_type:
+        return ManyColumns(classes, columns)
+    kinds: dict[str, Any] = {"binary": OneClass, "multiclass": OneClass, ManyLabels.target_type: ManyLabels}
     found: Targets = kinds[target_type](classes)
     return found
 
@@ -326,8 +341,8 @@ def learn_targets(y: Any, name: str) -> tuple[Targets, np.ndarray]:
     if columns is None:
         return OneClass.learn(y, name)
     if all(_is_indicator(column).all() for column in columns):
-        return ManyLabels.learn(y, columns)
-    return ManyColumns.learn(columns, name)
+        return ManyLabels.learn(y, columns, name)
+    return ManyColumns.learn(y, columns, name)
 
 
 def announced_targets(classes: Any, y: Any, name: str) -> Targets:
@@ -341,13 +356,14 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
         return OneClass.learn(classes, "classes")[0]
     nested = classes is not None and any(isinstance(each, list | tuple | np.ndarray) for each in classes)
     if not nested and all(_is_indicator(column).all() for column in columns):
-        return ManyLabels.learn(y, columns)[0]
+        return ManyLabels.learn(y, columns, name)[0]
     if not isinstance(classes, list | tuple) or len(classes) != len(columns):
         raise ValueError(
             "classes must be passed on the first call to partial_fit: for several columns of classes a list with those of "
             f"each of the {len(columns)} columns"
         )
-    return ManyColumns([OneClass.learn(each, f"classes[{k}]")[0].classes for k, each in enumerate(classes)])
+    parts = [OneClass.learn(each, f"classes[{k}]")[0] for k, each in enumerate(classes)]
+    return ManyColumns([part.classes for part in parts], target_names(y, name))
 
 
 def _is_indicator(column: np.ndarray) -> np.ndarray:
@@ -355,9 +371,11 @@ def _is_indicator(column: np.ndarray) -> np.ndarray:
     return np.isin(column, (0, 1)) if column.dtype.kind in "biuf" else np.zeros(len(column), bool)
 
 
-def one_label_per_row(y: Any, name: str) -> np.ndarray:
-    """The labels of a y with one class per row, in one dimension."""
+def one_label_per_row(y: Any, name: str, which: str = "y has") -> np.ndarray:
+    """The labels of a y with one class per row, in one dimension; ``which`` has one, for an error about several columns."""
     labels = plain_array(y)
+    if labels.ndim > 1 and labels.shape[1:] != (1,):
+        raise ValueError(f"{name} has the shape {labels.shape}, but {which} one class per row")
     check_labels(labels, name)
     kind = type_of_target(labels, input_name=name)
     if kind == "unknown":

@@ -13,15 +13,17 @@ from scipy.special import expit, softmax
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skxlmr.checkpoints import moved
+from skxlmr.checkpoints import CrossEncoder, StoredModel, moved
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
+from skxlmr.estimators._core.prompts import prepared
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
 from skxlmr.estimators._sequence.classifier import XLMRobertaClassifier
-from skxlmr.estimators._sequence.targets import OneClass
+from skxlmr.estimators._sequence.own_head import output_of
+from skxlmr.estimators._sequence.targets import ManyLabels, OneClass
 from skxlmr.estimators.heads import ENTAILMENT
 from skxlmr.estimators.parameters import (
     CheckpointParameters,
@@ -33,10 +35,10 @@ from skxlmr.estimators.parameters import (
     positional,
 )
 from skxlmr.text import EncodedBatch, NoRoomError, SubwordSampling
-from skxlmr.utils._labels import columns_of, plain_array, warn_of_column
+from skxlmr.utils._labels import plain_array, warn_of_column
 from skxlmr.utils._sklearn import ClassifierMixin, Interval, fit_context
 from skxlmr.utils._tables import as_list, excerpt, plain
-from skxlmr.utils._validation import Texts
+from skxlmr.utils._validation import Texts, check_fitted
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +190,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
             has more or fewer rows than X.
         """
         with all_or_nothing(self):
-            for name in ("_n_columns", "n_features_in_", "feature_names_in_"):  # of an earlier fit
+            for name in ("_n_columns", "n_features_in_", "feature_names_in_", "_said"):  # of an earlier fit
                 self.__dict__.pop(name, None)
             if X is not None:
                 check_consistent_length(self._check_X(X, reset=True), y)
@@ -259,8 +261,9 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         float
             From 0 to 1.
         """
-        columns = columns_of(y, "y")
-        return super().score(X, plain_array(y) if columns is None else np.stack(columns, axis=1), sample_weight)
+        check_fitted(self, "classes_")
+        kind = ManyLabels(self.classes_) if self.multi_label else OneClass(self.classes_)
+        return super().score(X, kind.read(y, "y"), sample_weight)
 
     def _check_X(self, X: Any, reset: bool, name: str = "X") -> Texts:
         texts = super()._check_X(X, reset, name)
@@ -308,18 +311,27 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
                 raise ValueError(f"checkpoint is a classifier of another kind of target ({classifier.target_type_})")
             if classifier._n_fitted_columns() not in (None, 2):
                 raise ValueError("checkpoint is a classifier of single texts: fit it on pairs (premise, hypothesis)")
-            self.config_, self.tokenizer_ = classifier.config_, classifier.tokenizer_
+            self.config_, self.tokenizer_, self._said = classifier.config_, classifier.tokenizer_, classifier._said
             self._limit()
             self._read_labels(classifier._targets.names)
             return classifier.module_
         stored = self._open_checkpoint()
+        self._take_own(stored)
         self._read_labels(output_labels(stored.raw, stored.model_folder / "config.json"))
         return self._load_module(stored)
+
+    def _take_own(self, stored: StoredModel) -> None:
+        self._said = stored.cross_encoder()  # the activation does not matter: entailment is read from the logits
+
+    def _cross_encoder_to_save(self) -> CrossEncoder | None:
+        """What a saved folder says to other tools."""
+        said: CrossEncoder | None = self._said
+        return said
 
     def _read_labels(self, labels: list[str]) -> None:
         """Find the outputs for entailment and, where it is needed, contradiction."""
         self._nli_labels = labels
-        self._entailment = self._find("entailment", "entail")
+        self._entailment = output_of(labels, "entailment", self.entailment, "entail")
         if self.multi_label:
             self._contradicting()
 
@@ -328,26 +340,10 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         others = [i for i in range(len(self._nli_labels)) if i != self._entailment]
         if self.contradiction is None and len(others) == 1:
             return others[0]
-        found = self._find("contradiction", "contradict")
+        found = output_of(self._nli_labels, "contradiction", self.contradiction, "contradict")
         if found == self._entailment:
             raise ValueError(f"entailment and contradiction are both {self._nli_labels[found]!r}")
         return found
-
-    def _find(self, parameter: str, prefix: str) -> int:
-        """The output with the label that the parameter names, or with the only label that starts with ``prefix``."""
-        labels, wanted = self._nli_labels, getattr(self, parameter)
-        shown = f"{', '.join(map(repr, labels[:10]))}{', ...' if len(labels) > 10 else ''}"
-        if wanted is not None:
-            if wanted not in labels:
-                raise ValueError(f"{parameter}={wanted!r} is not among the labels of the checkpoint, {shown}")
-            return labels.index(wanted)
-        found = [i for i, label in enumerate(labels) if label.lower().startswith(prefix)]
-        if len(found) != 1:
-            raise ValueError(
-                f"{'no label' if not found else 'more than one label'} of the checkpoint starts with {prefix!r} ({shown}): use "
-                f"one trained for natural language inference, or name its label with {parameter}="
-            )
-        return found[0]
 
     def _hypotheses(self) -> list[str]:
         if "{}" not in self.hypothesis_template:
@@ -358,8 +354,9 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
 
     def _check_hypotheses(self) -> None:
         """Refuse a hypothesis that leaves no token for the text."""
-        lengths = self.tokenizer_.encode_batch(self._hypotheses()).lengths - self.tokenizer_.n_special(False)
-        room, label = self._limit() - self.tokenizer_.n_special(True), self.classes_.tolist()[lengths.argmax()]
+        hypotheses = prepared(Texts([], self._hypotheses()), self._how()).second
+        lengths = self.tokenizer_.encode_batch(hypotheses).lengths - self.tokenizer_.n_special(False)
+        room, label = self._limit() - self._n_around(self._how(), pair=True), self.classes_.tolist()[lengths.argmax()]
         if lengths.max() >= room:
             raise ValueError(
                 f"the hypothesis for {excerpt(label)} has {lengths.max()} tokens, and max_length leaves room for {room} "
@@ -376,6 +373,9 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         n_dropped = encoded.n_dropped.reshape(-1, len(self.classes_)).max(1)  # each text stands next to all labels
         warn_of_truncation(encoded, n_dropped, limit, "texts", when=", with their hypothesis,")
         return encoded
+
+    def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
+        return super()._tokenize(prepared(texts, self._how()), max_length, **options)
 
     def _head_arguments(self) -> tuple[int, ...]:
         return (len(self._nli_labels),)

@@ -128,7 +128,7 @@ def labels_in_words(estimator: Any, X: Any, target: Any) -> tuple[Any, Explained
     if estimator.multi_label:
         columns, weights = [*columns, estimator._contradicting()], [1.0, -1.0]
     one = [(np.zeros(len(columns), int), np.array(columns), np.array(weights))] * len(texts)
-    return engine, _of_texts(pairs, encoded, TextSettings(), ("text", "hypothesis"), targets, one)
+    return engine, _of_texts(pairs, encoded, estimator._how(), ("text", "hypothesis"), targets, one)
 
 
 def similarity(estimator: Any, X: Any, target: Any) -> tuple[Any, Explained]:

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
+from skxlmr import XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor, XLMRobertaTokenClassifier
 from tests.contract import ESTIMATORS
 from tests.estimators.conftest import close, differing, weights_of
+from tests.estimators.tokens.tags import X as TAGGED
+from tests.estimators.tokens.tags import Y as TAGS
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
 
@@ -26,6 +28,43 @@ def test_validation_data_is_only_looked_at(make, texts, languages):
     plain.fit(texts[:32], languages[:32])
     watched.fit(texts[:32], languages[:32], X_val=texts[32:], y_val=languages[32:])
     assert not differing(weights_of(plain), weights_of(watched))
+
+
+INDICATOR = np.stack([np.arange(24) % 6 == 0, np.arange(24) % 3 > 0], axis=1).astype(int)
+
+
+@pytest.mark.parametrize("words", [False, True], ids=["labels", "tags"])
+def test_class_weights_in_the_validation_loss(make, monkeypatch, texts, words):
+    """Rows set aside have the weights of the training, whatever classes they hold themselves; those of X_val have none."""
+    X, y = (TAGGED, TAGS) if words else (texts[:24], INDICATOR)
+    kind = XLMRobertaTokenClassifier if words else XLMRobertaClassifier
+    monkeypatch.setattr(kind, "_split", lambda self, training, seed: (np.arange(5, 24), np.arange(5)))
+    if words:
+        tags = [tag for row in y[5:] for tag in row]
+        by_hand = {tag: len(tags) / (3 * tags.count(tag)) for tag in ("B-DE", "I-DE", "O")}
+    else:
+        ones = y[5:].sum(0)
+        by_hand = [{0: 19 / (2 * (19 - n)), 1: 19 / (2 * n)} for n in ones.tolist()]
+
+    def score(class_weight, **validation):
+        estimator = make(kind, class_weight=class_weight, learning_rate=1e-9, scoring="loss")
+        estimator.set_params(early_stopping=not validation)
+        return estimator.fit(X, y, **validation).validation_scores_[0]
+
+    balanced, plain = score("balanced"), score(None)
+    assert balanced == pytest.approx(score(by_hand), abs=1e-6) and abs(balanced - plain) > 1e-3
+    given = {"X_val": X[:5], "y_val": y[:5]}
+    assert (
+        score(by_hand, **given) == pytest.approx(score("balanced", **given), abs=1e-6) == pytest.approx(plain, abs=1e-6)
+    )
+
+
+def test_loss_of_labels_in_validation_data_by_hand(make, texts):
+    classifier = make(XLMRobertaClassifier, class_weight="balanced", learning_rate=1e-3)
+    classifier.fit(texts[:24], INDICATOR, X_val=texts[20:23], y_val=INDICATOR[20:23])
+    logits, y = classifier.decision_function(texts[20:23]), INDICATOR[20:23]
+    by_hand = np.logaddexp(0, np.where(y == 1, -logits, logits)).mean()
+    assert classifier.validation_scores_ == [pytest.approx(-by_hand, abs=1e-6)]
 
 
 def test_early_stopping_restores_the_best_epoch(make, monkeypatch, texts, languages):

@@ -71,6 +71,23 @@ def test_constant_target(make, texts):
     assert np.abs(regressor.predict(texts)[:, 0] - 5.1).max() < 1.5
 
 
+def test_numbers_far_from_zero_are_told_of(make, texts, lengths):
+    """Beside 1e9 float32 has steps of 64: all that was learnt would be rounded away."""
+    far = 1e9 + lengths / 100
+    said = r"^y has a mean of 1e\+09 and a standard deviation of .*: subtract a constant from y, such as its mean"
+    for call in (make(XLMRobertaRegressor).fit, make(XLMRobertaRegressor).partial_fit):
+        with pytest.warns(UserWarning, match=said):
+            fitted = call(texts, far)
+    fitted.partial_fit(texts, far)  # in the units of the first call
+    with pytest.warns(UserWarning, match="^y column 1 has a mean of -1e"):
+        make(XLMRobertaRegressor).fit(texts, np.stack([lengths, -far], axis=1))
+    for near in (1e9 + lengths * 1e4, np.full(48, 1e9), np.full(48, 1e9 + 0.1)):
+        make(XLMRobertaRegressor).fit(texts, near)
+    predicted = make(XLMRobertaRegressor).fit(texts, far - far.mean()).predict(texts).astype(float) + far.mean()
+    expected = make(XLMRobertaRegressor).fit(texts, lengths).score(texts, lengths)
+    assert r2_score(far, predicted) == pytest.approx(expected, abs=1e-3) and fitted.score(texts, far) < expected - 1
+
+
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_transformers_loads_the_saved_folder(make, reference, tmp_path, texts, lengths, n_outputs):
     y = lengths if n_outputs == 1 else np.stack([lengths, -lengths], axis=1)

@@ -241,6 +241,19 @@ def test_other_labels_later(make, texts, y, y_val, said):
         make(XLMRobertaClassifier).fit(texts, y, X_val=texts[:1], y_val=y_val)
 
 
+@pytest.mark.parametrize("container", [np.asarray, csr_matrix, pd.DataFrame], ids=["array", "sparse", "DataFrame"])
+def test_several_columns_after_one_class_per_row(make, texts, languages, y, container):
+    one = make(XLMRobertaClassifier).fit(texts, languages)
+    said = r"y has the shape \(48, 3\), but the fit had one class per row"
+    for call in (one.partial_fit, one.score, pickle.loads(pickle.dumps(one)).set_params(warm_start=True).fit):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            call(texts, container(y))
+    with pytest.raises(ValueError, match=f"^y_val{said[1:]}"):
+        make(XLMRobertaClassifier).fit(texts, languages, X_val=texts, y_val=container(y))
+    with pytest.raises(ValueError, match=r"classes has the shape \(2, 2\), but y has one class per row"):
+        make(XLMRobertaClassifier).partial_fit(texts, languages, classes=[["de", "el"], ["en", "ru"]])
+
+
 def test_missing_value(make, texts, y):
     y = y.astype(float)
     y[5, 1] = np.nan
@@ -381,6 +394,32 @@ def test_columns_saved_and_searched(make, several, texts, columns, tmp_path):
 def test_other_columns_later(make, texts, columns, change, said):
     with pytest.raises(ValueError, match=said):
         make(XLMRobertaClassifier).fit(texts, columns, X_val=texts, y_val=change(columns))
+
+
+@pytest.mark.parametrize(
+    ("change", "weight", "said"),
+    [
+        (lambda y: y[["language", "third"]], None, "y must have 3 columns of classes, as in the fit"),
+        (lambda y: y["language"], None, "y must have 3 columns of classes, as in the fit"),
+        (lambda y: y.assign(parity=None), None, "y column 1 row 0: expected a label, got None"),
+        (lambda y: y[:5], None, r"inconsistent numbers of samples: \[48, 5, 5, 5\]"),
+        (lambda y: y, [np.nan] * 48, "sample_weight contains NaN"),
+        (lambda y: y, [1.0] * 5, r"inconsistent numbers of samples: \[48, 48, 5\]"),
+        (lambda y: y, [0.0] * 48, "at least one non-zero number"),
+    ],
+    ids=["fewer columns", "one column", "missing", "fewer rows", "NaN", "fewer weights", "no weight"],
+)
+def test_what_is_no_score(several, texts, columns, change, weight, said):
+    with pytest.raises(ValueError, match=said):
+        several.score(texts, change(columns), weight)
+
+
+def test_weights_in_the_score_of_columns(several, texts, columns):
+    weight, predicted = np.arange(48) % 5, several.predict(texts)
+    y = np.where(np.arange(48)[:, None] > 20, columns.to_numpy(object), predicted)
+    right = (predicted == y).all(axis=1)
+    assert 20 < right.sum() < 48
+    assert several.score(texts, y, weight) == np.average(right, weights=weight)
 
 
 def test_warm_start_and_early_stopping(make, texts, columns):

@@ -26,8 +26,11 @@ from skxlmr import (
     load,
     save,
 )
+from skxlmr.inspection import attributions
 from skxlmr.utils._devices.device import resolve_device
+from tests.cross_encoders import MODULE, SCORES
 from tests.estimators.conftest import padded
+from tests.sentence_encoders import put
 
 LABELS = ["sport", "city", "art"]
 NLI = ["contradiction", "neutral", "entailment"]
@@ -119,6 +122,53 @@ def test_parameters_are_read_when_predicting(nli, texts):
         estimator.set_params(hypothesis_template="sport").predict(texts)
     with pytest.raises(ValueError, match="contradiction='no' is not among the labels"):
         estimator.set_params(hypothesis_template="{}", contradiction="no").predict(texts)
+
+
+@pytest.fixture
+def cross_encoder(nli_folder, tmp_path):
+    """The same model in a folder that says how texts are read."""
+    folder = shutil.copytree(nli_folder, tmp_path / "scorer")
+    (folder / "skxlmr.json").unlink()
+    put(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": MODULE}])
+    put(folder / "sentence_bert_config.json", {**SCORES, "max_seq_length": 40, "do_lower_case": True})
+    about = {"model_type": "CrossEncoder", "prompts": {"query": "Das Haus: "}, "default_prompt_name": "query"}
+    put(folder / "config_sentence_transformers.json", about)
+    return folder
+
+
+@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "classifier"])
+def test_texts_are_read_as_a_cross_encoder_says(nli, cross_encoder, texts, tmp_path, is_folder):
+    texts = [text.upper() for text in texts[:4]]
+    checkpoint = cross_encoder if is_folder else XLMRobertaClassifier.from_checkpoint(cross_encoder)
+    estimator = zero_shot(checkpoint, hypothesis_template="It is {}.", candidate_labels=sorted(LABELS)).fit()
+    spelled = [f"das haus: {text.lower()}" for text in texts]
+    entailment = np.exp(nli_logits(nli, spelled, sorted(LABELS), "it is {}.")["entailment"])
+    expected = entailment / entailment.sum(1, keepdims=True)
+    assert np.abs(zero_shot(nli, hypothesis_template="It is {}.").fit().predict_proba(texts) - expected).max() > 1e-3
+    save(estimator, tmp_path / "saved")
+    for twin in (estimator, load(tmp_path / "saved"), pickle.loads(pickle.dumps(estimator))):
+        np.testing.assert_allclose(twin.predict_proba(texts), expected, atol=1e-6)
+        assert twin._limit() == 40
+    logits = nli_logits(nli, spelled, ["art"], "it is {}.")["entailment"][:, 0]
+    explained = attributions(estimator, texts, target="art", method="occlusion")
+    np.testing.assert_allclose([row.prediction for row in explained], logits, atol=1e-5)
+    assert explained[0].texts == (texts[0], "It is art.")
+    np.testing.assert_array_equal(
+        estimator.set_params(checkpoint=nli).fit().predict_proba(texts),  # which says nothing of texts
+        zero_shot(nli, hypothesis_template="It is {}.").fit().predict_proba(texts),
+    )
+
+
+def test_a_prompt_takes_room_from_the_hypotheses(cross_encoder):
+    classifier = XLMRobertaClassifier.from_checkpoint(cross_encoder)
+    n_prompt = classifier.tokenizer_.encode_batch(["das haus:"]).lengths[0] - 2
+    n_longest = classifier.tokenizer_.encode_batch(["this example is sport."]).lengths[0] - 2
+    estimator = zero_shot(classifier, max_length=int(n_prompt + n_longest + 4), candidate_labels=["sport", "art"])
+    with pytest.raises(
+        ValueError, match=rf"has {n_longest} tokens, and max_length leaves room for {n_longest} together"
+    ):
+        estimator.fit()
+    estimator.set_params(max_length=int(n_prompt + n_longest + 5)).fit()
 
 
 def test_neighbours_and_order_do_not_matter(nli, texts):
@@ -369,9 +419,10 @@ def test_checkpoints_without_entailment(make, tiny_checkpoint, texts, languages,
 
 def test_labels_of_any_dtype_are_scored():
     zero_shot = XLMRobertaZeroShotClassifier()
+    zero_shot.classes_ = np.array(["a", "b"])
     zero_shot.predict = lambda X: np.array(["a", "b"])
     labels = pd.Series(["a", "b"])
     for y in (np.array(["a", "b"], dtype=np.dtypes.StringDType()), labels.astype("string"), labels.astype("category")):
         assert zero_shot.score(["x", "y"], y) == 1
-    zero_shot.predict = lambda X: np.eye(2, dtype=int)
+    zero_shot.set_params(multi_label=True).predict = lambda X: np.eye(2, dtype=int)
     assert zero_shot.score(["x", "y"], pd.DataFrame(np.eye(2)).astype("Int64")) == 1
