@@ -109,7 +109,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         y : array-like of shape (n_rows,) of int
             Index of the right choice of each row, from 0.
         sample_weight : array-like of shape (n_rows,), optional
-            Weight of each row in the loss; a weight of 2 counts like two rows.
+            Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out of the training.
+            ``classes_`` is learnt from all rows.
         X_val : DataFrame, list of dict, list of (prompt, choices) or 2-D array, optional
             Validation rows, for ``validation_scores_`` and early stopping.
         y_val : array-like of shape (n_val_rows,) of int, optional
