@@ -16,8 +16,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -43,6 +44,13 @@ _joined_here = False  # the group is the library's own
 _left = False  # and this process has left it
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """What a process gives the others in the place of the value that they wait for."""
+
+    reason: str
+
+
 class Processes:
     """The processes that share a fit; all of them call the same methods in the same order.
 
@@ -56,6 +64,7 @@ class Processes:
 
     def __init__(self, rank: int, size: int, is_own: bool):
         self.rank, self.size, self._is_own = rank, size, is_own
+        self._tells = True  # a failure, which the others hear of when they next gather something
 
     @property
     def leads(self) -> bool:
@@ -65,18 +74,25 @@ class Processes:
     # Small values -----------------------------------------------------------------------------------------------------
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all processes, by their numbers."""
+        """The values of all processes, by their numbers.
+
+        Raises
+        ------
+        RuntimeError
+            If another process has failed; says why.
+        """
         values: list[Any] = [None] * self.size
         with self._waiting():
             dist.all_gather_object(values, value)
+        failed = [f"process {rank}: {each.reason}" for rank, each in enumerate(values) if isinstance(each, _Failure)]
+        if failed:
+            self._tells = False  # all know of it
+            raise RuntimeError(f"this fit has failed in another of its {self.size} processes: {'; '.join(failed)}")
         return values
 
     def of_first(self, value: Value) -> Value:
         """The value of the first process."""
-        values = [value]
-        with self._waiting():
-            dist.broadcast_object_list(values, src=0)
-        return values[0]
+        return self.gather(value)[0]
 
     def check(self, about: Mapping[str, str], device: torch.device) -> None:
         """Refuse a fit that is not the same in all processes, or on a device on which they can't add up.
@@ -88,18 +104,19 @@ class Processes:
         RuntimeError
             If the group has no backend for the device.
         """
-        try:
-            dist.all_reduce(torch.zeros(1, device=device))
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            raise RuntimeError(f"the processes cannot add up gradients on the device {device}: {reason}") from error
         first, *others = self.gather(dict(about))
+        self._tells = False  # what follows fails in all of them alike, or leaves the others
         differing = [name for name in first if any(other.get(name) != first[name] for other in others)]
         if differing:
             raise ValueError(
                 f"the {self.size} processes of this fit differ in {', '.join(differing)}: each has to pass the same rows in "
                 "the same order, with the same parameters. fit shares the rows out among them; the script does not"
             )
+        try:
+            dist.all_reduce(torch.zeros(1, device=device))
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise RuntimeError(f"the processes cannot add up gradients on the device {device}: {reason}") from error
 
     # What is divided --------------------------------------------------------------------------------------------------
 
@@ -178,8 +195,24 @@ class Processes:
     # The end ----------------------------------------------------------------------------------------------------------
 
     @contextmanager
+    def one_fit(self) -> Iterator[None]:
+        """Around a fit: one that fails in a process fails in all, and they begin the next one together."""
+        try:
+            yield
+            if self._tells:
+                self.gather(None)
+        except Exception as error:
+            if self._tells:
+                with suppress(RuntimeError):
+                    self.gather(_Failure(f"{type(error).__name__}: {error}"))
+            raise
+        except BaseException:
+            self.leave()
+            raise
+
+    @contextmanager
     def in_step(self) -> Iterator[None]:
-        """Inside the block the processes wait for each other: one that fails leaves them, so that they fail too."""
+        """Around the steps, after ``check``: a process that fails leaves the others, so that they fail too."""
         try:
             yield
         except Diverged:  # as in all of them
@@ -187,6 +220,7 @@ class Processes:
         except BaseException:
             self.leave()
             raise
+        self._tells = True
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -194,6 +228,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
+            self._tells = False
             raise RuntimeError(
                 f"process {self.rank} of {self.size} waits in vain: another process of this fit has failed or is gone, and its "
                 "own output says why"
@@ -202,6 +237,7 @@ class Processes:
     def leave(self) -> None:
         """End the group, unless it is the caller's: what the others wait for becomes an error."""
         global _left
+        self._tells = False
         if self._is_own and dist.is_initialized():
             _left = True
             dist.destroy_process_group()
@@ -240,8 +276,8 @@ def leads() -> bool:
 def in_all_processes(fit: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
     """Let all processes that ``torchrun`` started share each call of a function that fits.
 
-    It returns once the first process has written what it writes. Warnings are those of the first process; only of its own
-    memory each one warns. Without other processes nothing changes.
+    It returns once the first process has written what it writes, and raises in all of them if one fails. Warnings are those
+    of the first process; only of its own memory each one warns. Without other processes nothing changes.
     """
 
     @wraps(fit)
@@ -251,13 +287,11 @@ def in_all_processes(fit: Callable[Arguments, Value]) -> Callable[Arguments, Val
             return fit(*args, **kwargs)
         token = _current.set(processes)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), processes.one_fit():
                 if not processes.leads:
                     warnings.simplefilter("ignore")
                     warnings.filterwarnings("default", category=OutOfMemoryWarning)
-                result = fit(*args, **kwargs)
-            processes.gather(None)
-            return result
+                return fit(*args, **kwargs)
         finally:
             _current.reset(token)
 

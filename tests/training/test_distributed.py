@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import distributed as dist
 
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier
+from skxlmr.estimators._fine_tuning import fine_tuned
 from skxlmr.estimators._sequence.task import SequenceTask
 from skxlmr.nn.randomness import Randomness, drawing_from, dropout, host_generator
 from skxlmr.training import History, LossScale, Watcher, fit_loop
@@ -112,7 +114,18 @@ def test_what_processes_have_in_common(tiny_checkpoint, tmp_path):
 
 
 def in_common(rank, checkpoint, folder):
-    for part in (unseeded, other_rows, diverging, warned, first_decides, overflowing, dropout_and_resumed, searched):
+    for part in (
+        unseeded,
+        other_rows,
+        one_fails,
+        one_fit_of_a_search_fails,
+        diverging,
+        warned,
+        first_decides,
+        overflowing,
+        dropout_and_resumed,
+        searched,
+    ):
         part(rank, checkpoint, Path(folder))
 
 
@@ -147,6 +160,56 @@ def other_rows(rank, checkpoint, folder):
     weights["classifier.out_proj.bias"] += rank
     with pytest.raises(ValueError, match="differ in the weights of the model:"):
         make.set_params(warm_start=True).fit(TEXTS, CLASSES)
+
+
+def one_fails(rank, checkpoint, folder):
+    """Wherever it fails outside of the steps, and whoever fails: the other says why, and the next fit is that of both."""
+    make = XLMRobertaClassifier(checkpoint, **SHORT | {"max_epochs": 1})
+    losses = make.fit(TEXTS, CLASSES).loss_curve_
+
+    def fails(number, reason, fit, *data):
+        heard_of = f"this fit has failed in another of its 2 processes: process {number}: ValueError: {reason}"
+        with pytest.raises(ValueError, match=reason) if rank == number else pytest.raises(RuntimeError, match=heard_of):
+            fit(*data)
+        assert of_all(make.fit(TEXTS, CLASSES).loss_curve_) == [losses] * 2
+
+    def refused_at_the_end(*data):
+        def late(*arguments):
+            raise ValueError("late")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fine_tuned, "collapse", late)
+            make.fit(*data)
+
+    for number in range(2):
+        own = rank == number
+        fails(number, r"Found input variables .*: \[22, 21\]", make.fit, TEXTS, CLASSES[: 22 - own])
+        frozen = clone(make).set_params(n_frozen_layers=9 * own)  # refused after the seed was drawn
+        fails(number, "n_frozen_layers=9 is more than the 2 layers", frozen.fit, TEXTS, CLASSES)
+        fails(number, "late", refused_at_the_end if own else make.fit, TEXTS, CLASSES)
+    # each at another place: the second fails first
+    frozen = clone(make).set_params(n_frozen_layers=9 * (1 - rank))
+    fails(1, "Found input variables", frozen.fit, TEXTS, CLASSES[: 22 - rank])
+
+
+def one_fit_of_a_search_fails(rank, checkpoint, folder):
+    """The others are shared as if it had not been."""
+
+    class Search(XLMRobertaClassifier):
+        n_fits = 0
+
+        def fit(self, X, y):
+            Search.n_fits += 1
+            return super().fit(X, y[:3] if (rank, Search.n_fits) == (1, 2) else y)
+
+    found = []
+    for estimator in (XLMRobertaClassifier, Search):
+        make = estimator(checkpoint, **SHORT | {"max_epochs": 1})
+        with warnings.catch_warnings(action="ignore"):
+            search = GridSearchCV(make, {"learning_rate": [1e-4, 1e-3, 3e-3]}, cv=2, refit=False).fit(TEXTS, CLASSES)
+        found.append([search.cv_results_[f"split{split}_test_score"].tolist() for split in range(2)])
+    (first, second), (first_again, second_again) = found
+    assert first_again == first and np.isnan(second_again[0]) and second_again[1:] == second[1:]
 
 
 def diverging(rank, checkpoint, folder):
@@ -254,7 +317,7 @@ def searched(rank, checkpoint, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "exit_code"), [("caught", 0), ("killed", 1), ("restarted", 0)])
+@pytest.mark.parametrize(("how", "exit_code"), [("caught", 0), ("killed", 1), ("restarted", 0), ("interrupted", 0)])
 def test_under_torchrun(tiny_checkpoint, how, exit_code):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["--max-restarts=1"] if how == "restarted" else []

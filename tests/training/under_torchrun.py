@@ -30,6 +30,9 @@ def main(checkpoint, how):
     if how == "restarted":
         continues_after_a_kill(checkpoint)
         return
+    if how == "interrupted":
+        interrupted(checkpoint)
+        return
     others_fit_alone(make)
     assert not dist.is_initialized()
     shared = make.fit(TEXTS, CLASSES).loss_curve_
@@ -61,6 +64,24 @@ def continues_after_a_kill(checkpoint):
     kept.fit(TEXTS, CLASSES, resume=True)
     undisturbed = XLMRobertaClassifier(checkpoint, **SHORT).fit(TEXTS, CLASSES)
     assert deviations(result_of(kept), result_of(undisturbed)) == (0, 0)
+    print(f"process {RANK} is done")
+
+
+def interrupted(checkpoint):
+    """Ctrl-C reaches both processes: each raises it, and has the weights of the first epoch."""
+    run_step, steps = TrainStep.run, []
+
+    def interrupting(self, *args):
+        steps.append(None)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return run_step(self, *args)
+
+    TrainStep.run = interrupting
+    classifier = XLMRobertaClassifier(checkpoint, **SHORT)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(TEXTS, CLASSES)
+    assert classifier.n_iter_ == 1
     print(f"process {RANK} is done")
 
 

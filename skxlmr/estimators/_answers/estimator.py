@@ -287,19 +287,17 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
     def _encode(self, rows: Any, sampling: SubwordSampling | None = None, **options: Any) -> EncodedBatch:
         """The windows; a question that leaves no room for its context is cut, or its row is named."""
         limit = self._limit()
+        budget, stride = limit - self.tokenizer_.n_special(pair=True), self._stride(limit)
         try:
             return self._tokenize(rows, limit, sampling=sampling, **options)
         except NoRoomError as error:
-            budget, stride = limit - self.tokenizer_.n_special(pair=True), self._stride(limit)
             if self.long_question == "error":
-                shown = rows.first[error.row]
-                raise ValueError(
-                    f"X row {error.row}: the question {shown[:40]!r}... leaves no room for its context: max_length={limit} "
-                    f"holds {budget} tokens of both, of which windows share {stride}. Shorten it, raise max_length, or set "
-                    "long_question='truncate'"
-                ) from error
-        rows, lost_N, n_kept = cut_questions(rows, self.tokenizer_, budget, stride)
-        encoded = self._tokenize(rows, limit, sampling=sampling, **options)
+                raise _no_room(rows, error.row, limit, budget, stride, ", or set long_question='truncate'") from error
+        cut, lost_N, n_kept = cut_questions(rows, self.tokenizer_, budget, stride)
+        try:
+            encoded = self._tokenize(cut, limit, sampling=sampling, **options)
+        except NoRoomError as error:  # windows that share all tokens but one, or a drawn segmentation
+            raise _no_room(rows, error.row, limit, budget, stride, "") from error
         n_dropped = np.zeros(len(encoded), np.int64)
         n_dropped[np.searchsorted(encoded.input_rows, np.arange(len(rows)))] = lost_N  # of each row's first window
         encoded = replace(encoded, n_dropped=n_dropped)
@@ -363,3 +361,10 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
             rank = sum(span.log_score >= row.log_null_score - self.no_answer_threshold for span in row.spans)
             records.insert(rank, {"answer": "", "score": exp(row.log_null_score), "start": 0, "end": 0})
         return records
+
+
+def _no_room(rows: Texts, row: int, limit: int, budget: int, stride: int, hint: str) -> ValueError:
+    return ValueError(
+        f"X row {row}: the question {rows.first[row][:40]!r}... leaves no room for its context: max_length={limit} holds "
+        f"{budget} tokens of both, of which windows share {stride}. Shorten it, raise max_length, or lower stride{hint}"
+    )

@@ -80,20 +80,26 @@ def check_questions(table: Any, name: str) -> Texts:
 def cut_questions(rows: Texts, tokenizer: Tokenizer, budget: int, stride: int) -> tuple[Texts, np.ndarray, int]:
     """The rows, with the questions cut that leave no room for windows on their contexts.
 
-    Returns them with the tokens that each question lost, (n_rows,), and the tokens that the cut ones kept.
+    Returns them with the tokens that each question lost, (n_rows,), and the most tokens that a cut one keeps.
     """
     assert rows.second is not None
-    n_kept = max(1, min(budget // 2, budget - stride - 1))
-    encoded = tokenizer.encode_batch(rows.first, return_offsets=True)
-    n_tokens_N = encoded.lengths - tokenizer.n_special(pair=False)
-    lost_N, questions = np.zeros(len(rows), np.int64), list(rows.first)
+    n_kept, n_special = max(1, min(budget // 2, budget - stride - 1)), tokenizer.n_special(pair=False)
+    n_tokens_N = tokenizer.encode_batch(rows.first).lengths - n_special
+    left_N, questions = n_tokens_N.copy(), list(rows.first)
     long = np.flatnonzero(n_tokens_N >= budget - stride)
-    n_context = tokenizer.encode_batch([rows.second[row] for row in long]).lengths - tokenizer.n_special(pair=False)
-    for row in long[n_tokens_N[long] + n_context > budget]:
+    n_context = tokenizer.encode_batch([rows.second[row] for row in long]).lengths - n_special
+    long = long[n_tokens_N[long] + n_context > budget]
+    while len(long):  # a cut may change the tokens before it, so that they are too many again
+        encoded = tokenizer.encode_batch([questions[row] for row in long], return_offsets=True)
         assert encoded.offsets is not None
-        end = encoded.offsets[encoded.starts[row] + n_kept, 1]  # of the last token kept, after <s>
-        questions[row], lost_N[row] = questions[row][:end], n_tokens_N[row] - n_kept
-    return Texts(questions, rows.second), lost_N, n_kept
+        left_N[long] = encoded.lengths - n_special
+        is_long = left_N[long] > n_kept
+        long = long[is_long]
+        for row, first_dropped in zip(long, encoded.starts[:-1][is_long] + 1 + n_kept, strict=True):  # after <s>
+            # a character may have become several tokens: it is kept with all of them or not at all
+            end = min(encoded.offsets[first_dropped - 1, 1], encoded.offsets[first_dropped, 0])
+            questions[row] = questions[row][:end]
+    return Texts(questions, rows.second), n_tokens_N - left_N, n_kept
 
 
 def read_targets(contexts: list[str], y: Any, name: str) -> np.ndarray:

@@ -109,7 +109,8 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
         y : array-like of shape (n_rows,) of int
             Index of the right choice of each row, from 0.
         sample_weight : array-like of shape (n_rows,), optional
-            Weight of each row in the loss; a weight of 2 counts like two rows.
+            Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out of the training.
+            ``classes_`` is learnt from all rows.
         X_val : DataFrame, list of dict, list of (prompt, choices) or 2-D array, optional
             Validation rows, for ``validation_scores_`` and early stopping.
         y_val : array-like of shape (n_val_rows,) of int, optional
@@ -193,14 +194,16 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
 
         Returns
         -------
-        ndarray of shape (n_rows, n_most_choices), float32
-            Minus infinity where a row has fewer choices than another.
+        ndarray of shape (n_rows, n_columns), float32
+            A column for each of ``classes_``, and more if a row of X has more choices; minus infinity beyond the choices of
+            a row.
         """
         engine = self._engine()
         rows = self._check_X(X, reset=False)
+        fewest = len(getattr(self, "classes_", range(2)))  # which a checkpoint doesn't say
         if not len(rows):
-            return np.empty((0, len(getattr(self, "classes_", range(2)))), np.float32)
-        return by_row(engine.rows(self._encode(rows)).reshape(-1), rows.n_choices, fill=-np.inf)
+            return np.empty((0, fewest), np.float32)
+        return by_row(engine.rows(self._encode(rows)).reshape(-1), rows.n_choices, fill=-np.inf, n_columns=fewest)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each choice among those of its row.
@@ -212,8 +215,9 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
 
         Returns
         -------
-        ndarray of shape (n_rows, n_most_choices), float32
-            Zero where a row has fewer choices than another; rows sum to one.
+        ndarray of shape (n_rows, n_columns), float32
+            A column for each of ``classes_``, and more if a row of X has more choices; zero beyond the choices of a row.
+            Rows sum to one.
         """
         return softmax(self.decision_function(X), axis=1)
 

@@ -55,8 +55,8 @@ class ChoiceTask:
         return {"loss": losses.cross_entropy(scores_RK, batch.targets["y"]) * batch.targets["weights"]}
 
 
-def by_row(values_N: np.ndarray, n_choices_R: np.ndarray, fill: float) -> np.ndarray:
-    """Values of all choices as one line per row, (R, K); ``fill`` where a row has fewer than K."""
-    values_RK = np.full((len(n_choices_R), n_choices_R.max(initial=0)), fill, values_N.dtype)
+def by_row(values_N: np.ndarray, n_choices_R: np.ndarray, fill: float, n_columns: int = 0) -> np.ndarray:
+    """Values of all choices as one line per row, (R, K), or more columns if asked; ``fill`` beyond the choices of a row."""
+    values_RK = np.full((len(n_choices_R), n_choices_R.max(initial=n_columns)), fill, values_N.dtype)
     values_RK[np.arange(values_RK.shape[1]) < n_choices_R[:, None]] = values_N
     return values_RK

@@ -1,8 +1,8 @@
 """Fitted attributes that say how a fit went; ``parameters.py`` describes them for docstrings."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 
 def of_a_fit(losses: list[float], scores: list[float] | None, final: float, collapse: str | None) -> dict[str, Any]:
@@ -30,7 +30,11 @@ def of_a_fit(losses: list[float], scores: list[float] | None, final: float, coll
 def kept_epoch(estimator: Any) -> int | None:
     """Number of the epoch, from 0, whose weights early stopping kept; None if there is none, or they were trained since."""
     losses, scores = estimator.loss_curve_, getattr(estimator, "validation_scores_", None)
-    if not getattr(estimator, "early_stopping", False) or scores is None or not np.isfinite(scores).any():
-        return None
-    kept = int(np.nanargmax(scores))
-    return kept if getattr(estimator, "final_loss_", losses[kept]) == losses[kept] else None
+    kept = best_epoch([] if scores is None else scores) if getattr(estimator, "early_stopping", False) else None
+    return kept if kept is None or getattr(estimator, "final_loss_", losses[kept]) == losses[kept] else None
+
+
+def best_epoch(scores: Sequence[float]) -> int | None:
+    """Number, from 0, of the first epoch with the highest score; None if all are NaN."""
+    defined = [epoch for epoch, score in enumerate(scores) if not math.isnan(score)]  # nanargmax takes NaN for -inf
+    return max(defined, key=scores.__getitem__, default=None)

@@ -210,9 +210,8 @@ class FineTuned(TrainingParameters, Estimator):
 
         with seeded(seed):
             module = self._begin(continues)
-            encoded = self._encode_training(read)
-            self.n_truncated_ = n_truncated(encoded)
-            training = TrainingRows(encoded, targets, weights).take(rows)
+            training = TrainingRows(self._encode_training(read), targets, weights).take(rows)
+            self.n_truncated_ = n_truncated(training.encoded)
             validation, scored = None, None
             if given is not None:
                 validation = TrainingRows(self._encode_training(given[0]), *given[1:], weighs_classes=False)
@@ -289,8 +288,7 @@ class FineTuned(TrainingParameters, Estimator):
         watcher = self._watcher(X, y, sample_weight, 1, losses=losses, scores=scores)
         with seeded(seed):
             module = self._begin(not first)
-            encoded = self._encode_training(read)
-            training = TrainingRows(encoded, targets, weights).take(rows)
+            training = TrainingRows(self._encode_training(read), targets, weights).take(rows)
             run = TrainingRun(
                 self,
                 module,
@@ -305,7 +303,7 @@ class FineTuned(TrainingParameters, Estimator):
             history = run.run()
         history.doubt = skipped(history)
         self._adam_state = adam_state
-        self.n_truncated_ = n_truncated(encoded) + (0 if first else getattr(self, "n_truncated_", 0))
+        self.n_truncated_ = n_truncated(training.encoded) + (0 if first else getattr(self, "n_truncated_", 0))
         vars(self).update(of_a_fit([*losses, *history.loss_curve], scores, history.loss_curve[-1], None))
         return history, watcher
 

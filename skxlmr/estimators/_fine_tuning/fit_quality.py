@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_regressor
 
+from skxlmr.estimators._core.fit_attributes import best_epoch
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._fine_tuning.training_run import BESIDE_THE_FIT
 from skxlmr.training import FEWEST_STEPS, EndedEpoch, History, StepRecord, in_words
@@ -47,9 +48,8 @@ def collapse(estimator: Any, history: History, rows: TrainingRows) -> str | None
 
 def kept_epoch(estimator: Any, history: History) -> int:
     """Number, from 0, of the epoch whose weights the fit ended with: the last, with early stopping the best."""
-    scores = np.array(history.validation_scores)
-    scored = estimator.early_stopping and not np.isnan(scores).all()
-    return int(np.nanargmax(scores)) if scored else len(history.loss_curve) - 1
+    best = best_epoch(history.validation_scores) if estimator.early_stopping else None
+    return len(history.loss_curve) - 1 if best is None else best
 
 
 def skipped(history: History) -> str | None:

@@ -26,6 +26,12 @@ def keeper_of(estimator: Any, resume: bool | Literal["auto"]) -> StateKeeper | N
     if estimator.resume_dir is None:
         return None
     if resume != AUTO:
+        if resume and _is_nameless(estimator.scoring):
+            warn_once_per_call(
+                "resume=True cannot tell whether the state has the scores of this scoring, which is or holds a function "
+                "without a name: leave it as it was, or define it in a module",
+                about="resume",
+            )
         return StateKeeper(estimator.resume_dir, estimator.resume_every, bool(resume))
     if reason := _no_name(estimator):
         warn_once_per_call(f"resume='auto' keeps no state of this fit: {reason}", about="resume")
@@ -39,6 +45,11 @@ def _no_name(estimator: Any) -> str | None:
     """Why it can't be told whether a later fit is the same one, if it can't."""
     if estimator.random_state is None:
         return "with random_state=None every fit is another one. Set random_state to an int"
-    if "<" in in_words(estimator.scoring):
+    if _is_nameless(estimator.scoring):
         return "its scoring has no name, so that another function could not be told from it. Define it in a module"
     return None
+
+
+def _is_nameless(scoring: Any) -> bool:
+    """Whether it is, or holds, what can't be told from others of its kind, such as a lambda or a local function."""
+    return "<" in in_words(scoring)

@@ -165,12 +165,12 @@ class TrainingRun:
                 if processes is not None:
                     about_state["the number of processes"] = str(processes.size)
                 self.keeper.attach(module, optimizer, rng, about_state, loss_scale)
-            if processes is not None:
-                processes.check(about | self._about_processes(settings), device)
             task = estimator._make_task(training)
             undoing = undone_on_failure(optimizer) if undo else nullcontext()
             in_step = nullcontext() if processes is None else processes.in_step()
-            with undoing, in_step, named_as_passed(self.rows), starting_from(prefix):
+            if processes is not None:
+                processes.check(about | self._about_processes(settings), device)
+            with in_step, undoing, named_as_passed(self.rows), starting_from(prefix):
                 history = fit_loop(
                     module,
                     task,

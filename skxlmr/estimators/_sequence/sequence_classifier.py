@@ -107,7 +107,8 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         y : array-like of shape (n_rows,), or array-like or sparse matrix of shape (n_rows, n_labels)
             Class labels; an indicator matrix of 0 and 1, with a column per label; or several columns of class labels.
         sample_weight : array-like of shape (n_rows,), optional
-            Weight of each row in the loss; a weight of 2 counts like two rows.
+            Weight of each row in the loss; a weight of 2 counts like two rows, 0 leaves a row out of the training.
+            ``classes_`` is learnt from all rows.
         X_val : list, array, Series or DataFrame of str, optional
             Validation texts or pairs, for ``validation_scores_`` and early stopping.
         y_val : array-like or sparse matrix, optional

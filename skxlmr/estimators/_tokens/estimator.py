@@ -143,7 +143,8 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
             spaCy, Doccano, Label Studio or Prodigy write them. White space at the ends of spans does not count.
             ``span_edges`` and ``overlaps`` say what happens to spans that begin or end inside a word, or overlap.
         sample_weight : array-like of shape (n_rows,), optional
-            Weight of each row's words in the loss; a weight of 2 counts like two rows.
+            Weight of each row's words in the loss; a weight of 2 counts like two rows, 0 leaves a row out of the training.
+            ``classes_`` is learnt from all rows.
         X_val : list, array, Series or one-column DataFrame, optional
             Validation rows, for ``validation_scores_`` and early stopping.
         y_val : list, array or Series, optional

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,19 +24,47 @@ STILL_WEIGHTS = "the weights that do not learn"
 _ROWS_AT_ONCE = 16384  # of a word embedding: 64 MB if it is 1024 wide
 
 
-def in_words(value: Any) -> str:
-    """A parameter in words; equal values read the same, whatever type holds them."""
+def in_words(value: Any, within: tuple[int, ...] = ()) -> str:
+    """A parameter in words; equal values read the same, whatever type holds them, and in any process.
+
+    Functions are said by their names, other objects by their class and state. What can't be told from others of its kind,
+    such as a lambda, has a ``<``.
+
+    Parameters
+    ----------
+    value : object
+    within : tuple of int
+        What it is a part of, by ``id``.
+    """
+    if id(value) in within:
+        return "..."
+    said = partial(in_words, within=(*within, id(value)))
     if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
+        return said(value.tolist())
     if isinstance(value, np.random.RandomState):
         return "a RandomState"
     if isinstance(value, dict):
-        return "{" + ", ".join(sorted(f"{in_words(key)}: {in_words(item)}" for key, item in value.items())) + "}"
+        return "{" + ", ".join(sorted(f"{said(key)}: {said(item)}" for key, item in value.items())) + "}"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(said, value))) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(in_words, value)) + "]"
-    if hasattr(value, "__qualname__"):  # a function; its repr has an address
+        return "[" + ", ".join(map(said, value)) + "]"
+    if isinstance(value, partial):
+        return f"partial({said(value.func)}, {said(value.args)}, {said(value.keywords)})"
+    if isinstance(value, MethodType):
+        return f"{said(value.__self__)}.{value.__name__}"
+    if hasattr(value, "__qualname__"):  # a function
         return f"{value.__module__}.{value.__qualname__}"
-    return repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if isinstance(value, str | bytes | os.PathLike):
+        return repr(os.fspath(value))
+    words = repr(value)
+    if not re.search("<| at 0x", words):  # an address is another one in the next process
+        return words
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    try:
+        return f"{name}({said(value.__reduce_ex__(4))})"
+    except Exception:  # it can't be pickled, as an open file
+        return f"<{name}>"
 
 
 def digest(*values: Any) -> str:

@@ -94,7 +94,10 @@ class FitState:
         if tol is None:
             return replace(self, history=history)
         state = replace(self, history=history, stale=0 if score > self.best_score + tol else self.stale + 1)
-        return replace(state, best=self.finished, best_score=score) if score > self.best_score else state
+        is_best = score > self.best_score or (
+            self.best is None and not np.isnan(score)
+        )  # the first may be minus infinity
+        return replace(state, best=self.finished, best_score=score) if is_best else state
 
 
 class Watcher:

@@ -103,7 +103,7 @@ class StateKeeper:
             then = {name: value for name, value in self._saved["about"].items() if name not in not_compared}
             # a digest shows only that something differs, a parameter also how
             differing = [
-                name if re.fullmatch("[0-9a-f]{64}", value) else f"{name} (then {then[name]}, now {value})"
+                name if re.fullmatch("[0-9a-f]{64}", value) else f"{name} (then {then[name]:.200}, now {value:.200})"
                 for name, value in self.about.items()
                 if name in then and then[name] != value
             ]

@@ -179,6 +179,45 @@ def test_a_question_is_cut_by_option(make, fitted):
     assert learnt.n_truncated_ == 1
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["\u33c2" * 20, "Wer singt \u33c2" * 9, "b\u2475\u33c2" * 12],
+    ids=["one alone", "after words", "of two kinds"],
+)
+def test_a_character_of_several_tokens_is_cut_as_a_whole(fitted, question):
+    """NFKC makes a.m. of U+33C2 and (2) of U+2475; what is left has the most tokens that there is room for, or fewer."""
+    context = GOOD["context"] * 9
+    truncating = copy.copy(fitted).set_params(long_question="truncate", max_length=40, stride=20)
+
+    def n_tokens(text):
+        return int(truncating.tokenizer_.encode_batch([text]).lengths[0]) - 2
+
+    n_kept = 36 - 20 - 1  # of 40 tokens, <s>, </s></s> and </s> take four, and windows share 20
+    left = max((question[:end] for end in range(len(question)) if n_tokens(question[:end]) <= n_kept), key=len)
+    lost = n_tokens(question) - n_tokens(left)
+    with pytest.warns(
+        TruncationWarning, match=f"longer than {n_kept} tokens and were cut; the longest lost {lost} token"
+    ):
+        found = truncating.predict_spans([(question, context)])
+    assert_same(found, truncating.predict_spans([(left, context)]))
+
+
+def test_no_question_is_short_enough(make, fitted):
+    """Windows that share all tokens but one, or a segmentation that is drawn in an epoch and has more tokens."""
+    question, context = "the bird sings " * 9, GOOD["context"] * 9
+    truncating = copy.copy(fitted).set_params(long_question="truncate", max_length=40, stride=35)
+    with pytest.raises(
+        ValueError, match=r"X row 0: the question 'the bird.* of which windows share 35\. .*lower stride$"
+    ):
+        truncating.predict([(question, context)])
+    drawn = make(XLMRobertaQuestionAnswerer, subword_sampling=0.1, long_question="truncate", max_length=40, stride=32)
+    with (
+        pytest.warns(TruncationWarning),
+        pytest.raises(ValueError, match=r"X row 0: the question .*, or lower stride$"),
+    ):
+        drawn.fit([(question, context)], ["Vogel"])
+
+
 def test_context_without_tokens(make):
     answerer = make(XLMRobertaQuestionAnswerer).fit([tuple(GOOD.values()), ("Wer?", "\u200b\ufeff")], ["Vogel", None])
     assert answerer.predict([("Wer?", "\u200b\ufeff")]).tolist() == [""]

@@ -76,10 +76,15 @@ def test_probabilities_of_ragged_rows(fitted, rows):
     assert fitted.classes_.tolist() == [0, 1, 2, 3]
 
 
-def test_rows_of_one_length_have_a_column_per_choice(fitted):
-    assert fitted.predict_proba(toy(8, (2,))[0]).shape == (8, 2)
-    more = [{"prompt": "the bird", "choices": list("abcdef")}]  # more than any row of fit
-    assert fitted.predict_proba(more).shape == (1, 6)
+def test_a_column_per_class_whatever_the_rows_of_the_call(fitted, rows):
+    """A row has the same line alone as beside rows with more choices."""
+    X, _ = rows
+    for method, fill in ((fitted.predict_proba, 0), (fitted.decision_function, -np.inf)):
+        alone, beside = method(X[:1]), method(X)[:1]
+        assert alone.shape == (1, 4) and (alone[0, 2:] == fill).all()
+        np.testing.assert_allclose(alone, beside, atol=1e-6)
+        more = [{"prompt": "the bird", "choices": list("abcdef")}]  # more than any row of fit
+        assert method(more).shape == (1, 6) and method([]).shape == (0, 4)
 
 
 def test_neighbours_and_batches_do_not_matter(make, fitted, rows):
@@ -160,7 +165,7 @@ def test_saved_folder_and_transformers_have_the_same_scores(fitted, reference, t
         load(tmp_path / "saved"),
         XLMRobertaMultipleChoiceClassifier.from_checkpoint(tmp_path / "saved", dtype="float32"),
     ):
-        np.testing.assert_array_equal(found.decision_function(X), fitted.decision_function(X))
+        np.testing.assert_array_equal(found.decision_function(X)[:, :3], fitted.decision_function(X)[:, :3])
         assert found.score(X, y) == fitted.score(X, y)
     model = reference("AutoModelForMultipleChoice", tmp_path / "saved")
     inputs = padded(
@@ -170,7 +175,7 @@ def test_saved_folder_and_transformers_have_the_same_scores(fitted, reference, t
     )
     with torch.no_grad():
         expected = model(**{name: tensor.view(9, 3, -1) for name, tensor in inputs.items()}).logits
-    np.testing.assert_allclose(fitted.decision_function(X), expected, atol=1e-5)
+    np.testing.assert_allclose(fitted.decision_function(X)[:, :3], expected, atol=1e-5)
 
 
 def test_recorded_outputs_of_the_reference(shared_data):
@@ -228,6 +233,16 @@ def test_cross_validated_probabilities(make):
         made.predict(frame.rename(columns={"first": "1st"}))
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         made.predict(X)
+
+
+def test_cross_validated_probabilities_of_ragged_rows(make):
+    """A fold may have no row with the most choices."""
+    X, y = toy(12, (3, 2))
+    folds = [(np.r_[0:8], np.r_[9, 11]), (np.r_[0:6, 9, 11], np.r_[6, 7, 8, 10]), (np.r_[6:12], np.r_[0:6])]
+    made = make(XLMRobertaMultipleChoiceClassifier)
+    found = cross_val_predict(made, X, y, cv=folds, method="predict_proba")
+    assert found.shape == (12, 3) and (found[1::2, 2] == 0).all() and (found[::2] > 0).all()
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
 
 
 def test_names_of_columns_are_those_that_are_read(make, rows):
@@ -312,6 +327,7 @@ def test_portions_after_a_checkpoint(fitted, rows, tmp_path):
         tmp_path / "saved", dtype="float32", random_state=0, learning_rate=3e-3
     )
     assert not hasattr(ready, "classes_")
+    assert [ready.decision_function(rows[0][k : k + 1]).shape for k in range(3)] == [(1, 2), (1, 3), (1, 4)]
     before = weights_of(ready)
     ready.partial_fit(X, y, classes=[0, 1])
     assert ready.classes_.tolist() == [0, 1] and len(ready.loss_curve_) == 1

@@ -106,3 +106,4 @@ def test_by_row():
     lines = by_row(np.array([1.0, 2, 3, 4, 5], np.float32), np.array([2, 3]), fill=-np.inf)
     assert lines.dtype == np.float32 and lines.tolist() == [[1, 2, -np.inf], [3, 4, 5]]
     assert by_row(np.arange(4), np.array([2, 2]), fill=-1).tolist() == [[0, 1], [2, 3]]
+    assert by_row(np.arange(4), np.array([2, 2]), fill=-1, n_columns=3).tolist() == [[0, 1, -1], [2, 3, -1]]

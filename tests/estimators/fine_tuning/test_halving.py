@@ -1,5 +1,7 @@
 """fit(resume="auto"): the rungs of a halving search, repeated searches, and fits of which no state is kept."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -169,6 +171,14 @@ def short(make):
     return short
 
 
+class Scorer:
+    def __init__(self, value):
+        self.value = value
+
+    def score(self, fitted, X, y):
+        return self.value
+
+
 def test_another_fit_starts_from_scratch(short, steps, tmp_path):
     short(tmp_path)
     for number, (data, params) in enumerate(
@@ -182,6 +192,8 @@ def test_another_fit_starts_from_scratch(short, steps, tmp_path):
             ((), {"fit": {"X_val": TEXTS[12:], "y_val": Y[12:]}}),
             ((), {"scoring": "f1_macro"}),
             ((), {"scoring": "accuracy"}),
+            ((), {"scoring": Scorer(0.5).score}),
+            ((), {"scoring": Scorer(0.25).score}),
         ],
         2,
     ):
@@ -242,6 +254,8 @@ def test_a_fit_that_a_callback_ended_is_told_from_one_without(make, steps, tmp_p
         ({"random_state": None}, "with random_state=None every fit is another one. Set random_state to an int"),
         ({"scoring": lambda fitted, X, y: 1.0}, "its scoring has no name"),
         ({"scoring": make_scorer(lambda y, predicted: 1.0)}, "its scoring has no name"),
+        ({"scoring": partial(lambda fitted, X, y: 1.0)}, "its scoring has no name"),
+        ({"scoring": Scorer(lambda fitted, X, y: 1.0).score}, "its scoring has no name"),
     ],
 )
 def test_without_a_name_no_state_is_kept(short, tmp_path, params, reason):

@@ -1,6 +1,7 @@
 """resume_dir, resume_every and fit(resume=True): which fits are resumed, and which are refused."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -171,6 +172,42 @@ def test_more_epochs_only_where_they_do_not_change_earlier_steps(small, tmp_path
 def test_partial_fit_keeps_no_state(small, tmp_path):
     small(XLMRobertaRegressor, resume_dir=tmp_path / "state").partial_fit(TEXTS, 1.0 * Y)
     assert not (tmp_path / "state").exists()
+
+
+class Constant:
+    """A scorer; in the next process it has another address."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, fitted, X, y):
+        return self.value
+
+
+def constant(fitted, X, y, value=0.0):
+    return value
+
+
+@pytest.mark.parametrize(
+    ("scoring", "other"),
+    [(Constant, "tests.*Constant.*0.5.*"), (lambda value: partial(constant, value=value), "partial.*constant.*0.5.*")],
+    ids=["object", "partial"],
+)
+def test_a_scorer_is_known_by_what_it_does(small, tmp_path, stopped, scoring, other):
+    data, options = {"X": TEXTS, "y": Y, "X_val": TEXTS, "y_val": Y}, {"resume_dir": tmp_path}
+    stopped(4, small(**options, scoring=scoring(0.5)).fit, **data)
+    resumed = small(**options, scoring=scoring(0.5)).fit(**data, resume=True)
+    assert resumed.validation_scores_ == [0.5, 0.5]
+    with pytest.raises(CheckpointError, match=f"differs in scoring \\(then {other}, now "):
+        small(**options, scoring=scoring(0.25)).fit(**data, resume=True)
+
+
+def test_a_scorer_without_a_name_is_warned_of(small, tmp_path, stopped):
+    data = {"X": TEXTS, "y": Y, "X_val": TEXTS, "y_val": Y}
+    kept = small(resume_dir=tmp_path, scoring=lambda *_: 0.5)
+    stopped(4, kept.fit, **data)
+    with pytest.warns(UserWarning, match="resume=True cannot tell whether the state has the scores of this scoring"):
+        assert kept.fit(**data, resume=True).validation_scores_ == [0.5, 0.5]
 
 
 # Refused --------------------------------------------------------------------------------------------------------------

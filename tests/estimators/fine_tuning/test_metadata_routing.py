@@ -10,12 +10,13 @@ import torch
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict, cross_validate
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 import skxlmr
-from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaTokenClassifier
+from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaTokenClassifier
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
 from skxlmr.estimators._fine_tuning.training_rows import TrainingRows
 from skxlmr.estimators._language.masking import Masker
@@ -115,6 +116,21 @@ def test_rows_that_weigh_nothing_are_no_validation_data_either(make, texts, lang
     without = make(XLMRobertaClassifier, max_epochs=2, **params).fit([texts[i] for i in kept], languages[kept])
     assert not differing(weights_of(weighted), weights_of(without))
     assert weighted.validation_scores_ == without.validation_scores_
+
+
+def test_of_rows_that_weigh_nothing_classes_are_learnt_and_cuts_not_counted(make):
+    texts, y, weights = (
+        ["the bird sings " * 30, "the bird", "das Haus", "das Haus " * 30] * 2,
+        list("cabaabab"),
+        [0] + [1] * 7,
+    )
+    linear = LogisticRegression().fit(np.arange(8)[:, None], y, weights)
+    with pytest.warns(TruncationWarning):
+        made = make(XLMRobertaClassifier, max_length=16).fit(texts, y, weights)
+    assert made.classes_.tolist() == linear.classes_.tolist() == ["a", "b", "c"]
+    assert made.n_truncated_ == 3
+    with pytest.warns(TruncationWarning):
+        assert made.partial_fit(texts, y, sample_weight=weights).n_truncated_ == 6
 
 
 @pytest.mark.parametrize("factor", [2.0**-150, 1e-60, 1e60])

@@ -96,6 +96,21 @@ def test_scores_that_are_not_defined_are_never_the_best(make):
     assert not differing(weights_of(found), weights_of(two))
 
 
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")
+@pytest.mark.parametrize(
+    ("scores", "best"), [([-np.inf] * 3, 1), ([np.nan, -np.inf, -np.inf], 2), ([-np.inf, -9.0, 0], 3)]
+)
+def test_scores_of_minus_infinity(make, scores, best):
+    """Of equal scores the first is the best; weights and ``final_loss_`` are of the same epoch."""
+    given, params = iter(scores), {"schedule": "constant", "batch_size": 8}
+    found = make(XLMRobertaClassifier, scoring=lambda *_: next(given), early_stopping=True, max_epochs=3, **params).fit(
+        MANY, WORDS, X_val=MANY[:3], y_val=WORDS[:3]
+    )
+    alone = make(XLMRobertaClassifier, max_epochs=best, **params).fit(MANY, WORDS)
+    assert not differing(weights_of(found), weights_of(alone))
+    assert found.final_loss_ == alone.final_loss_ == found.loss_curve_[best - 1]
+
+
 def test_early_stopping_follows_it(make):
     """Scores that fall end the fit, and the weights of the first epoch are put back."""
     scores = iter([0.9, 0.8, 0.7, 0.6])
