@@ -61,6 +61,7 @@ def adopted(stored: StoredModel, module: OnnxModule, kind: Any, params: dict[str
     estimator._take(stored)
     file = stored.model_folder / CONFIG
     if isinstance(estimator, XLMRobertaZeroShotClassifier):
+        estimator._take_own(stored)
         estimator.classes_ = estimator._candidates(None)
         estimator._read_labels(output_labels(stored.raw, file))
         estimator._check_hypotheses()

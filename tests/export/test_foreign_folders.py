@@ -263,6 +263,28 @@ def test_another_estimator_can_be_asked_for(nli_checkpoint, tmp_path):
         load_onnx(folder, estimator=XLMRobertaQuestionAnswerer)
 
 
+def test_a_cross_encoder_says_how_texts_in_words_are_read(nli_checkpoint, tmp_path):
+    """A prompt and lower case count for a classifier by labels in words as for the one that was exported."""
+    source = Path(shutil.copytree(nli_checkpoint, tmp_path / "scorer"))
+    (source / "skxlmr.json").unlink()
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (source / "modules.json").write_text(json.dumps([module]))
+    about = {"model_type": "CrossEncoder", "prompts": {"query": "das haus: "}, "default_prompt_name": "query"}
+    (source / "config_sentence_transformers.json").write_text(json.dumps(about))
+    scores = {"method": "forward", "method_output_name": "logits"}
+    how = {"transformer_task": "sequence-classification", "modality_config": {"text": scores}, "do_lower_case": True}
+    (source / "sentence_bert_config.json").write_text(json.dumps({**how, "module_output_name": "scores"}))
+    torch = XLMRobertaZeroShotClassifier(source, candidate_labels=["Vogel", "Haus"]).fit()
+    plain = XLMRobertaZeroShotClassifier(nli_checkpoint, candidate_labels=["Vogel", "Haus"]).fit()
+    texts = [text.upper() for text in TEXTS]
+    expected = torch.predict_proba(texts)
+    assert np.abs(plain.predict_proba(texts) - expected).max() > 1e-3
+    export_onnx(torch, tmp_path / "out")
+    params = {"estimator": XLMRobertaZeroShotClassifier, "candidate_labels": ["Vogel", "Haus"]}
+    found = load_onnx(foreign(tmp_path / "out"), **params)
+    np.testing.assert_allclose(found.predict_proba(texts), expected, rtol=0, atol=1e-5)
+
+
 def test_file_names(vectorizer, tmp_path):
     export_onnx(vectorizer, tmp_path / "out")
     folder = foreign(tmp_path / "out", one_file=True)

@@ -26,7 +26,7 @@ from skxlmr.checkpoints import (
     skeleton,
 )
 from skxlmr.estimators._core.documentation import documentation_url
-from skxlmr.estimators._core.family import Family, other_family, other_task
+from skxlmr.estimators._core.family import Family, check_ids, other_family, other_task
 from skxlmr.estimators._core.graph import onnx_engine
 from skxlmr.estimators._core.pickling import pack, unpack, warn_of_version
 from skxlmr.estimators._core.prompts import prompt_ids
@@ -258,16 +258,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 f"{self._head.bidirectional}: use {use}",
             )
         tokenizer = stored.tokenizer()
-        if tokenizer.vocab_size > config.vocab_size:
-            without = ", ".join(
-                f"{token!r} ({i})" for i, token in tokenizer.first_tokens_from(config.vocab_size).items()
-            )
-            raise CheckpointError(
-                folder,
-                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings: none "
-                f"for {without}. Add rows with model.resize_token_embeddings({tokenizer.vocab_size}) of transformers and "
-                "save the model again, or remove the tokens from the tokenizer's files",
-            )
+        check_ids(tokenizer, config, folder)
         return config, self._family.check(self, config, tokenizer, file)
 
     def _build(self, config: Any) -> TaskModule:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from skxlmr.estimators.heads import HEADS, Head
 from skxlmr.nn import family_of
 from skxlmr.text import Tokenizer
+from skxlmr.utils._errors import CheckpointError
 
 if TYPE_CHECKING:
     from skxlmr.nn import TaskModule
@@ -76,3 +77,20 @@ def other_task(head: Head, family: Family, config: Any) -> str:
     use = sorted(name for name in known if name.startswith(family.prefix))
     found = f"describes {theirs.name} (model_type {config.model_type!r})"
     return f"{found}, which {head.estimator} can't read: use one of {', '.join(use)}"
+
+
+def check_ids(tokenizer: Tokenizer, config: Any, folder: Path) -> None:
+    """Refuse a tokenizer with ids that the model has no embeddings for.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if tokenizer.vocab_size > config.vocab_size:
+        without = ", ".join(f"{token!r} ({i})" for i, token in tokenizer.first_tokens_from(config.vocab_size).items())
+        raise CheckpointError(
+            folder,
+            f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocab_size} word embeddings: none "
+            f"for {without}. Add rows with model.resize_token_embeddings({tokenizer.vocab_size}) of transformers and "
+            "save the model again, or remove the tokens from the tokenizer's files",
+        )
