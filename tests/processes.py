@@ -1,4 +1,4 @@
-"""Processes for tests, forked from one server that has imported the library and done nothing else.
+"""Processes for tests, forked from one server that has imported the library and torch, and done nothing else.
 
 A new interpreter for each would spend seconds on ``import torch``. Only a test of that import needs one.
 """
@@ -19,12 +19,12 @@ class Done:
     stderr: str
 
 
-def server():
-    """The context of the server; what its processes print is not caught."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():  # as on Windows
+def server(with_torch=True):
+    """The context of the server, or of new interpreters without torch; what the processes print is not caught."""
+    if not with_torch or "forkserver" not in multiprocessing.get_all_start_methods():  # as on Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "skxlmr"])
+    context.set_forkserver_preload(["pytest", "skxlmr", "torch"])
     return context
 
 

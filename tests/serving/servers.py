@@ -62,7 +62,8 @@ class Server:
     """A server in a process of its own, on a free port; use it as a context."""
 
     def __init__(self, log, *arguments, target=serve_planted):
-        self.log, self.gate, context = log, log.with_name("gate"), processes.server()
+        self.log, self.gate = log, log.with_name("gate")
+        context = processes.server(with_torch=target is not serve_without_torch)
         arguments = [*map(str, arguments), "--port", "0"]
         self.process = context.Process(
             target=processes._redirected, args=((log, log), {}, target, (self.gate, arguments))
