@@ -8,7 +8,7 @@ import torch
 
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels import linear as kernels
-from skxlmr.nn.kernels import packed
+from skxlmr.nn.kernels import onednn, packed
 from skxlmr.training import freeze
 from skxlmr.training._optimizer import train_mode
 from skxlmr.training._step_batches import StepBatches
@@ -19,7 +19,8 @@ from .fits import fit, make_module, make_task, optimizer_for
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
 @pytest.mark.parametrize(("precision", "tolerance"), [(None, 1e-5), (torch.bfloat16, 0.02)])
-def test_every_linear_layer_of_a_fit_is_onednn_s(precision, tolerance):
+def test_every_linear_layer_of_a_fit_is_onednn_s(monkeypatch, precision, tolerance):
+    monkeypatch.setattr(onednn, "blas_is_as_fast", lambda: False)
     curves = []
     for is_trained in (kernels.is_trained, lambda *_: False):
         module = make_module(torch.float32)

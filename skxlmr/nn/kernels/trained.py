@@ -1,8 +1,8 @@
 """The linear layer with a graph, as a fit on a CPU computes it: forwards and backwards with oneDNN.
 
 Outside ``fast_training()`` a layer is ``F.linear``, whose products are those of the BLAS: in float32 less than half as fast
-where it is not tuned for the processor (measured: 205 against 400 to 490 GFLOP/s on two AMD cores). In mixed precision with
-bfloat16 they are oneDNN's already; here
+where it is not tuned for the processor (measured: 205 against 400 to 490 GFLOP/s on two AMD cores). Where it is, float32 stays
+``F.linear``. In mixed precision with bfloat16 the products are oneDNN's already; here
 
 - the weight is cast again in the backward pass, so that no copy of all weights is kept from one pass to the other;
 - the gradient of the bias is summed in float32.
@@ -44,8 +44,12 @@ def is_trained(x: Tensor, weight: Tensor) -> bool:
         and weight.dtype == torch.float32
         and x.numel() > 0
         and onednn.is_on()
-        and (x.dtype == torch.float32 if not torch.is_autocast_enabled("cpu") else _casts_to_bfloat16(x))
+        and (_casts_to_bfloat16(x) if torch.is_autocast_enabled("cpu") else _stays_float32(x))
     )
+
+
+def _stays_float32(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and not onednn.blas_is_as_fast()
 
 
 def _casts_to_bfloat16(x: Tensor) -> bool:

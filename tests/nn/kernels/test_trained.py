@@ -14,6 +14,15 @@ from skxlmr.nn.kernels.trained import fast_training
 from tests.nn.reference import TINY, make_pair
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+blas_is_as_fast = trained.onednn.blas_is_as_fast.__wrapped__
+
+
+@pytest.fixture(autouse=True)
+def any_processor(monkeypatch):
+    """As on a processor whose BLAS is slower than oneDNN."""
+    monkeypatch.setattr(trained.onednn, "blas_is_as_fast", lambda: False)
+
+
 both_precisions = pytest.mark.parametrize(("precision", "tolerance"), [(None, 1e-6), (torch.bfloat16, 2e-2)])
 
 
@@ -129,6 +138,25 @@ def test_where_it_applies(monkeypatch):
             assert not trained.is_trained(single, single)
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
         assert not trained.is_trained(single, single)
+
+
+def test_float32_is_left_to_a_blas_that_is_as_fast(monkeypatch):
+    single = draw(5, 24).float()
+    monkeypatch.setattr(trained.onednn, "blas_is_as_fast", lambda: True)
+    with fast_training():
+        assert not trained.is_trained(single, single)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert trained.is_trained(single, single) == trained.onednn.knows_bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "has_mkl", "expected"), [("Intel", True, True), ("AMD", True, False), ("Intel", False, False)]
+)
+def test_whose_blas_is_as_fast(monkeypatch, tmp_path, vendor, has_mkl, expected):
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {'GenuineIntel' if vendor == 'Intel' else 'AuthenticAMD'}\n")
+    monkeypatch.setattr(trained.onednn, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
+    assert blas_is_as_fast() == expected
 
 
 def test_the_kernel_meets_few_numbers_of_rows():
