@@ -232,6 +232,15 @@ class XLMRobertaDialogueLM(MaskingParameters, SamplingParameters, ResponseRanker
         return dialogues
 
     def _make_task(self, rows: TrainingRows) -> DialogueTask:
+        return self._dialogue_task(rows).checked("X")
+
+    def _check_validation(self, validation: TrainingRows | None) -> None:
+        super()._check_validation(validation)
+        if validation is not None:
+            self._dialogue_task(validation).checked("the validation data (X_val, or what early_stopping sets aside)")
+
+    def _dialogue_task(self, rows: TrainingRows) -> DialogueTask:
+        """Task of these rows, which need not have a token to predict."""
         return DialogueTask(
             rows.encoded["encoded"],
             self.tokenizer_,

@@ -129,6 +129,9 @@ class DialogueTask(PairTask):
             self._add_pairs(batch, place[answered], place[len(rows) :], rows[np.array(answered, np.int64)])
         return batch
 
+    def _can_predict(self) -> bool:
+        return not bool(self.masker.is_special[self.turns.ids].all())
+
     def _draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         """Masked context of a dialogue, the places of the masks, the tokens to predict there, and the response, if any."""
         first, last = self.first_turns[row : row + 2]

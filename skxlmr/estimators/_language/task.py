@@ -31,6 +31,18 @@ class PairTask:
     weights: np.ndarray
     contrastive_weight: float
 
+    def checked(self, name: str) -> Self:
+        """The task itself; ValueError about the data of this name if they have no token to predict."""
+        if not self._can_predict():
+            raise ValueError(
+                f"{name} has no token to predict: its texts are empty, or hold nothing but special and unknown tokens"
+            )
+        return self
+
+    def _can_predict(self) -> bool:
+        """Whether the data have a token that may be masked."""
+        raise NotImplementedError
+
     def _vectors(self, x_TD: Tensor, layout: TokenLayout) -> Tensor:
         """What stands for each sequence in the comparison, (N, ...)."""
         raise NotImplementedError
@@ -115,14 +127,6 @@ class MaskedLMTask(PairTask):
         self.contrastive_weight = 0.0 if second is None else alignment_weight
         self.masker = Masker(tokenizer, mask_probability)
         self.n_rows = len(first)
-
-    def checked(self, name: str) -> Self:
-        """The task itself; ValueError about the data of this name if they have no token to predict."""
-        if not self._can_predict():
-            raise ValueError(
-                f"{name} has no token to predict: its texts are empty, or hold nothing but special and unknown tokens"
-            )
-        return self
 
     def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these rows with a fresh mask."""

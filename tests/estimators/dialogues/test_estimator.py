@@ -311,6 +311,16 @@ def test_weights_validation_and_early_stopping(make):
     assert np.isfinite(lone.loss_curve_).all()
 
 
+def test_dialogues_without_a_token_to_predict(make):
+    empty = [[("user", ""), ("system", " ")]] * 2
+    with pytest.raises(ValueError, match=r"^X has no token to predict"):
+        make(XLMRobertaDialogueLM).fit(empty)
+    with pytest.raises(ValueError, match=r"^the validation data \(X_val, or .*\) has no token to predict"):
+        make(XLMRobertaDialogueLM).fit(DIALOGUES[:4], X_val=empty)
+    lm = make(XLMRobertaDialogueLM, max_epochs=1).fit([*DIALOGUES[:3], *empty])
+    assert np.isfinite(lm.loss_curve_).all()
+
+
 def test_subword_sampling_and_warm_start(make, fitted):
     sampled = make(XLMRobertaDialogueLM, subword_sampling=0.2).fit(DIALOGUES)
     assert differing(weights_of(sampled), weights_of(fitted))
