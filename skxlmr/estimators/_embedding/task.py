@@ -162,7 +162,7 @@ class ContrastivePairsTask(EmbeddingTask):
         partner_N2 = self._by_class[np.where(exists_N2, place_N2, 0)]
         weight_N2 = self.weights[rows][:, None] * self.weights[partner_N2] * exists_N2
         pairs_N22 = np.stack([np.broadcast_to(rows[:, None], partner_N2.shape), partner_N2], 2)
-        target_N2 = np.broadcast_to(np.array([1, 0], np.float32), partner_N2.shape)
+        target_N2 = np.tile(np.array([1, 0], np.float32), (len(rows), 1))
         named = np.repeat(rows[part], 2)
         texts_P2, target_P = pairs_N22[part].reshape(-1, 2), target_N2[part].ravel()
         return texts_P2, target_P, weight_N2[part].ravel().astype(np.float32), named

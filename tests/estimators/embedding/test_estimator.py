@@ -68,6 +68,14 @@ def test_a_search_over_losses(make, texts, languages):
     assert np.isfinite(found).all() and len(set(found.tolist())) == 2
 
 
+def test_drawn_pairs_of_one_row(make, texts):
+    """A batch of one row warns of nothing, and its targets are its own."""
+    alone = make(XLMRobertaEmbedder, loss="contrastive_pairs", batch_size=1, max_epochs=1).fit(
+        texts[:3], ["a", "b", "a"]
+    )
+    assert np.isfinite(alone.loss_curve_).all()
+
+
 # What is refused -------------------------------------------------------------------------------------------------------
 
 
