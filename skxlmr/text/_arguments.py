@@ -9,8 +9,8 @@ import numpy as np
 from skxlmr.text._sampling import SubwordSampling
 from skxlmr.text._tokens import Tokens
 from skxlmr.text._truncation import NoRoomError, without_room
-from skxlmr.text._whole_numbers import whole_number
 from skxlmr.utils._tables import plain_str
+from skxlmr.utils._whole_numbers import whole_number
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from skxlmr.text._whole_numbers import whole_number
+from skxlmr.utils._whole_numbers import whole_number
 
 MOST_NBEST = 512  # SentencePiece's own limit
 

@@ -24,8 +24,8 @@ from skxlmr.text._special_tokens import CONFIG_FILE, DEFAULT_ROLES, AddedToken, 
 from skxlmr.text._tokens import Ids, Tokens, encode_distinct
 from skxlmr.text._truncation import TRUNCATIONS
 from skxlmr.text._value import Value
-from skxlmr.text._whole_numbers import whole_numbers
 from skxlmr.utils._warnings import warn_once_per_call
+from skxlmr.utils._whole_numbers import whole_numbers
 
 
 class Tokenizer(Value):

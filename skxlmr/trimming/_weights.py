@@ -12,12 +12,8 @@ from skxlmr.utils._errors import CheckpointError
 
 _SIZES = ("vocab_size", "n_words")  # entries of config.json; the second is an early name of the original XLM's
 _INDEX = ("bos_index", "eos_index", "pad_index", "unk_index", "mask_index")  # of the original XLM
-_FORBIDDEN = (
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "bad_words_ids",
-    "sequence_bias",
-)  # or made more or less likely
+# What generation may not produce, or what is made more or less likely
+_FORBIDDEN = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")
 
 
 def rows_of(model: StoredModel, tensors: Tensors) -> int:

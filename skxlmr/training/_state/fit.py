@@ -94,9 +94,8 @@ class FitState:
         if tol is None:
             return replace(self, history=history)
         state = replace(self, history=history, stale=0 if score > self.best_score + tol else self.stale + 1)
-        is_best = score > self.best_score or (
-            self.best is None and not np.isnan(score)
-        )  # the first may be minus infinity
+        is_first = self.best is None and not np.isnan(score)  # which may be minus infinity
+        is_best = is_first or score > self.best_score
         return replace(state, best=self.finished, best_score=score) if is_best else state
 
 
