@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from skxlmr.nn import TaskModule
 
-# The widest states of a batch, those inside the feed-forward half, have so many numbers per row of `batch_size`: with 32 rows
-# some 12 MB, which stay in the caches and keep the cores busy. A text has some 30 to 60 tokens.
+# The widest states of a batch, those inside the feed-forward half, have so many float32 numbers per row of `batch_size`, and
+# twice as many of 16 bits: with 32 rows some 12 MB, which stay in the caches and keep the cores busy. A text has some 30 to 60
+# tokens.
 STATES_PER_ROW = 96 * 1024
 TOKENS_ON_GPU = 1024  # a GPU is busy with so many tokens per row
 LOGIT_ROWS = 256  # rows of logits at a time: with XLM-R's vocabulary a row takes a megabyte
@@ -60,7 +61,7 @@ class Engine:
         In eval mode.
     batch_size : int
         A batch has up to ``98304 / width * batch_size`` tokens, where the width is that of the layers' widest states (32 tokens
-        per row for a base-size model), ``1024 * batch_size`` on a GPU.
+        per row for a base-size model), twice as many in a type of 16 bits, and ``1024 * batch_size`` on a GPU.
     precision : torch.dtype or None
         Type of mixed precision; None computes in the type of the weights. ``torch.int8`` does so too, except for the layers of
         the encoder.
@@ -100,11 +101,15 @@ class Engine:
         weight = next(module.parameters())
         self.device = weight.device
         self.in_int8 = precision == torch.int8
+        self._in_half = (precision or weight.dtype) in (torch.bfloat16, torch.float16)
         self._is_float16 = torch.float16 in (precision, weight.dtype)
 
     @property
     def _budget_per_row(self) -> int:
-        return TOKENS_ON_GPU if self.device.type == "cuda" else max(STATES_PER_ROW // self.module.backbone.widest, 1)
+        if self.device.type == "cuda":
+            return TOKENS_ON_GPU
+        n_states = STATES_PER_ROW * 2 if self._in_half else STATES_PER_ROW
+        return max(n_states // self.module.backbone.widest, 1)
 
     @property
     def token_budget(self) -> int:
