@@ -87,7 +87,7 @@ def attend(
 
 def _heads(x: Tensor, head_size: int) -> Tensor:
     """Split (N, S, C) into (N, H, S, d)."""
-    return x.unflatten(-1, (-1, head_size)).transpose(1, 2)
+    return x.view(*x.shape[:2], -1, head_size).transpose(1, 2)
 
 
 def _merge(x_NHSd: Tensor) -> Tensor:
@@ -124,9 +124,10 @@ def _attend_explicitly(
     causal: bool,
 ) -> tuple[Tensor, Tensor]:
     """Context (N, H, S, d) and attention weights (N, H, S, K)."""
+    n_sequences, n_heads, n_queries, head_size = q_NHSd.shape
     q, k, v = (x.flatten(0, 1) for x in (q_NHSd, k_NHKd, v_NHKd))
-    scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
-    scores_NHSK = scores.unflatten(0, q_NHSd.shape[:2])
+    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=head_size**-0.5)
+    scores_NHSK = scores.view(n_sequences, n_heads, n_queries, -1)
     mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
     if mask is not None:
         scores_NHSK = scores_NHSK.masked_fill(~mask, torch.finfo(scores_NHSK.dtype).min)
@@ -135,7 +136,7 @@ def _attend_explicitly(
         weights_NHSK = drop(weights_NHSK, dropout)
     if head_mask is not None:
         weights_NHSK = weights_NHSK * head_mask.view(1, -1, 1, 1)
-    return torch.bmm(weights_NHSK.flatten(0, 1), v).unflatten(0, q_NHSd.shape[:2]), weights_NHSK
+    return torch.bmm(weights_NHSK.flatten(0, 1), v).view(q_NHSd.shape), weights_NHSK
 
 
 def _with_causal(mask: Tensor | None, q_NHSd: Tensor, k_NHKd: Tensor) -> Tensor | None:
@@ -204,7 +205,7 @@ def _split(x_TC: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
 def _to_rectangle(x_TC: Tensor, group: Group, head_size: int) -> Tensor:
     """The tokens of a group as (N, H, S, d)."""
     x = x_TC if group.token_of_place is None else x_TC.index_select(0, group.token_of_place)
-    return _heads(x.view(group.count, group.width, -1), head_size)
+    return x.view(group.count, group.width, -1, head_size).transpose(1, 2)
 
 
 def _flash_applies(q: Tensor, head_size: int) -> bool:

@@ -30,6 +30,7 @@ from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
+_has_onednn: ContextVar[bool] = ContextVar("has_onednn", default=False)
 
 # Of a product whose order of sums depends on the number of rows: 64 would take a third longer, 256 too long for few texts.
 ROWS_AT_A_TIME = 128
@@ -62,13 +63,14 @@ def fast_kernels(in_int8: bool = False, alone: bool = False) -> Iterator[None]:
     With ``alone`` the number of rows changes no bit of a row.
     """
     will_compute()
-    tokens = _fast.set(True), _alone.set(alone)
+    tokens = _fast.set(True), _alone.set(alone), _has_onednn.set(onednn.is_on())
     try:
         with int8.int8_layers(in_int8):
             yield
     finally:
         _fast.reset(tokens[0])
         _alone.reset(tokens[1])
+        _has_onednn.reset(tokens[2])
 
 
 def linear(
@@ -93,7 +95,7 @@ def linear(
     dtype = _dtype_of_onednn(x, weight)
     if dtype is None:
         return _by_torch(x, weight, bias, activation, residual)
-    return _product(x.to(dtype), *_cast(weight, bias, dtype), activation, residual)
+    return _product(_in_type(x, dtype), *_cast(weight, bias, dtype), activation, residual)
 
 
 class Linear(nn.Linear):
@@ -106,7 +108,7 @@ class Linear(nn.Linear):
             return _by_torch(x, self.weight, self.bias, activation, residual)
         n_rows = WORTH if _alone.get() else x.numel() // self.in_features
         weights = packed((self,), dtype, n_rows) or _cast(self.weight, self.bias, dtype)
-        return _product(x.to(dtype), *weights, activation, residual)
+        return _product(_in_type(x, dtype), *weights, activation, residual)
 
 
 class LayerLinear(Linear):
@@ -126,7 +128,7 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     dtype = _dtype_of_onednn(x, layers[0].weight) if all(map(is_plain, layers)) else None
     if dtype is None:
         return [layer(x) for layer in layers]
-    x = x.to(dtype)
+    x = _in_type(x, dtype)
     weights = packed(layers, dtype, WORTH if _alone.get() else x.numel() // layers[0].in_features)
     if weights is None:
         return [_product(x, *_cast(layer.weight, layer.bias, dtype)) for layer in layers]
@@ -145,6 +147,11 @@ def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, r
     return x if residual is None else x + residual
 
 
+def _in_type(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x.to(dtype)``, without a call where there is nothing to do."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def _cast(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Weights:
     if weight.dtype == dtype:
         return weight, bias
@@ -155,22 +162,25 @@ def _product(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", residual: Tensor | None = None
 ) -> Tensor:
     """The layer by oneDNN's kernel; the weight is plain or repacked, and all have one type but the residual."""
-    width = len(weight) if bias is None else len(bias)
-    n_rows = x.numel() // x.shape[-1]
-    n_at_a_time = _rows_at_a_time(x) if _alone.get() else 0
+    if x.dim() != 2:
+        other = None if residual is None else residual.reshape(-1, residual.shape[-1])
+        y = _product(x.reshape(-1, x.shape[-1]), weight, bias, activation, other)
+        return y.view(*x.shape[:-1], y.shape[-1])
+    n_rows, n_at_a_time = x.shape[0], _rows_at_a_time(x) if _alone.get() else 0
     if 0 < n_at_a_time < n_rows:
-        parts = x.reshape(-1, x.shape[-1]).split(n_at_a_time)
-        others = [None] * len(parts) if residual is None else residual.reshape(-1, width).split(n_at_a_time)
+        parts = x.split(n_at_a_time)
+        others = [None] * len(parts) if residual is None else residual.split(n_at_a_time)
         found = [_product(part, weight, bias, activation, other) for part, other in zip(parts, others, strict=True)]
-        return torch.cat(found).view(*x.shape[:-1], width)
-    rows = with_spare_rows(x.reshape(-1, x.shape[-1])).contiguous()
+        return torch.cat(found)
+    n_spare = _n_spare(x)
+    rows = _longer(x, n_spare).contiguous()
     if residual is not None and residual.dtype == x.dtype:
-        others = with_spare_rows(residual.reshape(-1, width)).contiguous()
-        y = torch.ops.mkldnn._linear_pointwise.binary(rows, others, weight, bias, "add")
+        other = _longer(residual, n_spare).contiguous()
+        y = torch.ops.mkldnn._linear_pointwise.binary(rows, other, weight, bias, "add")
     else:
         _, kind, algorithm = ACTIVATIONS[activation]
         y = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, kind, [], algorithm)
-    y = y[:n_rows].view(*x.shape[:-1], width)
+    y = y[:n_rows] if n_spare else y
     return y if residual is None or residual.dtype == x.dtype else y + residual
 
 
@@ -179,11 +189,17 @@ def with_spare_rows(x: Tensor) -> Tensor:
 
     A layer adds them to a copy of its input; the encoder does so once, before its first layer.
     """
-    if not on_fast_cpu(x):
-        return x
-    n_at_a_time = _rows_at_a_time(x) if _alone.get() else 0
-    n_spare = -len(x) % n_at_a_time if n_at_a_time else _rounded(len(x)) - len(x)
+    return _longer(x, _n_spare(x)) if on_fast_cpu(x) else x
+
+
+def _longer(x: Tensor, n_spare: int) -> Tensor:
     return F.pad(x, (0, 0, 0, n_spare)) if n_spare else x
+
+
+def _n_spare(x: Tensor) -> int:
+    """How many rows of zeros belong after these."""
+    n_rows, n_at_a_time = x.shape[0], _rows_at_a_time(x) if _alone.get() else 0
+    return -n_rows % n_at_a_time if n_at_a_time else _rounded(n_rows) - n_rows
 
 
 def _rows_at_a_time(x: Tensor) -> int:
@@ -202,14 +218,12 @@ def _rounded(n_rows: int) -> int:
 
 def on_fast_cpu(x: Tensor) -> bool:
     """Whether a CPU computes with this tensor inside ``fast_kernels()``, and nothing is compiled."""
-    return not torch.compiler.is_compiling() and _fast.get() and x.device.type == "cpu"
+    return not torch.compiler.is_compiling() and _fast.get() and x.is_cpu
 
 
 def _dtype_of_onednn(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """Type in which oneDNN's kernel is to compute; None where ``F.linear`` is."""
-    if not on_fast_cpu(x) or not x.numel():
-        return None
-    if not onednn.is_on():
+    if not on_fast_cpu(x) or not _has_onednn.get() or not x.numel():
         return None
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")  # to which autocast would cast both

@@ -51,8 +51,8 @@ def test_a_device_has_a_number(here, wanted, is_there):
 
 
 def test_a_fitted_module_moves_to_the_device_that_is_set(fitted, monkeypatch):
-    monkeypatch.setattr("skxlmr.estimators._core.estimator.resolve_device", torch.device)  # which refuses "meta"
     classifier = fitted(skxlmr.XLMRobertaClassifier)
+    monkeypatch.setattr("skxlmr.estimators._core.estimator.resolve_device", torch.device)  # which refuses "meta"
     classifier.set_params(device="meta")
     classifier._engine()
     assert all(parameter.is_meta for parameter in classifier.module_.parameters())
