@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skxlmr.nn.kernels import onednn
 from skxlmr.nn.kernels.int8 import computes_in_int8
 from skxlmr.nn.layout import Group, TokenLayout
 from skxlmr.nn.randomness import dropout as drop
 from skxlmr.utils._devices.device import fast_half
 
-# Up to this many tokens per row, two matrix products beat the fused kernel in float32 on two CPU cores.
+# Up to this many tokens per row, two matrix products beat the fused kernel in float32 on two AMD cores.
 SHORT_ROW = 64
 
 
@@ -98,20 +99,30 @@ def _merge(x_NHSd: Tensor) -> Tensor:
 def _attend_rectangle(
     q_NHSd: Tensor, k_NHKd: Tensor, v_NHKd: Tensor, mask: Tensor | None, dropout: float, causal: bool
 ) -> Tensor:
-    """Context (N, H, S, d) by the fastest kernel for a rectangle.
-
-    On a CPU two matrix products are faster than the fused kernel for short rows and for bfloat16, which it does not compute at
-    full rate; and it has no dropout.
-    """
+    """Context (N, H, S, d) by the fastest kernel for a rectangle."""
     width = q_NHSd.shape[2]
-    short = not torch.compiler.is_compiling() and width <= SHORT_ROW  # compiled, one graph serves all lengths
-    if not q_NHSd.is_cuda and (short or dropout or q_NHSd.dtype == torch.bfloat16):
+    if not q_NHSd.is_cuda and (dropout or _takes_two_products(q_NHSd, causal and mask is not None)):
         return _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, None, causal)[0]
     if causal and mask is None and width == k_NHKd.shape[2]:
         return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, dropout_p=dropout, is_causal=True)
     if causal:
         mask = _with_self(_with_causal(mask, q_NHSd, k_NHKd), q_NHSd, k_NHKd)
     return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, attn_mask=mask, dropout_p=dropout)
+
+
+def _takes_two_products(q_NHSd: Tensor, is_padded_decoder: bool) -> bool:
+    """Whether two matrix products are to be used outside CUDA, where they may be faster than the fused kernel.
+
+    In bfloat16 that kernel has the full rate with AMX alone, and not for gradients; in float32 its products are those of the
+    BLAS. For a decoder it would give padding other numbers than the reference has.
+    """
+    if torch.compiler.is_compiling():  # one graph serves all lengths
+        return q_NHSd.dtype == torch.bfloat16
+    if q_NHSd.dtype == torch.bfloat16:
+        return is_padded_decoder or q_NHSd.requires_grad or not onednn.sums_by_rows()
+    if q_NHSd.shape[2] > SHORT_ROW:
+        return False
+    return is_padded_decoder or q_NHSd.dtype != torch.float32 or not onednn.blas_is_as_fast()
 
 
 def _attend_explicitly(

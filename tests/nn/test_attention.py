@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skxlmr.nn import attention
 from skxlmr.nn.attention import SHORT_ROW, attend
+from skxlmr.nn.kernels import onednn
 from skxlmr.nn.layout import GROUP_FILL, GROUP_TOKENS, TokenLayout
 
 HEAD_SIZE, N_HEADS = 4, 2
@@ -105,14 +106,56 @@ def test_gradients_of_packed_attention(lengths):
         torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("length", [SHORT_ROW - 1, SHORT_ROW, SHORT_ROW + 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_both_kernels_agree_around_the_switch(length, dtype):
+@pytest.fixture
+def fused(monkeypatch):
+    """Widths of the rectangles that the fused kernel was called for."""
+    widths, kernel = [], F.scaled_dot_product_attention
+
+    def watched(q, *args, **options):
+        widths.append(q.shape[2])
+        return kernel(q, *args, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    return widths
+
+
+def on_processor(monkeypatch, fast_blas, amx):
+    monkeypatch.setattr(onednn, "blas_is_as_fast", lambda: fast_blas)
+    monkeypatch.setattr(onednn, "sums_by_rows", lambda: amx)
+
+
+@pytest.mark.parametrize("fast_blas", [False, True])
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("length", [1, 9, SHORT_ROW, SHORT_ROW + 1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_both_kernels_agree(monkeypatch, fused, dtype, length, amx, fast_blas):
     q, k, v = (x.to(dtype) for x in projections(2 * length))
-    found, _ = attend(q, k, v, TokenLayout([length, length]), head_size=HEAD_SIZE)
     expected = attend_one_by_one(q.double(), k.double(), v.double(), [length, length])
+    on_processor(monkeypatch, fast_blas, amx)
+    fused.clear()
+    found, _ = attend(q, k, v, TokenLayout([length, length]), head_size=HEAD_SIZE)
     assert found.dtype == dtype
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 2e-2)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+    is_fused = amx if dtype == torch.bfloat16 else length > SHORT_ROW or (fast_blas and dtype == torch.float32)
+    assert fused == [length] * is_fused
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("case", "in_float32", "in_bfloat16"),
+    [("text", True, True), ("gradient", True, False), ("dropout", False, False), ("padded decoder", False, False)],
+)
+def test_where_the_fused_kernel_is_fast(monkeypatch, fused, dtype, case, in_float32, in_bfloat16):
+    on_processor(monkeypatch, fast_blas=True, amx=True)
+    q, k, v = (x.to(dtype).requires_grad_(case == "gradient").view(2, 9, -1) for x in projections(18))
+    layout = TokenLayout.padded((2, 9), torch.arange(9) < torch.tensor([[9], [4]]))
+    dropout, causal = 0.5 if case == "dropout" else 0.0, case == "padded decoder"
+    found, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, dropout=dropout, causal=causal)
+    assert fused == [9] * (in_float32 if dtype == torch.float32 else in_bfloat16)
+    if not dropout:
+        expected, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, causal=causal, need_weights=True)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 2e-2)
 
 
 def test_padded_attention_ignores_masked_places():

@@ -62,7 +62,9 @@ def test_from_the_output_of_a_layer(family, form):
             if form != "packed":
                 assert_same(tail.attentions, whole.attentions[first:])
             for last in range(first, n + 1):
-                part = encoder.run_layers(whole.hidden_states[first], whole.layout, first, last, **WHOLE)
+                part = encoder.run_layers(
+                    whole.hidden_states[first], whole.layout, first, last, **WHOLE, **with_weights
+                )
                 assert_same(part.hidden_states, whole.hidden_states[first : last + 1])
 
 
