@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.kernels import int8, onednn
 from skxlmr.nn.kernels.packed import WORTH, Weights, packed
-from skxlmr.nn.kernels.trained import is_trained, trained_linear
+from skxlmr.nn.kernels.trained import is_trained, is_trained_together, trained_linear
 from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
@@ -122,10 +122,15 @@ class LayerLinear(Linear):
 
 
 def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
-    """Outputs of several layers with as many outputs each, from the same inputs; one product where weights are repacked."""
+    """Outputs of several layers with as many outputs each, of the same inputs: one product where weights are copied anyway."""
     if int8.computes_in_int8() and all(map(is_plain, layers)):
         return int8.dense(layers, x).chunk(len(layers), -1)
-    dtype = _dtype_of_onednn(x, layers[0].weight) if all(map(is_plain, layers)) else None
+    if not all(map(is_plain, layers)):
+        return [layer(x) for layer in layers]
+    dtype = _dtype_of_onednn(x, layers[0].weight)
+    if dtype is None and is_trained_together(x, layers[0].weight):
+        parameters = (tensor for layer in layers for tensor in (layer.weight, layer.bias))
+        return trained_linear(x, *parameters).chunk(len(layers), -1)
     if dtype is None:
         return [layer(x) for layer in layers]
     x = _in_type(x, dtype)

@@ -10,7 +10,7 @@ where it is not tuned for the processor (measured: 205 against 400 to 490 GFLOP/
 The backward pass itself has no gradient: a second one raises.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -48,6 +48,11 @@ def is_trained(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def is_trained_together(x: Tensor, weight: Tensor) -> bool:
+    """Whether one call of :func:`trained_linear` computes several layers: where their weights are cast in any case."""
+    return torch.is_autocast_enabled("cpu") and is_trained(x, weight)
+
+
 def _stays_float32(x: Tensor) -> bool:
     return x.dtype == torch.float32 and not onednn.blas_is_as_fast()
 
@@ -60,22 +65,23 @@ def _casts_to_bfloat16(x: Tensor) -> bool:
     )
 
 
-def trained_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def trained_linear(x: Tensor, *parameters: Tensor | None) -> Tensor:
     """``x @ weight.T + bias``; in float32, or in bfloat16 inside autocast.
 
     Parameters
     ----------
     x : Tensor of shape (..., n_inputs)
-    weight : Tensor of shape (n_outputs, n_inputs)
-    bias : Tensor of shape (n_outputs,), optional
+    *parameters : Tensor of shape (n_outputs, n_inputs), Tensor of shape (n_outputs,) or None
+        Weight and bias. In bfloat16 those of several layers may follow each other, all with biases or all without.
 
     Returns
     -------
     Tensor of shape (..., n_outputs)
+        Of several layers the outputs lie side by side.
     """
     function = _Bfloat16 if torch.is_autocast_enabled("cpu") else _Float32
-    y: Tensor = function.apply(x.reshape(-1, x.shape[-1]), weight, bias)
-    return y.view(*x.shape[:-1], len(weight))
+    y: Tensor = function.apply(x.reshape(-1, x.shape[-1]), *parameters)
+    return y.view(*x.shape[:-1], y.shape[-1])
 
 
 # Rows of zeros are added up to a number that oneDNN meets often, since it generates code for each. For the gradient of a weight
@@ -108,25 +114,42 @@ class _Bfloat16(torch.autograd.Function):
     """Operands are cast to bfloat16; gradients of weights and biases are float32, as these are."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor | None) -> Tensor:
+        weights, biases = parameters[::2], parameters[1::2]
         few, rows = _with_spare_rows(x, torch.bfloat16)
         kept = x if x.dtype == few.dtype else few  # what others keep too is no copy
-        ctx.save_for_backward(kept if ctx.needs_input_grad[1] else None, weight)
+        ctx.save_for_backward(kept if any(ctx.needs_input_grad[1::2]) else None, *weights)
         with torch.autocast("cpu", enabled=False):
-            y = F.linear(rows, weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16))
+            y = F.linear(rows, _cast(weights), None if biases[0] is None else _cast(biases))
         return y[: len(x)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+        x, *weights = ctx.saved_tensors
+        of_x, of_weights, of_biases = ctx.needs_input_grad[0], ctx.needs_input_grad[1::2], ctx.needs_input_grad[2::2]
         few, rows = _with_spare_rows(slope)
-        return (
-            rows.mm(weight.to(torch.bfloat16))[: len(slope)] if of_x else None,
-            few.t().mm(_with_spare_rows(x)[0]).float() if of_weight else None,
-            slope.sum(0, dtype=torch.float32) if of_bias else None,
-        )
+        widths = list(map(len, weights))
+        by_weight = few.t().mm(_with_spare_rows(x)[0]).split(widths) if any(of_weights) else widths
+        by_bias = slope.sum(0, dtype=torch.float32).split(widths) if any(of_biases) else widths
+        gradients: list[Tensor | None] = [rows.mm(_cast(weights))[: len(slope)] if of_x else None]
+        for of_weight, of_weight_needed, of_bias, of_bias_needed in zip(
+            by_weight, of_weights, by_bias, of_biases, strict=True
+        ):
+            gradients += [of_weight.float() if of_weight_needed else None, of_bias if of_bias_needed else None]
+        return tuple(gradients)
+
+
+def _cast(tensors: Sequence[Any]) -> Tensor:
+    """The tensors in bfloat16, one after another."""
+    if len(tensors) == 1:
+        cast: Tensor = tensors[0].to(torch.bfloat16)
+        return cast
+    sizes = list(map(len, tensors))
+    together: Tensor = tensors[0].new_empty((sum(sizes), *tensors[0].shape[1:]), dtype=torch.bfloat16)
+    for part, tensor in zip(together.split(sizes), tensors, strict=True):
+        part.copy_(tensor)
+    return together
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

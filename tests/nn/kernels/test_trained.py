@@ -1,6 +1,7 @@
 """The linear layer of a fit on a CPU: values and gradients of float64, in both precisions, whatever the shapes."""
 
 from contextlib import nullcontext
+from copy import deepcopy
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels import trained
-from skxlmr.nn.kernels.linear import Linear, fast_inference, linear
+from skxlmr.nn.kernels.linear import Linear, fast_inference, linear, together
 from skxlmr.nn.kernels.trained import fast_training
 from tests.nn.reference import TINY, make_pair
 
@@ -76,6 +77,35 @@ def test_what_does_not_learn_has_no_gradient(precision, tolerance, learns):
     with fast_training(), precise(precision):
         found = results(single(operands), slope, learns=learns)
     assert_near(found, results(operands, slope, learns=learns), tolerance)
+
+
+def results_together(layers, x, slopes):
+    """Outputs of layers with the same inputs, and the gradients of the inputs and of what learns."""
+    x = x.detach().requires_grad_()
+    outputs = together(layers, x)
+    sum((y * slope.to(y.dtype)).sum() for y, slope in zip(outputs, slopes, strict=True)).backward()
+    parameters = [p for layer in layers for p in (layer.weight, layer.bias) if p is not None]
+    return [*(y.detach() for y in outputs), x.grad, *(p.grad for p in parameters)]
+
+
+@both_precisions
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize(
+    "frozen", [(), ("0.weight", "1.bias"), ("0.weight", "1.weight", "2.weight"), ("0.bias", "1.bias", "2.bias")]
+)
+def test_layers_with_the_same_inputs(precision, tolerance, has_bias, frozen):
+    """In bfloat16 they are one product, forwards and backwards."""
+    layers = torch.nn.ModuleList(Linear(24, 11, bias=has_bias) for _ in range(3))
+    for name, parameter in layers.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    exact, x, slopes = deepcopy(layers).double(), draw(37, 24), [draw(37, 11, seed=seed) for seed in (1, 2, 3)]
+    products = Products()
+    with products, fast_training(), precise(precision):
+        found = results_together(layers, x.float(), slopes)
+    assert_near(found, results_together(exact, x, slopes), tolerance)
+    assert {y.dtype for y in found[:3]} == {precision or torch.float32}
+    if precision is not None:
+        assert products.count == 2 + ("2.weight" not in frozen)
 
 
 @both_precisions
@@ -169,14 +199,15 @@ def test_the_kernel_meets_few_numbers_of_rows():
 
 
 class Products(TorchDispatchMode):
-    """Keeps the sizes of the operands of all products."""
+    """Counts all products, and keeps the sizes of their operands."""
 
     def __init__(self):
         super().__init__()
-        self.sizes = set()
+        self.count, self.sizes = 0, set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.__name__.split(".")[0] in ("mm", "addmm", "linear", "_linear_pointwise"):
+            self.count += 1
             self.sizes.update(size for x in args if isinstance(x, torch.Tensor) for size in x.shape)
         return function(*args, **kwargs or {})
 
