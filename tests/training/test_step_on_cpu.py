@@ -30,7 +30,7 @@ def test_every_linear_layer_of_a_fit_is_onednn_s(monkeypatch, precision, toleran
             patch.object(kernels, "trained_linear", wraps=kernels.trained_linear) as calls,
         ):
             history = fit(module, make_task(), autocast=precision)
-        curves.append((calls.call_count, history.loss_curve))
+        curves.append((sum(len(call.args) // 2 for call in calls.call_args_list), history.loss_curve))
     (n_calls, ours), (none, torch_s) = curves
     assert n_calls == 6 * n_layers and none == 0
     np.testing.assert_allclose(ours, torch_s, rtol=0, atol=tolerance)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.kernels import int8, onednn
 from skxlmr.nn.kernels.packed import WORTH, Weights, packed
-from skxlmr.nn.kernels.trained import is_trained, is_trained_together, trained_linear
+from skxlmr.nn.kernels.trained import is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
@@ -128,11 +128,11 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     if not all(map(is_plain, layers)):
         return [layer(x) for layer in layers]
     dtype = _dtype_of_onednn(x, layers[0].weight)
-    if dtype is None and is_trained_together(x, layers[0].weight):
+    if dtype is None:
+        if not torch.is_autocast_enabled("cpu") or not is_trained(x, layers[0].weight):
+            return [layer(x) for layer in layers]
         parameters = (tensor for layer in layers for tensor in (layer.weight, layer.bias))
         return trained_linear(x, *parameters).chunk(len(layers), -1)
-    if dtype is None:
-        return [layer(x) for layer in layers]
     x = _in_type(x, dtype)
     weights = packed(layers, dtype, WORTH if _alone.get() else x.numel() // layers[0].in_features)
     if weights is None:

@@ -48,11 +48,6 @@ def is_trained(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def is_trained_together(x: Tensor, weight: Tensor) -> bool:
-    """Whether one call of :func:`trained_linear` computes several layers: where their weights are cast in any case."""
-    return torch.is_autocast_enabled("cpu") and is_trained(x, weight)
-
-
 def _stays_float32(x: Tensor) -> bool:
     return x.dtype == torch.float32 and not onednn.blas_is_as_fast()
 
