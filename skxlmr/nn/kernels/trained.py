@@ -122,17 +122,16 @@ class _Bfloat16(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        of_x, of_weights, of_biases = ctx.needs_input_grad[0], ctx.needs_input_grad[1::2], ctx.needs_input_grad[2::2]
+        of_x, *needed = ctx.needs_input_grad
         few, rows = _with_spare_rows(slope)
-        widths = list(map(len, weights))
-        by_weight = few.t().mm(_with_spare_rows(x)[0]).split(widths) if any(of_weights) else widths
-        by_bias = slope.sum(0, dtype=torch.float32).split(widths) if any(of_biases) else widths
-        gradients: list[Tensor | None] = [rows.mm(_cast(weights))[: len(slope)] if of_x else None]
-        for of_weight, of_weight_needed, of_bias, of_bias_needed in zip(
-            by_weight, of_weights, by_bias, of_biases, strict=True
-        ):
-            gradients += [of_weight.float() if of_weight_needed else None, of_bias if of_bias_needed else None]
-        return tuple(gradients)
+        widths, nothing = list(map(len, weights)), [None] * len(weights)
+        of_weights = few.t().mm(_with_spare_rows(x)[0]).split(widths) if any(needed[::2]) else nothing
+        of_biases = slope.sum(0, dtype=torch.float32).split(widths) if any(needed[1::2]) else nothing
+        gradients = [gradient for pair in zip(of_weights, of_biases, strict=True) for gradient in pair]
+        return (
+            rows.mm(_cast(weights))[: len(slope)] if of_x else None,
+            *(gradient.float() if is_needed else None for gradient, is_needed in zip(gradients, needed, strict=True)),
+        )
 
 
 def _cast(tensors: Sequence[Any]) -> Tensor:
