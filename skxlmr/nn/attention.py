@@ -88,7 +88,11 @@ def attend(
 
 def _heads(x: Tensor, head_size: int) -> Tensor:
     """Split (N, S, C) into (N, H, S, d)."""
-    return x.view(*x.shape[:2], -1, head_size).transpose(1, 2)
+    return _split_heads(x, x.shape[0], x.shape[1], head_size)
+
+
+def _split_heads(x: Tensor, count: int, width: int, head_size: int) -> Tensor:
+    return x.view(count, width, x.shape[-1] // head_size, head_size).transpose(1, 2)
 
 
 def _merge(x_NHSd: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ def _attend_rectangle(
 ) -> Tensor:
     """Context (N, H, S, d) by the fastest kernel for a rectangle."""
     width = q_NHSd.shape[2]
-    if not q_NHSd.is_cuda and (dropout or _takes_two_products(q_NHSd, causal and mask is not None)):
+    if not q_NHSd.is_cuda and (dropout or _takes_two_products(q_NHSd, k_NHKd, v_NHKd, mask)):
         return _attend_explicitly(q_NHSd, k_NHKd, v_NHKd, mask, dropout, None, causal)[0]
     if causal and mask is None and width == k_NHKd.shape[2]:
         return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, dropout_p=dropout, is_causal=True)
@@ -110,19 +114,20 @@ def _attend_rectangle(
     return F.scaled_dot_product_attention(q_NHSd, k_NHKd, v_NHKd, attn_mask=mask, dropout_p=dropout)
 
 
-def _takes_two_products(q_NHSd: Tensor, is_padded_decoder: bool) -> bool:
-    """Whether two matrix products are to be used outside CUDA, where they may be faster than the fused kernel.
+def _takes_two_products(q_NHSd: Tensor, k_NHKd: Tensor, v_NHKd: Tensor, mask: Tensor | None) -> bool:
+    """Whether two matrix products are used outside CUDA in place of the fused kernel.
 
-    In bfloat16 that kernel has the full rate with AMX alone, and not for gradients; in float32 its products are those of the
-    BLAS. For a decoder it would give padding other numbers than the reference has.
+    That kernel is slow for short rows unless the BLAS is made for the processor, and in bfloat16 without AMX. For short rows
+    and in bfloat16 it is left out for gradients too, whose own gradient it does not have, and for masks: a row that is masked
+    entirely keeps the numbers of the reference's eager attention.
     """
+    is_half, is_single = q_NHSd.dtype == torch.bfloat16, q_NHSd.dtype == torch.float32
     if torch.compiler.is_compiling():  # one graph serves all lengths
-        return q_NHSd.dtype == torch.bfloat16
-    if q_NHSd.dtype == torch.bfloat16:
-        return is_padded_decoder or q_NHSd.requires_grad or not onednn.sums_by_rows()
-    if q_NHSd.shape[2] > SHORT_ROW:
+        return is_half
+    if not is_half and q_NHSd.shape[2] > SHORT_ROW:
         return False
-    return is_padded_decoder or q_NHSd.dtype != torch.float32 or not onednn.blas_is_as_fast()
+    is_fast = onednn.sums_by_rows() if is_half else is_single and onednn.blas_is_as_fast()
+    return not is_fast or mask is not None or any(x.requires_grad for x in (q_NHSd, k_NHKd, v_NHKd))
 
 
 def _attend_explicitly(
@@ -138,7 +143,7 @@ def _attend_explicitly(
     n_sequences, n_heads, n_queries, head_size = q_NHSd.shape
     q, k, v = (x.flatten(0, 1) for x in (q_NHSd, k_NHKd, v_NHKd))
     scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=head_size**-0.5)
-    scores_NHSK = scores.view(n_sequences, n_heads, n_queries, -1)
+    scores_NHSK = scores.view(n_sequences, n_heads, n_queries, k_NHKd.shape[2])
     mask = _with_causal(mask, q_NHSd, k_NHKd) if causal else mask
     if mask is not None:
         scores_NHSK = scores_NHSK.masked_fill(~mask, torch.finfo(scores_NHSK.dtype).min)
@@ -216,7 +221,7 @@ def _split(x_TC: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
 def _to_rectangle(x_TC: Tensor, group: Group, head_size: int) -> Tensor:
     """The tokens of a group as (N, H, S, d)."""
     x = x_TC if group.token_of_place is None else x_TC.index_select(0, group.token_of_place)
-    return x.view(group.count, group.width, -1, head_size).transpose(1, 2)
+    return _split_heads(x, group.count, group.width, head_size)
 
 
 def _flash_applies(q: Tensor, head_size: int) -> bool:

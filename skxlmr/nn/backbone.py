@@ -108,7 +108,7 @@ class Backbone(nn.Module):
 
     def _prefix(self, layout: TokenLayout, n_layers: int | None, *others: Any) -> Prefix | None:
         """What has the states of the lowest layers, if a batch starts there: a packed one of ids and nothing else."""
-        prefix = _current.get()
+        prefix = None if torch.compiler.is_compiling() else _current.get()  # which the compiler can't read
         if prefix is None or prefix.backbone is not self or layout.is_padded:
             return None
         is_plain = all(other is None or other is False for other in others)

@@ -142,20 +142,43 @@ def test_both_kernels_agree(monkeypatch, fused, dtype, length, amx, fast_blas):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("case", "in_float32", "in_bfloat16"),
-    [("text", True, True), ("gradient", True, False), ("dropout", False, False), ("padded decoder", False, False)],
-)
-def test_where_the_fused_kernel_is_fast(monkeypatch, fused, dtype, case, in_float32, in_bfloat16):
+@pytest.mark.parametrize("learns", [None, 0, 1, 2])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("form", ["packed", "padded", "dropout"])
+def test_where_the_fused_kernel_is_used(monkeypatch, fused, dtype, learns, causal, form):
+    """For rows without padding, dropout and gradients: those of q, k or v have gradients of their own."""
     on_processor(monkeypatch, fast_blas=True, amx=True)
-    q, k, v = (x.to(dtype).requires_grad_(case == "gradient").view(2, 9, -1) for x in projections(18))
-    layout = TokenLayout.padded((2, 9), torch.arange(9) < torch.tensor([[9], [4]]))
-    dropout, causal = 0.5 if case == "dropout" else 0.0, case == "padded decoder"
+    inputs = [x.to(dtype).requires_grad_(i == learns) for i, x in enumerate(projections(18))]
+    layout, dropout = TokenLayout([9, 9]), 0.5 if form == "dropout" else 0.0
+    if form == "padded":
+        layout = TokenLayout.padded((2, 9), torch.arange(9) < torch.tensor([[9], [4]]))
+    q, k, v = (x.view(2, 9, -1) if form == "padded" else x for x in inputs)
     found, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, dropout=dropout, causal=causal)
-    assert fused == [9] * (in_float32 if dtype == torch.float32 else in_bfloat16)
-    if not dropout:
-        expected, _ = attend(q, k, v, layout, head_size=HEAD_SIZE, causal=causal, need_weights=True)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 2e-2)
+    assert fused == [9] * (form == "packed" and learns is None)
+    if learns is not None:
+        (slope,) = torch.autograd.grad(found.float().square().sum(), inputs[learns], create_graph=True)
+        slope.float().square().sum().backward()
+        assert inputs[learns].grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_that_is_masked_entirely(monkeypatch, dtype):
+    """It attends to all places alike, as the reference's eager attention does, whatever the processor."""
+    on_processor(monkeypatch, fast_blas=True, amx=True)
+    q, k, v = (x.to(dtype).view(2, 9, -1) for x in projections(18))
+    layout = TokenLayout.padded((2, 9), torch.tensor([[True], [False]]).expand(2, 9))
+    found, _ = attend(q, k, v, layout, head_size=HEAD_SIZE)
+    expected = v[1].float().mean(0).expand(9, -1)
+    torch.testing.assert_close(found[1].float(), expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-2)
+
+
+def test_no_rows_and_no_keys():
+    empty = torch.zeros(0, 5, 8)
+    assert attend(empty, empty, empty, TokenLayout.padded((0, 5)), head_size=HEAD_SIZE)[0].shape == (0, 5, 8)
+    q, k = torch.ones(3, 5, 8), torch.zeros(3, 0, 8)
+    layout, keys = TokenLayout.padded((3, 5)), TokenLayout.padded((3, 0))
+    found, weights = attend(q, k, k, layout, head_size=HEAD_SIZE, keys=keys, need_weights=True)
+    assert found.shape == (3, 5, 8) and not found.any() and weights.shape == (3, N_HEADS, 5, 0)
 
 
 def test_padded_attention_ignores_masked_places():

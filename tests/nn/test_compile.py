@@ -72,11 +72,13 @@ def test_export(module):
         assert_same(exported(ids, mask), module(ids, attention_mask=mask), mask)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "as the estimators call it"])
-def test_compile(module, fast):
-    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+def test_compile(module, fast, backend):
+    """One graph; what traces it is the same with both backends."""
+    torch.compiler.reset()
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
     for ids, mask in (rows(3, 6), rows(5, 100)):
         with fast_inference() if fast else torch.no_grad():
             assert_same(compiled(ids, attention_mask=mask), module(ids, attention_mask=mask), mask)

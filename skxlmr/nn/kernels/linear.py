@@ -22,6 +22,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from skxlmr.nn.kernels import int8, onednn
 from skxlmr.nn.kernels.packed import WORTH, Weights, packed
@@ -122,14 +123,18 @@ class LayerLinear(Linear):
 
 
 def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
-    """Outputs of several layers with as many outputs each, of the same inputs: one product where weights are copied anyway."""
+    """Outputs of several layers with as many outputs each, of the same inputs: one product where weights are copied anyway.
+
+    All layers have biases, or none has.
+    """
     if int8.computes_in_int8() and all(map(is_plain, layers)):
         return int8.dense(layers, x).chunk(len(layers), -1)
     if not all(map(is_plain, layers)):
         return [layer(x) for layer in layers]
     dtype = _dtype_of_onednn(x, layers[0].weight)
     if dtype is None:
-        if not torch.is_autocast_enabled("cpu") or not is_trained(x, layers[0].weight):
+        casts = torch.is_autocast_enabled("cpu") and is_trained(x, layers[0].weight)
+        if not casts:
             return [layer(x) for layer in layers]
         parameters = (tensor for layer in layers for tensor in (layer.weight, layer.bias))
         return trained_linear(x, *parameters).chunk(len(layers), -1)
@@ -142,8 +147,9 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer is what it says, and nobody watches it: then its product may be taken together with other steps."""
-    is_ours = type(layer) in (Linear, LayerLinear) and "forward" not in vars(layer)
-    return is_ours and not layer._forward_hooks and not layer._forward_pre_hooks
+    if type(layer) not in (Linear, LayerLinear) or "forward" in vars(layer) or _has_any_global_hook():
+        return False
+    return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, residual: Tensor | None) -> Tensor:

@@ -124,8 +124,9 @@ class _Bfloat16(torch.autograd.Function):
         x, *weights = ctx.saved_tensors
         of_x, *needed = ctx.needs_input_grad
         few, rows = _with_spare_rows(slope)
+        few_x = _with_spare_rows(x)[0] if any(needed[::2]) else None
         widths, nothing = list(map(len, weights)), [None] * len(weights)
-        of_weights = few.t().mm(_with_spare_rows(x)[0]).split(widths) if any(needed[::2]) else nothing
+        of_weights = nothing if few_x is None else few.t().mm(few_x).split(widths)
         of_biases = slope.sum(0, dtype=torch.float32).split(widths) if any(needed[1::2]) else nothing
         gradients = [gradient for pair in zip(of_weights, of_biases, strict=True) for gradient in pair]
         return (
@@ -140,10 +141,10 @@ def _cast(tensors: Sequence[Any]) -> Tensor:
         cast: Tensor = tensors[0].to(torch.bfloat16)
         return cast
     sizes = list(map(len, tensors))
-    together: Tensor = tensors[0].new_empty((sum(sizes), *tensors[0].shape[1:]), dtype=torch.bfloat16)
-    for part, tensor in zip(together.split(sizes), tensors, strict=True):
+    cast = tensors[0].new_empty((sum(sizes), *tensors[0].shape[1:]), dtype=torch.bfloat16)
+    for part, tensor in zip(cast.split(sizes), tensors, strict=True):
         part.copy_(tensor)
-    return together
+    return cast
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -64,6 +65,7 @@ class CountingVectorizer(XLMRobertaVectorizer):
 @pytest.fixture
 def rows_of_all_processes(tmp_path, monkeypatch):
     """Counts rows that instances of the counting class encode, in processes that start after this."""
+    get_reusable_executor().shutdown(wait=True)  # workers of earlier tests would serve again
     file = tmp_path / "rows"
     file.touch()
     monkeypatch.setenv(COUNTER, str(file))

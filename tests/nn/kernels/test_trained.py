@@ -108,6 +108,28 @@ def test_layers_with_the_same_inputs(precision, tolerance, has_bias, frozen):
         assert products.count == 2 + ("2.weight" not in frozen)
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda layer, hook: layer.register_forward_hook(hook),
+        lambda layer, hook: layer.register_forward_pre_hook(hook),
+        lambda layer, hook: layer.register_full_backward_hook(hook),
+        lambda layer, hook: layer.register_full_backward_pre_hook(hook),
+        lambda layer, hook: torch.nn.modules.module.register_module_forward_hook(hook),
+        lambda layer, hook: torch.nn.modules.module.register_module_full_backward_hook(hook),
+    ],
+)
+def test_hooks_of_one_of_the_layers_are_called(register):
+    layers, x, calls = [Linear(24, 11) for _ in range(3)], draw(37, 24).float(), []
+    handle = register(layers[1], lambda module, *_: calls.append(module))
+    try:
+        with fast_training(), precise(torch.bfloat16):
+            results_together(layers, x, [draw(37, 11)] * 3)
+    finally:
+        handle.remove()
+    assert layers[1] in calls
+
+
 @both_precisions
 def test_strided_operands(precision, tolerance):
     """Rows out of the middle, a transposed input, and a slope that is one number spread out, as that of a sum is."""
