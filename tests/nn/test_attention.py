@@ -126,7 +126,7 @@ def on_processor(monkeypatch, fast_blas, amx):
 
 @pytest.mark.parametrize("fast_blas", [False, True])
 @pytest.mark.parametrize("amx", [False, True])
-@pytest.mark.parametrize("length", [1, 9, SHORT_ROW, SHORT_ROW + 1])
+@pytest.mark.parametrize("length", [1, 9, SHORT_ROW - 1, SHORT_ROW, SHORT_ROW + 1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_both_kernels_agree(monkeypatch, fused, dtype, length, amx, fast_blas):
     q, k, v = (x.to(dtype) for x in projections(2 * length))

@@ -66,6 +66,9 @@ def test_from_the_output_of_a_layer(family, form):
                     whole.hidden_states[first], whole.layout, first, last, **WHOLE, **with_weights
                 )
                 assert_same(part.hidden_states, whole.hidden_states[first : last + 1])
+                unwatched = encoder.run_layers(whole.hidden_states[first], whole.layout, first, last, **WHOLE)
+                for ours, theirs in zip(unwatched.hidden_states, part.hidden_states, strict=True):
+                    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 @families

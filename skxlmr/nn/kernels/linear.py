@@ -133,8 +133,8 @@ def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
         return [layer(x) for layer in layers]
     dtype = _dtype_of_onednn(x, layers[0].weight)
     if dtype is None:
-        casts = torch.is_autocast_enabled("cpu") and is_trained(x, layers[0].weight)
-        if not casts:
+        is_cast_anyway = torch.is_autocast_enabled("cpu") and is_trained(x, layers[0].weight)
+        if not is_cast_anyway:
             return [layer(x) for layer in layers]
         parameters = (tensor for layer in layers for tensor in (layer.weight, layer.bias))
         return trained_linear(x, *parameters).chunk(len(layers), -1)
