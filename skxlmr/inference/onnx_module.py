@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 
 from skxlmr.checkpoints import external_files, sha256_of
+from skxlmr.inference._onnx_session import CPU, first_line, open_session
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._imports.optional import import_extra
 
@@ -23,10 +23,6 @@ OUTPUTS = {
 }
 PICKLED = ("file", "providers", "threads", "languages", "sentence", "layer", "is_final", "is_scaled", "checkpoint")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-ERRORS_ONLY = 3  # of ONNX Runtime's levels of messages
-CPU = "CPUExecutionProvider"
-# In version 1.32 a norm merged with the residual before it takes 8 times as long on a CPU as the two after one another
-SLOWER_ON_CPU = ["SkipLayerNormFusion"]
 _of_parents: list[Any] = []  # sessions that a fork copied without their threads; to close one would wait for these
 
 
@@ -141,16 +137,7 @@ class OnnxModule:
                 raise CheckpointError(
                     self.file, "is not the graph that was pickled: put it back, or pickle the estimator again"
                 )
-        options = runtime.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
-        options.intra_op_num_threads = n_threads() if self.threads is None else self.threads
-        options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # which is for one shape, and texts have all lengths
-        try:
-            slower = SLOWER_ON_CPU if names == [CPU] else None
-            session = runtime.InferenceSession(self.file, options, self.providers or names, disabled_optimizers=slower)
-        except Exception as error:  # theirs have no base class of their own
-            raise CheckpointError(self.file, f"cannot be opened by ONNX Runtime ({_first_line(error)})") from error
+        session = open_session(runtime, self.file, self.providers or names, names, self.threads)
         lost = [name for name in names if name not in session.get_providers()]
         if lost:
             raise ValueError(f"providers: {', '.join(lost)} could not be started here; ONNX Runtime's messages say why")
@@ -211,7 +198,7 @@ class OnnxModule:
         try:
             found = session.run([self.outputs[name] for name in outputs], feed)
         except Exception as error:
-            raise CheckpointError(self.file, f"fails in ONNX Runtime ({_first_line(error)})") from error
+            raise CheckpointError(self.file, f"fails in ONNX Runtime ({first_line(error)})") from error
         return [values.astype(np.float32) if values.dtype == np.float16 else values for values in found]
 
     # Copies and pickles -------------------------------------------------------------------------------------------------
@@ -250,12 +237,6 @@ def _digest_of(stamp: Stamp) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def n_threads() -> int:
-    """``OMP_NUM_THREADS``, which workers of joblib have too, or the cores that this process may use."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else int(cpu_count(only_physical_cores=True))
-
-
 def check_has_weights(module: Any, what: str) -> None:
     """Refuse an ONNX graph for what needs a torch module.
 
@@ -268,7 +249,3 @@ def check_has_weights(module: Any, what: str) -> None:
             f"{what} needs the weights in torch, and this estimator runs the ONNX graph {module.file}: open a folder that "
             "holds the weights with skxlmr.load"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:300]

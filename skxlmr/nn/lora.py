@@ -133,7 +133,8 @@ class LoraLinear(LayerLinear):
         for each in ("lora_A", "lora_B"):
             getattr(self, each).weight = nn.Parameter(learnt.tensors[f"{name}.{each}.weight"].to(device, copy=True))
         base = learnt.base.get(f"{name}.weight")
-        self.weight = nn.Parameter(merged if base is None else base.to(device), requires_grad=False)
+        below = merged if base is None else base.to(device, merged.dtype)  # a checkpoint's file may hold halves
+        self.weight = nn.Parameter(below, requires_grad=False)
         if base is None or not torch.equal(self.merged(), merged):  # not known, or the weight was changed since
             base = merged - update(self.lora_A.weight, self.lora_B.weight, self.scaling)
             self.weight = nn.Parameter(base, requires_grad=False)

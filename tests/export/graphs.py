@@ -10,6 +10,7 @@ from skxlmr.export._graphs.build import build
 from skxlmr.export._graphs.file import write_graph
 from skxlmr.export._graphs.graph import Graph
 from skxlmr.export._graphs.precisions import WEIGHTS
+from skxlmr.inference._onnx_session import CPU, open_session
 from skxlmr.nn import FAMILIES
 
 GEOMETRY = {
@@ -62,9 +63,7 @@ def write(folder: Path, module, config, task=None, features=None, precision="flo
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return open_session(onnxruntime, str(file), [CPU], [CPU], threads=1)
 
 
 def run(file: Path, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, save_model
 
 from skxlmr import CheckpointError
 from skxlmr.checkpoints import external_files
-from skxlmr.inference import OnnxModule, onnx_module
+from skxlmr.inference import OnnxModule, _onnx_session
 from tests.onnx_graphs import INPUTS, graph, mean_of, write
 
 FEED = {name: np.array([[5, 6, 7]] if name == "input_ids" else [[1, 1, 1]]) for name in INPUTS}
@@ -183,7 +183,7 @@ def test_threads_are_as_many_as_the_process_may_use(file, monkeypatch):
     assert OnnxModule(file).session.get_session_options().intra_op_num_threads == 3
     for other in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", other)
-        assert 1 <= onnx_module.n_threads() <= os.cpu_count()
+        assert 1 <= _onnx_session.n_threads() <= os.cpu_count()
 
 
 def test_a_pickle_holds_the_path_and_the_settings(file):

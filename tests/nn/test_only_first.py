@@ -8,9 +8,9 @@ import torch
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels.linear import fast_inference
 from skxlmr.nn.sentence.pooling import pool
-from skxlmr.utils._devices.device import multiplies_int8
 from tests.nn.reference import TINY, make_ours, make_reference
 from tests.nn.test_run_layers import make_encoder
+from tests.processors import INT8
 
 LENGTHS = [11, 4, 4, 70, 2, 70, 1]  # with and without the fused kernel of attention
 SAVING = {  # the dense layer at the end of each last layer
@@ -95,7 +95,7 @@ def test_a_decoder_computes_all_tokens():
     "in_int8",
     [
         False,
-        pytest.param(True, marks=pytest.mark.skipif(not multiplies_int8(), reason="this processor has no fast int8")),
+        pytest.param(True, marks=INT8),
     ],
 )
 def test_neighbours_change_nothing(in_int8):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.pipeline import make_pipeline
 
 import skxlmr
@@ -233,6 +233,21 @@ def test_what_is_loaded_trains_further_as_what_was_fitted(classifier, saved):
         estimator.set_params(warm_start=True, max_epochs=1).fit(TEXTS, list("abcabc"))
     assert_same_weights(loaded, classifier)
     assert not np.array_equal(loaded.predict_proba(TEXTS), load(saved).predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_base_in_half_precision_trains_further_in_any(dtype, tmp_path, tiny_checkpoint):
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    (file,) = base.glob("*.safetensors")
+    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    fitted = lora.fitted("XLMRobertaClassifier", str(base), dtype=dtype)
+    loaded = load(lora.save(fitted, tmp_path / "adapter"))
+    for estimator in (fitted, loaded):
+        estimator.set_params(warm_start=True, max_epochs=1).fit(TEXTS, list("abcabc"))
+    assert_same_weights(loaded, fitted)
+    assert {parameter.dtype for parameter in loaded.module_.parameters()} == {torch.float32}
+    again = load(lora.save(loaded, tmp_path / "again"))
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), fitted.predict_proba(TEXTS))
 
 
 def test_from_checkpoint(once, saved):

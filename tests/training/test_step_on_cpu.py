@@ -13,12 +13,16 @@ from skxlmr.training import freeze
 from skxlmr.training._optimizer import train_mode
 from skxlmr.training._step_batches import StepBatches
 from skxlmr.training.step import TrainStep
+from tests.processors import BFLOAT16, ONEDNN
 
 from .fits import fit, make_module, make_task, optimizer_for
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
-@pytest.mark.parametrize(("precision", "tolerance"), [(None, 1e-5), (torch.bfloat16, 0.02)])
+@ONEDNN
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [(None, 1e-5), pytest.param(torch.bfloat16, 0.02, marks=BFLOAT16)],
+)
 def test_every_linear_layer_of_a_fit_is_onednn_s(monkeypatch, precision, tolerance):
     monkeypatch.setattr(onednn, "blas_is_as_fast", lambda: False)
     curves = []
@@ -49,7 +53,7 @@ def test_one_gradient_is_kept_from_step_to_step_and_none_after_the_fit():
     assert step._last is None
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+@ONEDNN
 def test_what_predictions_keep_of_weights_that_learn_is_given_back():
     module = make_module(torch.float32).eval()
     ids, layout = torch.arange(5, 15).repeat(200), TokenLayout([10] * 200)

@@ -143,6 +143,10 @@ class Graph:
             return self.node(kind, x, axes=list(axes), **attributes)
         return self.node(kind, x, self.constant(axes, np.int64), **attributes)
 
+    def halves(self, x: str, axis: int) -> list[str]:
+        """The two halves of a value."""
+        return self.pair("Split", x, axis=axis, **({} if self.opset < 18 else {"num_outputs": 2}))
+
     def size(self, x: str, axis: int) -> str:
         """Length of an axis, a scalar."""
         return self.node("Gather", self.node("Shape", x), self.constant(axis, np.int64), axis=0)

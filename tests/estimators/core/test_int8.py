@@ -10,12 +10,11 @@ import torch
 import skxlmr
 from skxlmr import Cache, XLMRobertaClassifier, XLMRobertaVectorizer, clear_cache
 from skxlmr.nn.kernels import int8
-from skxlmr.utils._devices import device as devices
 from tests import contract
 from tests.estimators.core.refusal import check_refused
+from tests.processors import INT8
 
 REFUSED = "dtype='int8' needs a CPU with AVX512-VNNI or AMX, and PyTorch with oneDNN: .* Set dtype='auto'"
-has_int8 = pytest.mark.skipif(not devices.multiplies_int8(), reason="this processor has no fast int8")
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def near(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.05 * np.abs(expected).max(initial=1))
 
 
-@has_int8
+@INT8
 @contract.each
 def test_predictions_are_near_float32(fitted, estimator, layers_run):
     made, (X, _, _) = fitted(estimator), contract.inputs(estimator)
@@ -53,7 +52,7 @@ def test_predictions_are_near_float32(fitted, estimator, layers_run):
     contract.assert_same(contract.answers(made.set_params(dtype="float32"), X), expected)
 
 
-@has_int8
+@INT8
 @contract.each_that_trains
 def test_a_fit_is_that_of_auto(make_any, estimator, layers_run):
     X, y, _ = contract.inputs(estimator)
@@ -65,7 +64,7 @@ def test_a_fit_is_that_of_auto(make_any, estimator, layers_run):
     assert layers_run
 
 
-@has_int8
+@INT8
 def test_weights_stay_float32(make, texts):
     made = make(XLMRobertaVectorizer, dtype="int8").fit(texts)
     expected = make(XLMRobertaVectorizer).fit(texts).transform(texts)
@@ -76,7 +75,7 @@ def test_weights_stay_float32(make, texts):
     assert np.array_equal(without_fit.transform(texts), found)
 
 
-@has_int8
+@INT8
 def test_neither_batch_size_nor_neighbours_matter_but_for_rounding(make, texts):
     """Where float32 rounds another way a number may fall to the next step; most often none does."""
     expected = make(XLMRobertaVectorizer, dtype="int8", memory=None).fit(texts).transform(texts)
@@ -87,7 +86,7 @@ def test_neither_batch_size_nor_neighbours_matter_but_for_rounding(make, texts):
     np.testing.assert_allclose(alone, expected[:1], atol=2e-3 * np.abs(expected).max())
 
 
-@has_int8
+@INT8
 def test_the_cache_tells_it_from_float32(make, texts):
     exact = make(XLMRobertaVectorizer).fit(texts)
     expected = exact.transform(texts)
@@ -103,14 +102,14 @@ def test_the_cache_tells_it_from_float32(make, texts):
         clear_cache()
 
 
-@has_int8
+@INT8
 def test_frozen_layers_predict_in_int8_too(make, texts, languages, layers_run):
     made = make(XLMRobertaClassifier, dtype="int8", n_frozen_layers=1).fit(texts, languages)
     made.predict_proba(texts)
     assert layers_run.count(3) == 2
 
 
-@has_int8
+@INT8
 def test_a_second_fit_predicts_with_its_own_weights(make, texts, languages):
     made = make(XLMRobertaClassifier, dtype="int8").fit(texts, languages)
     made.predict_proba(texts)
@@ -122,7 +121,7 @@ def test_a_second_fit_predicts_with_its_own_weights(make, texts, languages):
     assert np.array_equal(made.predict_proba(texts), other.predict_proba(texts))
 
 
-@has_int8
+@INT8
 def test_pickles_folders_and_copies_hold_nothing_of_it(make, texts, languages, tmp_path):
     made = make(XLMRobertaClassifier, dtype="int8").fit(texts, languages)
     size = len(pickle.dumps(made))
@@ -154,7 +153,7 @@ def test_refused_where_it_is_set_after_fit_and_without_fit(make, texts, slow_int
         XLMRobertaVectorizer("someone/model", dtype="int8", device="cpu").transform(texts)
 
 
-@has_int8
+@INT8
 def test_a_saved_one_is_read_elsewhere_and_says_so_when_it_is_used(make, texts, tmp_path, request):
     skxlmr.save(make(XLMRobertaVectorizer, dtype="int8").fit(texts), tmp_path / "saved")
     request.getfixturevalue("slow_int8")

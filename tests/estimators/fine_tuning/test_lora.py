@@ -19,6 +19,7 @@ from skxlmr.estimators._fine_tuning import training_run
 from skxlmr.training import auto_learning_rate
 from tests.contract import each_that_trains, inputs
 from tests.estimators.conftest import differing, padded, weights_of
+from tests.processors import INT8
 from tests.tiny import write_checkpoint
 
 LORA = {"lora_rank": 2, "lora_dropout": 0.1}
@@ -194,7 +195,7 @@ def test_same_fit(make, texts, languages, params):
     assert not differing(*map(weights_of, fits))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("int8", marks=INT8)])
 def test_other_precisions(make, texts, languages, dtype):
     """Frozen weights are cast as they are used: what is merged, in float32, and all others stay float32."""
     given = {"max_epochs": 2, "lora_rank": 2, "device": "cpu"}

@@ -10,14 +10,13 @@ import torch
 
 import skxlmr
 from skxlmr import XLMRobertaVectorizer
-from skxlmr.utils._devices.device import multiplies_int8
+from tests.processors import INT8
 from tests.tiny import write_checkpoint
 
 TEXTS = ["ein Haus", "the old house", "река", "ein Haus am See"]
 GONE = (
     "dtype='float32' was set after fit, whose weights are bfloat16, and there is no unchanged checkpoint .*: fit again"
 )
-has_int8 = pytest.mark.skipif(not multiplies_int8(), reason="this processor has no fast int8")
 
 
 def vectorizer(checkpoint, dtype, **params):
@@ -36,8 +35,8 @@ def own_checkpoint(tiny_checkpoint, tmp_path):
         ("float32", "bfloat16"),
         ("bfloat16", "float32"),
         ("bfloat16", "auto"),
-        pytest.param("int8", "bfloat16", marks=has_int8),
-        pytest.param("bfloat16", "int8", marks=has_int8),
+        pytest.param("int8", "bfloat16", marks=INT8),
+        pytest.param("bfloat16", "int8", marks=INT8),
     ],
 )
 def test_everything_computes_in_what_was_set(tiny_checkpoint, tmp_path, before, after, device):

@@ -20,12 +20,12 @@ from skxlmr.nn.kernels.linear import (
     together,
 )
 from skxlmr.nn.kernels.packed import _kept
-from skxlmr.utils._devices.device import multiplies_int8
 from tests.nn.reference import TINY, make_rows, packed
 from tests.nn.test_families import ROWS, module_of
 from tests.nn.test_run_layers import LENGTHS, families, make_encoder, run
+from tests.processors import INT8
 
-pytestmark = pytest.mark.skipif(not multiplies_int8(), reason="this processor has no fast int8")
+pytestmark = INT8
 
 
 def draw(*shape, seed=0):

@@ -15,8 +15,7 @@ from skxlmr.nn.kernels import packed
 from skxlmr.nn.kernels.linear import Linear, fast_inference, fast_kernels, linear, together, with_spare_rows
 from skxlmr.nn.kernels.packed import WORTH
 from tests.nn.reference import TINY, make_pair
-
-ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+from tests.processors import BFLOAT16, ONEDNN
 
 
 def draw(*shape, seed=0):
@@ -135,7 +134,7 @@ def calls(run):
 
 
 @ONEDNN
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=BFLOAT16)], ids=str)
 def test_weights_are_repacked_once(dtype):
     layers = [Linear(24, 8).to(dtype) for _ in range(3)]
     x = draw(WORTH // 2, 24).to(dtype)
@@ -168,6 +167,7 @@ def test_weights_that_change_are_repacked_anew():
 
 
 @ONEDNN
+@BFLOAT16
 def test_one_precision_after_the_other():
     """What is kept is of one type: asked for another, it is made anew."""
     layer, x = Linear(24, 10), draw(WORTH, 24).float()

@@ -13,8 +13,9 @@ from skxlmr.nn.kernels import trained
 from skxlmr.nn.kernels.linear import Linear, fast_inference, linear, together
 from skxlmr.nn.kernels.trained import fast_training
 from tests.nn.reference import TINY, make_pair
+from tests.processors import BFLOAT16, ONEDNN
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+pytestmark = ONEDNN
 blas_is_as_fast = trained.onednn.blas_is_as_fast.__wrapped__
 
 
@@ -24,7 +25,9 @@ def any_processor(monkeypatch):
     monkeypatch.setattr(trained.onednn, "blas_is_as_fast", lambda: False)
 
 
-both_precisions = pytest.mark.parametrize(("precision", "tolerance"), [(None, 1e-6), (torch.bfloat16, 2e-2)])
+both_precisions = pytest.mark.parametrize(
+    ("precision", "tolerance"), [(None, 1e-6), pytest.param(torch.bfloat16, 2e-2, marks=BFLOAT16)]
+)
 
 
 def draw(*shape, seed=0):
@@ -163,18 +166,19 @@ def test_there_is_no_second_gradient(precision, tolerance):
     slope.sum().backward()  # outside a fit there is
 
 
-def test_a_weight_may_not_change_before_the_backward_pass():
-    for precision in (None, torch.bfloat16):
-        x, weight = draw(5, 24).float().requires_grad_(), draw(11, 24, seed=1).float().requires_grad_()
-        with fast_training(), precise(precision):
-            value = linear(x, weight, None).sum()
-        with torch.no_grad():
-            weight.mul_(2)
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            value.backward()
+@both_precisions
+def test_a_weight_may_not_change_before_the_backward_pass(precision, tolerance):
+    x, weight = draw(5, 24).float().requires_grad_(), draw(11, 24, seed=1).float().requires_grad_()
+    with fast_training(), precise(precision):
+        value = linear(x, weight, None).sum()
+    with torch.no_grad():
+        weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
 
 
 def test_where_it_applies(monkeypatch):
+    monkeypatch.setattr(trained.onednn, "knows_bfloat16", lambda: True)
     single, double, half = (draw(5, 24).to(dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16))
     assert not trained.is_trained(single, single)
     with fast_training():

@@ -87,14 +87,13 @@ class Int8Weights(Weights):
     def _whole_product(self, x: str, matrix: str, weight: str, fine: bool = False) -> str:
         """The product (T, E), in float32, of the tokens of (N, S, D) with a rounded matrix (D, E)."""
         graph = self.graph
-        zero = ZERO if x not in self._floors else 0
         tokens, scale_T, whole = self._once(x, lambda: self._rounded_tokens(x, self.shapes[weight][1]))
-        product = self._multiplied(whole, matrix, zero)
         if fine:
-            (rest,) = self._once(f"rest of {x}", lambda: (self._rest(tokens, scale_T, whole),))
-            product = graph.node(
-                "Add", product, graph.node("Div", self._multiplied(rest, matrix, ZERO), graph.constant(FINER))
-            )
+            (both,) = self._once(f"{x} in two steps", lambda: (self._with_rest(tokens, scale_T, whole),))
+            first, rest = graph.halves(self._multiplied(both, matrix, ZERO), 0)
+            product = graph.node("Add", first, graph.node("Div", rest, graph.constant(FINER)))
+        else:
+            product = self._multiplied(whole, matrix, 0 if x in self._floors else ZERO)
         by_token = graph.node("Mul", product, graph.axes("Unsqueeze", scale_T, 1))
         return graph.node("Mul", by_token, self._scales(weight, self.shapes[weight][1]))
 
@@ -123,12 +122,16 @@ class Int8Weights(Weights):
         scale_T = graph.node("Div", largest, graph.constant(127))
         return tokens, scale_T, self._quotients(tokens, scale_T, ZERO)
 
-    def _rest(self, tokens: str, scale_T: str, whole: str) -> str:
-        """What rounding took from the tokens, in whole numbers, each worth a 254th of one of the first."""
+    def _with_rest(self, tokens: str, scale_T: str, whole: str) -> str:
+        """The rounded tokens and what rounding took from them, (2 T, D), each of these worth a 254th of one of the first.
+
+        One product takes both: a matrix that two products share is one that ONNX Runtime cannot make unsigned.
+        """
         graph = self.graph
         signed = graph.node("Sub", graph.cast(whole, np.float32), graph.constant(ZERO))
         lost = graph.node("Sub", tokens, graph.node("Mul", signed, graph.axes("Unsqueeze", scale_T, 1)))
-        return self._quotients(lost, graph.node("Div", scale_T, graph.constant(FINER)), ZERO)
+        rest = self._quotients(lost, graph.node("Div", scale_T, graph.constant(FINER)), ZERO)
+        return graph.node("Concat", whole, rest, axis=0)
 
     def _quotients(self, tokens: str, scale_T: str, zero: int) -> str:
         (zeros,) = self._once(f"zeros of {zero}", lambda: (self._zeros(scale_T, zero),))
