@@ -1,10 +1,13 @@
 """Which precision ``dtype`` means where, whatever hardware the tests run on."""
 
+import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from skxlmr import XLMRobertaVectorizer
 from skxlmr.utils._devices import device as devices
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -71,6 +74,35 @@ def test_what_other_devices_are_fast_at(monkeypatch, fast):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert devices.fast_half(CPU) is (torch.bfloat16 if fast else None)
     assert devices.fast_half(MPS) is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "has_onednn", "supported", "expected"),
+    [
+        ("x86_64", True, True, False),
+        ("x86_64", True, False, True),
+        ("AMD64", False, True, True),
+        ("arm64", False, False, False),  # not measured
+    ],
+)
+def test_what_is_slow_at_bfloat16(monkeypatch, machine, has_onednn, supported, expected):
+    monkeypatch.setattr(devices.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has_onednn)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    assert devices.is_slow_at_bfloat16() is expected
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_slow_bfloat16_is_warned_of_once(monkeypatch, slow, tiny_checkpoint):
+    monkeypatch.setattr(devices, "is_slow_at_bfloat16", lambda: slow)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        features = XLMRobertaVectorizer(tiny_checkpoint, device="cpu", dtype="bfloat16").fit_transform(["a", "b"])
+        assert devices.resolve_precision("bfloat16", MPS, False) == torch.bfloat16
+        for dtype in ("auto", "float32"):
+            devices.resolve_precision(dtype, CPU, True)
+    assert features.dtype == np.float32
+    assert [str(w.message)[:45] for w in caught] == ["dtype='bfloat16' takes many times as long as "] * slow
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from skxlmr.utils._imports.later import torch
+from skxlmr.utils._warnings import warn_once_per_call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +77,11 @@ def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch
     ------
     ValueError
         For float16 on a CPU; for int8 on a GPU, or on a CPU that is not fast at it.
+
+    Warns
+    -----
+    UserWarning
+        For bfloat16 on a CPU that is slow at it.
     """
     if dtype == "float32":
         return None
@@ -82,6 +89,11 @@ def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch
         check_int8(device)
         return fast_half(device) if training else torch.int8
     if dtype == "bfloat16":
+        if device.type == "cpu" and is_slow_at_bfloat16():
+            warn_once_per_call(
+                "dtype='bfloat16' takes many times as long as float32 on this processor, which has no instructions for it: set "
+                "dtype='auto', or 'float32'"
+            )
         return torch.bfloat16
     if dtype == "float16":
         if device.type == "cpu":
@@ -117,6 +129,15 @@ def fast_half(device: torch.device) -> torch.dtype | None:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16
     return None
+
+
+def is_slow_at_bfloat16() -> bool:
+    """Whether this is an x86 CPU for which oneDNN has no products in bfloat16.
+
+    Those of PyTorch itself took nine times as long as products in float32 (AMD EPYC with AVX2).
+    """
+    has_products = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return platform.machine() in ("x86_64", "AMD64") and not has_products
 
 
 def check_int8(device: torch.device) -> None:
