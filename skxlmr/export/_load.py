@@ -202,7 +202,6 @@ def _describe_vectors(estimator: Any, module: OnnxModule, is_ours: bool) -> None
 
 def _with_graph(estimator: Any, module: OnnxModule) -> Estimator:
     """The estimator with the graph as its model, after a look at what the graph makes of a text."""
-    module.languages = estimator._family.language_numbers(estimator, estimator.config_)
     module.checkpoint = estimator.checkpoint, estimator.revision
     estimator.module_ = module
     _check_widths(estimator, module)
@@ -229,7 +228,9 @@ def _check_widths(estimator: Any, module: OnnxModule) -> None:
         if name not in module.outputs:
             raise CheckpointError(module.file, f"makes {', '.join(module.outputs)}, and {who} needs {name}")
     names = list(module.outputs)
-    engine = OnnxEngine(module, config, estimator.batch_size)
+    engine = OnnxEngine(
+        module, config, estimator.batch_size, languages=estimator._family.language_numbers(estimator, config)
+    )
     for name, values in zip(names, module.run(names, engine.probe(estimator.tokenizer_)), strict=True):
         found = values.ndim, values.shape[-1]
         if found != widths.get(name, found):

@@ -65,6 +65,9 @@ class OnnxEngine:
         Whether to show how many rows are done.
     cache : Cache, optional
         Where outputs are kept.
+    languages : tuple of int
+        Number of the language of the texts, or of first and second texts, for models with embeddings of languages. It is not
+        the graph's, which estimators share.
 
     Attributes
     ----------
@@ -72,9 +75,17 @@ class OnnxEngine:
         Shows how far a call is that runs its rows in several parts; None unless set.
     """
 
-    def __init__(self, module: OnnxModule, config: Any, batch_size: int, verbose: int = 0, cache: Cache | None = None):
+    def __init__(
+        self,
+        module: OnnxModule,
+        config: Any,
+        batch_size: int,
+        verbose: int = 0,
+        cache: Cache | None = None,
+        languages: tuple[int, ...] = (),
+    ):
         self.module, self.config, self.batch_size = module, config, batch_size
-        self.verbose, self.cache = verbose, cache
+        self.verbose, self.cache, self.languages = verbose, cache, languages
         self.progress: Progress | None = None
 
     @property
@@ -208,7 +219,7 @@ class OnnxEngine:
         Without ``content_hash``, no file is read, and the identity holds for the files of this machine as they are.
         """
         graph = self.module.stamp if content_hash is None else self.module.content_hash()
-        return f"onnx {graph}", *self.settings, "", self.module.languages, recipe
+        return f"onnx {graph}", *self.settings, "", self.languages, recipe
 
     def _run(self, encoded: EncodedBatch, run: GraphRun, per_token: bool) -> np.ndarray:
         if not len(encoded):  # the shape and type of the outputs of a row tell those of none
@@ -329,7 +340,7 @@ class OnnxEngine:
                 f"{self.module.file} has no input position_ids: it reads texts, and no pairs of translations"
             )
         if "langs" in inputs:
-            languages = self.module.languages or (0,)
+            languages = self.languages or (0,)
             feed["langs"] = np.where(second, languages[-1], languages[0]).astype(inputs["langs"])
         return feed, is_token_NS
 

@@ -21,7 +21,7 @@ OUTPUTS = {
     "last_hidden_state": ("last_hidden_state", "token_embeddings"),
     **{name: (name,) for name in ("sentence_embedding", "pooler_output", "logits", "start_logits", "end_logits")},
 }
-PICKLED = ("file", "providers", "threads", "languages", "sentence", "layer", "is_final", "is_scaled", "checkpoint")
+PICKLED = ("file", "providers", "threads", "sentence", "layer", "is_final", "is_scaled", "checkpoint")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _of_parents: list[Any] = []  # sessions that a fork copied without their threads; to close one would wait for these
 
@@ -38,8 +38,6 @@ class OnnxModule:
         ONNX Runtime's execution providers, the preferred one first; by default the CPU.
     threads : int, optional
         Threads within an operator; by default one for each core that the process may use.
-    languages : tuple of int
-        Number of the language of the texts, or of first and second texts, for models with embeddings of languages.
 
     Attributes
     ----------
@@ -59,16 +57,10 @@ class OnnxModule:
 
     origin = loaded = mapped_files = None
 
-    def __init__(
-        self,
-        file: str | os.PathLike[str],
-        providers: Providers = None,
-        threads: int | None = None,
-        languages: tuple[int, ...] = (),
-    ):
+    def __init__(self, file: str | os.PathLike[str], providers: Providers = None, threads: int | None = None):
         self.file = os.path.abspath(file)
         self.providers = None if providers is None else list(providers)
-        self.threads, self.languages = threads, languages
+        self.threads = threads
         self.sentence: tuple[Any, ...] = ((),)
         self.layer: int | None = None
         self.is_final = self.is_scaled = False

@@ -1,5 +1,7 @@
 """Relatives of XLM-RoBERTa, and real texts in hundreds of languages."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -35,10 +37,23 @@ def both(estimator, folder):
 def test_languages(tiny_xlm_languages, tmp_path, lang):
     """The graph takes the language of each token, which is that of the estimator."""
     torch, onnx = both(XLMVectorizer(tiny_xlm_languages, lang=lang).fit(TEXTS), tmp_path / "out")
-    assert onnx.module_.languages == ({"de": 0, "ru": 2}[lang],) and "langs" in onnx.module_.inputs
+    assert onnx._engine().languages == ({"de": 0, "ru": 2}[lang],) and "langs" in onnx.module_.inputs
     np.testing.assert_allclose(onnx.transform(ODD), torch.transform(ODD), rtol=0, atol=1e-5)
     other = XLMVectorizer(tiny_xlm_languages, lang="en").fit(TEXTS)
     assert np.abs(onnx.transform(ODD) - other.transform(ODD)).max() > 1e-2
+
+
+def test_copies_that_share_a_graph_read_in_their_own_languages(tiny_xlm_languages, tmp_path):
+    """Whatever else runs between the beginning of a call and its last batch."""
+    _, german = both(XLMVectorizer(tiny_xlm_languages, lang="de").fit(TEXTS), tmp_path / "out")
+    russian = copy.deepcopy(german).set_params(lang="ru")
+    assert russian.module_ is german.module_
+    encoded = german.tokenizer_.encode_batch(TEXTS)
+    engines = [each._engine() for each in (german, russian)]
+    identities = {str(engine.identity("features", None)) for engine in engines}
+    assert len(identities) == 2
+    for engine, number in zip(engines, (0, 2), strict=True):
+        assert (engine._padded(encoded)[0]["langs"] == number).all()
 
 
 def test_pairs_of_the_original_xlm(tiny_xlm, tmp_path):

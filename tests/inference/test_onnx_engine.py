@@ -152,7 +152,7 @@ def test_languages_and_positions_of_the_original_xlm(make):
     engine.config = SimpleNamespace(
         model_type="xlm", pad_token_id=2, max_position_embeddings=64, max_length=64, vocab_size=100, hidden_size=8
     )
-    engine.module.languages = (1, 2)
+    engine.languages = (1, 2)
     feed, _ = engine._padded(replace(random_rows([5, 3]), second_starts=np.array([3, 3])))
     assert feed["langs"][0].tolist() == [1, 1, 1, 2, 2]
     assert feed["position_ids"][0].tolist() == [0, 1, 2, 0, 1]

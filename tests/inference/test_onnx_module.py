@@ -187,13 +187,13 @@ def test_threads_are_as_many_as_the_process_may_use(file, monkeypatch):
 
 
 def test_a_pickle_holds_the_path_and_the_settings(file):
-    module = OnnxModule(file, threads=1, languages=(1,))
+    module = OnnxModule(file, threads=1)
     module.sentence, module.layer = (("mean",), 1), 2
     expected = run(module)
     packed = pickle.dumps(module)
     assert len(packed) < 1000
     again = pickle.loads(packed)
-    assert again._session is None and (again.languages, again.sentence, again.layer) == ((1,), (("mean",), 1), 2)
+    assert again._session is None and (again.threads, again.sentence, again.layer) == (1, (("mean",), 1), 2)
     np.testing.assert_array_equal(run(again), expected)
     assert pickle.loads(pickle.dumps(pickle.loads(packed)))._expected == again._expected
     assert copy.deepcopy(module) is module

@@ -19,7 +19,10 @@ def onnx_engine(estimator: Any) -> OnnxEngine:
     """
     check_not_for_torch({name: getattr(estimator, name) for name in FOR_TORCH})
     cache = cache_of(getattr(estimator, "memory", None))
-    return OnnxEngine(estimator.module_, estimator.config_, estimator.batch_size, int(estimator.verbose), cache)
+    languages = estimator._family.language_numbers(estimator, estimator.config_)
+    return OnnxEngine(
+        estimator.module_, estimator.config_, estimator.batch_size, int(estimator.verbose), cache, languages
+    )
 
 
 def check_not_for_torch(params: dict[str, Any]) -> None:

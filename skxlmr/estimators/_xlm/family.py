@@ -73,12 +73,8 @@ class XLMFamily(Family):
         return self._with_rules(estimator, tokenizer)
 
     def prepared(self, estimator: Any, module: Any) -> Any:
-        """The module, or the ONNX graph, with the language of its texts."""
-        numbers = self.language_numbers(estimator, estimator.config_)
-        if isinstance(module, OnnxModule):
-            module.languages = numbers
-        else:
-            module.transformer.lang_ids = numbers
+        """The module with the language of its texts."""
+        module.transformer.lang_ids = self.language_numbers(estimator, estimator.config_)
         return module
 
     def beside_the_rows(self, module: Any) -> tuple[Any, ...]:
@@ -86,9 +82,10 @@ class XLMFamily(Family):
         return tuple(module.transformer.lang_ids)
 
     def continued(self, estimator: Any) -> Tokenizer:
-        """Set up a fitted module, or graph, for texts that may be in another language; returns the tokenizer."""
+        """Set up a fitted module for texts that may be in another language; returns the tokenizer."""
         self._check_languages(estimator, estimator.config_, estimator.tokenizer_)
-        self.prepared(estimator, estimator.module_)
+        if not isinstance(estimator.module_, OnnxModule):  # which several estimators share: the engine has the language
+            self.prepared(estimator, estimator.module_)
         return self._with_rules(estimator, estimator.tokenizer_)
 
     def _check_languages(self, estimator: Any, config: XLMConfig, tokenizer: XLMTokenizer) -> None:
