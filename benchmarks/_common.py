@@ -55,6 +55,20 @@ def make_parser(description: str, *, data: str, checkpoint: bool = True) -> argp
     return parser
 
 
+def fast_dtypes(dtypes: Sequence[str], device: str = "cpu") -> list[str]:
+    """Those of them that the machine has instructions for; a line says what is left out."""
+    from skxlmr.utils._devices.device import is_slow_at_bfloat16, multiplies_int8
+
+    slow = {"bfloat16": is_slow_at_bfloat16(), "int8": not multiplies_int8()} if device == "cpu" else {}
+    for dtype in dtypes:
+        if slow.get(dtype):
+            print(
+                f"{dtype}: left out, this processor has no instructions for it (--dtypes {dtype} measures it)",
+                flush=True,
+            )
+    return [dtype for dtype in dtypes if not slow.get(dtype)]
+
+
 def require(*modules: str) -> None:
     """Stop with a clear message if a module of the ``bench`` extra is not installed."""
     missing = [name for name in modules if not is_installed(name)]

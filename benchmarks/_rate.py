@@ -76,12 +76,13 @@ def _kernels(device, dtype, n_rows, n_in, n_out):
     kernels = [lambda: torch.mm(x, weight.T)]
     if device == "cpu" and torch.backends.mkldnn.is_available():
         pointwise = torch.ops.mkldnn._linear_pointwise
-        kernels.append(lambda: pointwise(x, weight, None, "none", [], ""))
-        try:
+        try:  # oneDNN does not have every type on every processor, nor every build of PyTorch packed weights
+            pointwise(x, weight, None, "none", [], "")
+            kernels.append(lambda: pointwise(x, weight, None, "none", [], ""))
             packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
+            kernels.append(lambda: pointwise(x, packed, None, "none", [], ""))
         except (RuntimeError, AttributeError):
-            return kernels
-        kernels.append(lambda: pointwise(x, packed, None, "none", [], ""))
+            pass
     return kernels
 
 

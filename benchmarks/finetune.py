@@ -20,6 +20,7 @@ from _common import (
     base_folder,
     data_file,
     describe_machine,
+    fast_dtypes,
     is_installed,
     json_line,
     make_parser,
@@ -199,6 +200,7 @@ def fit_skorch(args, folder, texts, codes):
 
 
 # Name -> (fit, modules that must be installed)
+DTYPES = ["float32", "bfloat16"]
 CONTENDERS = {
     "skxlmr": (fit_skxlmr, ["skxlmr"]),
     "PyTorch + transformers": (fit_loop, ["transformers"]),
@@ -271,9 +273,8 @@ def main():
     parser.add_argument(
         "--dtypes",
         nargs="+",
-        default=["float32", "bfloat16"],
-        choices=["float32", "bfloat16"],
-        help="bfloat16: mixed precision",
+        choices=DTYPES,
+        help="bfloat16: mixed precision (default: those that the machine is fast at)",
     )
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
@@ -291,6 +292,7 @@ def main():
         return
     from skxlmr.text import load_tokenizer
 
+    args.dtypes = args.dtypes or fast_dtypes(DTYPES, args.device)
     texts, _ = training_rows(args)
     config, lengths = read_config(folder), load_tokenizer(folder).encode_batch(texts, max_length=MAX_LENGTH).lengths
     needed = 3 * operations(config, lengths) / args.steps

@@ -14,6 +14,7 @@ from _common import (
     base_folder,
     best_until_settled,
     describe_machine,
+    fast_dtypes,
     joined_sentences,
     json_line,
     log_normal_lengths,
@@ -88,7 +89,7 @@ def ratio(seconds, other):
 def main():
     parser = make_parser(__doc__, data="column text")
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
-    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: those that the machine is fast at")
     parser.add_argument("--contenders", nargs="+", choices=list(ENCODERS), help="default: all that are installed")
     parser.add_argument("--rows", type=int, help="number of texts (default: 300 tweets, 60 texts of mixed lengths)")
     parser.add_argument("--rounds", type=int, default=5, help="a contender leaves when its two best rounds agree")
@@ -103,6 +104,7 @@ def main():
         args.rows, args.rounds = 20, 2
     require("transformers")
     set_threads(args.threads)
+    args.dtypes = args.dtypes or fast_dtypes(DTYPES, args.device)
 
     from skxlmr.text import load_tokenizer as load_ours
 

@@ -18,6 +18,7 @@ from _common import (
     SMALL,
     data_file,
     describe_machine,
+    fast_dtypes,
     is_installed,
     json_line,
     make_parser,
@@ -31,6 +32,7 @@ from _common import (
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 N_CLASSES, RANK = 6, 8
 # Name -> (how it trains, its options)
+DTYPES = ["float32", "bfloat16"]
 CONTENDERS = {
     "LoRA, gradient checkpointing": ("skxlmr", {"lora_rank": RANK, "gradient_checkpointing": True}),
     "LoRA": ("skxlmr", {"lora_rank": RANK}),
@@ -162,7 +164,7 @@ def main():
     parser.add_argument("--steps", type=int, default=4, help="at least 2")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: those that the machine is fast at")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
@@ -180,6 +182,7 @@ def main():
     if args.contender:
         print(json.dumps(measure(args, args.folder)))
         return
+    args.dtypes = args.dtypes or fast_dtypes(DTYPES)
     machine, results = describe_machine("cpu", "transformers", "peft", "accelerate"), []
     print(f"{machine}\n{args.steps} steps of {args.batch_size} texts of {args.tokens} tokens", flush=True)
     options = ["--quick"] if args.quick else []

@@ -16,6 +16,7 @@ from _common import (
     base_folder,
     best_until_settled,
     describe_machine,
+    fast_dtypes,
     joined_sentences,
     json_line,
     make_parser,
@@ -164,7 +165,11 @@ def main():
     parser.add_argument("--texts", nargs="+", type=int, default=[1_000, 10_000, 100_000])
     parser.add_argument("--lengths", nargs="+", type=int, default=[16, 32, 64, 128, 256, 512])
     parser.add_argument("--thread-counts", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="the first also for the texts")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        help="the first also for the texts (default: float32, and bfloat16 if the machine is fast at it)",
+    )
     parser.add_argument("--rounds", type=int, default=4, help="a set of texts leaves when its two best rounds agree")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -172,6 +177,7 @@ def main():
     if args.child:
         print(json.dumps(measure_texts(args.folder, args.child, args.dtypes[0])))
         return
+    args.dtypes = args.dtypes or fast_dtypes(["float32", "bfloat16"])
     if args.quick:
         args.texts, args.lengths, args.rounds = [100, 1000], [16, 128], 1
     machine = describe_machine("cpu")

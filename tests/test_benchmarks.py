@@ -367,3 +367,24 @@ def test_every_part_for_a_gpu_runs_on_a_cpu(tmp_path, monkeypatch):
     assert {row["part"] for row in found["results"]} == {"tests", "parity", "inference", "training", "graphs"}
     errors = [row["error"] for row in found["results"] if "error" in row]
     assert errors == ["a CUDA graph needs a GPU"]
+
+
+def test_what_the_processor_has_no_instructions_for_is_left_out(common, monkeypatch, capsys):
+    from skxlmr.utils._devices import device
+
+    monkeypatch.setattr(device, "is_slow_at_bfloat16", lambda: True)
+    monkeypatch.setattr(device, "multiplies_int8", lambda: False)
+    assert common.fast_dtypes(["float32", "bfloat16", "int8"]) == ["float32"]
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["bfloat16", "int8"]
+    assert common.fast_dtypes(["float32", "bfloat16"], "cuda") == ["float32", "bfloat16"]
+    monkeypatch.setattr(device, "is_slow_at_bfloat16", lambda: False)
+    assert common.fast_dtypes(["float32", "bfloat16", "int8"]) == ["float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_the_rate_of_the_machine_is_measured_with_what_it_has(common, monkeypatch, dtype):
+    """Kernels that the processor lacks are left out; without any, the rate is 0."""
+    from _rate import MatrixRate
+
+    rate = MatrixRate({"hidden_size": 16, "intermediate_size": 32}, "cpu", dtype)
+    assert (rate.measure(0.01) > 0) == bool(rate.runs) and (dtype == "int8" or rate.runs)
