@@ -93,12 +93,15 @@ def _load(wanted: Wanted, folder: Path) -> Any:
         return _load_onnx(wanted, folder)
     from skxlmr.persistence import load
     from skxlmr.persistence._parts import parts_of
+    from skxlmr.utils._devices.device import resolve_device, resolve_precision
 
     estimator = load(wanted.folder, device=wanted.device)
     for _, part in parts_of(estimator):
         _set(part, batch_size=wanted.batch_size, dtype=wanted.dtype)
         if wanted.dtype is not None:
             part._validate_params()
+        resolve_precision(part.dtype, resolve_device(part.device), training=False)  # refused before rows are read
+        if wanted.dtype is not None:
             part._settle_weights()
     return estimator
 

@@ -6,6 +6,7 @@ from typing import Any
 import skxlmr.estimators
 from skxlmr.checkpoints import StoredModel, read_model, resolve_checkpoint
 from skxlmr.estimators._core.output_labels import read_head
+from skxlmr.estimators._xlm.masked_lm import XLMMaskedLM
 from skxlmr.estimators.heads import CLASSIFICATION, MODEL, REGRESSION, XLM_MODEL, reader_of
 from skxlmr.nn import family_of
 from skxlmr.persistence._description import FILE
@@ -39,7 +40,8 @@ def estimator_of(checkpoint: str | os.PathLike[str]) -> Any:
         estimator = kind(os.fspath(checkpoint))
         estimator._open_at_first_use()
         return estimator
-    return kind.from_checkpoint(os.fspath(checkpoint))
+    causal = {"objective": "clm"} if kind is XLMMaskedLM and getattr(stored.config, "causal", False) else {}
+    return kind.from_checkpoint(os.fspath(checkpoint), **causal)
 
 
 def _name(stored: StoredModel) -> str:

@@ -10,6 +10,7 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.graph import FOR_TORCH, check_not_for_torch
 from skxlmr.estimators._sequence.zero_shot import XLMRobertaZeroShotClassifier
 from skxlmr.estimators._vectors.transformer import Transformer
+from skxlmr.estimators._xlm.masked_lm import XLMMaskedLM
 from skxlmr.export._foreign import adopted, read_foreign
 from skxlmr.inference import OnnxEngine, OnnxModule, Providers, sentence_of
 from skxlmr.persistence._description import COMPOSITE, FILE, file_names, read_description
@@ -202,6 +203,8 @@ def _describe_vectors(estimator: Any, module: OnnxModule, is_ours: bool) -> None
 
 def _with_graph(estimator: Any, module: OnnxModule) -> Estimator:
     """The estimator with the graph as its model, after a look at what the graph makes of a text."""
+    if isinstance(estimator, XLMMaskedLM):
+        estimator._check_objective("graph")
     module.checkpoint = estimator.checkpoint, estimator.revision
     estimator.module_ = module
     _check_widths(estimator, module)

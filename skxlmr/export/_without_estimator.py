@@ -10,12 +10,12 @@ from skxlmr.nn import XLMForQuestionAnsweringSimple, family_of
 from skxlmr.persistence._description import FILE
 from skxlmr.persistence._save import check_card, check_name, explained
 
-# For each head the weight whose rows are its outputs
+# For each head the weight that tells how many outputs the module has, and along which axis
 OUTPUTS = {
-    "ForTokenClassification": "classifier.weight",
-    "ForMultipleChoice": "sequence_summary.summary.weight",
-    "ForQuestionAnswering": None,
-    "ForQuestionAnsweringSimple": None,
+    "ForTokenClassification": ("classifier.weight", 0),
+    "ForMultipleChoice": ("logits_proj.weight", 1),  # the summary may have no weights
+    "ForQuestionAnswering": ("", 0),
+    "ForQuestionAnsweringSimple": ("", 0),
 }
 
 
@@ -41,8 +41,8 @@ def write_checkpoint(stored: StoredModel, folder: str | os.PathLike[str], precis
     with stored.unchanged():
         tensors = stored.tensors()
         kind: Any = XLMForQuestionAnsweringSimple if head.endswith("Simple") else family_of(config).modules[head]
-        rows = OUTPUTS[head]
-        module = skeleton(kind, config, *([len(tensors[rows])] if rows in tensors else []))
+        name, axis = OUTPUTS[head]
+        module = skeleton(kind, config, *([tensors[name].shape[axis]] if name in tensors else []))
         assign_weights(
             module,
             tensors,

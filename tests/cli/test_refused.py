@@ -95,13 +95,17 @@ def test_json_lines_that_do_not_fit_into_a_table(refused, done, classifier, tmp_
     assert pq.read_table(y).num_rows == 9
 
 
-def test_models(refused, vectorizer, classifier, parquet, tmp_path, tiny_checkpoint):
+def test_models(refused, vectorizer, classifier, parquet, tmp_path, tiny_checkpoint, monkeypatch):
     y = tmp_path / "y.parquet"
     assert "XLMRobertaVectorizer does not predict: use encode" in refused("predict", vectorizer, parquet, y)
     assert "XLMRobertaClassifier has no transform" in refused("encode", classifier, parquet, y)
     assert "was not written by skxlmr.save" in refused("predict", tiny_checkpoint, parquet, y)
     assert "nowhere" in refused("predict", tmp_path / "nowhere", parquet, y)
     assert "float31" in refused("predict", classifier, parquet, y, "--dtype", "float31")
+    with monkeypatch.context() as patch:
+        patch.setattr("skxlmr.utils._devices.device.multiplies_int8", lambda: False)
+        said = refused("predict", classifier, parquet, y, "--dtype", "int8")
+    assert "dtype='int8' needs a CPU with" in said and "--dtype auto" in said and "rows 0" not in said
     assert "text is needed" in refused("predict", classifier, parquet, y, text=None)
 
 

@@ -68,6 +68,8 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         engine = self._engine()
         dialogues = check_dialogues(contexts, "contexts", self.speakers)
         lists, shared = check_candidates(candidates, len(dialogues))
+        if not lists:
+            return [], []
         number: dict[str, int] = {}  # each distinct candidate is encoded once
         numbers = [np.array([number.setdefault(text, len(number)) for text in texts]) for texts in lists]
         single = Dialogues(list(number), np.ones(len(number), bool), np.ones(len(number), np.int64))

@@ -151,6 +151,8 @@ def check_candidates(candidates: Any, n_contexts: int) -> tuple[list[list[str]],
             raise ValueError(f"candidates must be one column, got {', '.join(map(str, names))}")
         candidates = candidates[names[0]]
     rows = as_list(candidates)
+    if not rows and not n_contexts:
+        return [], False
     shared = not rows or isinstance(rows[0], str)
     lists = (
         [list(rows)] if shared else [list(row) if isinstance(row, list | tuple | np.ndarray) else row for row in rows]

@@ -5,7 +5,7 @@ from typing import Any
 
 from skxlmr.estimators._core.output_labels import PROBLEM_TYPES, read_head
 from skxlmr.estimators._sequence.targets import ManyLabels, OneClass, Targets
-from skxlmr.estimators.heads import Head
+from skxlmr.estimators.heads import CLASSIFICATION, REGRESSION, Head
 from skxlmr.utils._errors import CheckpointError
 
 
@@ -35,11 +35,11 @@ def targets_of_checkpoint(config: dict[str, Any], file: Path, head: Head, proble
         raise CheckpointError(file, "describes several columns of classes: skxlmr.load opens such an estimator")
     if read == "regression":
         instead = PROBLEM_TYPES[len(classes) == 1]
-        raise CheckpointError(
-            file,
-            "describes a regression: use XLMRobertaRegressor.from_checkpoint, or pass "
-            f"problem_type={instead!r} if its outputs are logits of classes",
-        )
+        if head is CLASSIFICATION:
+            found = f"describes a regression: use {REGRESSION.estimator}.from_checkpoint, or"
+        else:
+            found = "describes a regression, which no estimator of this family reads:"
+        raise CheckpointError(file, f"{found} pass problem_type={instead!r} if its outputs are logits of classes")
     if read == ManyLabels.problem_type:
         return ManyLabels(classes)
     if len(classes) > 1:

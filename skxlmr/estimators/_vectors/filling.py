@@ -37,8 +37,8 @@ def check_out(estimator: Any, out: Any) -> None:
     wanted = output_config("transform", estimator)["dense"]
     if wanted != "default":
         raise ValueError(
-            f"out is an array, and set_output(transform={wanted!r}) asks for a table: call set_output(transform='default'), or "
-            "leave out out"
+            f"out takes an array or a file of one, and set_output(transform={wanted!r}) asks for a table: call "
+            "set_output(transform='default'), or leave out out"
         )
 
 

@@ -115,11 +115,19 @@ class XLMMaskedLM(XLMParameters, MaskedLM):
         stored = super()._open_checkpoint()
         if self.objective == "clm":
             self.config_ = replace(self.config_, causal=True)
-        elif self.config_.causal:
-            raise ValueError(
-                f"objective={self.objective!r} looks at later tokens, but the checkpoint is causal: pass 'clm'"
-            )
+        self._check_objective("checkpoint")
         return stored
+
+    def _check_objective(self, model: str) -> None:
+        """Refuse an objective that the model is not for."""
+        if self.objective == "clm" and not self.config_.causal:
+            raise ValueError(
+                f"objective='clm' predicts from the tokens before, but the {model} looks at later ones too"
+            )
+        if self.objective != "clm" and self.config_.causal:
+            raise ValueError(
+                f"objective={self.objective!r} looks at later tokens, but the {model} is causal: pass 'clm'"
+            )
 
     def _tokenize(self, texts: Texts, max_length: int, **options: Any) -> EncodedBatch:
         if self.objective != "tlm" or texts.second is None:

@@ -14,7 +14,6 @@ from skxlmr.export._graphs.encoders import Encoded
 from skxlmr.export._graphs.pooling import Pooling
 from skxlmr.export._graphs.precisions.weights import Weights
 
-WIDTH = 5  # of the beam, ``start_n_top`` and ``end_n_top`` in the reference's config
 HEAD = "qa_outputs."
 
 
@@ -23,18 +22,18 @@ def add_answer_beams(weights: Weights, config: Any, encoded: Encoded) -> None:
     graph, x_NSD = weights.graph, encoded.last
     is_token_NS = graph.node("Greater", encoded.attention_mask, graph.constant(0, np.int64))
     size = graph.axes("Unsqueeze", graph.size(x_NSD, 1), 0)
-    n_top = graph.node("Min", size, graph.constant([WIDTH], np.int64))
 
-    def best(logits: str, is_open: str) -> tuple[str, str, str]:
+    def best(logits: str, is_open: str, width: int) -> tuple[str, str, str]:
         """Probabilities along axis 1, the highest of them, and where these are."""
-        shut = graph.node("Where", is_open, logits, graph.constant(-np.inf))
+        n_top = graph.node("Min", size, graph.constant([width], np.int64))
+        shut = graph.node("Where", is_open, logits, graph.constant(np.finfo(np.float32).min))
         proba = graph.node("Softmax", shut, axis=1)
         highest, places = graph.pair("TopK", proba, n_top, axis=1)
         return proba, highest, places
 
     with graph.scope("qa_outputs"):
         start_NS = graph.axes("Squeeze", weights.head(x_NSD, f"{HEAD}start_logits.dense"), 2)
-        proba_NS, start_proba_NK, starts_NK = best(start_NS, is_token_NS)
+        proba_NS, start_proba_NK, starts_NK = best(start_NS, is_token_NS, config.start_n_top)
         places = graph.axes("Unsqueeze", starts_NK, 2)
         start_NKD = graph.node("GatherND", x_NSD, places, batch_dims=1)
         # pairs (N, S, K, 2 D) of a token with a start
@@ -48,7 +47,7 @@ def add_answer_beams(weights: Weights, config: Any, encoded: Encoded) -> None:
         pairs = weights.head(graph.node("Concat", *sides, axis=3), f"{HEAD}end_logits.dense_0", "tanh")
         pairs = weights.norm(pairs, f"{HEAD}end_logits.LayerNorm", config.layer_norm_eps)
         end_NSK = graph.axes("Squeeze", weights.head(pairs, f"{HEAD}end_logits.dense_1"), 3)
-        _, end_proba_NEK, ends_NEK = best(end_NSK, graph.axes("Unsqueeze", is_token_NS, 2))
+        _, end_proba_NEK, ends_NEK = best(end_NSK, graph.axes("Unsqueeze", is_token_NS, 2), config.end_n_top)
         mean_ND = graph.node("MatMul", graph.axes("Unsqueeze", proba_NS, 1), x_NSD)
         last_ND = Pooling(graph, encoded.attention_mask).pooled(x_NSD, "lasttoken")
         both = graph.node("Concat", graph.axes("Squeeze", mean_ND, 1), last_ND, axis=1)

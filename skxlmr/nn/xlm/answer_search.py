@@ -25,7 +25,7 @@ class AnswerLogits:
     Attributes
     ----------
     start_NS, end_NS : Tensor
-        Logits of each token, minus infinity where no answer can be.
+        Logits of each token, the lowest number of their type where no answer can be.
     no_answer_N : Tensor
         Logit that there is no answer, the reference's ``cls_logits``.
     """
@@ -57,18 +57,18 @@ class AnswerBeams:
 
 
 class StartLogits(nn.Module):
-    """Logit per token that an answer starts there, minus infinity where none can."""
+    """Logit per token that an answer starts there, the lowest number where none can."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
         self.dense = Linear(config.emb_dim, 1)
 
     def forward(self, x_NSD: Tensor, shut_NS: Tensor) -> Tensor:
-        return self.dense(x_NSD).squeeze(-1).masked_fill(shut_NS, -torch.inf)
+        return _shut(self.dense(x_NSD).squeeze(-1), shut_NS)
 
 
 class EndLogits(nn.Module):
-    """Logit per token that an answer with this start ends there, minus infinity where none can."""
+    """Logit per token that an answer with this start ends there, the lowest number where none can."""
 
     def __init__(self, config: XLMConfig):
         super().__init__()
@@ -81,7 +81,12 @@ class EndLogits(nn.Module):
         shape = (*x_NSD.shape[:2], *start_NKD.shape[1:])
         pairs = torch.cat([x_NSD[:, :, None].expand(shape), start_NKD[:, None].expand(shape)], -1)
         logits_NSK = self.dense_1(self.LayerNorm(self.dense_0(pairs).tanh())).squeeze(-1)
-        return logits_NSK.masked_fill(shut_NS[..., None], -torch.inf)
+        return _shut(logits_NSK, shut_NS[..., None])
+
+
+def _shut(logits: Tensor, is_shut: Tensor) -> Tensor:
+    """Logits where an answer can be, elsewhere the lowest number: minus infinity in a whole row would become NaN."""
+    return logits.masked_fill(is_shut, torch.finfo(logits.dtype).min)
 
 
 class Answerable(nn.Module):
@@ -115,8 +120,8 @@ class XLMForQuestionAnswering(XLMTask):
         *,
         impossible: Tensor | None = None,
         cls_index: Tensor | None = None,
-        n_starts: int = 5,
-        n_ends: int = 5,
+        n_starts: int | None = None,
+        n_ends: int | None = None,
         **inputs: Any,
     ) -> AnswerBeams:
         """Find the best answers.
@@ -129,14 +134,16 @@ class XLMForQuestionAnswering(XLMTask):
             True (or 1) where no answer can start or end, such as in the question. Padding never holds an answer.
         cls_index : Tensor of shape (N,), optional
             The token that shows whether there is an answer; by default the last of each sequence.
-        n_starts, n_ends : int
-            Widths of the beam, at most the length of the rows: ``start_n_top`` and ``end_n_top`` in the reference's config.
+        n_starts, n_ends : int, optional
+            Widths of the beam, at most the length of the rows; by default the config's ``start_n_top`` and ``end_n_top``.
 
         Raises
         ------
         ValueError
             If the batch is packed.
         """
+        config: XLMConfig = self.transformer.config
+        n_starts, n_ends = n_starts or config.start_n_top, n_ends or config.end_n_top
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
         start_proba_NS = self.qa_outputs["start_logits"](x_NSD, shut_NS).softmax(1)
         width = x_NSD.shape[1]

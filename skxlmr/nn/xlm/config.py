@@ -59,6 +59,8 @@ class XLMConfig(FamilyConfig):
     summary_proj_to_labels: bool = True
     summary_first_dropout: float = 0.1
     summary_last_dropout: float = 0.0
+    start_n_top: int = 5
+    end_n_top: int = 5
     model_type: str = "xlm"
 
     base_prefix: ClassVar[str] = "transformer"
@@ -75,6 +77,9 @@ class XLMConfig(FamilyConfig):
             raise ValueError(
                 f"summary_activation must be null or one of {SUMMARY_ACTIVATIONS}, got {self.summary_activation!r:.80}"
             )
+        for name, width in (("start_n_top", self.start_n_top), ("end_n_top", self.end_n_top)):
+            if width < 1:
+                raise ValueError(f"{name} must be 1 or more, got {width}")
         if not isinstance(self.lang2id, dict) or not all(is_int(i) for i in self.lang2id.values()):
             raise ValueError(f"lang2id must be an object of language ids, got {self.lang2id!r:.80}")
         for language, i in self.lang2id.items():

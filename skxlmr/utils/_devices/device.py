@@ -156,7 +156,8 @@ def check_int8(device: torch.device) -> None:
     if not multiplies_int8():
         raise ValueError(
             "dtype='int8' needs a CPU with AVX512-VNNI or AMX, and PyTorch with oneDNN: without them int8 is slower than "
-            "float32, and less exact. Set dtype='auto'"
+            "float32, and less exact. Set dtype='auto': an estimator that was loaded has set_params(dtype='auto'), the command "
+            "line --dtype auto"
         )
 
 

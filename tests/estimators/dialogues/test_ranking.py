@@ -71,6 +71,14 @@ def test_invalid_candidates_are_named(fitted, candidates, error, reason):
         fitted.rank_responses(CONTEXTS[:2], candidates)
 
 
+def test_no_contexts(fitted):
+    assert fitted.rank_responses([], []) == ([], [])
+    order, scores = fitted.rank_responses([], ["a", "b"])
+    assert order.shape == scores.shape == (0, 2)
+    with pytest.raises(ValueError, match="one list for each of the 0 contexts, found 1 lists"):
+        fitted.rank_responses([], [["a"]])
+
+
 def test_candidates_in_any_container():
     for X in (
         ["a", "b"],

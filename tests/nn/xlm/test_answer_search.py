@@ -49,6 +49,21 @@ def test_beams_are_the_references(options, dtype):
 
 
 @dtypes
+def test_widths_are_those_of_the_config_and_rows_without_a_place_are_no_nan(dtype):
+    ours, theirs, inputs, ids, question = make_search(dtype, start_n_top=4, end_n_top=2)
+    question[1] = 1
+    with torch.no_grad():
+        found = ours(ids, impossible=question, cls_index=CLS_INDEX, **inputs)
+        p_mask = theirs_mask(inputs["attention_mask"], question, dtype)
+        expected = run_theirs(theirs, dtype, ids, p_mask=p_mask, cls_index=CLS_INDEX, **inputs)
+    assert found.starts_NK.shape == (3, 4) and found.ends_NEK.shape == (3, 2, 4)
+    assert_near(found.start_proba_NK, expected.start_top_log_probs, TOLERANCE[dtype], "starts")
+    assert_near(found.end_proba_NEK.flatten(1), expected.end_top_log_probs, TOLERANCE[dtype], "ends")
+    assert_near(found.no_answer_N, expected.cls_logits, TOLERANCE[dtype], "no answer")
+    assert_near(found.start_proba_NK[1], torch.full((4,), 1 / 9, dtype=dtype), TOLERANCE[dtype], "no place")
+
+
+@dtypes
 @pytest.mark.parametrize("train", [False, True])
 def test_loss_and_gradients_are_the_references(train, dtype):
     ours, theirs, inputs, ids, question = make_search(dtype, dropout=0.2, attention_dropout=0.1)
