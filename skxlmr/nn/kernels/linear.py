@@ -35,6 +35,7 @@ _has_onednn: ContextVar[bool] = ContextVar("has_onednn", default=False)
 
 # Of a product whose order of sums depends on the number of rows: 64 would take a third longer, 256 too long for few texts.
 ROWS_AT_A_TIME = 128
+APART = 2**15  # outputs from which on a GELU of its own is worth a call
 
 # Each activation under its name in config.json: the function, and what oneDNN calls it.
 _gelu_tanh = partial(F.gelu, approximate="tanh")
@@ -190,9 +191,18 @@ def _product(
         y = torch.ops.mkldnn._linear_pointwise.binary(rows, other, weight, bias, "add")
     else:
         _, kind, algorithm = ACTIVATIONS[activation]
-        y = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, kind, [], algorithm)
+        if activation == "gelu" and _is_faster_apart(rows, weight):
+            y = torch.ops.aten.gelu_(torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, "none", [], ""))
+        else:
+            y = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, kind, [], algorithm)
     y = y[:n_rows] if n_spare else y
     return y if residual is None or residual.dtype == x.dtype else y + residual
+
+
+def _is_faster_apart(rows: Tensor, weight: Tensor) -> bool:
+    """Whether a product is taken without its GELU, which follows in place."""
+    n_outputs = rows.shape[0] * weight.shape[0]
+    return n_outputs >= APART and rows.dtype == torch.float32 and onednn.is_slow_with_gelu()
 
 
 def with_spare_rows(x: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.kernels import packed
-from skxlmr.nn.kernels.linear import Linear, fast_inference, fast_kernels, linear, together, with_spare_rows
+from skxlmr.nn.kernels import onednn, packed
+from skxlmr.nn.kernels.linear import APART, Linear, fast_inference, fast_kernels, linear, together, with_spare_rows
 from skxlmr.nn.kernels.packed import WORTH
 from tests.nn.reference import TINY, make_pair
 from tests.processors import BFLOAT16, ONEDNN
+
+IS_APART_HERE = onednn.is_slow_with_gelu()
 
 
 def draw(*shape, seed=0):
@@ -46,6 +48,25 @@ def test_linear(dtype, tolerance, shape, activation, has_bias, kernel):
         found = linear(*given[:3], activation, given[3])
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+
+
+@ONEDNN
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("n_rows", [300, 2000])
+def test_gelu_apart_from_its_product(monkeypatch, n_rows, activation):
+    """Where that is faster, with the same bits: a row does not depend on how many rows there are."""
+    x, weight, bias = draw(n_rows, 24).float() * 3, draw(40, 24, seed=1).float(), draw(40, seed=2).float()
+    found, counts = {}, {}
+    for apart in (False, True):
+        monkeypatch.setattr(onednn, "is_slow_with_gelu", lambda apart=apart: apart)
+        with torch.profiler.profile() as profile, fast_inference():
+            found[apart] = linear(x, weight, bias, activation)
+        counts[apart] = sum(event.count for event in profile.key_averages() if event.key.startswith("aten::gelu"))
+    assert counts == {False: 0, True: activation == "gelu" and n_rows * 40 >= APART}
+    tolerance = 0 if IS_APART_HERE else 1e-6 if counts[True] else 0
+    torch.testing.assert_close(found[True], found[False], rtol=0, atol=tolerance)
+    exact = EXACT[activation](x.double() @ weight.double().T + bias.double())
+    torch.testing.assert_close(found[True].double(), exact, rtol=0, atol=1e-4)
 
 
 def test_strided_inputs():
