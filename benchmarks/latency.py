@@ -14,6 +14,7 @@ import numpy as np
 from _common import (
     base_folder,
     describe_machine,
+    is_installed,
     json_line,
     make_parser,
     markdown_table,
@@ -26,6 +27,7 @@ from _peers import ENCODERS, OURS, TRANSFORMERS, make_encoders
 
 CHECKPOINTS = ("base", "mini")
 DTYPES = ("float32", "bfloat16", "int8")
+WITH_ONNX = f"{OURS}, load_onnx"
 
 
 def fitted_classifier(checkpoint, folder):
@@ -43,6 +45,17 @@ def ours(folder, dtype):
     import skxlmr
 
     made = skxlmr.load(folder).set_params(dtype=dtype, device="cpu")
+    if "memory" in made.get_params():
+        made.set_params(memory=None)
+    return made
+
+
+def ours_with_onnx(saved, folder, dtype):
+    """The same classifier, computed by ONNX Runtime."""
+    import skxlmr
+
+    skxlmr.export_onnx(skxlmr.load(saved), folder, precision=dtype)
+    made = skxlmr.load_onnx(folder)
     if "memory" in made.get_params():
         made.set_params(memory=None)
     return made
@@ -119,7 +132,9 @@ def main():
     parser = make_parser(__doc__, data="")
     parser.add_argument("--checkpoints", nargs="+", default=CHECKPOINTS, choices=CHECKPOINTS)
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=DTYPES)
-    parser.add_argument("--contenders", nargs="+", choices=list(ENCODERS), help="default: all that are installed")
+    parser.add_argument(
+        "--contenders", nargs="+", choices=[*ENCODERS, WITH_ONNX], help="default: all that are installed"
+    )
     parser.add_argument("--calls", type=int, default=300, help="calls of each contender")
     args = parser.parse_args()
     if args.quick:
@@ -139,7 +154,7 @@ def main():
             saved = str(fitted_classifier(folder, Path(work) / "classifier"))
             for dtype in args.dtypes:
                 runs, made = {}, None
-                wanted = args.contenders or list(ENCODERS)
+                wanted = args.contenders or [*ENCODERS, WITH_ONNX]
                 if OURS in wanted:
                     try:
                         made = ours(saved, dtype)
@@ -154,7 +169,10 @@ def main():
                     if made is not None:
                         apart = max(abs(made.decision_function([t]) - np.diff(logits(t))).max() for t in texts[:20])
                         print(f"{kind}, {dtype}: decision values differ from transformers by {apart:.1e}")
-                encoders = [name for name in wanted if name not in (OURS, TRANSFORMERS)]
+                if WITH_ONNX in wanted and dtype != "bfloat16" and is_installed("onnx") and is_installed("onnxruntime"):
+                    graph = ours_with_onnx(saved, Path(work) / f"onnx-{dtype}", dtype)
+                    runs[WITH_ONNX] = lambda text, graph=graph: graph.predict([text])
+                encoders = [name for name in wanted if name not in (OURS, WITH_ONNX, TRANSFORMERS)]
                 if encoders:
                     for name, encode in make_encoders(folder, "cpu", dtype, encoders).items():
                         runs[f"{name} (encoder)"] = lambda text, encode=encode: encode([text])
