@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skxlmr.nn.attention import attend
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.decoding.cache import DecoderContext
-from skxlmr.nn.kernels.linear import LayerLinear, Linear, is_plain, row_by_row, together
+from skxlmr.nn.kernels.linear import LayerLinear, Linear, TextLinear, is_plain, of_texts, row_by_row, together
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.randomness import dropout
 
@@ -230,12 +230,17 @@ class Layer(nn.Module):
         from_first: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         attended, weights = self.attention.self(x, layout, need_weights, head_mask, context, from_first)
-        x = row_by_row(self.attention.output, attended, layout.first(x) if from_first else x)
+        if from_first:
+            return of_texts(self._after_attention, attended, layout.first(x)), weights
+        x = row_by_row(self.attention.output, attended, x)
         if context is not None and context.source_NKD is not None:
             assert self.crossattention is not None
             attended, _ = self.crossattention.self(x, layout, context=context)
             x = row_by_row(self.crossattention.output, attended, x)
         return row_by_row(self._feed_forward, x), weights
+
+    def _after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
+        return row_by_row(self._feed_forward, row_by_row(self.attention.output, attended, x))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.output(self.intermediate(x), x)
@@ -257,7 +262,7 @@ class Pooler(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size)
+        self.dense = TextLinear(config.hidden_size, config.hidden_size)
 
     def forward(self, first_ND: Tensor) -> Tensor:
         return self.dense(first_ND).tanh()

@@ -14,7 +14,7 @@ from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.nn.bert.config import DistilBertConfig
 from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.heads import Projection
-from skxlmr.nn.kernels.linear import LayerLinear, Linear, row_by_row, together
+from skxlmr.nn.kernels.linear import LayerLinear, Linear, TextLinear, of_texts, row_by_row, together
 from skxlmr.nn.layers import Dropout
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
@@ -102,8 +102,13 @@ class DistilBertLayer(nn.Module):
         from_first: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         attended, weights = self.attention(x, layout, need_weights, head_mask, from_first)
-        x = self.sa_layer_norm(attended + (layout.first(x) if from_first else x))
-        return self.output_layer_norm(row_by_row(self.ffn, x) + x), weights
+        if from_first:
+            return of_texts(self._after_attention, attended, layout.first(x)), weights
+        return self._after_attention(attended, x), weights
+
+    def _after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
+        x = self.sa_layer_norm(attended + x)
+        return self.output_layer_norm(row_by_row(self.ffn, x) + x)
 
 
 class DistilBertEncoder(XLMRobertaEncoder):
@@ -150,8 +155,8 @@ class DistilBertForSequenceClassification(DistilBertTask):
 
     def __init__(self, config: DistilBertConfig, n_outputs: int):
         super().__init__(config)
-        self.pre_classifier = Linear(config.hidden_size, config.hidden_size)
-        self.classifier = Linear(config.hidden_size, n_outputs)
+        self.pre_classifier = TextLinear(config.hidden_size, config.hidden_size)
+        self.classifier = TextLinear(config.hidden_size, n_outputs)
         self.dropout = Dropout(config.seq_classif_dropout)
 
     @property

@@ -123,6 +123,28 @@ class LayerLinear(Linear):
         return int8.dense((self,), x, activation, residual)
 
 
+class TextLinear(Linear):
+    """A dense layer of vectors of which each stands for a text, such as those of heads."""
+
+    def forward(self, x: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
+        """Outputs (N, n_outputs) of inputs (N, n_inputs), through an activation; there is no residual."""
+        assert residual is None, "no head has one"
+        return of_texts(partial(super().forward, activation=activation), x)
+
+
+def of_texts(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """``half(*inputs)`` for rows (N, D) of which each stands for a text.
+
+    Batches have all numbers of texts, and oneDNN keeps code for each, also for activations: in inference there are rows of zeros
+    up to a power of two, which cost little, since these products are small.
+    """
+    n_rows = inputs[0].shape[0]
+    if not on_fast_cpu(inputs[0]) or int8.computes_in_int8() or n_rows <= 8:  # a compiled graph serves all numbers
+        return half(*inputs)
+    n_spare = (1 << (n_rows - 1).bit_length()) - n_rows
+    return half(*(_longer(each, n_spare) for each in inputs))[:n_rows]
+
+
 def together(layers: Sequence[Linear], x: Tensor) -> Sequence[Tensor]:
     """Outputs of several layers with as many outputs each, of the same inputs: one product where weights are copied anyway.
 

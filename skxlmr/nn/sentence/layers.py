@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skxlmr.nn.kernels.linear import Linear
+from skxlmr.nn.kernels.linear import Linear, of_texts
 from skxlmr.nn.layers import Dropout as DropoutLayer
 from skxlmr.nn.layout import widen
 from skxlmr.nn.randomness import host_generator
@@ -22,6 +22,9 @@ class SentenceLayers(nn.ModuleList):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Features (N, D) of the pooled vectors, in float32 or wider."""
+        return of_texts(self._features, x_ND)
+
+    def _features(self, x_ND: Tensor) -> Tensor:
         dtype = next((parameter.dtype for parameter in self.parameters()), x_ND.dtype)
         for module in self:
             x_ND = module(x_ND.to(dtype))

@@ -10,9 +10,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skxlmr.nn import TokenLayout
+from skxlmr.nn import TokenLayout, XLMRobertaForSequenceClassification
+from skxlmr.nn.kernels import linear as kernels
 from skxlmr.nn.kernels import onednn, packed
-from skxlmr.nn.kernels.linear import APART, Linear, fast_inference, fast_kernels, linear, together, with_spare_rows
+from skxlmr.nn.kernels.linear import (
+    APART,
+    Linear,
+    TextLinear,
+    fast_inference,
+    fast_kernels,
+    linear,
+    of_texts,
+    together,
+    with_spare_rows,
+)
 from skxlmr.nn.kernels.packed import WORTH
 from tests.nn.reference import TINY, make_pair
 from tests.processors import BFLOAT16, ONEDNN
@@ -48,6 +59,44 @@ def test_linear(dtype, tolerance, shape, activation, has_bias, kernel):
         found = linear(*given[:3], activation, given[3])
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("n_texts", [0, 1, 2, 7, 8, 9, 33, 64, 200])
+def test_products_of_texts_have_few_numbers_of_rows(n_texts):
+    """Powers of two in inference on a CPU; the rows are what they are alone."""
+    layer, seen = TextLinear(24, 10), []
+
+    def seeing(rows):
+        seen.append(len(rows))
+        return rows * 2
+
+    x = draw(n_texts, 24).float()
+    with torch.no_grad():
+        expected = F.linear(x, layer.weight, layer.bias)
+        assert torch.equal(layer(x), expected)  # outside as it is
+    with fast_inference():
+        found = layer(x)
+        assert torch.equal(of_texts(seeing, x), x * 2)
+    assert of_texts(seeing, x).shape == x.shape
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert seen == [n_texts if n_texts <= 8 else 1 << (n_texts - 1).bit_length(), n_texts]
+
+
+@ONEDNN
+def test_heads_and_layers_of_first_tokens_have_few_numbers_of_rows(monkeypatch):
+    rows = []
+    product = kernels._product
+    monkeypatch.setattr(kernels, "_product", lambda x, *others: rows.append(x.shape[0]) or product(x, *others))
+    module = XLMRobertaForSequenceClassification(TINY, 3).eval()
+    n_tokens = {}
+    for n_texts in (11, 12, 13, 19, 27, 50):
+        rows.clear()
+        with fast_inference():
+            logits = module(torch.arange(5, 8).repeat(n_texts), TokenLayout([3] * n_texts))
+        assert logits.shape == (n_texts, 3)
+        of_tokens = {kernels._rounded(3 * n_texts)}
+        n_tokens[n_texts] = set(rows) - of_tokens
+    assert n_tokens == {11: {16}, 12: {16}, 13: {16}, 19: {32}, 27: {32}, 50: {64}}
 
 
 @ONEDNN
