@@ -135,8 +135,8 @@ class TextLinear(Linear):
 def of_texts(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """``half(*inputs)`` for rows (N, D) of which each stands for a text.
 
-    Batches have all numbers of texts, and oneDNN keeps code for each, also for activations: in inference there are rows of zeros
-    up to a power of two, which cost little, since these products are small.
+    Batches have all numbers of texts, and oneDNN keeps code for each, also for activations: in inference there are rows of
+    zeros up to a power of two, which cost little, since these products are small.
     """
     n_rows = inputs[0].shape[0]
     if not on_fast_cpu(inputs[0]) or int8.computes_in_int8() or n_rows <= 8:  # a compiled graph serves all numbers
