@@ -83,9 +83,8 @@ def saturates(runtime: Any) -> bool:
     a, b, y = (_field(1, name) + _field(2, _field(1, _field(1, kind))) for name, kind in types.items())
     node = _field(1, b"a") + _field(1, b"b") + _field(2, b"y") + _field(4, b"MatMulInteger")
     graph = _field(1, node) + _field(2, b"product") + _field(11, a) + _field(11, b) + _field(12, y)
-    model = (
-        _field(1, 8) + _field(7, graph) + _field(8, _field(2, 17))
-    )  # the versions of the format and of the operators
+    of_format, of_operators = _field(1, 8), _field(8, _field(2, 17))  # versions
+    model = of_format + _field(7, graph) + of_operators
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = runtime.InferenceSession(model, options, [CPU])
