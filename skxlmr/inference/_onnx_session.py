@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime, with exact products of whole numbers on every processor.
+"""Sessions of ONNX Runtime, whose products with weights of 8 bits are exact on every processor.
 
 Without instructions for 8 bits (AVX512-VNNI, AVX-VNNI, AMX), ONNX Runtime adds the products of unsigned with signed numbers in
 pairs of 16 bits on x86, and these saturate: with weights of the full range, features are off by a tenth and more. It has exact
@@ -16,7 +16,7 @@ from joblib import cpu_count
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._warnings import warn_once_per_call
 
-ERRORS_ONLY = 3  # of ONNX Runtime's levels of messages
+ERRORS_ONLY, SILENT = 3, 4  # of ONNX Runtime's levels of messages
 CPU = "CPUExecutionProvider"
 # In version 1.32 a norm merged with the residual before it takes 8 times as long on a CPU as the two after one another
 SLOWER_ON_CPU = ["SkipLayerNormFusion"]
@@ -47,7 +47,7 @@ def open_session(runtime: Any, file: str, providers: list[Any], names: list[str]
 
     def opened(exactly: bool) -> Any:
         options = runtime.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = SILENT if exactly and names == [CPU] else ERRORS_ONLY
         options.intra_op_num_threads = n_threads() if threads is None else threads
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # which is for one shape, and texts have all lengths

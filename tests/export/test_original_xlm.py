@@ -55,9 +55,19 @@ def test_beams_are_as_wide_as_the_config_says(tmp_path, tokenizer, n_starts, n_e
 
 
 @pytest.mark.parametrize("name", ["start_n_top", "end_n_top"])
-def test_a_beam_has_a_width(name):
-    with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
-        skxlmr.nn.XLMConfig(**{name: 0})
+@pytest.mark.parametrize("width", [0, -1, "3", 3.0, True])
+def test_a_beam_has_a_width(name, width):
+    """Only where there is a search: other models read the file."""
+    config = skxlmr.nn.XLMConfig.from_dict(
+        {"model_type": "xlm", "vocab_size": 9, "emb_dim": 32, "n_layers": 1, "n_heads": 2, name: width}
+    )
+    skxlmr.nn.XLMForMaskedLM(config)
+    with pytest.raises(ValueError, match=f"{name} must be a whole number from 1 on, got {width!r}"):
+        skxlmr.nn.XLMForQuestionAnswering(config)
+
+
+def test_no_width_is_five():
+    assert skxlmr.nn.XLMConfig(extra={"start_n_top": None, "end_n_top": 100_000}).beam == (5, 100_000)
 
 
 def test_a_summary_without_weights(tmp_path, tokenizer):

@@ -1,5 +1,6 @@
 """Which precision ``dtype`` means where, whatever hardware the tests run on."""
 
+import pickle
 import warnings
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr import XLMRobertaVectorizer
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer, load, save
 from skxlmr.utils._devices import device as devices
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -103,6 +104,21 @@ def test_slow_bfloat16_is_warned_of_once(monkeypatch, slow, tiny_checkpoint):
             devices.resolve_precision(dtype, CPU, True)
     assert features.dtype == np.float32
     assert [str(w.message)[:45] for w in caught] == ["dtype='bfloat16' takes many times as long as "] * slow
+
+
+def test_slow_bfloat16_is_no_matter_until_something_is_computed(monkeypatch, tmp_path, tiny_checkpoint):
+    monkeypatch.setattr(devices, "is_slow_at_bfloat16", lambda: True)
+    vectorizer = XLMRobertaVectorizer(tiny_checkpoint, device="cpu", dtype="bfloat16", memory=None).fit(["a", "b"])
+    save(vectorizer, tmp_path / "saved")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for found in (load(tmp_path / "saved"), pickle.loads(pickle.dumps(vectorizer))):
+            with pytest.raises(UserWarning, match="dtype='bfloat16' takes many times as long"):
+                found.transform(["a"])
+            assert found.set_params(dtype="float32").transform(["a"]).shape == (1, 32)
+    classifier = XLMRobertaClassifier(tiny_checkpoint, device="cpu", dtype="bfloat16", max_epochs=1)
+    with pytest.warns(UserWarning, match="dtype='bfloat16' takes many times as long"):
+        classifier.fit(["a", "b"] * 4, [0, 1] * 4)
 
 
 @pytest.mark.parametrize(

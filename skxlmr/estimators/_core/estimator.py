@@ -40,7 +40,7 @@ from skxlmr.nn.randomness import host_generator
 from skxlmr.nn.sentence import TextSettings
 from skxlmr.text import EncodedBatch, SubwordSampling, Tokenizer
 from skxlmr.utils._containers import known_container
-from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision
+from skxlmr.utils._devices.device import is_on, resolve_device, resolve_precision, warn_if_slow
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._imports.later import torch
 from skxlmr.utils._sklearn import BaseEstimator, CallbackSupportMixin, check_feature_names, check_parameters
@@ -339,6 +339,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         check_mapped_files(self.module_)
         device = resolve_device(self.device)
         precision = resolve_precision(self.dtype, device, training=False)
+        warn_if_slow(self.dtype, device)
         self._settle_weights()
         if not is_on(self.module_, device):
             self._move_module(device)

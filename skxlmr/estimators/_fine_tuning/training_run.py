@@ -35,7 +35,7 @@ from skxlmr.training import (
     undone_on_failure,
     whole_copy,
 )
-from skxlmr.utils._devices.device import resolve_device, resolve_precision
+from skxlmr.utils._devices.device import resolve_device, resolve_precision, warn_if_slow
 from skxlmr.utils._devices.gpu_queue import turn
 from skxlmr.utils._imports.later import torch
 
@@ -209,6 +209,7 @@ class TrainingRun:
         processes = current_processes()
         if processes is not None and not processes.leads:
             values["verbose"] = 0
+        warn_if_slow(estimator.dtype, device)
         settings = LoopSettings(**values, autocast=resolve_precision(estimator.dtype, device, training=True))
         if self.adam_state is None:
             return settings

@@ -33,7 +33,7 @@ def add_answer_beams(weights: Weights, config: Any, encoded: Encoded) -> None:
 
     with graph.scope("qa_outputs"):
         start_NS = graph.axes("Squeeze", weights.head(x_NSD, f"{HEAD}start_logits.dense"), 2)
-        proba_NS, start_proba_NK, starts_NK = best(start_NS, is_token_NS, config.start_n_top)
+        proba_NS, start_proba_NK, starts_NK = best(start_NS, is_token_NS, config.beam[0])
         places = graph.axes("Unsqueeze", starts_NK, 2)
         start_NKD = graph.node("GatherND", x_NSD, places, batch_dims=1)
         # pairs (N, S, K, 2 D) of a token with a start
@@ -47,7 +47,7 @@ def add_answer_beams(weights: Weights, config: Any, encoded: Encoded) -> None:
         pairs = weights.head(graph.node("Concat", *sides, axis=3), f"{HEAD}end_logits.dense_0", "tanh")
         pairs = weights.norm(pairs, f"{HEAD}end_logits.LayerNorm", config.layer_norm_eps)
         end_NSK = graph.axes("Squeeze", weights.head(pairs, f"{HEAD}end_logits.dense_1"), 3)
-        _, end_proba_NEK, ends_NEK = best(end_NSK, graph.axes("Unsqueeze", is_token_NS, 2), config.end_n_top)
+        _, end_proba_NEK, ends_NEK = best(end_NSK, graph.axes("Unsqueeze", is_token_NS, 2), config.beam[1])
         mean_ND = graph.node("MatMul", graph.axes("Unsqueeze", proba_NS, 1), x_NSD)
         last_ND = Pooling(graph, encoded.attention_mask).pooled(x_NSD, "lasttoken")
         both = graph.node("Concat", graph.axes("Squeeze", mean_ND, 1), last_ND, axis=1)

@@ -139,7 +139,9 @@ def of_texts(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     zeros up to a power of two, which cost little, since these products are small.
     """
     n_rows = inputs[0].shape[0]
-    if not on_fast_cpu(inputs[0]) or int8.computes_in_int8() or n_rows <= 8:  # a compiled graph serves all numbers
+    if not on_fast_cpu(inputs[0]) or int8.computes_in_int8():  # a compiled graph serves all numbers
+        return half(*inputs)
+    if n_rows <= 8 or inputs[0].dim() != 2:
         return half(*inputs)
     n_spare = (1 << (n_rows - 1).bit_length()) - n_rows
     return half(*(_longer(each, n_spare) for each in inputs))[:n_rows]

@@ -108,6 +108,7 @@ class XLMForQuestionAnswering(XLMTask):
 
     def __init__(self, config: XLMConfig):
         super().__init__(config)
+        self.beam = config.beam
         # Hugging Face's names
         self.qa_outputs = nn.ModuleDict(
             {"start_logits": StartLogits(config), "end_logits": EndLogits(config), "answer_class": Answerable(config)}
@@ -142,8 +143,7 @@ class XLMForQuestionAnswering(XLMTask):
         ValueError
             If the batch is packed.
         """
-        config: XLMConfig = self.transformer.config
-        n_starts, n_ends = n_starts or config.start_n_top, n_ends or config.end_n_top
+        n_starts, n_ends = n_starts or self.beam[0], n_ends or self.beam[1]
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
         start_proba_NS = self.qa_outputs["start_logits"](x_NSD, shut_NS).softmax(1)
         width = x_NSD.shape[1]

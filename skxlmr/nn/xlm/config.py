@@ -59,8 +59,6 @@ class XLMConfig(FamilyConfig):
     summary_proj_to_labels: bool = True
     summary_first_dropout: float = 0.1
     summary_last_dropout: float = 0.0
-    start_n_top: int = 5
-    end_n_top: int = 5
     model_type: str = "xlm"
 
     base_prefix: ClassVar[str] = "transformer"
@@ -77,9 +75,6 @@ class XLMConfig(FamilyConfig):
             raise ValueError(
                 f"summary_activation must be null or one of {SUMMARY_ACTIVATIONS}, got {self.summary_activation!r:.80}"
             )
-        for name, width in (("start_n_top", self.start_n_top), ("end_n_top", self.end_n_top)):
-            if width < 1:
-                raise ValueError(f"{name} must be 1 or more, got {width}")
         if not isinstance(self.lang2id, dict) or not all(is_int(i) for i in self.lang2id.values()):
             raise ValueError(f"lang2id must be an object of language ids, got {self.lang2id!r:.80}")
         for language, i in self.lang2id.items():
@@ -94,6 +89,20 @@ class XLMConfig(FamilyConfig):
     def has_lang_embeddings(self) -> bool:
         """Whether there is an embedding for each language, as the reference decides it."""
         return self.n_langs > 1 and self.use_lang_emb
+
+    @property
+    def beam(self) -> tuple[int, int]:
+        """How many starts of an answer, and ends of each, a search finds: ``start_n_top`` and ``end_n_top`` of the file."""
+        starts, ends = (self._width(name) for name in ("start_n_top", "end_n_top"))
+        return starts, ends
+
+    def _width(self, name: str) -> int:
+        width = self.extra.get(name)
+        if width is None:
+            return 5
+        if not is_int(width) or width < 1:
+            raise ValueError(f"{name} must be a whole number from 1 on, got {width!r:.80}")
+        return int(width)
 
     @property
     def hidden_size(self) -> int:

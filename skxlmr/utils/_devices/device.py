@@ -77,11 +77,6 @@ def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch
     ------
     ValueError
         For float16 on a CPU; for int8 on a GPU, or on a CPU that is not fast at it.
-
-    Warns
-    -----
-    UserWarning
-        For bfloat16 on a CPU that is slow at it.
     """
     if dtype == "float32":
         return None
@@ -89,11 +84,6 @@ def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch
         check_int8(device)
         return fast_half(device) if training else torch.int8
     if dtype == "bfloat16":
-        if device.type == "cpu" and is_slow_at_bfloat16():
-            warn_once_per_call(
-                "dtype='bfloat16' takes many times as long as float32 on this processor, which has no instructions for it: set "
-                "dtype='auto', or 'float32'"
-            )
         return torch.bfloat16
     if dtype == "float16":
         if device.type == "cpu":
@@ -129,6 +119,15 @@ def fast_half(device: torch.device) -> torch.dtype | None:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16
     return None
+
+
+def warn_if_slow(dtype: str, device: torch.device) -> None:
+    """Warn of bfloat16 on a CPU that is slow at it, where something is about to be computed."""
+    if dtype == "bfloat16" and device.type == "cpu" and is_slow_at_bfloat16():
+        warn_once_per_call(
+            "dtype='bfloat16' takes many times as long as float32 on this processor, which has no instructions for it: set "
+            "dtype='auto', or 'float32'"
+        )
 
 
 def is_slow_at_bfloat16() -> bool:

@@ -50,7 +50,7 @@ def test_beams_are_the_references(options, dtype):
 
 @dtypes
 def test_widths_are_those_of_the_config_and_rows_without_a_place_are_no_nan(dtype):
-    ours, theirs, inputs, ids, question = make_search(dtype, start_n_top=4, end_n_top=2)
+    ours, theirs, inputs, ids, question = make_search(dtype, extra={"start_n_top": 4, "end_n_top": 2})
     question[1] = 1
     with torch.no_grad():
         found = ours(ids, impossible=question, cls_index=CLS_INDEX, **inputs)
