@@ -339,7 +339,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         check_mapped_files(self.module_)
         device = resolve_device(self.device)
         precision = resolve_precision(self.dtype, device, training=False)
-        warn_if_slow(self.dtype, device)
+        if self.dtype == "bfloat16":
+            warn_if_slow(device)
         self._settle_weights()
         if not is_on(self.module_, device):
             self._move_module(device)

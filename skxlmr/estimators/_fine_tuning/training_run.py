@@ -209,8 +209,9 @@ class TrainingRun:
         processes = current_processes()
         if processes is not None and not processes.leads:
             values["verbose"] = 0
-        warn_if_slow(estimator.dtype, device)
         settings = LoopSettings(**values, autocast=resolve_precision(estimator.dtype, device, training=True))
+        if settings.autocast == torch.bfloat16:
+            warn_if_slow(device)
         if self.adam_state is None:
             return settings
         # how many steps are to come is unknown, so there is no schedule

@@ -121,9 +121,9 @@ def fast_half(device: torch.device) -> torch.dtype | None:
     return None
 
 
-def warn_if_slow(dtype: str, device: torch.device) -> None:
-    """Warn of bfloat16 on a CPU that is slow at it, where something is about to be computed."""
-    if dtype == "bfloat16" and device.type == "cpu" and is_slow_at_bfloat16():
+def warn_if_slow(device: torch.device) -> None:
+    """Warn of bfloat16, in which something is about to be computed, on a CPU that is slow at it."""
+    if device.type == "cpu" and is_slow_at_bfloat16():
         warn_once_per_call(
             "dtype='bfloat16' takes many times as long as float32 on this processor, which has no instructions for it: set "
             "dtype='auto', or 'float32'"
