@@ -1,8 +1,9 @@
 """Seconds for one text: predict of a fitted classifier, and the same through other libraries.
 
-Each call gets another text, and nothing is kept between calls. skxlmr and transformers classify with the same fitted head;
-sentence-transformers, CTranslate2, ONNX Runtime and OpenVINO only encode, which is a little less work. The contenders take
-turns, some calls each. For skxlmr the time of a call is split into tokenisation, the module and the rest, which is Python.
+Each call gets another text, and nothing is kept between calls. skxlmr and transformers classify with the same fitted head; so
+does the same classifier opened with `load_onnx`. sentence-transformers, CTranslate2, ONNX Runtime and OpenVINO only encode,
+which is a little less work. The contenders take turns, some calls each. For skxlmr the time of a call is split into
+tokenisation, the module and the rest, which is Python.
 """
 
 import tempfile

@@ -138,10 +138,10 @@ def of_texts(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     Batches have all numbers of texts, and oneDNN keeps code for each, also for activations: in inference there are rows of
     zeros up to a power of two, which cost little, since these products are small.
     """
-    n_rows = inputs[0].shape[0]
-    if not on_fast_cpu(inputs[0]) or int8.computes_in_int8():  # a compiled graph serves all numbers
-        return half(*inputs)
-    if n_rows <= 8 or inputs[0].dim() != 2:
+    x = inputs[0]
+    n_rows = x.shape[0]
+    # nothing is asked of the number of rows where a graph is compiled, which serves all
+    if not on_fast_cpu(x) or int8.computes_in_int8() or x.dim() != 2 or n_rows <= 8:
         return half(*inputs)
     n_spare = (1 << (n_rows - 1).bit_length()) - n_rows
     return half(*(_longer(each, n_spare) for each in inputs))[:n_rows]

@@ -143,7 +143,8 @@ class XLMForQuestionAnswering(XLMTask):
         ValueError
             If the batch is packed.
         """
-        n_starts, n_ends = n_starts or self.beam[0], n_ends or self.beam[1]
+        n_starts = self.beam[0] if n_starts is None else n_starts
+        n_ends = self.beam[1] if n_ends is None else n_ends
         x_NSD, token_ND, shut_NS = self._read(input_ids, layout, impossible, cls_index, inputs)
         start_proba_NS = self.qa_outputs["start_logits"](x_NSD, shut_NS).softmax(1)
         width = x_NSD.shape[1]

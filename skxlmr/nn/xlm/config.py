@@ -93,8 +93,7 @@ class XLMConfig(FamilyConfig):
     @property
     def beam(self) -> tuple[int, int]:
         """How many starts of an answer, and ends of each, a search finds: ``start_n_top`` and ``end_n_top`` of the file."""
-        starts, ends = (self._width(name) for name in ("start_n_top", "end_n_top"))
-        return starts, ends
+        return self._width("start_n_top"), self._width("end_n_top")
 
     def _width(self, name: str) -> int:
         width = self.extra.get(name)
