@@ -9,20 +9,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn import TokenLayout
-from skxlmr.nn.kernels import trained
+from skxlmr.nn.kernels import onednn, trained
 from skxlmr.nn.kernels.linear import Linear, fast_inference, linear, together
 from skxlmr.nn.kernels.trained import fast_training
 from tests.nn.reference import TINY, make_pair
 from tests.processors import BFLOAT16, ONEDNN
 
 pytestmark = ONEDNN
-blas_is_as_fast = trained.onednn.blas_is_as_fast.__wrapped__
+CACHED = {name: getattr(onednn, name).__wrapped__ for name in ("blas_is_as_fast", "blas_trains_faster")}
 
 
 @pytest.fixture(autouse=True)
 def any_processor(monkeypatch):
     """As on a processor whose BLAS is slower than oneDNN."""
-    monkeypatch.setattr(trained.onednn, "blas_is_as_fast", lambda: False)
+    monkeypatch.setattr(onednn, "blas_trains_faster", lambda: False)
 
 
 both_precisions = pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_weight_may_not_change_before_the_backward_pass(precision, tolerance):
 
 
 def test_where_it_applies(monkeypatch):
-    monkeypatch.setattr(trained.onednn, "knows_bfloat16", lambda: True)
+    monkeypatch.setattr(onednn, "knows_bfloat16", lambda: True)
     single, double, half = (draw(5, 24).to(dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16))
     assert not trained.is_trained(single, single)
     with fast_training():
@@ -188,7 +188,7 @@ def test_where_it_applies(monkeypatch):
             assert "trained" not in str(linear(single, single, None).grad_fn)
         with torch.autocast("cpu", torch.bfloat16):
             assert trained.is_trained(half, single) and not trained.is_trained(double, single)
-            monkeypatch.setattr(trained.onednn, "knows_bfloat16", lambda: False)
+            monkeypatch.setattr(onednn, "knows_bfloat16", lambda: False)
             assert not trained.is_trained(single, single)
         with torch.autocast("cpu", torch.float16):
             assert not trained.is_trained(single, single)
@@ -196,23 +196,38 @@ def test_where_it_applies(monkeypatch):
         assert not trained.is_trained(single, single)
 
 
-def test_float32_is_left_to_a_blas_that_is_as_fast(monkeypatch):
+def test_float32_is_left_to_a_blas_that_is_faster(monkeypatch):
     single = draw(5, 24).float()
-    monkeypatch.setattr(trained.onednn, "blas_is_as_fast", lambda: True)
+    monkeypatch.setattr(onednn, "blas_trains_faster", lambda: True)
     with fast_training():
         assert not trained.is_trained(single, single)
         with torch.autocast("cpu", torch.bfloat16):
-            assert trained.is_trained(single, single) == trained.onednn.knows_bfloat16()
+            assert trained.is_trained(single, single) == onednn.knows_bfloat16()
 
 
 @pytest.mark.parametrize(
-    ("vendor", "has_mkl", "expected"), [("Intel", True, True), ("AMD", True, False), ("Intel", False, False)]
+    ("vendor", "capability", "is_as_fast", "trains_faster"),
+    [
+        ("GenuineIntel", "AVX512", True, True),
+        ("GenuineIntel", "AVX2", True, True),
+        ("AuthenticAMD", "AVX512", False, False),
+        ("AuthenticAMD", "AVX2", False, True),
+        ("AuthenticAMD", "DEFAULT", False, False),
+        ("HygonGenuine", "AVX2", False, False),
+    ],
 )
-def test_whose_blas_is_as_fast(monkeypatch, tmp_path, vendor, has_mkl, expected):
-    (tmp_path / "cpuinfo").write_text(f"vendor_id : {'GenuineIntel' if vendor == 'Intel' else 'AuthenticAMD'}\n")
-    monkeypatch.setattr(trained.onednn, "Path", lambda _: tmp_path / "cpuinfo")
+@pytest.mark.parametrize("has_mkl", [False, True])
+def test_whose_blas_is_fast(monkeypatch, tmp_path, vendor, capability, has_mkl, is_as_fast, trains_faster):
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {vendor}\n")
+    monkeypatch.setattr(onednn, "Path", lambda _: tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
-    assert blas_is_as_fast() == expected
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    found = {}
+    for name, of_this_processor in CACHED.items():
+        monkeypatch.setattr(onednn, name, of_this_processor)
+        found[name] = of_this_processor()
+    expected = {"blas_is_as_fast": is_as_fast, "blas_trains_faster": trains_faster}
+    assert found == {name: has_mkl and is_so for name, is_so in expected.items()}
 
 
 def test_the_kernel_meets_few_numbers_of_rows():
@@ -247,6 +262,45 @@ def test_no_product_has_another_number_of_rows(precision, tolerance):
         with products, fast_training(), precise(precision):
             linear(x, weight, None).sum().backward()
     assert products.sizes == {11, 13, 80, 96, 112}
+
+
+class Gelus(TorchDispatchMode):
+    """Keeps whether what GELU and its gradient are given lies in the order of its rows: then they are oneDNN's."""
+
+    def __init__(self):
+        super().__init__()
+        self.by_rows = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.__name__.split(".")[0] in ("gelu", "gelu_backward"):
+            self.by_rows.append(all(x.is_contiguous() for x in args[:2] if isinstance(x, torch.Tensor)))
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (0, 24), (24,)], ids=str)
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("is_strided", [False, True])
+def test_gelu_in_a_fit_needs_no_code_for_each_number_of_rows(monkeypatch, shape, activation, is_strided):
+    monkeypatch.setattr(onednn, "blas_trains_faster", lambda: True)  
+    layer, x, slope = Linear(24, 10), draw(*shape), draw(*shape[:-1], 10, seed=3)
+    exact_x = x.clone().requires_grad_()
+    exact = linear(exact_x, layer.weight.double(), layer.bias.double(), activation)
+    exact.backward(slope)
+    x = x.float().mT.contiguous().mT if is_strided and len(shape) > 1 else x.float()
+    watch = Gelus()
+    with watch, fast_training():
+        found = layer(x.requires_grad_(), activation)
+        found.backward(slope.float())
+    assert found.shape == exact.shape and found.is_contiguous()
+    assert_near([found.detach(), x.grad], [exact.detach(), exact_x.grad], 1e-6)
+    if shape == (7, 24):
+        assert watch.by_rows == [False, False] * (activation != "relu")
+        watch.by_rows.clear()
+        with watch:  # outside a fit, and in other types, it is as it was
+            layer(x, activation).backward(slope.float())
+            with fast_training():
+                deepcopy(layer).double()(x.double(), activation)
+        assert watch.by_rows == [True, True, True] * (activation != "relu")
 
 
 @both_precisions
