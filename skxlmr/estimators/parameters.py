@@ -126,7 +126,8 @@ class CheckpointParameters:
         "Precision of the computation; weights stay float32 while they are trained. ``'auto'`` is bfloat16 for "
         "training where the hardware is fast at it, and for predictions on such a GPU; on a GPU that is fast in "
         "float16 only (T4, V100) it is ``'float16'``, which trains with a scaled loss; predictions on a CPU are "
-        "float32. ``'int8'`` is for predictions on CPUs with AVX512-VNNI or AMX, and trains as ``'auto'`` does.",
+        "float32. ``'bfloat16'`` takes many times as long as float32 on x86 CPUs without AVX-512, which is warned of. "
+        "``'int8'`` is for predictions on CPUs with AVX512-VNNI or AMX, and trains as ``'auto'`` does.",
     )
     verbose: int = parameter(
         0,

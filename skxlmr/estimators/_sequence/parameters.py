@@ -87,7 +87,8 @@ class VectorizerParameters(MemoryParameters, VectorParameters):
         "auto",
         "Precision of weights and computation. ``'auto'`` is bfloat16 on a GPU that is fast at it, float16 on one that is fast "
         "at that only (T4, V100), and float32 elsewhere; ``'bfloat16'`` is about twice as fast on CPUs with "
-        "AVX512-BF16 or AMX, at a cosine of 0.999 to float32. ``'int8'`` computes the layers in 8 bits on CPUs with "
+        "AVX512-BF16 or AMX, at a cosine of 0.999 to float32; it takes many times as long without AVX-512, which is "
+        "warned of. ``'int8'`` computes the layers in 8 bits on CPUs with "
         "AVX512-VNNI or AMX, and leaves the weights float32. Set after ``fit``, it takes effect at the next call, for which "
         "the weights are read again.",
     )

@@ -63,7 +63,7 @@ class DistilBertAttention(nn.Module):
             need_weights=need_weights,
             from_first=from_first,
         )
-        return self.out_lin(attended), weights
+        return of_texts(self.out_lin, attended) if from_first else self.out_lin(attended), weights
 
 
 class FeedForward(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skxlmr.nn import TokenLayout, XLMRobertaForSequenceClassification
+from skxlmr.nn import TokenLayout, family_of
 from skxlmr.nn.kernels import linear as kernels
 from skxlmr.nn.kernels import onednn, packed
 from skxlmr.nn.kernels.linear import (
@@ -25,6 +25,7 @@ from skxlmr.nn.kernels.linear import (
     with_spare_rows,
 )
 from skxlmr.nn.kernels.packed import WORTH
+from tests.nn.bert.reference import our_config
 from tests.nn.reference import TINY, make_pair
 from tests.processors import BFLOAT16, ONEDNN
 
@@ -86,11 +87,13 @@ def test_products_of_texts_have_few_numbers_of_rows(n_texts):
 
 
 @ONEDNN
-def test_heads_and_layers_of_first_tokens_have_few_numbers_of_rows(monkeypatch):
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "distilbert"])
+def test_heads_and_layers_of_first_tokens_have_few_numbers_of_rows(monkeypatch, model_type):
     rows = []
     product = kernels._product
     monkeypatch.setattr(kernels, "_product", lambda x, *others: rows.append(x.shape[0]) or product(x, *others))
-    module = XLMRobertaForSequenceClassification(TINY, 3).eval()
+    config = TINY if model_type == "xlm-roberta" else our_config(model_type)
+    module = family_of(config).modules["ForSequenceClassification"](config, 3).eval()
     n_tokens = {}
     for n_texts in (11, 12, 13, 19, 27, 50):
         rows.clear()
