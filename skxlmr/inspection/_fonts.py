@@ -6,18 +6,27 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+
+from skxlmr.utils._shown.graphemes import whole_graphemes
+
 MISSING = "\u25a1"  # in place of a letter that no font has
+MOST_COLUMNS = 32  # of a label; longer ones would leave no room for the picture
+MOST_COLUMNS_ALONG = 60  # of a label along an axis, or above a picture
 LAST_RESORT = "Last Resort"  # matplotlib's own, which has a box for every letter
 
 
-def drawn(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+def drawn(labels: Sequence[str], most_columns: int = MOST_COLUMNS) -> tuple[list[str], list[str]]:
     """Labels as matplotlib can draw them, and the fonts to draw them with.
 
-    A letter that no font has which matplotlib knows becomes a white square. Dollar signs are no formulas.
+    A letter that no font has which matplotlib knows becomes a white square. Dollar signs are no formulas. A label that is too
+    long has dots in place of its middle, and a line break becomes a space.
 
     Parameters
     ----------
     labels : sequence of str
+    most_columns : int
+        Width of a label. Chinese, Japanese and Korean letters take two columns each.
 
     Returns
     -------
@@ -28,6 +37,7 @@ def drawn(labels: Sequence[str]) -> tuple[list[str], list[str]]:
     import matplotlib
     from matplotlib.font_manager import FontProperties, findfont
 
+    labels = [shortened(label, most_columns) for label in labels]
     path = findfont(FontProperties())
     known, families = set(_letters_of(path)), [FontProperties(fname=path).get_name()]
     for character in sorted({character for label in labels for character in label}):
@@ -37,6 +47,23 @@ def drawn(labels: Sequence[str]) -> tuple[list[str], list[str]]:
     release = [int(part) for part in matplotlib.__version__.split(".")[:2]]
     lays_out = release >= [3, 11]  # right-to-left scripts, with their letters joined
     return [_as_drawn(label, known, lays_out) for label in labels], families
+
+
+def shortened(label: str, most_columns: int) -> str:
+    """A label with dots in place of its middle if it is wider; no letter is cut from its marks."""
+    label = "".join(" " if character.isspace() else character for character in label)
+    ends = np.cumsum([_columns(character) for character in label])  # columns up to the end of each character
+    if not len(ends) or ends[-1] <= most_columns:
+        return label
+    half = (most_columns - 1) // 2
+    head, tail = int((ends <= half).sum()), int((ends < ends[-1] - half).sum()) + 1
+    return label[: whole_graphemes(label, head, head)[0]] + "…" + label[whole_graphemes(label, tail, tail)[1] :]
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "FW" else 1
 
 
 def _as_drawn(label: str, known: set[int], lays_out: bool) -> str:
