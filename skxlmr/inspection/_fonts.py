@@ -5,14 +5,18 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
 from skxlmr.utils._shown.graphemes import whole_graphemes
+from skxlmr.utils._shown.html import direction
 
 MISSING = "\u25a1"  # in place of a letter that no font has
 MOST_COLUMNS = 32  # of a label; longer ones would leave no room for the picture
 MOST_COLUMNS_ALONG = 60  # of a label along an axis, or above a picture
+MIRRORED = str.maketrans("()[]{}<>«»", ")(][}{><»«")
 LAST_RESORT = "Last Resort"  # matplotlib's own, which has a box for every letter
 
 
@@ -68,9 +72,29 @@ def _columns(character: str) -> int:
 
 def _as_drawn(label: str, known: set[int], lays_out: bool) -> str:
     seen = "".join(character if ord(character) in known else MISSING for character in label)
-    if not lays_out and any(unicodedata.bidirectional(character) in ("R", "AL") for character in seen):
-        seen = seen[::-1]
+    if not lays_out:
+        seen = _from_left_to_right(seen)
     return seen.replace("$", r"\$")
+
+
+def _from_left_to_right(text: str) -> str:
+    """Characters as they stand in a line: those of right-to-left scripts turned round, numbers and Latin words not."""
+    kinds = [unicodedata.bidirectional(character) for character in text]
+    is_right = [kind in ("R", "AL") for kind in kinds]
+    if not any(is_right):
+        return text
+    base = direction(text) == "rtl"
+    strong = [k for k, kind in enumerate(kinds) if kind in ("R", "AL", "L", "EN", "AN")]
+    for k, kind in enumerate(kinds):
+        if kind not in ("R", "AL", "L", "EN", "AN"):  # as the letters on both sides, where these agree
+            before = next((is_right[j] for j in reversed(strong) if j < k), base)
+            after = next((is_right[j] for j in strong if j > k), base)
+            is_right[k] = before if before == after else base
+    runs = []
+    for right, run in groupby(zip(is_right, text, strict=True), key=itemgetter(0)):
+        characters = "".join(character for _, character in run)
+        runs.append(characters[::-1].translate(MIRRORED) if right else characters)
+    return "".join(reversed(runs) if base else runs)
 
 
 @cache

@@ -149,6 +149,7 @@ def test_letters_that_no_font_has_and_right_to_left_on_older_matplotlib(monkeypa
     assert fonts.drawn(["aแ日"])[0] == [f"a{fonts.MISSING * 2}"]
     monkeypatch.setattr(matplotlib, "__version__", "3.9.2")
     assert fonts.drawn(["אב", "ab"])[0] == ["בא", "ab"]
+    assert fonts.drawn(["אב (15)", "(אב) ab", "ab אב: (15)"])[0] == ["(15) בא", "ab (בא)", "ab בא: (15)"]
 
 
 # The page -----------------------------------------------------------------------------------------------------------------
