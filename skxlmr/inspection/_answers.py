@@ -224,16 +224,17 @@ class AnswerDisplay(HtmlDisplay):
             parts = [scores[is_right], scores[~is_right]]
             looks = [("exact match", "#2b446e", ""), ("others", "#e6d255", "//")]
         labels, colors, hatches = zip(*looks, strict=True)
+        low, high = min([0.0, *scores]), max([1.0, *scores])  # those of other tools may be no probabilities
         ax.hist(
             parts,
-            bins=np.linspace(0, 1, 11).tolist(),
+            bins=np.linspace(low, high, 11).tolist(),
             stacked=True,
             label=list(labels),
             color=list(colors),
             hatch=list(hatches),
             edgecolor="black",
         )
-        ax.set(xlabel="score of the best answer", ylabel="questions", xlim=(0, 1))
+        ax.set(xlabel="score of the best answer", ylabel="questions", xlim=(low, high))
         from matplotlib.ticker import MaxNLocator  # after the error that names the extra
 
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from skxlmr.estimators._core.fit_attributes import kept_epoch
 from skxlmr.inspection._display import new_axes
+from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
 from skxlmr.persistence._model_card import _validation_score
 from skxlmr.utils._imports.optional import import_extra
 
@@ -206,7 +207,8 @@ class LossCurveDisplay:
             self._mark_kept(axes, losses, scores, color)
         loss_ax.set_ylabel("training loss")
         if score_ax is not loss_ax:
-            score_ax.set_ylabel(fill(self.score_name, 30))
+            (score_name,), families = drawn([self.score_name], MOST_COLUMNS_ALONG)
+            score_ax.set_ylabel(fill(score_name, 30), family=families)
         (loss_ax if in_one else score_ax).set_xlabel(self.epoch_name)
         loss_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         self._add_legend(axes, in_one)
@@ -260,8 +262,10 @@ class LossCurveDisplay:
         parts = [ax.get_legend_handles_labels() for ax in (axes if in_one else axes[:1])]
         handles, labels = ([each for part in parts for each in part[k]] for k in (0, 1))
         if handles:
+            labels, families = drawn(labels, MOST_COLUMNS_ALONG)
+            font = {"family": families, "size": "small"}
             axes[0].legend(
-                handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small"
+                handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, prop=font
             )
 
 

@@ -125,6 +125,15 @@ def test_plot():
     pyplot.close("all")
 
 
+def test_scores_that_are_no_probabilities_are_drawn():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    found = [[{"answer": "a", "score": score, "start": 0, "end": 1}] for score in (-2.0, 0.5, 8.0)]
+    display = AnswerDisplay.from_predictions([("q", "a b")] * 3, found).plot()
+    assert [bar.get_height() for bar in display.ax_.patches] == [1, 0, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert display.ax_.get_xlim() == (-2, 8)
+    pyplot.close("all")
+
+
 @needs_chromium
 def test_the_page_opens(tmp_path):
     html = AnswerDisplay.from_predictions(X, FOUND, TRUE).to_html()

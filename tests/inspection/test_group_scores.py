@@ -245,6 +245,8 @@ class Columns(StandardScaler):
         ({"confidence_level": 95}, "confidence_level must be between 0 and 1, got 95"),
         ({"n_resamples": 0.5}, "n_resamples must be 0 or a positive integer"),
         ({"scoring": []}, "scoring names no scorers"),
+        ({"scoring": {"n_rows": "accuracy"}}, "scoring would make two columns 'n_rows' of the table"),
+        ({"scoring": {"f1": "f1_macro", "f1_low": "accuracy"}}, "two columns 'f1_low'"),
         ({"scoring": "f2"}, "'scoring' parameter .* must be"),
         ({"scoring": lambda model, X, y: model.predict(X[:, :2]).size}, "would run the model for each resample"),
         ({"scoring": lambda model, X, y: model.score(X, y), "sample_weight": np.ones(90)}, "takes no sample_weight"),

@@ -78,6 +78,29 @@ def test_names_in_any_script_are_drawn(form):
     assert labels(display.ax_)[4] == r"\$a\$"
 
 
+@pytest.mark.parametrize("form", ["dots", "matrix"])
+def test_long_names_leave_room_for_the_picture(form):
+    """Matplotlib warns where they do not, and warnings are errors."""
+    names = [
+        "de",
+        "a name of a group that somebody wrote as a whole sentence, with all of its commas and its full stop",
+    ]
+    table = pd.DataFrame({"n_rows": [1, 2], "score": [0.2, 0.1]}, index=names)
+    if form == "matrix":
+        table = pd.DataFrame(np.eye(2), pd.Index(names, name="train"), pd.Index(names, name="test"))
+    display = GroupScoresDisplay.from_scores(table, order="given")
+    display.figure_.canvas.draw()
+    assert display.ax_.bbox.width > 0.3 * display.figure_.bbox.width
+    end = "its full stop" if form == "matrix" else "its full stop (2)"
+    assert labels(display.ax_)[1].startswith("a name of a") and labels(display.ax_)[1].endswith(end[-15:])
+
+
+def test_names_of_scores_and_groups_in_any_script():
+    scores = {"准确 $a$": [0.5], "准确 $a$_low": [0.4], "准确 $a$_high": [0.6]}
+    display = GroupScoresDisplay.from_scores(pd.DataFrame(scores, index=pd.Index(["de"], name="语言 $b$")))
+    assert display.ax_.get_xlabel().endswith(r" \$a\$") and display.ax_.get_ylabel().endswith(r" \$b\$")
+
+
 def test_a_table_without_intervals(data):
     model = LogisticRegression().fit(*data[:2])
     display = GroupScoresDisplay.from_scores(group_scores(model, *data, n_resamples=0))

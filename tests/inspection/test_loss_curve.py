@@ -121,6 +121,14 @@ def test_several_fits_in_one_picture():
     assert second.lines_[1].axes is first.axes_[1]
 
 
+def test_names_in_any_script_are_drawn():
+    """With a box for letters that no font has, and dollar signs that are no formulas."""
+    display = LossCurveDisplay.from_values([2, 1], scores=[0.1, 0.2], name="模型 $a$", score_name="准确 $b$")
+    display.figure_.canvas.draw()
+    assert display.axes_[1].get_ylabel().endswith(r" \$b\$")
+    assert display.axes_[0].get_legend().get_texts()[0].get_text().endswith(r" \$a\$")
+
+
 def test_one_axes_holds_both():
     from matplotlib import pyplot
 

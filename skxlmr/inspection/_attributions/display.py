@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from skxlmr.inspection._attributions.attribute import attributions
 from skxlmr.inspection._attributions.markup import METHODS, fragment, heading
 from skxlmr.inspection._attributions.value import TokenAttribution
 from skxlmr.inspection._display import HtmlDisplay, new_axes
-from skxlmr.inspection._fonts import drawn
+from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
 from skxlmr.utils._tables import as_list
 
 if TYPE_CHECKING:
@@ -190,9 +191,10 @@ class TokenAttributionDisplay(HtmlDisplay):
         ax.invert_yaxis()
         ax.axvline(0, color="0.2", linewidth=0.8)
         method = METHODS.get(shown.method, shown.method)
-        ax.set_xlabel("Contribution" + (f" ({method})" if method else ""))
-        (title,), families = drawn([heading(shown)])
-        ax.set_title(title, fontfamily=families, fontsize="medium")
+        (xlabel,), families = drawn(["Contribution" + (f" ({method})" if method else "")], MOST_COLUMNS_ALONG)
+        ax.set_xlabel(xlabel, fontfamily=families)
+        (title,), families = drawn([heading(shown)], MOST_COLUMNS_ALONG)
+        ax.set_title(fill(title, 45), fontfamily=families, fontsize="medium")
         self.ax_ = ax
         self.figure_: Figure = ax.figure  # type: ignore[assignment]  # of axes inside a subfigure it is that one
         return self

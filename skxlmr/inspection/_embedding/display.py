@@ -12,7 +12,7 @@ from skxlmr.inspection._embedding.categories import Look, colors
 from skxlmr.inspection._embedding.marks import PLAIN, Marks
 from skxlmr.inspection._embedding.page import fragment, page_of
 from skxlmr.inspection._embedding.projection import check_embeddings, project
-from skxlmr.inspection._fonts import drawn
+from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
 from skxlmr.utils._shown.html import framed
 from skxlmr.utils._tables import column_names
 from skxlmr.utils._validation import text_columns
@@ -232,7 +232,9 @@ class EmbeddingDisplay(HtmlDisplay):
             self.scatters_.append(
                 ax.scatter(marks.points[at, 0], marks.points[at, 1], marker=look.marker, s=34, **style)
             )
-        ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
+        names, families = drawn(self.axis_names, MOST_COLUMNS_ALONG)
+        ax.set_xlabel(names[0], family=families)
+        ax.set_ylabel(names[1], family=families)
         self._add_legend(ax, marks)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -266,7 +268,8 @@ class EmbeddingDisplay(HtmlDisplay):
                 text.set_fontweight("normal" if entry["marker"] else "bold")
         if marks.scale is not None:
             mapped = ScalarMappable(Normalize(*marks.scale), "viridis")
-            ax.figure.colorbar(mapped, ax=ax, label=self.label_name, location="bottom", fraction=0.05)
+            (name,), families = drawn([self.label_name], MOST_COLUMNS_ALONG)
+            ax.figure.colorbar(mapped, ax=ax, location="bottom", fraction=0.05).set_label(name, family=families)
 
     def _legend(self, marks: Marks) -> list[tuple[str, list[tuple[str, str, Look]]]]:
         """Headings, each with its entries: name, colour and shape."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from skxlmr.inspection._display import new_axes
-from skxlmr.inspection._fonts import drawn
+from skxlmr.inspection._fonts import MOST_COLUMNS, drawn
 from skxlmr.inspection._scores.group_scores import group_scores
 from skxlmr.inspection._scores.groups import ALL_OTHERS, ALL_ROWS, MEAN_OF_GROUPS
 from skxlmr.inspection._scores.transfer_scores import TEST, TRAIN
@@ -225,7 +225,9 @@ class GroupScoresDisplay:
         _set_ticks(ax.yaxis, [f"{name}{n}" for name, n in zip(table.index, counts, strict=True)])
         ax.set_ylim(len(table) - 0.5, -0.5)  # the first on top
         kind = self.scores.index.name or "group"
-        ax.set(xlabel=self._said(score), ylabel=f"{kind} (rows)" if "n_rows" in table else kind)
+        names, families = drawn([self._said(score), f"{kind} (rows)" if "n_rows" in table else str(kind)])
+        ax.set_xlabel(names[0], family=families)
+        ax.set_ylabel(names[1], family=families)
         ax.grid(axis="x", alpha=0.3)
         ax.set_axisbelow(True)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
@@ -236,7 +238,11 @@ class GroupScoresDisplay:
         values = self.scores.to_numpy(float)
         n_rows, n_columns = values.shape
         size = 9.0 if ax is None else min(10.0, 110 / n_columns)  # a new figure grows with the matrix
-        ax = new_axes(self, ax, figsize=(2.4 + 0.55 * n_columns, 1.6 + 0.5 * n_rows))
+        names = [list(map(str, axis)) for axis in (self.scores.columns, self.scores.index)]
+        is_narrow = n_columns > 12 or max(map(len, names[0])) > 6
+        below, beside = (0.08 * max(min(MOST_COLUMNS, max(map(len, each))) - 6, 0) for each in names)  # inches
+        figsize = (2.4 + 0.55 * n_columns + beside, 1.6 + 0.5 * n_rows + below)  # long names need room
+        ax = new_axes(self, ax, figsize=figsize)
         self.im_ = ax.imshow(values, cmap=cmap, aspect="auto")
         self.text_ = np.empty(values.shape, object)
         for (i, k), value in np.ndenumerate(values):
@@ -246,13 +252,13 @@ class GroupScoresDisplay:
             self.text_[i, k] = ax.text(k, i, shown, ha="center", va="center", color=color, fontsize=size)
             if self.scores.index[i] == self.scores.columns[k]:  # a frame tells it in greyscale, too
                 ax.add_patch(_frame(i, k, color))
-        is_narrow = n_columns > 12 or max(len(str(name)) for name in self.scores.columns) > 6
-        _set_ticks(ax.xaxis, list(map(str, self.scores.columns)), rotation=90 if is_narrow else 0)
-        _set_ticks(ax.yaxis, list(map(str, self.scores.index)))
+        _set_ticks(ax.xaxis, names[0], rotation=90 if is_narrow else 0)
+        _set_ticks(ax.yaxis, names[1])
         ax.set(xlabel="scored on", ylabel="trained on")
         if ALL_OTHERS in self.scores.index:
             ax.axhline(list(self.scores.index).index(ALL_OTHERS) - 0.5, color="white", linewidth=3)
-        ax.figure.colorbar(self.im_, ax=ax, label=self._said("score"))
+        (name,), families = drawn([self._said("score")])
+        ax.figure.colorbar(self.im_, ax=ax).set_label(name, family=families)
         ax.set_title("framed: the same group, cross-validated", fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure
         return self

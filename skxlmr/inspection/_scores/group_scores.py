@@ -125,6 +125,10 @@ def group_scores(
     rows = read_groups(groups, X, n_rows)
     weights = None if sample_weight is None else check_sample_weight(sample_weight, np.empty(n_rows))
     scorer = RowScorer(estimator, X, y, weights, scoring, n_rows)
+    columns = ["n_rows", *(column for name in scorer.names for column in _columns_of(name))]
+    if len(set(columns)) < len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise ValueError(f"scoring would make two columns {twice!r} of the table: rename a scorer")
     everything = np.arange(n_rows)
     total = {name: scorer(name, everything) for name in scorer.names}  # an error of the scorer itself comes from here
     if n_resamples and scorer.runs_the_model:
@@ -146,11 +150,16 @@ def group_scores(
         for k, each in enumerate([*rows.values(), everything]):
             if len(each) == 1:
                 ends[k] = np.nan, np.nan
-        low, high = ("low", "high") if name == "score" else (f"{name}_low", f"{name}_high")
+        _, low, high = _columns_of(name)
         table |= {name: [*scores, total[name], of_mean], low: [a for a, _ in ends], high: [b for _, b in ends]}
     frame = DataFrame(table, index=Index(names, name="group", dtype=object))
     frame.attrs = {"scoring": scorer.said, "confidence_level": float(confidence_level)}
     return frame
+
+
+def _columns_of(name: str) -> tuple[str, str, str]:
+    """Columns of a scorer: its score, and the ends of the interval."""
+    return (name, "low", "high") if name == "score" else (name, f"{name}_low", f"{name}_high")
 
 
 def _score_of(scorer: RowScorer, name: str, group: Any, rows: np.ndarray) -> float:

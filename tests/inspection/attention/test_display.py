@@ -129,11 +129,27 @@ def test_labels_of_any_script_are_drawn_without_a_warning():
     assert not any(fonts.LAST_RESORT in family for family in families)
 
 
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("x" * 9, "x" * 9),
+        ("abcde-fghij", "abcd…ghij"),
+        ("one\ntwo", "one two"),
+        ("日本語日本語", "日本…本語"),  # two columns each
+        ("abce\u0301xyz123e\u0301fgh", "abce\u0301…e\u0301fgh"),
+        ("", ""),
+    ],
+)
+def test_long_labels_keep_both_ends(label, shown):
+    assert fonts.shortened(label, 9) == shown
+
+
 def test_letters_that_no_font_has_and_right_to_left_on_older_matplotlib(monkeypatch):
     monkeypatch.setattr(fonts, "_font_of", lambda character: None)
     assert fonts.drawn(["aแ日"])[0] == [f"a{fonts.MISSING * 2}"]
     monkeypatch.setattr(matplotlib, "__version__", "3.9.2")
     assert fonts.drawn(["אב", "ab"])[0] == ["בא", "ab"]
+    assert fonts.drawn(["אב (15)", "(אב) ab", "ab אב: (15)"])[0] == ["(15) בא", "ab (בא)", "ab בא: (15)"]
 
 
 # The page -----------------------------------------------------------------------------------------------------------------

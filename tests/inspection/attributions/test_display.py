@@ -138,6 +138,17 @@ def test_in_a_browser(display, tmp_path, scheme, width):
         assert page.locator("details[open] td.n").first.inner_text() == "−3"
 
 
+def test_a_long_word_and_a_long_target_leave_room_for_the_bars(pyplot):
+    """Matplotlib warns where they do not, and warnings are errors."""
+    word, target = "x" * 200, "a target whose name is a whole sentence " * 4
+    display = TokenAttributionDisplay.from_values([word], [[(0, 200)]], [[1.0]], targets=[target]).plot()
+    display.figure_.canvas.draw()
+    title = display.ax_.title.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= display.figure_.bbox.width
+    assert display.ax_.bbox.width > 0.3 * display.figure_.bbox.width
+    assert display.ax_.get_yticklabels()[0].get_text() == "x" * 15 + "…" + "x" * 15
+
+
 def test_letters_without_a_font_and_dollars_are_drawn_without_a_warning(pyplot):
     text = "\U0001f469\u200d\U0001f467 $a$ 这"
     display = TokenAttributionDisplay.from_values(

@@ -185,8 +185,8 @@ def test_numbers_are_a_scale(vectors, pyplot):
 
     values = np.arange(N, dtype=float)
     values[3] = np.nan
-    display = EmbeddingDisplay.from_embeddings(vectors, labels=pd.Series(values, name="price")).plot()
-    assert display.figure_.axes[1].get_xlabel() == "price"
+    display = EmbeddingDisplay.from_embeddings(vectors, labels=pd.Series(values, name="price in $a$")).plot()
+    assert display.figure_.axes[1].get_xlabel() == r"price in \$a\$"
     assert display.figure_.axes[1].get_xlim() == (0, N - 1)
     shown = [to_hex(color) for color in display.scatters_[0].get_facecolors()]
     assert shown == ["#9a9a9a" if np.isnan(value) else color_at(value / (N - 1)) for value in values]
