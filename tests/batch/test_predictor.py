@@ -283,7 +283,7 @@ def test_what_is_refused(saved):
         predictor(frame(TEXTS, prediction=0))
     with pytest.raises(TypeError, match="expected a pandas DataFrame or an Arrow table, got a list"):
         predictor(TEXTS)
-    with pytest.raises(ValueError, match="text is needed, the name of the column"):
+    with pytest.raises(ValueError, match=r"text \(--text\) is needed, the name of the column"):
         BatchPredictor(folder)(frame(TEXTS))
     with pytest.raises(ValueError, match="XLMRobertaClassifier has no transform: it has predict, predict_proba"):
         BatchPredictor(folder, "transform", text="text")(frame(TEXTS))

@@ -106,7 +106,7 @@ def test_models(refused, vectorizer, classifier, parquet, tmp_path, tiny_checkpo
         patch.setattr("skxlmr.utils._devices.device.multiplies_int8", lambda: False)
         said = refused("predict", classifier, parquet, y, "--dtype", "int8")
     assert "dtype='int8' needs a CPU with" in said and "--dtype auto" in said and "rows 0" not in said
-    assert "text is needed" in refused("predict", classifier, parquet, y, text=None)
+    assert "text (--text) is needed" in refused("predict", classifier, parquet, y, text=None)
 
 
 def test_a_column_that_csv_cannot_hold(refused, done, classifier, rows, tmp_path):
