@@ -281,7 +281,7 @@ class Gelus(TorchDispatchMode):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("is_strided", [False, True])
 def test_gelu_in_a_fit_needs_no_code_for_each_number_of_rows(monkeypatch, shape, activation, is_strided):
-    monkeypatch.setattr(onednn, "blas_trains_faster", lambda: True)  
+    monkeypatch.setattr(onednn, "blas_trains_faster", lambda: True)
     layer, x, slope = Linear(24, 10), draw(*shape), draw(*shape[:-1], 10, seed=3)
     exact_x = x.clone().requires_grad_()
     exact = linear(exact_x, layer.weight.double(), layer.bias.double(), activation)
