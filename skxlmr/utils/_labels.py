@@ -102,7 +102,7 @@ def check_labels(labels: np.ndarray, name: str) -> None:
     if labels.ndim != 1 and labels.shape[1:] != (1,):
         return  # several labels per row: the caller reports that
     if labels.dtype.kind in "mM" and len(missing := np.flatnonzero(np.isnat(labels.ravel()))):
-        raise ValueError(f"{name} row {missing[0]}: expected a label, got NaT")
+        raise ValueError(f"{name} row {missing[0]}: expected a label, got NaT: drop the row")
     kinds = set()
     for row, label in enumerate(labels.ravel().tolist() if labels.dtype.kind in "fO" else ()):
         if isinstance(label, list | tuple | set | frozenset | np.ndarray):
@@ -113,7 +113,7 @@ def check_labels(labels: np.ndarray, name: str) -> None:
         if isinstance(label, Enum):
             raise ValueError(f"{name} row {row}: expected a label, got {label!r}: pass its value, {label.value!r:.60}")
         if is_missing(label) or label in (math.inf, -math.inf):
-            raise ValueError(f"{name} row {row}: expected a label, got {label!r}")
+            raise ValueError(f"{name} row {row}: expected a label, got {label!r}: drop the row")
         kinds.add(type(label).__name__)
     if "str" in kinds and len(kinds) > 1:
         raise ValueError(f"{name} mixes labels of the types {', '.join(sorted(kinds))}: use one type")

@@ -234,7 +234,7 @@ DATES = pd.Series(pd.to_datetime(["2020-01-01", None, "2021-01-01"]))
 @pytest.mark.parametrize(
     ("y", "said"),
     [
-        (DATES, "y row 1: expected a label, got NaT"),
+        (DATES, "y row 1: expected a label, got NaT: drop the row"),
         (DATES - DATES[0], "y row 1: expected a label, got NaT"),
         (DATES.to_numpy()[:, None], "y row 1: expected a label, got NaT"),
         (pl.Series(DATES), "y row 1: expected a label, got NaT"),

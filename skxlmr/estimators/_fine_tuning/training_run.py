@@ -35,7 +35,7 @@ from skxlmr.training import (
     undone_on_failure,
     whole_copy,
 )
-from skxlmr.utils._devices.device import resolve_device, resolve_precision, warn_if_slow
+from skxlmr.utils._devices.device import autocast, resolve_device, resolve_precision, warn_if_slow
 from skxlmr.utils._devices.gpu_queue import turn
 from skxlmr.utils._imports.later import torch
 
@@ -92,7 +92,8 @@ class TrainingRun:
     def run(self) -> History:
         """Train; whatever happens, the module is left in eval mode and in its final units."""
         try:
-            self._run()
+            with autocast(resolve_device(self.estimator.device), None):
+                self._run()
         except KeyboardInterrupt as interrupt:
             if self._history is None:
                 raise

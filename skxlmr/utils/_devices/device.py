@@ -96,8 +96,14 @@ def resolve_precision(dtype: str, device: torch.device, training: bool) -> torch
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Mixed precision on the device; None leaves the precision as it is."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    """Mixed precision on the device, or with None that of the weights, also inside an autocast block of the caller.
+
+    Until such a block ends, torch would go on with the casts of the weights that it made first, although a fit changes them.
+    So none is kept.
+    """
+    if dtype is None and not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
 
 
 def is_on(module: nn.Module, device: torch.device) -> bool:

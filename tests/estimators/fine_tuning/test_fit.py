@@ -9,6 +9,7 @@ import torch
 
 from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaMaskedLM, XLMRobertaRegressor
 from skxlmr.checkpoints import read_tensors
+from skxlmr.nn.kernels import onednn
 from tests.estimators.conftest import LEARNS, close, differing, weights_of
 
 WORDS = "roberta.embeddings.word_embeddings.weight"
@@ -230,6 +231,35 @@ def test_callers_without_gradients(make, texts, languages):
             classifier = make(XLMRobertaClassifier).fit(texts, languages)
             assert not torch.is_grad_enabled()
         assert not differing(weights_of(classifier), expected)
+
+
+@pytest.mark.filterwarnings("ignore:dtype='bfloat16' takes")
+@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"dtype": "float32", "early_stopping": True},
+        {"dtype": "bfloat16", "early_stopping": True},
+        {"dtype": "float32", "lora_rank": 2},
+        {"dtype": "bfloat16", "n_frozen_layers": 1},
+    ],
+    ids=str,
+)
+def test_callers_inside_autocast(monkeypatch, make, texts, languages, params, enabled, is_on):
+    """Torch keeps the casts of weights until the block of the caller ends; those of a fit change within it."""
+
+    def twice():
+        classifier = make(XLMRobertaClassifier, random_state=0, warm_start=True, max_epochs=2, **params)
+        probabilities = [classifier.fit(texts, languages).predict_proba(texts) for _ in range(2)]
+        return [*weights_of(classifier).values(), *map(torch.tensor, (*probabilities, classifier.loss_curve_))]
+
+    monkeypatch.setattr(onednn, "is_on", lambda: is_on)
+    expected = twice()
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        found = twice()
+        assert torch.is_autocast_enabled("cpu") == enabled and torch.is_autocast_cache_enabled()
+    assert all(map(torch.equal, found, expected))
 
 
 # Subword sampling -----------------------------------------------------------------------------------------------------
