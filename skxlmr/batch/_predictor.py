@@ -222,7 +222,9 @@ class BatchPredictor:
         if text is None:
             text = getattr(estimator, "feature_names_in_", None)
             if text is None:
-                raise ValueError("text (--text) is needed, the name of the column of the texts: the fit did not see one")
+                raise ValueError(
+                    "text (--text) is needed, the name of the column of the texts: the fit did not see one"
+                )
         names = [text] if isinstance(text, str) else list(text)
         fitted = list(getattr(estimator, "feature_names_in_", names))
         if names != fitted and sorted(map(str, names)) == sorted(map(str, fitted)):
