@@ -147,8 +147,9 @@ class LoraLinear(LayerLinear):
 
 
 def update(a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """What an adapter adds to a weight (n_outputs, n_inputs)."""
-    return (b @ a) * scaling
+    """What an adapter adds to a weight (n_outputs, n_inputs), in the precision of its matrices."""
+    with torch.autocast(b.device.type, enabled=False):  # of the caller
+        return (b @ a) * scaling
 
 
 def linear_layers(module: TaskModule) -> dict[str, nn.Linear]:

@@ -102,7 +102,8 @@ def _merge_module(
     _check_shape(adapter, module, first, parts, (r, n_in))
     _check_shape(adapter, module, second, parts, (n_out, r))
     scale = alpha / math.sqrt(r) if lora.rslora else alpha / r
-    update = parts[second].to(weight.dtype) @ parts[first].to(weight.dtype)
+    with torch.autocast("cpu", enabled=False):  # of the caller
+        update = parts[second].to(weight.dtype) @ parts[first].to(weight.dtype)
     update = (update.T if is_embedding else update).mul_(scale)
     if lora.dora:
         _check_shape(adapter, module, kinds.MAGNITUDE, parts, (n_out,))

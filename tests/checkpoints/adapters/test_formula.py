@@ -42,9 +42,12 @@ def merged_by_hand(base, tensors, module, scale, magnitude=None):
         ({"r": 3, "lora_alpha": 6, "fan_in_fan_out": True}, (2, 2)),
     ],
 )
-def test_linear(config, scale, tmp_path, tiny_checkpoint):
+@pytest.mark.parametrize("in_autocast", [False, True])
+def test_linear(config, scale, in_autocast, tmp_path, tiny_checkpoint):
+    """In the precision of the weights, also inside an autocast block of the caller."""
     base, tensors = read_model(tiny_checkpoint).tensors(), adapters.matrices(r=3)
-    found = read_model(adapters.write(tmp_path / "a", tiny_checkpoint, tensors, **config)).tensors()
+    with torch.autocast("cpu", torch.bfloat16, enabled=in_autocast):
+        found = read_model(adapters.write(tmp_path / "a", tiny_checkpoint, tensors, **config)).tensors()
     for i in range(2):
         expected = merged_by_hand(base, tensors, QUERY.format(i), scale[i])
         torch.testing.assert_close(found[f"{QUERY.format(i)}.weight"].double(), expected, rtol=0, atol=1e-5)

@@ -346,6 +346,16 @@ def test_adapters_are_merged_again_into_the_same_bits(with_lora, way, whole):
     assert all(torch.equal(ours.tensors[name], tensor) for name, tensor in theirs.tensors.items())
 
 
+def test_adapters_are_merged_again_inside_autocast(with_lora):
+    """A product in bfloat16 would change the weights without a word."""
+    stored = pickle.dumps(with_lora)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = pickle.loads(stored)
+        again.predict(TEXTS[:1])
+    state, expected = again.module_.state_dict(), with_lora.module_.state_dict()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
 def test_adapters_train_further_alike(with_lora):
     made = copy.deepcopy(with_lora)
     again = pickle.loads(pickle.dumps(made))
