@@ -26,7 +26,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from skxlmr.nn.kernels import int8, onednn
 from skxlmr.nn.kernels.packed import WORTH, Weights, packed
-from skxlmr.nn.kernels.trained import activated, is_trained, trained_linear
+from skxlmr.nn.kernels.trained import gelu, is_trained, trained_linear
 from skxlmr.utils._devices.fork import will_compute
 
 _fast: ContextVar[bool] = ContextVar("fast", default=False)
@@ -41,7 +41,7 @@ APART = 2**15  # outputs from which on a GELU of its own is worth a call
 _gelu_tanh = partial(F.gelu, approximate="tanh")
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
     "none": (lambda x: x, "none", ""),
-    "gelu": (F.gelu, "gelu", "none"),
+    "gelu": (gelu, "gelu", "none"),
     "gelu_new": (_gelu_tanh, "gelu", "tanh"),
     "gelu_pytorch_tanh": (_gelu_tanh, "gelu", "tanh"),
     "relu": (F.relu, "relu", ""),
@@ -179,8 +179,7 @@ def is_plain(layer: nn.Module) -> bool:
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, residual: Tensor | None) -> Tensor:
     x = trained_linear(x, weight, bias) if is_trained(x, weight) else F.linear(x, weight, bias)
-    if activation != "none":
-        x = activated(ACTIVATIONS[activation][0], x)
+    x = ACTIVATIONS[activation][0](x)
     return x if residual is None else x + residual
 
 

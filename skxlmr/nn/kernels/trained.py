@@ -10,7 +10,7 @@ faster, float32 stays ``F.linear``. In mixed precision with bfloat16 the product
 The backward pass itself has no gradient: a second one raises.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -60,16 +60,16 @@ def _casts_to_bfloat16(x: Tensor) -> bool:
     )
 
 
-def activated(activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``activation(x)`` elementwise; in a fit on a CPU, in float32, of a transposed view.
+def gelu(x: Tensor) -> Tensor:
+    """Exact GELU (..., D); in a fit on a CPU, in float32, of a transposed view.
 
-    Of contiguous rows exact GELU and its gradient are oneDNN's, which generates about a megabyte of code for each number of
-    rows and keeps it. Of a transposed view they are PyTorch's own, which take 1 ms more for 440 rows of 3,072 (two cores of an
-    EPYC; 2.6 ms with oneDNN), and need no code. Values differ by rounding.
+    Of contiguous rows it and its gradient are oneDNN's, which generates about a megabyte of code for each number of rows and
+    keeps it. Of a transposed view they are PyTorch's own, which take 1 ms more for 440 rows of 3,072 (two cores of an EPYC;
+    2.6 ms with oneDNN), and need no code. Values differ by rounding.
     """
     if torch.compiler.is_compiling() or not _trains.get() or x.dtype != torch.float32 or x.device.type != "cpu":
-        return activation(x)
-    return activation(x.reshape(-1, x.shape[-1]).t()).t().reshape(x.shape)
+        return F.gelu(x)
+    return F.gelu(x.reshape(-1, x.shape[-1]).t()).t().reshape(x.shape)
 
 
 def trained_linear(x: Tensor, *parameters: Tensor | None) -> Tensor:

@@ -10,8 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from skxlmr.nn import TokenLayout
 from skxlmr.nn.kernels import onednn, trained
-from skxlmr.nn.kernels.linear import Linear, fast_inference, linear, together
+from skxlmr.nn.kernels.linear import LayerLinear, Linear, fast_inference, linear, together
 from skxlmr.nn.kernels.trained import fast_training
+from skxlmr.nn.lora import LoraLinear
 from tests.nn.reference import TINY, make_pair
 from tests.processors import BFLOAT16, ONEDNN
 
@@ -265,7 +266,7 @@ def test_no_product_has_another_number_of_rows(precision, tolerance):
 
 
 class Gelus(TorchDispatchMode):
-    """Keeps whether what GELU and its gradient are given lies in the order of its rows: then they are oneDNN's."""
+    """Keeps whether what GELU and its gradient are given lies in the order of its rows: then they are oneDNN's, if exact."""
 
     def __init__(self):
         super().__init__()
@@ -294,13 +295,21 @@ def test_gelu_in_a_fit_needs_no_code_for_each_number_of_rows(monkeypatch, shape,
     assert found.shape == exact.shape and found.is_contiguous()
     assert_near([found.detach(), x.grad], [exact.detach(), exact_x.grad], 1e-6)
     if shape == (7, 24):
-        assert watch.by_rows == [False, False] * (activation != "relu")
+        assert watch.by_rows == [activation != "gelu"] * 2 * (activation != "relu")
         watch.by_rows.clear()
         with watch:  # outside a fit, and in other types, it is as it was
             layer(x, activation).backward(slope.float())
             with fast_training():
                 deepcopy(layer).double()(x.double(), activation)
         assert watch.by_rows == [True, True, True] * (activation != "relu")
+
+
+@pytest.mark.parametrize("plain", [LayerLinear(24, 10), Linear(24, 10)], ids=["layer", "pooler"])
+def test_gelu_of_an_adapted_layer_neither(plain):
+    layer, watch = LoraLinear(plain, rank=2, alpha=4, dropout=0.0), Gelus()
+    with watch, fast_training():
+        layer(draw(7, 24).float(), "gelu").sum().backward()
+    assert watch.by_rows == [False, False]
 
 
 @both_precisions
