@@ -224,3 +224,25 @@ def test_the_page_opens(tmp_path, width, scheme):
         assert re.sub(r"\s+", " ", page.evaluate("getSelection().toString()")).strip() == TEXTS[0]
         lines = "[...document.querySelectorAll('.skxlmr-text mark')].map(mark => getComputedStyle(mark).borderStyle)"
         assert set(page.evaluate(lines)) == {"solid", "dashed", "dotted"}
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("Anna גרה ב-תל אביב.", [(0, 4), (11, 18)]),
+        ("מריה lives in Rome.", [(0, 4), (14, 18)]),
+        ("Anna גרה ב-12 ב-תל אביב", [(0, 4), (11, 13), (16, 23)]),
+        ("Anna lives in תל אביב now", [(0, 4), (14, 21), (17, 21)]),
+        ("مريم in روما", [(0, 4), (8, 12)]),
+    ],
+)
+def test_labels_stay_with_their_words_in_both_directions(tmp_path, text, spans):
+    display = EntityDisplay.from_predictions([text], [[(*span, "LOC") for span in spans]])
+    with shown(display.to_html(), tmp_path, width=1000) as page:
+        marks = page.locator(".skxlmr-text mark")
+        assert marks.evaluate_all("all => all.map(each => each.getClientRects().length)") == [1] * len(spans)
+        copied = page.evaluate(
+            "getSelection().selectAllChildren(document.querySelector('.skxlmr-text')), `${getSelection()}`"
+        )
+        assert copied == text

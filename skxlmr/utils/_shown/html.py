@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -12,15 +13,15 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; max-width: 80rem
 """
 
 
-def direction(text: str) -> str:
-    """``"rtl"`` if the first letter with a direction runs from right to left (Unicode's rule P2), otherwise ``"ltr"``."""
+def direction(text: Iterable[str], otherwise: str = "ltr") -> str:
+    """``"rtl"`` or ``"ltr"``, as the first letter with a direction runs (Unicode's rule P2); ``otherwise`` if there is none."""
     for letter in text:
         kind = unicodedata.bidirectional(letter)
         if kind in ("R", "AL"):
             return "rtl"
         if kind == "L":
             return "ltr"
-    return "ltr"
+    return otherwise
 
 
 def in_script(value: Any) -> str:

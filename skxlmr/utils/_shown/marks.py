@@ -34,7 +34,11 @@ STYLE = """
   background: none !important; color: inherit; border: 2px dotted; }
 .skxlmr-label { font-size: .7em; font-weight: 700; margin-left: .4em; white-space: nowrap; unicode-bidi: isolate;
   -webkit-user-select: none; user-select: none; }
-.skxlmr-text[dir=rtl] .skxlmr-label { margin: 0 .4em 0 0; }
+.skxlmr-text[dir=rtl] .skxlmr-label, .skxlmr-text .rtl > .skxlmr-label { margin: 0 .4em 0 0; }
+.skxlmr-text .ltr > .skxlmr-label { margin: 0 0 0 .4em; }
+/* an invisible letter, so that the label of a word stays with it in a text of the other direction */
+.skxlmr-text .ltr::after { content: "\\200e"; }
+.skxlmr-text .rtl::after { content: "\\200f"; }
 .skxlmr-gap { white-space: nowrap; }
 .skxlmr-gap, .skxlmr-more { opacity: .75; font-size: .85em; font-style: italic; unicode-bidi: isolate; }
 /* twice, so that it counts more than what pages say about tables in notebooks */
@@ -95,9 +99,10 @@ def label_html(mark: Mark, before: str = "", after: str = "") -> str:
     return f'<span class="skxlmr-label" dir="auto">{before}{visible(mark.label)}{state}{after}</span>'
 
 
-def opening(mark: Mark, colors: Mapping[str, str] | None = None) -> str:
-    """The tag that begins a mark."""
-    state = f' class="{mark.state}"' if mark.state else ""
+def opening(mark: Mark, colors: Mapping[str, str] | None = None, runs: str = "") -> str:
+    """The tag that begins a mark, whose text runs against the whole one if ``runs`` is ``"ltr"`` or ``"rtl"``."""
+    classes = " ".join(filter(None, (mark.state, runs)))
+    state = f' class="{classes}"' if classes else ""
     title = f' title="{visible(mark.title)}"' if mark.title else ""
     return f'<mark{state} style="background:{mark.color or color_of(mark.label, colors)}"{title}>'
 
@@ -124,7 +129,7 @@ def marked_text(
     folds = deque(_folds(len(text), [part.mark for part in parts], context))
     written: list[str] = []
     still_open: list[_Part] = []
-    at = 0
+    at, whole = 0, direction(text)
 
     def write_to(end: int) -> None:
         nonlocal at
@@ -150,11 +155,12 @@ def marked_text(
     for part in parts:
         close_until(part.mark.start)
         write_to(part.mark.start)
-        written.append(opening(part.mark, colors))
+        runs = direction(map(text.__getitem__, range(part.mark.end - 1, -1, -1)), whole)  # of its last letter
+        written.append(opening(part.mark, colors, "" if runs == whole else runs))
         still_open.append(part)
     close_until(len(text))
     write_to(len(text))
-    return f'<div class="skxlmr-text" dir="{direction(text)}">{"".join(written)}</div>'
+    return f'<div class="skxlmr-text" dir="{whole}">{"".join(written)}</div>'
 
 
 def numbered(blocks: Sequence[str], n_left_out: int = 0, what: str = "texts") -> str:

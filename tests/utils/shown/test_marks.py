@@ -84,6 +84,22 @@ def test_direction_of_a_text():
     assert 'dir="ltr"' in marked_text("Anna", [])
 
 
+@pytest.mark.parametrize(
+    ("text", "start", "end", "runs"),
+    [
+        ("Anna \u05d0\u05e0\u05d4", 0, 4, ""),
+        ("Anna \u05d0\u05e0\u05d4", 5, 8, "rtl"),
+        ("Anna \u05d0\u05e0\u05d4 12", 9, 11, "rtl"),
+        ("12 Anna", 0, 2, ""),
+        ("\u05d0\u05e0\u05d4 Anna", 0, 3, ""),
+        ("\u05d0\u05e0\u05d4 Anna", 4, 8, "ltr"),
+    ],
+)
+def test_marks_say_where_they_run_against_the_text(text, start, end, runs):
+    html = marked_text(text, [Mark(start, end, "A", state="right")])
+    assert f'<mark class="{f"right {runs}".strip()}"' in html
+
+
 def test_far_from_marks_the_text_is_folded():
     text = "x" * 500 + " KEY " + "y" * 30 + " KEY " + "z" * 300
     html = marked_text(text, [Mark(501, 504, "A"), Mark(536, 539, "A")], context=20)
