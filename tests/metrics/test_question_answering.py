@@ -170,7 +170,7 @@ def test_several_answers():
         (
             np.array([("39", 7), ("", 0)]),
             ValueError,
-            "y is an array of strings, in which the starts have become strings too",
+            "y is an array of strings, in which the starts have become strings too, such as '7'",
         ),
         (
             [{"text": ["39"], "answer_start": [1, 2]}],
