@@ -38,8 +38,8 @@ def _rows(y: Any, name: str) -> list[Any]:
     if not hasattr(y, "columns"):
         if isinstance(y, np.ndarray) and y.dtype.kind == "U" and y.shape[1:] == (2,) and _are_starts(y[:, 1]):
             raise ValueError(
-                f"{name} is an array of strings, in which the starts have become strings too, such as {y[0, 1]!r}: pass a list "
-                "of tuples, or an array with dtype=object"
+                f"{name} is an array of strings, in which the starts have become strings too, such as {str(y[0, 1])!r}: pass a "
+                "list of tuples, or an array with dtype=object"
             )
         return as_list(y)
     names = list(map(name_of, column_names(y)))

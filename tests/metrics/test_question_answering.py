@@ -71,6 +71,9 @@ def test_english_scores_equal_those_of_the_squad_script():
     assert 0.05 < exact < f1 < 0.9
     assert answer_f1_score(y_true, y_pred, language="en") == pytest.approx(f1, abs=1e-12)
     assert answer_exact_match_score(y_true, y_pred, language="en") == pytest.approx(exact, abs=1e-12)
+    # but for punctuation beyond ASCII, as the guide says
+    assert squad_f1("“1999–2001”", "1999-2001") == 0
+    assert answer_f1_score(["“1999–2001”"], ["1999-2001"], language="en") == 1
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,7 @@ def test_several_answers():
         (
             np.array([("39", 7), ("", 0)]),
             ValueError,
-            "y is an array of strings, in which the starts have become strings too",
+            "y is an array of strings, in which the starts have become strings too, such as '7'",
         ),
         (
             [{"text": ["39"], "answer_start": [1, 2]}],

@@ -30,6 +30,7 @@ from skxlmr.utils._containers import known_container
 from skxlmr.utils._shown.results import Answers
 from skxlmr.utils._sklearn import Interval, StrOptions, fit_context
 from skxlmr.utils._validation import Texts
+from skxlmr.utils._warnings import warn_once_per_call
 
 STRIDE = 128  # of windows of 512 tokens; a quarter of shorter ones
 
@@ -315,7 +316,16 @@ class XLMRobertaQuestionAnswerer(SamplingParameters, FineTuned):
 
     def _make_task(self, rows: TrainingRows) -> SpanTask:
         spans = np.array([(target.start, target.end) for target in rows.targets], np.int64)
-        return SpanTask(rows.encoded["encoded"], spans, rows.weights)
+        task = SpanTask(rows.encoded["encoded"], spans, rows.weights)
+        if task.n_hidden:
+            limit = self._limit()
+            warn_once_per_call(
+                f"{task.n_hidden} of the {len(spans)} rows are learnt as rows without an answer, because no window shows the "
+                f"whole answer: windows of max_length={limit} tokens share stride={self._stride(limit)}. Raise either, or "
+                "shorten these answers",
+                about="hidden answers",
+            )
+        return task
 
     def _validation_score(self, rows: TrainingRows) -> float:
         contexts = [target.context for target in rows.targets]

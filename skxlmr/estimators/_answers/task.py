@@ -77,12 +77,20 @@ class SpanTask:
     spans : ndarray of shape (n_input_rows, 2), int64
         Where each answer starts and ends in its context, in characters; (-1, -1) for no answer.
     weights : ndarray of shape (n_input_rows,) float32
+
+    Attributes
+    ----------
+    n_hidden : int
+        Rows with an answer that no window shows as a whole: all of their windows point to ``<s>``.
     """
 
     def __init__(self, encoded: EncodedBatch, spans: NDArray[np.int64], weights: np.ndarray):
         self.encoded, self.weights = encoded, weights
         self.positions = span_positions(encoded, spans)
         self.n_rows = len(encoded)
+        is_shown_N = np.zeros(len(spans), bool)
+        is_shown_N[encoded.input_rows[self.positions[:, 0] > 0]] = True
+        self.n_hidden = int(np.count_nonzero((spans[:, 0] >= 0) & ~is_shown_N))
 
     def collate(self, rows: np.ndarray, rng: np.random.Generator, part: slice = WHOLE) -> Batch:
         """Make a batch of these windows."""

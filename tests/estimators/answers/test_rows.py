@@ -223,3 +223,15 @@ def test_context_without_tokens(make):
     assert answerer.predict([("Wer?", "\u200b\ufeff")]).tolist() == [""]
     assert answerer.predict_spans([("Wer?", "\u200b\ufeff"), tuple(GOOD.values())])[0] == []
     assert answerer.no_answer_score([("Wer?", "\u200b\ufeff")]).tolist() == [np.inf]
+
+
+def test_answers_that_no_window_shows_are_counted(make):
+    words = " ".join(["река"] * 30)
+    X = [{"question": "дом?", "context": words}] * 3
+    answerer = make(XLMRobertaQuestionAnswerer, max_length=16, stride=2)
+    with pytest.warns(
+        UserWarning, match="1 of the 3 rows are learnt as rows without an answer.* max_length=16 .* stride=2"
+    ):
+        answerer.fit(X, [(words, 0), ("река", 5), None])
+    with pytest.warns(UserWarning, match="1 of the 1 rows are learnt"):
+        answerer.partial_fit(X[:1], [(words, 0)])

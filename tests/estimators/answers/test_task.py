@@ -93,6 +93,7 @@ def test_answer_cut_by_every_window_points_to_the_first_token(windows):
     spans = np.full((len(contexts), 2), -1)
     spans[long] = 0, len(contexts[long])
     assert not span_positions(encoded, spans).any()
+    assert SpanTask(encoded, spans, np.ones(len(contexts), np.float32)).n_hidden == 1
 
 
 def test_rows_without_windows(tiny_tokenizer):
