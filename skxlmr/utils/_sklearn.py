@@ -217,6 +217,12 @@ def scores_outputs(scorer: Any, function: Any = None) -> bool:
     )
 
 
+def own_function(scorer: Any) -> Any:
+    """The user's function that ``make_scorer`` made a scorer of, which its ``repr`` says without the module; None otherwise."""
+    function = scorer._score_func if scores_outputs(scorer) else None
+    return None if str(getattr(function, "__module__", "")).startswith("sklearn.") else function
+
+
 def with_labels(scorer: Any, classes: Any) -> Any:
     """A scorer of probabilities that knows all classes, also those that the rows lack; any other scorer as it is."""
     if not scores_outputs(scorer) or getattr(classes, "ndim", 0) != 1 or scorer._response_method == "predict":
@@ -244,6 +250,7 @@ __all__ = [
     "fit_context",
     "metadata_requests",
     "output_config",
+    "own_function",
     "safe_indexing",
     "scores_outputs",
     "set_metadata_requests",

@@ -35,6 +35,10 @@ class Scorer:
     def score(self, estimator, X, y):
         return 0.0
 
+    @staticmethod
+    def accuracy_score(y, predicted):
+        return 0.0
+
     @classmethod
     def of_class(cls, estimator, X, y):
         return 0.0
@@ -77,6 +81,7 @@ def values():
         "enum": Language.GERMAN,
         "other enum": Language.GREEK,
         "scorer": make_scorer(accuracy_score),
+        "scorer of another function of this name": make_scorer(Scorer.accuracy_score),
         "scorer with a factor": make_scorer(fbeta_score, beta=2),
         "scorer of a partial": make_scorer(partial(fbeta_score, beta=2)),
         "scorer of another partial": make_scorer(partial(fbeta_score, beta=3)),
@@ -105,6 +110,13 @@ def test_what_it_says():
     assert in_words(PurePosixPath("a") / "b") == "'a/b'" and in_words(np.str_("a")) == "'a'"
 
 
+def local_function():
+    def agreement(y, predicted):
+        return 0.0
+
+    return agreement
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -113,10 +125,11 @@ def test_what_it_says():
         Scorer(lambda *_: 0),
         Scorer(lambda *_: 0).score,
         make_scorer(lambda *_: 0),
+        make_scorer(local_function()),
         Scorer(threading.Lock()),
         Scorer(re.compile("<a>")),
     ],
-    ids=["lambda", "partial", "held", "bound", "scorer", "lock", "pattern"],
+    ids=["lambda", "partial", "held", "bound", "scorer", "scorer of a local function", "lock", "pattern"],
 )
 def test_what_cannot_be_told_from_others_of_its_kind(value):
     assert "<" in in_words(value) and "0x" not in in_words(value)

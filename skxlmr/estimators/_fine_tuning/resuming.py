@@ -1,5 +1,7 @@
 """From which state a fit continues, and where it keeps its own."""
 
+from inspect import signature
+from numbers import Real
 from typing import Any, Literal
 
 from skxlmr.training import OwnFolderKeeper, StateKeeper, in_words
@@ -36,9 +38,15 @@ def keeper_of(estimator: Any, resume: bool | Literal["auto"]) -> StateKeeper | N
     if reason := _no_name(estimator):
         warn_once_per_call(f"resume='auto' keeps no state of this fit: {reason}", about="resume")
         return None
-    callbacks = [type(each).__qualname__ for each in getattr(estimator, "_skl_callbacks", ())]  # which may end the fit
+    callbacks = [_callback(each) for each in getattr(estimator, "_skl_callbacks", ())]  # which may end the fit
     about = {"the callbacks": in_words(callbacks)}
     return OwnFolderKeeper(estimator.resume_dir, estimator.resume_every, estimator.max_epochs, about)
+
+
+def _callback(callback: Any) -> tuple[type, dict[str, Any]]:
+    """Its class and its settings: arguments of the constructor that it keeps, of types that no fit changes in place."""
+    kept = {name: getattr(callback, name, None) for name in signature(type(callback)).parameters}
+    return type(callback), {name: value for name, value in kept.items() if isinstance(value, Real | str)}
 
 
 def _no_name(estimator: Any) -> str | None:

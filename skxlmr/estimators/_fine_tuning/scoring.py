@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from skxlmr.utils._sklearn import scores_outputs, takes_sample_weight
 from skxlmr.utils._warnings import FitQualityWarning, warn_once_per_call
 
 if TYPE_CHECKING:
@@ -91,5 +92,7 @@ class ScoredRows:
 
 
 def _takes_weights(scorer: Callable[..., float]) -> bool:
+    if scores_outputs(scorer):  # has the argument in any case, its function perhaps not
+        return takes_sample_weight(scorer)
     parameters = inspect.signature(scorer).parameters
     return "sample_weight" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

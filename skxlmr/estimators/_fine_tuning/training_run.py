@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -91,15 +91,20 @@ class TrainingRun:
 
     def run(self) -> History:
         """Train; whatever happens, the module is left in eval mode and in its final units."""
+        with self._interrupted_later(), autocast(resolve_device(self.estimator.device), None):
+            self._run()
+        assert self._history is not None
+        return self._history
+
+    @contextmanager
+    def _interrupted_later(self) -> Iterator[None]:
+        """Keep an interrupt in the history once the loop has ended, so that what was trained gets its final form."""
         try:
-            with autocast(resolve_device(self.estimator.device), None):
-                self._run()
+            yield
         except KeyboardInterrupt as interrupt:
             if self._history is None:
                 raise
-            self._history.interrupted = interrupt  # all was trained, and then put into its final form
-        assert self._history is not None
-        return self._history
+            self._history.interrupted = interrupt
 
     def _run(self) -> None:
         estimator, module = self.estimator, self.module
@@ -114,10 +119,10 @@ class TrainingRun:
                 if self.adam_state is not None and not goes_on:
                     self.adam_state.forget(".lora_")
                 vocabulary = compact_vocabulary(module.backbone, *ids) if compacts else nullcontext()
-                with vocabulary as lookup, turn(resolve_device(estimator.device)):
-                    self._history = self._train(embeddings, lookup, undo)
+                with self._interrupted_later(), vocabulary as lookup, turn(resolve_device(estimator.device)):
+                    self._train(embeddings, lookup, undo)
 
-    def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> History:
+    def _train(self, embeddings: nn.Embedding, lookup: np.ndarray | None, undo: bool) -> None:
         """Run the loop; ``embeddings`` are those of the whole vocabulary, ``lookup`` its ids in a compact one."""
         from skxlmr.nn.backbone import starting_from
 
@@ -171,7 +176,7 @@ class TrainingRun:
             in_step = nullcontext() if processes is None else processes.in_step()
             if processes is not None:
                 processes.check(about | self._about_processes(settings), device)
-            with in_step, undoing, named_as_passed(self.rows), starting_from(prefix):
+            with undoing, in_step, named_as_passed(self.rows), starting_from(prefix):
                 history = fit_loop(
                     module,
                     task,
@@ -185,6 +190,7 @@ class TrainingRun:
                     loss_scale,
                     processes,
                 )
+            self._history = history  # from here on nothing is undone
             if processes is not None and history.interrupted:
                 processes.leave()
         finally:
@@ -193,7 +199,6 @@ class TrainingRun:
                 self.keeper.close()
         if self.adam_state is not None:
             self.adam_state.keep(optimizer, module, words)
-        return history
 
     def _validation_score(self, validation: TrainingRows, copy_module: Callable[[], TaskModule]) -> float:
         """Score of the module as it is now."""

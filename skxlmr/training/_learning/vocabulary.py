@@ -48,16 +48,16 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
     still = not full.weight.requires_grad
     compact = nn.Embedding.from_pretrained(full.weight.detach()[rows], freeze=still, padding_idx=padding_idx)
     compact.train(full.training)
+
+    def put_back() -> None:
+        if not still:  # weights that are mapped from a file stay so
+            _write_back(full, compact, rows)
+        backbone.set_input_embeddings(full.to(compact.weight.device))
+
     backbone.set_input_embeddings(compact)
     try:
         yield lookup
     finally:
-
-        def put_back() -> None:
-            if not still:  # weights that are mapped from a file stay so
-                _write_back(full, compact, rows)
-            backbone.set_input_embeddings(full.to(compact.weight.device))
-
         to_the_end(put_back)
 
 

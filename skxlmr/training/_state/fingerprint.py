@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skxlmr.utils._imports.later import is_tensor, torch
+from skxlmr.utils._sklearn import own_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +60,8 @@ def in_words(value: Any, within: tuple[int, ...] = ()) -> str:
         return repr(os.fspath(value))
     words = repr(value)
     if not re.search("<| at 0x", words):  # an address is another one in the next process
-        return words
+        function = own_function(value)
+        return words if function is None else f"{words} of {said(function)}"
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     try:
         return f"{name}({said(value.__reduce_ex__(4))})"

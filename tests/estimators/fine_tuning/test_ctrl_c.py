@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from skxlmr import XLMRobertaClassifier, XLMRobertaRegressor
+from skxlmr.training import StateKeeper
 from tests.estimators.conftest import weights_of
 from tests.tiny import sentences, write_checkpoint
 
@@ -83,3 +84,18 @@ def test_whichever_copy_is_interrupted_one_epoch_is_left(small, kind):
         # a regressor's scale, taken out of its head and put back in, may leave rounding
         assert any(np.allclose(weights, then, atol=1e-5) and about == said for then, said in possible), number
         assert np.isfinite(fitted.predict(TEXTS)).all()
+
+
+@pytest.mark.parametrize("lora", [{}, {"lora_rank": 2}], ids=["weights", "adapters"])
+def test_after_the_last_step_of_a_warm_start_the_whole_fit_is_left(small, tmp_path, monkeypatch, lora):
+    begun = small(XLMRobertaClassifier, warm_start=True, resume_dir=tmp_path, **lora).fit(TEXTS[::-1], Y)
+    expected = learnt(copy.deepcopy(begun).fit(TEXTS, Y))
+
+    def close(keeper):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StateKeeper, "close", close)
+    with pytest.raises(KeyboardInterrupt):
+        begun.fit(TEXTS, Y)
+    weights, about = learnt(begun)
+    assert about == expected[1] and np.array_equal(weights, expected[0])

@@ -227,15 +227,22 @@ def test_a_warm_start_is_told_from_the_first_fit(short, make, steps, tmp_path):
 
 
 class Ending:
-    """A callback that ends the fit after its first epoch."""
+    """A callback that ends the fit after so many epochs."""
+
+    def __init__(self, after=1):
+        self.after, self.seen = after, 0
 
     def setup(self, estimator, context):
+        self.seen = 0
+
+    def on_fit_task_begin(self, estimator, context):
         pass
 
-    on_fit_task_begin = teardown = setup
+    teardown = on_fit_task_begin
 
     def on_fit_task_end(self, estimator, context):
-        return context.task_name == "epoch"
+        self.seen += context.task_name == "epoch"
+        return self.seen == self.after
 
 
 def test_a_fit_that_a_callback_ended_is_told_from_one_without(make, steps, tmp_path):
@@ -245,6 +252,7 @@ def test_a_fit_that_a_callback_ended_is_told_from_one_without(make, steps, tmp_p
     for _ in range(2):
         assert classifier().set_callbacks(Ending()).fit(TEXTS[:12], Y[:12], resume="auto").n_iter_ == 1
     assert steps["n"] == PER_EPOCH
+    assert classifier().set_callbacks(Ending(after=2)).fit(TEXTS[:12], Y[:12], resume="auto").n_iter_ == 2
     assert classifier().fit(TEXTS[:12], Y[:12], resume="auto").n_iter_ == 3
 
 

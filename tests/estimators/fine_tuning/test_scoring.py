@@ -150,6 +150,9 @@ def test_weights_of_set_aside_rows_reach_the_scorer(make):
     assert len(places) == 6 and 0 not in places
     assert y == WORDS[places].tolist() and given.tolist() == places
     make(XLMRobertaClassifier, scoring=share_right, **params).fit(MANY, WORDS, weights)  # which takes none
+    make(XLMRobertaRegressor, scoring="neg_max_error", **params).fit(
+        MANY, weights, weights
+    )  # whose function takes none
 
 
 def test_a_frame_of_turns_is_set_aside_by_dialogues(make):
