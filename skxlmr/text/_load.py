@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.text._bpe_files import MERGES_FILE, VOCAB_FILE
+from skxlmr.text._fast.class_steps import other_reading
+from skxlmr.text._fast.steps import check_steps
 from skxlmr.text._fast.tokenizer import GENERAL, GENERAL_CLASSES, TOKENIZER_FILE, FastTokenizer
 from skxlmr.text._fast.tokenizer_json import pair_layout, truncation_side
 from skxlmr.text._fast.wordpiece import CLASSES as BERT_CLASSES
@@ -48,7 +50,8 @@ def load_tokenizer(folder: str | PathLike[str], model_type: str | None = None) -
     the same, tokenizer.json   the same                              `SentencePieceTokenizer`, of which the other is a
                                                                      conversion; `FastTokenizer` from
                                                                      ``tokenizer.json`` if that one has further tokens
-                                                                     or lays pairs out in its own way
+                                                                     or reads words or lays pairs out in
+                                                                     its own way
     tokenizer.json alone       any but ``xlm``                       `FastTokenizer`
     tokenizer.json, vocab.txt  any but ``xlm``                       `FastTokenizer` from ``tokenizer.json``
     vocab.txt                  ``bert``, ``distilbert``              `FastTokenizer` (WordPiece)
@@ -138,8 +141,8 @@ def _check_class(folder: Path, model_type: str, class_name: str | None, has: set
 def _says_more(folder: Path, tokenizer: SentencePieceTokenizer, model_type: str | None, class_name: str | None) -> bool:
     """Whether ``tokenizer.json`` is more than a conversion of this tokenizer.
 
-    It may have further added tokens, or cut texts at their beginning. With a class that leaves pairs to it, it may lay them
-    out in another way.
+    It may have further added tokens, or cut texts at their beginning. With a class that leaves the rest to it, it may read
+    words in another way, such as in lower case, or lay pairs out in another way.
     """
     file = folder / TOKENIZER_FILE
     with open_file(file) as opened:
@@ -155,12 +158,15 @@ def _says_more(folder: Path, tokenizer: SentencePieceTokenizer, model_type: str 
     if class_name not in GENERAL_CLASSES and model_type not in FILE_TYPES:
         return False  # the class lays pairs out
     try:
-        processor = _value_of("post_processor", beginning)
+        parts = ("normalizer", "pre_tokenizer", "post_processor")
+        content = {part: _value_of(part, beginning) for part in parts}
     except (ValueError, RecursionError):
-        processor = None
-    if processor is None:  # it stands further behind, or only reading the whole file can judge it
+        return True  # only reading the whole file can judge it
+    if content["post_processor"] is None:  # it stands further behind
         return True
-    content = {"post_processor": processor}
+    check_steps(file, content)
+    if other_reading(file, content, "XLMRobertaTokenizer", True):
+        return True
     return pair_layout(file, content, tokenizer.cls_token_id, tokenizer.sep_token_id, True) != (2, None)
 
 

@@ -42,6 +42,9 @@ def expected(files, model_type):
 
 @pytest.mark.parametrize("model_type", ["xlm-roberta", "roberta", "roberta-prelayernorm", "xlm", "camembert", None])
 def test_every_combination(tmp_path, contents, model_type):
+    if str(model_type).startswith("roberta"):  # whose class splits words in its own way, as the file must
+        steps = {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}}
+        contents[FAST] = json.dumps(json.loads(contents[FAST]) | steps).encode()
     kinds = set()
     for n in range(5):
         for files in itertools.combinations(contents, n):

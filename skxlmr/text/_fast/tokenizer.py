@@ -16,6 +16,7 @@ import numpy as np
 from skxlmr.text._arguments import Reading
 from skxlmr.text._bpe_files import MOST_VALUES, MOST_VOCAB_BYTES, read_merges, read_vocab
 from skxlmr.text._fast import tokenizer_json, wordpiece
+from skxlmr.text._fast.class_steps import BYTE_LEVEL, check_reading, other_reading
 from skxlmr.text._fast.offsets import trimmed
 from skxlmr.text._fast.steps import check_steps
 from skxlmr.text._special_tokens import (
@@ -43,7 +44,8 @@ TOKENIZER_FILE = "tokenizer.json"
 
 # Classes of transformers that lay pairs out in their own way. It opens the tokenizers of other models by the file alone.
 _CLASSES = {"xlm-roberta": "XLMRobertaTokenizer", "xmod": "XLMRobertaTokenizer"}
-_CLASSES |= {"roberta": "RobertaTokenizer", "roberta-prelayernorm": "RobertaTokenizer"}
+_CLASSES |= {"roberta": BYTE_LEVEL, "roberta-prelayernorm": BYTE_LEVEL, "camembert": "CamembertTokenizer"}
+_MODELS = {BYTE_LEVEL: "BPE"}  # of the others: Unigram
 _BERT_CLASSES = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
 GENERAL = "PreTrainedTokenizer"
 GENERAL_CLASSES = (GENERAL, "TokenizersBackend")  # they do what tokenizer.json says
@@ -156,13 +158,12 @@ class FastTokenizer(Tokenizer):
             return cls._bert(file, content, settings, max_length, name, types)
         if is_wordpiece and name in _CLASSES.values():
             raise CheckpointError(file, f"has a WordPiece model, which {name} cannot read; {wordpiece.INSTEAD}")
-        two = name in _CLASSES.values() and model_type != "xlm-roberta-xl"
+        two, usual = name in _CLASSES.values() and model_type != "xlm-roberta-xl", name != BYTE_LEVEL
         if two:  # a class that builds its own steps
-            usual = name == "XLMRobertaTokenizer"
             check_prefix_space(file, settings.options, usual, tokenizer_json.prefix_space(content))
             if usual:
                 check_row_ends(file.parent, settings)
-        return cls(
+        made = cls(
             content,
             settings=settings,
             model_max_length=max_length,
@@ -170,6 +171,11 @@ class FastTokenizer(Tokenizer):
             two_separators=two,
             token_types=types,
         )
+        if two and tokenizer_json.kind_of(content) == _MODELS.get(str(name), "Unigram"):
+            check_reading(
+                file, content, str(name), checked_flag(file.parent, settings.options, "add_prefix_space", usual)
+            )
+        return made
 
     @classmethod
     def _bert(
@@ -261,11 +267,19 @@ class FastTokenizer(Tokenizer):
 
     def _config(self) -> dict[str, Any]:
         config = dict(self._settings.options)
-        config.setdefault("tokenizer_class", _SAVED_AS[tokenizer_json.kind_of(self._content)])
+        config.setdefault("tokenizer_class", self._usual_class())
         if self._n_before_second_type is not None and config["tokenizer_class"] not in wordpiece.CLASSES:
             config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]  # transformers 5 needs it
         config.pop("added_tokens_decoder", None)  # tokenizer.json holds them
         return config | {"model_max_length": self.model_max_length} | self._settings.to_config(self._roles)
+
+    def _usual_class(self) -> str:
+        """The class to save under where no file named one: a general one if the usual one would read words otherwise."""
+        name = _SAVED_AS[tokenizer_json.kind_of(self._content)]
+        prefix = self._settings.options.get("add_prefix_space")
+        prefix = name != BYTE_LEVEL if prefix is None else bool(prefix)
+        is_general = name.startswith(GENERAL) or other_reading(self._file, self._content, name, prefix) is not None
+        return f"{GENERAL}Fast" if is_general else name
 
     def _spell(self, pieces: list[str]) -> str:
         decoder = self._literal.decoder

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # texts on which a broken file fails at once
 _PROBES = ["", "Hello worlds", " <s>\0\n", "γνῶθι σεαυτόν", "漢字\u3000①", "\U0001f469\u200d\ufffd"]
-_BARE: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
+BARE: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
 _OUTSIDE = "\uffff \n"  # put around a token, so that no text can spell it: normalisers split or drop it
 
 
@@ -27,7 +27,7 @@ def byte_level_json(vocab: dict[str, int], merges: list[tuple[str, str]], add_pr
     processor = {"type": "RobertaProcessing", "trim_offsets": True, "add_prefix_space": add_prefix_space}
     if len(special) == 2:
         processor |= {"cls": ["<s>", vocab["<s>"]], "sep": ["</s>", vocab["</s>"]]}
-    return _BARE | {
+    return BARE | {
         "pre_tokenizer": byte_level,
         "post_processor": processor if len(special) == 2 else None,
         "decoder": byte_level,
@@ -213,7 +213,7 @@ def pair_layout(
     a, b = MOST_IDS, MOST_IDS + 1
     model = {"type": "WordLevel", "vocab": {"a": a, "b": b}, "unk_token": "a"}
     parts = {"pre_tokenizer": None, "decoder": None, "model": model, "post_processor": content.get("post_processor")}
-    tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(_BARE | parts))
+    tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(BARE | parts))
     single, pair = guarded(file, lambda: [tokenizer.encode("a"), tokenizer.encode("a", "b")])
     layouts = {n: [start, a, *[separator] * n, b, separator] for n in (1, 2)}
     n_between = next((n for n, ids in layouts.items() if pair.ids == ids and single.ids == [start, a, separator]), None)
