@@ -108,7 +108,7 @@ def test_a_head_of_its_own_is_replaced(bodies, make_any, tmp_path, body):
     again = XLMRobertaClassifier.from_checkpoint(tmp_path / "saved", dtype="float32")
     np.testing.assert_allclose(again.predict_proba(contract.TEXTS), fitted.predict_proba(contract.TEXTS), atol=1e-6)
     parts = {"bert": r"\(classifier\)", "distilbert": r"\(pre_classifier, classifier\)"}[body]
-    with pytest.warns(UserWarning, match=rf"has a head of its own {parts}, trained for other targets"):
+    with pytest.warns(UserWarning, match=rf"has a head of its own {parts}, and fit trains a new one"):
         make_any(XLMRobertaClassifier).set_params(checkpoint=tmp_path / "saved").fit(contract.TEXTS, [0, 1, 2] * 2)
     with pytest.raises(CheckpointError, match=r"has no head for whole texts: use XLMRobertaMaskedLM\.from"):
         XLMRobertaClassifier.from_checkpoint(bodies[body])
