@@ -3,7 +3,9 @@
 A chunk is an Arrow table or, of JSON Lines, a list of dicts. Columns of CSV are texts, an empty field is null.
 """
 
+import codecs
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -274,7 +276,7 @@ def _opened_csv(stream: BinaryIO, types: dict[str, Any]) -> Any:
     from pyarrow import csv
 
     return csv.open_csv(
-        stream,
+        _FromHeader(stream),
         csv.ReadOptions(use_threads=False, block_size=BLOCK),  # so that errors name the row
         csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(types) != 1),
         # an empty field is null, and "" an empty text, as they are written again
@@ -282,6 +284,26 @@ def _opened_csv(stream: BinaryIO, types: dict[str, Any]) -> Any:
             column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
         ),
     )
+
+
+class _FromHeader(io.RawIOBase):
+    """A CSV file without empty lines before its header, which ends in a newline: Arrow reads no other."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self._has_begun = stream, False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        while data and not self._has_begun:
+            is_whole, data = len(data) < size, data.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+            self._has_begun = bool(data)
+            if data and is_whole and b"\n" not in data and b"\r" not in data:
+                data += b"\n"
+            data = data or self._stream.read(size)
+        return data
 
 
 @contextmanager

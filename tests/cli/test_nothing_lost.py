@@ -1,5 +1,6 @@
 """Nothing of what is read is lost or rounded, whatever the parts and files that it stands in, and whatever ends a call."""
 
+import json
 import pathlib
 
 import pyarrow as pa
@@ -137,6 +138,18 @@ def test_columns_that_no_row_has(refused, classifier, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "a", "id": 1}\n{"text": "b"}\n')
     line = refused("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.jsonl", "--columns", "idd")
     assert "x.jsonl has no column 'idd'; it has 'text', 'id' in the first part" in line
+
+
+def test_numbers_that_json_lacks(refused, done, classifier, tmp_path):
+    nan, inf, source, y = float("nan"), float("inf"), tmp_path / "x.parquet", tmp_path / "y.jsonl"
+    pq.write_table(pa.table({"text": ["a", "b"], "x": [nan, 1.5], "m": [{"n": [0.5, nan]}, None]}), source)
+    done("predict", classifier, source, y, size=1)
+    made = [json.loads(line, parse_constant=pytest.fail) for line in y.read_text().splitlines()]
+    assert [(row["x"], row["m"]) for row in made] == [(None, {"n": [0.5, None]}), (1.5, None)]
+    pq.write_table(pa.table({"text": ["a", "b"], "x": [0.5, -inf]}), source)
+    said = refused("predict", classifier, source, y, "--overwrite")
+    assert said.startswith(f"{source} row 1 (counted from 0): column 'x' has an infinite number, which JSON can't hold")
+    done("predict", classifier, source, y, "--overwrite", "--columns", "text")
 
 
 def test_bytes_are_for_parquet(refused, done, classifier, tmp_path):
