@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ class Reader:
     Raises
     ------
     UsageError
-        If a file can't be read, or has other columns than the first one.
+        If a file can't be read, or has other columns than the first one, or of types that do not fit into its own.
     """
 
     def __init__(self, files: list[Path], size: int, needed: list[str] | None):
@@ -75,6 +76,12 @@ class Reader:
                         f"{file} has the columns {', '.join(found.names)}, and {files[0]} has {', '.join(self.schema.names)}"
                     )
                 self.schema = _with_wider_floats(self.schema, found)
+                for known, field in zip(self.schema, found, strict=True):
+                    if not _holds(known.type, field.type):
+                        raise UsageError(
+                            f"{file}: the column {field.name!r} is {field.type}, and in {files[0]} {known.type}, which can't "
+                            "hold it: convert it, or choose other columns with --columns"
+                        )
 
     def n_rows(self) -> int | None:
         """Rows of all files, where the files say it."""
@@ -223,21 +230,38 @@ def as_table(rows: list[dict[str, Any]], schema: Any, file: Path, start: int) ->
 
 
 def _holds(known: Any, found: Any) -> bool:
-    """Whether a column of one type loses nothing of values of the other: Arrow leaves further keys of objects out."""
+    """Whether a column of one type loses nothing of values of the other, or Arrow raises an error where it does."""
     import pyarrow as pa
 
     if pa.types.is_struct(found) and pa.types.is_struct(known):
         names = [field.name for field in known]
         return all(field.name in names and _holds(known.field(field.name).type, field.type) for field in found)
-    if pa.types.is_list(found) and pa.types.is_list(known):
+    if _kind(found) == _kind(known) == "list":
         return _holds(known.value_type, found.value_type)
-    return pa.types.is_null(found) or pa.types.is_boolean(found) == pa.types.is_boolean(known)
+    if pa.types.is_floating(found) and _kind(known) == "number":
+        return pa.types.is_floating(known) and bool(found.bit_width <= known.bit_width)
+    return pa.types.is_null(found) or _kind(found) == _kind(known)
+
+
+def _kind(arrow_type: Any) -> str:
+    """What a type has in common with those that Arrow casts it to without changing values."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(arrow_type):
+        return _kind(arrow_type.value_type)
+    if types.is_integer(arrow_type) or types.is_floating(arrow_type):
+        return "number"
+    if types.is_timestamp(arrow_type):
+        return "timestamp" if arrow_type.tz is None else "timestamp of a zone"
+    name = str(arrow_type).removeprefix("large_").removeprefix("fixed_size_")  # such as large_list<item: double>
+    return re.split(r"[\[<(]|_view", name)[0]
 
 
 def _parsed(line: bytes, file: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} line {number}: is not JSON ({error})") from error
     if not isinstance(row, dict):
         raise UsageError(f"{file} line {number}: expected a JSON object, got a {type(row).__name__}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from skxlmr.checkpoints._atomic_replace import flush
-from skxlmr.cli._files import Format, UsageError
+from skxlmr.cli._files import NAMES, Format, UsageError
 
 GROUP_ROWS, GROUP_BYTES = 2**17, 2**25  # of a row group of Parquet, at most one part more
 SUFFIXES = {"parquet": ".arrow", "csv": ".csv", "jsonl": ".jsonl"}
@@ -28,15 +28,29 @@ def check_columns(schema: Any, output: Path, form: Format, n_kept: int) -> None:
     ------
     UsageError
     """
+    for k, field in enumerate(schema):
+        if others := _others(field, form.kind):
+            hint = f"write {others}" + (", or choose other columns with --columns" if k < n_kept else "")
+            name = NAMES[form.kind]
+            raise UsageError(f"{output}: {name} can't hold the column {field.name!r} ({field.type}): {hint}")
+
+
+def _others(field: Any, kind: str) -> str:
+    """The formats that can hold a column, if this one can't."""
     import pyarrow as pa
 
-    for k, field in enumerate(schema if form.kind != "parquet" else ()):
-        is_nested, kind = pa.types.is_nested(field.type), str(field.type)
-        if "binary" in kind or (form.kind == "csv" and (is_nested or kind == "string_view")):
-            name, others = ("CSV", "Parquet or JSON Lines") if form.kind == "csv" else ("JSON Lines", "Parquet")
-            others = "Parquet" if "binary" in kind else others
-            hint = f"write {others}" + (", or choose other columns with --columns" if k < n_kept else "")
-            raise UsageError(f"{output}: {name} can't hold the column {field.name!r} ({kind}): {hint}")
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of objects without keys, for example
+            return "JSON Lines"
+        return ""
+    if "binary" in str(field.type):
+        return "Parquet"
+    is_flat = not pa.types.is_nested(field.type) and str(field.type) != "string_view"
+    return "" if kind == "jsonl" or is_flat else "Parquet or JSON Lines"
 
 
 def write_part(path: Path, form: Format, rows: Any, source: Path, start: int) -> None:

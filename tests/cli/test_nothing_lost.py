@@ -1,5 +1,6 @@
 """Nothing of what is read is lost or rounded, whatever the parts and files that it stands in, and whatever ends a call."""
 
+import datetime
 import json
 import pathlib
 
@@ -22,6 +23,9 @@ from tests.contract import TEXTS
         ),
         ('[{"x": 1}]', '[{"y": 4}]', "'m' is list<item: struct<y: int64>> and was list<item: struct<x: int64>>"),
         ("1.5", "true", "'m' is bool and was double"),
+        ("1", "1.5", "'m' is double and was int64"),
+        ('{"x": [1]}', '{"x": [1.5]}', "'m' is struct<x: list<item: double>> and was struct<x: list<item: int64>>"),
+        ("[]", "[1]", "'m' is list<item: int64> and was list<item: null> in the first part"),
         ('"a"', '"\\ud800"', "surrogates not allowed"),
     ],
 )
@@ -43,6 +47,61 @@ def test_floats_are_as_wide_as_in_any_file(done, classifier, tmp_path):
     done("predict", classifier, files, tmp_path / "y.parquet")
     found = pq.read_table(tmp_path / "y.parquet")["number"]
     assert found.type == pa.float64() and found.to_pylist() == [0.5, 16777217.0, 1.5]
+
+
+DAY = datetime.datetime(2024, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([True]), pa.array([7])),
+        (pa.array([7]), pa.array(["007"])),
+        (pa.array([7]), pa.array(["007"]).dictionary_encode()),
+        (pa.array([7]), pa.array([DAY])),
+        (pa.array([7]), pa.array([1.5])),
+        (pa.array([DAY]), pa.array([DAY], pa.timestamp("us", "Europe/Berlin"))),
+        (pa.array([[0.5]], pa.list_(pa.float32())), pa.array([[0.1]])),
+        (pa.nulls(1), pa.array(["a"]).dictionary_encode()),
+    ],
+)
+def test_files_whose_types_do_not_fit(refused, done, classifier, tmp_path, first, second):
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for file, column in zip(files, (first, second), strict=True):
+        pq.write_table(pa.table({"text": ["a"], "k": column}), file)
+    said = refused("predict", classifier, files, tmp_path / "y.parquet")
+    kind = pq.read_schema(files[0]).field("k").type
+    assert said.startswith(f"{files[1]}: the column 'k' is ") and f", and in {files[0]} {kind}, which" in said
+    done("predict", classifier, files, tmp_path / "y.parquet", "--columns", "text")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array(["a"]), pa.array(["b"], pa.large_string())),
+        (pa.array(["a"]), pa.array(["b"]).dictionary_encode()),
+        (pa.array([7]), pa.array([8], pa.int32())),
+        (pa.array([7.5]), pa.array([8])),
+        (pa.array([[7.5]]), pa.array([[0.5]], pa.list_(pa.float32(), 1))),
+        (pa.array([DAY]), pa.array([DAY], pa.timestamp("s"))),
+        (pa.array([{"x": 1}]), pa.nulls(1)),
+    ],
+)
+def test_files_whose_types_fit(done, classifier, tmp_path, first, second):
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for file, column in zip(files, (first, second), strict=True):
+        pq.write_table(pa.table({"text": ["a"], "k": column}), file)
+    done("predict", classifier, files, tmp_path / "y.parquet")
+    found = pq.read_table(tmp_path / "y.parquet")["k"]
+    assert found.type == first.type and found.to_pylist() == first.to_pylist() + second.to_pylist()
+
+
+@pytest.mark.parametrize("value", ["{}", '[{"x": {}}]'])
+def test_objects_without_keys_are_refused_before_the_work(refused, done, classifier, tmp_path, value, computed):
+    (tmp_path / "x.jsonl").write_text(f'{{"text": "a", "m": {value}}}\n')
+    said = refused("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.parquet")
+    assert "Parquet can't hold the column 'm' (" in said and said.endswith("--columns") and not computed
+    done("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.jsonl")
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
