@@ -214,13 +214,14 @@ def as_table(rows: list[dict[str, Any]], schema: Any, file: Path, start: int) ->
             "columns to keep with --columns"
         )
     try:
-        if schema is None:
-            arrays = [pa.array([row.get(name) for row in rows]) for name in names]
-            return pa.Table.from_arrays(arrays, names)
-        values = {field.name: [row.get(field.name) for row in rows] for field in schema}
-        for field in schema:
-            if not _holds(field.type, found := pa.array(values[field.name]).type):
-                raise pa.ArrowTypeError(f"{field.name!r} is {found} and was {field.type} in the first part")
+        values = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
+        found = pa.schema([(name, pa.array(column).type) for name, column in values.items()])
+        for field in found:
+            if schema is not None and not _holds(known := schema.field(field.name).type, field.type):
+                raise pa.ArrowTypeError(f"{field.name!r} is {field.type} and was {known} in the first part")
+            if _has_truth_among_floats(values[field.name], field.type):
+                raise pa.ArrowTypeError(f"{field.name!r} has truth values among numbers")
+        schema = found if schema is None else schema
         return pa.Table.from_arrays([pa.array(values[field.name], field.type) for field in schema], schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(
@@ -241,6 +242,18 @@ def _holds(known: Any, found: Any) -> bool:
     if pa.types.is_floating(found) and _kind(known) == "number":
         return pa.types.is_floating(known) and bool(found.bit_width <= known.bit_width)
     return pa.types.is_null(found) or _kind(found) == _kind(known)
+
+
+def _has_truth_among_floats(values: list[Any], arrow_type: Any) -> bool:
+    """Whether Arrow would make 1.0 of true."""
+    import pyarrow as pa
+
+    if pa.types.is_list(arrow_type):
+        return _has_truth_among_floats([each for value in values if value for each in value], arrow_type.value_type)
+    if pa.types.is_struct(arrow_type):
+        rows = [value for value in values if value]
+        return any(_has_truth_among_floats([row.get(field.name) for row in rows], field.type) for field in arrow_type)
+    return pa.types.is_floating(arrow_type) and any(isinstance(value, bool) for value in values)
 
 
 def _kind(arrow_type: Any) -> str:

@@ -49,6 +49,15 @@ def test_floats_are_as_wide_as_in_any_file(done, classifier, tmp_path):
     assert found.type == pa.float64() and found.to_pylist() == [0.5, 16777217.0, 1.5]
 
 
+@pytest.mark.parametrize("values", [("1.5", "true"), ("[0.5]", "[false]"), ('{"x": [1.5]}', '{"x": [null, true]}')])
+def test_truth_values_among_floats_of_a_part(refused, classifier, tmp_path, values):
+    lines = [f'{{"text": "a", "m": {value}}}\n' for value in values]
+    (tmp_path / "x.jsonl").write_text("".join([*lines, *lines[::-1]]))
+    for size in (2, 3):
+        line = refused("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.parquet", size=size)
+        assert "'m' has truth values among numbers" in line
+
+
 DAY = datetime.datetime(2024, 1, 1)
 
 
