@@ -145,7 +145,8 @@ class BatchPredictor:
         prepared = self._prepared()
         is_arrow = hasattr(batch, "schema") and hasattr(batch, "column_names")
         if not is_arrow and not (hasattr(batch, "iloc") and hasattr(batch, "columns")):
-            raise TypeError(f"expected a pandas DataFrame or an Arrow table, got a {type(batch).__name__}")
+            kind = f"{type(batch).__name__} of {type(batch).__module__.partition('.')[0]}"
+            raise TypeError(f"expected a pandas DataFrame or an Arrow table, got a {kind}")
         names = list(batch.column_names if is_arrow else batch.columns)
         self._check_names(prepared, names)
         given = [batch.column(name).to_pylist() if is_arrow else batch[name].tolist() for name in prepared.text]

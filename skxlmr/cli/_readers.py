@@ -3,8 +3,11 @@
 A chunk is an Arrow table or, of JSON Lines, a list of dicts. Columns of CSV are texts, an empty field is null.
 """
 
+import codecs
 import gzip
+import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +61,7 @@ class Reader:
     Raises
     ------
     UsageError
-        If a file can't be read, or has other columns than the first one.
+        If a file can't be read, or has other columns than the first one, or of types that do not fit into its own.
     """
 
     def __init__(self, files: list[Path], size: int, needed: list[str] | None):
@@ -73,6 +76,12 @@ class Reader:
                         f"{file} has the columns {', '.join(found.names)}, and {files[0]} has {', '.join(self.schema.names)}"
                     )
                 self.schema = _with_wider_floats(self.schema, found)
+                for known, field in zip(self.schema, found, strict=True):
+                    if not _holds(known.type, field.type):
+                        raise UsageError(
+                            f"{file}: the column {field.name!r} is {field.type}, and in {files[0]} {known.type}, which can't "
+                            "hold it: convert it, or choose other columns with --columns"
+                        )
 
     def n_rows(self) -> int | None:
         """Rows of all files, where the files say it."""
@@ -205,13 +214,14 @@ def as_table(rows: list[dict[str, Any]], schema: Any, file: Path, start: int) ->
             "columns to keep with --columns"
         )
     try:
-        if schema is None:
-            arrays = [pa.array([row.get(name) for row in rows]) for name in names]
-            return pa.Table.from_arrays(arrays, names)
-        values = {field.name: [row.get(field.name) for row in rows] for field in schema}
-        for field in schema:
-            if not _holds(field.type, found := pa.array(values[field.name]).type):
-                raise pa.ArrowTypeError(f"{field.name!r} is {found} and was {field.type} in the first part")
+        values = {name: [row.get(name) for row in rows] for name in (names if schema is None else schema.names)}
+        found = pa.schema([(name, pa.array(column).type) for name, column in values.items()])
+        for field in found:
+            if schema is not None and not _holds(known := schema.field(field.name).type, field.type):
+                raise pa.ArrowTypeError(f"{field.name!r} is {field.type} and was {known} in the first part")
+            if _has_truth_among_floats(values[field.name], field.type):
+                raise pa.ArrowTypeError(f"{field.name!r} has truth values among numbers")
+        schema = found if schema is None else schema
         return pa.Table.from_arrays([pa.array(values[field.name], field.type) for field in schema], schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(
@@ -221,21 +231,50 @@ def as_table(rows: list[dict[str, Any]], schema: Any, file: Path, start: int) ->
 
 
 def _holds(known: Any, found: Any) -> bool:
-    """Whether a column of one type loses nothing of values of the other: Arrow leaves further keys of objects out."""
+    """Whether a column of one type loses nothing of values of the other, or Arrow raises an error where it does."""
     import pyarrow as pa
 
     if pa.types.is_struct(found) and pa.types.is_struct(known):
         names = [field.name for field in known]
         return all(field.name in names and _holds(known.field(field.name).type, field.type) for field in found)
-    if pa.types.is_list(found) and pa.types.is_list(known):
+    if _kind(found) == _kind(known) == "list":
         return _holds(known.value_type, found.value_type)
-    return pa.types.is_null(found) or pa.types.is_boolean(found) == pa.types.is_boolean(known)
+    if pa.types.is_floating(found) and _kind(known) == "number":
+        return pa.types.is_floating(known) and bool(found.bit_width <= known.bit_width)
+    return pa.types.is_null(found) or _kind(found) == _kind(known)
+
+
+def _has_truth_among_floats(values: list[Any], arrow_type: Any) -> bool:
+    """Whether Arrow would make 1.0 of true."""
+    import pyarrow as pa
+
+    if pa.types.is_list(arrow_type):
+        return _has_truth_among_floats([each for value in values if value for each in value], arrow_type.value_type)
+    if pa.types.is_struct(arrow_type):
+        rows = [value for value in values if value]
+        return any(_has_truth_among_floats([row.get(field.name) for row in rows], field.type) for field in arrow_type)
+    return pa.types.is_floating(arrow_type) and any(isinstance(value, bool) for value in values)
+
+
+def _kind(arrow_type: Any) -> str:
+    """What a type has in common with those that Arrow casts it to without changing values."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(arrow_type):
+        return _kind(arrow_type.value_type)
+    if types.is_integer(arrow_type) or types.is_floating(arrow_type):
+        return "number"
+    if types.is_timestamp(arrow_type):
+        return "timestamp" if arrow_type.tz is None else "timestamp of a zone"
+    name = str(arrow_type).removeprefix("large_").removeprefix("fixed_size_")  # such as large_list<item: double>
+    return re.split(r"[\[<(]|_view", name)[0]
 
 
 def _parsed(line: bytes, file: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} line {number}: is not JSON ({error})") from error
     if not isinstance(row, dict):
         raise UsageError(f"{file} line {number}: expected a JSON object, got a {type(row).__name__}")
@@ -274,7 +313,7 @@ def _opened_csv(stream: BinaryIO, types: dict[str, Any]) -> Any:
     from pyarrow import csv
 
     return csv.open_csv(
-        stream,
+        _FromHeader(stream),
         csv.ReadOptions(use_threads=False, block_size=BLOCK),  # so that errors name the row
         csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(types) != 1),
         # an empty field is null, and "" an empty text, as they are written again
@@ -282,6 +321,26 @@ def _opened_csv(stream: BinaryIO, types: dict[str, Any]) -> Any:
             column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
         ),
     )
+
+
+class _FromHeader(io.RawIOBase):
+    """A CSV file without empty lines before its header, which ends in a newline: Arrow reads no other."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self._has_begun = stream, False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        while data and not self._has_begun:
+            is_whole, data = len(data) < size, data.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+            self._has_begun = bool(data)
+            if data and is_whole and b"\n" not in data and b"\r" not in data:
+                data += b"\n"
+            data = data or self._stream.read(size)
+        return data
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class Run:
         self._check_new(prepared, self._kept.names)
         added = [pa.field(column.name, arrow_type(column)) for column in prepared.results.columns]
         self._schema = pa.schema([*self._kept, *added], self._kept.metadata)
-        check_columns(self._schema, self.output, self.format)
+        check_columns(self._schema, self.output, self.format, len(self._kept))
 
     def _fill(self, parts: Parts, predictor: BatchPredictor, prepared: Prepared) -> None:
         """Write the parts that are missing."""
@@ -157,7 +157,7 @@ class Run:
         for chunk in self.reader.chunks(file, start):
             rows = self._with_results(chunk, predictor, prepared)
             path = parts.path(chunk.file, chunk.start, len(chunk.rows))
-            write_part(path, self.format, rows)
+            write_part(path, self.format, rows, self.files[chunk.file], chunk.start)
             parts.add(path)
             self.n_done += len(chunk.rows)
             self.progress.show(self.n_done, (chunk.file + chunk.share) / len(self.files))

@@ -6,6 +6,7 @@ Parts of CSV and JSON Lines are what stands in the file; those of Parquet are Ar
 import gzip
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,33 +15,45 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from skxlmr.checkpoints._atomic_replace import flush
-from skxlmr.cli._files import Format, UsageError
+from skxlmr.cli._files import NAMES, Format, UsageError
 
 GROUP_ROWS, GROUP_BYTES = 2**17, 2**25  # of a row group of Parquet, at most one part more
 SUFFIXES = {"parquet": ".arrow", "csv": ".csv", "jsonl": ".jsonl"}
 
 
-def check_columns(schema: Any, output: Path, form: Format) -> None:
-    """Refuse columns that the format can't hold.
+def check_columns(schema: Any, output: Path, form: Format, n_kept: int) -> None:
+    """Refuse columns that the format can't hold; the first ones are those of the input that are kept.
 
     Raises
     ------
     UsageError
     """
+    for k, field in enumerate(schema):
+        if others := _others(field, form.kind):
+            hint = f"write {others}" + (", or choose other columns with --columns" if k < n_kept else "")
+            name = NAMES[form.kind]
+            raise UsageError(f"{output}: {name} can't hold the column {field.name!r} ({field.type}): {hint}")
+
+
+def _others(field: Any, kind: str) -> str:
+    """The formats that can hold a column, if this one can't."""
     import pyarrow as pa
 
-    for field in schema if form.kind != "parquet" else ():
-        is_nested, kind = pa.types.is_nested(field.type), str(field.type)
-        if "binary" in kind or (form.kind == "csv" and (is_nested or kind == "string_view")):
-            name, others = ("CSV", "Parquet or JSON Lines") if form.kind == "csv" else ("JSON Lines", "Parquet")
-            others = "Parquet" if "binary" in kind else others
-            raise UsageError(
-                f"{output}: {name} can't hold the column {field.name!r} ({kind}): write {others}, or choose other columns "
-                "with --columns"
-            )
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of objects without keys, for example
+            return "JSON Lines"
+        return ""
+    if "binary" in str(field.type):
+        return "Parquet"
+    is_flat = not pa.types.is_nested(field.type) and str(field.type) != "string_view"
+    return "" if kind == "jsonl" or is_flat else "Parquet or JSON Lines"
 
 
-def write_part(path: Path, form: Format, rows: Any) -> None:
+def write_part(path: Path, form: Format, rows: Any, source: Path, start: int) -> None:
     """Write a table, or a list of dicts, as a part.
 
     Parameters
@@ -50,6 +63,15 @@ def write_part(path: Path, form: Format, rows: Any) -> None:
     form : Format
         Of the file that the parts are for.
     rows : pyarrow.Table or list of dict
+    source : Path
+        Where they are from, for messages.
+    start : int
+        Number of the first one.
+
+    Raises
+    ------
+    UsageError
+        If JSON can't hold a number.
     """
     if form.kind == "parquet":
         import pyarrow as pa
@@ -60,7 +82,8 @@ def write_part(path: Path, form: Format, rows: Any) -> None:
     else:
         with _opened(path, form) as file:
             if form.kind == "jsonl":
-                file.writelines(map(_line, rows if isinstance(rows, list) else rows.to_pylist()))
+                for number, row in enumerate(rows if isinstance(rows, list) else rows.to_pylist(), start):
+                    file.write(_line(row, f"{source} row {number} (counted from 0)"))
             else:
                 _write_csv(rows, file, header=False)
 
@@ -144,11 +167,27 @@ def _write_csv(table: Any, file: Any, header: bool) -> None:
     file.write(buffer.getvalue())
 
 
-def _line(row: dict[str, Any]) -> bytes:
+def _line(row: dict[str, Any], where: str, is_ascii: bool = False) -> bytes:
     try:
-        return json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n"
+        return json.dumps(row, ensure_ascii=is_ascii, allow_nan=False, default=str).encode() + b"\n"
     except UnicodeEncodeError:  # half of a character, which JSON can escape
-        return json.dumps(row, default=str).encode() + b"\n"
+        return _line(row, where, is_ascii=True)
+    except ValueError:
+        numbers = {name: _null_for_nan(value, f"{where}: column {name!r}") for name, value in row.items()}
+        return _line(numbers, where, is_ascii)
+
+
+def _null_for_nan(value: Any, where: str) -> Any:
+    """The same in JSON, which has neither NaN nor infinite numbers."""
+    if isinstance(value, list):
+        return [_null_for_nan(each, where) for each in value]
+    if isinstance(value, dict):
+        return {name: _null_for_nan(each, where) for name, each in value.items()}
+    if isinstance(value, float) and math.isinf(value):
+        raise UsageError(
+            f"{where} has an infinite number, which JSON can't hold: write Parquet, or choose other columns with --columns"
+        )
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def replace(path: Path, target: Path) -> None:

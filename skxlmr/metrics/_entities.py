@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from skxlmr.metrics._schemes import IGNORED, entities
 from skxlmr.utils._sklearn import check_sample_weight
-from skxlmr.utils._tables import as_list
+from skxlmr.utils._tables import as_list, describe
 
 Tags = Sequence[Sequence[Any]] | np.ndarray  # one tag per word, for each row
 
@@ -54,6 +54,10 @@ def precision_recall_f1(
     >>> precision_recall_f1(true, predicted)
     (0.5, 0.5, 0.5)
     """
+    if len(true) != len(predicted):
+        raise ValueError(
+            f"true and predicted must have the same number of rows, found {len(true)} and {len(predicted)}"
+        )
     n_true = n_predicted = n_common = 0.0
     for true_row, predicted_row, weight in zip(
         true, predicted, weights_of_rows(sample_weight, true).tolist(), strict=True
@@ -138,6 +142,11 @@ def aligned_tags(y_true: Tags, y_pred: Tags) -> tuple[list[list[Any]], list[list
         raise ValueError(f"y_true and y_pred must have the same number of rows, found {len(y_true)} and {len(y_pred)}")
     true_rows, predicted_rows = [], []
     for row, (true, predicted) in enumerate(zip(y_true, y_pred, strict=True)):
+        for name, tags in (("y_true", true), ("y_pred", predicted)):
+            if isinstance(tags, str) or not hasattr(tags, "__len__"):
+                raise ValueError(
+                    f"{name} row {row}: expected a sequence with a tag for each word, got {describe(tags)}"
+                )
         if len(true) != len(predicted):
             raise ValueError(f"row {row}: y_true has {len(true)} tags, y_pred has {len(predicted)}")
         pairs = [pair for pair in zip(true, predicted, strict=True) if pair[0] != IGNORED]
@@ -227,4 +236,6 @@ def word_accuracy(y_true: Tags, y_pred: Tags, sample_weight: ArrayLike | None = 
 
 def weights_of_rows(sample_weight: ArrayLike | None, rows: Sized) -> np.ndarray:
     """Weight of each row, 1 without weights."""
+    if sample_weight is None:
+        return np.ones(len(rows))  # of no rows too
     return check_sample_weight(sample_weight, np.empty(len(rows)), dtype=np.float64, ensure_non_negative=True)

@@ -145,6 +145,7 @@ def test_entities(done, refused, tiny_checkpoint, fitted, parquet, texts, tmp_pa
     assert any(entities) and pq.read_table(tmp_path / "y.parquet")["entities"].to_pylist() == entities
     said = refused("predict", tmp_path / "model", parquet, tmp_path / "y.csv")
     assert "CSV can't hold the column 'entities'" in said and not (tmp_path / "y.csv").exists()
+    assert said.endswith(": write Parquet or JSON Lines")  # --columns is for those of the input
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
@@ -190,6 +191,18 @@ def test_no_rows(done, vectorizer, rows, tmp_path, ending):
     assert pq.read_table(tmp_path / "y.parquet").column_names == [*kept, "features"]
     assert (tmp_path / "y.csv").read_text().startswith(",".join(f'"{name}"' for name in [*kept, "features_0"]))
     assert (tmp_path / "y.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("header", [b"text", b"\xef\xbb\xbfid,text", b"\n\r\ntext", b"\n\nid,text"])
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_a_header_alone_or_below_empty_lines(done, classifier, tmp_path, header, ending):
+    source, names = tmp_path / f"x{ending}", header.decode("utf-8-sig").strip().split(",")
+    for n_rows in (0, 2):
+        content = header + f"\n{','.join(TEXTS[: len(names)])}".encode() * n_rows
+        source.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+        done("predict", classifier, source, tmp_path / "y.parquet", "--overwrite")
+        made = pq.read_table(tmp_path / "y.parquet")
+        assert (made.column_names[:-2], len(made)) == (names, n_rows)
 
 
 def test_a_row_per_line_of_a_csv_with_one_column(done, classifier, tmp_path):

@@ -1,5 +1,7 @@
 """Nothing of what is read is lost or rounded, whatever the parts and files that it stands in, and whatever ends a call."""
 
+import datetime
+import json
 import pathlib
 
 import pyarrow as pa
@@ -21,6 +23,9 @@ from tests.contract import TEXTS
         ),
         ('[{"x": 1}]', '[{"y": 4}]', "'m' is list<item: struct<y: int64>> and was list<item: struct<x: int64>>"),
         ("1.5", "true", "'m' is bool and was double"),
+        ("1", "1.5", "'m' is double and was int64"),
+        ('{"x": [1]}', '{"x": [1.5]}', "'m' is struct<x: list<item: double>> and was struct<x: list<item: int64>>"),
+        ("[]", "[1]", "'m' is list<item: int64> and was list<item: null> in the first part"),
         ('"a"', '"\\ud800"', "surrogates not allowed"),
     ],
 )
@@ -42,6 +47,70 @@ def test_floats_are_as_wide_as_in_any_file(done, classifier, tmp_path):
     done("predict", classifier, files, tmp_path / "y.parquet")
     found = pq.read_table(tmp_path / "y.parquet")["number"]
     assert found.type == pa.float64() and found.to_pylist() == [0.5, 16777217.0, 1.5]
+
+
+@pytest.mark.parametrize("values", [("1.5", "true"), ("[0.5]", "[false]"), ('{"x": [1.5]}', '{"x": [null, true]}')])
+def test_truth_values_among_floats_of_a_part(refused, classifier, tmp_path, values):
+    lines = [f'{{"text": "a", "m": {value}}}\n' for value in values]
+    (tmp_path / "x.jsonl").write_text("".join([*lines, *lines[::-1]]))
+    for size in (2, 3):
+        line = refused("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.parquet", size=size)
+        assert "'m' has truth values among numbers" in line
+
+
+DAY = datetime.datetime(2024, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([True]), pa.array([7])),
+        (pa.array([7]), pa.array(["007"])),
+        (pa.array([7]), pa.array(["007"]).dictionary_encode()),
+        (pa.array([7]), pa.array([DAY])),
+        (pa.array([7]), pa.array([1.5])),
+        (pa.array([DAY]), pa.array([DAY], pa.timestamp("us", "Europe/Berlin"))),
+        (pa.array([[0.5]], pa.list_(pa.float32())), pa.array([[0.1]])),
+        (pa.nulls(1), pa.array(["a"]).dictionary_encode()),
+    ],
+)
+def test_files_whose_types_do_not_fit(refused, done, classifier, tmp_path, first, second):
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for file, column in zip(files, (first, second), strict=True):
+        pq.write_table(pa.table({"text": ["a"], "k": column}), file)
+    said = refused("predict", classifier, files, tmp_path / "y.parquet")
+    kind = pq.read_schema(files[0]).field("k").type
+    assert said.startswith(f"{files[1]}: the column 'k' is ") and f", and in {files[0]} {kind}, which" in said
+    done("predict", classifier, files, tmp_path / "y.parquet", "--columns", "text")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array(["a"]), pa.array(["b"], pa.large_string())),
+        (pa.array(["a"]), pa.array(["b"]).dictionary_encode()),
+        (pa.array([7]), pa.array([8], pa.int32())),
+        (pa.array([7.5]), pa.array([8])),
+        (pa.array([[7.5]]), pa.array([[0.5]], pa.list_(pa.float32(), 1))),
+        (pa.array([DAY]), pa.array([DAY], pa.timestamp("s"))),
+        (pa.array([{"x": 1}]), pa.nulls(1)),
+    ],
+)
+def test_files_whose_types_fit(done, classifier, tmp_path, first, second):
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for file, column in zip(files, (first, second), strict=True):
+        pq.write_table(pa.table({"text": ["a"], "k": column}), file)
+    done("predict", classifier, files, tmp_path / "y.parquet")
+    found = pq.read_table(tmp_path / "y.parquet")["k"]
+    assert found.type == first.type and found.to_pylist() == first.to_pylist() + second.to_pylist()
+
+
+@pytest.mark.parametrize("value", ["{}", '[{"x": {}}]'])
+def test_objects_without_keys_are_refused_before_the_work(refused, done, classifier, tmp_path, value, computed):
+    (tmp_path / "x.jsonl").write_text(f'{{"text": "a", "m": {value}}}\n')
+    said = refused("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.parquet")
+    assert "Parquet can't hold the column 'm' (" in said and said.endswith("--columns") and not computed
+    done("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.jsonl")
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
@@ -137,6 +206,18 @@ def test_columns_that_no_row_has(refused, classifier, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "a", "id": 1}\n{"text": "b"}\n')
     line = refused("predict", classifier, tmp_path / "x.jsonl", tmp_path / "y.jsonl", "--columns", "idd")
     assert "x.jsonl has no column 'idd'; it has 'text', 'id' in the first part" in line
+
+
+def test_numbers_that_json_lacks(refused, done, classifier, tmp_path):
+    nan, inf, source, y = float("nan"), float("inf"), tmp_path / "x.parquet", tmp_path / "y.jsonl"
+    pq.write_table(pa.table({"text": ["a", "b"], "x": [nan, 1.5], "m": [{"n": [0.5, nan]}, None]}), source)
+    done("predict", classifier, source, y, size=1)
+    made = [json.loads(line, parse_constant=pytest.fail) for line in y.read_text().splitlines()]
+    assert [(row["x"], row["m"]) for row in made] == [(None, {"n": [0.5, None]}), (1.5, None)]
+    pq.write_table(pa.table({"text": ["a", "b"], "x": [0.5, -inf]}), source)
+    said = refused("predict", classifier, source, y, "--overwrite")
+    assert said.startswith(f"{source} row 1 (counted from 0): column 'x' has an infinite number, which JSON can't hold")
+    done("predict", classifier, source, y, "--overwrite", "--columns", "text")
 
 
 def test_bytes_are_for_parquet(refused, done, classifier, tmp_path):

@@ -62,6 +62,7 @@ def test_files_and_columns(refused, classifier, parquet, tmp_path, monkeypatch):
         ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:10] + b"\xff" * 40, "can't be read: Error -3"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: is not JSON (Expecting value"),
         ("x.jsonl", b'{"text": "a"}\n\n["a"]\n', "line 3: expected a JSON object, got a list"),
+        ("x.jsonl", b'{"text": "a", "m": ' + b"[" * 99_999, "line 1: is not JSON (maximum recursion depth"),
         ("x.jsonl", b'{"body": "a"}\n', "has no column 'text'; it has 'body'"),
         (
             "x.jsonl",

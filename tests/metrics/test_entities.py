@@ -12,6 +12,7 @@ from skxlmr.metrics import (
     entity_f1_score,
     entity_precision_recall_f1,
     entity_report,
+    precision_recall_f1,
     split_tag,
     word_accuracy,
 )
@@ -186,6 +187,12 @@ def test_seqeval_agrees(scheme, prefixes):
     [
         (lambda: entity_f1_score([["O"]], [["O"], ["O"]]), "the same number of rows, found 1 and 2"),
         (lambda: entity_f1_score([["O"], ["O"]], [["O"], []]), "row 1: y_true has 1 tags, y_pred has 0"),
+        (lambda: precision_recall_f1([[]], []), "the same number of rows, found 1 and 0"),
+        (
+            lambda: word_accuracy(["NOUN", "VERB"], ["NOUN", "VERY"]),
+            "y_true row 0: expected a sequence with a tag for each",
+        ),
+        (lambda: entity_f1_score([["O"], ["O"]], [["O"], None]), "y_pred row 1: expected .* got None"),
         (lambda: entities(["NOUN"]), "'NOUN' is not a tag of the scheme 'BIO'"),
         (lambda: entities(["B-"]), "'B-' is not a tag"),
         (
@@ -197,6 +204,11 @@ def test_seqeval_agrees(scheme, prefixes):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_no_rows():
+    assert entity_f1_score([], []) == word_accuracy([], []) == 0
+    assert entity_report([], [], output_dict=True)["micro avg"]["support"] == 0
 
 
 def test_tags_in_a_frame():
