@@ -75,7 +75,7 @@ class Reader:
                     raise UsageError(
                         f"{file} has the columns {', '.join(found.names)}, and {files[0]} has {', '.join(self.schema.names)}"
                     )
-                self.schema = _with_wider_floats(self.schema, found)
+                self.schema = _widened(self.schema, found)
                 for known, field in zip(self.schema, found, strict=True):
                     if not _holds(known.type, field.type):
                         raise UsageError(
@@ -169,13 +169,14 @@ class Reader:
             yield rows, 1.0
 
 
-def _with_wider_floats(schema: Any, other: Any) -> Any:
-    """A schema in which floats are as wide as in either: Arrow rounds them where it casts."""
+def _widened(schema: Any, other: Any) -> Any:
+    """A schema whose floats are as wide as in either, since Arrow rounds them where it casts, and whose nulls get a type."""
     import pyarrow as pa
 
     for i, name in enumerate(schema.names):
         own, theirs = schema.field(i).type, other.field(name).type
-        if pa.types.is_floating(own) and pa.types.is_floating(theirs) and own.bit_width < theirs.bit_width:
+        are_floats = pa.types.is_floating(own) and pa.types.is_floating(theirs)
+        if pa.types.is_null(own) or (are_floats and own.bit_width < theirs.bit_width):
             schema = schema.set(i, schema.field(i).with_type(theirs))
     return schema
 

@@ -179,7 +179,7 @@ def _line(row: dict[str, Any], where: str, is_ascii: bool = False) -> bytes:
 
 def _null_for_nan(value: Any, where: str) -> Any:
     """The same in JSON, which has neither NaN nor infinite numbers."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # a map is a list of tuples
         return [_null_for_nan(each, where) for each in value]
     if isinstance(value, dict):
         return {name: _null_for_nan(each, where) for name, each in value.items()}
