@@ -284,8 +284,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             replaced = [part for part in new_parts if any(name.startswith(part + ".") for name in tensors)]
             if replaced:
                 warn_once_per_call(
-                    f"{stored.folder} has a head of its own ({', '.join(replaced)}), and fit trains a new one from scratch. To go "
-                    f"on with that one, use {type(self).__name__}.from_checkpoint with partial_fit or warm_start=True",
+                    f"{stored.folder} has a head of its own ({', '.join(replaced)}), and fit trains a new one from scratch. To "
+                    f"go on with that one, use {type(self).__name__}.from_checkpoint with partial_fit or warm_start=True",
                     about=(stored.folder, *replaced),
                 )
             prefixes = tuple(part + "." for part in replaced)
