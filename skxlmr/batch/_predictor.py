@@ -1,7 +1,7 @@
 """A saved estimator as a function of tables, which every engine of tables can send to its processes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +73,8 @@ class BatchPredictor:
     ------
     ValueError
         If ``method`` or ``missing`` is none of these words.
+    TypeError
+        If ``text`` names no column.
 
     See Also
     --------
@@ -112,7 +114,11 @@ class BatchPredictor:
         # processes elsewhere work in other folders
         self.folder = os.path.abspath(folder) if os.path.isdir(folder) else folder
         self.method, self.missing, self.output, self.wide = method, missing, output, wide
-        self.text = text if text is None or isinstance(text, str) else tuple(text)
+        if not (text is None or isinstance(text, str)):
+            if not isinstance(text, Iterable) or not all(isinstance(name, str) for name in text):
+                raise TypeError(f"text must be the name of a column, or a list of names, got {text!r}")
+            text = tuple(text)
+        self.text = text
         self.device, self.dtype, self.batch_size, self.onnx = device, dtype, batch_size, onnx
 
     def __repr__(self) -> str:

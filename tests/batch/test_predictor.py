@@ -291,6 +291,9 @@ def test_what_is_refused(saved):
         BatchPredictor(folder, "fit")
     with pytest.raises(ValueError, match="missing must be one of 'error', 'null'"):
         BatchPredictor(folder, missing="drop")
+    for text in (0, ["query", 1]):
+        with pytest.raises(TypeError, match="text must be the name of a column, or a list of names, got "):
+            BatchPredictor(folder, text=text)
     with pytest.raises(ValueError, match="use the method predict_entities"):
         BatchPredictor(saved("XLMRobertaTokenClassifier"), "predict", text="text")(frame(TEXTS))
     with pytest.raises(ValueError, match="XLMRobertaCausalLM has neither predict nor transform"):
