@@ -168,8 +168,7 @@ class FileOutput:
             ) from None
         if self.path.exists():  # since we looked
             self._refuse_complete()
-        saved = self._saved()
-        self.n_done, self.cut = saved["n_done"], Cut(**saved["cut"])
+        self.n_done, self.cut = self._saved()
         if not self.n_done:
             self._file.truncate(0)
             np.lib.format.write_array_header_1_0(
@@ -187,7 +186,7 @@ class FileOutput:
         if not self._progress.exists() or self._partial.exists() or not self.path.exists():
             return False
         with suppress(FileExistsError), open(self.path, "rb") as file:
-            return self._saved()["n_done"] == self._n_rows and self._has_shape(file)
+            return self._saved()[0] == self._n_rows and self._has_shape(file)
         return False
 
     def _has_shape(self, file: BinaryIO) -> bool:
@@ -200,11 +199,12 @@ class FileOutput:
         self._offset = file.tell()
         return found == (self.shape, False, np.dtype("<f4"))
 
-    def _saved(self) -> dict[str, Any]:
-        """What an earlier call like this one left."""
+    def _saved(self) -> tuple[int, Cut]:
+        """How many rows an earlier call like this one left, and how many of their texts were cut."""
         try:
             saved = json.loads(self._progress.read_text(encoding="utf-8"))
-            about, known = saved["about"], saved["format"] == FORMAT and 0 <= saved["n_done"] <= self._n_rows
+            about, n_done, cut = dict(saved["about"]), saved["n_done"], Cut(**saved["cut"])
+            known = saved["format"] == FORMAT and type(n_done) is int and 0 <= n_done <= self._n_rows
         except (ValueError, KeyError, TypeError):
             known = False
         if not known:
@@ -212,7 +212,7 @@ class FileOutput:
         others = [name for name in self._about | about if self._about.get(name) != about.get(name)]
         if others:
             self._refuse(f"holds features of a call that differs in {', '.join(others)}")
-        return dict(saved)
+        return n_done, cut
 
     def _save(self) -> None:
         content = {"format": FORMAT, "n_done": self.n_done, "cut": asdict(self.cut), "about": self._about}

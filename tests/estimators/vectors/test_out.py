@@ -281,6 +281,17 @@ def test_a_beginning_that_is_broken_is_never_continued(vectorizer, X, file, monk
     assert names(file) == ["features.npy"]
 
 
+@pytest.mark.parametrize(
+    "changed", [{"cut": {"other": 1}}, {"cut": None}, {"n_done": 5.0}, {"n_done": True}, {"about": [1]}], ids=repr
+)
+def test_progress_of_another_form_is_never_continued(vectorizer, X, file, monkeypatch, changed):
+    begun(monkeypatch, vectorizer, X, file)
+    progress = file.with_name(file.name + ".progress")
+    progress.write_text(json.dumps(json.loads(progress.read_text()) | changed))
+    with pytest.raises(FileExistsError, match=r"can't be continued: features\.npy\.progress is not what this version"):
+        vectorizer.transform(X, out=file)
+
+
 def test_two_at_once(vectorizer, X, file, monkeypatch):
     pytest.importorskip("fcntl", reason="needs locks of files")
     write = FileOutput.write
