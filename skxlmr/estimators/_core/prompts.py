@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from string import Formatter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,6 +64,25 @@ def lower(texts: Sequence[str]) -> list[str]:
     Python alone writes another sigma at the end of a word.
     """
     return [text.replace(_SIGMA, _SMALL_SIGMA).lower() for text in texts]
+
+
+def filled(template: str, labels: Sequence[str], name: str) -> list[str]:
+    """The template with each label in the place of ``{}``, by ``str.format``, as the reference does it.
+
+    Raises
+    ------
+    ValueError
+        If there is not one such place, or a brace that is not doubled; names the parameter.
+    """
+    try:
+        places = [place for _, *place in Formatter().parse(template) if place[0] is not None]
+    except ValueError:  # a single brace
+        places = []
+    if places != [["", "", None]]:
+        raise ValueError(
+            f"{name} must have {{}} where the label goes, once, and other braces doubled, got {template!r}"
+        )
+    return [template.format(label) for label in labels]
 
 
 def prompt_ids(tokenizer: Any, how: TextSettings, pair: bool, limit: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from skxlmr.checkpoints import CrossEncoder, StoredModel, moved
 from skxlmr.estimators._core.callbacks import fit_task
 from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.estimators._core.output_labels import labels_config, output_labels
-from skxlmr.estimators._core.prompts import prepared
+from skxlmr.estimators._core.prompts import filled, prepared
 from skxlmr.estimators._core.rollback import all_or_nothing
 from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._fine_tuning.fit_quality import warn_without_labels
@@ -118,7 +118,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         "The labels to choose from, in words that fit into the template. None takes the distinct labels of ``y``.",
     )
     hypothesis_template: str = parameter(
-        "This example is {}.", [str], "The hypothesis about a text; each label takes the place of ``{}`` in it."
+        "This example is {}.", [str], "The hypothesis about a text, in which each label takes the place of ``{}``."
     )
     multi_label: bool = parameter(
         False,
@@ -346,11 +346,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         return found
 
     def _hypotheses(self) -> list[str]:
-        if "{}" not in self.hypothesis_template:
-            raise ValueError(
-                f"hypothesis_template must have {{}} where the label goes, got {self.hypothesis_template!r}"
-            )
-        return [self.hypothesis_template.replace("{}", label) for label in self.classes_.tolist()]
+        return filled(self.hypothesis_template, self.classes_.tolist(), "hypothesis_template")
 
     def _check_hypotheses(self) -> None:
         """Refuse a hypothesis that leaves no token for the text."""

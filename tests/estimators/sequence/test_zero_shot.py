@@ -112,6 +112,15 @@ def test_several_labels_per_text(nli, texts):
     np.testing.assert_allclose(one, probability[:, 2:], atol=1e-6)
 
 
+def test_doubled_braces_are_single_ones(nli, texts):
+    """As in the reference, whose templates are those of ``str.format``."""
+    found, expected = (
+        zero_shot(nli, hypothesis_template=template, candidate_labels=labels).fit().predict_proba(texts[:3])
+        for template, labels in (("{}: {{x}}", ["a {b}", "c"]), ("{}", ["a {b}: {x}", "c: {x}"]))
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_parameters_are_read_when_predicting(nli, texts):
     """As in scikit-learn's estimators, parameters of predictions need no new fit; the labels are those of the fit."""
     estimator = zero_shot(nli, candidate_labels=sorted(LABELS)).fit()
@@ -362,7 +371,15 @@ def test_columns(nli, texts):
             [[0, 1], [1, 0]],
             r"y has the shape \(2, 2\) and no names of labels: set candidate_labels",
         ),
-        ({"hypothesis_template": "This is it."}, None, r"hypothesis_template must have \{\} where the label goes"),
+        (
+            {"hypothesis_template": "This is it."},
+            None,
+            r"hypothesis_template must have \{\} where the label goes, once",
+        ),
+        *(
+            ({"hypothesis_template": template}, None, "hypothesis_template must have .* other braces doubled, got")
+            for template in ("{}{}", "{} {", "{0}", "{!r}", "{:>5}", "{{}}")
+        ),
         (
             {"entailment": "yes"},
             None,
