@@ -180,6 +180,14 @@ def test_pictures(vectors, pyplot):
     assert ax.get_legend() is None
 
 
+def test_labels_that_begin_with_an_underscore_are_in_the_legend(vectors, pyplot):
+    """Before 3.10 matplotlib left them out."""
+    display = EmbeddingDisplay.from_embeddings(vectors, labels=["_a", "b"] * (N // 2)).plot()
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert [label.strip() for label in labels] == ["label", "_a", "b"]
+    assert not any(label.startswith("_") for label in labels)
+
+
 def test_numbers_are_a_scale(vectors, pyplot):
     from matplotlib.colors import to_hex
 
