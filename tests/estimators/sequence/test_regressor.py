@@ -88,6 +88,14 @@ def test_numbers_far_from_zero_are_told_of(make, texts, lengths):
     assert r2_score(far, predicted) == pytest.approx(expected, abs=1e-3) and fitted.score(texts, far) < expected - 1
 
 
+def test_half_precision_keeps_the_digits_of_predictions(make, texts, lengths):
+    """Beside 1e5 bfloat16 has steps of 512."""
+    regressor = make(XLMRobertaRegressor).fit(texts, 1e5 + lengths)
+    expected = regressor.predict(texts)
+    found = regressor.set_params(dtype="bfloat16").predict(texts)
+    assert 0 < np.abs(found - expected).max() < 0.1 * lengths.std()
+
+
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_transformers_loads_the_saved_folder(make, reference, tmp_path, texts, lengths, n_outputs):
     y = lengths if n_outputs == 1 else np.stack([lengths, -lengths], axis=1)
