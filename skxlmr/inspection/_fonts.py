@@ -55,7 +55,7 @@ def drawn(labels: Sequence[str], most_columns: int = MOST_COLUMNS) -> tuple[list
 
 def in_legend(label: str) -> str:
     """A label that legends show: matplotlib leaves out what begins with an underscore."""
-    return f" {label}" if label.startswith("_") else label
+    return f" {label}" if str(label).startswith("_") else label
 
 
 def shortened(label: str, most_columns: int) -> str:

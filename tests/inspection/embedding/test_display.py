@@ -210,6 +210,13 @@ def test_a_page_holds_nothing_that_a_text_could_run(vectors):
     assert page.count("<script") == 1 and "alert(" in page and not re.search(r"(src|href)\s*=", page)
 
 
+def test_halves_of_surrogate_pairs_can_be_written(vectors, tmp_path):
+    torn = "a \ud83d b"
+    display = EmbeddingDisplay.from_embeddings(vectors, texts=[torn] * N, labels=[torn] * N)
+    display.to_html(tmp_path / "map.html")
+    assert (tmp_path / "map.html").read_text("utf-8").count("a \ufffd b") == N + 1
+
+
 def test_long_texts_are_cut_and_say_so(vectors):
     page = EmbeddingDisplay.from_embeddings(vectors[:2], texts=["a" * 700, "b"]).to_html()
     assert "a" * 600 + "… (700 characters)" in page and "a" * 601 not in page
