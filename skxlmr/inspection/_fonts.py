@@ -53,6 +53,11 @@ def drawn(labels: Sequence[str], most_columns: int = MOST_COLUMNS) -> tuple[list
     return [_as_drawn(label, known, lays_out) for label in labels], families
 
 
+def in_legend(label: str) -> str:
+    """A label that legends show: matplotlib leaves out what begins with an underscore."""
+    return f" {label}" if str(label).startswith("_") else label
+
+
 def shortened(label: str, most_columns: int) -> str:
     """A label with dots in place of its middle if it is wider; no letter is cut from its marks."""
     label = "".join(" " if character.isspace() else character for character in label)

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from skxlmr.estimators._core.fit_attributes import kept_epoch
 from skxlmr.inspection._display import new_axes
-from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
+from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn, in_legend
 from skxlmr.persistence._model_card import _validation_score
 from skxlmr.utils._imports.optional import import_extra
 
@@ -195,13 +195,13 @@ class LossCurveDisplay:
             loss_ax.plot(places, steps, color=color, alpha=0.35, linewidth=0.8, zorder=1, label=label)
         epochs = np.arange(1, len(losses) + 1)
         in_one = score_ax is not loss_ax and score_ax.bbox.bounds == loss_ax.bbox.bounds
-        name = self.name or ("mean of each epoch" if len(steps) else "training loss" if in_one else None)
-        lines = loss_ax.plot(epochs, losses, label=name, gid=_CURVE, **look)
+        name = self.name or ("mean of each epoch" if len(steps) else "training loss" if in_one else "")
+        lines = loss_ax.plot(epochs, losses, label=in_legend(name), gid=_CURVE, **look)
         if len(scores):
             of_scores = look | ({"linestyle": ":", "markerfacecolor": "white"} if in_one else {})
             label = f"{self.name}: {self.score_name}" if self.name and in_one else self.name or self.score_name
             lines += score_ax.plot(
-                epochs[: len(scores)], scores, label=label if in_one or self.name else None, **of_scores
+                epochs[: len(scores)], scores, label=in_legend(label) if in_one or self.name else None, **of_scores
             )
         if self.kept_epoch is not None:
             self._mark_kept(axes, losses, scores, color)

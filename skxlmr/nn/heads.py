@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.kernels.linear import Linear, TextLinear, linear
+from skxlmr.nn.kernels.linear import Linear, OutputLinear, TextLinear, linear
 from skxlmr.nn.layers import Dropout
 
 
@@ -25,7 +25,7 @@ class SequenceClassificationHead(nn.Module):
         super().__init__()
         self.dense = TextLinear(config.hidden_size, config.hidden_size)
         self.dropout = Dropout(config.head_dropout)
-        self.out_proj = TextLinear(config.hidden_size, n_outputs)
+        self.out_proj = OutputLinear(config.hidden_size, n_outputs)
 
     def forward(self, first_ND: Tensor) -> Tensor:
         """Return the logits, (N, n_outputs), of the vectors of first tokens, (N, D)."""

@@ -129,6 +129,15 @@ def test_names_in_any_script_are_drawn():
     assert display.axes_[0].get_legend().get_texts()[0].get_text().endswith(r" \$a\$")
 
 
+def test_names_that_begin_with_an_underscore_are_in_the_legend():
+    """matplotlib takes such labels for those of artists that are to be left out."""
+    first = LossCurveDisplay.from_values([2, 1], name="_a")
+    LossCurveDisplay.from_values([3, 1], name="b", ax=first.ax_)
+    assert [text.get_text().strip() for text in first.ax_.get_legend().get_texts()] == ["_a", "b"]
+    both = LossCurveDisplay.from_values([2, 1], scores=[1, 2], score_name="_score", ax=first.figure_.add_subplot())
+    assert [text.get_text().strip() for text in both.ax_.get_legend().get_texts()] == ["training loss", "_score"]
+
+
 def test_one_axes_holds_both():
     from matplotlib import pyplot
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold, LeaveOneGroupOut, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skxlmr import XLMRobertaVectorizer
-from skxlmr.inspection import transfer_scores
+from skxlmr.inspection import GroupScoresDisplay, transfer_scores
 from tests.contract import TEXTS
 
 N = 48
@@ -53,6 +53,15 @@ def test_other_models_and_folds(data):
     fitted = Ridge().fit(X[:12], target[:12])
     assert matrix.loc["ru", "en"] == pytest.approx(-np.abs(fitted.predict(X[24:]) - target[24:]).mean())
     assert matrix.attrs == {"scoring": "neg_mean_absolute_error"}
+
+
+def test_groups_may_be_tuples(data):
+    X, y, groups = data
+    pairs = [(group, k % 2) for k, group in enumerate(groups)]
+    matrix = transfer_scores(LogisticRegression(), X, y, pairs, cv=KFold(2), all_others=True)
+    assert matrix.columns.tolist() == sorted(set(pairs)) and matrix.index.tolist() == [*matrix.columns, "all others"]
+    assert matrix.shape == (7, 6)
+    GroupScoresDisplay.from_scores(matrix)
 
 
 def test_probabilities_know_the_classes_that_a_fold_lacks(data):

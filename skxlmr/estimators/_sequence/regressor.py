@@ -344,8 +344,11 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
             self._y_is_1d, self.n_outputs_, self._y_columns = is_1d, values.shape[1], target_names(y, name)
             self._y_mean = np.average(values, axis=0, weights=weights)
             scale = np.sqrt(np.average((values - self._y_mean) ** 2, axis=0, weights=weights))
-            # the spread of a column of equal numbers is rounding alone
-            varies = scale > 1e-12 * np.abs(self._y_mean)
+            counted = values[weights > 0]
+            varies = (counted != counted[0]).any(axis=0)  # the spread of a column of equal numbers is rounding alone
+            if len(small := np.flatnonzero(varies & (scale < np.finfo(np.float32).tiny))):
+                column = f" column {small[0]}" if len(scale) > 1 else ""
+                raise ValueError(f"{name}{column} differs by less than float32 can hold: multiply it by a constant")
             self._y_scale = np.where(varies, scale, 1.0)
             _warn_of_far_targets(self._y_mean, np.where(varies, scale, np.inf), name)
         elif values.shape[1] != self.n_outputs_:

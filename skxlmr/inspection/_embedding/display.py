@@ -12,7 +12,7 @@ from skxlmr.inspection._embedding.categories import Look, colors
 from skxlmr.inspection._embedding.marks import PLAIN, Marks
 from skxlmr.inspection._embedding.page import fragment, page_of
 from skxlmr.inspection._embedding.projection import check_embeddings, project
-from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
+from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn, in_legend
 from skxlmr.utils._shown.html import framed
 from skxlmr.utils._tables import column_names
 from skxlmr.utils._validation import text_columns
@@ -256,7 +256,7 @@ class EmbeddingDisplay(HtmlDisplay):
             shown = [Line2D([], [], linestyle="none", markeredgewidth=0.8, **look) for _, look in handles]
             legend = ax.legend(
                 shown,
-                labels,
+                [in_legend(label) for label in labels],
                 loc="upper left",
                 bbox_to_anchor=(1.01, 1),
                 frameon=False,

@@ -9,7 +9,8 @@ import numpy as np
 
 from skxlmr.inspection._embedding.categories import SHAPES, Look, color_at
 from skxlmr.inspection._embedding.marks import Marks
-from skxlmr.utils._shown.html import direction, document, escape
+from skxlmr.utils._shown.html import direction, document
+from skxlmr.utils._shown.marks import visible
 from skxlmr.utils._tables import is_missing
 
 WIDTH, HEIGHT, MARGIN = 1000, 720, 24
@@ -32,14 +33,14 @@ def fragment(
     """The map with its legend; the script of the page makes it answer to mouse and keyboard."""
     places = _places(marks.points)
     points = "".join(_point(marks, k, x, y) for k, (x, y) in enumerate(places.tolist()))
-    across, up = map(escape, axis_names)
+    across, up = map(visible, axis_names)
     return (
         f"<style>{_file('page.css')}</style>\n"
-        f'<div class="skxlmr-map" data-label="{escape(label_name)}" data-group="{escape(group_name)}">\n'
+        f'<div class="skxlmr-map" data-label="{visible(label_name)}" data-group="{visible(group_name)}">\n'
         '<div class="tools"><label>Search <input type="search" autocomplete="off" spellcheck="false"></label> '
         f'<output aria-live="polite">{marks.n_points} points</output></div>\n'
         f'<svg class="map" tabindex="-1" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" '
-        f'aria-label="{escape(title)}: a point for each; move with the arrow keys">\n'
+        f'aria-label="{visible(title)}: a point for each; move with the arrow keys">\n'
         f'<rect class="frame" x="1" y="1" width="{WIDTH - 2}" height="{HEIGHT - 2}"/>{points}</svg>\n'
         f"<p>Across: {across}. Up: {up}.</p>\n{_scale(marks, label_name)}"
         f"{''.join(_entries(*each, kind) for each, kind in zip(legend, _kinds(marks), strict=True))}"
@@ -66,11 +67,11 @@ def _point(marks: Marks, k: int, x: float, y: float) -> str:
         text = f"{text[:MOST_CHARACTERS]}… ({len(text)} characters)"
     about = "".join(f' data-{name}="{code}"' for name, code in (("l", label), ("g", group)) if code is not None)
     if marks.scale is not None and marks.values is not None:
-        about += f' data-v="{escape("missing" if is_missing(marks.values[k]) else f"{marks.values[k]:g}")}"'
+        about += f' data-v="{visible("missing" if is_missing(marks.values[k]) else f"{marks.values[k]:g}")}"'
     if direction(text) == "rtl":
         about += ' data-dir="rtl"'
     shape = _shape(marks.look(label or 0, group or 0), marks.color[k])
-    return f'<g class="p" transform="translate({x:g} {y:g})"{about}>{shape}<title>{escape(text)}</title></g>'
+    return f'<g class="p" transform="translate({x:g} {y:g})"{about}>{shape}<title>{visible(text)}</title></g>'
 
 
 def _shape(look: Look, color: str) -> str:
@@ -83,10 +84,12 @@ def _entries(heading: str, entries: list[tuple[str, str, Look]], kind: str) -> s
     buttons = "".join(
         f'<button type="button" aria-pressed="false" data-kind="{kind}" data-code="{k}">'
         f'<svg viewBox="-1.4 -1.4 2.8 2.8" aria-hidden="true">{_shape(look, color)}</svg>'
-        f'<span dir="auto">{escape(name)}</span></button>'
+        f'<span dir="auto">{visible(name)}</span></button>'
         for k, (name, color, look) in enumerate(entries)
     )
-    return f'<div class="legend" role="group" aria-label="{escape(heading)}"><b>{escape(heading)}</b> {buttons}</div>\n'
+    return (
+        f'<div class="legend" role="group" aria-label="{visible(heading)}"><b>{visible(heading)}</b> {buttons}</div>\n'
+    )
 
 
 def _scale(marks: Marks, name: str) -> str:
@@ -95,7 +98,7 @@ def _scale(marks: Marks, name: str) -> str:
     low, high = marks.scale
     stops = ", ".join(color_at(k / 8) for k in range(9))
     return (
-        f'<div class="legend"><b>{escape(name)}</b> {low:g} <span class="scale" '
+        f'<div class="legend"><b>{visible(name)}</b> {low:g} <span class="scale" '
         f'style="background:linear-gradient(to right, {stops})"></span> {high:g}</div>\n'
     )
 

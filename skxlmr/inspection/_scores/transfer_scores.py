@@ -127,9 +127,11 @@ def transfer_scores(
             found.setdefault(cell, []).append(score)
     trained = [*rows, ALL_OTHERS] if all_others else [*rows]
     values = [[float(np.mean(found[train, test])) for test in rows] for train in trained]
-    frame = DataFrame(
-        values, index=Index(trained, name=TRAIN, dtype=object), columns=Index(list(rows), name=TEST, dtype=object)
+    index, columns = (  # groups may be tuples
+        Index(groups, name=name, dtype=object, tupleize_cols=False)
+        for groups, name in ((trained, TRAIN), (list(rows), TEST))
     )
+    frame = DataFrame(values, index=index, columns=columns)
     frame.attrs = {"scoring": scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")}
     return frame
 

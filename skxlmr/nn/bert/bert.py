@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.bert.config import BertConfig
 from skxlmr.nn.config import ModelConfig
-from skxlmr.nn.kernels.linear import Linear, TextLinear, linear
+from skxlmr.nn.kernels.linear import Linear, OutputLinear, linear
 from skxlmr.nn.layers import Dropout, Embeddings
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm_roberta import (
@@ -81,7 +81,7 @@ class BertForSequenceClassification(BertTask):
     def __init__(self, config: BertConfig, n_outputs: int):
         super().__init__(config, add_pooler=True)
         self.dropout = Dropout(config.head_dropout)
-        self.classifier = TextLinear(config.hidden_size, n_outputs)
+        self.classifier = OutputLinear(config.hidden_size, n_outputs)
 
     @property
     def output_layer(self) -> nn.Linear:

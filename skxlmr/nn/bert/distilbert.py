@@ -14,7 +14,7 @@ from skxlmr.nn.bert.bert import BertEmbeddings
 from skxlmr.nn.bert.config import DistilBertConfig
 from skxlmr.nn.decoding.cache import DecoderContext
 from skxlmr.nn.heads import Projection
-from skxlmr.nn.kernels.linear import LayerLinear, Linear, TextLinear, of_texts, row_by_row, together
+from skxlmr.nn.kernels.linear import LayerLinear, Linear, OutputLinear, TextLinear, of_texts, row_by_row, together
 from skxlmr.nn.layers import Dropout
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
@@ -156,7 +156,7 @@ class DistilBertForSequenceClassification(DistilBertTask):
     def __init__(self, config: DistilBertConfig, n_outputs: int):
         super().__init__(config)
         self.pre_classifier = TextLinear(config.hidden_size, config.hidden_size)
-        self.classifier = TextLinear(config.hidden_size, n_outputs)
+        self.classifier = OutputLinear(config.hidden_size, n_outputs)
         self.dropout = Dropout(config.seq_classif_dropout)
 
     @property

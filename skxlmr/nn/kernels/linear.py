@@ -132,6 +132,20 @@ class TextLinear(Linear):
         return of_texts(partial(super().forward, activation=activation), x)
 
 
+class OutputLinear(TextLinear):
+    """The layer whose outputs are logits of texts. They may be numbers of any size, of which half precision keeps three digits.
+
+    So they are computed in the precision of the weights, also inside autocast; not in training, where they are standardised.
+    """
+
+    def forward(self, x: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:
+        """As of :class:`TextLinear`."""
+        if self.training or not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x, activation, residual)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype), activation, residual)
+
+
 def of_texts(half: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """``half(*inputs)`` for rows (N, D) of which each stands for a text.
 

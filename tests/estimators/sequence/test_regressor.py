@@ -88,6 +88,28 @@ def test_numbers_far_from_zero_are_told_of(make, texts, lengths):
     assert r2_score(far, predicted) == pytest.approx(expected, abs=1e-3) and fitted.score(texts, far) < expected - 1
 
 
+def test_numbers_that_differ_by_little_are_not_taken_for_equal_ones(make, texts):
+    """Such as times in nanoseconds: the loss would be that of numbers that are not standardised."""
+    times = 1_700_000_000_000_000_000 + 1000 * np.arange(48)
+    with pytest.warns(UserWarning, match="^y has a mean of 1.7e"):
+        fitted = make(XLMRobertaRegressor).fit(texts, times)
+    assert fitted.loss_curve_[0] < 3
+
+
+def test_numbers_too_small_for_float32_are_refused(make, texts):
+    y = np.stack([np.zeros(48), np.arange(48) * 1e-60], axis=1)
+    with pytest.raises(ValueError, match=r"^y column 1 differs by less than float32 can hold: multiply it"):
+        make(XLMRobertaRegressor).fit(texts, y)
+
+
+def test_half_precision_keeps_the_digits_of_predictions(make, texts, lengths):
+    """Beside 1e5 bfloat16 has steps of 512."""
+    regressor = make(XLMRobertaRegressor).fit(texts, 1e5 + lengths)
+    expected = regressor.predict(texts)
+    found = regressor.set_params(dtype="bfloat16").predict(texts)
+    assert 0 < np.abs(found - expected).max() < 0.1 * lengths.std()
+
+
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_transformers_loads_the_saved_folder(make, reference, tmp_path, texts, lengths, n_outputs):
     y = lengths if n_outputs == 1 else np.stack([lengths, -lengths], axis=1)

@@ -80,6 +80,7 @@ def test_rows_of_weight_zero_do_not_count():
 def test_losses_are_computed_in_float32_at_least():
     task, (module, _) = sequence_task(random_rows([4, 6])), make_pair("seqcls")
     batch = task.collate(np.array([0, 1]), rng())
+    module.train()
     with torch.autocast("cpu", torch.bfloat16):
         assert module(batch.ids, batch.layout).dtype == torch.bfloat16
         assert task.losses(module, batch)["loss"].dtype == torch.float32

@@ -180,6 +180,14 @@ def test_pictures(vectors, pyplot):
     assert ax.get_legend() is None
 
 
+def test_labels_that_begin_with_an_underscore_are_in_the_legend(vectors, pyplot):
+    """Before 3.10 matplotlib left them out."""
+    display = EmbeddingDisplay.from_embeddings(vectors, labels=["_a", "b"] * (N // 2)).plot()
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert [label.strip() for label in labels] == ["label", "_a", "b"]
+    assert not any(label.startswith("_") for label in labels)
+
+
 def test_numbers_are_a_scale(vectors, pyplot):
     from matplotlib.colors import to_hex
 
@@ -200,6 +208,13 @@ def test_a_page_holds_nothing_that_a_text_could_run(vectors):
         vectors, texts=[text] * N, labels=[text] * N, groups=[f"{text}{k}" for k in range(N)]
     ).to_html()
     assert page.count("<script") == 1 and "alert(" in page and not re.search(r"(src|href)\s*=", page)
+
+
+def test_halves_of_surrogate_pairs_can_be_written(vectors, tmp_path):
+    torn = "a \ud83d b"
+    display = EmbeddingDisplay.from_embeddings(vectors, texts=[torn] * N, labels=[torn] * N)
+    display.to_html(tmp_path / "map.html")
+    assert (tmp_path / "map.html").read_text("utf-8").count("a \ufffd b") == N + 1
 
 
 def test_long_texts_are_cut_and_say_so(vectors):
