@@ -29,6 +29,8 @@ BUILTIN_INSTEAD = f"or use the built-in {BUILTIN!r}"
 FAMOUS = [BUILTIN, "FacebookAI/xlm-roberta-base", "FacebookAI/xlm-roberta-large", "facebook/xlm-roberta-xl"]
 FAMOUS += ["facebook/xlm-roberta-xxl", "facebook/xlm-v-base", "facebook/xmod-base", "FacebookAI/roberta-base"]
 FAMOUS += ["FacebookAI/roberta-large", "FacebookAI/xlm-mlm-en-2048", "FacebookAI/xlm-mlm-100-1280"]
+# Which sentence-transformers opens without its organisation in front.
+SHORT_NAME = re.compile(r"((all|distiluse|msmarco|multi-qa|nli|paraphrase|stsb)-[^/]+|labse)(@|$)", re.IGNORECASE)
 NEAR = 0.87  # similarity; lower ones also suggest checkpoints of other models
 LONGEST_SHOWN = 200  # characters of a path in an error
 
@@ -110,6 +112,8 @@ def _without_links(path: str) -> Path:
 
 def did_you_mean(name: str) -> str:
     """Return " (did you mean ...?)" if a name is nearly that of a well-known checkpoint, otherwise nothing."""
+    if SHORT_NAME.match(name[:LONGEST_SHOWN]):
+        return f" (did you mean 'sentence-transformers/{name}'?)"
     repo = re.sub(r"[_ ]", "-", name.partition("@")[0].lower())[:LONGEST_SHOWN]
     repo = re.sub(r"^xlm-?r(oberta)?(?=-|$)", "xlm-roberta", repo)
     known = {whole.lower(): whole for whole in FAMOUS} | {"xlm-roberta": FAMOUS[1]}

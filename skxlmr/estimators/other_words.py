@@ -15,7 +15,7 @@ _THEIR_WORDS = {
     "model_name_or_path model_path module name_or_path path pretrained pretrained_model_name_or_path tokenizer "
     "tokenizer_name",
     "class_weight": "class_weights weight",
-    "device": "accelerator device_map no_cuda use_cpu use_cuda use_gpu",
+    "device": "accelerator cuda_device device_map no_cuda use_cpu use_cuda use_gpu",
     "dtype": "amp bf16 bf16_full_eval fp16 fp16_full_eval mixed_precision precision torch_dtype use_amp use_fp16",
     "early_stopping": "load_best_model_at_end restore_best_weights use_early_stopping",
     "gradient_checkpointing": "activation_checkpointing",
@@ -33,7 +33,7 @@ _THEIR_WORDS = {
     "mask_probability": "mlm_probability",
     "matryoshka_dims": "matryoshka_dimensions",
     "max_answer_length": "max_answer_len",
-    "max_epochs": "epochs max_iter n_epochs n_iter num_epochs num_train_epochs",
+    "max_epochs": "epochs max_iter max_steps n_epochs n_iter num_epochs num_iterations num_train_epochs",
     "max_grad_norm": "clipnorm grad_clip gradient_clip_val gradient_clip_value",
     "max_length": "max_len max_seq_len max_seq_length model_max_length sequence_length",
     "multi_label": "multi_class",
@@ -56,6 +56,7 @@ _THEIR_WORDS = {
     "warmup_ratio": "num_warmup_steps warmup warmup_proportion warmup_steps",
     "weight_decay": "L2 l2_weight",
 }
+NEAR = 0.75  # similarity; lower ones also take words of another meaning for misspelt ones
 OTHER_WORDS = {word: name for name, words in _THEIR_WORDS.items() for word in words.split()}
 
 # What is a parameter elsewhere and none here: those that estimators take from y, and the others, with the reason.
@@ -70,7 +71,9 @@ _NO_PARAMETER = {
     "pass each setting as a parameter of its own": "args arguments model_args training_args",
     "XLMRobertaEmbedder divides cosines by temperature, which is 1 / scale": "scale",
     "XLMRobertaEmbedder learns a layer to the width of y where one is needed": "projection_dim",
-    "pass X_val and y_val to fit": "eval_dataset evaluator",
+    "pass X_val and y_val to fit": "eval_dataset eval_strategy evaluation_strategy evaluator",
+    "it is what the checkpoint's config.json says (lora_dropout is that of adapters alone)": "attention_dropout "
+    "classifier_dropout dropout dropout_rate hidden_dropout hidden_dropout_prob",
     "set lora_rank, lora_alpha, lora_dropout and lora_targets": "lora_config peft_config",
 }
 NO_PARAMETER = {word: why for why, words in _NO_PARAMETER.items() for word in words.split()}
@@ -89,5 +92,5 @@ def misspelt(cls: type, name: str, known: list[str]) -> str:
     if name in NO_PARAMETER:
         return f"{has_not}: {NO_PARAMETER[name]}"
     if nearest not in known:
-        nearest = next(iter(get_close_matches(name, known, n=1)), None)
+        nearest = next(iter(get_close_matches(name, known, n=1, cutoff=NEAR)), None)
     return f"{has_not}: it has {', '.join(known)}" if nearest is None else f"{has_not}: did you mean {nearest!r}?"

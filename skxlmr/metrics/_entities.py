@@ -1,6 +1,6 @@
 """Scores of predicted entities, and of the tags of words."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,12 @@ def aligned_tags(y_true: Tags, y_pred: Tags) -> tuple[list[list[Any]], list[list
             if isinstance(tags, str) or not hasattr(tags, "__len__"):
                 raise ValueError(
                     f"{name} row {row}: expected a sequence with a tag for each word, got {describe(tags)}"
+                )
+            span = next((tag for tag in tags if isinstance(tag, tuple | Mapping)), None)
+            if span is not None:
+                raise ValueError(
+                    f"{name} row {row}: expected a tag for each word, got {describe(span)}: of spans of texts "
+                    "entity_report(y_true, y_pred, texts=texts) makes a report"
                 )
         if len(true) != len(predicted):
             raise ValueError(f"row {row}: y_true has {len(true)} tags, y_pred has {len(predicted)}")

@@ -48,7 +48,7 @@ def freeze(module: TaskModule, n_frozen_layers: int, trains_vectors: bool = Fals
 
     The layers after the pooling are seen by a loss where the vectors of texts are trained.
     """
-    module.backbone.n_frozen_blocks = n_frozen_layers + 1 if n_frozen_layers else 0
+    module.backbone.n_frozen_blocks = int(n_frozen_layers) + 1 if n_frozen_layers else 0  # from a search: an np.int64
     module.requires_grad_(True)
     further = getattr(module, "sentence", None)  # layers after the pooling
     if further is not None:

@@ -192,6 +192,8 @@ def test_invalid_name(name, monkeypatch):
         ("xlm-roberta-bse", "FacebookAI/xlm-roberta-base"),
         ("FacebookAI/xlm-roberta-bas", "FacebookAI/xlm-roberta-base"),
         ("facebook/xlm-roberta-large@v1", "FacebookAI/xlm-roberta-large"),
+        ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("LaBSE", "sentence-transformers/LaBSE"),
     ],
 )
 def test_names_that_are_nearly_right(name, meant, hub, monkeypatch):

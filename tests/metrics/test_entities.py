@@ -193,6 +193,11 @@ def test_seqeval_agrees(scheme, prefixes):
             "y_true row 0: expected a sequence with a tag for each",
         ),
         (lambda: entity_f1_score([["O"], ["O"]], [["O"], None]), "y_pred row 1: expected .* got None"),
+        (
+            lambda: entity_report([[], [(0, 4, "PER")]], [[], [(0, 4, "PER")]]),
+            r"y_true row 1: expected a tag for each word, got \(0, 4, 'PER'\) of type tuple: .*texts=texts",
+        ),
+        (lambda: entity_f1_score([["O"]], [[{"start": 0}]]), "y_pred row 0: expected a tag for each word"),
         (lambda: entities(["NOUN"]), "'NOUN' is not a tag of the scheme 'BIO'"),
         (lambda: entities(["B-"]), "'B-' is not a tag"),
         (

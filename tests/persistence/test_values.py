@@ -79,6 +79,15 @@ def test_a_parameter_of_a_fitted_estimator(tiny_checkpoint, tmp_path):
     np.testing.assert_array_equal(loaded.transform(TEXTS), vectorizer.transform(TEXTS))
 
 
+def test_whole_numbers_of_numpy_as_a_grid_has_them(tiny_checkpoint, tmp_path):
+    params = {"max_length": np.int64(20), "truncate_dim": np.int64(4), "dtype": "float32"}
+    vectorizer = XLMRobertaVectorizer(tiny_checkpoint, **params).fit(TEXTS)
+    save(vectorizer, tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert (loaded.max_length, loaded.truncate_dim) == (20, 4)
+    np.testing.assert_array_equal(loaded.transform(TEXTS), vectorizer.transform(TEXTS))
+
+
 def test_metadata_requests(classifier, tmp_path):
     from sklearn import config_context
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -106,7 +107,7 @@ def test_rates_fall_towards_the_embeddings_and_the_head_has_its_own_rate():
     assert settings_by_name(make_module(), learning_rate=0.01)["classifier.dense.weight"][0] == 0.01
 
 
-@pytest.mark.parametrize("n_frozen_layers", [0, 1, 2])
+@pytest.mark.parametrize("n_frozen_layers", [0, 1, 2, np.int64(1)])
 def test_frozen_layers_do_not_move(n_frozen_layers):
     module = make_module()
     freeze(module, n_frozen_layers)

@@ -180,7 +180,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"max_length={self.max_length} is more than the {self.config_.max_length} tokens the checkpoint allows{windows}"
             )
-        return self.max_length
+        return int(self.max_length)  # np.int64 from a search or a quantile is no JSON
 
     def _how(self) -> TextSettings:
         """How checkpoint and parameters say that texts are read."""

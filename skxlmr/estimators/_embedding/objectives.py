@@ -62,9 +62,9 @@ def read_columns(X: Any, name: str, missing: str | None) -> list[list[str]]:
     except NoTextsError as error:
         _, *last = split_columns(known_container(X, name), name)
         if last and all(isinstance(value, Real) for value in as_list(last[-1])):
-            which = column_names(X)[-1:] or ["the last one"]
+            which = repr(column_names(X)[-1]) if column_names(X) else "the last one"
             raise ValueError(
-                f"{name} has {1 + len(last)} columns, and {which[0]!r} holds numbers and no texts: pass the numbers as y, and "
+                f"{name} has {1 + len(last)} columns, and {which} holds numbers and no texts: pass the numbers as y, and "
                 "the columns of texts alone as X"
             ) from error
         raise

@@ -27,5 +27,5 @@ def resolved(
     if normalize is not None:
         how = replace(how, normalize=normalize)
     if truncate_dim is not None:
-        how = replace(how, truncate_dim=truncate_dim)
+        how = replace(how, truncate_dim=int(truncate_dim))
     return with_prompt(how, prompt)

@@ -136,6 +136,12 @@ def test_a_misspelt_name_names_the_nearest(name, right):
     assert not hasattr(classifier, name)
 
 
+@pytest.mark.parametrize("name", ["auto_mapping", "config", "no_save", "regression", "sampling_strategy"])
+def test_a_name_of_another_meaning_is_not_taken_for_a_misspelt_one(name):
+    with pytest.raises(TypeError, match=rf"^XLMRobertaClassifier has no parameter '{name}': it has checkpoint, "):
+        XLMRobertaClassifier(**{name: 1})
+
+
 def test_a_misspelt_name_of_a_nested_estimator_names_the_nearest():
     zero_shot = XLMRobertaZeroShotClassifier(XLMRobertaClassifier(), candidate_labels=["a", "b"])
     with pytest.raises(ValueError, match=r"XLMRobertaClassifier has no parameter 'lr': did you mean 'learning_rate'"):

@@ -168,7 +168,7 @@ def test_names_of_a_table_are_compared(make, texts, languages):
 def test_numbers_beside_the_texts_belong_into_y(make, n_columns):
     rows = [(*pair[:n_columns], i / 14) for i, pair in enumerate(PAIRS)]
     message = rf"X has {n_columns + 1} columns, and {{}} holds numbers and no texts: pass the numbers as y"
-    with pytest.raises(ValueError, match=message.format("'the last one'")):
+    with pytest.raises(ValueError, match=message.format("the last one")):
         make(XLMRobertaEmbedder).fit(rows)
     frame = pd.DataFrame(rows, columns=[*["first", "second"][:n_columns], "similar"])
     with pytest.raises(ValueError, match=message.format("'similar'")):
