@@ -33,7 +33,7 @@ def model_card(
         f"# {name}",
         f"A fitted `{name}` of skxlmr, which puts XLM-RoBERTa and its relatives behind scikit-learn's interface. "
         f"{_origin(estimator)}",
-        _use_adapter(head, adapter) if adapter else _use(head, for_sentences) if with_weights else _use_onnx(),
+        _use_adapter(estimator, adapter) if adapter else _use(head, for_sentences) if with_weights else _use_onnx(),
         _outputs(estimator),
         _scores(estimator, _validation_score(estimator, head)[1]),
         _settings(estimator),
@@ -94,14 +94,16 @@ def _use(head: Head, for_sentences: bool) -> str:
     return text + "."
 
 
-def _use_adapter(head: Head, adapter: NewAdapter) -> str:
-    """How to open an adapter here and with peft, which makes the head as large as it is told to."""
-    n_labels = "" if adapter.n_labels is None else f", num_labels={adapter.n_labels}"
+def _use_adapter(estimator: Estimator, adapter: NewAdapter) -> str:
+    """How to open an adapter here and with peft, which has the config of the base until it is told what differs."""
+    directions = {name: getattr(estimator.config_, name, False) for name in ("is_decoder", "causal")}
+    said = {"num_labels": adapter.n_labels, **directions}
+    options = "".join(f", {name}={value}" for name, value in said.items() if value)
     return (
         "## Use\n\nThis is a LoRA adapter of PEFT: it needs its base model, which `adapter_config.json` names. The folder, or "
         'its name on the hub:\n\n```python\nfrom skxlmr import load\n\nmodel = load("FOLDER")\n```\n\nWith peft, the base '
         "model and the adapter:\n\n```python\nimport peft\nimport transformers\n\n"
-        f'base = transformers.{head.auto_class}.from_pretrained("BASE"{n_labels})\n'
+        f'base = transformers.{estimator._head.auto_class}.from_pretrained("BASE"{options})\n'
         'model = peft.PeftModel.from_pretrained(base, "FOLDER")\n```'
     )
 

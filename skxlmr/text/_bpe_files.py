@@ -29,7 +29,8 @@ def read_vocab(file: Path) -> dict[str, int]:
 def read_merges(file: Path) -> list[tuple[str, str]]:
     """Read the pairs of ``merges.txt``, most frequent first; CheckpointError if a line is not a pair.
 
-    A third column (fastBPE's counts) is allowed; a line that starts with ``#version`` is skipped.
+    A third column (fastBPE's counts) is allowed; a line that starts with ``#version`` is skipped, and so is a count alone,
+    which is what ``transformers`` saves of a pair of no-break spaces.
     """
     with blaming(file, "expected text in UTF-8, found something else ({})", UnicodeDecodeError):
         text = read_bytes(file, MOST_BYTES).decode("utf-8")
@@ -37,7 +38,7 @@ def read_merges(file: Path) -> list[tuple[str, str]]:
     for i, line in enumerate(io.StringIO(text, newline="\n")):
         line = line.rstrip("\r\n")
         parts = [part for part in line.split(" ") if part]
-        if not parts or line.startswith("#version"):
+        if not parts or line.startswith("#version") or (len(parts) == 1 and parts[0].isdecimal()):
             continue
         if len(parts) not in (2, 3):
             raise CheckpointError(file, f"expected two tokens in line {i + 1}, found {line!r:.80}")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 
@@ -9,6 +10,7 @@ import skxlmr
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer, save
 from skxlmr.estimators.heads import HEADS
 from skxlmr.persistence._model_card import CARD, model_card
+from tests import lora
 from tests.persistence.conftest import FIT, TEXTS
 
 
@@ -133,3 +135,24 @@ def test_a_card_of_somebody_else_is_never_replaced(saved, fitted_classifier):
     (saved / "skxlmr.json").unlink()  # so that nothing tells whose the card is
     with pytest.raises(CheckpointError, match=r"README\.md: was not written by save"):
         save(fitted_classifier, saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "params", "option"),
+    [
+        ("XLMRobertaCausalLM", "tiny_checkpoint", {}, "is_decoder"),
+        ("XLMMaskedLM", "tiny_xlm", {"objective": "clm"}, "causal"),
+    ],
+)
+def test_the_card_of_an_adapter_says_that_attention_looks_backwards(name, base, params, option, tmp_path, request):
+    """Its base is an encoder, whose config peft has."""
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    base = request.getfixturevalue(base)
+    lm = getattr(skxlmr, name)(str(base), **lora.FIT, **lora.LORA, **params).fit(TEXTS)
+    folder, kind = lora.save(lm, tmp_path / "adapter"), lm._head.auto_class
+    assert f'{kind}.from_pretrained("BASE", {option}=True)' in (folder / CARD).read_text()
+    inputs = lora.tokens(base)
+    mask = inputs["attention_mask"].bool()
+    plain = lora.opened(getattr(transformers, kind), base, **{option: True})
+    found = lora.theirs(lora.opened(peft.PeftModel, plain, folder), inputs)
+    torch.testing.assert_close(found[mask], lora.logits(lm, inputs)[mask], rtol=0, atol=1e-5)

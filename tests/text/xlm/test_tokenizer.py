@@ -203,6 +203,15 @@ def test_save_pickle_and_load(toy_xlm, tmp_path):
     assert rows(ours.encode_batch(TEXTS, parse_special=True)) == theirs(TEXTS)["input_ids"]
 
 
+def test_what_the_reference_saves_of_no_break_spaces(tmp_path):
+    """It takes them for white space, and leaves the count of their pair, as of one in the published codes of 15 languages."""
+    write_folder(tmp_path, ["ab"], ["\u00a0 \u00a0 7830", "a b</w> 5"])
+    transformers.XLMTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert (tmp_path / "merges.txt").read_text().splitlines() == ["7830", "a b</w>"]
+    theirs = transformers.XLMTokenizer.from_pretrained(tmp_path)
+    assert rows(load_tokenizer(tmp_path).encode_batch(["ab", "a b"])) == theirs(["ab", "a b"])["input_ids"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
