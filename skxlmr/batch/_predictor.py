@@ -225,6 +225,7 @@ class BatchPredictor:
     def _prepared(self) -> Prepared:
         """The estimator of this process, with all that does not depend on rows."""
         estimator = loaded(Wanted(self.folder, self.device, self.dtype, self.batch_size, self.onnx))
+        _refuse_tables(estimator)
         text = self.text
         if text is None:
             text = getattr(estimator, "feature_names_in_", None)
@@ -268,6 +269,18 @@ class BatchPredictor:
         except NoRoomError as error:
             row = int(np.flatnonzero(texts.present)[error.row])
             raise RowError(row, error.at(row).message) from error
+
+
+def _refuse_tables(estimator: Any) -> None:
+    """Refuse a pipeline that reads other columns than those of texts."""
+    first = estimator
+    while hasattr(first, "steps"):
+        first = first.steps[0][1]
+    if hasattr(first, "transformers"):
+        raise ValueError(
+            f"the pipeline begins with a {type(first).__name__}, which reads a table, and here models read texts alone: open "
+            "it with skxlmr.load, and pass the table to its own predict or transform"
+        )
 
 
 def _as_input(estimator: Any, columns: list[list[str]]) -> Any:

@@ -91,7 +91,7 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
         if isinstance(name, str) and not looks_like_path(name):
             return _download(name, revision, graph)
         hint = (
-            "" if isinstance(name, str) else ": pass a str to name the built-in checkpoint or a repository on the hub"
+            "" if isinstance(name, str) else " (only a str can name the built-in checkpoint or a repository on the hub)"
         )
         raise CheckpointError(path, f"no such folder{did_you_mean(path)}{hint}")
     if revision is not None:

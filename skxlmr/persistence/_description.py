@@ -57,9 +57,7 @@ RENAMED = {"checkpoint_dir": "resume_dir", "checkpoint_every": "resume_every"}
 TARGET_TYPES = {"multi_label": "multilabel-indicator", "multi_output": "multiclass-multioutput"}
 NOT_READABLE = "the estimator cannot be saved, because load could not read it"
 _UNSEALED = '"sha256": ""'
-ALTERED = (
-    "is not what save wrote (its SHA-256 differs): damaged or edited since; load(..., verify=False) reads it anyway"
-)
+ALTERED = "is not what save wrote (its SHA-256 differs): damaged or edited since; with verify=False it is read anyway"
 
 
 def versions() -> dict[str, str]:

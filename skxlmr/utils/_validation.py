@@ -177,12 +177,13 @@ def _refuse(column: list[Any], row: int, X: Any, name: str, missing: str | None,
 
 def _filling(X: Any, name: str) -> str:
     """Code that replaces missing values, by the kind of container."""
+    of_y = " (with the same rows of y)" if name == "X" else ""
     if hasattr(X, "iloc"):
         is_category = str(getattr(X, "dtype", "")) == "category"
-        return f"{name}.astype(object).fillna('')" if is_category else f"{name}.fillna('') or {name}.dropna()"
+        return f"{name}.astype(object).fillna('')" if is_category else f"{name}.fillna('') or {name}.dropna(){of_y}"
     if hasattr(X, "fill_null"):
         drop = "drop_nulls" if hasattr(X, "drop_nulls") else "drop_null"
-        return f"{name}.fill_null('') or {name}.{drop}()"
+        return f"{name}.fill_null('') or {name}.{drop}(){of_y}"
     return f"[text if isinstance(text, str) else '' for text in {name}]"
 
 

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
@@ -173,6 +174,16 @@ def test_estimators_of_scikit_learn_around_ours(tiny_checkpoint, tmp_path):
     made = BatchPredictor(tmp_path / "numbers", text="text")(frame(TEXTS))
     assert made["prediction"].dtype == np.float64
     np.testing.assert_array_equal(made["prediction"], load(tmp_path / "numbers").predict(TEXTS))
+
+
+def test_a_pipeline_that_reads_a_table_is_refused(tiny_checkpoint, tmp_path):
+    pytest.importorskip("skops")
+    encoder = skxlmr.XLMRobertaVectorizer(tiny_checkpoint)
+    table = pd.DataFrame({"text": TEXTS, "price": range(len(TEXTS))})
+    columns = make_column_transformer((encoder, "text"), remainder="passthrough")
+    save(make_pipeline(make_pipeline(columns), Ridge()).fit(table, table["price"]), tmp_path / "tables")
+    with pytest.raises(ValueError, match=r"begins with a ColumnTransformer, which reads a table, .*skxlmr\.load"):
+        BatchPredictor(tmp_path / "tables", text="text")(table)
 
 
 def test_columns_of_pairs_in_another_order(make_any, tmp_path):

@@ -215,7 +215,7 @@ def test_names_of_others(name):
 
 
 def test_a_path_instead_of_a_name():
-    with pytest.raises(CheckpointError, match=r"^skxlmr-mini: no such folder: pass a str to name the built-in"):
+    with pytest.raises(CheckpointError, match=r"^skxlmr-mini: no such folder \(only a str can name the built-in"):
         resolve_checkpoint(Path("skxlmr-mini"))
 
 

@@ -207,7 +207,7 @@ def test_messages_have_the_code_that_mends_it(X, code):
     with pytest.raises(ValueError, match="first, such as with ") as caught:
         check_texts(X)
     said = str(caught.value)
-    assert code in said
+    assert code in said and ("drop" in code) == ("(with the same rows of y)" in said)
     if "missing" not in said or "fillna" in said:  # the code is right
         columns = [eval(part, {"X": X}) for part in code.split(" or ")]
         for column in columns:

@@ -1,5 +1,6 @@
 """From which state a fit continues, and where it keeps its own."""
 
+import os
 from inspect import signature
 from numbers import Real
 from typing import Any, Literal
@@ -11,7 +12,7 @@ AUTO = "auto"
 
 
 def check_resume(resume: Any, resume_dir: Any) -> None:
-    """Refuse a value of ``resume`` that is none, or that has no folder.
+    """Refuse a value of ``resume`` that is none, or that has no folder, and a folder without a name.
 
     Raises
     ------
@@ -19,6 +20,8 @@ def check_resume(resume: Any, resume_dir: Any) -> None:
     """
     if not (resume == AUTO if isinstance(resume, str) else resume in (True, False)):
         raise ValueError(f"resume must be True, False or {AUTO!r}, got {resume!r:.80}")
+    if resume_dir is not None and not os.fspath(resume_dir):
+        raise ValueError("resume_dir must name a folder, got '': '.' is the current one, and None keeps no state")
     if resume and resume_dir is None:
         raise ValueError(f"resume={resume!r} continues from the state in resume_dir, which is None: set it to a folder")
 

@@ -280,6 +280,8 @@ def test_equal_values_may_have_other_types(small, tmp_path):
 
 
 def test_resume_needs_a_folder(small):
+    with pytest.raises(ValueError, match="resume_dir must name a folder, got ''"):
+        small(resume_dir="").fit(TEXTS, Y)
     with pytest.raises(ValueError, match="resume=True continues from the state in resume_dir, which is None"):
         small().fit(TEXTS, Y, resume=True)
 
