@@ -10,7 +10,13 @@ import pytest
 import torch
 
 import skxlmr
-from skxlmr import XLMRobertaCausalLM, XLMRobertaClassifier, XLMRobertaDialogueLM, XLMRobertaVectorizer
+from skxlmr import (
+    XLMRobertaCausalLM,
+    XLMRobertaClassifier,
+    XLMRobertaDialogueLM,
+    XLMRobertaRegressor,
+    XLMRobertaVectorizer,
+)
 from skxlmr.nn import attention
 from skxlmr.training import LossScale, fit_loop
 from skxlmr.utils._devices.device import fast_half, resolve_precision
@@ -20,7 +26,7 @@ from tests.nn.reference import TINY, make_pair, make_rows, packed
 from tests.training.fits import SETTINGS, make_module, make_task, optimizer_for
 from tests.training.test_step import READING, Calls, OnHost, Reads
 
-from .test_estimators import TEXTS, Y, classifier
+from .test_estimators import GENTLE, TEXTS, Y, classifier
 from .test_modules import LENGTHS, relative
 
 
@@ -94,6 +100,16 @@ def test_features_are_near_those_in_float32(tiny_checkpoint):
     )
     assert half.dtype == np.float32
     assert 0 < np.linalg.norm(half - exact) / np.linalg.norm(exact) < 5e-3
+
+
+@pytest.mark.filterwarnings("ignore::skxlmr.FitQualityWarning")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_predictions_keep_their_digits(tiny_checkpoint, dtype):
+    """The mean of y is in the last layer: beside 1e5 bfloat16 has steps of 512, and float16 ends before."""
+    lengths = np.array(list(map(len, TEXTS)), float)
+    made = XLMRobertaRegressor(tiny_checkpoint, **GENTLE, device="cuda", dtype="float32").fit(TEXTS, 1e5 + lengths)
+    exact = made.predict(TEXTS)
+    assert 0 < np.abs(made.set_params(dtype=dtype).predict(TEXTS) - exact).max() < 0.1 * lengths.std()
 
 
 def test_overflow_is_explained(tiny_checkpoint):
