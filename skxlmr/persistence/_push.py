@@ -84,6 +84,11 @@ def push_to_hub(
     import huggingface_hub
     from huggingface_hub import errors
 
+    if not isinstance(estimator, Estimator):
+        raise TypeError(
+            f"push_to_hub(estimator, repo_id) publishes an estimator of this library, got a {type(estimator).__name__}: push "
+            "each estimator in it to a repository of its own"
+        )
     token = checked_token(token)
     if adapter and revision is None and has_adapter(estimator):
         check_base_stays(estimator, repo_id, on_hub=True)

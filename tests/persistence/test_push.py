@@ -5,6 +5,7 @@ import traceback
 
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, load, push_to_hub
 from tests import hub as stand_in
@@ -116,6 +117,8 @@ def test_invalid_name(hub, fitted_classifier, name):
 def test_only_fitted_estimators_are_pushed(hub, tiny_checkpoint):
     with pytest.raises(NotFittedError):
         push_to_hub(XLMRobertaClassifier(tiny_checkpoint), "org/name")
+    with pytest.raises(TypeError, match="an estimator of this library, got a Pipeline: push each"):
+        push_to_hub(make_pipeline(XLMRobertaVectorizer(tiny_checkpoint)).fit(TEXTS), "org/name")
     assert not hub.requests
 
 
