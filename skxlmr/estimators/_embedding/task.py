@@ -199,6 +199,10 @@ class RankingTask(_ComparesRows):
 class CosentTask(_ComparesRows):
     """The order of the cosines of pairs is to be that of their numbers."""
 
+    def __init__(self, columns: Any, targets: np.ndarray, weights: np.ndarray, *rest: Any):
+        # The loss adds 1 to a sum of products of weights. Only their proportions are to count: their mean is 1, as without any.
+        super().__init__(columns, targets, (weights / weights.mean(dtype=np.float64)).astype(np.float32), *rest)
+
     def rows_of_steps(self, n: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Rows of each step, at least two."""
         return steps.at_least_two(self.n_rows, n, rng)

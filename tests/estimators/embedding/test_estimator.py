@@ -53,6 +53,16 @@ def test_each_loss_improves_its_score(make, tiny_checkpoint, texts, languages, l
         assert made.score(X, y) > 0.5 and made.transform(texts).shape == (48, 20)
 
 
+def test_of_weights_in_cosent_only_proportions_count(make):
+    X, y, weights = [*PAIRS, *OTHERS], [1] * 14 + [0] * 14, np.tile([1.0, 2.0], 14)
+    plain, thrice, weighted, scaled = (
+        make(XLMRobertaEmbedder, max_epochs=2).fit(X, y, sample_weight=each)
+        for each in (None, np.full(28, 3.0), weights, 3 * weights)
+    )
+    assert thrice.loss_curve_ == plain.loss_curve_ and not differing(weights_of(thrice), weights_of(plain))
+    np.testing.assert_allclose(scaled.loss_curve_, weighted.loss_curve_, rtol=1e-5)
+
+
 def test_a_classifier_on_trained_vectors(make, texts, languages, unseen):
     pipe = make_pipeline(make(XLMRobertaEmbedder, **LEARNS), LogisticRegression())
     frozen = make_pipeline(make(XLMRobertaVectorizer), LogisticRegression(max_iter=1000))
