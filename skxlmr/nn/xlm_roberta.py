@@ -16,7 +16,7 @@ from skxlmr.nn.backbone import Backbone, EncoderOutput, LanguageModel, LayerCall
 from skxlmr.nn.config import ModelConfig
 from skxlmr.nn.decoding.cache import DecoderContext, KeyValueCache
 from skxlmr.nn.heads import LanguageModelingHead, Projection, SequenceClassificationHead
-from skxlmr.nn.kernels.linear import Linear, TextLinear
+from skxlmr.nn.kernels.linear import Linear, OutputLinear
 from skxlmr.nn.layers import Dropout, Embeddings, EmbeddingSum, LayerStack, Pooler
 from skxlmr.nn.layout import TokenLayout
 
@@ -249,7 +249,7 @@ class XLMRobertaForMultipleChoice(XLMRobertaTask):
     def __init__(self, config: ModelConfig):
         super().__init__(config, add_pooler=True)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.classifier = TextLinear(config.hidden_size, 1)
+        self.classifier = OutputLinear(config.hidden_size, 1)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Scores (N,); the arguments are those of :class:`XLMRobertaEncoder`."""

@@ -57,8 +57,8 @@ def test_logits_and_gradients(kind, train):
     exact, mixed = (module.train(train) for module in pair(kind))
     expected, expected_gradients = outputs_and_gradients(kind, exact, half=False)
     logits, gradients = outputs_and_gradients(kind, mixed, half=True)
-    is_in_units_of_y = kind in ("seqcls", "multilabel", "regression") and not train
-    assert logits.dtype == (torch.float32 if is_in_units_of_y else torch.float16)
+    are_of_texts = kind in ("seqcls", "multilabel", "regression", "mc")
+    assert logits.dtype == (torch.float32 if are_of_texts and not train else torch.float16)
     assert 0 < relative(logits.float(), expected) < OUTPUTS
     assert 0 < relative(gradients, expected_gradients) < GRADIENTS
     mixed.zero_grad()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from skxlmr.nn.backbone import LanguageModel
 from skxlmr.nn.heads import Projection
-from skxlmr.nn.kernels.linear import Linear, TextLinear
+from skxlmr.nn.kernels.linear import Linear, OutputLinear
 from skxlmr.nn.layers import Dropout
 from skxlmr.nn.layout import TokenLayout
 from skxlmr.nn.xlm.config import XLMConfig
@@ -55,7 +55,7 @@ class SequenceSummary(nn.Module):
                 "true in config.json"
             )
         self.first_dropout = Dropout(config.summary_first_dropout)
-        self.summary = TextLinear(config.emb_dim, n_outputs) if config.summary_use_proj else nn.Identity()
+        self.summary = OutputLinear(config.emb_dim, n_outputs) if config.summary_use_proj else nn.Identity()
         self.activation = config.summary_activation
         self.last_dropout = Dropout(config.summary_last_dropout)
 
@@ -141,7 +141,7 @@ class XLMForMultipleChoice(XLMTask):
     def __init__(self, config: XLMConfig, n_summary: int = 2):
         super().__init__(config)
         self.sequence_summary = SequenceSummary(config, n_summary)
-        self.logits_proj = TextLinear(n_summary, 1)
+        self.logits_proj = OutputLinear(n_summary, 1)
 
     def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
         """Scores (N,); the arguments are those of :class:`XLMEncoder`."""
