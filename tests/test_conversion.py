@@ -3,6 +3,7 @@ import shutil
 import sys
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -157,6 +158,7 @@ def test_bfloat16_is_refused_for_tensorflow(source, tmp_path):
         ({"format": "onnx"}, "format must be one of safetensors, bin, h5, msgpack, got 'onnx'"),
         ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16 or None, got 'int8'"),
         ({"dtype": torch.int8}, r"dtype must be one of .* got torch\.int8"),
+        ({"format": ["bin"]}, r"format must be one of .*, got \['bin'\]"),
         ({"max_shard_size": "big"}, "max_shard_size must be a number of bytes or a string such as '5GB', got 'big'"),
         ({"max_shard_size": 0}, "max_shard_size must be .*, got 0"),
         ({"max_shard_size": True}, "max_shard_size must be .*, got True"),
@@ -171,7 +173,16 @@ def test_wrong_parameters(options, message, source, tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "n"),
-    [(7, 7), ("7B", 7), ("2KB", 2000), ("2KiB", 2048), ("1.5MB", 1_500_000), ("5 GB", 5 * 10**9), ("1TiB", 2**40)],
+    [
+        (7, 7),
+        (np.int64(7), 7),
+        ("7B", 7),
+        ("2KB", 2000),
+        ("2KiB", 2048),
+        ("1.5MB", 1_500_000),
+        ("5 GB", 5 * 10**9),
+        ("1TiB", 2**40),
+    ],
 )
 def test_sizes(size, n):
     assert bytes_of(size) == n

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,10 +13,21 @@ from skxlmr.batch._loaded import Wanted, loaded
 from skxlmr.batch._results import METHODS, Results, results_of
 from skxlmr.batch._rows import MISSING, RowError, RowTexts, read_texts
 from skxlmr.text import NoRoomError
+from skxlmr.utils._devices.device import Device
 from skxlmr.utils._imports.optional import import_extra
+from skxlmr.utils._sklearn import Interval, StrOptions, validate_parameter_constraints
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+CONSTRAINTS = {  # of the parameters that are not looked at one by one
+    "output": [str, None],
+    "wide": ["boolean"],
+    "device": [str, Device, None],
+    "dtype": [str, None],
+    "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+    "onnx": ["boolean", StrOptions({"auto"})],
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class BatchPredictor:
     Raises
     ------
     ValueError
-        If ``method`` or ``missing`` is none of these words.
+        If ``method`` or ``missing`` is none of these words, or another parameter cannot be used.
     TypeError
         If ``text`` names no column.
 
@@ -110,16 +122,27 @@ class BatchPredictor:
         for name, value, words in (("method", method, METHODS), ("missing", missing, MISSING)):
             if value not in words:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+        others = {
+            "output": output,
+            "wide": wide,
+            "device": device,
+            "dtype": dtype,
+            "batch_size": batch_size,
+            "onnx": onnx,
+        }
+        validate_parameter_constraints(CONSTRAINTS, others, caller_name="BatchPredictor")
         folder = os.fspath(folder)
         # processes elsewhere work in other folders
         self.folder = os.path.abspath(folder) if os.path.isdir(folder) else folder
         self.method, self.missing, self.output, self.wide = method, missing, output, wide
         if not (text is None or isinstance(text, str)):
-            if not isinstance(text, Iterable) or not all(isinstance(name, str) for name in text):
+            names = tuple(text) if isinstance(text, Iterable) and getattr(text, "shape", None) != () else ()
+            if not names or not all(isinstance(name, str) for name in names):
                 raise TypeError(f"text must be the name of a column, or a list of names, got {text!r}")
-            text = tuple(text)
+            text = names
         self.text = text
-        self.device, self.dtype, self.batch_size, self.onnx = device, dtype, batch_size, onnx
+        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.onnx = onnx if isinstance(onnx, str) else bool(onnx)  # NumPy's are read as Python's
 
     def __repr__(self) -> str:
         given = "".join(f", {name}={value!r}" for name, value in vars(self).items() if name != "folder")

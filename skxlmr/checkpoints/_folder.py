@@ -156,7 +156,7 @@ def write_folder(
     ImportError
         If the package that writes the format is not installed.
     """
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     form = FORMATS[format]
     dtype = written_dtype(form, tensors, dtype)

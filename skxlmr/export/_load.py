@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from skxlmr.persistence._load import (
 )
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import is_plain_name
+from skxlmr.utils._flags import check_flags
 
 GRAPH = "model.onnx"
+MOST_THREADS = 2**31
 MOST_BYTES = 2**40  # of a file with weights
 
 
@@ -105,12 +108,15 @@ def load_onnx(
     ...     load_onnx(parent + "/features").transform(["Guten Morgen."]).shape
     (1, 192)
     """
+    check_flags(verify=verify)
     check_not_for_torch(params)
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads must be a positive int or None, got {threads!r}")
-    if isinstance(providers, str) or (providers is not None and not providers):
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= threads < MOST_THREADS:
+            raise ValueError(f"threads must be a positive int or None, got {threads!r}")
+        threads = int(threads)
+    if providers is not None and (not isinstance(providers, list | tuple) or not providers):
         raise ValueError(f"providers must be a list of names, the preferred one first, or None, got {providers!r}")
-    given, graph = os.fspath(folder), GRAPH if file_name is None else file_name
+    graph = GRAPH if file_name is None else file_name
     if not isinstance(graph, str) or not is_plain_name(graph) or not graph.endswith(".onnx"):
         raise ValueError(f"file_name must be the name of a file such as 'model_quantized.onnx', got {file_name!r}")
 
@@ -118,7 +124,7 @@ def load_onnx(
         module = OnnxModule(_graph(opened, graph), providers, threads)
         if not (opened / FILE).exists():
             return _from_elsewhere(opened, module, estimator, params), False
-        return _saved(given, revision, opened, module, estimator, params, verify)
+        return _saved(os.fspath(folder), revision, opened, module, estimator, params, verify)
 
     return read_whole(folder, revision, read, "load_onnx", graph)
 

@@ -138,5 +138,5 @@ def features_of(estimator: Any) -> Features | None:
         further=how.layers if has_further else (),
         normalize=how.normalize and is_last,
         truncate_dim=n_features if n_features < n_before and is_last else None,
-        normalize_again=estimator.normalize is True,
+        normalize_again=estimator._scales_again(),
     )

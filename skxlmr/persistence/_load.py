@@ -46,6 +46,7 @@ from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import READERS
 from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._flags import check_flags
 from skxlmr.utils._warnings import outside_stacklevel
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def load(
     ...     load(parent + "/features").pooling
     'cls'
     """
+    check_flags(verify=verify)
     return read_whole(
         folder, revision, lambda opened: _read(os.fspath(folder), opened, device, revision, verify), "load"
     )

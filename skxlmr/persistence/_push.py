@@ -9,6 +9,8 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._adapter import check_base_stays, has_adapter
 from skxlmr.persistence._save import write_estimator
 from skxlmr.utils._errors import CheckpointError
+from skxlmr.utils._flags import check_flags
+from skxlmr.utils._tables import describe
 
 
 def push_to_hub(
@@ -89,6 +91,10 @@ def push_to_hub(
             f"push_to_hub(estimator, repo_id) publishes an estimator of this library, got a {type(estimator).__name__}: push "
             "each estimator in it to a repository of its own"
         )
+    for name, value in (("repo_id", repo_id), ("revision", revision), ("commit_message", commit_message)):
+        if not isinstance(value, str) and (value is not None or name == "repo_id"):
+            raise TypeError(f"{name} must be a str, got {describe(value)}")
+    check_flags(adapter=adapter, **({} if private is None else {"private": private}))
     token = checked_token(token)
     if adapter and revision is None and has_adapter(estimator):
         check_base_stays(estimator, repo_id, on_hub=True)
@@ -111,7 +117,9 @@ def push_to_hub(
         except (OSError, errors.HTTPError, ValueError, KeyError, RuntimeError) as error:
             cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of an upload
             detail = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-            remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
+            remedy = "pass org/name, or name for your own account, and a branch as revision"
+            if not isinstance(error, errors.HFValidationError):
+                remedy = "log in (hf auth login, or HF_TOKEN) with a token that may write there, and check the network"
             reason = f"could not be written to the Hugging Face hub ({detail}): {remedy}"
             if token is None and (fault := fault_of_known_token()):
                 reason = f"could not be written to the Hugging Face hub: {fault}"

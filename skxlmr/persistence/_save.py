@@ -53,6 +53,7 @@ from skxlmr.persistence._sentence_transformers import (
 from skxlmr.text import SentencePieceTokenizer, Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
+from skxlmr.utils._flags import check_flags
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +152,7 @@ def save(
     ...     load(folder + "/features").transform(["A text."]).shape
     (1, 192)
     """
+    check_flags(onnx=onnx, adapter=adapter)
     given: Any = estimator
     if adapter and (dtype is not None or max_shard_size is not None or onnx):
         raise ValueError("adapter=True writes one small file in float32: leave dtype, max_shard_size and onnx out")

@@ -36,7 +36,7 @@ def folders(tiny_checkpoint, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "onnx", "on_graph"), [("graph", "auto", True), ("both", "auto", False), ("both", True, True)]
+    ("name", "onnx", "on_graph"), [("graph", "auto", True), ("both", "auto", False), ("both", np.True_, True)]
 )
 def test_which_engine_computes(folders, name, onnx, on_graph):
     predictor = BatchPredictor(folders / name, text="text", missing="null", onnx=onnx, batch_size=2, device="cpu")

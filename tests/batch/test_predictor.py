@@ -302,7 +302,17 @@ def test_what_is_refused(saved):
         BatchPredictor(folder, "fit")
     with pytest.raises(ValueError, match="missing must be one of 'error', 'null'"):
         BatchPredictor(folder, missing="drop")
-    for text in (0, ["query", 1]):
+    for name, value in {
+        "onnx": "yes",
+        "wide": 2,
+        "output": 1,
+        "device": ["cpu"],
+        "dtype": np.float32,
+        "batch_size": 0,
+    }.items():
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of BatchPredictor must be "):
+            BatchPredictor(folder, **{name: value})
+    for text in (0, ["query", 1], [], np.array(4)):
         with pytest.raises(TypeError, match="text must be the name of a column, or a list of names, got "):
             BatchPredictor(folder, text=text)
     with pytest.raises(ValueError, match="use the method predict_entities"):

@@ -88,6 +88,12 @@ def test_file_instead_of_folder(folder, monkeypatch):
         resolve_checkpoint(folder / "model.joblib")
 
 
+@pytest.mark.parametrize("name", [b"folder", 3, None, ["folder"]], ids=repr)
+def test_neither_a_folder_nor_a_name(name):
+    with pytest.raises(TypeError, match=r"the checkpoint must be a folder \(str or path\) or a name, got "):
+        resolve_checkpoint(name)
+
+
 def test_empty_name():
     with pytest.raises(CheckpointError, match="empty string"):
         resolve_checkpoint("")

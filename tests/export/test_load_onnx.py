@@ -80,7 +80,7 @@ def both(estimator, folder, **params):
         {"layers": [0, 1, -1], "pooling": ["lasttoken", "weightedmean"]},
         {"normalize": True, "truncate_dim": 7},
         {"prompt": "ein Haus: ", "pooling": "mean_sqrt_len_tokens"},
-        {"long_text": "window", "normalize": True, "truncate_dim": 9},
+        {"long_text": "window", "normalize": np.True_, "truncate_dim": 9},
         {"long_text": "window", "pooling": "pooler", "stride": 8},
         {"pairs": False},
         {"max_length": 9},
@@ -339,7 +339,9 @@ def test_device_and_dtype_are_for_torch(vectorizer, exported, tmp_path):
     [
         ({"threads": 0}, "threads must be a positive int"),
         ({"threads": True}, "threads must be a positive int"),
+        ({"threads": 2**70}, "threads must be a positive int"),
         ({"providers": "CPUExecutionProvider"}, "providers must be a list"),
+        ({"providers": 1}, "providers must be a list"),
         ({"providers": ["NoExecutionProvider"]}, "'NoExecutionProvider' is not one of this onnxruntime"),
         ({"file_name": "../model.onnx"}, "file_name must be the name of a file"),
         ({"file_name": "model.safetensors"}, "file_name must be the name of a file"),

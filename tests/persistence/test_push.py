@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from pathlib import Path
 
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -119,6 +120,29 @@ def test_only_fitted_estimators_are_pushed(hub, tiny_checkpoint):
         push_to_hub(XLMRobertaClassifier(tiny_checkpoint), "org/name")
     with pytest.raises(TypeError, match="an estimator of this library, got a Pipeline: push each"):
         push_to_hub(make_pipeline(XLMRobertaVectorizer(tiny_checkpoint)).fit(TEXTS), "org/name")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"adapter": "yes"}, "adapter must be True or False, got 'yes'"),
+        ({"private": 0}, "private must be True or False, got 0"),
+        ({"repo_id": None}, "repo_id must be a str, got None"),
+        ({"repo_id": Path("org/name")}, "repo_id must be a str, got .*Path"),
+        ({"revision": 3}, "revision must be a str, got 3 of type int"),
+        ({"commit_message": b"Better"}, "commit_message must be a str, got b'Better' of type bytes"),
+    ],
+)
+def test_nothing_is_sent_with_wrong_parameters(hub, fitted_classifier, params, said):
+    with pytest.raises(TypeError, match=said):
+        push_to_hub(fitted_classifier, **{"repo_id": "org/name"} | params)
+    assert not hub.requests
+
+
+def test_what_cannot_be_a_repository(hub, fitted_classifier):
+    with pytest.raises(CheckpointError, match=r"org/name@main.*: pass org/name, .* and a branch as revision"):
+        push_to_hub(fitted_classifier, "org/name@main")
     assert not hub.requests
 
 

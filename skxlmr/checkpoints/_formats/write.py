@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ def bytes_of(size: int | str) -> int:
     if isinstance(size, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?))?B", size)):
         number, unit, binary = match.groups()
         n = int(float(number) * (1024 if binary else 1000) ** _UNITS.get(unit, 0))
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"max_shard_size must be a number of bytes or a string such as '5GB', got {size!r}")
-    return n
+    return int(n)
 
 
 def _split(sizes: Mapping[str, int], max_shard_size: int | str | None) -> list[list[str]]:

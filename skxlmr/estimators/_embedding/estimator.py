@@ -367,7 +367,7 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
             layer=self.config_.num_hidden_layers,
             n_skipped=self._n_skipped(how, pair=False),
             n_features=self._n_each(),
-            scales_again=self.normalize is True,
+            scales_again=self._scales_again(),
         )
         given = self.temperature
         temperature = float(given) if isinstance(given, Real) else TEMPERATURES.get(self.loss_, 1.0)

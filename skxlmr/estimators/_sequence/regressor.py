@@ -237,7 +237,7 @@ class XLMRobertaRegressor(CrossEncoderParameters, SamplingParameters, RegressorM
         top_k, engine = check_top_k(top_k), self._engine()
         if self.n_outputs_ != 1:
             raise ValueError(f"rank needs one output for each pair, and there are {self.n_outputs_}: use predict")
-        if self._n_fitted_columns() not in (None, 2) or self.pairs is False:
+        if self._n_fitted_columns() not in (None, 2) or not self.pairs:
             raise ValueError("rank reads pairs of query and document, but this regressor reads single texts")
         texts = pairs_with(query, documents, self.missing)
         encoded = self._encode(texts)

@@ -66,6 +66,10 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         said = self._said or SentenceEncoder(self._usual_pooling)
         return resolved(said, self._own_poolings(), normalized, self.prompt, self.truncate_dim)
 
+    def _scales_again(self) -> bool:
+        """Whether the estimator's own ``normalize`` scales features that were cut; a checkpoint's leaves them cut."""
+        return self.normalize != "auto" and bool(self.normalize)
+
     def _own_poolings(self) -> tuple[str, ...] | None:
         """The words of the parameter; None if the checkpoint is to say it."""
         given: Any = self.pooling
@@ -107,13 +111,13 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         features_of, recipe = self._computation(engine, how, pair)
         features = engine.rows(encoded, features_of, window_weights, recipe)
         if getattr(features_of, "is_final", False):  # of an ONNX graph that scales and cuts
-            return _of_unit_length(features) if self.normalize is True and len(features) else features
+            return _of_unit_length(features) if self._scales_again() and len(features) else features
         if how.normalize and len(features):
             # here and not in the module, so that the mean over windows has unit length too
             features = _of_unit_length(features)
         if n_features < features.shape[1]:
             features = np.ascontiguousarray(features[:, :n_features])
-            if self.normalize is True and len(features):
+            if self._scales_again() and len(features):
                 features = _of_unit_length(features)
         return features
 
@@ -163,7 +167,7 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
             and "pooler" not in how.pooling
             and getattr(self, "n_features_in_", 1) == 1
         )
-        is_cut_first = self.normalize is True and how.truncate_dim is not None  # a folder says: scaled and then cut
+        is_cut_first = self._scales_again() and how.truncate_dim is not None  # a folder says: scaled and then cut
         return (how, not is_cut_first) if is_all else (self._said, False)
 
     # Names --------------------------------------------------------------------------------------------------------------

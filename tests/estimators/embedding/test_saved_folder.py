@@ -83,9 +83,10 @@ def test_fewer_features_of_a_saved_folder(perturbed, tmp_path):
 
 @pytest.mark.parametrize("case", ["plain", "another pooling, a prompt"])
 @pytest.mark.filterwarnings("ignore")  # theirs
-def test_what_is_cut_and_then_scaled_has_the_same_directions(perturbed, tmp_path, case):
+@pytest.mark.parametrize("normalize", [True, np.True_], ids=repr)  # NumPy's, as a search gives it
+def test_what_is_cut_and_then_scaled_has_the_same_directions(perturbed, tmp_path, case, normalize):
     made = perturbed[case]
-    made.set_params(truncate_dim=5, normalize=True)
+    made.set_params(truncate_dim=5, normalize=normalize)
     try:
         with pytest.warns(UserWarning, match="vectors are cut to 5 features and then scaled to unit length"):
             save(made, tmp_path / "saved")
