@@ -19,6 +19,7 @@ from skxlmr.checkpoints import (
     on_meta,
     read_model,
 )
+from skxlmr.estimators._core.pickling import StoredModule
 from skxlmr.estimators._sequence.lexical import check_left_alone, lexical_matrix, piece_names
 from skxlmr.estimators._sequence.vectorizer import Vectorizer
 from skxlmr.estimators._vectors.filling import Out
@@ -127,6 +128,9 @@ class XLMRobertaVectorizer(Vectorizer):
     _poolings = POOLINGS
 
     def _head_arguments(self) -> tuple[int, ...]:
+        stored = vars(self).get("module_")
+        if isinstance(stored, StoredModule):  # it has what the fit had, whatever `pooling` says by now
+            return (any(".pooler." in name for name in (*stored.learnt, *stored.borrowed)),)
         return ("pooler" in (self._own_poolings() or ()),)
 
     # layers of further outputs that the checkpoint has, and how many numbers each makes: None if it was not read yet

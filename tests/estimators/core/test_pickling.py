@@ -390,3 +390,13 @@ def test_adapters_without_their_checkpoint(checkpoint):
         pickle.loads(content)
     again = pickle.loads(pickle.dumps(made))  # which now holds all
     np.testing.assert_array_equal(again.predict_proba(TEXTS), made.predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize(("fitted", "then"), [("pooler", "mean"), ("mean", "pooler")])
+@pytest.mark.parametrize("whole", [False, True])
+def test_pooling_that_was_set_after_fit_leaves_pickles_readable(tiny_checkpoint, fitted, then, whole):
+    made = XLMRobertaVectorizer(tiny_checkpoint, pooling=fitted, store_weights_in_pickle=whole).fit(TEXTS)
+    expected = made.transform(TEXTS)
+    restored = pickle.loads(pickle.dumps(made.set_params(pooling=then)))
+    assert restored.pooling == then
+    assert np.array_equal(restored.set_params(pooling=fitted).transform(TEXTS), expected)

@@ -233,3 +233,11 @@ def test_a_fit_that_is_resumed_may_have_another_memory(make, tmp_path):
     resumed = make(XLMRobertaRegressor, max_epochs=2, memory=None, **options).fit(TEXTS, np.arange(12.0), resume=True)
     through = make(XLMRobertaRegressor, max_epochs=2, **options | {"resume_dir": None}).fit(TEXTS, np.arange(12.0))
     assert_equal(resumed, through, TEXTS)
+
+
+def test_a_wrong_memory_is_refused_before_the_training(make):
+    """Without frozen layers too, where it has no effect: every prediction would refuse it afterwards."""
+    classifier = make(XLMRobertaClassifier, memory="")
+    with pytest.raises(ValueError, match="memory must be 'auto', None"):
+        classifier.fit(TEXTS, Y)
+    assert not hasattr(classifier, "module_")
