@@ -149,7 +149,7 @@ class MaskedLMTask(PairTask):
         rows_of_tokens = rows[np.repeat(owner, encoded.lengths)[positions]]
         packed, targets = (torch.from_numpy(ids), layout_of(encoded)), {"positions": positions, "labels": labels}
         batch = one_term(packed, targets, self.weights[rows_of_tokens], rows_of_tokens, "masked_lm")
-        if self.compares_rows and np.count_nonzero(is_paired) > 1:  # a lone pair has no others to be compared with
+        if self.compares_rows and is_paired.any():  # a lone pair, too: the step may have further batches
             sides = (np.flatnonzero(is_paired[owner] & (is_second == side)) for side in (False, True))
             side_a, side_b = (numbers[np.argsort(owner[numbers])] for numbers in sides)
             self._add_pairs(batch, side_a, side_b, rows[owner[side_a]])

@@ -7,6 +7,7 @@ import torch
 from skxlmr.estimators._language.task import MaskedLMTask, NextTokenTask, before_ends
 from skxlmr.nn import losses
 from skxlmr.text import EncodedBatch
+from skxlmr.training._gradient_cache import batch_losses
 from tests.batching.rows import BOS, EOS, MASK, TOKENIZER, VOCAB_SIZE, padded, random_rows
 from tests.nn.reference import TINY, assert_gradients_agree, assert_near, make_pair
 from tests.nn.test_causal import DECODER
@@ -131,9 +132,6 @@ def test_translations_are_aligned_with_their_own_rows(rows):
     sequences, translated = unmask(batch), [row for row in rows if row != 1]
     assert sorted(map(len, sequences)) == sorted([*first.lengths[rows], *second.lengths[translated]])
     assert batch.layout.lengths == sorted(batch.layout.lengths, reverse=True)
-    if len(translated) < 2:  # a lone pair has no others to be compared with
-        assert "contrastive" not in batch.totals
-        return
     assert batch.rows["contrastive"].tolist() == translated
     assert [sequences[place] for place in batch.targets["side_a"]] == [first.row(i).tolist() for i in translated]
     assert [sequences[place] for place in batch.targets["side_b"]] == [second.row(i).tolist() for i in translated]
@@ -153,6 +151,19 @@ def test_alignment_is_the_contrast_of_the_sides_means_and_first_tokens():
             sides = (torch.stack([vector(states[i]) for i in batch.targets[side]]) for side in ("side_a", "side_b"))
             expected = expected + losses.multiple_negatives_ranking(*sides)
         torch.testing.assert_close(task.losses(module, batch)["contrastive"], expected, rtol=0, atol=1e-12)
+
+
+def test_a_lone_pair_of_a_batch_is_compared_with_those_of_the_other_batches():
+    first, second = random_rows([9, 5, 14, 6]), random_rows([7, 0, 12, 8], seed=1)
+    task = masked_task(first, second, alignment_weight=2.0)
+    module, _ = make_pair("mlm", dtype=torch.float64)
+    draws = rng()
+    batches = [task.collate(np.array(rows), draws) for rows in ([0, 1], [2], [3])]
+    with torch.no_grad():
+        found = [terms["contrastive"] for _, terms in batch_losses(module, task, batches, torch.device("cpu"), None)]
+        means, firsts = torch.cat([task.vectors(module, batch) for batch in batches]).unbind(1)
+    expected = sum(losses.multiple_negatives_ranking(*sides.unbind(1)) for sides in (means, firsts))
+    torch.testing.assert_close(torch.cat(found), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("second", [None, random_rows([7, 6, 12], seed=1)], ids=["texts", "pairs"])
