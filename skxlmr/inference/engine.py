@@ -201,7 +201,7 @@ class Engine:
         CheckpointError
             If an output is NaN because a weight is not finite; names the weight.
         FloatingPointError
-            If an output is not finite in float16.
+            If an output is not finite in float16, or NaN in another type though no weight is.
         """
         outputs = self._outputs(recipe)(encoded, run or self.module, False)
         return outputs if window_weights is None else mean_of_windows(outputs, encoded, window_weights)
@@ -378,6 +378,10 @@ class Engine:
         if not self._is_float16:
             if np.isnan(results).any():
                 check_finite(self.module.state_dict(), self.source)
+                raise FloatingPointError(
+                    "an output is NaN, and no weight is: numbers overflow on the way, as after a fit that diverged. Fit again, "
+                    "with a lower learning_rate"
+                )
         elif not np.isfinite(results).all():
             try:
                 check_finite(self.module.state_dict(), self.source)

@@ -37,6 +37,7 @@ from skxlmr.training import (
 )
 from skxlmr.utils._devices.device import autocast, resolve_device, resolve_precision, warn_if_slow
 from skxlmr.utils._devices.gpu_queue import turn
+from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._imports.later import torch
 
 if TYPE_CHECKING:
@@ -176,20 +177,22 @@ class TrainingRun:
             in_step = nullcontext() if processes is None else processes.in_step()
             if processes is not None:
                 processes.check(about | self._about_processes(settings), device)
-            with undoing, in_step, named_as_passed(self.rows), starting_from(prefix):
-                history = fit_loop(
-                    module,
-                    task,
-                    optimizer,
-                    settings,
-                    rng,
-                    validate,
-                    renew,
-                    self.keeper,
-                    self.watcher,
-                    loss_scale,
-                    processes,
-                )
+            with undoing:
+                with in_step, named_as_passed(self.rows), starting_from(prefix):
+                    history = fit_loop(
+                        module,
+                        task,
+                        optimizer,
+                        settings,
+                        rng,
+                        validate,
+                        renew,
+                        self.keeper,
+                        self.watcher,
+                        loss_scale,
+                        processes,
+                    )
+                _check_trained(module)
             self._history = history  # from here on nothing is undone
             if processes is not None and history.interrupted:
                 processes.leave()
@@ -257,3 +260,13 @@ class TrainingRun:
             "the weights of the model": digest(list(self.module.state_dict().items())),
             "the state in resume_dir": digest(self.keeper and self.keeper.continues_from),
         }
+
+
+def _check_trained(module: TaskModule) -> None:
+    """Refuse weights that the last step made infinite, which shows in no loss any more."""
+    try:
+        check_finite({name: each for name, each in module.named_parameters() if each.requires_grad}, "")
+    except CheckpointError:
+        raise FloatingPointError(
+            "the weights are not finite after the last step: lower learning_rate or raise warmup_ratio, or set max_grad_norm"
+        ) from None

@@ -176,6 +176,20 @@ def test_loss_that_is_not_finite_names_the_rows(make, monkeypatch, texts, langua
         classifier.predict(texts)
 
 
+@pytest.mark.parametrize("rate", [1e30, 1e38])
+def test_a_fit_that_diverges_in_its_last_step_is_no_success(make, texts, languages, rate):
+    """No later loss shows it: the weights do, or what they make of a text."""
+    params = {"learning_rate": rate, "batch_size": 48, "max_epochs": 1, "schedule": "constant", "warmup_ratio": 0.0}
+    classifier = make(XLMRobertaClassifier, **params)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        classifier.fit(texts, languages).predict(texts)
+    if rate > 1e37:
+        with pytest.raises(FloatingPointError, match="the weights are not finite after the last step: lower"):
+            classifier.fit(texts, languages)
+        with pytest.raises(NotFittedError):
+            classifier.predict(texts)
+
+
 def test_runaway_learning_rate_is_stopped(make, texts):
     regressor = make(XLMRobertaRegressor, learning_rate=1e18, max_epochs=3, max_grad_norm=None, schedule="constant")
     with pytest.raises(FloatingPointError, match=r"is not finite at rows .* lower learning_rate"):
