@@ -23,10 +23,11 @@ def frozen_prefix(estimator: Any, module: TaskModule, n_training_tokens: int | N
         In a fit, how many tokens its rows have. None for predictions.
     """
     memory = estimator.memory
-    # read without frozen layers too: predictions would refuse it, after all the training
-    is_asked_for, cache = not (isinstance(memory, str) and memory == "auto"), cache_of(memory)
     if not estimator.n_frozen_layers:
+        if n_training_tokens is not None:
+            cache_of(memory)  # predictions would refuse it, after all the training
         return None
+    is_asked_for, cache = not (isinstance(memory, str) and memory == "auto"), cache_of(memory)
     reason = None if n_training_tokens is None else _changes(estimator)
     if reason is not None and cache is not None:
         if is_asked_for:
