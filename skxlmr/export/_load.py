@@ -26,7 +26,7 @@ from skxlmr.persistence._load import (
 )
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import is_plain_name
-from skxlmr.utils._flags import check_flags
+from skxlmr.utils._whole_numbers import check_flags
 
 GRAPH = "model.onnx"
 MOST_THREADS = 2**31

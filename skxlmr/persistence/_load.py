@@ -46,8 +46,8 @@ from skxlmr.persistence._model_card import CARD
 from skxlmr.persistence._sentence_transformers import READERS
 from skxlmr.utils._devices.device import resolve_device
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._flags import check_flags
 from skxlmr.utils._warnings import outside_stacklevel
+from skxlmr.utils._whole_numbers import check_flags
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from skxlmr.estimators._core.estimator import Estimator
 from skxlmr.persistence._adapter import check_base_stays, has_adapter
 from skxlmr.persistence._save import write_estimator
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._flags import check_flags
 from skxlmr.utils._tables import describe
+from skxlmr.utils._whole_numbers import check_flags
 
 
 def push_to_hub(

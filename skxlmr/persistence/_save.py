@@ -53,7 +53,7 @@ from skxlmr.persistence._sentence_transformers import (
 from skxlmr.text import SentencePieceTokenizer, Tokenizer
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import read_json
-from skxlmr.utils._flags import check_flags
+from skxlmr.utils._whole_numbers import check_flags
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""Whole numbers as people pass them: Python's, NumPy's, and floats that are whole."""
+"""Whole numbers and flags as people pass them: Python's, NumPy's, and floats that are whole."""
 
 import operator
 from typing import Any
@@ -31,3 +31,16 @@ def whole_numbers(values: Any, name: str) -> NDArray[np.int64]:
     if array.dtype.kind not in "iu":
         array = np.array([whole_number(value, f"{name}[{i}]") for i, value in enumerate(array.tolist())], np.int64)
     return array.astype(np.int64, copy=False)
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse another value than True or False: the name of a precision, say, would count as True.
+
+    Raises
+    ------
+    TypeError
+        Names the parameter.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {value!r:.80}")

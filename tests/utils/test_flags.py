@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skxlmr import load, load_onnx, save
-from skxlmr.utils._flags import check_flags
+from skxlmr.utils._whole_numbers import check_flags
 
 
 @pytest.mark.parametrize("value", [True, False, np.True_, np.bool_(False)], ids=repr)
