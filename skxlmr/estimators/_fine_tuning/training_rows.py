@@ -33,15 +33,15 @@ class TrainingRows:
     weights : ndarray of shape (n_rows,), float32
     weighs_classes : bool
         Whether ``class_weight`` counts; in the rows of ``X_val`` it does not.
-    trained_on : TrainingRows or None
-        Of rows set aside from the training those that remain, whose frequencies decide about class weights.
+    split_from : TrainingRows or None
+        Targets and weights of all rows, those set aside too: their frequencies decide about class weights, as in scikit-learn.
     """
 
     encoded: Encoded
     targets: Any
     weights: np.ndarray
     weighs_classes: bool = True
-    trained_on: Self | None = None
+    split_from: Self | None = None
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -55,8 +55,9 @@ class TrainingRows:
 
     def split(self, of_training: np.ndarray, of_validation: np.ndarray) -> tuple[Self, Self]:
         """Rows to train on, and rows set aside."""
-        training = self.take(of_training)
-        return training, replace(self.take(of_validation), trained_on=training)
+        whole = replace(self, encoded={})
+        training, set_aside = (replace(self.take(rows), split_from=whole) for rows in (of_training, of_validation))
+        return training, set_aside
 
     def relabelled(self, lookup: np.ndarray) -> Self:
         """The same rows with the ids of a compact vocabulary."""

@@ -354,7 +354,7 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         return targets if enough else None
 
     def _make_task(self, rows: TrainingRows) -> SequenceTask:
-        of, class_weight = rows.trained_on or rows, self.class_weight if rows.weighs_classes else None
+        of, class_weight = rows.split_from or rows, self.class_weight if rows.weighs_classes else None
         loss = self._targets.loss(of.targets, of.weights, class_weight, self.label_smoothing)
         n_classes = [part.n_outputs for part in self._columns()]
         return SequenceTask(rows.encoded["encoded"], rows.targets, rows.weights, loss, n_classes)

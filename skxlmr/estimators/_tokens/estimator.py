@@ -294,7 +294,7 @@ class XLMRobertaTokenClassifier(LabelSmoothingParameters, SamplingParameters, Te
         return (len(self.classes_),)
 
     def _make_task(self, rows: TrainingRows) -> TokenTask:
-        of, class_weight = rows.trained_on or rows, self.class_weight if rows.weighs_classes else None
+        of, class_weight = rows.split_from or rows, self.class_weight if rows.weighs_classes else None
         codes = np.concatenate(of.targets)
         of_words = np.where(codes == NO_LABEL, 0, np.repeat(of.weights, [len(row) for row in of.targets]))
         weight_of = weights_of_classes(class_weight, self.classes_, codes, of_words)
