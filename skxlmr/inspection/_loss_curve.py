@@ -14,6 +14,7 @@ from skxlmr.inspection._display import new_axes
 from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn, in_legend
 from skxlmr.persistence._model_card import _validation_score
 from skxlmr.utils._imports.optional import import_extra
+from skxlmr.utils._whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -227,7 +228,7 @@ class LossCurveDisplay:
             raise ValueError("losses has no epochs: there is nothing to draw")
         if len(scores) > len(losses):
             raise ValueError(f"scores has {len(scores)} epochs, more than the {len(losses)} of losses")
-        if self.kept_epoch is not None and not 1 <= self.kept_epoch <= len(losses):
+        if self.kept_epoch is not None and not 1 <= whole_number(self.kept_epoch, "kept_epoch") <= len(losses):
             raise ValueError(f"kept_epoch must be from 1 to {len(losses)}, got {self.kept_epoch!r}")
         return losses, scores, steps
 
@@ -248,7 +249,7 @@ class LossCurveDisplay:
 
     def _mark_kept(self, axes: np.ndarray, losses: np.ndarray, scores: np.ndarray, color: str) -> None:
         """A line through the epoch in each panel, and a ring where it meets the curve."""
-        kept = self.kept_epoch or 0
+        kept = int(self.kept_epoch or 0)
         is_first = not any(line.get_gid() == _KEPT for line in axes[0].lines)
         said = "weights that were kept" if self.name else f"weights that were kept: epoch {kept}"
         for ax, values in zip(axes, (losses, scores), strict=False):

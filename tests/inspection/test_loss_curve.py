@@ -170,3 +170,9 @@ def test_steps_are_spread_over_the_epochs():
 def test_bad_values_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         LossCurveDisplay.from_values(**values)
+
+
+@pytest.mark.parametrize("kept_epoch", [1.5, "2", True])
+def test_the_kept_epoch_is_a_whole_number(kept_epoch):
+    with pytest.raises(TypeError, match=f"kept_epoch must be a whole number, found {kept_epoch!r}"):
+        LossCurveDisplay.from_values([3, 2, 1], kept_epoch=kept_epoch)
