@@ -13,6 +13,7 @@ from skxlmr.checkpoints import (
     read_model,
     resolve_checkpoint,
     sentence_files,
+    target_folder,
     text_files,
     weight_files,
     write_folder,
@@ -64,6 +65,8 @@ def convert(
     CheckpointError
         If the source is missing, broken or does not fit the format, or the target holds something else, is the source, or
         cannot be written.
+    TypeError
+        If ``source`` or ``target`` is no path.
     ValueError
         If ``format``, ``dtype`` or ``max_shard_size`` is not one of these, or the format does not have the dtype.
     ImportError
@@ -91,7 +94,7 @@ def convert(
     (1, 192)
     """
     folder = resolve_checkpoint(source)
-    written = Path(target).expanduser()
+    written = target_folder(target, "target")
     model = read_model(folder)
     check_source_stays(written, model.folders(), "convert")
     tensors = model.tensors()

@@ -9,6 +9,7 @@ from skxlmr.checkpoints._folder import (
     is_in,
     read_config,
     replace_folder,
+    target_folder,
     write_folder,
 )
 from skxlmr.checkpoints._formats.mapped_file import Tensors
@@ -95,6 +96,7 @@ __all__ = [
     "sentence_files",
     "sha256_of",
     "skeleton",
+    "target_folder",
     "text_files",
     "undisturbed",
     "weight_files",

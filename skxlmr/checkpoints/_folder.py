@@ -31,6 +31,7 @@ from skxlmr.checkpoints._layout import (
 )
 from skxlmr.utils._errors import CheckpointError
 from skxlmr.utils._files import check_utf8, is_plain_name, read_json
+from skxlmr.utils._tables import describe
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +82,19 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return read_json(file)
 
 
+def target_folder(folder: Any, name: str = "folder") -> Path:
+    """The folder that somebody wants written.
+
+    Raises
+    ------
+    TypeError
+        If it is no path; names the parameter.
+    """
+    if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
+        raise TypeError(f"{name} must be the path of a folder to write, got {describe(folder)}")
+    return Path(folder).expanduser()
+
+
 def check_source_stays(target: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]], do: str) -> None:
     """Refuse to write to a folder that is read from, or that one of those lies in: it would be replaced.
 
@@ -88,7 +102,7 @@ def check_source_stays(target: str | os.PathLike[str], sources: Iterable[str | o
     ------
     CheckpointError
     """
-    place = _real(target)
+    place = _real(target_folder(target))
     for source in sources:
         if is_in(source, target):
             what = "is the source" if _real(source) == place else f"holds what is read, {_real(source)}"

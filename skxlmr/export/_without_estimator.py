@@ -1,7 +1,6 @@
 """Heads of the original XLM that no estimator reads: their graphs are for other tools."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from skxlmr.checkpoints import StoredModel, assign_weights, read_model, resolve_checkpoint, skeleton, write_folder
@@ -36,7 +35,7 @@ def write_checkpoint(stored: StoredModel, folder: str | os.PathLike[str], precis
     CheckpointError
         If the checkpoint lacks weights, or the folder cannot be written.
     """
-    check_name(Path(folder))
+    check_name(folder)
     head, config = _head(stored), stored.config
     with stored.unchanged():
         tensors = stored.tensors()

@@ -23,6 +23,7 @@ from skxlmr.checkpoints import (
     read_model,
     replace_folder,
     sha256_of,
+    target_folder,
     undisturbed,
     write_adapter,
     write_folder,
@@ -175,7 +176,7 @@ def _write_pipeline(
     onnx: bool,
     adapter: bool,
 ) -> None:
-    check_name(Path(folder))
+    check_name(folder)
     if adapter and not any(has_adapter(part) for _, part in parts_of(whole)):
         raise ValueError(
             f"adapter=True writes what LoRA learnt, and no estimator in this {type(whole).__name__} has an adapter: fit one "
@@ -217,7 +218,7 @@ def write_estimator(
             "save(estimator, folder) writes fitted estimators of this library and of scikit-learn, got a "
             f"{type(estimator).__name__}: save each estimator in a folder of its own, and pickle objects of other classes"
         )
-    check_name(Path(folder))
+    check_name(folder)
     check_is_fitted(estimator, "module_")
     check_has_weights(estimator.module_, "save")
     check_mapped_files(estimator.module_)
@@ -335,8 +336,9 @@ def _describe(estimator: Estimator, written: Path, with_paths: bool, more: dict[
     return describe(estimator, written, with_paths, more)
 
 
-def check_name(folder: Path) -> None:
+def check_name(folder: str | os.PathLike[str]) -> None:
     """Refuse the name of a file of another tool."""
+    folder = target_folder(folder)
     if folder.suffix.lower() not in FILES:
         return
     raise ValueError(
@@ -347,7 +349,7 @@ def check_name(folder: Path) -> None:
 
 def check_card(folder: str | os.PathLike[str]) -> None:
     """Refuse to replace a model card that somebody wrote or edited, also those of the estimators in a pipeline."""
-    target = Path(folder).expanduser()
+    target = target_folder(folder)
     for place in (target, *(target / PARTS).glob("*/")):
         undisturbed(place, partial(_check_one_card, place))
 

@@ -77,7 +77,8 @@ def columns_of(X: Any, name: str) -> list[list[str]]:
     TypeError, ValueError
         If there is anything else in X; names the first bad row.
     """
-    if not hasattr(X, "__getitem__") or isinstance(X, str | bytes | Mapping):
+    is_single = isinstance(X, str | bytes) or getattr(X, "shape", None) == ()
+    if is_single or not hasattr(X, "__getitem__") or isinstance(X, Mapping):
         return text_columns(X, name)  # raises, saying what is wrong
     X = known_container(X, name)
     if _has_rows_of_words(X):

@@ -13,6 +13,7 @@ from skxlmr.checkpoints import (
     check_source_stays,
     read_model,
     resolve_checkpoint,
+    target_folder,
     weight_files,
     write_folder,
 )
@@ -86,7 +87,7 @@ def trim_vocabulary(
         If the source is missing or broken, is a folder of ONNX alone or a pipeline, or has a tokenizer that cannot be trimmed;
         or if the target holds something else, is the source, or cannot be written.
     TypeError
-        If ``texts`` is a single string.
+        If ``texts`` is a single string, or ``folder`` is no path.
     ValueError
         If a text is not a str, there are none, no token occurs ``min_count`` times, or a parameter is invalid.
 
@@ -129,7 +130,7 @@ def trim_vocabulary(
     """
     _check_parameters(min_count, keep)
     place = resolve_checkpoint(source)
-    target = Path(folder).expanduser()
+    target = target_folder(folder)
     further = [text for column in columns_of(keep_texts, "keep_texts") for text in column]
     saved, model = saved_in(place), read_model(place)
     check_source_stays(target, model.folders(), "trim")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 
+from skxlmr import XLMRobertaVectorizer, convert, export_onnx, save, trim_vocabulary
 from skxlmr.checkpoints import _atomic_replace, _folder, normalize_names, read_config, read_tensors, write_folder
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
@@ -238,6 +239,20 @@ def test_killed_between_the_two_renames(folder, tensors):
         write_folder(folder, config={"x": object()}, tensors=tensors)
     assert_same(read_tensors(folder), tensors)
     assert names_in(folder.parent) == ["checkpoint"]
+
+
+@pytest.mark.parametrize("folder", [3, ["a text"], b"bytes"])
+def test_what_is_no_path(folder):
+    """The texts in the place of the folder, say."""
+    vectorizer = XLMRobertaVectorizer("skxlmr-mini").fit(["a text"])
+    for write in (
+        lambda: save(vectorizer, folder),
+        lambda: export_onnx(vectorizer, folder),
+        lambda: trim_vocabulary("skxlmr-mini", ["a text"], folder),
+        lambda: convert("skxlmr-mini", folder),
+    ):
+        with pytest.raises(TypeError, match=r"(folder|target) must be the path of a folder to write, got .* of type"):
+            write()
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -118,6 +118,8 @@ def test_an_iterator_is_not_held_in_memory(monkeypatch):
         ([["a"], ["b", 2]], ValueError, "texts row 1, word 1: expected a word, got 2 of type int"),
         ([["a"], None], ValueError, "texts row 1: expected 1 texts as in row 0, got None"),
         (7, TypeError, "texts must be a list, array, Series or DataFrame of texts, got a int"),
+        (np.int64(7), TypeError, "texts must be a list, array, Series or DataFrame of texts, got a int64"),
+        (np.array("a text"), ValueError, r"texts must have one text per row, got a ndarray of shape \(\)"),
         ({"a", "b"}, TypeError, "got a set"),
     ],
 )

@@ -118,7 +118,7 @@ def object_array(rows: Sequence[Any]) -> np.ndarray:
 def cells_of(X: Any, name: str, rows_needed: bool = True) -> list[Any]:
     """The rows of X as Python objects."""
     X = known_container(X, name)
-    readable = hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    readable = hasattr(X, "__len__") and hasattr(X, "__getitem__") and getattr(X, "shape", None) != ()
     if isinstance(X, str | bytes | Mapping | Iterator) or not readable:
         check_texts(X, name)  # raises, saying what is wrong
     if hasattr(X, "columns"):  # pandas and polars frames, Arrow tables

@@ -63,6 +63,7 @@ def test_equally_long_rows_may_be_an_array():
     ("X", "kind", "said"),
     [
         ("one text", TypeError, "got a single str"),
+        (np.array(3), ValueError, r"must have one text per row, got a ndarray of shape \(\)"),
         ({"a": ["b"]}, TypeError, "got a dict"),
         (iter([["a"]]), TypeError, "iterator, which can be read only once"),
         (3, TypeError, "got a int"),
