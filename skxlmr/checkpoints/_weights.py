@@ -63,6 +63,7 @@ def assign_weights(
     head_parts: Iterable[str] = (),
     dtype: torch.dtype | None = None,
     remark: str = "",
+    absent_head: str = "",
     files: Hashable = None,
 ) -> list[str]:
     """Make tensors the parameters and buffers of a module, strictly. Nothing is copied unless its dtype changes.
@@ -85,6 +86,8 @@ def assign_weights(
         Dtype of the floating tensors; by default float32, also for half-precision files.
     remark : str
         End of the message about tensors that do not fit.
+    absent_head : str
+        What that message advises where the whole head is missing.
     files : hashable, optional
         Tells the files that all the tensors were read from, see :func:`converted`.
 
@@ -114,7 +117,7 @@ def assign_weights(
             wanted = {name: tensor for name, tensor in wanted.items() if name not in expected}
             given = {name: tensor for name, tensor in given.items() if not _in(name, part)}
 
-    _check(wanted, given, source, heads, remark)
+    _check(wanted, given, source, heads, remark, absent_head)
     target = torch.float32 if dtype is None else dtype
     will_compute()
     known = is_converted(set(given), target, files)  # and was checked
@@ -175,12 +178,17 @@ def _is_cheap(name: str, tensor: torch.Tensor, target: torch.dtype, heads: tuple
 
 
 def _check(
-    wanted: Tensors, given: Tensors, source: str | os.PathLike[str], heads: tuple[str, ...], remark: str
+    wanted: Tensors,
+    given: Tensors,
+    source: str | os.PathLike[str],
+    heads: tuple[str, ...],
+    remark: str,
+    absent_head: str,
 ) -> None:
     missing = [f"{name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in given]
     unexpected = [f"{name} {tuple(tensor.shape)}" for name, tensor in given.items() if name not in wanted]
-    if missing and wanted.keys() - given.keys() == {name for name in wanted if _in(name, *heads)}:
-        remark += "; these are the whole head, which fit can train from scratch"
+    if absent_head and missing and wanted.keys() - given.keys() == {name for name in wanted if _in(name, *heads)}:
+        remark += f"; {absent_head}"
     misshaped, mistyped = [], []
     for name in wanted.keys() & given.keys():
         expected, found = wanted[name], given[name]

@@ -100,13 +100,13 @@ def test_strict(change, message):
 def test_a_checkpoint_without_the_head_is_told_apart():
     whole, encoder = state(head=True), state()
     head = whole.keys() - encoder.keys()
-    said = r"missing .*; these are the whole head, which fit can train from scratch$"
-    with pytest.raises(CheckpointError, match=said):
-        assign_weights(build(head=True), encoder, source="here", head_parts=["classifier"])
+    parts = {"source": "here", "head_parts": ["classifier"], "absent_head": "train one"}
+    with pytest.raises(CheckpointError, match=r"missing .*; train one$"):
+        assign_weights(build(head=True), encoder, **parts)
     for absent in (min(head), "roberta.dense.bias"):
         given = {name: tensor for name, tensor in whole.items() if name != absent}
         with pytest.raises(CheckpointError, match=r"1 tensor missing \([^;]*\)$"):
-            assign_weights(build(head=True), given, source="here", head_parts=["classifier"])
+            assign_weights(build(head=True), given, **parts)
 
 
 def test_heads_that_the_module_lacks_are_skipped():

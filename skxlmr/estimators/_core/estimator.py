@@ -66,6 +66,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
     _said: Any = None  # TextSettings of a checkpoint whose own way with texts is the estimator's
 
     _head: Head
+    _absent_head: str  # advice on a checkpoint that lacks the whole head
     _family = Family()
     _weights_have_dtype = False  # whether `dtype` is the type of the weights, not only of the computation
     _doc_link_module = "skxlmr"  # scikit-learn's diagrams link to the documentation of this package
@@ -302,6 +303,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
                 head_parts=heads,
                 dtype=self._weight_dtype() if on_cpu else None,  # a GPU converts what it gets
                 remark=stored.remark,
+                absent_head=self._absent_head,
                 files=stored.files,
             )
             module.new_parts = tuple(p for p in parts if any(name.startswith(p + ".") for name in from_scratch))

@@ -60,6 +60,7 @@ class FineTuned(TrainingParameters, Estimator):
     n_truncated_: int
     learning_rate_: float
 
+    _absent_head = "these are the whole head, which fit can train from scratch"
     _requires_y = False  # the mixins of scikit-learn set it for classifiers and regressors
     _multi_output = False  # whether y may have several columns
     _fewest_validation_rows = 1  # more where the score needs them

@@ -30,6 +30,7 @@ class Vectorizer(VectorizerParameters, Transformer, LongTexts):
     """Features of texts, whatever the architecture family."""
 
     n_truncated_: int
+    _absent_head = "the checkpoint has no pooler: choose another pooling"
     _weights_have_dtype = True
     __metadata_request__transform = {"out": UNUSED}  # noqa: RUF012  # whoever calls `transform` passes it, and no meta-estimator
     _side_by_side: int | None = None  # columns of the last `transform` without `fit`

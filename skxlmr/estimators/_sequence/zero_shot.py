@@ -141,6 +141,7 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
     )
 
     _head = ENTAILMENT
+    _absent_head = "these are the whole head: use a checkpoint trained for natural language inference"
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Any, **params: Any) -> Self:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skxlmr import XLMRobertaVectorizer, save
+from skxlmr import CheckpointError, XLMRobertaMaskedLM, XLMRobertaVectorizer, save
+from skxlmr.checkpoints import read_model, write_folder
 from skxlmr.nn import FAMILIES, XLMConfig
 from tests.estimators.conftest import padded
 from tests.sentence_encoders import flags, write
@@ -57,3 +58,19 @@ def test_poolings_are_those_of_sentence_transformers(checkpoint, tmp_path, words
     for folder in ("theirs", "ours"):
         expected = theirs.SentenceTransformer(str(tmp_path / folder), device="cpu").encode(TEXTS)
         np.testing.assert_allclose(vectorizer.transform(TEXTS), expected, atol=1e-5, err_msg=folder)
+
+
+def test_advice_where_the_checkpoint_lacks_a_head(tiny_checkpoint, tmp_path):
+    """Only where a fit trains the head is that the advice."""
+    stored = read_model(tiny_checkpoint)
+    tensors = {name: each for name, each in stored.tensors().items() if "pooler" not in name and "lm_head" not in name}
+    folder = tmp_path / "encoder"
+    write_folder(folder, config=stored.raw, tensors=tensors, tokenizer=stored.tokenizer())
+    vectorizer = XLMRobertaVectorizer(folder, pooling="pooler")
+    for open_it in (vectorizer.fit, vectorizer.transform):
+        with pytest.raises(
+            CheckpointError, match=r"missing .*\); the checkpoint has no pooler: choose another pooling$"
+        ):
+            open_it(TEXTS)
+    with pytest.raises(CheckpointError, match=r"these are the whole head, which fit can train from scratch$"):
+        XLMRobertaMaskedLM.from_checkpoint(folder)
