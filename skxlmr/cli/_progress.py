@@ -3,7 +3,7 @@
 import sys
 import time
 
-from skxlmr.utils._standard_error import show_line
+from skxlmr.utils._standard_error import say, show_line
 
 INTERVAL, INTERVAL_IN_LOG = 0.2, 30.0  # seconds between two looks, on a terminal and in a file
 
@@ -48,5 +48,5 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a message, below the line if that is shown."""
-        print("\n" * self._is_open + message, file=sys.stderr)
+        say("\n" * self._is_open + message + "\n")
         self._is_open = False

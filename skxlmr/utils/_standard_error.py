@@ -1,4 +1,7 @@
-"""Lines of progress on standard error, which never end the work that they tell about."""
+"""Lines on standard error, which never end the work that they tell about.
+
+Standard error may be None, closed, a broken pipe or an object with only ``write``: then nothing is shown.
+"""
 
 import contextlib
 import sys
@@ -9,13 +12,16 @@ WIDTH = 79  # a shorter line covers a longer one
 def show_line(line: str, last: bool = False) -> None:
     """Replace the line that is shown; the ``last`` one stays.
 
-    Standard error may be None, closed, a broken pipe or an object with only ``write``: then nothing is shown.
-
     Parameters
     ----------
     line : str
     last : bool
     """
+    say(f"\r{line:<{WIDTH}}" + "\n" * last)
+
+
+def say(text: str) -> None:
+    """Show a text as it is."""
     with contextlib.suppress(Exception):  # whatever the stream raises
-        sys.stderr.write(f"\r{line:<{WIDTH}}" + "\n" * last)
+        sys.stderr.write(text)
         sys.stderr.flush()

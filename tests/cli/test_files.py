@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skxlmr import TruncationWarning, XLMRobertaRegressor, XLMRobertaTokenClassifier, load, save
+from skxlmr.cli import main
 from tests.cli.conftest import N_ROWS, SIZE
 from tests.contract import FAST, TEXTS
 
@@ -222,6 +223,15 @@ def test_warnings_are_said_once_and_counted(command, classifier, tmp_path):
         f"skxlmr predict: TruncationWarning in {tmp_path / 'x.parquet'} rows 0 to 9: 1 of 10 texts are longer"
     )
     assert last == f"skxlmr predict: {TruncationWarning.__name__}s in 5 parts in total"
+
+
+def test_what_cannot_be_said_ends_no_call(classifier, tmp_path, capsys, monkeypatch):
+    pq.write_table(pa.table({"text": ["the bird " * 60, "the bird"]}), tmp_path / "x.parquet")
+    call = ["predict", "--model", classifier, "--input", tmp_path / "x.parquet", "--text", "text", "--output"]
+    monkeypatch.setattr("sys.stderr", None)  # closed before Python began
+    assert main(list(map(str, [*call, tmp_path / "y.parquet"]))) == 0
+    assert main(list(map(str, [*call, tmp_path / "y.parquet"]))) == 2
+    assert pq.read_table(tmp_path / "y.parquet").num_rows == 2 and capsys.readouterr().out == ""
 
 
 def test_progress(done, command, classifier, parquet, tmp_path, monkeypatch):

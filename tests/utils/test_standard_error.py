@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from skxlmr.utils._standard_error import show_line
+from skxlmr.utils._standard_error import say, show_line
 from skxlmr.utils._warnings import warn_once_per_call
 
 
@@ -50,10 +50,11 @@ def test_a_stream_that_takes_nothing_is_no_error(monkeypatch, capsys, stream):
     monkeypatch.setattr(sys, "stderr", stream)
     show_line("epoch 1/2")
     show_line("epoch 2/2", last=True)
+    say("one epoch more\n")
     monkeypatch.undo()
     assert capsys.readouterr() == ("", "")  # nor does standard output get it
     if isinstance(stream, WithoutFlush):
-        assert stream.text.startswith(f"\r{'epoch 1/2':<79}\r{'epoch 2/2':<79}\n")
+        assert stream.text.startswith(f"\r{'epoch 1/2':<79}\r{'epoch 2/2':<79}\none epoch more\n")
 
 
 def test_a_warning_that_cannot_be_shown_is_no_error(monkeypatch):
