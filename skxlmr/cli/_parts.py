@@ -160,7 +160,7 @@ class Parts:
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = self.folder / name
         fresh = path.with_name(f"{name}{NEW}")
-        fresh.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         flush(fresh)
         os.replace(fresh, path)
         flush(self.folder)

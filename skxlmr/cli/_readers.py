@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -304,10 +305,11 @@ def _of_size(tables: Iterator[Any], size: int, skip: int, schema: Any) -> Iterat
 
 
 def _opened_parquet(file: Path) -> Any:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _blaming(file):
-        return pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+        return pq.ParquetFile(pa.OSFile(os.fsencode(file)), buffer_size=BUFFER, pre_buffer=False)
 
 
 def _opened_csv(stream: BinaryIO, types: dict[str, Any]) -> Any:

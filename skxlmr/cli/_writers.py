@@ -77,7 +77,7 @@ def write_part(path: Path, form: Format, rows: Any, source: Path, start: int) ->
         import pyarrow as pa
 
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema, options=options) as writer:
+        with pa.OSFile(os.fsencode(path), "wb") as file, pa.ipc.new_file(file, rows.schema, options=options) as writer:
             writer.write_table(rows.unify_dictionaries())  # of which a file has one for each column
     else:
         with _opened(path, form) as file:
@@ -104,7 +104,10 @@ def join(parts: list[Path], path: Path, form: Format, schema: Any) -> None:
         import pyarrow.parquet as pq
 
         counted = [field.name for field in schema if not _is_of_floats(field.type)]
-        with pq.ParquetWriter(path, schema, use_dictionary=counted) as writer:
+        with (
+            pa.OSFile(os.fsencode(path), "wb") as file,
+            pq.ParquetWriter(file, schema, use_dictionary=counted) as writer,
+        ):
             for tables in _groups(parts):
                 writer.write_table(pa.concat_tables(tables).unify_dictionaries())
     else:
@@ -124,7 +127,7 @@ def _groups(parts: list[Path]) -> Iterator[list[Any]]:
 
     tables, n_rows, n_bytes = [], 0, 0
     for part in parts:
-        with pa.OSFile(str(part)) as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(os.fsencode(part)) as file, pa.ipc.open_file(file) as reader:
             tables.append(reader.read_all())
         n_rows, n_bytes = n_rows + len(tables[-1]), n_bytes + tables[-1].nbytes
         if n_rows >= GROUP_ROWS or n_bytes >= GROUP_BYTES:

@@ -3,10 +3,13 @@
 import csv
 import gzip
 import json
+import os
+import sys
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -232,6 +235,22 @@ def test_what_cannot_be_said_ends_no_call(classifier, tmp_path, capsys, monkeypa
     assert main(list(map(str, [*call, tmp_path / "y.parquet"]))) == 0
     assert main(list(map(str, [*call, tmp_path / "y.parquet"]))) == 2
     assert pq.read_table(tmp_path / "y.parquet").num_rows == 2 and capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_names_that_are_not_utf8(done, classifier, rows, tmp_path, ending):
+    source, made = (tmp_path / os.fsdecode(b"%s\xff.%s" % (name, ending.encode())) for name in (b"x", b"y"))
+    with open(source, "wb") as file:
+        if ending == "parquet":
+            pq.write_table(rows, file)
+        elif ending == "csv":
+            pa_csv.write_csv(rows, file)
+        else:
+            file.writelines(json.dumps(row).encode() + b"\n" for row in rows.to_pylist())
+    done("predict", classifier, source, made)
+    done("predict", classifier, source, tmp_path / f"z.{ending}")
+    assert made.read_bytes() == (tmp_path / f"z.{ending}").read_bytes()
 
 
 def test_progress(done, command, classifier, parquet, tmp_path, monkeypatch):
