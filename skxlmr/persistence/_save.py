@@ -119,9 +119,9 @@ def save(
         If it is not an instance of one of this library's classes or of scikit-learn's, but a subclass for example; or if
         it holds something that cannot be saved without pickle, such as dates as classes or a function of your own.
     ValueError
-        If one of its texts has half a surrogate pair, which no file can hold; or if ``dtype`` or ``max_shard_size`` is
-        invalid. With ``adapter``, if there is no LoRA, if other weights than LoRA's differ from the checkpoint's, or beside
-        ``dtype``, ``max_shard_size`` or ``onnx``.
+        If a parameter is invalid, or one of its texts has half a surrogate pair, which no file can hold; or if ``dtype`` or
+        ``max_shard_size`` is invalid. With ``adapter``, if there is no LoRA, if other weights than LoRA's differ from the
+        checkpoint's, or beside ``dtype``, ``max_shard_size`` or ``onnx``.
     ImportError
         If it is an estimator of scikit-learn, and skops is not installed; or with ``onnx``, and onnx is not.
     CheckpointError
@@ -221,6 +221,7 @@ def write_estimator(
     check_name(folder)
     check_is_fitted(estimator, "module_")
     check_has_weights(estimator.module_, "save")
+    estimator._validate_params()  # one set since the fit may be what load refuses
     check_mapped_files(estimator.module_)
     estimator._settle_weights(to_store=True)
     encoder, opens = sentence_encoder_of(estimator)

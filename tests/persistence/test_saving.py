@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import InvalidParameterError
 
 from skxlmr import CheckpointError, XLMRobertaClassifier, XLMRobertaVectorizer, convert, load, save
 from skxlmr.checkpoints import _atomic_replace
@@ -59,6 +60,15 @@ def test_only_fitted_estimators_are_saved(tiny_checkpoint, tmp_path):
     with pytest.raises(NotFittedError):
         save(XLMRobertaClassifier(tiny_checkpoint), tmp_path / "saved")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_parameter_that_load_would_refuse(tiny_checkpoint, tmp_path):
+    vectorizer = XLMRobertaVectorizer(tiny_checkpoint).fit(TEXTS)
+    save(vectorizer, tmp_path / "saved")
+    before = contents(tmp_path / "saved")
+    with pytest.raises(InvalidParameterError, match="The 'pooling' parameter of XLMRobertaVectorizer must be"):
+        save(vectorizer.set_params(pooling="avg"), tmp_path / "saved")
+    assert contents(tmp_path / "saved") == before
 
 
 def test_where_nothing_can_be_written(classifier, tmp_path):
