@@ -31,8 +31,13 @@ _DATES = "such as (y - y.min()) / pd.Timedelta(days=1) for dates, or y / pd.Time
 
 
 def plain_array(y: Any) -> np.ndarray:
-    """Y as an array: of texts, ints, floats, bools or dates where all of its values are, else of objects."""
+    """Y as an array: of texts, ints, floats, bools or dates where all of its values are, else of objects.
+
+    Masked values are missing: None.
+    """
     y = y.toarray() if issparse(y) else known_container(y, "y")
+    if isinstance(y, np.ma.MaskedArray) and y.mask.any():
+        y = np.where(y.mask, np.array(None), y.data)
     dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # of pandas' nullable and Arrow columns
     if dtype is not None and dtype.kind in "biufmM" and not y.isna().any():
         return np.asarray(y, dtype=dtype)

@@ -245,3 +245,21 @@ DATES = pd.Series(pd.to_datetime(["2020-01-01", None, "2021-01-01"]))
 def test_a_missing_date_is_no_class(y, said):
     with pytest.raises(ValueError, match=f"^{said}"):
         learn_targets(y, "y")
+
+
+@pytest.mark.parametrize("values", [[0, 1, 1], [0.5, 1.5, 2.5], ["a", "b", "b"], [True, False, False]])
+def test_masked_values_are_missing(values):
+    y = np.ma.masked_array(values, mask=[False, False, True])
+    with pytest.raises(ValueError, match="y row 2: expected a label, got None: drop the row"):
+        learn_targets(y, "y")
+    with pytest.raises(ValueError, match="y column 1 row 2: expected a label, got None"):
+        learn_targets(np.ma.stack([y[[0, 1, 0]], y], axis=1), "y")
+    np.testing.assert_array_equal(plain_array(y[:2]), values[:2])
+
+
+def test_masked_numbers_are_refused():
+    masked, nullable = np.ma.masked_array([1.0, 2.0], mask=[False, True]), pd.array([1, None], dtype="Int64")
+    for name, values, missing in [("y", masked, "None"), ("sample_weight", masked, "None"), ("y", nullable, "<NA>")]:
+        said = rf"{name} row 1: expected a number, got {missing} \(a missing value\): drop the row"
+        with pytest.raises(ValueError, match=said):
+            read_numbers(values, name)

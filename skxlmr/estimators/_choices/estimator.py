@@ -266,7 +266,7 @@ class XLMRobertaMultipleChoiceClassifier(SamplingParameters, ClassifierMixin, Fi
     def _check_targets(self, y: Any, rows: Any, weights: np.ndarray, reset: bool, name: str = "y") -> np.ndarray:
         """The targets as int64, each one of the choices of its row."""
         column = plain_array(y)
-        warn_of_column(column, "y")
+        warn_of_column(column, name)
         answers = column_or_1d(column).tolist()
         answers = [int(answer) if isinstance(answer, float) and answer.is_integer() else answer for answer in answers]
         check_consistent_length(rows, answers)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone, is_classifier
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 
@@ -286,6 +287,8 @@ def test_validation_data_is_checked(make, rows):
         made.fit(X, y, X_val=[("a", ["b"])], y_val=[0])
     with pytest.raises(ValueError, match="X_val and y_val belong together"):
         made.fit(X, y, X_val=X)
+    with pytest.warns(DataConversionWarning, match=r"A column-vector y_val was passed .* change the shape of y_val"):
+        made.fit(X, y, X_val=X, y_val=np.reshape(y, (-1, 1)))
 
 
 def test_whole_numbers_of_another_dtype(make, fitted, rows):
