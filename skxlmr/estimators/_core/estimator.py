@@ -98,7 +98,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         """
         known = self.get_params(deep=True)
         for name in params:
-            if name.partition("__")[0] not in known:
+            own, nested, _ = name.partition("__")
+            if own not in known or (nested and not hasattr(params.get(own, known[own]), "set_params")):
                 raise ValueError(
                     f"Invalid parameter {name!r} for estimator {self!r}: {misspelt(type(self), name, list(known))}"
                 )

@@ -149,6 +149,14 @@ def test_a_misspelt_name_of_a_nested_estimator_names_the_nearest():
     assert zero_shot.set_params(checkpoint__learning_rate=1.0).checkpoint.learning_rate == 1.0
 
 
+def test_parameters_of_a_parameter_that_is_no_estimator():
+    zero_shot = XLMRobertaZeroShotClassifier("nli")
+    with pytest.raises(ValueError, match="XLMRobertaZeroShotClassifier has no parameter 'checkpoint__max_length'"):
+        zero_shot.set_params(checkpoint__max_length=8)
+    zero_shot.set_params(checkpoint=XLMRobertaClassifier("nli"), checkpoint__max_length=8)
+    assert zero_shot.checkpoint.max_length == 8
+
+
 def test_a_name_far_from_all_lists_them():
     said = r"^XLMRobertaVectorizer has no parameter 'xyz': it has checkpoint, revision, .*normalize"
     with pytest.raises(TypeError, match=said):
