@@ -278,10 +278,16 @@ def test_wrong_values():
 @pytest.mark.parametrize("memory", ["Auto", "auto ", "none", "None"])
 def test_a_mistyped_word_makes_no_folder(memory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ValueError, match=f"memory must be 'auto', None .*, got '{memory}'; a folder of that name is '[.]"
+    zero_shot = XLMRobertaZeroShotClassifier(candidate_labels=["food", "weather"], memory=memory)
+    for call in (
+        lambda: vectorizer(memory=memory).transform(TEXTS),
+        zero_shot.fit,
+        lambda: vectorizer(memory=memory).fit(TEXTS),
     ):
-        vectorizer(memory=memory).transform(TEXTS)
+        with pytest.raises(
+            ValueError, match=f"memory must be 'auto', None .*, got '{memory}'; a folder of that name is '[.]"
+        ):
+            call()
     with pytest.raises(ValueError, match=f"location must be None .*, got '{memory}'"):
         Cache(memory)
     assert not list(tmp_path.iterdir())

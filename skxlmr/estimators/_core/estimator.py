@@ -107,6 +107,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
 
     def _validate_params(self) -> None:
         check_parameters(self)
+        cache_of(getattr(self, "memory", None))  # refuses what is no path
 
     # Rows ---------------------------------------------------------------------------------------------------------------
 
@@ -334,7 +335,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         """The engine over the fitted module: an Engine on the estimator's device, or an OnnxEngine."""
         check_fitted(self)
         if validate and not get_config()["skip_parameter_validation"]:  # parameters may have been set after fit
-            self._validate_params()
+            check_parameters(self)
         self.tokenizer_ = self._family.continued(self)
         return onnx_engine(self) if isinstance(self.module_, OnnxModule) else self._torch_engine()
 

@@ -24,8 +24,6 @@ def frozen_prefix(estimator: Any, module: TaskModule, n_training_tokens: int | N
     """
     memory = estimator.memory
     if not estimator.n_frozen_layers:
-        if n_training_tokens is not None:
-            cache_of(memory)  # predictions would refuse it, after all the training
         return None
     is_asked_for, cache = not (isinstance(memory, str) and memory == "auto"), cache_of(memory)
     reason = None if n_training_tokens is None else _changes(estimator)
