@@ -66,7 +66,9 @@ def input_files(given: list[str]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise UsageError(f"--input: there is no file {path}")
+            raise UsageError(
+                f"--input: {path} is no regular file" if path.exists() else f"--input: there is no file {path}"
+            )
     formats = {format_of(file).kind for file in files}
     if len(formats) > 1:
         raise UsageError(f"--input: the files must have one format, and these have {' and '.join(sorted(formats))}")

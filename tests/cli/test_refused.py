@@ -1,6 +1,7 @@
 """Each wrong call ends with status 2 and one line that says what is wrong; before a model is read where that is possible."""
 
 import gzip
+import os
 import runpy
 
 import pyarrow as pa
@@ -18,6 +19,10 @@ def test_files_and_columns(refused, classifier, parquet, tmp_path, monkeypatch):
     assert (
         refused("predict", classifier, tmp_path / "none.parquet", y)
         == f"--input: there is no file {tmp_path}/none.parquet"
+    )
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert (
+        refused("predict", classifier, tmp_path / "pipe.csv", y) == f"--input: {tmp_path}/pipe.csv is no regular file"
     )
     assert "the folder" in refused("predict", classifier, classifier, y)
     assert refused("predict", classifier, parquet, tmp_path / "y.txt").startswith(

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from skxlmr.utils._labels import plain_array
 
 
@@ -21,5 +19,9 @@ def check_classes(classes: Any, known: Any) -> None:
 
 def _are_same(classes: Any, known: Any) -> bool:
     if isinstance(known, list):
-        return len(classes) == len(known) and all(map(_are_same, classes, known))
-    return np.array_equal(np.unique(plain_array(classes)), np.unique(known))
+        is_list = isinstance(classes, list | tuple) and len(classes) == len(known)
+        return is_list and all(map(_are_same, classes, known))
+    try:
+        return set(plain_array(classes).ravel().tolist()) == set(known.tolist())
+    except TypeError:  # such as a list among them, which is no label
+        return False

@@ -65,7 +65,8 @@ class OneClass(Kind):
         classes, codes = np.unique(labels, return_inverse=True)
         warn_of_texts(labels, len(classes), name)
         if len(classes) < 2:
-            raise ValueError(f"{name} has only one class, {classes.tolist()[0]!r}: at least two are needed")
+            found = f"only one class, {classes.tolist()[0]!r}" if len(classes) else "no class"
+            raise ValueError(f"{name} has {found}: at least two are needed")
         return cls(classes), codes.astype(np.int64)
 
     def encode(self, y: Any, name: str) -> np.ndarray:
@@ -374,6 +375,8 @@ def _is_indicator(column: np.ndarray) -> np.ndarray:
 def one_label_per_row(y: Any, name: str, which: str = "y has") -> np.ndarray:
     """The labels of a y with one class per row, in one dimension; ``which`` has one, for an error about several columns."""
     labels = plain_array(y)
+    if not labels.ndim:
+        raise ValueError(f"{name} must be an array or a list of labels, got {describe(y)}")
     if labels.ndim > 1 and labels.shape[1:] != (1,):
         raise ValueError(f"{name} has the shape {labels.shape}, but {which} one class per row")
     check_labels(labels, name)

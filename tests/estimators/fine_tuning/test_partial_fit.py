@@ -212,6 +212,17 @@ def test_classes_are_told_in_the_first_call(make, texts, languages):
         make(XLMRobertaClassifier).partial_fit(texts, ["de"] * 48, classes=["de"])
 
 
+@pytest.mark.parametrize("classes", ["ab", {"a", "b"}, ["a", None], ["a", 1], [["a", "b"], ["a"]], 5, []], ids=str)
+def test_classes_that_make_no_sense(make, texts, classes):
+    later = make(XLMRobertaClassifier).partial_fit(texts[:2], ["a", "b"], classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"classes must be the same as in earlier calls, .*, got "):
+        later.partial_fit(texts[:2], ["a", "b"], classes=classes)
+    with pytest.raises(
+        ValueError, match=r"^classes (must be an array or a list of labels, got|row|mixes|has no class)"
+    ):
+        make(XLMRobertaClassifier).partial_fit(texts[:2], ["a", "b"], classes=classes)
+
+
 def test_several_labels_and_several_columns(make, texts):
     labels = np.array([[1, 0, 0], [0, 0, 1]])
     several = make(XLMRobertaClassifier, threshold=0.1).partial_fit(texts[:2], labels)
@@ -226,6 +237,8 @@ def test_several_labels_and_several_columns(make, texts):
     classes = [["c", "b", "a"], ["x", "y"]]
     columns.partial_fit(texts[:2], y, classes=classes).partial_fit(texts[2:3], [["c", "y"]], classes=classes)
     assert [known.tolist() for known in columns.classes_] == [["a", "b", "c"], ["x", "y"]]
+    with pytest.raises(ValueError, match="classes must be the same as in earlier calls"):
+        columns.partial_fit(texts[:2], y, classes=2)
     digits = make(XLMRobertaClassifier).partial_fit(texts[:2], [[0, 1], [1, 1]], classes=[[0, 1, 2], [0, 1]])
     assert digits.target_type_ == "multiclass-multioutput" and [len(p[0]) for p in digits.predict_proba(texts)] == [
         3,
