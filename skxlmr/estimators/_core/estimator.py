@@ -351,7 +351,8 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         if self._weights_have_dtype and precision != torch.int8:
             precision = None
         cache, about = cache_of(getattr(self, "memory", None)), self._family.beside_the_rows(self.module_)
-        return Engine(self.module_, self.batch_size, precision, str(self.checkpoint), int(self.verbose), cache, about)
+        source = f"the fitted {type(self).__name__}" if "loss_curve_" in vars(self) else str(self.checkpoint)
+        return Engine(self.module_, self.batch_size, precision, source, int(self.verbose), cache, about)
 
     def _move_module(self, device: torch.device) -> None:
         moved(self.module_, lambda: self.module_.to(device))
@@ -370,8 +371,7 @@ class Estimator(CheckpointParameters, CallbackSupportMixin, BaseEstimator):
         return self.tokenizer_
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_skxlmr_version": __version__}
-        state = dict(sorted(state.items()))  # whatever was fitted or opened before
+        state = dict(sorted({**super().__getstate__(), "_skxlmr_version": __version__}.items()))  # in any order of fits
         if "module_" in state and not isinstance(state["module_"], OnnxModule):
             self._pack(state)
         return state

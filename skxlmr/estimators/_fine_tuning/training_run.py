@@ -132,7 +132,10 @@ class TrainingRun:
             training = training.relabelled(lookup)
             validation = validation and validation.relabelled(lookup)
         # training reads all weights; a compact vocabulary has only the word embeddings that the texts use
-        check_finite(module.state_dict(), str(estimator.checkpoint))
+        is_fitted = vars(estimator).get("module_") is module  # perhaps by a partial_fit that diverged
+        check_finite(
+            module.state_dict(), f"the fitted {type(estimator).__name__}" if is_fitted else str(estimator.checkpoint)
+        )
         device = resolve_device(estimator.device)
         moved(module, lambda: module.to(device))
         estimator.module_ = module

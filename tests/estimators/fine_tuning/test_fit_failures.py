@@ -6,7 +6,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skxlmr import TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
+from skxlmr import CheckpointError, TruncationWarning, XLMRobertaClassifier, XLMRobertaRegressor, XLMRobertaVectorizer
 from skxlmr.training.step import TrainStep
 from tests.estimators.conftest import differing, weights_of
 from tests.tiny import write_checkpoint
@@ -188,6 +188,18 @@ def test_a_fit_that_diverges_in_its_last_step_is_no_success(make, texts, languag
             classifier.fit(texts, languages)
         with pytest.raises(NotFittedError):
             classifier.predict(texts)
+
+
+def test_weights_that_a_partial_fit_left_are_no_fault_of_the_checkpoint(make, texts, languages):
+    classifier = make(XLMRobertaClassifier, batch_size=48).partial_fit(texts, languages, classes=np.unique(languages))
+    with pytest.raises(FloatingPointError, match="the weights are not finite after the last step: lower"):
+        classifier.set_params(learning_rate=1e38).partial_fit(texts, languages)
+    classifier.set_params(learning_rate=1e-3)
+    said = "^the fitted XLMRobertaClassifier: holds weights that are NaN or infinite, in "
+    for call in (lambda: classifier.partial_fit(texts, languages), lambda: classifier.predict(texts)):
+        with pytest.raises(CheckpointError, match=said):
+            call()
+    assert classifier.fit(texts, languages).predict(texts).shape == (48,)
 
 
 def test_runaway_learning_rate_is_stopped(make, texts):
