@@ -159,10 +159,7 @@ def _locked_folder(target: Path) -> tuple[Path, int | None]:
         with suppress(FileNotFoundError):  # what was private is never open to others, not even for a moment
             fresh.chmod(_mode(target) | stat.S_IRWXU)
         with suppress(FileNotFoundError, BlockingIOError):  # another writer took it for a leftover meanwhile
-            lock = lock_folder(fresh)
-            if lock is None or os.fstat(lock).st_nlink:
-                return fresh, lock
-            os.close(lock)
+            return fresh, lock_folder(fresh)
 
 
 def _remove_unless_locked(folder: Path) -> None:
@@ -182,15 +179,19 @@ def lock_folder(folder: Path) -> int | None:
     ------
     BlockingIOError
         If another process holds it.
+    FileNotFoundError
+        If there is no such folder, or it was removed in this moment: a lock on it would keep nobody out of the next one.
     """
     if fcntl is None:
         return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(descriptor).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     except OSError as error:
         os.close(descriptor)
-        if isinstance(error, BlockingIOError):
+        if isinstance(error, BlockingIOError | FileNotFoundError):
             raise
         return None
     return descriptor

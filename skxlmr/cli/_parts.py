@@ -44,15 +44,12 @@ class Parts:
         self.folder = parts_folder(output)
         self._about = json.loads(json.dumps({"format": FORMAT, **about}))  # as it is read again
         self._lock: int | None = None
+        self._is_removed = False  # from then on the folder of this name may be another call's
         self.done: list[Path] = []
         self.was_complete = False  # an earlier call was ended after its last part, and before it could clean up
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(exist_ok=True)
-        try:
-            self._lock = lock_folder(self.folder)
-        except BlockingIOError:
-            raise UsageError(f"{self.output}: another process is writing it") from None
+        self._lock = self._locked()
         try:
             self._begin()
         except BaseException:
@@ -61,7 +58,8 @@ class Parts:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not any(path for path in self.folder.glob("*") if path.name != ABOUT and path.suffix != NEW):
+        parts = (path for path in self.folder.glob("*") if path.name != ABOUT and path.suffix != NEW)
+        if not self._is_removed and not any(parts):
             self.remove()  # there is nothing to go on from
         if self._lock is not None:
             os.close(self._lock)
@@ -95,12 +93,11 @@ class Parts:
         return self.folder / JOINED
 
     def finish(self) -> None:
-        """Give the joined file its name, and remove the parts."""
+        """Give the joined file its name, before :meth:`remove`."""
         joined = self.joined()
         self._write(COMPLETE, {"size": joined.stat().st_size})
         os.replace(joined, self.output)
         flush(self.output.absolute().parent)
-        self.remove()
 
     def remove(self) -> None:
         """Remove the folder: the last part first, so that what is left is its beginning, and what says what it holds last."""
@@ -109,6 +106,18 @@ class Parts:
         ):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._is_removed = True
+
+    def _locked(self) -> int | None:
+        """Make the folder, unless it is there; returns what holds its lock."""
+        while True:
+            self.folder.mkdir(exist_ok=True)
+            try:
+                return lock_folder(self.folder)
+            except FileNotFoundError:
+                continue  # the call that had it has ended in this moment
+            except BlockingIOError:
+                raise UsageError(f"{self.output}: another process is writing it") from None
 
     def _begin(self) -> None:
         found = self._read(ABOUT)

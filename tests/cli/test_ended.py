@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import skxlmr.cli._run
 import skxlmr.cli._writers
 from skxlmr import load, save
 from skxlmr.cli import main
+from skxlmr.cli._files import UsageError
 from skxlmr.cli._parts import Parts
 from tests import processes
 from tests.cli.conftest import N_ROWS, SIZE
@@ -246,6 +248,34 @@ def test_one_process_at_a_time(begun, tmp_path, capsys):
         assert main(begun) == 2
         assert capsys.readouterr().err.endswith("y.parquet: another process is writing it\n")
     assert main(begun) == 0
+
+
+@pytest.mark.parametrize("step", ["os.open", "fcntl.flock"])
+def test_a_folder_that_the_call_before_removes_meanwhile(tmp_path, monkeypatch, step):
+    pytest.importorskip("fcntl", reason="needs locks of files")
+    (tmp_path / "y.csv.parts").mkdir()
+    module, name = step.split(".")
+    before = getattr(sys.modules[module], name)
+
+    def late(*args):
+        monkeypatch.setattr(step, before)
+        (tmp_path / "y.csv.parts").rmdir()
+        return before(*args)
+
+    monkeypatch.setattr(step, late)
+    with Parts(tmp_path / "y.csv", {}, ".csv", overwrite=False) as parts:
+        assert (parts.folder / "about.json").exists()
+        with pytest.raises(UsageError, match="another process is writing it"):
+            Parts(tmp_path / "y.csv", {}, ".csv", overwrite=False).__enter__()
+
+
+def test_a_call_that_ends_leaves_the_folder_of_the_next_one(tmp_path):
+    with Parts(tmp_path / "y.csv", {}, ".csv", overwrite=False) as first:
+        first.remove()
+        second = Parts(tmp_path / "y.csv", {}, ".csv", overwrite=False).__enter__()
+    assert (second.folder / "about.json").exists()
+    second.__exit__()
+    assert not second.folder.exists()
 
 
 def test_an_input_that_changes_meanwhile(vectorizer, parquet, tmp_path, monkeypatch, capsys):
