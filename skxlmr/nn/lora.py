@@ -113,8 +113,8 @@ class LoraLinear(LayerLinear):
         with torch.device("meta"):  # a layer draws its first values from torch's own generator
             self.lora_A, self.lora_B = Linear(plain.in_features, rank, False), Linear(rank, plain.out_features, False)
         bound = 1 / math.sqrt(plain.in_features)  # Kaiming uniform with a = sqrt(5)
-        a = torch.empty(rank, plain.in_features, device="cpu").uniform_(-bound, bound, generator=host_generator())
-        self.lora_A.weight = nn.Parameter(a.to(**like))
+        a = torch.empty(rank, plain.in_features, dtype=torch.float32, device="cpu")
+        self.lora_A.weight = nn.Parameter(a.uniform_(-bound, bound, generator=host_generator()).to(**like))
         self.lora_B.weight = nn.Parameter(torch.zeros(plain.out_features, rank, **like))
 
     def forward(self, x: Tensor, activation: str = "none", residual: Tensor | None = None) -> Tensor:

@@ -1,5 +1,6 @@
-"""Training on a CPU, whatever torch's default device is."""
+"""Training on a CPU, whatever torch's default device and type are."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 from skxlmr.estimators._language.task import MaskedLMTask
 from skxlmr.training import AdamState, StateKeeper, compact_vocabulary, fit_loop, mean_losses
 from tests.batching.rows import TOKENIZER
+from tests.defaults import other_defaults
 
 from .fits import SETTINGS, STILL, make_task, optimizer_for
 
@@ -43,11 +45,8 @@ class Bag(nn.Module):
         return self.head(torch.stack(means))
 
 
-def everything(folder):
+def everything(folder, module):
     """Numbers of fits that are stopped, resumed and continued, and of the losses afterwards."""
-    with torch.random.fork_rng(), torch.device("cpu"):
-        torch.manual_seed(0)
-        module = Bag()
     task, state, curves = make_task(), AdamState(), []
     settings = replace(SETTINGS, max_grad_norm=1.0, early_stopping=True, schedule="constant")
     for n_epochs in (1, 3):
@@ -69,10 +68,14 @@ def everything(folder):
     return curves, mean_losses(module, task, 4, rng), [p.detach().clone() for p in module.parameters()]
 
 
-def test_a_fit_does_not_use_the_default_device(tmp_path):
-    expected = everything(tmp_path / "expected")
-    with torch.device("meta"):
-        found = everything(tmp_path / "found")
+@other_defaults
+def test_a_fit_does_not_use_the_defaults(tmp_path, other):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Bag()
+    expected = everything(tmp_path / "expected", copy.deepcopy(module))
+    with other():
+        found = everything(tmp_path / "found", module)
     assert found[:2] == expected[:2]
     assert all(map(torch.equal, found[2], expected[2]))
 

@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 256  # of a layer's input: most of what lies between two steps st
 LEAST = 1e-30  # a row of zeros has a scale too
 # Plus a number between -127 and 127, in float32: a whole number, whose lowest byte is that one plus 128
 SHIFT = 1.5 * 2**23 + 128
-_127 = torch.tensor(127.0)
+_127 = torch.tensor(127.0, dtype=torch.float32, device="cpu")
 
 _IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda y: y,
@@ -120,9 +120,9 @@ class Int8Weights:
         signed_ND = (weight_ND * (127 / largest_N[:, None])).round_().to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack(signed_ND, None)
         self.scale_N = largest_N / 127**2  # the weights' scale, and what the scale of a token lacks
-        self._zeros_N = torch.zeros(len(signed_ND), dtype=torch.int64)
+        self._zeros_N = self.scale_N.new_zeros(len(signed_ND), dtype=torch.int64)
         self._bias_N = self.scale_N.new_zeros(len(signed_ND)) if bias_N is None else bias_N.to(torch.float32, copy=True)
-        self._shift_D = torch.full((weight_ND.shape[1],), SHIFT)
+        self._shift_D = self.scale_N.new_full((weight_ND.shape[1],), SHIFT)
 
     def outputs(self, x: Tensor, activation: str, residual: Tensor | None, out: Tensor | None = None) -> Tensor:
         """Outputs (T, N) of inputs (T, D), through the activation and with the residual added; in ``out`` if it is given."""

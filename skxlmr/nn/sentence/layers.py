@@ -65,12 +65,14 @@ class _Normalize(nn.Module):
 def append_dense(module: Any, layer: Dense) -> None:
     """Give a module a dense layer after the pooling, and after those that it has; its weights are drawn as torch draws them."""
     first = next(module.parameters())
-    dense = _Dense(layer).to(first.device, first.dtype)
+    with torch.device("meta"):  # a layer draws its first values from torch's own generator
+        dense = _Dense(layer)
+    dense = dense.to(first.dtype).to_empty(device=first.device)
     bound = layer.in_features**-0.5
     with torch.no_grad():
         for parameter in dense.parameters():
-            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=host_generator())
-            parameter.copy_(drawn)
+            drawn = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
+            parameter.copy_(drawn.uniform_(-bound, bound, generator=host_generator()))
     if not hasattr(module, "sentence"):
         module.sentence = SentenceLayers(())
     module.sentence.append(dense)

@@ -56,7 +56,7 @@ class AdamState:
                 every = np.union1d(self._rows, rows)
                 kept = self._of_rows(self._state(name, parameter.device), every)
                 for key in BY_ROW:
-                    merged = kept.get(key, torch.zeros(len(every), *state[key].shape[1:], device=parameter.device))
+                    merged = kept.get(key, state[key].new_zeros(len(every), *state[key].shape[1:]))
                     merged[np.searchsorted(every, rows)] = state[key]
                     state[key] = merged
                 self._rows = every
@@ -77,7 +77,7 @@ class AdamState:
         places = np.searchsorted(self._rows, rows[known])
         found = dict(state)
         for key in BY_ROW:
-            found[key] = torch.zeros(len(rows), *state[key].shape[1:], device=state[key].device)
+            found[key] = state[key].new_zeros(len(rows), *state[key].shape[1:])
             found[key][np.flatnonzero(known)] = state[key][places]
         return found
 

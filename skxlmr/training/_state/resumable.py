@@ -252,7 +252,9 @@ class StateKeeper:
         for i, (name, parameter) in enumerate(self.parameters.items()):
             if f"optimizer/step/{name}" in tensors:
                 moments[i] = {key: _like(parameter, f"optimizer/{key}/{name}", tensors) for key in _MOMENTS}
-                moments[i]["step"] = _like(torch.zeros((), device="cpu"), f"optimizer/step/{name}", tensors)
+                moments[i]["step"] = _like(
+                    torch.zeros((), dtype=torch.float32, device="cpu"), f"optimizer/step/{name}", tensors
+                )
         generators = [tensors[f"generator/{i}"] for i in range(len(random_state(self.device)))]
 
         try:

@@ -8,7 +8,8 @@ import torch
 
 import skxlmr
 from skxlmr.utils._devices.device import is_on
-from tests.contract import answers, assert_same, each, inputs
+from tests.contract import TEXTS, answers, assert_same, each, inputs
+from tests.defaults import other_defaults
 from tests.estimators.conftest import weights_of
 
 
@@ -24,6 +25,21 @@ def test_the_default_device_does_not_matter(make_any, fitted, estimator):
     assert_same(given, answers(expected, X))
     for name, tensor in weights_of(found).items():
         assert torch.equal(tensor, weights_of(expected)[name]), name
+
+
+@other_defaults
+@pytest.mark.parametrize("options", [{}, {"lora_rank": 2}], ids=str)
+def test_new_layers_are_drawn_whatever_the_defaults(make, other, options):
+    """A layer to a teacher's width, and adapters; from the generators of the fit alone."""
+    teacher = np.random.default_rng(0).normal(size=(len(TEXTS), 7)).astype(np.float32)
+
+    def features():
+        return make(skxlmr.XLMRobertaEmbedder, device="cpu", **options).fit(TEXTS, teacher).transform(TEXTS)
+
+    expected, before = features(), torch.get_rng_state()
+    with other():
+        np.testing.assert_array_equal(features(), expected)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def on(device):

@@ -20,6 +20,7 @@ from skxlmr.nn.kernels.linear import (
     together,
 )
 from skxlmr.nn.kernels.packed import _kept
+from tests.defaults import other_defaults
 from tests.nn.reference import TINY, make_rows, packed
 from tests.nn.test_families import ROWS, module_of
 from tests.nn.test_run_layers import LENGTHS, families, make_encoder, run
@@ -286,3 +287,11 @@ def test_frozen_layers_are_computed_in_float32():
     expected = lowest_states(encoder, ids, layout, 2)
     with fast_inference(in_int8=True):
         assert torch.equal(lowest_states(encoder, ids, layout, 2), expected)
+
+
+@other_defaults
+def test_copies_are_made_whatever_the_defaults(other):
+    made, x = layer(), draw(5, 24)
+    expected = in_int8(made, x)
+    with other():
+        assert torch.equal(in_int8(copy.deepcopy(made), x), expected)
