@@ -91,6 +91,13 @@ def test_info_counts(store, another):
     assert another.info().n_bytes < 2**18
 
 
+def test_a_file_that_goes_meanwhile_is_not_counted(store):
+    store.put(VALUES)
+    before = store.info().n_bytes
+    os.symlink("gone", os.path.join(store.location, "format-1", "listed"))  # and there is nothing to look at
+    assert store.info().n_bytes == before > 0
+
+
 def test_another_format_is_left_alone(store, monkeypatch):
     store.put(VALUES)
     monkeypatch.setattr(database, "FORMAT", 2)

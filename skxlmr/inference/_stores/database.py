@@ -128,9 +128,12 @@ class Database:
 
     def n_bytes(self) -> int:
         """Size of the file and of those beside it."""
-        with suppress(OSError):
-            return sum(entry.stat().st_size for entry in os.scandir(self.folder))
-        return 0
+        total = 0
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(OSError):  # a log that another process ended meanwhile
+                    total += entry.stat().st_size
+        return total
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
