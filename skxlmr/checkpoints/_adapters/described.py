@@ -68,7 +68,7 @@ def described(folder: Path, lora: Lora, base: dict[str, Any], adapter: AdapterTe
     if any(key in own for key in LABELS):
         raw = {key: value for key, value in raw.items() if key not in LABELS or key in own}
     raw.pop("architectures", None)
-    if architecture := _architecture(lora, base, own, adapter):
+    if architecture := _architecture(lora, base, own):
         raw["architectures"] = [architecture]
     heads = [adapter.whole[name] for name in OF_LABELS if name in adapter.whole]
     if heads and not str(architecture).endswith("ForMultipleChoice"):
@@ -127,7 +127,7 @@ def _saved(file: Path) -> dict[str, Any]:
     return said
 
 
-def _architecture(lora: Lora, base: dict[str, Any], own: dict[str, Any], adapter: AdapterTensors) -> str | None:
+def _architecture(lora: Lora, base: dict[str, Any], own: dict[str, Any]) -> str | None:
     """Name of the class of the adapted model, if it is known."""
     if lora.base_class is not None:
         return lora.base_class

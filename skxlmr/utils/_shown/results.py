@@ -25,7 +25,7 @@ class Entities(ShownList):
         rows = [self] if self._depth else self
         if not all(_has_text(row, str) for row in rows):
             return super()._repr_html_()
-        blocks = [marked_text(row._about, entity_marks(row._about, row), context=CONTEXT) for row in rows[:MOST_TEXTS]]
+        blocks = [marked_text(row._about, entity_marks(row), context=CONTEXT) for row in rows[:MOST_TEXTS]]
         return _page(blocks, len(rows) - len(blocks), "texts", self._counted())
 
 
@@ -67,7 +67,7 @@ class Fillings(ShownList):
         return cls(cls((cls(mask, 2) for mask in row), 1) for row in found)
 
 
-def entity_marks(text: str, entities: Iterable[dict[str, Any]]) -> list[Mark]:
+def entity_marks(entities: Iterable[dict[str, Any]]) -> list[Mark]:
     """Marks of what ``predict_entities`` found in a text."""
     marks = []
     for entity in entities:
