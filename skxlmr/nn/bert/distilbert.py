@@ -17,7 +17,7 @@ from skxlmr.nn.heads import Projection
 from skxlmr.nn.kernels.linear import LayerLinear, Linear, OutputLinear, TextLinear, of_texts, row_by_row, together
 from skxlmr.nn.layers import Dropout
 from skxlmr.nn.layout import TokenLayout
-from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaTask
+from skxlmr.nn.xlm_roberta import XLMRobertaEncoder, XLMRobertaForTokenClassification, XLMRobertaTask
 
 
 class DistilBertEmbeddings(BertEmbeddings):
@@ -182,20 +182,8 @@ class DistilBertForMultipleChoice(DistilBertForSequenceClassification):
         return super().forward(input_ids, layout, **inputs).squeeze(1)
 
 
-class DistilBertForTokenClassification(DistilBertTask):
+class DistilBertForTokenClassification(DistilBertTask, XLMRobertaForTokenClassification):
     """Encoder with a projection of each token's vector."""
-
-    head_parts = ("classifier",)
-
-    def __init__(self, config: DistilBertConfig, n_outputs: int):
-        super().__init__(config)
-        self.dropout = Dropout(config.hidden_dropout_prob)
-        self.classifier = Linear(config.hidden_size, n_outputs)
-
-    def forward(self, input_ids: Tensor | None = None, layout: TokenLayout | None = None, **inputs: Any) -> Tensor:
-        """Logits (T, n_outputs) or (N, S, n_outputs); the arguments are those of :class:`DistilBertEncoder`."""
-        x = self.dropout(self.backbone(input_ids, layout, **inputs).last_hidden_state)
-        return self.classifier(x.to(self.classifier.weight.dtype))
 
 
 class DistilBertForQuestionAnswering(DistilBertTask):
