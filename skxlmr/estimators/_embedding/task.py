@@ -135,7 +135,14 @@ class SupervisedContrastiveTask(_ComparesRows):
         return losses.supervised_contrastive(vectors_PKD[:, 0], target_P, self.temperature)
 
 
-class ContrastivePairsTask(EmbeddingTask):
+class CosineTask(EmbeddingTask):
+    """The cosine of each pair is to be its number."""
+
+    def _values(self, vectors_PKD: Tensor, target_P: Tensor, weight_P: Tensor) -> Tensor:
+        return losses.cosine_squared_error(vectors_PKD[:, 0], vectors_PKD[:, 1], target_P)
+
+
+class ContrastivePairsTask(CosineTask):
     """Pairs of texts that are drawn anew in each epoch: of each row with one of its class, and with one of another class.
 
     The cosine of the first pair is to be 1, that of the second one 0. So there are as many pairs of each kind, as setfit has
@@ -166,9 +173,6 @@ class ContrastivePairsTask(EmbeddingTask):
         named = np.repeat(rows[part], 2)
         texts_P2, target_P = pairs_N22[part].reshape(-1, 2), target_N2[part].ravel()
         return texts_P2, target_P, weight_N2[part].ravel().astype(np.float32), named
-
-    def _values(self, vectors_PKD: Tensor, target_P: Tensor, weight_P: Tensor) -> Tensor:
-        return losses.cosine_squared_error(vectors_PKD[:, 0], vectors_PKD[:, 1], target_P)
 
 
 class RankingTask(_ComparesRows):
@@ -210,13 +214,6 @@ class CosentTask(_ComparesRows):
     def _values(self, vectors_PKD: Tensor, target_P: Tensor, weight_P: Tensor) -> Tensor:
         scale = 1 / self.temperature
         return losses.cosent(vectors_PKD[:, 0], vectors_PKD[:, 1], target_P, scale, weight_P)
-
-
-class CosineTask(EmbeddingTask):
-    """The cosine of each pair is to be its number."""
-
-    def _values(self, vectors_PKD: Tensor, target_P: Tensor, weight_P: Tensor) -> Tensor:
-        return losses.cosine_squared_error(vectors_PKD[:, 0], vectors_PKD[:, 1], target_P)
 
 
 class DistillationTask(EmbeddingTask):
