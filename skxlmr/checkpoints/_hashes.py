@@ -49,8 +49,8 @@ def content_hash(folder: str | os.PathLike[str]) -> str:
     """SHA-256 of what defines a checkpoint: its configuration, the weights that are read, and its tokenizer.
 
     What a sentence encoder says of its pooling, prompts and further layers is a part of it, and so is the base model of an
-    adapter. It is the same for every copy,
-    whatever else is in the folder, such as a model card or the weights in another format.
+    adapter. It is the same for every copy, whatever else is in the folder, such as a model card or the weights in another
+    format.
 
     Parameters
     ----------

@@ -119,10 +119,8 @@ class OnnxModule:
     def _open(self) -> Any:
         runtime = import_extra("onnxruntime", "onnx", "load_onnx")
         names = self._provider_names(runtime.get_available_providers())
-        self._stamp, self._digest = (
-            _stamp_of(self.file),
-            None,
-        )  # all files lie in the folder, before the runtime opens any
+        # all files lie in the folder, before the runtime opens any
+        self._stamp, self._digest = _stamp_of(self.file), None
         if self._expected is not None:
             self._digest = _digest_of(self._stamp)
             if self._digest != self._expected:

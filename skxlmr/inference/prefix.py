@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 # these, the least recently used would always be those that come next.
 ROOM = 2 / 3
 
-_are_alone: dict[
-    Hashable, bool
-] = {}  # in this process, for each way to compute: whether no row depends on its neighbours
+# In this process, for each way to compute: whether no row depends on its neighbours
+_are_alone: dict[Hashable, bool] = {}
 
 
 class FrozenPrefix:

@@ -31,9 +31,7 @@ class Diverged(FloatingPointError):
     """
 
     def __init__(self, what: str, rows: np.ndarray, precision: torch.dtype | None = None):
-        super().__init__(
-            what, rows, precision
-        )  # all arguments, so that the exception survives pickling between processes
+        super().__init__(what, rows, precision)  # all of them, so that it survives pickling between processes
         self.what, self.rows, self.precision = what, rows, precision
 
     def __str__(self) -> str:

@@ -63,7 +63,7 @@ class StoredModule:
         Whether the tokenizer is the checkpoint's too.
     lora : LoraWeights or None
         The adapters of the module, their matrices as arrays.
-    merged : list of str
+    merged : tuple of str
         Tensors that are the checkpoint's with these adapters merged into them.
     """
 
@@ -99,11 +99,11 @@ def pack(estimator: Any, state: dict[str, Any]) -> None:
         if name in stored.merged:
             continue
         n_common = _n_common_rows(tensor, theirs.get(name))
-        if n_common:
-            stored.borrowed.append(name)
         if not n_common:
             stored.learnt[name] = _array(tensor)
-        elif n_common < len(tensor):
+            continue
+        stored.borrowed.append(name)
+        if n_common < len(tensor):
             stored.added[name] = _array(tensor[n_common:])
     if theirs:
         stored.checkpoint = (origin.name, origin.revision, origin.content_hash())

@@ -147,11 +147,8 @@ class Database:
             try:
                 opened = self._opened(create)
                 return otherwise if opened is None else work(opened)
-            except (
-                OSError,
-                sqlite3.Error,
-                UnicodeDecodeError,
-            ) as error:  # the last is SQLite's message with bytes of the file
+            # the last is SQLite's message with bytes of the file
+            except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
                 failure = error
                 outcome = self._recover(error)
         _say_once(self.location, failure, outcome)

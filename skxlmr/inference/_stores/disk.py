@@ -46,9 +46,8 @@ class DiskStore:
         self._claims = claims.Claims()
         self._bad: set[bytes] = set()  # keys whose array is not what was written
         self._is_swept = False
-        self._seen = (
-            threading.local()
-        )  # at this thread's last claim: the state of the file, and the keys that were there
+        # at this thread's last claim: the state of the file, and the keys that were there
+        self._seen = threading.local()
         self._n_changes = self._hits = self._misses = 0
 
     @property
@@ -213,9 +212,8 @@ class DiskStore:
             connection = opened.connection
             n_pages = min(_pragma(connection, "page_count") - most_pages, _pragma(connection, "freelist_count"))
             if n_pages > 0:
-                connection.executescript(
-                    f"PRAGMA incremental_vacuum({n_pages})"
-                )  # `execute` would do the first page only
+                # `execute` would do the first page only
+                connection.executescript(f"PRAGMA incremental_vacuum({n_pages})")
             return n_pages > 0
 
         if self._database.read(shrink, False):

@@ -22,9 +22,8 @@ class MemoryStore:
         self.max_bytes = max_bytes
         self._arrays: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._claims: dict[bytes, int] = {}  # with the thread that computes it
-        self._lock = (
-            RLock()
-        )  # entered itself: an interrupt can not come between taking it and the block, as in a Condition
+        # entered itself: an interrupt can't come between taking it and the block, as in a Condition
+        self._lock = RLock()
         self._changed = Condition(self._lock)
         self._n_bytes = self._hits = self._misses = self._encoded = 0
 

@@ -160,8 +160,7 @@ def generate(
     Parameters
     ----------
     module : LanguageModel
-        A decoder.
-        In eval mode.
+        A decoder, in eval mode.
     prompts : list of list of int
         Token ids, at least one per prompt.
     max_new_tokens : int
