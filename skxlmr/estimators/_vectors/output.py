@@ -166,6 +166,10 @@ class FileOutput:
             raise BlockingIOError(
                 f"another process or thread is writing {self.path}: wait for it, or pass another path"
             ) from None
+        except FileNotFoundError:  # who filled it may have given it its name in this moment
+            if self.path.exists():
+                self._refuse_complete()
+            raise
         if self.path.exists():  # since we looked
             self._refuse_complete()
         self.n_done, self.cut = self._saved()

@@ -305,6 +305,20 @@ def test_two_at_once(vectorizer, X, file, monkeypatch):
     np.testing.assert_array_equal(vectorizer.transform(X, out=file), vectorizer.transform(X))
 
 
+def test_another_call_ends_before_the_lock(vectorizer, X, file, monkeypatch):
+    pytest.importorskip("fcntl", reason="needs locks of files")
+    lock_folder = output.lock_folder
+
+    def late(path):
+        monkeypatch.setattr(output, "lock_folder", lock_folder)
+        vectorizer.transform(X, out=file)
+        return lock_folder(path)
+
+    monkeypatch.setattr(output, "lock_folder", late)
+    with pytest.raises(FileExistsError, match="exists already: read it with"):
+        vectorizer.transform(X, out=file)
+
+
 def test_all_texts_that_were_cut_are_counted(make, X, file, monkeypatch):
     vectorizer = make(XLMRobertaVectorizer, max_length=9)
     with pytest.warns(TruncationWarning) as whole:
