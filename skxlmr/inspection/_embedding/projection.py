@@ -57,7 +57,7 @@ def project(embeddings: np.ndarray, method: Any, random_state: Any) -> Projectio
     ImportError
         If ``"umap"`` is asked for and umap-learn is not installed.
     ValueError
-        If there is no such method, or the rows or columns are too few for it.
+        If there is no such method, the rows or columns are too few for it, or t-SNE gets vectors that are all equal.
     """
     if isinstance(method, str) and method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or a transformer, got {method!r}")
@@ -69,13 +69,16 @@ def project(embeddings: np.ndarray, method: Any, random_state: Any) -> Projectio
     fewest = _FEWEST.get(method, 2) if isinstance(method, str) else 2
     if n_points < fewest or (method == "pca" and n_features < 2):
         said = repr(method) if isinstance(method, str) else type(method).__name__
-        raise ValueError(
-            f"method={said} needs at least {fewest} points of 2 features, got {n_points} of {n_features}: pass more rows"
-        )
+        raise ValueError(f"method={said} needs at least {fewest} points of 2 features, got {n_points} of {n_features}")
     if method == "pca":
         return _pca(embeddings, random_state)
+    from sklearn.manifold import TSNE
+
     transformer, name = _transformer(method, n_points, random_state)
-    points = np.asarray(transformer.fit_transform(embeddings.astype(np.float32)), np.float64)
+    vectors = embeddings.astype(np.float32)
+    if isinstance(transformer, TSNE) and (vectors == vectors[0]).all():  # NaN for starting points end the process
+        raise ValueError(f"{name} needs vectors that differ, and all {n_points} are equal")
+    points = np.asarray(transformer.fit_transform(vectors), np.float64)
     if points.shape != (n_points, 2):
         raise ValueError(f"method must make 2 columns of {n_points} rows, {name} made the shape {points.shape}")
     return Projection(points, (f"{name} 1", f"{name} 2"))

@@ -117,6 +117,8 @@ class Numbers(StandardScaler):
         ({"embeddings": [[0, 1], [np.nan, 2]]}, "embeddings row 1 has a value that is not finite"),
         ({"embeddings": np.zeros((3, 3)), "method": "tsne"}, "method='tsne' needs at least 4 points"),
         ({"embeddings": np.zeros((3, 1))}, "method='pca' needs at least 2 points of 2 features, got 3 of 1"),
+        ({"embeddings": np.ones((40, 3)), "method": "tsne"}, "t-SNE needs vectors that differ, and all 40 are equal"),
+        ({"embeddings": np.ones((40, 3)), "method": TSNE()}, "TSNE needs vectors that differ, and all 40 are equal"),
         ({"method": "mds"}, "method must be one of 'pca', 'tsne', 'umap' or a transformer, got 'mds'"),
         ({"labels": [1]}, "labels has 1 values, and there are 40 points"),
         ({"groups": "de"}, "groups must have a value for each of the 40 points, got the text 'de'"),
