@@ -9,12 +9,13 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from skxlmr.metrics._entities import Tags, aligned_tags, weights_of_rows
 from skxlmr.metrics._schemes import entities
-from skxlmr.utils._tables import as_list, plain
+from skxlmr.utils._tables import as_list, describe, plain
 from skxlmr.utils._warnings import warn_once_per_call
 from skxlmr.utils._words import trim
 
 Items = list[set[tuple[str, int, int]]]  # (type, start, end) of each row
 Report = dict[str, dict[str, float]]
+_AVERAGES = {"micro avg", "macro avg", "weighted avg"}
 COLUMNS = ("precision", "recall", "f1-score", "support")
 
 
@@ -89,7 +90,8 @@ def entity_report(
     Raises
     ------
     ValueError
-        If the numbers of rows or words differ (the message names the row), or a tag is not in the scheme.
+        If the numbers of rows or words differ, or a span does not lie within its text (the message names the row), a tag is not
+        in the scheme, or a type has the name of an average.
 
     See Also
     --------
@@ -123,6 +125,8 @@ def entity_report(
         texts = as_list(texts)
         true, predicted = (_items(y, texts, name) for y, name in ((y_true, "y_true"), (y_pred, "y_pred")))
     types = sorted({type_ for row in (*true, *predicted) for type_, _, _ in row})
+    if taken := _AVERAGES & {*types}:
+        raise ValueError(f"entities of the type {min(taken)!r} have the name of a row of the report: rename it")
     counts_K3 = _counts(true, predicted, types, weights_of_rows(sample_weight, true))
     table_K4, undefined = _scores(counts_K3, zero_division)
     micro_14, _ = _scores(counts_K3.sum(0, keepdims=True), zero_division)
@@ -147,14 +151,25 @@ def _items(y: Tags, texts: list[str], name: str) -> Items:
         raise ValueError(f"{name} has {len(y)} rows for {len(texts)} texts")
     found: Items = []
     for row, (spans, text) in enumerate(zip(y, texts, strict=True)):
-        items = set()
-        for span in spans:
-            values: Any = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, Mapping) else span
-            if isinstance(values, str) or len(values) != 3 or None in values:
-                raise ValueError(f"{name} row {row}: expected a span (start, end, label), got {span!r}")
-            items.add((plain(values[2]), *trim(text, int(values[0]), int(values[1]))))
-        found.append(items)
+        if not isinstance(text, str):
+            raise ValueError(f"texts row {row}: expected a text, got {describe(text)}")
+        if isinstance(spans, str | Mapping) or not isinstance(spans, Iterable):
+            raise ValueError(f"{name} row {row}: expected a list of spans (start, end, label), got {describe(spans)}")
+        found.append({_item(span, text, f"{name} row {row}") for span in spans})
     return found
+
+
+def _item(span: Any, text: str, where: str) -> tuple[Any, int, int]:
+    values: Any = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, Mapping) else span
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != 3 or None in values:
+        raise ValueError(f"{where}: expected a span (start, end, label), got {span!r}")
+    start, end, label = values
+    whole = int | np.integer
+    if not (isinstance(start, whole) and isinstance(end, whole) and 0 <= start <= end <= len(text)):
+        raise ValueError(
+            f"{where}: start and end of the span {span!r} must be whole numbers from 0 to {len(text)}, the length of the text"
+        )
+    return plain(label), *trim(text, int(start), int(end))
 
 
 def _counts(true: Items, predicted: Items, types: list[str], weights: np.ndarray) -> np.ndarray:

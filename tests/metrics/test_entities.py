@@ -226,5 +226,29 @@ def test_tags_in_a_frame():
         entity_f1_score(two, two)
 
 
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([(0, 4, "PER")], r"y_pred row 1: start and end of the span \(0, 4, 'PER'\) must be whole numbers from 0 to 3"),
+        ([(-1, 3, "PER")], "y_pred row 1: start and end of the span"),
+        ([(2, 1, "PER")], "y_pred row 1: start and end of the span"),
+        ([{"start": 0.5, "end": 3, "label": "PER"}], "y_pred row 1: start and end of the span"),
+        ([5], r"y_pred row 1: expected a span \(start, end, label\), got 5"),
+        (None, "y_pred row 1: expected a list of spans .*, got None"),
+        ({"start": 0}, "y_pred row 1: expected a list of spans"),
+    ],
+)
+def test_spans_of_a_report_lie_within_their_texts(spans, message):
+    with pytest.raises(ValueError, match=message):
+        entity_report([[], []], [[], spans], texts=["", "Ann"])
+
+
+def test_a_report_needs_texts_and_types_of_its_own():
+    with pytest.raises(ValueError, match="texts row 1: expected a text, got None"):
+        entity_report([[], []], [[], []], texts=["", None])
+    with pytest.raises(ValueError, match="entities of the type 'micro avg' have the name of a row of the report"):
+        entity_report([["B-micro avg", "B-PER"]], [["B-micro avg", "O"]])
+
+
 def test_a_report_of_tags_that_are_numbers():
     assert entity_report([[1, 0, 2]], [[1, 0, 1]], scheme="plain", zero_division=0).split()[4:6] == ["0", "1.00"]
