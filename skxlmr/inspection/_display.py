@@ -26,6 +26,24 @@ def new_axes(display: Any, ax: Axes | None, figsize: tuple[float, float] | None 
     return ax
 
 
+def seen_on(ax: Axes, color: str) -> str:
+    """A dark colour for these axes: lighter, where their background is dark."""
+    from matplotlib.colors import to_hex, to_rgba
+
+    shade = 1.0  # of paper, below what is transparent
+    for each in (ax.figure.figure, ax.figure, ax):
+        red, green, blue, alpha = to_rgba(each.get_facecolor())
+        shade = alpha * lightness((red, green, blue)) + (1 - alpha) * shade
+    red, green, blue, alpha = to_rgba(color)
+    return color if shade > 0.5 else to_hex((0.4 * red + 0.6, 0.4 * green + 0.6, 0.4 * blue + 0.6, alpha))
+
+
+def lightness(rgb: Any) -> float:
+    """How light a colour is, from 0 to 1; of one with an opacity, without it."""
+    red, green, blue = rgb[:3]
+    return float(0.299 * red + 0.587 * green + 0.114 * blue)
+
+
 class HtmlDisplay:
     """A display that is HTML: a fragment in a notebook, or a page of its own."""
 

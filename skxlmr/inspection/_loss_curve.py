@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 from skxlmr.estimators._core.fit_attributes import kept_epoch
-from skxlmr.inspection._display import new_axes
+from skxlmr.inspection._display import new_axes, seen_on
 from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn, in_legend
 from skxlmr.persistence._model_card import _validation_score
 from skxlmr.utils._imports.optional import import_extra
@@ -187,7 +187,7 @@ class LossCurveDisplay:
 
         loss_ax, score_ax = axes[0], axes[-1]
         n_before = sum(line.get_gid() == _CURVE for line in loss_ax.lines)
-        color, stroke = _COLORS[n_before % len(_COLORS)], _STROKES[n_before % len(_STROKES)]
+        color, stroke = seen_on(loss_ax, _COLORS[n_before % len(_COLORS)]), _STROKES[n_before % len(_STROKES)]
         marker = _MARKERS[n_before % len(_MARKERS)] if len(losses) <= 40 else ""
         look: dict[str, Any] = {"color": color, "linestyle": stroke, "marker": marker, "markersize": 5}
         if len(steps):

@@ -11,7 +11,7 @@ import numpy as np
 from skxlmr.inspection._attributions.attribute import attributions
 from skxlmr.inspection._attributions.markup import METHODS, fragment, heading
 from skxlmr.inspection._attributions.value import TokenAttribution
-from skxlmr.inspection._display import HtmlDisplay, new_axes
+from skxlmr.inspection._display import HtmlDisplay, new_axes, seen_on
 from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
 from skxlmr.utils._tables import as_list
 
@@ -189,7 +189,7 @@ class TokenAttributionDisplay(HtmlDisplay):
         labels, families = drawn(words)
         ax.set_yticks(np.arange(len(order)), labels, fontfamily=families)
         ax.invert_yaxis()
-        ax.axvline(0, color="0.2", linewidth=0.8)
+        ax.axvline(0, color=seen_on(ax, "0.2"), linewidth=0.8)
         method = METHODS.get(shown.method, shown.method)
         (xlabel,), families = drawn(["Contribution" + (f" ({method})" if method else "")], MOST_COLUMNS_ALONG)
         ax.set_xlabel(xlabel, fontfamily=families)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from skxlmr.inspection._display import HtmlDisplay, new_axes
+from skxlmr.inspection._display import HtmlDisplay, new_axes, seen_on
 from skxlmr.inspection._embedding.categories import Look, colors
 from skxlmr.inspection._embedding.marks import PLAIN, Marks
 from skxlmr.inspection._embedding.page import fragment, page_of
@@ -223,11 +223,12 @@ class EmbeddingDisplay(HtmlDisplay):
         marks = self._read()
         ax = new_axes(self, ax, figsize=(7.6, 5.2))
         self.scatters_ = []
+        outline = seen_on(ax, "black")
         keys = np.stack([np.zeros(marks.n_points, int) if each is None else each.codes for each in marks.both], 1)
         for label, group in np.unique(keys, axis=0).tolist():
             at = np.flatnonzero((keys == [label, group]).all(axis=1))
             look, fill = marks.look(label, group), [marks.color[k] for k in at]
-            style: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.4} if look.filled else {"linewidths": 1.4}
+            style: dict[str, Any] = {"edgecolors": outline, "linewidths": 0.4} if look.filled else {"linewidths": 1.4}
             style |= {"facecolors": fill} if look.filled else {"facecolors": "none", "edgecolors": fill}
             self.scatters_.append(
                 ax.scatter(marks.points[at, 0], marks.points[at, 1], marker=look.marker, s=34, **style)
@@ -249,7 +250,7 @@ class EmbeddingDisplay(HtmlDisplay):
             handles.append((heading, {"marker": ""}))
             for name, color, look in entries:
                 face = color if look.filled else "none"
-                edge = "black" if look.filled else color
+                edge = seen_on(ax, "black") if look.filled else color
                 handles.append((name, {"marker": look.marker, "markerfacecolor": face, "markeredgecolor": edge}))
         if handles:
             labels, families = drawn([label for label, _ in handles])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from skxlmr.inspection._display import new_axes
+from skxlmr.inspection._display import lightness, new_axes, seen_on
 from skxlmr.inspection._fonts import MOST_COLUMNS, drawn
 from skxlmr.inspection._scores.group_scores import group_scores
 from skxlmr.inspection._scores.groups import ALL_OTHERS, ALL_ROWS, MEAN_OF_GROUPS
@@ -213,12 +213,13 @@ class GroupScoresDisplay:
             ends = np.nan_to_num([values - table[low].to_numpy(float), table[high].to_numpy(float) - values]).clip(0)
         level = self.scores.attrs.get("confidence_level")
         label = "group" + (f", with {100 * level:g} % interval" if has_intervals and level else "")
+        color, marked = seen_on(ax, _COLOR), seen_on(ax, _MARKED)
         self.points_ = ax.errorbar(
-            values, places, xerr=ends, fmt="o", color=_COLOR, ecolor=_COLOR, elinewidth=1.2, capsize=3, label=label
+            values, places, xerr=ends, fmt="o", color=color, ecolor=color, elinewidth=1.2, capsize=3, label=label
         )
         for name, style in zip(overall, ("--", ":"), strict=False):
             value = float(self.scores[score][name])
-            ax.axvline(value, linestyle=style, color=_MARKED, linewidth=1.5, zorder=0, label=f"{name}: {value:.3g}")
+            ax.axvline(value, linestyle=style, color=marked, linewidth=1.5, zorder=0, label=f"{name}: {value:.3g}")
         counts = [""] * len(table)
         if "n_rows" in table:
             counts = [f" ({n})" for n in table["n_rows"]]
@@ -246,9 +247,9 @@ class GroupScoresDisplay:
         self.im_ = ax.imshow(values, cmap=cmap, aspect="auto")
         self.text_ = np.empty(values.shape, object)
         for (i, k), value in np.ndenumerate(values):
-            is_dark = np.isfinite(value) and _lightness(self.im_.cmap(self.im_.norm(value))) < 0.45
+            is_dark = np.isfinite(value) and lightness(self.im_.cmap(self.im_.norm(value))) < 0.45
             shown = "–" if np.isnan(value) else f"{value:.2f}"
-            color = "white" if is_dark else "black"
+            color = "white" if is_dark else "black" if np.isfinite(value) else seen_on(ax, "black")
             self.text_[i, k] = ax.text(k, i, shown, ha="center", va="center", color=color, fontsize=size)
             if self.scores.index[i] == self.scores.columns[k]:  # a frame tells it in greyscale, too
                 ax.add_patch(_frame(i, k, color))
@@ -271,11 +272,6 @@ def _set_ticks(axis: Any, names: list[str], **style: Any) -> None:
     """A name at each whole number, in fonts that have its letters."""
     labels, families = drawn(names)
     axis.set_ticks(range(len(names)), labels, family=families, **style)
-
-
-def _lightness(rgba: Any) -> float:
-    red, green, blue = rgba[:3]
-    return float(0.299 * red + 0.587 * green + 0.114 * blue)
 
 
 def _frame(i: int, k: int, color: str) -> Any:
