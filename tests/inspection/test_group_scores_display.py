@@ -108,6 +108,30 @@ def test_a_table_without_intervals(data):
     assert display.ax_.get_legend().get_texts()[-1].get_text() == "group"
 
 
+def test_the_legend_lies_within_the_picture():
+    scores = {"score": [0.2, 0.1, 0.15, 0.15], "low": [0.1, 0.0, 0.1, 0.1], "high": [0.3, 0.2, 0.2, 0.2]}
+    table = pd.DataFrame(scores, index=["x" * 40, "a", "all rows", "mean of groups"])
+    table.attrs["confidence_level"] = 0.95
+    figure = GroupScoresDisplay.from_scores(table).figure_
+    figure.canvas.draw()
+    box = figure.axes[0].get_legend().get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.width
+    GroupScoresDisplay.from_scores(table.iloc[2:])  # no groups, and no warning of matplotlib
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([[0.00021, 0.00034], [0.0, 0.00051]], ["0.00021", "0.00034", "0", "0.00051"]),
+        ([[-52100.4, -3], [-200, -0.5]], ["-5.2e+04", "-3", "-2e+02", "-0.5"]),
+        ([[0.05, 0.5], [0.0, 1.0]], ["0.05", "0.50", "0.00", "1.00"]),
+    ],
+)
+def test_small_and_large_numbers_can_be_read(values, shown):
+    table = pd.DataFrame(values, pd.Index(["de", "en"], name="train"), pd.Index(["de", "en"], name="test"))
+    assert [text.get_text() for text in GroupScoresDisplay.from_scores(table).text_.flat] == shown
+
+
 def test_the_matrix_has_its_numbers(data):
     X, y, groups = (part[:59] for part in data)
     matrix = transfer_scores(LogisticRegression(), X, y, groups, cv=2, all_others=True)

@@ -224,14 +224,15 @@ class GroupScoresDisplay:
         if "n_rows" in table:
             counts = [f" ({n})" for n in table["n_rows"]]
         _set_ticks(ax.yaxis, [f"{name}{n}" for name, n in zip(table.index, counts, strict=True)])
-        ax.set_ylim(len(table) - 0.5, -0.5)  # the first on top
+        ax.set_ylim(max(len(table), 1) - 0.5, -0.5)  # the first on top
         kind = self.scores.index.name or "group"
         names, families = drawn([self._said(score), f"{kind} (rows)" if "n_rows" in table else str(kind)])
         ax.set_xlabel(names[0], family=families)
         ax.set_ylabel(names[1], family=families)
         ax.grid(axis="x", alpha=0.3)
         ax.set_axisbelow(True)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
+        # from the right edge, with room above the names of the groups
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -246,9 +247,11 @@ class GroupScoresDisplay:
         ax = new_axes(self, ax, figsize=figsize)
         self.im_ = ax.imshow(values, cmap=cmap, aspect="auto")
         self.text_ = np.empty(values.shape, object)
+        most = np.abs(values[np.isfinite(values)]).max(initial=0)
+        form = ".2f" if 0.1 <= most < 1000 or not most else ".2g"  # others would all be 0.00, or wider than a cell
         for (i, k), value in np.ndenumerate(values):
             is_dark = np.isfinite(value) and lightness(self.im_.cmap(self.im_.norm(value))) < 0.45
-            shown = "–" if np.isnan(value) else f"{value:.2f}"
+            shown = "–" if np.isnan(value) else f"{value:{form}}"
             color = "white" if is_dark else "black" if np.isfinite(value) else seen_on(ax, "black")
             self.text_[i, k] = ax.text(k, i, shown, ha="center", va="center", color=color, fontsize=size)
             if self.scores.index[i] == self.scores.columns[k]:  # a frame tells it in greyscale, too
