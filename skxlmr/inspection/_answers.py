@@ -237,7 +237,7 @@ class AnswerDisplay(HtmlDisplay):
         ax.set(xlabel="score of the best answer", ylabel="questions", xlim=(low, high))
         from matplotlib.ticker import MaxNLocator  # after the error that names the extra
 
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if self.exact_match is not None:
             ax.legend()
         self.ax_, self.figure_ = ax, ax.figure

@@ -259,7 +259,7 @@ class EntityDisplay(HtmlDisplay):
         names, families = drawn(labels)
         ax.set_yticks(range(len(names)), names, family=families)
         ax.invert_yaxis()
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.set(xlabel="entities")
         if self.true is not None:
             ax.legend(loc="best")

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from skxlmr.estimators._core.fit_attributes import kept_epoch
 from skxlmr.inspection._display import new_axes, seen_on
-from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn, in_legend
+from skxlmr.inspection._fonts import MOST_COLUMNS, MOST_COLUMNS_ALONG, drawn, in_legend
 from skxlmr.persistence._model_card import _validation_score
 from skxlmr.utils._imports.optional import import_extra
 from skxlmr.utils._whole_numbers import whole_number
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _COLORS = ("#00224e", "#c7560a", "#4a7fb0", "#7f7f7f", "#b59b00", "#5d3a6e")
 _STROKES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v")
-_CURVE, _KEPT = "skxlmr loss curve", "skxlmr kept epoch"  # by which those in some axes are counted
+# By which those in some axes are found
+_CURVE, _KEPT, _SCORES = "skxlmr loss curve", "skxlmr kept epoch", "skxlmr scores"
 
 
 class LossCurveDisplay:
@@ -211,7 +212,7 @@ class LossCurveDisplay:
             (score_name,), families = drawn([self.score_name], MOST_COLUMNS_ALONG)
             score_ax.set_ylabel(fill(score_name, 30), family=families)
         (loss_ax if in_one else score_ax).set_xlabel(self.epoch_name)
-        loss_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        loss_ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         self._add_legend(axes, in_one)
         self.axes_, self.ax_, self.figure_, self.lines_ = axes, loss_ax, loss_ax.figure, lines
         return self
@@ -244,7 +245,7 @@ class LossCurveDisplay:
         if not 1 <= len(axes) <= 2:
             raise ValueError(f"ax must be one or two axes, got {len(axes)}")
         if with_scores and len(axes) == 1:
-            axes.append(axes[0].twinx())
+            axes.append(_of_scores(axes[0]))
         return np.array(axes, object)
 
     def _mark_kept(self, axes: np.ndarray, losses: np.ndarray, scores: np.ndarray, color: str) -> None:
@@ -265,9 +266,20 @@ class LossCurveDisplay:
         if handles:
             labels, families = drawn(labels, MOST_COLUMNS_ALONG)
             font = {"family": families, "size": "small"}
+            ncols = 2 if max(map(len, labels)) <= MOST_COLUMNS else 1  # side by side, long names would be cut
             axes[0].legend(
-                handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, prop=font
+                handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=ncols, frameon=False, prop=font
             )
+
+
+def _of_scores(ax: Axes) -> Axes:
+    """The axes with the scale on the right, which an earlier fit may have made."""
+    for each in ax.get_shared_x_axes().get_siblings(ax):
+        if each.get_gid() == _SCORES and each.bbox.bounds == ax.bbox.bounds:
+            return each
+    twin = ax.twinx()
+    twin.set_gid(_SCORES)
+    return twin
 
 
 def _trained_part(estimator: Any) -> Any:

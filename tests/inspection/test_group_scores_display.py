@@ -115,7 +115,7 @@ def test_the_legend_lies_within_the_picture():
     figure = GroupScoresDisplay.from_scores(table).figure_
     figure.canvas.draw()
     box = figure.axes[0].get_legend().get_window_extent()
-    assert 0 <= box.x0 and box.x1 <= figure.bbox.width
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
     GroupScoresDisplay.from_scores(table.iloc[2:])  # no groups, and no warning of matplotlib
 
 

@@ -148,6 +148,22 @@ def test_one_axes_holds_both():
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["training loss", "validation score"]
     assert display.plot() is display and display.ax_ is not ax
+    other = LossCurveDisplay.from_values([2, 1], scores=[5, 6], ax=ax)
+    assert len(ax.figure.axes) == 2 and other.axes_[1].get_ylim()[0] < 0.1  # one scale on the right, of both
+
+
+def test_long_names_stand_below_each_other():
+    figure = LossCurveDisplay.from_values([2, 1], name="a" * 50, ax=None).figure_
+    LossCurveDisplay.from_values([2, 1], name="b" * 50, ax=figure.axes[0])
+    figure.canvas.draw()
+    box = figure.axes[0].get_legend().get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def test_an_epoch_is_a_whole_number():
+    display = LossCurveDisplay.from_values([2])
+    low, high = display.ax_.get_xlim()
+    assert [place for place in display.ax_.get_xticks() if low <= place <= high] == [1]
 
 
 def test_steps_are_spread_over_the_epochs():
