@@ -90,6 +90,8 @@ class AnswerDisplay(HtmlDisplay):
         if self.true is not None:
             best = [row[0]["answer"] if row else "" for row in answers]
             languages = [language] * len(best) if language is None or isinstance(language, str) else list(language)
+            if len(languages) != len(best):
+                raise ValueError(f"language has {len(languages)} rows for {len(best)} questions")
             self.exact_match, self.f1 = (
                 np.array(
                     [
@@ -211,12 +213,16 @@ class AnswerDisplay(HtmlDisplay):
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the answers have no scores.
+            If the answers have no scores, or a score is not finite; names the row.
         """
         best = [row[0]["score"] if row else 0.0 for row in self.answers]
         if any(score is None for score in best):
             raise ValueError("the answers have no scores to draw: pass what predict_spans returns, or call to_html")
         scores = np.array(best, float)
+        if len(bad := np.flatnonzero(~np.isfinite(scores))):
+            raise ValueError(
+                f"answers row {bad[0]}: the score of the best answer is {scores[bad[0]]}, which can't be drawn"
+            )
         ax = new_axes(self, ax)
         parts, looks = [scores], [("answers", "#2b446e", "")]
         if self.exact_match is not None:
@@ -239,7 +245,7 @@ class AnswerDisplay(HtmlDisplay):
 
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if self.exact_match is not None:
-            ax.legend()
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)  # above the bars
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

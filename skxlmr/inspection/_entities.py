@@ -262,7 +262,7 @@ class EntityDisplay(HtmlDisplay):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.set(xlabel="entities")
         if self.true is not None:
-            ax.legend(loc="best")
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)  # above the bars
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -6,7 +6,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skxlmr import XLMRobertaQuestionAnswerer, XLMRobertaVectorizer
-from skxlmr.inspection import AnswerDisplay
+from skxlmr.inspection import AnswerDisplay, EntityDisplay
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score
 from tests.browser import needs_chromium, shown
 
@@ -131,6 +131,30 @@ def test_scores_that_are_no_probabilities_are_drawn():
     display = AnswerDisplay.from_predictions([("q", "a b")] * 3, found).plot()
     assert [bar.get_height() for bar in display.ax_.patches] == [1, 0, 1, 0, 0, 0, 0, 0, 0, 1]
     assert display.ax_.get_xlim() == (-2, 8)
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("score", [np.nan, -np.inf])
+def test_a_score_that_is_not_finite_is_refused_by_pictures(score):
+    pytest.importorskip("matplotlib")
+    found = [[], [{"answer": "a", "score": score, "start": 0, "end": 1}]]
+    with pytest.raises(
+        ValueError, match=rf"answers row 1: the score of the best answer is {score}, which can't be drawn"
+    ):
+        AnswerDisplay.from_predictions([("q", "a b")] * 2, found).plot()
+
+
+def test_there_is_a_language_for_each_question():
+    with pytest.raises(ValueError, match="language has 2 rows for 3 questions"):
+        AnswerDisplay.from_predictions(X, FOUND, TRUE, language=["en", "de"])
+
+
+def test_legends_cover_no_bars():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    of_entities = EntityDisplay.from_predictions(["a b"], [[(0, 1, "A")]], y_true=[[(0, 1, "A")]])
+    for display in (AnswerDisplay.from_predictions(X, FOUND, TRUE), of_entities):
+        display.plot().figure_.canvas.draw()
+        assert display.ax_.get_legend().get_window_extent().y0 >= display.ax_.bbox.y1 - 1
     pyplot.close("all")
 
 
