@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from skxlmr.utils._tables import as_list, is_missing, name_of, plain
+from skxlmr.utils._tables import as_list, describe, is_missing, name_of, plain
 
 # matplotlib's viridis, from dark to light: in order also in greyscale and without colour vision
 _VIRIDIS = (
@@ -102,7 +102,7 @@ def read_column(values: Any, n_points: int, name: str) -> list[Any]:
     Raises
     ------
     ValueError
-        If there is not one for each point.
+        If there is not one for each point, or one is a list or the like; names the row.
     """
     if isinstance(values, str | bytes):
         raise ValueError(f"{name} must have a value for each of the {n_points} points, got the text {values!r:.80}")
@@ -111,6 +111,9 @@ def read_column(values: Any, n_points: int, name: str) -> list[Any]:
     column = [plain(value) for value in as_list(values)]
     if len(column) != n_points:
         raise ValueError(f"{name} has {len(column)} values, and there are {n_points} points: pass one for each")
+    several = next((row for row, value in enumerate(column) if not isinstance(value, Hashable)), None)
+    if several is not None:
+        raise ValueError(f"{name} row {several}: expected a name or a number, got {describe(column[several])}")
     return column
 
 

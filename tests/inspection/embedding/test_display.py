@@ -123,6 +123,7 @@ class Numbers(StandardScaler):
         ({"labels": [1]}, "labels has 1 values, and there are 40 points"),
         ({"groups": "de"}, "groups must have a value for each of the 40 points, got the text 'de'"),
         ({"texts": ["a"] * 41}, "texts has 41 values"),
+        ({"labels": ["a"] * 39 + [["a", "b"]]}, r"labels row 39: expected a name or a number, got \['a', 'b'\]"),
         ({"labels": [*range(39), np.inf]}, "labels row 39: a scale needs finite numbers, got inf"),
         ({"labels": np.zeros((40, 2))}, r"labels must have one dimension, got the shape \(40, 2\)"),
     ],
