@@ -157,9 +157,10 @@ class AttentionDisplay(HtmlDisplay):
         tokens : list of list of str, or one list of str
             For each text its tokens.
         word_ids : list of list of int, or one list of int, optional
-            Number of each token's word, ascending from 0; that of special tokens is not read. By default each token is a word.
+            Number of each token's word, ascending from 0; that of special tokens is not read, and None makes a token special.
+            By default each token is a word.
         sequence_ids : list of list of int, or one list of int, optional
-            Which text of a pair each token belongs to, 0 or 1; -1 for special tokens. By default all are of one text.
+            Which text of a pair each token belongs to, 0 or 1; -1 or None for special tokens. By default all are of one text.
 
         Returns
         -------
@@ -381,17 +382,20 @@ def _index(name: str, value: int, size: int) -> int:
 
 def _row(i: int, tokens: list[str], word_ids: Any, sequence_ids: Any) -> ReadRow:
     """The tokens of text ``i`` and what is known of them."""
-    of_text = [0] * len(tokens) if sequence_ids is None else list(map(int, sequence_ids))
-    words = list(range(len(tokens))) if word_ids is None else list(map(int, word_ids))
+    of_text = (
+        [0] * len(tokens) if sequence_ids is None else [-1 if each is None else int(each) for each in sequence_ids]
+    )
+    words = list(range(len(tokens))) if word_ids is None else list(word_ids)
     for name, values in (("sequence_ids", of_text), ("word_ids", words)):
         if len(values) != len(tokens):
             raise ValueError(f"{name} of text {i} has {len(values)} values for {len(tokens)} tokens")
+    of_text = [-1 if word is None else text for text, word in zip(of_text, words, strict=True)]
     if not set(of_text) <= {-1, 0, 1}:
         raise ValueError(f"sequence_ids of text {i} must be 0, 1 or -1, got {sorted(set(of_text))}")
     # numbered anew, without the special tokens
     known: dict[tuple[int, int], int] = {}
     numbers = [
-        -1 if text < 0 else known.setdefault((text, word), len(known))
+        -1 if text < 0 else known.setdefault((text, int(word)), len(known))
         for text, word in zip(of_text, words, strict=True)
     ]
     return ReadRow(tokens, numbers, of_text, joined_words(tokens, numbers, of_text))

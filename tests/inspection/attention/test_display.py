@@ -47,6 +47,16 @@ def test_values_of_several_texts():
     assert [of_text.dtype for of_text in display.attentions] == [np.float32] * 2
 
 
+def test_None_marks_special_tokens_as_in_transformers():
+    weights = np.full((1, 1, 4, 4), 0.25)
+    words, texts = [None, 0, 0, None], [None, 0, 0, None]
+    for options in ({"word_ids": words}, {"sequence_ids": texts, "word_ids": words}):
+        display = AttentionDisplay.from_values(weights, ["[CLS]", "a", "b", "[SEP]"], **options)
+        assert display.word_ids == [[-1, 0, 0, -1]] and display.sequence_ids == [[-1, 0, 0, -1]]
+    display = AttentionDisplay.from_values(weights, ["[CLS]", "a", "b", "[SEP]"], sequence_ids=texts)
+    assert display.word_ids == [[-1, 0, 1, -1]]
+
+
 def test_values_that_do_not_fit():
     weights = drawn_weights()
 
