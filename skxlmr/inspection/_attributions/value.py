@@ -76,6 +76,8 @@ class TokenAttribution:
         values = np.array(self.values, np.float64)
         if values.shape != (len(self.spans),):
             raise ValueError(f"there are {len(self.spans)} words, but the values have the shape {values.shape}")
+        if len(bad := np.flatnonzero(~np.isfinite(values))):
+            raise ValueError(f"the value of word {bad[0]} is {values[bad[0]]}, not a finite number")
         for number, start, end in self.spans:
             if not (0 <= number < len(self.texts) and 0 <= start <= end <= len(self.texts[number])):
                 raise ValueError(f"the span {(number, start, end)} lies outside of the row's texts")

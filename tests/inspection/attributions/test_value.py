@@ -56,6 +56,8 @@ def test_nothing_can_be_changed():
 def test_values_and_spans_must_fit():
     with pytest.raises(ValueError, match="there are 3 words, but the values have the shape \\(2,\\)"):
         made([1, 2])
+    with pytest.raises(ValueError, match="the value of word 1 is nan, not a finite number"):
+        made([1, float("nan"), 2])
     with pytest.raises(ValueError, match="the span \\(0, 0, 12\\) lies outside"):
         TokenAttribution((TEXT,), ((0, 0, 12),), [1])
     with pytest.raises(ValueError, match="the span \\(1, 0, 1\\) lies outside"):
