@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class AddedToken:
         Whether it is found only where no letter or digit touches it.
     special : bool
         Whether it is special: found in texts only with ``parse_special=True``, and not decoded.
+    normalized : bool
+        Whether it is looked for in the normalised text, for example in lower case. Only `FastTokenizer` does that.
     """
 
     content: str
@@ -43,11 +46,12 @@ class AddedToken:
     rstrip: bool = False
     single_word: bool = False
     special: bool = True
+    normalized: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the JSON files hold it."""
         flags = {"lstrip": self.lstrip, "rstrip": self.rstrip, "single_word": self.single_word}
-        return {"content": self.content, **flags, "normalized": False, "special": self.special}
+        return {"content": self.content, **flags, "normalized": self.normalized, "special": self.special}
 
 
 # the roles that a token may have, and XLM-R's token for each
@@ -141,12 +145,13 @@ class TokenizerSettings:
         return config
 
 
-def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSettings, int]:
+def read_settings(folder: Path, mask_lstrip: bool = True, normalized: bool = False) -> tuple[TokenizerSettings, int]:
     """Read the files next to a vocabulary that describe its special and added tokens.
 
     ``tokenizer_config.json`` takes precedence. Without ``added_tokens_decoder``, which files older than 2023 lack,
     ``special_tokens_map.json`` overrides the tokens that it names, and ``added_tokens.json`` holds the ids of added tokens.
-    If `mask_lstrip`, a mask token that is given as a plain string swallows the white space before it.
+    If `mask_lstrip`, a mask token that is given as a plain string swallows the white space before it. Unless `normalized`, no
+    token is looked for in the normalised text.
 
     Returns
     -------
@@ -158,6 +163,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSett
     CheckpointError
         If a file is broken, describes a token in an unknown way, or wants long texts to lose their beginning.
     """
+    token_of = partial(_token, may_be_normalized=normalized)
     file = folder / CONFIG_FILE
     options = read_json(file) if file.exists() else {}
     check_truncation(file, "truncation_side", options.get("truncation_side"))
@@ -167,7 +173,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSett
     if decoder is not None:
         if not isinstance(decoder, dict) or not all(i.isdecimal() and len(i) < 10 for i in decoder):
             raise CheckpointError(file, f"expected ids and their tokens as added_tokens_decoder, found {decoder!r:.80}")
-        added = {int(i): _token(file, "added_tokens_decoder", token, False) for i, token in decoder.items()}
+        added = {int(i): token_of(file, "added_tokens_decoder", token, False) for i, token in decoder.items()}
     else:
         special_file, added_file = folder / SPECIAL_TOKENS_FILE, folder / ADDED_TOKENS_FILE
         if special_file.exists():
@@ -176,18 +182,21 @@ def read_settings(folder: Path, mask_lstrip: bool = True) -> tuple[TokenizerSett
             for content, i in read_json(added_file).items():
                 if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 10**9:
                     raise CheckpointError(added_file, f"expected an id for the token {content!r:.80}, found {i!r:.80}")
-                added[i] = _token(added_file, f"token {i}", content, False)
+                added[i] = token_of(added_file, f"token {i}", content, False)
     roles: dict[str, AddedToken] = {}
     additional: dict[str, AddedToken] = {}
     for source, key, value in named:
         if key in DEFAULT_ROLES and value is not None:
-            roles[key] = _token(source, key, value, True, lstrip=key == "mask_token" and mask_lstrip)
+            roles[key] = token_of(source, key, value, True, lstrip=key == "mask_token" and mask_lstrip)
         elif key in ADDITIONAL and value is not None:
             if not isinstance(value, list | dict):
                 raise CheckpointError(source, f"expected a list of tokens as {key}, found {value!r:.80}")
             for item in value.values() if isinstance(value, dict) else value:
-                token = _token(source, key, item, True)
+                token = token_of(source, key, item, True)
                 additional[token.content] = token
+    if decoder is None:  # added_tokens.json does not say which of its tokens are special
+        special = {token.content for token in (*roles.values(), *additional.values())}
+        added = {i: replace(t, normalized=t.normalized and t.content not in special) for i, t in added.items()}
     settings = TokenizerSettings(options, roles, tuple(additional.values())).with_added(added)
     return settings, _max_length(file, options)
 
@@ -355,15 +364,18 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return not any(character.isalnum() or character == "_" for character in around)
 
 
-def _token(file: Path, key: str, value: Any, special: bool, lstrip: bool = False) -> AddedToken:
+def _token(
+    file: Path, key: str, value: Any, special: bool, lstrip: bool = False, *, may_be_normalized: bool
+) -> AddedToken:
     content = value.get("content") if isinstance(value, dict) else value
     if isinstance(content, str) and len(content) > LONGEST_TOKEN:
         raise CheckpointError(file, f"{key} has {len(content)} characters, expected at most {LONGEST_TOKEN}")
     if isinstance(value, str) and value:
-        return AddedToken(value, lstrip=lstrip, special=special)
+        return AddedToken(value, lstrip=lstrip, special=special, normalized=may_be_normalized and not special)
     if isinstance(value, dict) and isinstance(value.get("content"), str) and value["content"]:
         flags = {name: value.get(name, False) for name in ("lstrip", "rstrip", "single_word")}
         flags["special"] = value.get("special", special) or special
+        flags["normalized"] = may_be_normalized and value.get("normalized", not flags["special"])
         if all(isinstance(flag, bool) for flag in flags.values()):
             return AddedToken(value["content"], **flags)
     raise CheckpointError(file, f"expected a token as {key}, found {value!r:.80}")

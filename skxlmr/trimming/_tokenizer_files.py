@@ -99,7 +99,8 @@ def readers_of(folder: Path, tokenizer: Tokenizer, scratch: Path) -> list[Reader
             file = scratch / TOKENIZER_FILE
         if file.is_file():
             content = _read_vocabulary(file)
-            made = FastTokenizer(content, settings=read_settings(file.parent)[0], file=file, token_types=False)
+            settings, _ = read_settings(file.parent, normalized=True)
+            made = FastTokenizer(content, settings=settings, file=file, token_types=False)
             readers.append(Reader(made, vocabulary_of(file.parent, made)))
     _check_agreement(folder, readers[-1].vocabulary.pieces)
     return readers

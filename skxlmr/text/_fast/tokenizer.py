@@ -149,7 +149,10 @@ class FastTokenizer(Tokenizer):
         file = Path(file)
         content = read_json(file, MOST_VALUES, most_bytes=MOST_VOCAB_BYTES)
         is_wordpiece = tokenizer_json.kind_of(content) == "WordPiece"
-        settings, max_length = read_settings(file.parent, mask_lstrip=not is_wordpiece)
+        settings, max_length = read_settings(file.parent, mask_lstrip=not is_wordpiece, normalized=True)
+        if settings.options.get("added_tokens_decoder") is None:  # added_tokens.json has no more than the ids
+            of_file = {token.content: token for token in tokenizer_json.added_tokens_of(file, content).values()}
+            settings = settings.with_added({i: of_file.get(t.content, t) for i, t in settings.added.items()})
         if settings.options.get("truncation_side") is None:
             check_truncation(file, "direction of truncation", tokenizer_json.truncation_side(content.get("truncation")))
         name = class_of(settings.options, model_type, class_name)
@@ -217,7 +220,7 @@ class FastTokenizer(Tokenizer):
         """
         file = Path(file)
         vocab = wordpiece.read_vocabulary(file)
-        settings, max_length = read_settings(file.parent, mask_lstrip=False)
+        settings, max_length = read_settings(file.parent, mask_lstrip=False, normalized=True)
         name = class_of(settings.options, model_type, class_name) or "BertTokenizer"
         types = has_token_types(file.parent, settings.options, model_type, name)
         content = wordpiece.content_of(file, vocab, settings)

@@ -106,7 +106,7 @@ def added_tokens_of(file: Path, content: dict[str, Any]) -> dict[int, AddedToken
     if not isinstance(entries, list):
         raise CheckpointError(file, f"expected a list as added_tokens, found {entries!r:.80}")
     for entry in entries:
-        flags = ("lstrip", "rstrip", "single_word", "special")
+        flags = ("lstrip", "rstrip", "single_word", "special", "normalized")
         if not (
             isinstance(entry, dict)
             and isinstance(entry.get("content"), str)
@@ -126,12 +126,9 @@ def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], liter
     If `literal`, no text can spell a special token, not even one that the model's vocabulary contains.
     """
     content = content | {"truncation": None, "padding": None, "post_processor": None}
-    normalized = {entry["content"]: entry.get("normalized", False) for entry in content.get("added_tokens") or []}
     hidden = {token.content: hide(token.content) for token in tokens.values() if literal and token.special}
     content["added_tokens"] = [
-        {"id": i}
-        | token.to_dict()
-        | {"content": hidden.get(token.content, token.content), "normalized": normalized.get(token.content, False)}
+        {"id": i} | token.to_dict() | {"content": hidden.get(token.content, token.content)}
         for i, token in sorted(tokens.items())
     ]
     model = content["model"]

@@ -78,19 +78,11 @@ def content_of(file: Path, vocab: Mapping[str, int], settings: TokenizerSettings
     tokens = {token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in (start, end)}
     template = {"type": "TemplateProcessing", "single": [begin, first, middle], "special_tokens": tokens}
     model = {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": PREFIX}
-    listed = settings.options.get("added_tokens_decoder") or {}  # checked by `read_settings`
-    flags = {str(token.get("content")): token for token in listed.values() if isinstance(token, dict)}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        # added tokens that are not special are looked for in the text in lower case, unless the files say otherwise
-        "added_tokens": [
-            {"id": i}
-            | token.to_dict()
-            | {"normalized": flags.get(token.content, {}).get("normalized", not token.special)}
-            for i, token in settings.added.items()
-        ],
+        "added_tokens": [{"id": i} | token.to_dict() for i, token in settings.added.items()],
         "normalizer": {"type": "BertNormalizer", "clean_text": True},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": template | {"pair": [begin, first, middle, second, last]},

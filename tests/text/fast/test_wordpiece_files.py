@@ -221,3 +221,39 @@ def test_models_without_token_types_ignore_them(tmp_path):
     batch = load_tokenizer(tmp_path).encode_batch(["the"], ["house"])
     assert batch.second_starts is None
     assert load_tokenizer(tmp_path).create_token_type_ids_from_sequences([7], [8]) == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("files", "of_file", "options", "companion"),
+    [
+        (["tokenizer.json"], False, {"added_tokens_decoder": {"500": {"normalized": True}}}, None),
+        (["tokenizer.json"], True, {"added_tokens_decoder": {"500": {"normalized": False}}}, None),
+        (["tokenizer.json"], True, {"added_tokens_decoder": {"500": {"special": True}}}, None),
+        (["tokenizer.json"], None, {"added_tokens_decoder": {"500": {}}}, None),
+        (["tokenizer.json"], True, {}, {"COVID": 500}),
+        (["tokenizer.json"], False, {}, {"COVID": 500}),
+        (["vocab.txt"], None, {"additional_special_tokens": [{"normalized": True, "__type": "AddedToken"}]}, None),
+        (["vocab.txt"], None, {"added_tokens_decoder": {"500": {"normalized": False}}}, None),
+    ],
+)
+def test_added_tokens_are_looked_for_in_the_text_as_it_is_or_in_lower_case(
+    tmp_path, files, of_file, options, companion
+):
+    """As tokenizer_config.json says, or tokenizer.json where that doesn't list the token."""
+    for entries in options.values():
+        for entry in entries.values() if isinstance(entries, dict) else entries:
+            entry["content"] = "COVID"
+    write_files(tmp_path, files, lowercase=True, **options)
+    if of_file is not None:
+        flags = {"lstrip": False, "rstrip": False, "single_word": True, "normalized": of_file, "special": False}
+        content = json.loads((tmp_path / "tokenizer.json").read_text())
+        content["added_tokens"].append({"id": 500, "content": "COVID"} | flags)
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    if companion is not None:
+        (tmp_path / "added_tokens.json").write_text(json.dumps(companion))
+    ours, theirs = load_tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours.save(tmp_path / "saved")
+    texts = ["COVID", "covid", "the Covid house", "aCOVIDb"]
+    expected = theirs(texts)["input_ids"]
+    for tokenizer in (ours, load_tokenizer(tmp_path / "saved")):
+        assert rows(tokenizer.encode_batch(texts, parse_special=True)) == expected
