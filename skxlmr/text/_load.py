@@ -1,6 +1,7 @@
 """Which tokenizer a checkpoint folder holds."""
 
 import json
+import os
 import re
 from os import PathLike
 from pathlib import Path
@@ -88,7 +89,7 @@ def load_tokenizer(folder: str | PathLike[str], model_type: str | None = None) -
         found = "a file" if folder.exists() else "nothing"
         raise CheckpointError(folder, f"expected a checkpoint folder, found {found}")
     model_type, class_name = _names(folder, model_type)
-    has = {name for name in VOCABULARY_FILES if (folder / name).exists()}
+    has = {name for name in VOCABULARY_FILES if os.path.lexists(folder / name)}
     both = {VOCAB_FILE, MERGES_FILE} <= has
     if model_type in BERT_TYPES:
         _check_class(folder, model_type, class_name, has)
@@ -190,8 +191,8 @@ def _value_of(key: str, beginning: str) -> Any:
 def _names(folder: Path, default: str | None) -> tuple[str | None, str | None]:
     """Return the model's type, and the tokenizer's class without "Fast"; None where the folder does not say."""
     file, config_file = folder / MODEL_CONFIG_FILE, folder / CONFIG_FILE
-    config = read_json(file) if file.exists() else {}
-    options = read_json(config_file) if config_file.exists() else {}
+    config = read_json(file) if os.path.lexists(file) else {}
+    options = read_json(config_file) if os.path.lexists(config_file) else {}
     name = options.get("tokenizer_class") or config.get("tokenizer_class")
     class_name = name.removesuffix("Fast") if isinstance(name, str) else None
     model_type = config.get("model_type", default)

@@ -1,6 +1,7 @@
 """Special and added tokens: what a checkpoint's files say about them, and where a text spells them."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -165,7 +166,7 @@ def read_settings(folder: Path, mask_lstrip: bool = True, normalized: bool = Fal
     """
     token_of = partial(_token, may_be_normalized=normalized)
     file = folder / CONFIG_FILE
-    options = read_json(file) if file.exists() else {}
+    options = read_json(file) if os.path.lexists(file) else {}
     check_truncation(file, "truncation_side", options.get("truncation_side"))
     named = [(file, key, value) for key, value in options.items()]
     added: dict[int, AddedToken] = {}
@@ -176,9 +177,9 @@ def read_settings(folder: Path, mask_lstrip: bool = True, normalized: bool = Fal
         added = {int(i): token_of(file, "added_tokens_decoder", token, False) for i, token in decoder.items()}
     else:
         special_file, added_file = folder / SPECIAL_TOKENS_FILE, folder / ADDED_TOKENS_FILE
-        if special_file.exists():
+        if os.path.lexists(special_file):
             named += [(special_file, key, value) for key, value in read_json(special_file).items()]
-        if added_file.exists():
+        if os.path.lexists(added_file):
             for content, i in read_json(added_file).items():
                 if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 10**9:
                     raise CheckpointError(added_file, f"expected an id for the token {content!r:.80}, found {i!r:.80}")

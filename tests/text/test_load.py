@@ -207,3 +207,15 @@ def test_the_prefix_space_of_roberta_is_that_of_both_files(tmp_path, contents):
     config.write_text('{"add_prefix_space": true}')
     with pytest.raises(CheckpointError, match=r"add_prefix_space is true, but tokenizer\.json puts no space"):
         load_tokenizer(tmp_path, "roberta")
+
+
+@pytest.mark.parametrize(
+    "name", [SPM, FAST, "config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+)
+def test_a_link_to_nowhere_is_named_and_not_taken_for_a_file_that_is_not_there(tmp_path, contents, name):
+    """As in a copy of a snapshot of the hub's cache without what its links lead to."""
+    (tmp_path / SPM).write_bytes(contents[SPM])
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match=f"{name}: cannot be read"):
+        load_tokenizer(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from skxlmr.checkpoints._formats.read import read_tensors
 from skxlmr.checkpoints._formats.safetensors import read_safetensors, write_safetensors
 from skxlmr.checkpoints._formats.torch_bin import read_torch_bin
 from skxlmr.utils._errors import CheckpointError
@@ -219,3 +220,9 @@ def test_a_file_larger_than_the_memory(tmp_path):
             CheckpointError, match=r"too large to be mapped into the memory of this machine .*into shards"
         ):
             read(file)
+
+
+def test_a_link_to_nowhere_is_named_and_not_taken_for_weights_that_are_not_there(tmp_path):
+    (tmp_path / "model.safetensors").symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
+        read_tensors(tmp_path)
