@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,16 @@ def with_tokens(content: dict[str, Any], tokens: Mapping[int, AddedToken], liter
         vocab = {hidden.get(piece, piece): i for piece, i in model["vocab"].items()}
         unknown = model.get("unk_token")
         content["model"] = model | {"vocab": vocab, "unk_token": hidden.get(unknown, unknown) if unknown else unknown}
+        if isinstance(merges := model.get("merges"), list):
+            content["model"]["merges"] = [merge for merge in merges if not _goes_through(hidden, merge)]
     return content
+
+
+def _goes_through(tokens: Container[str], merge: Any) -> bool:
+    """Whether a merge of BPE joins or makes one of these; one that is malformed is for the `tokenizers` package to refuse."""
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    is_read = isinstance(parts, list) and all(isinstance(part, str) for part in parts)
+    return is_read and any(part in tokens for part in (*parts, "".join(parts)))
 
 
 def hide(token: str) -> str:
@@ -164,6 +173,11 @@ def load(
     """Load content after `with_tokens` with the `tokenizers` package; CheckpointError if that fails."""
     import tokenizers
 
+    if literal and kind_of(content) == "BPE" and not content["model"].get("unk_token"):
+        letters = [t.content for t in tokens.values() if t.special and t.content in content["model"]["vocab"]]
+        if lost := [letter for letter in letters if len(letter) == 1]:
+            reason = f"the special token {lost[0]!r} is a character of the vocabulary too, which texts would lose"
+            raise CheckpointError(file, reason)
     content = with_tokens(content, tokens, literal)
     tokenizer = guarded(file, tokenizers.Tokenizer.from_str, json.dumps(content))
     tokenizer.encode_special_tokens = literal

@@ -329,3 +329,29 @@ def test_all_real_texts_equal_the_tokenizers_package(xlmr_fast, xlmr, shared_dat
     for i in different[:40]:
         print(repr(texts[i][:200]), xlmr.convert_ids_to_pieces(slow[i]), xlmr.convert_ids_to_pieces(expected[i]))
     assert len(different) < 0.002 * len(texts)
+
+
+@pytest.mark.parametrize("piece", ["ous", "he"])
+def test_a_piece_of_bpe_that_is_special(byte_level_folder, tmp_path, piece):
+    """As special it is found in a text only with `parse_special`; else the text is of smaller pieces, and says the same."""
+    theirs = transformers.RobertaTokenizer.from_pretrained(byte_level_folder)
+    assert theirs.convert_tokens_to_ids(piece) != theirs.unk_token_id
+    theirs.add_tokens([piece], special_tokens=True)
+    theirs.save_pretrained(tmp_path)
+    ours = load_tokenizer(tmp_path)
+    texts = ["house", "the houses", "a mouse in the house", "x"]
+    assert rows(ours.encode_batch(texts, parse_special=True)) == theirs(texts)["input_ids"]
+    literal = ours.encode_batch(texts)
+    assert theirs.convert_tokens_to_ids(piece) not in literal.ids
+    assert [ours.decode(literal.row(i), skip_special_tokens=True) for i in range(len(texts))] == texts
+
+
+def test_a_character_of_bpe_that_is_special(byte_level_folder, tmp_path):
+    """Hidden from plain texts it would be lost: there is no smaller piece."""
+    theirs = transformers.RobertaTokenizer.from_pretrained(byte_level_folder)
+    theirs.add_tokens(["o"], special_tokens=True)
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(
+        CheckpointError, match="the special token 'o' is a character of the vocabulary too, which texts"
+    ):
+        load_tokenizer(tmp_path)
