@@ -71,14 +71,14 @@ class OneClass(Kind):
 
     def encode(self, y: Any, name: str) -> np.ndarray:
         """Targets of later rows, which may hold known classes only."""
-        labels = self.read(y, name).tolist()
+        labels = self.read(y, name)
         code_of = {label: code for code, label in enumerate(self.classes.tolist())}
-        found = [code_of.get(label) for label in labels]
+        found = [code_of.get(label) for label in _in_the_unit_of(self.classes, labels).tolist()]
         if None in found:
             row = found.index(None)
             raise ValueError(
-                f"{name} row {row}: label {labels[row]!r} is not among the classes of the fit, "
-                f"{', '.join(map(repr, list(code_of)[:10]))}{', ...' if len(code_of) > 10 else ''}"
+                f"{name} row {row}: label {plain(labels[row])!r} is not among the classes of the fit, "
+                f"{', '.join(repr(plain(label)) for label in self.classes[:10])}{', ...' if len(code_of) > 10 else ''}"
             )
         return np.array(found, np.int64)
 
@@ -302,12 +302,26 @@ def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray
     class_weight = _with_plain_keys(class_weight)
     if class_weight is None or not counts.any():
         return of_class
-    # "balanced" knows only the classes of rows with a weight, a dict may name others too (in a warm start).
-    present = np.unique(codes[counts]) if class_weight == "balanced" else np.arange(len(classes))
-    of_class[present] = compute_class_weight(
-        class_weight, classes=classes[present], y=classes[codes[counts]], sample_weight=weights[counts]
-    )
+    if isinstance(class_weight, dict):  # may name other classes too (in a warm start)
+        of_class[:] = _named_weights(class_weight, list(map(plain, classes)))
+    else:  # "balanced" knows only the classes of rows with a weight
+        present = np.unique(codes[counts])
+        of_class[present] = compute_class_weight(
+            class_weight, classes=present, y=codes[counts], sample_weight=weights[counts]
+        )
     return _checked_weights(of_class, class_weight)
+
+
+def _named_weights(class_weight: dict[Any, float], labels: list[Any]) -> list[float]:
+    """As scikit-learn's, which finds the weight of the text "1" only under the number 1; here it may have its own name."""
+    keys = [
+        label if label in class_weight or not str(label).removeprefix("-").isdecimal() else int(label)
+        for label in labels
+    ]
+    missing = [label for label, key in zip(labels, keys, strict=True) if key not in class_weight]
+    if missing and len(labels) - len(missing) != len(class_weight):
+        raise ValueError(f"The classes, {missing}, are not in class_weight")
+    return [class_weight.get(key, 1.0) for key in keys]
 
 
 def _with_plain_keys(class_weight: Any) -> Any:
@@ -370,6 +384,15 @@ def announced_targets(classes: Any, y: Any, name: str) -> Targets:
 def _is_indicator(column: np.ndarray) -> np.ndarray:
     """Which values are 0 or 1."""
     return np.isin(column, (0, 1)) if column.dtype.kind in "biuf" else np.zeros(len(column), bool)
+
+
+def _in_the_unit_of(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Dates and durations in the unit of the classes, those that it cannot express as NaT; other labels as they are."""
+    if labels.dtype.kind not in "mM" or labels.dtype.kind != classes.dtype.kind:
+        return labels
+    converted = labels.astype(classes.dtype)
+    converted[converted.astype(labels.dtype) != labels] = "NaT"
+    return converted
 
 
 def one_label_per_row(y: Any, name: str, which: str = "y has") -> np.ndarray:

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skxlmr import XLMRobertaClassifier
+from skxlmr.estimators._sequence.targets import OneClass, weights_of_classes
 from tests.estimators.conftest import LEARNS, differing, padded, weights_of
 
 LABELS = {
@@ -166,6 +167,37 @@ def test_balanced_where_all_rows_of_a_class_weigh_nothing(make, still_checkpoint
 def test_class_weight_of_an_unknown_class(make, texts, languages):
     with pytest.raises(ValueError, match=r"The classes, \['el', 'en', 'ru'\], are not in class_weight"):
         make(XLMRobertaClassifier, class_weight={"xx": 2.0, "de": 1.0}).fit(texts, languages)
+
+
+@pytest.mark.parametrize(
+    ("classes", "class_weight", "expected"),
+    [
+        (["1", "02", "x"], {"1": 2.0, "02": 3.0, "x": 1.0}, [2, 3, 1]),
+        (["1", "2", "-3"], {1: 2.0, "2": 3.0, -3: 4.0}, [2, 3, 4]),  # numbers too, as in scikit-learn
+        (["1", "2", "x"], {"2": 3.0}, [1, 3, 1]),
+        (np.array(["2020", "2021"], "M8[D]"), {np.datetime64("2020-01-01", "D"): 2.0}, [2, 1]),
+    ],
+)
+def test_class_weight_of_digits_and_dates(classes, class_weight, expected):
+    found = weights_of_classes(class_weight, np.array(classes), np.arange(len(classes)), np.ones(len(classes)))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_dates_in_another_unit_are_the_same_classes(make, texts):
+    days = np.array(["2020-01-01", "2020-01-02"], "M8[D]")[np.arange(48) % 2]
+    for y in (days, days - days[0]):
+        fine, kind = y.astype(f"{y.dtype.kind}8[ns]"), y.dtype.kind
+        for known, later in ((y, fine), (fine, y)):
+            targets = OneClass(np.unique(known))
+            np.testing.assert_array_equal(targets.encode(later, "y"), np.arange(48) % 2)
+        with pytest.raises(ValueError, match=rf"y row 1: label np.{'date' if kind == 'M' else 'time'}.* is not among"):
+            OneClass(np.unique(y)).encode(fine + np.arange(48).astype("m8[ns]"), "y")
+    far = np.array(["3000-01-01"], "M8[D]")  # nanoseconds do not reach as far
+    with pytest.raises(ValueError, match=r"y row 0: label np.datetime64.'3000-01-01'. is not among the classes"):
+        OneClass(np.unique(far.astype("M8[ns]"))).encode(far, "y")
+    classifier = make(XLMRobertaClassifier, warm_start=True, early_stopping=True)
+    classifier.fit(texts, days.astype("M8[ns]"), X_val=texts[:8], y_val=days[:8]).fit(texts, days)
+    assert classifier.classes_.dtype == "M8[ns]"
 
 
 def test_balanced_counts_the_weights_of_rows(make, texts):
