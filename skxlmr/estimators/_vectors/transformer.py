@@ -213,8 +213,8 @@ class Transformer(VectorParameters, TransformerMixin, Estimator):
         """
         check_is_fitted(self, "module_")
         names = getattr(self, "feature_names_in_", None)
-        if input_features is not None:
-            given = np.asarray(input_features, dtype=object)
+        given = np.asarray(input_features, dtype=object)
+        if given.tolist() is not None:  # a FunctionTransformer that has seen a Series passes array(None)
             if names is not None and not np.array_equal(given, names):
                 raise ValueError("input_features is not equal to feature_names_in_")
             n_expected = self._n_fitted_columns() or len(given)

@@ -13,7 +13,7 @@ from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skxlmr import CheckpointError, TruncationWarning, XLMRobertaVectorizer, load, save
 from skxlmr.checkpoints import read_tensors, write_folder
@@ -216,6 +216,12 @@ def test_feature_names_given(make):
         vectorizer.get_feature_names_out(["a", "b"])
     with pytest.raises(ValueError, match="input_features is not equal to feature_names_in_"):
         vectorizer.fit(pd.DataFrame({"a": ["b"]})).get_feature_names_out(["b"])
+
+
+@pytest.mark.parametrize("X", [["a"], pd.Series(["a"], name="review"), pd.DataFrame({"review": ["a"]})], ids=type)
+def test_feature_names_behind_a_function(make, X):
+    cleaned = make_pipeline(FunctionTransformer(feature_names_out="one-to-one"), make(XLMRobertaVectorizer)).fit(X)
+    assert cleaned.get_feature_names_out().tolist() == cleaned[-1].get_feature_names_out().tolist()
 
 
 def test_names_of_the_last_fit_count(make):
