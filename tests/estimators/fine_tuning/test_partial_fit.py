@@ -212,7 +212,7 @@ def test_classes_are_told_in_the_first_call(make, texts, languages):
         make(XLMRobertaClassifier).partial_fit(texts, ["de"] * 48, classes=["de"])
 
 
-@pytest.mark.parametrize("classes", ["ab", {"a", "b"}, ["a", None], ["a", 1], [["a", "b"], ["a"]], 5, []], ids=str)
+@pytest.mark.parametrize("classes", ["ab", {"a"}, ["a", None], ["a", 1], [["a", "b"], ["a"]], 5, []], ids=str)
 def test_classes_that_make_no_sense(make, texts, classes):
     later = make(XLMRobertaClassifier).partial_fit(texts[:2], ["a", "b"], classes=["a", "b"])
     with pytest.raises(ValueError, match=r"classes must be the same as in earlier calls, .*, got "):
