@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skxlmr.metrics._schemes import IGNORED, entities
+from skxlmr.metrics._schemes import IGNORED, entities, refuse_ignored_text
 from skxlmr.utils._sklearn import check_sample_weight
 from skxlmr.utils._tables import as_list, describe
 
@@ -153,6 +153,7 @@ def aligned_tags(y_true: Tags, y_pred: Tags) -> tuple[list[list[Any]], list[list
                     f"{name} row {row}: expected a tag for each word, got {describe(span)}: of spans of texts "
                     "entity_report(y_true, y_pred, texts=texts) makes a report"
                 )
+            refuse_ignored_text(tags, f"{name} row {row}")
         if len(true) != len(predicted):
             raise ValueError(f"row {row}: y_true has {len(true)} tags, y_pred has {len(predicted)}")
         pairs = [pair for pair in zip(true, predicted, strict=True) if pair[0] != IGNORED]

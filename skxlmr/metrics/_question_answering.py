@@ -40,15 +40,20 @@ def normalize_answer(text: str, language: str | None = None) -> str:
     text : str
         The answer.
     language : str or None
-        Two-letter code. The rules for ``en``, ``es``, ``hi``, ``vi``, ``de``, ``ar`` and ``zh`` are those of MLQA's
-        evaluation script, which drops the articles of some of them and counts each Chinese character as a token. For any
-        other language and for None, no article is dropped, and each character of a script without spaces between words
-        (Han, kana, Thai, Lao, Burmese, Khmer) is a token.
+        Code of the language, as ``en`` or ``en-US``. The rules for ``en``, ``es``, ``hi``, ``vi``, ``de``, ``ar`` and ``zh``
+        are those of MLQA's evaluation script, which drops the articles of some of them and counts each Chinese character as a
+        token. For any other language and for None, no article is dropped, and each character of a script without spaces
+        between words (Han, kana, Thai, Lao, Burmese, Khmer) is a token.
 
     Returns
     -------
     str
         Tokens separated by single spaces.
+
+    Raises
+    ------
+    ValueError
+        If ``language`` is no code, but a name such as "english".
 
     See Also
     --------
@@ -65,12 +70,21 @@ def normalize_answer(text: str, language: str | None = None) -> str:
     >>> normalize_answer("The Eiffel  Tower!", "en"), normalize_answer("埃菲尔铁塔。")
     ('eiffel tower', '埃 菲 尔 铁 塔')
     """
+    language = None if language is None else _code(language)
     text = "".join(char for char in text.lower() if not _is_punctuation(char))
     if language in _ARTICLES:
         text = re.sub(_ARTICLES[language], " ", text)
     if language not in _ALPHABETIC:
         text = (_HAN if language == "zh" else _UNSPACED).sub(r" \1 ", text)
     return " ".join(text.split())
+
+
+def _code(language: str) -> str:
+    """The language of a code, which may name a country too."""
+    found = re.fullmatch(r"([a-z]{2,3})([-_].*)?", language.lower()) if isinstance(language, str) else None
+    if found is None:
+        raise ValueError(f"language must be a code such as 'en', or None, got {language!r:.80}")
+    return found[1]
 
 
 def answer_f1_score(y_true: Any, y_pred: Any, *, language: Languages = None, sample_weight: Any = None) -> float:

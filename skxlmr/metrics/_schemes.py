@@ -18,6 +18,15 @@ CLOSED = ("IOBES", "BILOU", "BMES")  # an entity counts only if it has an end
 IGNORED = -100  # instead of a tag: the word is left out
 
 
+def refuse_ignored_text(tags: Sequence[Any], where: str) -> None:
+    """Refuse "-100" as a tag: NumPy makes it of -100 in an array with texts."""
+    if str(IGNORED) in list(tags):
+        raise ValueError(
+            f"{where} has the text '{IGNORED}' as a tag, which NumPy makes of the number where texts are beside it: pass "
+            "lists, or an array of dtype=object"
+        )
+
+
 def split_tag(tag: Any, scheme: str = "BIO") -> tuple[str, str]:
     """Meaning of a tag's prefix, and its type: ``("B", "PER")``, and ``("O", "")`` outside of entities.
 

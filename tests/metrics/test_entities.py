@@ -252,3 +252,11 @@ def test_a_report_needs_texts_and_types_of_its_own():
 
 def test_a_report_of_tags_that_are_numbers():
     assert entity_report([[1, 0, 2]], [[1, 0, 1]], scheme="plain", zero_division=0).split()[4:6] == ["0", "1.00"]
+
+
+@pytest.mark.parametrize("score", [word_accuracy, entity_f1_score])
+def test_a_number_that_numpy_made_a_text(score):
+    """It would count as a tag."""
+    with pytest.raises(ValueError, match="y_true row 0 has the text '-100' as a tag, which NumPy makes of the number"):
+        score(np.array([["B-A", -100]]), [["B-A", "O"]])
+    assert score(np.array([["B-A", -100]], dtype=object), [["B-A", "O"]]) == 1

@@ -97,6 +97,15 @@ def test_recorded_cases(true, found, language, f1, exact):
     assert answer_exact_match_score([true], [found], language=language) == exact
 
 
+def test_codes_of_languages():
+    for language in ("en", "EN", "en-US", "en_GB.UTF-8"):
+        assert normalize_answer("The Tower", language) == "tower"
+    assert normalize_answer("the Ω", "ell") == "the ω"
+    for language in ("english", "", 3, "e"):
+        with pytest.raises(ValueError, match="language must be a code such as 'en', or None, got "):
+            answer_f1_score(["a"], ["a"], language=[language])
+
+
 def test_languages_and_weights():
     true, found = ["the cat", "der Hund", "x"], ["cat", "Hund", "y"]
     assert answer_exact_match_score(true, found, language=["en", "de", "fr"]) == pytest.approx(2 / 3)

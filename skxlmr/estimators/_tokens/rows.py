@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skxlmr.metrics._schemes import IGNORED
+from skxlmr.metrics._schemes import IGNORED, refuse_ignored_text
 from skxlmr.utils._containers import known_container
 from skxlmr.utils._tables import as_list, describe, is_missing, plain, plain_str, split_columns
 from skxlmr.utils._validation import check_texts
@@ -103,6 +103,7 @@ def check_tags(y: Any, rows: TokenRows, name: str = "y") -> list[list[Any]]:
                 raise ValueError(
                     f"{name} row {row}, word {word}: expected a tag, str or int, got {describe(tag)}{hint}"
                 )
+        refuse_ignored_text(found, f"{name} row {row}")
         kinds |= {type(tag).__name__ for tag in found if tag != IGNORED}
         tags.append(found)
     if len(kinds) > 1:

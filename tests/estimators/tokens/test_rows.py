@@ -98,6 +98,7 @@ def test_rows_that_are_refused(X, kind, said):
         ),
         ([TAGS[0], [float("nan")], TAGS[2]], "y row 1, word 0: expected a tag, str or int, got NaN"),
         ([TAGS[0], [1], TAGS[2]], "y mixes tags of the types int, str"),
+        ([TAGS[0], np.array([-100, "O"])[:1], TAGS[2]], "y row 1 has the text '-100' as a tag, which NumPy makes"),
         ("OOO", "y must hold one text per row, got a single str"),
     ],
 )
