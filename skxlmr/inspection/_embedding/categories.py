@@ -117,11 +117,17 @@ def read_column(values: Any, n_points: int, name: str) -> list[Any]:
     return column
 
 
-def categories(values: Sequence[Any]) -> Categories:
-    """Categories in the order of their values; missing ones come last, and say so."""
+def categories(values: Sequence[Any], given: Any) -> Categories:
+    """Categories in the order of their values, or of a categorical column that was given; missing ones come last and say so."""
     there = {value for value in values if not is_missing(value)}
+    known = getattr(getattr(given, "dtype", None), "categories", None)
     try:
-        order = sorted(there)
+        # polars has them for its type Enum alone
+        order = (
+            [each for each in map(plain, as_list(known)) if each in there]
+            if hasattr(known, "__len__")
+            else sorted(there)
+        )
     except TypeError:
         order = sorted(there, key=name_of)
     codes = {value: k for k, value in enumerate(order)}

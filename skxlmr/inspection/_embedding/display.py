@@ -35,7 +35,8 @@ class EmbeddingDisplay(HtmlDisplay):
     points : array-like of shape (n_points, 2)
         Where each point lies.
     labels : array-like of shape (n_points,), optional
-        Colours. More than ten different numbers are a scale, anything else is a category.
+        Colours. More than ten different numbers are a scale, anything else is a category; those of a categorical column keep
+        its order, others are sorted.
     groups : array-like of shape (n_points,), optional
         Shapes. Without groups each category of the labels has a shape of its own, for readers without colours. There are 24
         shapes: of more groups the rarest share the last one.

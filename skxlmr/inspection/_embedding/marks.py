@@ -50,11 +50,12 @@ class Marks:
         if self.values is not None and is_scale(self.values):
             self._color_by_scale(self.values)
         elif self.values is not None:
-            self.labels = categories(self.values)
+            self.labels = categories(self.values, labels)
             palette = colors(self.labels.names)
             self.color = [palette[code] for code in self.labels.codes]
         if groups is not None:
-            self.groups = categories(read_column(groups, self.n_points, "groups")).at_most(len(LOOKS))
+            of_points = read_column(groups, self.n_points, "groups")
+            self.groups = categories(of_points, groups).at_most(len(LOOKS))
 
     @property
     def both(self) -> tuple[Categories | None, Categories | None]:

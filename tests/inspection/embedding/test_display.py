@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
@@ -139,8 +140,29 @@ def test_equal_vectors_lie_in_the_middle():
     assert display.to_html().count('transform="translate(500 360)"') == 3
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(
+            ["high", "low", None, "mid"], dtype=pd.CategoricalDtype(["low", "mid", "high", "none"], ordered=True)
+        ),
+        pd.Categorical(["high", "low", None, "mid"], ["low", "mid", "high"]),
+        pl.Series(["high", "low", None, "mid"], dtype=pl.Enum(["low", "mid", "high"])),
+    ],
+    ids=["Series", "Categorical", "Enum"],
+)
+def test_categories_have_an_order(labels):
+    marks = EmbeddingDisplay(np.eye(4, 2), labels=labels, groups=labels)._read()
+    assert marks.labels.names == marks.groups.names == ["low", "mid", "high", "(missing)"]
+    assert marks.labels.codes.tolist() == [2, 0, 3, 1]
+    unordered = EmbeddingDisplay(
+        np.eye(4, 2), labels=pl.Series(["high", "low", None, "mid"], dtype=pl.Categorical)
+    )._read()
+    assert unordered.labels.names == ["high", "low", "mid", "(missing)"]
+
+
 def test_categories_and_their_colours():
-    found = categories(["b", None, "a", np.nan, "b"])
+    found = categories(["b", None, "a", np.nan, "b"], None)
     assert found.names == ["a", "b", "(missing)"] and found.codes.tolist() == [1, 2, 0, 2, 1]
     palette = colors(found.names)
     assert palette[2] == "#9a9a9a" and palette[0] == color_at(0)
@@ -152,7 +174,7 @@ def test_categories_and_their_colours():
     for place in np.linspace(0, 1, 33):
         known = np.array(matplotlib.colormaps["viridis"](place)[:3]) * 255
         assert np.abs(known - [int(color_at(place)[i : i + 2], 16) for i in (1, 3, 5)]).max() < 6
-    assert categories([3, "a"]).names == ["3", "a"]
+    assert categories([3, "a"], None).names == ["3", "a"]
     assert is_scale(range(11)) and not is_scale(range(10)) and not is_scale(["1"] * 20) and not is_scale([None])
 
 
