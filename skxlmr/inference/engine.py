@@ -378,9 +378,13 @@ class Engine:
         if not self._is_float16:
             if np.isnan(results).any():
                 check_finite(self.module.state_dict(), self.source)
+                floating = {name: each for name, each in self.module.state_dict().items() if each.is_floating_point()}
+                size = {name: max(abs(float(end)) for end in each.aminmax()) for name, each in floating.items()}
+                largest = max(size, key=lambda name: size[name])
                 raise FloatingPointError(
-                    "an output is NaN, and no weight is: numbers overflow on the way, as after a fit that diverged. Fit again, "
-                    "with a lower learning_rate"
+                    f"an output is NaN, and no weight of {self.source} is: numbers overflow on the way. The largest weight is "
+                    f"{size[largest]:.2g}, in {largest}. Where a fit made it, fit again with a lower learning_rate; a "
+                    "checkpoint that was read with it is damaged"
                 )
         elif not np.isfinite(results).all():
             try:

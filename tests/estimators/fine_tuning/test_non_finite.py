@@ -58,6 +58,16 @@ def test_large_tensors_are_checked_when_an_output_shows_them(broken, monkeypatch
         assert np.isfinite(vectorizer.transform(["κόκκινο"])).all()
 
 
+def test_weights_too_large_to_compute_with_are_named_with_their_checkpoint(tiny_checkpoint, tmp_path):
+    tensors = {key: tensor.clone() for key, tensor in read_tensors(tiny_checkpoint).items()}
+    tensors[DENSE][3] = -3e38
+    folder, tokenizer = tmp_path / "huge", load_tokenizer(tiny_checkpoint)
+    write_folder(folder, config=read_config(tiny_checkpoint), tensors=tensors, tokenizer=tokenizer)
+    said = rf"no weight of {folder} is: .* The largest weight is 3e\+38, in {DENSE}\. .* damaged"
+    with pytest.raises(FloatingPointError, match=said):
+        XLMRobertaVectorizer(folder, dtype="float32").fit_transform(TEXTS)
+
+
 @cases
 def test_all_tensors_are_checked_before_training(broken, monkeypatch):
     monkeypatch.setattr(_weights, "CHEAP", 0)
