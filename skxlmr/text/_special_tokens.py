@@ -287,12 +287,13 @@ def place_tokens(
     Raises
     ------
     ValueError
-        If the id of a token does not fit the vocabulary, or the tokens are too long together.
+        If the id of a token does not fit the vocabulary or is not certain, or the tokens are too long together.
     """
     roles = {**default_roles, **settings.roles}
     placed: dict[int, AddedToken] = {}
     seen: set[str] = set()
     of_roles, end, n_characters = set(roles.values()), size, 0
+    two_lists = all(settings.options.get(key) for key in ADDITIONAL)
     named = [(None, token) for token in (*roles.values(), *settings.additional)]
     for i, token in [*sorted(settings.added.items()), *named]:
         if token.content in seen:
@@ -301,6 +302,11 @@ def place_tokens(
         own = end if known is None else known
         if i not in (None, own):
             raise ValueError(f"expected the added token {token.content!r:.80} at id {own}, found it at {i}")
+        if two_lists and known is None and i is None and token not in of_roles:
+            raise ValueError(
+                f"{CONFIG_FILE} has {' and '.join(ADDITIONAL)}, of which versions of transformers read one or both, and no id "
+                f"for {token.content!r:.80}: write its id into added_tokens_decoder, or all tokens into one of the lists"
+            )
         n_characters += len(token.content)
         if n_characters > MOST_CHARACTERS:
             raise ValueError(f"expected added tokens of at most {MOST_CHARACTERS} characters together, found more")

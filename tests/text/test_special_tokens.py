@@ -110,6 +110,20 @@ def _saved(tokenizer, folder):
     return load_tokenizer(folder)
 
 
+def test_two_lists_of_tokens_without_ids_are_refused(folder, tiny):
+    n, lists = tiny.vocab_size, {"additional_special_tokens": ["<e1>"], "extra_special_tokens": {"m_token": "<m>"}}
+    write(folder, "tokenizer_config.json", lists)  # transformers 5 gives <m> the first id, and <e1> none
+    with pytest.raises(CheckpointError, match=r"tokenizer_config.json has .* no id for '<e1>': write its id"):
+        load_tokenizer(folder)
+    decoder = {str(n): {"content": "<m>", "special": True}, str(n + 1): {"content": "<e1>", "special": True}}
+    write(folder, "tokenizer_config.json", {**lists, "added_tokens_decoder": decoder})
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.token_to_id("<m>"), tokenizer.token_to_id("<e1>")) == (n, n + 1)
+    assert _saved(tokenizer, folder / "saved").token_to_id("<e1>") == n + 1
+    write(folder, "tokenizer_config.json", {**lists, "extra_special_tokens": {}})  # as transformers 4.57 writes it
+    assert load_tokenizer(folder).token_to_id("<e1>") == n
+
+
 def test_added_tokens_are_always_found(folder, tiny):
     n = tiny.vocab_size
     decoder = {"0": {"content": "<s>", "special": True}, str(n): {"content": "houseboat"}}
