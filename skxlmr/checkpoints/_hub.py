@@ -126,7 +126,8 @@ def did_you_mean(name: str) -> str:
 
 def looks_like_path(name: str) -> bool:
     """Whether a name can only be a folder, not a repository on the hub."""
-    return name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1 or "\\" in name
+    repo = name.partition("@")[0]  # a branch may have slashes
+    return name.startswith((".", "/", "~", os.sep)) or repo.count("/") > 1 or "\\" in name
 
 
 def _download(name: str, revision: str | None, graph: str | None) -> Path:

@@ -136,6 +136,12 @@ def test_revision(name, revision, hub):
     assert [(repo, options["revision"]) for repo, options in hub.calls] == [("org/name", "v1")]
 
 
+@pytest.mark.parametrize("revision", ["refs/pr/3", "feature/of/mine"])
+def test_a_revision_with_slashes(revision, hub):
+    resolve_checkpoint(f"org/name@{revision}")
+    assert [(repo, options["revision"]) for repo, options in hub.calls] == [("org/name", revision)]
+
+
 def test_two_revisions(hub):
     with pytest.raises(CheckpointError, match="asks for revision 'v1', but revision='v2'"):
         resolve_checkpoint("org/name@v1", "v2")
