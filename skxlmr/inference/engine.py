@@ -378,8 +378,10 @@ class Engine:
         if not self._is_float16:
             if np.isnan(results).any():
                 check_finite(self.module.state_dict(), self.source)
-                floating = {name: each for name, each in self.module.state_dict().items() if each.is_floating_point()}
-                size = {name: max(abs(float(end)) for end in each.aminmax()) for name, each in floating.items()}
+                floating = {
+                    name: w for name, w in self.module.state_dict().items() if w.numel() and w.is_floating_point()
+                }
+                size = {name: max(abs(float(end)) for end in weight.aminmax()) for name, weight in floating.items()}
                 largest = max(size, key=lambda name: size[name])
                 raise FloatingPointError(
                     f"an output is NaN, and no weight of {self.source} is: numbers overflow on the way. The largest weight is "
