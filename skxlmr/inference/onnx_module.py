@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ OUTPUTS = {
 PICKLED = ("file", "providers", "threads", "sentence", "layer", "is_final", "is_scaled", "checkpoint")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _of_parents: list[Any] = []  # sessions that a fork copied without their threads; to close one would wait for these
+_opening = threading.Lock()
 
 
 class OnnxModule:
@@ -109,12 +111,13 @@ class OnnxModule:
         ValueError
             If a provider can't be used here.
         """
-        if self._session is None or self._opened_by != os.getpid():
-            if self._session is not None:
-                _of_parents.append(self._session)
-            session = self._open()
-            self._session, self._opened_by = session, os.getpid()
-        return self._session
+        with _opening:  # threads that need it at the same time wait for the first one
+            if self._session is None or self._opened_by != os.getpid():
+                if self._session is not None:
+                    _of_parents.append(self._session)
+                session = self._open()
+                self._session, self._opened_by = session, os.getpid()
+            return self._session
 
     def _open(self) -> Any:
         runtime = import_extra("onnxruntime", "onnx", "load_onnx")
@@ -239,3 +242,12 @@ def check_has_weights(module: Any, what: str) -> None:
             f"{what} needs the weights in torch, and this estimator runs the ONNX graph {module.file}: open a folder that "
             "holds the weights with skxlmr.load"
         )
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)

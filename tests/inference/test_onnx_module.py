@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import pickle
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -13,7 +15,7 @@ from onnx import TensorProto, helper, save_model
 
 from skxlmr import CheckpointError
 from skxlmr.checkpoints import external_files
-from skxlmr.inference import OnnxModule, _onnx_session
+from skxlmr.inference import OnnxModule, _onnx_session, onnx_module
 from tests.onnx_graphs import INPUTS, graph, mean_of, write
 
 FEED = {name: np.array([[5, 6, 7]] if name == "input_ids" else [[1, 1, 1]]) for name in INPUTS}
@@ -38,6 +40,23 @@ def test_a_graph_is_opened_at_first_use(file):
     np.testing.assert_allclose(run(module), mean_of([5, 6, 7]), atol=1e-6)
     assert module.session is module.session
     assert list(module.inputs) == list(INPUTS) and module.outputs == {"sentence_embedding": "sentence_embedding"}
+
+
+def test_threads_wait_for_the_one_that_opens_the_graph(file, monkeypatch):
+    sessions, first_two = [], threading.Barrier(2)
+
+    def opening(*args):
+        with suppress(threading.BrokenBarrierError):
+            first_two.wait(0.3)  # for another one that opens it too
+        sessions.append(_onnx_session.open_session(*args))
+        return sessions[-1]
+
+    monkeypatch.setattr(onnx_module, "open_session", opening)
+    module = OnnxModule(file, threads=1)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, [module, module]))
+    assert len(sessions) == 1
+    np.testing.assert_allclose(found, [mean_of([5, 6, 7])] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +259,8 @@ def test_a_fork_opens_the_graph_anew(file):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     process = context.Process(target=child, args=(module, queue))
-    process.start()
+    with onnx_module._opening:  # another thread opens a graph meanwhile
+        process.start()
     found, *is_new = queue.get(timeout=60)
     process.join(60)
     assert process.exitcode == 0
