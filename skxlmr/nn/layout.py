@@ -50,6 +50,13 @@ def widen(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def reduce_sequences(x_TD: Tensor, how: str, lengths_N: Tensor) -> Tensor:
+    """Sum, mean or maximum over the tokens of each packed sequence, (N, D), in the order of the tokens."""
+    # PyTorch has no such kernel for Apple's GPUs: the CPU, which shares their memory, computes it.
+    host_TD = x_TD.cpu() if x_TD.device.type == "mps" else x_TD
+    return torch.segment_reduce(host_TD, how, lengths=lengths_N.to(host_TD.device), axis=0).to(x_TD.device)
+
+
 class TokenLayout:
     """Layout of a batch of token sequences.
 
@@ -264,18 +271,12 @@ class TokenLayout:
         """Return the mean over the tokens of each sequence, (N, D), summed in float32 or wider."""
         x = widen(x)
         if self.mask_NS is None:
-            return self._reduce(x, "mean")
+            return reduce_sequences(x, "mean", self.lengths_N)
         mask_NS1 = self.mask_NS[..., None].to(x.dtype)
         return (x * mask_NS1).sum(1) / mask_NS1.sum(1)
 
     def max(self, x: Tensor) -> Tensor:
         """Return the maximum over the tokens of each sequence, (N, D)."""
         if self.mask_NS is None:
-            return self._reduce(widen(x), "max")
+            return reduce_sequences(widen(x), "max", self.lengths_N)
         return x.masked_fill(~self.mask_NS[..., None], -torch.inf).amax(1)
-
-    def _reduce(self, x_TD: Tensor, how: str) -> Tensor:
-        """Mean or maximum over the tokens of each packed sequence, (N, D), computed in the order of the tokens."""
-        # PyTorch has no such kernel for Apple's GPUs: the CPU, which shares their memory, computes it.
-        host = x_TD.cpu() if x_TD.device.type == "mps" else x_TD
-        return torch.segment_reduce(host, how, lengths=self.lengths_N.to(host.device), axis=0).to(x_TD.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from skxlmr.nn.layout import reduce_sequences
 from skxlmr.utils._imports.later import F, torch
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ def span_cross_entropy(logits_T2: Tensor, lengths_N: Tensor, positions_N2: Tenso
     positions_N2 = positions_N2.clamp(min=0)
     inside_N2 = positions_N2 < lengths_N[:, None]
     token_N2 = torch.where(inside_N2, positions_N2, 0) + starts_N[:, None]
-    highest_N2 = torch.segment_reduce(logits_T2.detach(), "max", lengths=lengths_N, axis=0)
+    highest_N2 = reduce_sequences(logits_T2.detach(), "max", lengths_N)
     sequence_T = torch.repeat_interleave(lengths_N, output_size=len(logits_T2))
     shifted_T2 = logits_T2 - highest_N2[sequence_T]
-    normaliser_N2 = torch.segment_reduce(shifted_T2.exp(), "sum", lengths=lengths_N, axis=0).log()
+    normaliser_N2 = reduce_sequences(shifted_T2.exp(), "sum", lengths_N).log()
     return (normaliser_N2 - shifted_T2.gather(0, token_N2)) * inside_N2
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
-from skxlmr.nn import TokenLayout
+from skxlmr.nn import TokenLayout, losses
 from skxlmr.nn.sentence.pooling import POOLINGS, pool
 
 from .reference import TINY, make_pair, make_rows
@@ -169,3 +170,45 @@ def test_pool_several_without_the_first_tokens():
 def test_the_last_token_is_never_skipped():
     kept, layout = TokenLayout([3, 5, 1]).without_first(4)
     assert kept.tolist() == [False, False, True, *[False] * 4, True, True] and layout.lengths == [1, 1, 1]
+
+
+class AppleGPU(TorchFunctionMode):
+    """Makes tensors seem to lie on an Apple GPU, whose kernels have no ``segment_reduce``, until they are copied to the CPU."""
+
+    def __init__(self):
+        self.on_cpu = []  # kept, so that no other tensor gets their ids
+
+    @property
+    def hosted(self):
+        return set(map(id, self.on_cpu))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function == torch.Tensor.device.__get__:
+            return torch.device("cpu" if id(args[0]) in self.hosted else "mps")
+        if function == torch.segment_reduce:
+            assert {id(args[0]), id(kwargs["lengths"])} <= self.hosted, "no such kernel"
+        if function not in (torch.Tensor.cpu, torch.Tensor.to):
+            return function(*args, **kwargs or {})
+        copy = args[0].clone()
+        self.on_cpu += [copy] * (function == torch.Tensor.cpu or torch.device(args[1]).type == "cpu")
+        return copy
+
+
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        lambda x_TD, lengths_N: TokenLayout(LENGTHS).mean(x_TD),
+        lambda x_TD, lengths_N: TokenLayout(LENGTHS).max(x_TD),
+        lambda x_TD, lengths_N: losses.span_cross_entropy(x_TD[:, :2], lengths_N, torch.zeros(3, 2, dtype=torch.int64)),
+    ],
+    ids=["mean", "max", "span"],
+)
+def test_the_cpu_reduces_what_lies_on_an_apple_gpu(vectors, reduced):
+    vectors.requires_grad_()
+    expected = reduced(vectors, torch.tensor(LENGTHS))
+    (slope,) = torch.autograd.grad(expected.sum(), vectors)
+    lengths_N = torch.tensor(LENGTHS)
+    with AppleGPU():
+        found = reduced(vectors, lengths_N)
+    assert torch.equal(found, expected)
+    assert torch.equal(torch.autograd.grad(found.sum(), vectors)[0], slope)
