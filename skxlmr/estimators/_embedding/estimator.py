@@ -12,12 +12,13 @@ from skxlmr.estimators._core.prompts import prepared
 from skxlmr.estimators._embedding.objectives import (
     CLASSES,
     LOSSES,
-    SCORES,
     VECTORS,
     check_learnable,
+    check_left,
     chosen_loss,
     read_columns,
     read_targets,
+    too_few,
 )
 from skxlmr.estimators._embedding.parameters import EmbedderParameters, check_dims
 from skxlmr.estimators._embedding.scores import score_of
@@ -384,19 +385,17 @@ class XLMRobertaEmbedder(EmbedderParameters, TextParameters, Transformer, FineTu
         enough = counts.min() > 1 and len(counts) <= min(n_val, len(targets) - n_val)
         return targets if enough else None
 
+    def _split(self, training: TrainingRows, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        left, set_aside = super()._split(training, seed)
+        check_left(self.loss_, training.targets[left])
+        return left, set_aside
+
     def _check_validation(self, validation: TrainingRows | None) -> None:
         """Refuse validation data in which nothing can be compared."""
         super()._check_validation(validation)
         if validation is None or self.scoring is not None:
             return
-        few = None
-        if self.loss_ in LOSSES[CLASSES]:
-            counts = np.bincount(validation.targets)
-            few = (
-                "one text of each class" if counts.max() < 2 else "one class" if np.count_nonzero(counts) < 2 else None
-            )
-        elif self.loss_ in LOSSES[SCORES] and len(validation) < 2:
-            few = "one row"
+        few = too_few(self.loss_, validation.targets)
         if few is not None:
             raise ValueError(
                 f"the validation data have only {few}, and the validation score compares two or more: raise "

@@ -218,3 +218,22 @@ def check_learnable(loss: str, targets: np.ndarray, name: str) -> None:
             f"{name} row {row} is {targets[row]:g}, and loss='cosine' learns the cosine itself, which is from -1 to 1: scale "
             f"{name}, such as by its largest possible value, or set loss='cosent', which learns the order alone"
         )
+
+
+def check_left(loss: str, targets: np.ndarray) -> None:
+    """The same for what ``early_stopping`` leaves of them."""
+    try:
+        check_learnable(loss, targets, "y")
+    except ValueError as error:
+        raise ValueError(
+            f"early_stopping leaves too little to train on: without the rows that it sets aside, {error}. Pass more rows, or "
+            "X_val"
+        ) from None
+
+
+def too_few(loss: str, targets: np.ndarray) -> str | None:
+    """What validation data have only one of, if nothing can be compared in them."""
+    if loss in LOSSES[CLASSES]:
+        counts = np.bincount(targets)
+        return "one text of each class" if counts.max() < 2 else "one class" if np.count_nonzero(counts) < 2 else None
+    return "one row" if loss in LOSSES[SCORES] and len(targets) < 2 else None

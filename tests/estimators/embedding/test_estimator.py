@@ -147,6 +147,16 @@ def test_validation_data_of_which_nothing_is_compared(make, texts):
     assert make(XLMRobertaEmbedder, scoring="loss", **params).fit(PAIRS[:8], NUMBERS[:8]).validation_scores_
 
 
+def test_early_stopping_leaves_something_to_learn(make):
+    made = make(XLMRobertaEmbedder, early_stopping=True, validation_fraction=0.5)
+    with pytest.raises(
+        ValueError, match=r"early_stopping leaves too little .* sets aside, X has one pair, .* or X_val"
+    ):
+        made.fit(PAIRS[:2])
+    with pytest.raises(ValueError, match=r"early_stopping leaves too little .* sets aside, y is 0 for all rows"):
+        made.fit(PAIRS[:4], [0, 0, 0, 1])
+
+
 # X and its columns ------------------------------------------------------------------------------------------------------
 
 
