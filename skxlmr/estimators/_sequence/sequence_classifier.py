@@ -283,9 +283,10 @@ class SequenceClassifier(ClassificationParameters, ClassifierMixin, LongTexts, F
         targets = self._targets
         if not isinstance(targets, ManyColumns):
             return super().score(X, targets.read(y, "y"), sample_weight)
-        columns, predicted = targets.read(y, "y"), self.predict(X)
-        check_consistent_length(predicted, *columns)
-        right = np.all([column == found for column, found in zip(columns, predicted.T, strict=True)], axis=0)
+        columns, codes = targets.read(y, "y"), targets.decide(self.predict_proba(X), self.threshold)
+        check_consistent_length(codes, *columns)
+        found = zip(targets.parts, columns, codes.T, strict=True)
+        right = np.all([column == part.label(of_column) for part, column, of_column in found], axis=0)
         return float(accuracy_score(np.ones_like(right), right, sample_weight=sample_weight))
 
     @property

@@ -290,10 +290,12 @@ class ManyColumns:
         return np.stack([of_column.argmax(1) for of_column in proba], axis=1)
 
     def label(self, codes: np.ndarray) -> np.ndarray:
-        """Predictions in the user's words; of dtype object where some columns hold texts and others numbers."""
+        """Predictions in the user's words; of dtype object where columns hold values of several kinds, as texts and numbers."""
         columns = [part.label(column) for part, column in zip(self.parts, codes.T, strict=True)]
         kinds = {column.dtype.kind for column in columns}
-        return np.stack([column if len(kinds) == 1 else column.astype(object) for column in columns], axis=1)
+        if len(kinds) > 1:  # not astype(object), which makes whole numbers of dates in nanoseconds
+            columns = [np.fromiter(map(plain, column), object, len(column)) for column in columns]
+        return np.stack(columns, axis=1)
 
 
 def weights_of_classes(class_weight: Any, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:

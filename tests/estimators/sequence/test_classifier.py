@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skxlmr import XLMRobertaClassifier
-from skxlmr.estimators._sequence.targets import OneClass, weights_of_classes
+from skxlmr.estimators._sequence.targets import ManyColumns, OneClass, weights_of_classes
 from tests.estimators.conftest import LEARNS, differing, padded, weights_of
 
 LABELS = {
@@ -198,6 +198,19 @@ def test_dates_in_another_unit_are_the_same_classes(make, texts):
     classifier = make(XLMRobertaClassifier, warm_start=True, early_stopping=True)
     classifier.fit(texts, days.astype("M8[ns]"), X_val=texts[:8], y_val=days[:8]).fit(texts, days)
     assert classifier.classes_.dtype == "M8[ns]"
+
+
+def test_dates_beside_another_column(make, texts, languages):
+    days = np.array(["2020-01-01", "2020-01-02"], "M8[D]")
+    for dates in (days, days.astype("M8[ns]"), days.astype("M8[ns]") - days[0]):
+        predicted = ManyColumns([dates, np.array(["a", "b"])]).label(np.array([[1, 0], [0, 1]]))
+        assert predicted.tolist() == [[dates[1], "a"], [dates[0], "b"]]
+        assert {type(label) for label in predicted[:, 0]} == {dates.dtype.type}
+    y = pd.DataFrame({"day": days.astype("M8[ns]")[np.arange(48) % 2], "language": languages})
+    classifier = make(XLMRobertaClassifier).fit(texts, y)
+    predicted = pd.DataFrame(classifier.predict(texts), columns=y.columns).infer_objects()
+    assert predicted["day"].dtype == "M8[ns]"
+    assert classifier.score(texts, predicted) == 1
 
 
 def test_balanced_counts_the_weights_of_rows(make, texts):
