@@ -284,13 +284,14 @@ class XLMRobertaZeroShotClassifier(MemoryParameters, TextParameters, ClassifierM
         elif y is not None:
             of_rows = plain_array(y)
             if of_rows.ndim != 1 and of_rows.shape[1:] != (1,):
-                raise ValueError(f"y has the shape {of_rows.shape} and no names of labels: set candidate_labels")
+                raise ValueError(f"y has the shape {of_rows.shape}, expected one label per row: set candidate_labels")
             warn_of_column(of_rows, "y")
             of_rows = column_or_1d(of_rows)
             for row, label in enumerate(of_rows.tolist()):
                 if not isinstance(label, str) or not label.strip():
                     kind = "a continuous target, " if isinstance(label, float) else ""
-                    raise ValueError(f"y row {row}: expected a label that is a text, got {kind}{label!r}")
+                    hint = ": set candidate_labels where a tool numbers the classes" if isinstance(label, int) else ""
+                    raise ValueError(f"y row {row}: expected a label that is a text, got {kind}{label!r}{hint}")
             labels = list(set(of_rows.tolist()))
         else:
             raise ValueError(

@@ -365,11 +365,12 @@ def test_columns(nli, texts):
         ),
         ({"candidate_labels": None}, ["a", "a"], "two candidate labels or more"),
         ({"candidate_labels": None}, ["a", 5], "y row 1: expected a label that is a text, got 5"),
+        ({"candidate_labels": None}, [0, 1], "row 0: .* got 0: set candidate_labels where a tool numbers the classes"),
         ({"candidate_labels": None}, [0.5], "y row 0: expected a label that is a text, got a continuous target, 0.5"),
         (
             {"candidate_labels": None},
             [[0, 1], [1, 0]],
-            r"y has the shape \(2, 2\) and no names of labels: set candidate_labels",
+            r"y has the shape \(2, 2\), expected one label per row: set candidate_labels",
         ),
         (
             {"hypothesis_template": "This is it."},
