@@ -30,7 +30,7 @@ from skxlmr.checkpoints._layout import (
     weight_patterns,
 )
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import check_utf8, is_plain_name, read_json
+from skxlmr.utils._files import check_utf8, is_path, is_plain_name, read_json
 from skxlmr.utils._tables import describe
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def target_folder(folder: Any, name: str = "folder") -> Path:
     TypeError
         If it is no path; names the parameter.
     """
-    if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
+    if not is_path(folder):
         raise TypeError(f"{name} must be the path of a folder to write, got {describe(folder)}")
     return Path(folder).expanduser()
 

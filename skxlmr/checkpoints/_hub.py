@@ -18,7 +18,7 @@ from skxlmr.checkpoints._layout import (
 )
 from skxlmr.checkpoints._secrets import fault_of_known_token, without_secrets
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import check_utf8
+from skxlmr.utils._files import check_utf8, is_path
 from skxlmr.utils._tables import describe, plain_str
 
 BUILTIN = "skxlmr-mini"  # the small checkpoint that comes with the package
@@ -63,7 +63,7 @@ def resolve_checkpoint(name: str | os.PathLike[str], revision: str | None = None
         If there is no such folder, or the hub cannot deliver it.
     """
     name = plain_str(name) if isinstance(name, str) else name
-    if not isinstance(name, str | os.PathLike) or isinstance(os.fspath(name), bytes):
+    if not is_path(name):
         raise TypeError(f"the checkpoint must be a folder (str or path) or a name, got {describe(name)}")
     path = os.path.expanduser(os.fspath(name))
     if not path:

@@ -17,6 +17,7 @@ from skxlmr.checkpoints import Origin, forget_opened
 from skxlmr.inference._stores.hashes import file_stamp
 from skxlmr.inference._stores.memory import MemoryStore
 from skxlmr.inference._stores.store import Store, StoreInfo
+from skxlmr.utils._files import is_path
 
 if TYPE_CHECKING:
     from skxlmr.inference._stores.disk import DiskStore
@@ -222,7 +223,7 @@ def clear_cache(memory: Any = "auto") -> None:
 
 def _check_path(name: str, path: Any, others: str) -> None:
     expected = f"{name} must be {others} or the path of a folder, got {path!r}"
-    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+    if not is_path(path):
         raise TypeError(expected)
     if not os.fspath(path):
         raise ValueError(expected)

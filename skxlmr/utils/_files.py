@@ -20,6 +20,11 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+def is_path(value: Any) -> bool:
+    """Whether a value is a path as a str or an object of pathlib; bytes are none."""
+    return isinstance(value, str | os.PathLike) and not isinstance(os.fspath(value), bytes)
+
+
 def open_file(file: str | os.PathLike[str], most: int | None = None, buffering: int = -1) -> BinaryIO:
     """Open a plain file to read it. Its kind and size are those of the file that was opened, not of the name.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from skxlmr.checkpoints._atomic_replace import flush, lock_folder
 from skxlmr.estimators._core.truncation import Cut
+from skxlmr.utils._files import is_path
 
 FORMAT = 1
 PARTIAL, PROGRESS = ".partial", ".progress"  # behind the name of a file that is not complete
@@ -251,7 +252,7 @@ def path_of(out: Any) -> Path | None:
     """
     if isinstance(out, np.ndarray):
         return None
-    if not isinstance(out, str | os.PathLike) or isinstance(os.fspath(out), bytes):
+    if not is_path(out):
         raise TypeError(f"out must be the path of a .npy file, or an array to fill, got a {type(out).__name__}")
     path = Path(os.path.abspath(os.path.expanduser(out)))
     if path.suffix != ".npy":
