@@ -1,6 +1,6 @@
 """Precision, recall and F1 of each type of entity, as scikit-learn's ``classification_report`` shows classes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,6 +11,7 @@ from skxlmr.metrics._entities import Tags, aligned_tags, weights_of_rows
 from skxlmr.metrics._schemes import entities
 from skxlmr.utils._tables import as_list, describe, plain
 from skxlmr.utils._warnings import warn_once_per_call
+from skxlmr.utils._whole_numbers import whole_number
 from skxlmr.utils._words import trim
 
 Items = list[set[tuple[str, int, int]]]  # (type, start, end) of each row
@@ -119,12 +120,16 @@ def entity_report(
     """
     if zero_division != "warn" and zero_division not in (0, 1) and zero_division == zero_division:
         raise ValueError(f"zero_division must be 'warn', 0.0, 1.0 or nan, got {zero_division!r}")
+    digits = whole_number(digits, "digits")
+    if digits < 0:
+        raise ValueError(f"digits must be 0 or more, got {digits}")
     if texts is None:
         true, predicted = ([set(entities(tags, scheme)) for tags in rows] for rows in aligned_tags(y_true, y_pred))  # type: tuple[Items, Items]
     else:
         texts = as_list(texts)
         true, predicted = (_items(y, texts, name) for y, name in ((y_true, "y_true"), (y_pred, "y_pred")))
-    types = sorted({type_ for row in (*true, *predicted) for type_, _, _ in row})
+    found = {type_ for row in (*true, *predicted) for type_, _, _ in row}
+    types = sorted(found, key=lambda type_: (type(type_).__name__, type_))  # texts beside numbers have no order
     if taken := _AVERAGES & {*types}:
         raise ValueError(f"entities of the type {min(taken)!r} have the name of a row of the report: rename it")
     counts_K3 = _counts(true, predicted, types, weights_of_rows(sample_weight, true))
@@ -161,7 +166,12 @@ def _items(y: Tags, texts: list[str], name: str) -> Items:
 
 def _item(span: Any, text: str, where: str) -> tuple[Any, int, int]:
     values: Any = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, Mapping) else span
-    if not isinstance(values, list | tuple | np.ndarray) or len(values) != 3 or None in values:
+    if (
+        not isinstance(values, list | tuple | np.ndarray)
+        or len(values) != 3
+        or None in values
+        or not isinstance(values[2], Hashable)
+    ):
         raise ValueError(f"{where}: expected a span (start, end, label), got {span!r}")
     start, end, label = values
     whole = int | np.integer

@@ -1,6 +1,6 @@
 """How often the right candidate is near the top of a ranking."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, overload
 
@@ -61,7 +61,7 @@ def recall_at_k(y_true: ArrayLike, ranking: Any, k: Any = 1) -> float | dict[int
     if truth.ndim != 1 or len(truth) != len(ranking) or not len(truth):
         expected = f"one candidate for each of the {len(ranking)} rankings"
         raise ValueError(f"y_true must have {expected}, found shape {truth.shape}")
-    several: list[Any] = [k] if isinstance(k, Integral) else list(k)
+    several: list[Any] = list(k) if isinstance(k, Iterable) else [k]
     if not all(isinstance(one, Integral) and int(one) >= 1 for one in several):
         raise ValueError(f"k must be an integer of at least 1, or a sequence of them, found {k!r}")
     places = np.empty(len(truth), np.int64)

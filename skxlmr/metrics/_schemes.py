@@ -65,12 +65,12 @@ def split_tag(tag: Any, scheme: str = "BIO") -> tuple[str, str]:
     >>> split_tag("L-PER", scheme="BILOU")
     ('E', 'PER')
     """
+    if scheme != "plain" and scheme not in PREFIXES:
+        raise ValueError(f"scheme must be one of {', '.join([*PREFIXES, 'plain'])}; found {scheme!r}")
     if tag == "O":
         return "O", ""
     if scheme == "plain":
         return "I", tag
-    if scheme not in PREFIXES:
-        raise ValueError(f"scheme must be one of {', '.join([*PREFIXES, 'plain'])}; found {scheme!r}")
     prefixes = PREFIXES[scheme]
     if not isinstance(tag, str) or tag[1:2] != "-" or tag[0] not in prefixes or not tag[2:]:
         expected = ", ".join(f"'{prefix}-...'" for prefix in prefixes)

@@ -260,3 +260,28 @@ def test_a_number_that_numpy_made_a_text(score):
     with pytest.raises(ValueError, match="y_true row 0 has the text '-100' as a tag, which NumPy makes of the number"):
         score(np.array([["B-A", -100]]), [["B-A", "O"]])
     assert score(np.array([["B-A", -100]], dtype=object), [["B-A", "O"]]) == 1
+
+
+def test_types_of_several_kinds_have_rows_of_their_own():
+    report = entity_report([["PER", 1, 10, 2]], [["PER", 1, 10, 2]], scheme="plain", output_dict=True)
+    assert list(report)[:4] == [1, 2, 10, "PER"]
+    with pytest.raises(ValueError, match=r"y_true row 0: expected a span \(start, end, label\), got \(0, 1, \['A'\]\)"):
+        entity_report([[(0, 1, ["A"])]], [[]], texts=["a"])
+
+
+@pytest.mark.parametrize(
+    ("digits", "error", "message"),
+    [
+        (-1, ValueError, "digits must be 0 or more, got -1"),
+        (1.5, TypeError, "digits must be a whole number, found 1.5"),
+    ],
+)
+def test_digits_of_a_report(digits, error, message):
+    with pytest.raises(error, match=message):
+        entity_report([["B-A"]], [["B-A"]], digits=digits)
+    assert entity_report([["B-A"]], [["B-A"]], digits=np.int64(3)).count("1.000") == 12
+
+
+def test_a_scheme_is_looked_at_where_no_word_is_in_an_entity():
+    with pytest.raises(ValueError, match=r"scheme must be one of BIO, .*; found 'IOB'"):
+        entity_f1_score([["O"]], [["O"]], scheme="IOB")

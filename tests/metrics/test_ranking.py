@@ -39,6 +39,7 @@ def test_equals_top_k_accuracy():
         ([0, 1], [[0, 1], [1, 1]], 1, "ranking 1 must contain the right candidate 1 once, found it 2 times"),
         ([0], [[0, 1]], 0, "k must be an integer of at least 1"),
         ([0], [[0, 1]], [1, 1.5], "k must be an integer of at least 1"),
+        ([0], [[0, 1]], 1.0, r"k must be an integer of at least 1.*found 1\.0"),
     ],
 )
 def test_errors(right, ranking, k, reason):
