@@ -119,7 +119,8 @@ def read_column(values: Any, n_points: int, name: str) -> list[Any]:
 
 def categories(values: Sequence[Any], given: Any) -> Categories:
     """Categories in the order of their values, or of a categorical column that was given; missing ones come last and say so."""
-    there = {value for value in values if not is_missing(value)}
+    values = [None if is_missing(value) or value == MISSING else value for value in values]
+    there = {value for value in values if value is not None}
     known = getattr(getattr(given, "dtype", None), "categories", None)
     try:
         # polars has them for its type Enum alone
@@ -132,7 +133,7 @@ def categories(values: Sequence[Any], given: Any) -> Categories:
         order = sorted(there, key=name_of)
     codes = {value: k for k, value in enumerate(order)}
     names = list(map(name_of, order))
-    if len(there) < len({id(None) if is_missing(value) else value for value in values}):
+    if None in values:
         names.append(MISSING)
     return Categories(names, np.array([codes.get(value, len(order)) for value in values], np.int64))
 

@@ -230,7 +230,8 @@ class EmbeddingDisplay(HtmlDisplay):
             at = np.flatnonzero((keys == [label, group]).all(axis=1))
             look, fill = marks.look(label, group), [marks.color[k] for k in at]
             style: dict[str, Any] = {"edgecolors": outline, "linewidths": 0.4} if look.filled else {"linewidths": 1.4}
-            style |= {"facecolors": fill} if look.filled else {"facecolors": "none", "edgecolors": fill}
+            edges = [seen_on(ax, color) for color in fill]
+            style |= {"facecolors": fill} if look.filled else {"facecolors": "none", "edgecolors": edges}
             self.scatters_.append(
                 ax.scatter(marks.points[at, 0], marks.points[at, 1], marker=look.marker, s=34, **style)
             )
@@ -251,7 +252,7 @@ class EmbeddingDisplay(HtmlDisplay):
             handles.append((heading, {"marker": ""}))
             for name, color, look in entries:
                 face = color if look.filled else "none"
-                edge = seen_on(ax, "black") if look.filled else color
+                edge = seen_on(ax, "black" if look.filled else color)
                 handles.append((name, {"marker": look.marker, "markerfacecolor": face, "markeredgecolor": edge}))
         if handles:
             labels, families = drawn([label for label, _ in handles])

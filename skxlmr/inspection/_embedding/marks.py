@@ -9,6 +9,7 @@ import numpy as np
 
 from skxlmr.inspection._embedding.categories import (
     LOOKS,
+    MISSING,
     MISSING_COLOR,
     Categories,
     Look,
@@ -46,7 +47,10 @@ class Marks:
         self.scale: tuple[float, float] | None = None
         self.color = [PLAIN] * self.n_points
         self.values = None if labels is None else read_column(labels, self.n_points, "labels")
-        self.texts = None if texts is None else read_column(texts, self.n_points, "texts")
+        self.texts: list[str] | None = None
+        if texts is not None:
+            column = read_column(texts, self.n_points, "texts")
+            self.texts = [MISSING if is_missing(text) else str(text) for text in column]
         if self.values is not None and is_scale(self.values):
             self._color_by_scale(self.values)
         elif self.values is not None:

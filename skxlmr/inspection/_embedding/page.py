@@ -62,12 +62,12 @@ def _places(points: np.ndarray) -> np.ndarray:
 
 def _point(marks: Marks, k: int, x: float, y: float) -> str:
     label, group = (None if each is None else int(each.codes[k]) for each in marks.both)
-    text = f"row {k}" if marks.texts is None else str(marks.texts[k])
+    text = f"row {k}" if marks.texts is None else marks.texts[k]
     if len(text) > MOST_CHARACTERS:
         text = f"{text[:MOST_CHARACTERS]}… ({len(text)} characters)"
     about = "".join(f' data-{name}="{code}"' for name, code in (("l", label), ("g", group)) if code is not None)
     if marks.scale is not None and marks.values is not None:
-        about += f' data-v="{visible("missing" if is_missing(marks.values[k]) else f"{marks.values[k]:g}")}"'
+        about += f' data-v="{visible("missing" if is_missing(marks.values[k]) else _digits(marks.values[k]))}"'
     if direction(text) == "rtl":
         about += ' data-dir="rtl"'
     shape = _shape(marks.look(label or 0, group or 0), marks.color[k])
@@ -98,9 +98,14 @@ def _scale(marks: Marks, name: str) -> str:
     low, high = marks.scale
     stops = ", ".join(color_at(k / 8) for k in range(9))
     return (
-        f'<div class="legend"><b>{visible(name)}</b> {low:g} <span class="scale" '
-        f'style="background:linear-gradient(to right, {stops})"></span> {high:g}</div>\n'
+        f'<div class="legend"><b>{visible(name)}</b> {_digits(low)} <span class="scale" '
+        f'style="background:linear-gradient(to right, {stops})"></span> {_digits(high)}</div>\n'
     )
+
+
+def _digits(number: float) -> str:
+    """A number of a scale; large ones, such as dates, with all digits."""
+    return f"{number:.15g}" if abs(number) >= 1e5 else f"{number:g}"
 
 
 def _file(name: str) -> Any:

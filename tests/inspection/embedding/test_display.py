@@ -245,3 +245,16 @@ def test_halves_of_surrogate_pairs_can_be_written(vectors, tmp_path):
 def test_long_texts_are_cut_and_say_so(vectors):
     page = EmbeddingDisplay.from_embeddings(vectors[:2], texts=["a" * 700, "b"]).to_html()
     assert "a" * 600 + "… (700 characters)" in page and "a" * 601 not in page
+
+
+def test_a_category_called_missing_is_that_of_missing_values():
+    found = categories(["(missing)", None, "a", np.nan], None)
+    assert found.names == ["a", "(missing)"] and found.codes.tolist() == [1, 1, 0, 1]
+    days = np.array(["2026-01-01", "NaT"], "datetime64[D]")
+    assert categories(list(days), None).names == ["2026-01-01", "(missing)"]
+    assert "<title>(missing)</title>" in EmbeddingDisplay([[0, 1], [1, 0]], texts=["a", None]).to_html()
+
+
+def test_large_numbers_of_a_scale_have_all_digits():
+    page = EmbeddingDisplay(np.zeros((12, 2)), labels=[20260101 + k for k in range(11)] + [0.125]).to_html()
+    assert 'data-v="20260103"' in page and 'data-v="0.125"' in page and "</span> 20260111</div>" in page
