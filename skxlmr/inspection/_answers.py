@@ -13,8 +13,9 @@ from skxlmr.inspection._last_step import step_with
 from skxlmr.metrics import answer_exact_match_score, answer_f1_score
 from skxlmr.metrics._answers import AnswerList, read_answers
 from skxlmr.utils._shown.html import document
-from skxlmr.utils._shown.marks import STYLE, Mark, label_html, marked_text, numbered, opening, visible
+from skxlmr.utils._shown.marks import STYLE, Mark, check_context, label_html, marked_text, numbered, opening, visible
 from skxlmr.utils._tables import as_list, describe
+from skxlmr.utils._whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,7 +86,7 @@ class AnswerDisplay(HtmlDisplay):
         self.contexts = contexts
         self.answers = answers
         self.true = None if true is None else read_answers(true, "true")
-        self.context = context
+        self.context = check_context(context)
         self.exact_match = self.f1 = None
         if self.true is not None:
             best = [row[0]["answer"] if row else "" for row in answers]
@@ -326,7 +327,9 @@ def _read(row: Any, text: str, where: str) -> list[dict[str, Any]]:
         missing = {"answer", "start", "end"} - answer.keys()
         if missing:
             raise ValueError(f"{where}: an answer has no {', '.join(sorted(missing))}: {describe(dict(answer))}")
-        start, end = answer["start"], answer["end"]
+        start, end = (whole_number(answer[key], f"{where}: {key}") for key in ("start", "end"))
+        if not 0 <= start <= end <= len(text):
+            raise ValueError(f"{where}: the characters {start} to {end} are not within the {len(text)} of the context")
         if text[start:end] != answer["answer"]:
             raise ValueError(
                 f"{where}: the answer {describe(answer['answer'])} is of another context, which has "

@@ -19,10 +19,14 @@ def new_axes(display: Any, ax: Axes | None, figsize: tuple[float, float] | None 
     ------
     ImportError
         If matplotlib is not installed; says which extra installs it.
+    TypeError
+        If these are no axes.
     """
     pyplot = import_extra("matplotlib.pyplot", "plot", type(display).__name__)
     if ax is None:
         _, ax = pyplot.subplots(figsize=figsize, layout="constrained")
+    if not hasattr(ax, "plot"):
+        raise TypeError(f"ax must be Axes of matplotlib, got {ax!r:.80}")
     return ax
 
 

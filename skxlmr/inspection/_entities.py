@@ -15,7 +15,17 @@ from skxlmr.inspection._last_step import step_with
 from skxlmr.inspection._read_entities import Entity, ignored_words, read_entities, read_texts, scheme_of
 from skxlmr.metrics._entities import precision_recall_f1
 from skxlmr.utils._shown.html import document
-from skxlmr.utils._shown.marks import STYLE, Mark, check_colors, label_html, marked_text, numbered, opening, visible
+from skxlmr.utils._shown.marks import (
+    STYLE,
+    Mark,
+    check_colors,
+    check_context,
+    label_html,
+    marked_text,
+    numbered,
+    opening,
+    visible,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +106,7 @@ class EntityDisplay(HtmlDisplay):
         self.entities = [[Entity(*entity) for entity in row] for row in entities]
         self.true = None if true is None else [[Entity(*entity) for entity in row] for row in true]
         self.colors = colors
-        self.context = context
+        self.context = check_context(context)
 
     @classmethod
     def from_estimator(

@@ -239,11 +239,10 @@ class LossCurveDisplay:
             pyplot = import_extra("matplotlib.pyplot", "plot", type(self).__name__)
             _, axes = pyplot.subplots(2, 1, sharex=True, figsize=(6.4, 5.6), layout="constrained")
             return np.asarray(axes)
-        if ax is None or hasattr(ax, "plot"):
-            ax = [new_axes(self, ax)]
-        axes = list(ax)
-        if not 1 <= len(axes) <= 2:
-            raise ValueError(f"ax must be one or two axes, got {len(axes)}")
+        given = list(ax) if isinstance(ax, list | tuple | np.ndarray) else [ax]
+        if not 1 <= len(given) <= 2:
+            raise ValueError(f"ax must be one or two axes, got {len(given)}")
+        axes = [new_axes(self, each) for each in given]
         if with_scores and len(axes) == 1:
             axes.append(_of_scores(axes[0]))
         return np.array(axes, object)

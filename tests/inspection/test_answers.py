@@ -166,3 +166,24 @@ def test_the_page_opens(tmp_path):
         assert page.locator(".skxlmr-text").nth(1).get_attribute("dir") == "rtl"
         assert "Nothing" in page.locator(".skxlmr-text").nth(2).inner_text()
         assert page.locator("b").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "error", "message"),
+    [
+        (-13, -7, ValueError, "row 0: the characters -13 to -7 are not within the 13 of the context"),
+        (7, 99, ValueError, "row 0: the characters 7 to 99 are not within the 13 of the context"),
+        (0.5, 6, TypeError, "answers row 0: start must be a whole number, found 0.5"),
+        (0, None, TypeError, "answers row 0: end must be a whole number, found None"),
+    ],
+)
+def test_answers_lie_within_their_contexts(start, end, error, message):
+    text = "A bird sings."
+    with pytest.raises(error, match=message):
+        AnswerDisplay.from_predictions([("q", text)], [[{"answer": text[7:], "start": start, "end": end}]])
+
+
+def test_places_may_be_floats_that_are_whole():
+    best = {"answer": "A bird", "start": 0.0, "end": 6.0}
+    display = AnswerDisplay.from_predictions([("q", "A bird sings.")], [[best]], context=10.0)
+    assert ">A bird<" in display.to_html() and isinstance(display.answers[0][0]["end"], int)

@@ -41,6 +41,10 @@ def test_dark_colours_are_lighter_on_dark_backgrounds(pyplot):
         assert lightness(to_rgb(_matrix().text_[0, 1].get_color())) > 0.5
         points = EmbeddingDisplay([[0, 1], [1, 0]], labels=["a", "b"]).plot()
         assert lightness(points.scatters_[0].get_edgecolor()[0]) > 0.5
+        many = EmbeddingDisplay(np.zeros((24, 2)), groups=[f"g{k:02d}" for k in range(24)]).plot()
+        assert all(lightness(points.get_edgecolor()[0]) > 0.5 for points in many.scatters_)
+        shapes = many.ax_.get_legend().legend_handles[1:]
+        assert len(shapes) == 24 and all(lightness(to_rgb(each.get_markeredgecolor())) > 0.5 for each in shapes)
     assert to_rgb(_matrix().text_[0, 1].get_color()) == (0, 0, 0)
 
 
@@ -52,3 +56,11 @@ def test_what_lies_below_a_transparent_background(pyplot):
     assert seen_on(ax, "#00224e") != "#00224e"
     figure.set_facecolor("none")
     assert seen_on(ax, "#00224e") == "#00224e"
+
+
+def test_what_is_no_axes_is_refused(pyplot):
+    for ax in ("x", 3, ["x", "y"]):
+        with pytest.raises(TypeError, match=r"ax must be Axes of matplotlib, got ('x'|3)"):
+            LossCurveDisplay.from_values([2, 1], ax=ax)
+    with pytest.raises(TypeError, match="ax must be Axes of matplotlib, got 'x'"):
+        EmbeddingDisplay([[0, 1], [1, 0]]).plot("x")

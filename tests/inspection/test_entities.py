@@ -246,3 +246,11 @@ def test_labels_stay_with_their_words_in_both_directions(tmp_path, text, spans):
             "getSelection().selectAllChildren(document.querySelector('.skxlmr-text')), `${getSelection()}`"
         )
         assert copied == text
+
+
+def test_context_is_a_number_of_characters():
+    text = f"{'x' * 99} Anna {'y' * 99}"
+    with pytest.raises(ValueError, match="context must be a number of characters from 0, or None, got -1"):
+        EntityDisplay.from_predictions([text], [[(100, 104, "PER")]], context=-1)
+    with pytest.raises(TypeError, match="context must be a whole number, found 'all'"):
+        EntityDisplay.from_predictions([text], [[(100, 104, "PER")]], context="all")

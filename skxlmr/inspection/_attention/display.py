@@ -14,6 +14,7 @@ from skxlmr.inspection._display import HtmlDisplay, new_axes
 from skxlmr.inspection._fonts import drawn
 from skxlmr.inspection._last_step import last_step
 from skxlmr.utils._shown.html import framed
+from skxlmr.utils._whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -300,6 +301,7 @@ class AttentionDisplay(HtmlDisplay):
         ValueError
             If there is no such text, layer, head or number.
         """
+        row = _index("row", row, len(self.attentions))
         if layer is not None:
             weights_QK, title = self._weights(row, layer, head)
             self._draw_weights(ax, weights_QK, list(map(label, self.tokens[row])), title, kwargs)
@@ -375,6 +377,7 @@ def _check_size(lengths: np.ndarray, input_rows: np.ndarray, max_tokens: int) ->
 
 
 def _index(name: str, value: int, size: int) -> int:
+    value = whole_number(value, name)
     if not -size <= value < size:
         raise ValueError(f"{name} must be from 0 to {size - 1}, or from -{size} to count from the last, got {value}")
     return value % size

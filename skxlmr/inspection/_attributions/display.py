@@ -14,6 +14,7 @@ from skxlmr.inspection._attributions.value import TokenAttribution
 from skxlmr.inspection._display import HtmlDisplay, new_axes, seen_on
 from skxlmr.inspection._fonts import MOST_COLUMNS_ALONG, drawn
 from skxlmr.utils._tables import as_list
+from skxlmr.utils._whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,8 +140,8 @@ class TokenAttributionDisplay(HtmlDisplay):
         for row, (text, places, numbers, goal) in enumerate(zip(column, spans, values, goals, strict=True)):
             try:
                 rows.append(TokenAttribution((text,), tuple((0, *place) for place in places), numbers, method, goal))
-            except ValueError as error:
-                raise ValueError(f"row {row}: {error}") from error
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"row {row}: {error}") from error
         display = cls(rows)
         return display if ax is None else display.plot(ax)
 
@@ -169,15 +170,20 @@ class TokenAttributionDisplay(HtmlDisplay):
             If matplotlib is not installed.
         IndexError
             If there is no such row.
+        ValueError
+            If ``n_words`` is less than 1.
         """
-        if not -len(self.attributions) <= row < len(self.attributions):
+        if whole_number(n_words, "n_words") < 1:
+            raise ValueError(f"n_words must be 1 or more, got {n_words}")
+        if not -len(self.attributions) <= whole_number(row, "row") < len(self.attributions):
             raise IndexError(f"row must be one of the {len(self.attributions)} rows, got {row}")
-        shown = self.attributions[row]
+        shown = self.attributions[int(row)]
         order = np.arange(len(shown.spans))
         if len(order) > n_words:
-            order = np.argsort(-np.abs(shown.values), kind="stable")[:n_words]
+            order = np.argsort(-np.abs(shown.values), kind="stable")[: int(n_words)]
         values = shown.values[order]
-        words = [" ".join(shown.words[i].split()) for i in order.tolist()]
+        every = shown.words
+        words = [" ".join(every[i].split()) for i in order.tolist()]
         ax = new_axes(self, ax, (6.4, 1.4 + 0.27 * max(len(order), 3)))
         colours = np.where(values < 0, DOWN, UP)
         self.bars_: BarContainer = ax.barh(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skxlmr.utils._tables import check_text
+from skxlmr.utils._whole_numbers import whole_number
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -78,11 +81,11 @@ class TokenAttribution:
             raise ValueError(f"there are {len(self.spans)} words, but the values have the shape {values.shape}")
         if len(bad := np.flatnonzero(~np.isfinite(values))):
             raise ValueError(f"the value of word {bad[0]} is {values[bad[0]]}, not a finite number")
-        for number, start, end in self.spans:
-            if not (0 <= number < len(self.texts) and 0 <= start <= end <= len(self.texts[number])):
-                raise ValueError(f"the span {(number, start, end)} lies outside of the row's texts")
+        for text in self.texts:
+            check_text(text, "texts")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "spans", tuple(_place(span, self.texts) for span in self.spans))
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -110,7 +113,8 @@ class TokenAttribution:
             Word and contribution.
         """
         order = np.argsort(-np.abs(self.values), kind="stable")[:n]
-        return [(self.words[i], float(self.values[i])) for i in order.tolist()]
+        words = self.words
+        return [(words[i], float(self.values[i])) for i in order.tolist()]
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with a row for each word.
@@ -153,3 +157,11 @@ class TokenAttribution:
         words = [f"{word} {value:+.3g}" for word, value in self.strongest(5)]
         more = [f"and {len(self.spans) - 5} more"] if len(self.spans) > 5 else []
         return f"{type(self).__name__}({', '.join(parts + words + more)})"
+
+
+def _place(span: Any, texts: tuple[str, ...]) -> Place:
+    """A span of whole numbers within its text."""
+    place = tuple(whole_number(value, f"the span {span!r:.80}: each value") for value in span)
+    if len(place) != 3 or not (0 <= place[0] < len(texts) and 0 <= place[1] <= place[2] <= len(texts[place[0]])):
+        raise ValueError(f"the span {place} lies outside of the row's texts")
+    return place

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from skxlmr.utils._shown.graphemes import whole_graphemes
 from skxlmr.utils._shown.html import direction
+from skxlmr.utils._whole_numbers import whole_number
 
 # Dark text is readable on each, and most readers with a colour vision deficiency can tell them apart (tints of Okabe and Ito)
 TINTS = (
@@ -86,6 +87,16 @@ def check_colors(colors: Mapping[str, str] | None) -> None:
     for label, color in (colors or {}).items():
         if not isinstance(color, str) or not _COLOR.fullmatch(color):
             raise ValueError(f"colors[{label!r}] must be a name or '#rrggbb', got {color!r}")
+
+
+def check_context(context: int | None) -> int | None:
+    """Refuse what is no number of characters: a negative one would fold the marks themselves."""
+    if context is None:
+        return None
+    number = whole_number(context, "context")
+    if number < 0:
+        raise ValueError(f"context must be a number of characters from 0, or None, got {number}")
+    return number
 
 
 def visible(text: str) -> str:

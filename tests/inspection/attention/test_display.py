@@ -206,3 +206,14 @@ def test_nothing_is_drawn_or_needed_before_it_is_asked_for(monkeypatch):
     assert not hasattr(display, "ax_") and display.to_html()
     with pytest.raises(ImportError, match="AttentionDisplay"):
         display.plot()
+
+
+@pytest.mark.parametrize(("given", "message"), [({"layer": 0.5}, "layer .* found 0.5"), ({"row": "0"}, "row .* '0'")])
+def test_rows_and_layers_are_whole_numbers(given, message):
+    pytest.importorskip("matplotlib", reason="needs the extra plot").use("Agg")
+    display = AttentionDisplay.from_values(np.full((2, 3, 4, 4), 0.25), list("abcd"))
+    with pytest.raises(TypeError, match=message):
+        display.plot(**given)
+    display.plot(row=0.0, layer=np.float64(1), head=2.0)
+    assert display.figure_.axes[0].get_title() == "Layer 1, head 2"
+    display.figure_.clear()

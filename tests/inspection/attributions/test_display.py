@@ -87,6 +87,15 @@ def test_what_does_not_fit_is_named():
         TokenAttributionDisplay.from_values(["a", "b"], [[(0, 1)], [(0, 1)]], [[1], [1, 2]])
     with pytest.raises(ValueError, match="words overlap at character 1 of 'abc'"):
         TokenAttributionDisplay.from_values(["abc"], [[(0, 2), (1, 3)]], [[1, 2]]).to_html()
+    with pytest.raises(TypeError, match=r"row 0: the span \(0, 0.5, 2\): each value must be a whole number, found 0.5"):
+        TokenAttributionDisplay.from_values(["abc"], [[(0.5, 2)]], [[1]])
+    with pytest.raises(ValueError, match="row 1: texts: expected a text, got None"):
+        TokenAttributionDisplay.from_values(["abc", None], [[(0, 1)], [(0, 1)]], [[1], [1]])
+
+
+def test_spans_may_be_floats_that_are_whole():
+    (row,) = TokenAttributionDisplay.from_values(["abc de"], [[(0.0, 3.0)]], [[1]]).attributions
+    assert row.spans == ((0, 0, 3),) and row.words == ("abc",)
 
 
 @pytest.fixture
@@ -118,6 +127,8 @@ def test_of_long_texts_the_strongest_words_are_drawn(display, pyplot):
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["فيلم", "جيد", "جدا"]
     with pytest.raises(IndexError, match="row must be one of the 3 rows"):
         display.plot(row=3)
+    with pytest.raises(ValueError, match="n_words must be 1 or more, got -1"):
+        display.plot(n_words=-1)
 
 
 @needs_chromium

@@ -60,5 +60,13 @@ def test_values_and_spans_must_fit():
         made([1, float("nan"), 2])
     with pytest.raises(ValueError, match="the span \\(0, 0, 12\\) lies outside"):
         TokenAttribution((TEXT,), ((0, 0, 12),), [1])
+    with pytest.raises(ValueError, match="the span \\(0, 0, 1, 2\\) lies outside"):
+        TokenAttribution((TEXT,), ((0, 0, 1, 2),), [1])
     with pytest.raises(ValueError, match="the span \\(1, 0, 1\\) lies outside"):
         TokenAttribution((TEXT,), ((1, 0, 1),), [1])
+
+
+def test_the_words_are_cut_once_for_the_order(monkeypatch):
+    cuts, words = [], TokenAttribution.words.fget
+    monkeypatch.setattr(TokenAttribution, "words", property(lambda row: cuts.append(1) or words(row)))
+    assert len(made().strongest()) == 3 and len(cuts) == 1
