@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skxlmr.checkpoints._formats.mapped_file import MOST_TENSORS, MappedFile, Tensors
-from skxlmr.checkpoints._formats.torch_pickle import NeedsCode, Slice, Storage, Unreadable, read_pickle
+from skxlmr.checkpoints._formats.torch_pickle import NeedsCode, NoStateDict, Slice, Storage, Unreadable, read_pickle
 from skxlmr.checkpoints._formats.torch_zip import stored_entries
 from skxlmr.utils._errors import CheckpointError, blaming
 from skxlmr.utils._imports.later import torch
@@ -53,6 +53,8 @@ def read_torch_bin(file: str | os.PathLike[str]) -> Tensors:
     except NeedsCode as error:
         reason = f"is broken, or holds more than tensors: it asks for {str(error)!r:.80}, and skxlmr executes no code"
         raise CheckpointError(file, f"{reason} (convert it to safetensors if you trust it)") from error
+    except NoStateDict as error:
+        raise CheckpointError(file, f"is not a state dict of PyTorch: it {error}") from error
     except Unreadable as error:
         raise CheckpointError(file, f"is not a whole PyTorch file: it {error}") from error
 
@@ -128,14 +130,23 @@ def _read_legacy(data: MappedFile) -> tuple[Any, dict[str, tuple[int, int]]]:
 def _named_slices(state: Any) -> dict[str, Slice]:
     """Check that the pickle describes named tensors."""
     if not isinstance(state, dict):
-        raise Unreadable(f"holds a {type(state).__name__}, expected named tensors")
+        raise NoStateDict(f"holds a {_kind(state)}, expected named tensors")
+    for name, value in state.items():
+        if isinstance(value, dict) and isinstance(next(iter(value.values()), None), Slice):
+            save = f"torch.save(torch.load(file, map_location='cpu')[{name!r:.80}], file)"
+            raise NoStateDict(
+                f"holds named tensors under {name!r:.80}, as training programs write them: keep these alone ({save})"
+            )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Slice):
-            kind = "Tensor" if isinstance(value, Slice) else type(value).__name__
-            raise Unreadable(f"holds a {kind} under {name!r:.80}, expected named tensors")
+            raise NoStateDict(f"holds a {_kind(value)} under {name!r:.80}, expected named tensors")
     if len(state) > MOST_TENSORS:
         raise Unreadable(f"names {len(state)} tensors, expected at most {MOST_TENSORS}")
     return state
+
+
+def _kind(value: Any) -> str:
+    return "Tensor" if isinstance(value, Slice) else type(value).__name__
 
 
 def _tensors(data: MappedFile, slices: dict[str, Slice], places: dict[str, tuple[int, int]]) -> Tensors:

@@ -40,6 +40,10 @@ class NeedsCode(Unreadable):
     """The file asks for code to be run. The message is the name of that code."""
 
 
+class NoStateDict(Unreadable):
+    """The file is whole, and holds something else than named tensors."""
+
+
 class _Name(str):
     """A global name of the pickle, "module name"."""
 
@@ -186,8 +190,12 @@ def _tensor(
     metadata: Any = None,
 ) -> Slice:
     sizes = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
-    if not sizes or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)) or metadata:
+    if not sizes or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)):
         raise Unreadable("describes an impossible tensor")
+    if metadata:
+        raise NoStateDict(
+            "holds a view of negated or conjugated numbers: save it after resolve_neg() or resolve_conj()"
+        )
     reach = 1
     for stride, length in sorted((s, n) for s, n in zip(strides, shape, strict=True) if n > 1):
         if stride < reach:

@@ -118,9 +118,14 @@ def test_pickle_is_never_executed(write, tmp_path, tensors):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "it holds a list, expected named tensors"),
+        ([1, 2], "is not a state dict of PyTorch: it holds a list, expected named tensors"),
+        (torch.ones(1), "it holds a Tensor, expected named tensors"),
         ({"a": torch.ones(1), "epoch": 3}, "it holds a int under 'epoch', expected named tensors"),
-        ({"state_dict": {"a": torch.ones(1)}}, "it holds a dict under 'state_dict'"),
+        ({"state_dict": {"epoch": 3}}, "it holds a dict under 'state_dict'"),
+        (
+            {"epoch": 3, "state_dict": {"a": torch.ones(1)}, "loops": {}},
+            r"named tensors under 'state_dict', .*: keep these alone \(torch.save\(torch.load\(.*\)\['state_dict'\], file\)\)",
+        ),
         ({1: torch.ones(1)}, "it holds a Tensor under 1, expected"),
         ({"a": torch.ones(2, device="meta")}, "it asks for 'torch._utils._rebuild_meta_tensor"),
         ({"a": torch.eye(2).to_sparse()}, "it asks for 'torch._utils._rebuild_sparse_tensor"),

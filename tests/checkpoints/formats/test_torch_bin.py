@@ -210,7 +210,7 @@ def test_tensors_as_described(tmp_path):
         ({"shape": [2, 3]}, "an impossible tensor"),
         ({"shape": (6,)}, "an impossible tensor"),
         ({"shape": (1,) * 70, "strides": (1,) * 70}, "an impossible tensor"),
-        ({"metadata": ({"conj": True},)}, "an impossible tensor"),
+        ({"metadata": ({"neg": True},)}, r"negated or conjugated numbers: save it after resolve_neg\(\)"),
         ({"size": -1}, "storage without a size"),
         ({"key": "7"}, "holds fewer bytes for tensor 'a'"),
         ({"key": "../../0"}, "holds fewer bytes for tensor 'a'"),
