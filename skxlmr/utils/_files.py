@@ -14,6 +14,7 @@ MOST_JSON_BYTES = 16 * 2**20
 # A JSON value takes up to about 70 bytes in Python; an empty list takes two bytes in the file.
 MOST_VALUES = 1_000_000
 MOST_DEPTH = 64
+LFS_POINTER = b"version https://git-lfs"
 LONGEST_NAME = 255  # bytes, the limit of most file systems
 _NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe would wait for a writer
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # possessive: one pass, whatever it holds
@@ -83,13 +84,21 @@ def read_bytes(file: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     Raises
     ------
     CheckpointError
-        If it is missing, unreadable, not a plain file, or too large.
+        If it is missing, unreadable, not a plain file, too large, or a Git LFS pointer.
     """
     with open_file(file, most) as opened:
         try:
-            return opened.read(most)
+            content = opened.read(most)
         except OSError as error:
             raise CheckpointError(file, f"cannot be read ({error.strerror})") from error
+    check_no_pointer(file, content)
+    return content
+
+
+def check_no_pointer(file: str | os.PathLike[str], content: bytes) -> None:
+    """Refuse what Git leaves in the place of a large file, by how it starts."""
+    if content.startswith(LFS_POINTER):
+        raise CheckpointError(file, "is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository")
 
 
 def read_json(

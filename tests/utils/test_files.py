@@ -56,6 +56,13 @@ def test_names_that_stand_twice(tmp_path):
         read_json(file, unique_names=True)
 
 
+@pytest.mark.parametrize("read", [read_bytes, read_json])
+def test_a_git_lfs_pointer(tmp_path, read):
+    file = write(tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(CheckpointError, match=r"a\.json: is a Git LFS pointer, .* `git lfs pull`"):
+        read(file)
+
+
 def test_size(tmp_path):
     assert read_bytes(write(tmp_path, b"12345"), most=5) == b"12345"
     with pytest.raises(CheckpointError, match=r"a\.json: has 5 bytes, expected at most 4"):

@@ -8,9 +8,7 @@ from skxlmr.checkpoints._formats.mapped_file import Tensors
 from skxlmr.checkpoints._formats.table import FORMATS, WEIGHT_FILES, Format
 from skxlmr.checkpoints._layout import instead_of_weights
 from skxlmr.utils._errors import CheckpointError, blaming
-from skxlmr.utils._files import is_plain_name, open_file, read_json
-
-LFS_POINTER = b"version https://git-lfs"
+from skxlmr.utils._files import LFS_POINTER, check_no_pointer, is_plain_name, open_file, read_json
 
 
 def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
@@ -53,9 +51,7 @@ def read_tensors(folder: str | os.PathLike[str]) -> Tensors:
 def read_weights(file: Path, read: Callable[[Path], Tensors]) -> Tensors:
     """Map one file, unless it only points to the weights."""
     with open_file(file) as opened, blaming(file, "cannot be read ({})", OSError):
-        is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
-    if is_pointer:
-        raise CheckpointError(file, "is a Git LFS pointer, not the weights: run `git lfs pull` in its repository")
+        check_no_pointer(file, opened.read(len(LFS_POINTER)))
     return read(file)
 
 

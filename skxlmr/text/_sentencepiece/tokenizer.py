@@ -324,8 +324,6 @@ def load_processor(model_proto: bytes) -> "SentencePieceProcessor":
 
     if not model_proto:
         raise ValueError("expected a SentencePiece model, found an empty file")
-    if model_proto.startswith(b"version https://git-lfs"):
-        raise ValueError("expected a SentencePiece model, found a Git LFS pointer: fetch the file with 'git lfs pull'")
     check_model_proto(model_proto)
     processor = SentencePieceProcessor()
     try:
