@@ -30,7 +30,7 @@ from skxlmr.checkpoints._layout import (
     weight_patterns,
 )
 from skxlmr.utils._errors import CheckpointError
-from skxlmr.utils._files import check_utf8, is_path, is_plain_name, read_json
+from skxlmr.utils._files import check_name, check_utf8, is_path, is_plain_name, read_json
 from skxlmr.utils._tables import describe
 
 if TYPE_CHECKING:
@@ -87,11 +87,12 @@ def target_folder(folder: Any, name: str = "folder") -> Path:
 
     Raises
     ------
-    TypeError
-        If it is no path; names the parameter.
+    TypeError, ValueError
+        If it is no path, or none that a folder can have; names the parameter.
     """
     if not is_path(folder):
         raise TypeError(f"{name} must be the path of a folder to write, got {describe(folder)}")
+    check_name(folder, name)
     return Path(folder).expanduser()
 
 

@@ -17,7 +17,7 @@ from skxlmr.checkpoints import Origin, forget_opened
 from skxlmr.inference._stores.hashes import file_stamp
 from skxlmr.inference._stores.memory import MemoryStore
 from skxlmr.inference._stores.store import Store, StoreInfo
-from skxlmr.utils._files import is_path
+from skxlmr.utils._files import check_name, is_path
 
 if TYPE_CHECKING:
     from skxlmr.inference._stores.disk import DiskStore
@@ -225,6 +225,7 @@ def _check_path(name: str, path: Any, others: str) -> None:
     expected = f"{name} must be {others} or the path of a folder, got {path!r}"
     if not is_path(path):
         raise TypeError(expected)
+    check_name(path, name)
     if not os.fspath(path):
         raise ValueError(expected)
     if isinstance(path, str) and path.strip().lower() in ("auto", "none"):

@@ -26,6 +26,22 @@ def is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike) and not isinstance(os.fspath(value), bytes)
 
 
+def check_name(path: str | os.PathLike[str], parameter: str) -> None:
+    """Refuse a path that no file can have.
+
+    Raises
+    ------
+    ValueError
+        If there is a NUL in it, or half of a surrogate pair; names the parameter.
+    """
+    try:
+        is_name = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise ValueError(f"{parameter} has a character that no path may have: {os.fspath(path)!r}")
+
+
 def open_file(file: str | os.PathLike[str], most: int | None = None, buffering: int = -1) -> BinaryIO:
     """Open a plain file to read it. Its kind and size are those of the file that was opened, not of the name.
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from skxlmr import XLMRobertaVectorizer, convert, export_onnx, save, trim_vocabulary
+from skxlmr import XLMRobertaClassifier, XLMRobertaVectorizer, convert, export_onnx, save, trim_vocabulary
 from skxlmr.checkpoints import _atomic_replace, _folder, normalize_names, read_config, read_tensors, write_folder
 from skxlmr.utils._errors import CheckpointError
 from tests.checkpoints.conftest import assert_same
@@ -253,6 +253,22 @@ def test_what_is_no_path(folder):
     ):
         with pytest.raises(TypeError, match=r"(folder|target) must be the path of a folder to write, got .* of type"):
             write()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=["NUL", "half a pair"])
+@pytest.mark.parametrize("parameter", ["folder", "target", "out", "memory", "resume_dir"])
+def test_what_no_path_may_have(name, parameter):
+    """The path is named, where Python would say "embedded null byte"."""
+    vectorizer = XLMRobertaVectorizer("skxlmr-mini", memory=name if parameter == "memory" else None)
+    write = {
+        "folder": lambda: save(vectorizer.fit(["a"]), name),
+        "target": lambda: convert("skxlmr-mini", name),
+        "out": lambda: vectorizer.fit(["a"]).transform(["a"], out=f"{name}.npy"),
+        "memory": lambda: vectorizer.fit_transform(["a"]),
+        "resume_dir": lambda: XLMRobertaClassifier("skxlmr-mini", resume_dir=name).fit(["a", "b"], [0, 1]),
+    }
+    with pytest.raises(ValueError, match=f"{parameter} has a character that no path may have: '"):
+        write[parameter]()
 
 
 @pytest.mark.parametrize("tied", [True, False])

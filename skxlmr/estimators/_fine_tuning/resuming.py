@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from skxlmr.training import OwnFolderKeeper, StateKeeper, in_words
+from skxlmr.utils._files import check_name
 from skxlmr.utils._warnings import warn_once_per_call
 
 AUTO = "auto"
@@ -20,8 +21,10 @@ def check_resume(resume: Any, resume_dir: Any) -> None:
     """
     if not (resume == AUTO if isinstance(resume, str) else resume in (True, False)):
         raise ValueError(f"resume must be True, False or {AUTO!r}, got {resume!r:.80}")
-    if resume_dir is not None and not os.fspath(resume_dir):
-        raise ValueError("resume_dir must name a folder, got '': '.' is the current one, and None keeps no state")
+    if resume_dir is not None:
+        check_name(resume_dir, "resume_dir")
+        if not os.fspath(resume_dir):
+            raise ValueError("resume_dir must name a folder, got '': '.' is the current one, and None keeps no state")
     if resume and resume_dir is None:
         raise ValueError(f"resume={resume!r} continues from the state in resume_dir, which is None: set it to a folder")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from skxlmr.checkpoints._atomic_replace import flush, lock_folder
 from skxlmr.estimators._core.truncation import Cut
-from skxlmr.utils._files import is_path
+from skxlmr.utils._files import check_name, is_path
 
 FORMAT = 1
 PARTIAL, PROGRESS = ".partial", ".progress"  # behind the name of a file that is not complete
@@ -79,7 +79,7 @@ class FileOutput:
     Raises
     ------
     FileExistsError
-        If there is a file of this name, or a part of one that holds other features.
+        If there is a file of this name, a part of one that holds other features, or what is no file.
     BlockingIOError
         If another process or thread is filling it.
     OSError
@@ -95,6 +95,9 @@ class FileOutput:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
+        for file in (self.path, self._partial, self._progress):
+            if os.path.lexists(file) and not file.is_file():  # a link to nowhere would be replaced
+                raise FileExistsError(f"{file} is no file, or a link to none: delete it, or pass another path")
         is_complete = self._is_complete()
         if self.path.exists() and not is_complete:
             self._refuse_complete()
@@ -254,6 +257,7 @@ def path_of(out: Any) -> Path | None:
         return None
     if not is_path(out):
         raise TypeError(f"out must be the path of a .npy file, or an array to fill, got a {type(out).__name__}")
+    check_name(out, "out")
     path = Path(os.path.abspath(os.path.expanduser(out)))
     if path.suffix != ".npy":
         raise ValueError(f"out must be the path of a .npy file, or an array to fill, got {os.fspath(out)!r}")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +261,24 @@ def test_a_file_that_is_there_is_never_written_over(vectorizer, X, file):
     with pytest.raises(FileExistsError, match=r"features\.npy exists already: read it with np.load\("):
         vectorizer.transform(X, out=file)
     assert file.read_text() == "precious" and names(file) == ["features.npy"]
+
+
+@pytest.mark.parametrize("end", ["", ".partial", ".progress"])
+@pytest.mark.parametrize("kind", ["a link to nowhere", "a folder", "a pipe"])
+def test_what_is_no_file_is_never_replaced(vectorizer, X, file, kind, end):
+    place = file.with_name(file.name + end)
+    if kind == "a pipe" and not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+    {
+        "a folder": Path.mkdir,
+        "a pipe": lambda path: os.mkfifo(path),
+        "a link to nowhere": lambda path: path.symlink_to("nowhere"),
+    }[kind](place)
+    with pytest.raises(
+        FileExistsError, match=f"{place.name} is no file, or a link to none: delete it, or pass another"
+    ):
+        vectorizer.transform(X, out=file)
+    assert names(file) == [place.name] and not place.is_file()
 
 
 @pytest.mark.parametrize("broken", ["no progress", "progress", "header", "shorter"])
