@@ -9,6 +9,7 @@ from skxlmr.estimators._core.truncation import warn_of_truncation
 from skxlmr.estimators._dialogues.rows import Dialogues, check_candidates, check_dialogues, encode_turns, turn_bounds
 from skxlmr.estimators._dialogues.task import context_row, possible_responses, response_row, stack_rows
 from skxlmr.estimators._fine_tuning.fine_tuned import FineTuned
+from skxlmr.estimators._fine_tuning.training_rows import check_one_weight_each
 from skxlmr.estimators._vectors.transformer import Transformer
 from skxlmr.estimators.parameters import LanguageModelParameters, parameter, parameters
 from skxlmr.text import EncodedBatch, SubwordSampling
@@ -28,6 +29,8 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         "Which names of speakers mean ``'system'`` and which ``'user'``, beyond ``system``, ``sys``, ``user`` and "
         "``usr`` (in any case), such as ``{'agent': 'system', 'caller': 'user'}``.",
     )
+
+    _row = "dialogue"
 
     def rank_responses(self, contexts: Any, candidates: Any) -> tuple[Any, Any]:
         """Rank candidates by how well they follow each context.
@@ -97,7 +100,7 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
             As ``fit`` takes them.
         y : None
             Ignored.
-        sample_weight : array-like of shape (n_rows,), optional
+        sample_weight : array-like of shape (n_dialogues,), optional
             How much each dialogue counts; 0 leaves it out, so that its response is not a candidate either.
 
         Returns
@@ -113,6 +116,7 @@ class ResponseRanker(Transformer, LanguageModelParameters, FineTuned):
         engine = self._engine()
         turns = self._encode(self._check_X(X, reset=False))
         bounds = turn_bounds(turns)
+        check_one_weight_each(sample_weight, len(bounds), self._row)
         weights = check_sample_weight(sample_weight, np.empty(len(bounds)), ensure_non_negative=True)
         rng = np.random.default_rng(0)
         contexts, responses, counts = [], [], []

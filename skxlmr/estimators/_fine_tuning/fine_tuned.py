@@ -63,6 +63,7 @@ class FineTuned(TrainingParameters, Estimator):
     _absent_head = "these are the whole head, which fit can train from scratch"
     _requires_y = False  # the mixins of scikit-learn set it for classifiers and regressors
     _multi_output = False  # whether y may have several columns
+    _row = "row"  # what errors call a row of X
     _fewest_validation_rows = 1  # more where the score needs them
     _trains_vectors = False  # whether the fit is about the vectors of `transform`, and so about how they are made
     _compacts_vocabulary = True  # false if every row of the word embeddings has a gradient
@@ -383,7 +384,7 @@ class FineTuned(TrainingParameters, Estimator):
         if y is None and get_tags(self).target_tags.required:
             raise ValueError(f"{type(self).__name__} requires {y_name} to be passed, but the target {y_name} is None")
         check_pairs_are_one_argument(y, sample_weight, learns_numbers=get_tags(self).estimator_type == "regressor")
-        weights = check_weights(sample_weight, len(rows))
+        weights = check_weights(sample_weight, len(rows), self._row)
         return rows, self._check_targets(y, rows, weights, reset, y_name), weights
 
     def _take_rows(self, values: Any, rows: np.ndarray) -> Any:

@@ -82,7 +82,14 @@ def n_truncated(encoded: Encoded) -> int:
     return sum(int(np.count_nonzero(part.n_dropped)) for part in encoded.values())
 
 
-def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+def check_one_weight_each(sample_weight: Any, n_rows: int, row: str) -> None:
+    """Refuse another number of weights than of rows, each of which is a ``row``, such as a dialogue."""
+    shape = np.shape(sample_weight)
+    if len(shape) == 1 and shape[0] != n_rows:
+        raise ValueError(f"sample_weight has {shape[0]} numbers, expected {n_rows}, one for each {row}")
+
+
+def check_weights(sample_weight: Any, n_rows: int, row: str) -> np.ndarray:
     """Weights of the rows as float32, scaled so that the largest is at least 1 and less than 2.
 
     Raises
@@ -94,6 +101,7 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         return np.ones(n_rows, np.float32)
     if not isinstance(sample_weight, Real):  # one for all rows
         sample_weight = read_numbers(sample_weight, "sample_weight")
+    check_one_weight_each(sample_weight, n_rows, row)
     weights = check_sample_weight(
         sample_weight, np.empty(n_rows), dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
     )

@@ -302,6 +302,10 @@ def test_weights_validation_and_early_stopping(make):
     weights = np.arange(8.0)
     found = make(XLMRobertaDialogueLM).fit(DIALOGUES, sample_weight=weights, X_val=DIALOGUES[:3])
     assert len(found.validation_scores_) == 1 and found.validation_scores_[0] < 0
+    turns = pd.DataFrame({"dialogue": [1, 1, 2], "speaker": ["user", "system", "user"], "text": ["a", "b", "c"]})
+    for method in (make(XLMRobertaDialogueLM).fit, make(XLMRobertaDialogueLM).partial_fit, found.score):
+        with pytest.raises(ValueError, match=r"^sample_weight has 3 numbers, expected 2, one for each dialogue$"):
+            method(turns, sample_weight=[1.0, 2.0, 3.0])
     even = make(XLMRobertaDialogueLM).fit(DIALOGUES)
     assert differing(weights_of(found), weights_of(even)) and even.validation_scores_ is None
     stopped = make(XLMRobertaDialogueLM, early_stopping=True, tol=100.0, n_iter_no_change=1, max_epochs=5)
