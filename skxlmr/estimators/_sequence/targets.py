@@ -409,7 +409,7 @@ def one_label_per_row(y: Any, name: str, which: str = "y has") -> np.ndarray:
     if kind == "unknown":
         raise ValueError(
             f"Unknown label type: {name} row 0 is {describe(labels.ravel()[0])}. Labels are texts, whole numbers or bools: "
-            f"convert others first, such as with pd.Series({name}).astype(str)"
+            f"convert others first, such as with pd.{'DataFrame' if ' ' in name else 'Series'}({name.split()[0]}).astype(str)"
         )
     if kind not in ("binary", "multiclass"):
         raise ValueError(

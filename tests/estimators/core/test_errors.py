@@ -139,6 +139,9 @@ def test_bad_y(make, estimator, y, said):
         make(estimator).fit(["a", "b", "c"], y)
 
 
+ZONED = pd.Series(pd.date_range("2020", periods=3, tz="Europe/Berlin"))
+
+
 @pytest.mark.parametrize(
     ("y", "said"),
     [
@@ -161,6 +164,14 @@ def test_bad_y(make, estimator, y, said):
         (pl.Series(["a", None, "b"]), "y row 1: expected a label, got None"),
         ([0.0, float("inf"), 1.0], "y row 1: expected a label, got inf: drop the row"),
         (["a", 1, "b"], "y mixes labels of the types int, str: use one type"),
+        (
+            ZONED,
+            r"Unknown label type: y row 0 is Timestamp.* convert others first, such as with pd.Series\(y\).astype\(str\)",
+        ),
+        (
+            pd.DataFrame({"when": ZONED, "what": [1, 2, 2]}),
+            r"y column 0 row 0 is .* with pd.DataFrame\(y\).astype\(str\)",
+        ),
     ],
 )
 def test_bad_labels(make, y, said):
