@@ -1,5 +1,7 @@
 """Meta-estimators that fit several of ours: stacking, voting, bagging, boosting, one per class or target."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.feature_selection import RFE
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, MultiOutputRegressor
@@ -181,7 +184,7 @@ def test_portions_reach_every_model(classifier, many, unseen, meta):
 # Those that read X as numbers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("meta", [OneVsOneClassifier, ClassifierChain, SelfTrainingClassifier])
+@pytest.mark.parametrize("meta", [OneVsOneClassifier, ClassifierChain, SelfTrainingClassifier, partial(RFE, step=0.5)])
 def test_where_X_must_be_numbers_the_vectorizer_comes_first(classifier, many, unseen, labels, meta):
     """If scikit-learn takes texts one day, this fails, and docs/meta_estimators.md can say so."""
     X, y = many
