@@ -3,7 +3,7 @@
 from skxlmr.training._distributed import current_processes, in_all_processes, leads
 from skxlmr.training._diverged import Diverged
 from skxlmr.training._learning.adapters import LoraSettings, training_adapters
-from skxlmr.training._learning.vocabulary import compact_vocabulary, whole_copy
+from skxlmr.training._learning.vocabulary import compact_vocabulary, spare_rows, whole_copy
 from skxlmr.training._loss_scale import LossScale
 from skxlmr.training._mean_losses import mean_losses
 from skxlmr.training._optimizer import LORA_RATE, SCHEDULES, auto_learning_rate, freeze, make_optimizer
@@ -45,6 +45,7 @@ __all__ = [
     "make_optimizer",
     "mean_losses",
     "restore",
+    "spare_rows",
     "to_the_end",
     "training_adapters",
     "undone_on_failure",

@@ -31,6 +31,7 @@ from skxlmr.training import (
     freeze,
     in_words,
     make_optimizer,
+    spare_rows,
     training_adapters,
     undone_on_failure,
     whole_copy,
@@ -147,6 +148,9 @@ class TrainingRun:
             layer_decay=estimator.layer_decay,
             weight_decay=estimator.weight_decay,
         )
+        if lookup is not None and validation and not estimator.lora_rank:
+            only_validated = np.setdiff1d(np.concatenate(validation.ids), np.concatenate(training.ids))
+            spare_rows(optimizer, module.backbone.get_input_embeddings().weight, only_validated)
         settings, rng = self._settings(device), np.random.default_rng(self.seed)
         words = None if lookup is None else np.flatnonzero(lookup >= 0)
         loss_scale = LossScale() if settings.autocast == torch.float16 else None

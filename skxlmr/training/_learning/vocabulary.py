@@ -61,6 +61,17 @@ def compact_vocabulary(backbone: Backbone, *ids: np.ndarray) -> Iterator[np.ndar
         to_the_end(put_back)
 
 
+def spare_rows(optimizer: torch.optim.Optimizer, weight: torch.Tensor, rows: np.ndarray) -> None:
+    """Keep rows that no training text uses as they are: without a gradient, weight decay alone would change them."""
+    places = torch.from_numpy(rows.astype(np.int64)).to(weight.device)
+    before = weight.detach()[places]
+
+    def put_back(*_: object) -> None:
+        weight.detach()[places] = before
+
+    optimizer.register_step_post_hook(put_back)
+
+
 def whole_copy(
     module: TaskModule, full: nn.Embedding, lookup: np.ndarray | None, lora: LoraSettings | None = None
 ) -> TaskModule:
