@@ -26,6 +26,7 @@ DTYPES = {  # names of torch's
     "torch ByteStorage": "uint8",
     "torch BoolStorage": "bool",
 }
+OTHER_TYPES = "torch._utils _rebuild_tensor_v3"  # makes the tensors whose types are newer than these
 _VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list}
@@ -133,6 +134,10 @@ def _run(stream: BinaryIO) -> Any:
             items = take(-1 if name == "APPEND" else marks.pop())
             _extend(stack[-1], items)
         elif name == "GLOBAL":
+            if argument == OTHER_TYPES:
+                raise NoStateDict(
+                    "holds a tensor of a type that no weight has here, such as float8: save it as float32"
+                )
             if argument not in DTYPES and argument not in _CALLS:
                 raise NeedsCode(argument.replace(" ", "."))
             stack.append(_Name(argument))
@@ -199,7 +204,8 @@ def _tensor(
     reach = 1
     for stride, length in sorted((s, n) for s, n in zip(strides, shape, strict=True) if n > 1):
         if stride < reach:
-            raise Unreadable(f"describes a tensor of shape {shape!s:.80} whose numbers share memory")
+            what = f"a tensor of shape {shape!s:.80} whose numbers share memory"
+            raise NoStateDict(f"holds {what}, as expand() makes them: save it after contiguous()")
         reach = stride * (length - 1) + reach
     if 0 not in shape and offset + reach > storage.size:
         what = f"a tensor of shape {shape!s:.80} that is larger than its storage of {storage.size} numbers"
