@@ -178,9 +178,14 @@ def _refuse(column: list[Any], row: int, X: Any, name: str, missing: str | None,
 def _filling(X: Any, name: str) -> str:
     """Code that replaces missing values, by the kind of container."""
     of_y = " (with the same rows of y)" if name == "X" else ""
+    dtypes = [
+        str(dtype) for dtype in (getattr(X, "dtypes", []) if hasattr(X, "columns") else [getattr(X, "dtype", "")])
+    ]
     if hasattr(X, "iloc"):
-        is_category = str(getattr(X, "dtype", "")) == "category"
+        is_category = "category" in dtypes
         return f"{name}.astype(object).fillna('')" if is_category else f"{name}.fillna('') or {name}.dropna(){of_y}"
+    if any(dtype.startswith("Enum") for dtype in dtypes):  # polars leaves a null where '' is not among the values
+        return f"{name}.cast(str).fill_null('')"
     if hasattr(X, "fill_null"):
         drop = "drop_nulls" if hasattr(X, "drop_nulls") else "drop_null"
         return f"{name}.fill_null('') or {name}.{drop}(){of_y}"

@@ -193,6 +193,9 @@ def test_long_value_is_shortened_in_the_message():
         (pd.Series(["a", None]), "X.fillna('') or X.dropna()"),
         (pd.Series(["a", None], dtype="category"), "X.astype(object).fillna('')"),
         (pd.DataFrame({"t": ["a", None]}), "X.fillna('') or X.dropna()"),
+        (pd.DataFrame({"t": ["a", None]}, dtype="category"), "X.astype(object).fillna('')"),
+        (pl.Series(["a", None], dtype=pl.Enum(["a"])), "X.cast(str).fill_null('')"),
+        (pl.DataFrame({"t": ["a", None]}, schema={"t": pl.Enum(["a"])}), "X.cast(str).fill_null('')"),
         (pl.Series(["a", None]), "X.fill_null('') or X.drop_nulls()"),
         (pa.array(["a", None]), "X.fill_null('') or X.drop_null()"),
         ([b"a"], "[text.decode('utf-8') for text in X]"),
@@ -208,7 +211,7 @@ def test_messages_have_the_code_that_mends_it(X, code):
         check_texts(X)
     said = str(caught.value)
     assert code in said and ("drop" in code) == ("(with the same rows of y)" in said)
-    if "missing" not in said or "fillna" in said:  # the code is right
+    if "missing" not in said or "fillna" in said or "fill_null" in said:  # the code is right
         columns = [eval(part, {"X": X}) for part in code.split(" or ")]
         for column in columns:
             assert len(check_texts(column)) in (len(X), len(X) - 1)
