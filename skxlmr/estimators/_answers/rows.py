@@ -40,7 +40,13 @@ def question_table(X: Any, name: str) -> Any:
     X = known_container(X, name)
     if hasattr(X, "columns"):
         names = list(map(name_of, column_names(X)))
-        if not set(COLUMNS) <= set(names):
+        absent = [column for column in COLUMNS if column not in names]
+        if absent:  # two columns go by their places, unless their names contradict these
+            if len(names) > 2 or names[1:] == COLUMNS[:1] or names[:1] == COLUMNS[1:]:
+                raise ValueError(
+                    f"{name} has no column {absent[0]!r}: 'question' and 'context' are read, or else two columns, the question "
+                    f"first; got {len(names)} columns {names!r:.200}"
+                )
             return X
         return X[COLUMNS] if hasattr(X, "iloc") else X.select(COLUMNS)  # polars frames and Arrow tables select
     if isinstance(X, str | bytes | Mapping) or not hasattr(X, "__len__") or getattr(X, "ndim", 1) != 1:

@@ -58,6 +58,23 @@ def test_names_of_columns(make, rows):
     assert not hasattr(answerer.fit(X, y), "feature_names_in_")
 
 
+@pytest.mark.parametrize(
+    ("columns", "absent"),
+    [
+        (["passage", "question"], "context"),
+        (["context", "query"], "question"),
+        (["question", "passage", "id"], "context"),
+        (["q", "c", "id"], "question"),
+    ],
+)
+@pytest.mark.parametrize("frame", [pd.DataFrame, lambda table: pl.DataFrame(table).to_arrow()])
+def test_names_that_contradict_the_places_of_two_columns(fitted, columns, absent, frame):
+    with pytest.raises(
+        ValueError, match=f"^X has no column '{absent}'.*got {len(columns)} columns .*'{columns[0]}', '{columns[1]}'"
+    ):
+        fitted.predict(frame({column: ["a"] for column in columns}))
+
+
 def test_forms_of_y_make_no_difference(make, rows):
     X, y = rows
     expected = weights_of(make(XLMRobertaQuestionAnswerer).fit(X, y))
