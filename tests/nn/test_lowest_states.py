@@ -6,6 +6,7 @@ import torch
 
 from skxlmr.nn import TokenLayout, XLMRobertaEncoder, config_of
 from skxlmr.nn.backbone import lowest_states, starting_from
+from skxlmr.nn.kernels.onednn import knows_bfloat16
 from skxlmr.nn.xlm_roberta import init_weights
 from tests.nn.test_run_layers import LENGTHS, families, make_encoder
 
@@ -111,6 +112,8 @@ def test_without_the_rules_rows_depend_on_each_other(monkeypatch):
     ids=str,
 )
 def test_states_of_a_row_are_its_own_in_thousands_of_batches(geometry, n_threads, precision):
+    if precision == torch.bfloat16 and not knows_bfloat16():
+        pytest.skip("without AVX512 GELU of three numbers in bfloat16 depends on their place")
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
