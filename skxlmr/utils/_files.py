@@ -32,7 +32,7 @@ def check_name(path: str | os.PathLike[str], parameter: str) -> None:
     Raises
     ------
     ValueError
-        If there is a NUL in it, or half of a surrogate pair; names the parameter.
+        If there is a NUL in it, or half of a surrogate pair that stands for no byte of a name; names the parameter.
     """
     try:
         is_name = b"\0" not in os.fsencode(path)

@@ -2,7 +2,8 @@
 
 XLM-R's vocabulary is two thirds of its parameters, and a data set uses a few per cent of it. Rows that no text uses have
 no gradient, so leaving them out of the optimiser is exact (except that weight decay spares them too). It saves their
-gradient, both of their moments in AdamW and the time to update them.
+gradient, both of their moments in AdamW and the time to update them. Rows that only validation texts use have a place, and
+are put back after each step.
 """
 
 from __future__ import annotations
