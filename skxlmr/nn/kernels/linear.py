@@ -193,7 +193,10 @@ def is_plain(layer: nn.Module) -> bool:
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, residual: Tensor | None) -> Tensor:
     x = trained_linear(x, weight, bias) if is_trained(x, weight) else F.linear(x, weight, bias)
-    x = ACTIVATIONS[activation][0](x)
+    activate = ACTIVATIONS[activation][0]
+    # Without AVX512 GELU of -3.140625, say, is another number in bfloat16 where the share of a thread ends
+    in_double = on_fast_cpu(x) and x.dtype == torch.bfloat16 and _alone.get()
+    x = activate(x.double()).to(x.dtype) if in_double else activate(x)
     return x if residual is None else x + residual
 
 
