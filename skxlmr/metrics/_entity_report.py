@@ -120,9 +120,7 @@ def entity_report(
     """
     if zero_division != "warn" and zero_division not in (0, 1) and zero_division == zero_division:
         raise ValueError(f"zero_division must be 'warn', 0.0, 1.0 or nan, got {zero_division!r}")
-    digits = whole_number(digits, "digits")
-    if digits < 0:
-        raise ValueError(f"digits must be 0 or more, got {digits}")
+    digits = whole_number(digits, "digits", least=0)
     if texts is None:
         true, predicted = ([set(entities(tags, scheme)) for tags in rows] for rows in aligned_tags(y_true, y_pred))  # type: tuple[Items, Items]
     else:

@@ -1,22 +1,26 @@
 """Whole numbers and flags as people pass them: Python's, NumPy's, and floats that are whole."""
 
 import operator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def whole_number(value: Any, name: str) -> int:
-    """Return the number as an int; TypeError if it is none, or not whole."""
-    if not isinstance(value, bool | np.bool_):
-        if isinstance(value, float | np.floating) and float(value).is_integer():
-            return int(value)
-        try:
-            return operator.index(value)
-        except TypeError:
-            pass
-    raise TypeError(f"{name} must be a whole number, found {value!r:.80}")
+def whole_number(value: Any, name: str, least: int | None = None) -> int:
+    """Return the number as an int; TypeError if it is none, or not whole, ValueError if it is less than ``least``."""
+    number = None
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        number = int(value)
+    elif not isinstance(value, bool | np.bool_):
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None:
+        raise TypeError(f"{name} must be a whole number, found {value!r:.80}")
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be {least} or more, got {number}")
+    return number
 
 
 def whole_numbers(values: Any, name: str) -> NDArray[np.int64]:

@@ -173,14 +173,13 @@ class TokenAttributionDisplay(HtmlDisplay):
         ValueError
             If ``n_words`` is less than 1.
         """
-        if whole_number(n_words, "n_words") < 1:
-            raise ValueError(f"n_words must be 1 or more, got {n_words}")
-        if not -len(self.attributions) <= whole_number(row, "row") < len(self.attributions):
+        n_words, row = whole_number(n_words, "n_words", least=1), whole_number(row, "row")
+        if not -len(self.attributions) <= row < len(self.attributions):
             raise IndexError(f"row must be one of the {len(self.attributions)} rows, got {row}")
-        shown = self.attributions[int(row)]
+        shown = self.attributions[row]
         order = np.arange(len(shown.spans))
         if len(order) > n_words:
-            order = np.argsort(-np.abs(shown.values), kind="stable")[: int(n_words)]
+            order = np.argsort(-np.abs(shown.values), kind="stable")[:n_words]
         values = shown.values[order]
         every = shown.words
         words = [" ".join(every[i].split()) for i in order.tolist()]
